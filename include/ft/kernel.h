@@ -1,0 +1,132 @@
+/* kernel.h – the arithmetic: plain loops on float pointers, matrix products, attention, and the choice
+ * of instruction set. Knows no tensors.
+ *
+ * THE SAME BITS. Every function below gives each element of its result by a computation that depends
+ * on that element's operands only: not on the number of threads, nor on how many other rows
+ * (tokens, sequences) are in the call. For products the rule is: one chain of fused multiply-adds in
+ * ascending index of the summed dimension, starting from the old value (accumulate) or 0; so splitting
+ * a batch into micro-batches, or the summed tokens of a weight gradient into calls, keeps the bits.
+ * (The row `openblas` keeps them over threads and over row splits by a constant tile height only; its
+ * weight gradients follow segment boundaries.)
+ *
+ * Matrices are row-major; ld* are distances between rows in elements. All functions run on the pool. */
+#ifndef FT_KERNEL_H
+#define FT_KERNEL_H
+
+#include "ft/base.h"
+#include "ft/tensor.h"
+
+/* --- dispatch ------------------------------------------------------------------------------------ */
+/* Picks the vector level by CPUID (FT_CPU=generic|avx2|avx512 lowers it) and the row of matrix
+ * products (FT_GEMM=name forces one that works here). Opens OpenBLAS (dlopen) only where its row is the
+ * one chosen or asked for. Call once, before the pool starts. */
+FT_MUST_USE ft_status kn_init(void);
+const char *kn_level(void);      /* "generic", "avx2", "avx512" */
+const char *kn_gemm_name(void);  /* "avx512", "avx2", "openblas", "generic" */
+const char *kn_core_name(void);  /* what identifies the arithmetic in logs and checkpoints: level + row
+                                    (+ OpenBLAS core) */
+
+/* --- matrix products --------------------------------------------------------------------------------
+ * A weight matrix as it lies in the file: any dtype; unpacked panel by panel inside the product. */
+typedef struct kn_mat {
+    const dt_type *type;
+    const void    *data;
+    int64_t        rows, cols;   /* as stored; a row is cols elements, whole blocks */
+    const int32_t *row_of;       /* NULL or the permutation of stored rows */
+} kn_mat;
+
+/* y[m, n] = (accumulate ? y : 0) + Σ_k x[m, k] · W[n, k] (+ bias[n], added last) W [N, K] */
+void kn_gemm_nt(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
+                const float *bias, bool accumulate);
+/* y[m, n] = (accumulate ? y : 0) + Σ_k x[m, k] · W[k, n] (+ bias[n], added last)  W [K, N] */
+void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
+                const float *bias, bool accumulate);
+/* c[i, j] += Σ_t a[t, i] · b[t, j]: weight gradients. a [T, M], b [T, N], c [M, N]. seg: tokens of each
+ * sequence (n_seg of them, summing to T), the boundaries at which a library row may split its sums. */
+void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
+                int64_t ldb, int64_t n, const int32_t *seg, int n_seg);
+/* y[m, n] = Σ_k x[m, k] · W[n, k] for a few rows (generation): reads W once, no panels; its bits may
+ * differ from kn_gemm_nt's. m ≤ 8. */
+void kn_gemv(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
+             const float *bias);
+
+/* --- attention ---------------------------------------------------------------------------------------
+ * Causal, grouped-query, exact, in tiles; keeps log-sum-exp and never a T×T matrix. */
+typedef struct kn_attn {
+    int            n_head, n_kv, head_dim;
+    float          scale;      /* of the scores, d^−½ unless the family says otherwise */
+    int64_t        window;     /* 0: none; else query p sees keys p−window < k ≤ p */
+    float          softcap;    /* 0: none; else scores = c·tanh(scores/c) before the mask */
+    const int32_t *q_len;      /* per sequence: queries (rows of q and out) */
+    const int32_t *k_len;      /* per sequence: keys; the last q_len keys are the queries' own
+                                  positions. NULL: the same as q_len (training) */
+    int            n_seq;
+} kn_attn;
+/* q [Tq, n_head·d] (row distance ldq), k and v [Tk, n_kv·d] (ldk, ldv), sequences one after another;
+ * out [Tq, n_head·d] (ldo); lse [Tq, n_head]: log Σ exp(score), may be NULL when nothing is kept. */
+void kn_attention(const kn_attn *a, float *out, int64_t ldo, float *lse, const float *q, int64_t ldq,
+                  const float *k, int64_t ldk, const float *v, int64_t ldv);
+/* Adds into dq, dk, dv (row distances as q, k, v). Requires k_len = q_len. `out` and `lse` as the
+ * forward left them. */
+void kn_attention_back(const kn_attn *a, float *dq, float *dk, float *dv, const float *dout,
+                       int64_t lddo, const float *out, int64_t ldo, const float *lse, const float *q,
+                       int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv);
+
+/* --- rows ---------------------------------------------------------------------------------------------
+ * [T, C] row-major, contiguous unless a row distance is given. "_back" functions add into dx, dw, db;
+ * a NULL destination is skipped. Sums over tokens run in ascending token order, one chain a column. */
+void kn_rmsnorm(float *y, float *rstd, const float *x, const float *w, int64_t t, int64_t c, float eps);
+void kn_rmsnorm_back(float *dx, float *dw, const float *dy, const float *x, const float *w,
+                     const float *rstd, int64_t t, int64_t c);
+void kn_layernorm(float *y, float *mean, float *rstd, const float *x, const float *w, const float *b,
+                  int64_t t, int64_t c, float eps);
+void kn_layernorm_back(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w,
+                       const float *mean, const float *rstd, int64_t t, int64_t c);
+
+/* RoPE, half-split ("rotate half") layout, in place on n_head heads of head_dim that start at column
+ * 0 of x (row distance ldx); rotates the first 2·half entries of each head. cos, sin [max_pos, half]
+ * are indexed by pos[t]. sign −1 gives the transpose (the gradient). */
+void kn_rope(float *x, int64_t ldx, int64_t t, int n_head, int head_dim, int half, const float *cos,
+             const float *sin, const int32_t *pos, float sign);
+
+/* Activations by name: "silu", "gelu", "gelu_new" (= gelu_pytorch_tanh), "quick_gelu", "relu", "relu2". */
+typedef struct kn_act kn_act;
+const kn_act *kn_act_by_name(const char *name); /* NULL when unknown */
+/* y [T, I] = act(gate) ⊙ up, gu [T, 2I] with gate in the first I columns. */
+void kn_glu(const kn_act *act, float *y, const float *gu, int64_t t, int64_t i);
+void kn_glu_back(const kn_act *act, float *dgu, const float *dy, const float *gu, int64_t t, int64_t i);
+void kn_act_rows(const kn_act *act, float *y, const float *x, int64_t n);
+void kn_act_back(const kn_act *act, float *dx, const float *dy, const float *x, int64_t n);
+
+void kn_add(float *y, const float *a, const float *b, int64_t n);       /* y = a + b */
+void kn_axpy(float *y, float s, const float *x, int64_t n);             /* y += s·x */
+void kn_scale(float *x, float s, int64_t n);
+void kn_mul_add(float *y, const float *a, const float *b, int64_t n);   /* y += a ⊙ b */
+void kn_col_sum_add(float *db, const float *dy, int64_t ld, int64_t t, int64_t c); /* bias gradients */
+/* y = x ⊙ mask/(1−p), the mask a pure function of (key, row_key[t], column). */
+void kn_dropout(float *y, const float *x, int64_t t, int64_t c, float p, uint64_t key,
+                const uint64_t *row_key);
+void kn_dropout_back(float *dx, const float *dy, int64_t t, int64_t c, float p, uint64_t key,
+                     const uint64_t *row_key);
+
+/* Softmax cross-entropy over rows of logits [T, V] with row distance ld. logprob[t] = log p(target[t]);
+ * best[t] (may be NULL) = smallest index of the largest logit. With scale ≠ 0 the logits are replaced by
+ * their gradient, scale·(softmax − one-hot). Sums run in a fixed lane order. */
+void kn_softmax_ce(float *logits, int64_t ld, float *logprob, int32_t *best, const int32_t *target,
+                   int64_t t, int64_t v, float scale);
+/* logits := c·tanh(logits/c) */
+void kn_softcap(float *x, int64_t ld, int64_t t, int64_t v, float cap);
+
+/* AdamW on a flat range (Loshchilov & Hutter 2019, PyTorch's order of operations): decoupled decay,
+ * c1 = 1−β1^s, c2 = 1−β2^s computed by the caller. g is multiplied by gscale (clipping) first. */
+void kn_adamw(float *w, const float *g, float *m, float *v, int64_t n, float lr, float beta1,
+              float beta2, float eps, float decay, double c1, double c2, float gscale);
+/* Σ x² in double, in a fixed order of blocks of 4096 whatever the threads. */
+double kn_sum_squares(const float *x, int64_t n);
+/* Index of the first NaN or Inf, −1 when all are finite. */
+int64_t kn_find_nonfinite(const float *x, int64_t n);
+
+/* Measured ceilings for `ft bench`: best rate over `seconds` on random data. */
+double kn_bench_gemm_gflops(double seconds);
+double kn_bench_bandwidth(double seconds); /* bytes a second, read */
+#endif

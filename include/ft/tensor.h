@@ -1,0 +1,52 @@
+/* tensor.h – storage formats as rows, and the tensor header.
+ *
+ * A tensor is row-major and contiguous, except that its rows may be read through a permutation
+ * (`row_of`), which is how GGUF's reordered q and k rows appear in Hugging Face order without a copy.
+ * Activations, gradients and trainable values are f32; only frozen weights have other types. */
+#ifndef FT_TENSOR_H
+#define FT_TENSOR_H
+
+#include "ft/base.h"
+
+/* One row per storage format. Block formats hold `block` elements in `bytes` bytes. */
+typedef struct dt_type {
+    const char *name;    /* "bf16", "q4_k" */
+    const char *st_name; /* safetensors dtype, NULL where it has none */
+    int         gguf_id; /* ggml type number, −1 where GGUF has none */
+    int         block, bytes;
+    /* n is a multiple of block; src needs no alignment. NULL: not a number format we compute with. */
+    void (*unpack)(float *dst, const void *src, int64_t n);
+    void (*pack)(void *dst, const float *src, int64_t n); /* round to nearest even; NULL: read only */
+} dt_type;
+
+extern const dt_type dt_f32, dt_f16, dt_bf16;   /* other rows by name */
+const dt_type *dt_by_name(const char *name);    /* NULL when unknown */
+const dt_type *dt_by_st(const char *st_name);
+const dt_type *dt_by_gguf(int id);
+const dt_type *dt_at(int i);                    /* all rows in order, NULL past the end */
+/* Bytes of n elements; false when n is not a multiple of the block or the product overflows. */
+bool dt_bytes(const dt_type *type, int64_t n, size_t *bytes);
+
+#define TN_MAX_DIMS 4
+typedef struct tn_tensor {
+    const dt_type *type;
+    int            nd;
+    int64_t        dim[TN_MAX_DIMS];
+    void          *data;       /* not written to unless it is an activation or trainable */
+    const int32_t *row_of;     /* NULL, or row i of this tensor is stored at row row_of[i] (nd = 2) */
+    float         *grad;       /* f32, same shape; NULL until someone asks */
+    bool           wants_grad;
+} tn_tensor;
+
+int64_t tn_count(const tn_tensor *t); /* elements */
+int64_t tn_cols(const tn_tensor *t);  /* last dimension (1 for a scalar) */
+int64_t tn_rows(const tn_tensor *t);  /* count / cols */
+static inline float *tn_f32(const tn_tensor *t)
+{
+    return (float *)t->data;
+}
+/* Unpacks rows [row0, row0 + n) to f32, following row_of. */
+void tn_unpack_rows(float *dst, const tn_tensor *t, int64_t row0, int64_t n);
+/* The bytes of one row (following row_of). */
+const void *tn_row(const tn_tensor *t, int64_t row);
+#endif
