@@ -1,0 +1,118 @@
+/* cfg.h – strict JSON, and option tables that parse, default, check, print and document themselves.
+ *
+ * A module that has options owns a table of cfg_field; there is no per-key code. The same rows give
+ * parsing, --set, the resolved config, `ft help` and `ft schema`. */
+#ifndef FT_CFG_H
+#define FT_CFG_H
+
+#include "ft/base.h"
+#include <cjson/cJSON.h>
+
+/* --- strict JSON ----------------------------------------------------------------------------------
+ * Our own scanner checks the text (UTF-8, no BOM, no comments, no trailing comma, no duplicate keys,
+ * no \u0000, number syntax, range and 2^53, depth ≤ 64, nothing after the end) and remembers where each
+ * value stands; cJSON builds the tree. Errors: "NAME:LINE:COL: what". */
+typedef struct js_doc {
+    cJSON      *root;
+    const char *name;   /* for messages; not owned */
+    const char *text;   /* not owned: must live as long as positions are asked for */
+    size_t      len;
+    uint32_t   *pos;    /* offset of every value in document order */
+    size_t      n_pos;
+    int64_t     line0;  /* line number of the first line (JSONL), normally 1 */
+} js_doc;
+typedef enum js_flags {
+    JS_STRICT = 0,
+    JS_ALLOW_NONFINITE = 1, /* NaN, Infinity, -Infinity as 4.x transformers writes them */
+    JS_NO_POSITIONS = 2     /* large data files: positions only for scan errors */
+} js_flags;
+/* `status` is the class of a mistake: FT_ECONFIG for a config, FT_EDATA for data and models. */
+FT_MUST_USE ft_status js_parse(js_doc *out, const char *text, size_t len, const char *name,
+                               int64_t line0, js_flags flags, ft_status status);
+void js_close(js_doc *doc);
+/* Line and column (from 1) of a node of this document. */
+void js_where(const js_doc *doc, const cJSON *node, int64_t *line, int *col);
+/* ft_fail with "NAME:LINE:COL: KEY: " in front; key may be NULL. */
+ft_status js_fail(const js_doc *doc, const cJSON *node, ft_status status, const char *key,
+                  const char *fmt, ...) FT_PRINTF(5, 6);
+
+/* Case-sensitive getters for model files (config.json …); an absent or null key gives `def`. A present
+ * value of the wrong type is a failure that names file, line and key. */
+FT_MUST_USE ft_status js_get_int(const js_doc *d, const cJSON *o, const char *key, int64_t def,
+                                 int64_t low, int64_t high, int64_t *out);
+FT_MUST_USE ft_status js_get_num(const js_doc *d, const cJSON *o, const char *key, double def, double *out);
+FT_MUST_USE ft_status js_get_bool(const js_doc *d, const cJSON *o, const char *key, bool def, bool *out);
+FT_MUST_USE ft_status js_get_str(const js_doc *d, const cJSON *o, const char *key, const char *def,
+                                 const char **out); /* lives in the document */
+static inline const cJSON *js_get(const cJSON *o, const char *key)
+{
+    return cJSON_GetObjectItemCaseSensitive(o, key);
+}
+/* Prints a tree as compact JSON (floats shortest that read back), or indented by 2. */
+void js_print(str_buf *out, const cJSON *node, bool indent);
+
+/* --- option tables ---------------------------------------------------------------------------------- */
+typedef enum cfg_type {
+    CFG_BOOL,   /* bool */
+    CFG_INT,    /* int64_t */
+    CFG_FLOAT,  /* double */
+    CFG_STR,    /* const char *; NULL when absent and no default */
+    CFG_PATH,   /* const char *, made relative to the config file's folder (or the current one from
+                   the command line) */
+    CFG_ENUM,   /* const char *, one of `choices` */
+    CFG_JSON,   /* const cJSON *: any value, read by the module (lists of sources, patterns) with
+                   cfg_fail for its mistakes; `choices` may name the shapes for the help text */
+    CFG_AUTO_INT,  /* int64_t, or CFG_AUTO for the string "auto" */
+    CFG_AUTO_BOOL, /* int: 0, 1, or −1 for "auto" */
+    CFG_TABLE   /* a nested object: `sub` rows, the struct embedded at `offset` */
+} cfg_type;
+#define CFG_AUTO INT64_MIN
+typedef struct cfg_field {
+    const char             *key;
+    cfg_type                type;
+    size_t                  offset;
+    const char             *def;      /* default as JSON text ("8", "\"linear\""); NULL: absent */
+    double                  low, high; /* inclusive bounds of numbers when low < high; low_open: > low */
+    bool                    low_open, required;
+    const char *const      *choices;  /* NULL-terminated, for CFG_ENUM */
+    const struct cfg_field *sub;      /* for CFG_TABLE */
+    const char             *help;     /* one line */
+} cfg_field;
+#define CFG_END { .key = NULL }
+
+/* A parsed config: the document, the overrides, and the folder paths are relative to. */
+typedef struct cfg_doc {
+    js_doc      js;
+    arena      *mem;      /* strings and structs live here */
+    const char *dir;      /* folder of the file ("" = current) */
+    int         errors;   /* mistakes recorded so far (at most 20 are listed) */
+    void       *sets;     /* which nodes came from --set (private) */
+} cfg_doc;
+
+/* Reads a config file and applies `--set a.b=value` strings in order (the value is JSON when it parses
+ * as JSON, else a string). Missing file 66; syntax 78. */
+FT_MUST_USE ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_sets, arena *mem);
+/* A config without a file, made of --set strings alone (verbs that take flags). */
+FT_MUST_USE ft_status cfg_open_empty(cfg_doc *d, const char *const *sets, int n_sets, arena *mem);
+void cfg_close(cfg_doc *d);
+/* Fills `out` from `object` (NULL: all defaults) by `rows`. `path` is the key of the object ("optim").
+ * Mistakes (unknown key with the nearest name, wrong type, out of range, missing) are recorded with
+ * ft_fail_more and counted in d->errors; parsing goes on, so one run lists them all: the caller
+ * finishes with cfg_done. Keys listed in `also` (NULL-terminated, may be NULL) are known to someone else. */
+void cfg_read(cfg_doc *d, const cJSON *object, const char *path, const cfg_field *rows, void *out,
+              const char *const *also);
+/* Records one mistake at a node ("FILE:LINE:COL: KEY: …"). */
+void cfg_fail(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...) FT_PRINTF(4, 5);
+/* FT_OK, or FT_ECONFIG when mistakes were recorded. */
+FT_MUST_USE ft_status cfg_done(const cfg_doc *d);
+/* A path value made relative as described above; `from` is the node it stands in. */
+const char *cfg_path(cfg_doc *d, const cJSON *from, const char *value);
+/* Adds every row with its value (defaults filled in) to `object`: the resolved config. Paths are
+ * written as they were. */
+void cfg_resolve(cJSON *object, const cfg_field *rows, const void *values);
+/* Help lines ("  key  type  default  help"), and JSON Schema properties of a table. */
+void cfg_help(str_buf *out, const cfg_field *rows, const char *prefix);
+void cfg_schema(cJSON *properties, const cfg_field *rows);
+/* Nearest of `names` (NULL-terminated) to `word` by edit distance; NULL when none is near. */
+const char *cfg_nearest(const char *word, const char *const *names);
+#endif
