@@ -1,0 +1,66 @@
+/* support.h – helpers shared by the test programs.
+ *
+ * A test that cannot get its temporary folder or file ends the program: that is not a result. Memory
+ * handed out here is released at exit, so that a leak check speaks of the code under test alone. */
+#ifndef FT_TEST_SUPPORT_H
+#define FT_TEST_SUPPORT_H
+
+/* cmocka.h needs these four in front of it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ft/base.h"
+
+/* A fresh temporary folder of this program, removed at exit. */
+const char *test_dir(void);
+/* A path inside it; the result stays valid until exit. */
+const char *test_path(const char *name);
+/* A path in tests/golden of the source tree, and one from its root. */
+const char *golden_path(const char *name);
+const char *source_path(const char *name);
+
+void test_write_file(const char *path, const void *data, size_t n);
+/* Whole file, NUL-terminated; *n may be NULL. Ends the program when it cannot be read. */
+char *test_read_file(const char *path, size_t *n);
+
+/* n bytes, zeroed. */
+void *test_alloc(size_t n);
+/* n floats uniform in [low, high), the same on every machine. */
+float *test_uniform(uint64_t seed, int64_t n, float low, float high);
+/* Uniform 64-bit numbers: a pure function of (seed, i). */
+uint64_t test_u64(uint64_t seed, uint64_t i);
+
+/* ‖a − b‖₂ / ‖b‖₂ (‖a‖₂ when b is 0), and the largest |a − b|. NaN on either side gives NaN. */
+double rel_l2(const float *a, const float *b, int64_t n);
+double max_abs_diff(const float *a, const float *b, int64_t n);
+
+/* The call is expected to succeed; shows the recorded message when it does not. */
+#define assert_ok(call)                                                                            \
+    do {                                                                                           \
+        ft_status assert_ok_ = (call);                                                             \
+        if (assert_ok_ != FT_OK) {                                                                 \
+            print_error("%s: status %d: %s\n", #call, (int)assert_ok_, ft_error());                \
+            assert_int_equal(assert_ok_, FT_OK);                                                   \
+        }                                                                                          \
+    } while (0)
+/* The call is expected to fail with `status` and a message that holds `text`. */
+#define assert_fails(call, status, text)                                                           \
+    do {                                                                                           \
+        ft_error_clear();                                                                          \
+        ft_status assert_fails_ = (call);                                                          \
+        if (assert_fails_ != (status) || !strstr(ft_error(), (text))) {                            \
+            print_error("%s: status %d: %s\n", #call, (int)assert_fails_, ft_error());             \
+            assert_int_equal(assert_fails_, (status));                                             \
+            assert_non_null(strstr(ft_error(), (text)));                                           \
+        }                                                                                          \
+    } while (0)
+#endif
