@@ -18,20 +18,20 @@
  * The value of a failing status is the exit code of the program (sysexits, one class each). */
 typedef enum ft_status {
     FT_OK = 0,
-    FT_END = 1,         /* no error: a reader has nothing more */
-    FT_EUSAGE = 64,     /* command line */
-    FT_EDATA = 65,      /* bad data, model, adapter or checkpoint */
-    FT_ENOINPUT = 66,   /* an input does not exist */
-    FT_EINTERNAL = 70,  /* our mistake */
-    FT_EMEM = 71,       /* memory or another limit of the system */
-    FT_EEXIST = 73,     /* output exists, is locked or cannot be made */
-    FT_EIO = 74,        /* read or write failed, disk full */
-    FT_ETIME = 75,      /* stopped at its own time limit, resumable */
-    FT_EPERM = 77,      /* permission */
-    FT_ECONFIG = 78,    /* config */
-    FT_EDIVERGED = 80,  /* NaN or Inf */
-    FT_EGATE = 81,      /* an eval gate or a merge tolerance was not met */
-    FT_ESIGNAL = 128    /* stopped by SIGINT or SIGTERM after saving; see ft_stop_signal() */
+    FT_END = 1,        /* no error: a reader has nothing more */
+    FT_EUSAGE = 64,    /* command line */
+    FT_EDATA = 65,     /* bad data, model, adapter or checkpoint */
+    FT_ENOINPUT = 66,  /* an input does not exist */
+    FT_EINTERNAL = 70, /* our mistake */
+    FT_EMEM = 71,      /* memory or another limit of the system */
+    FT_EEXIST = 73,    /* output exists, is locked or cannot be made */
+    FT_EIO = 74,       /* read or write failed, disk full */
+    FT_ETIME = 75,     /* stopped at its own time limit, resumable */
+    FT_EPERM = 77,     /* permission */
+    FT_ECONFIG = 78,   /* config */
+    FT_EDIVERGED = 80, /* NaN or Inf */
+    FT_EGATE = 81,     /* an eval gate or a merge tolerance was not met */
+    FT_ESIGNAL = 128   /* stopped by SIGINT or SIGTERM after saving; see ft_stop_signal() */
 } ft_status;
 
 /* Records the message of a failure for this thread (replacing an older one) and returns `status`.
@@ -44,7 +44,7 @@ ft_status ft_fail_more(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 ft_status ft_fail_errno(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 /* The recorded message, "" when there is none; lines are separated by '\n'. */
 const char *ft_error(void);
-void        ft_error_clear(void);
+void ft_error_clear(void);
 /* Copies `text` (n bytes) for use in a message: control and bidi characters escaped, invalid UTF-8
  * as \xNN, cut at 80 bytes. The result lives in a ring of 8 per-thread buffers. */
 const char *ft_show(const char *text, size_t n);
@@ -78,7 +78,7 @@ const char *ft_shows(const char *text); /* the same for a NUL-terminated string 
  * (FT_EMEM). The environment variable FT_TEST_FAIL_AT=n makes the n-th call fail. */
 void *ft_alloc(size_t count, size_t size);
 void *ft_realloc(void *p, size_t count, size_t size); /* new bytes are not zeroed */
-void  ft_free(void *p);
+void ft_free(void *p);
 char *ft_strdup(const char *s);
 /* Checked arithmetic for sizes that come from files: false on overflow. */
 bool ft_mul(size_t a, size_t b, size_t *out);
@@ -88,23 +88,23 @@ bool ft_add(size_t a, size_t b, size_t *out);
  * has handed out: address space is reserved at creation and committed by use. */
 typedef struct arena arena;
 FT_MUST_USE ft_status arena_open(arena **out, const char *name, size_t limit);
-void  *arena_get(arena *a, size_t size);  /* 64-byte aligned, zeroed; NULL past the limit */
-void  *arena_raw(arena *a, size_t size);  /* the same, contents undefined after a reset */
-char  *arena_str(arena *a, const char *s);
-char  *arena_strn(arena *a, const char *s, size_t n);
-char  *arena_printf(arena *a, const char *fmt, ...) FT_PRINTF(2, 3);
+void *arena_get(arena *a, size_t size); /* 64-byte aligned, zeroed; NULL past the limit */
+void *arena_raw(arena *a, size_t size); /* the same, contents undefined after a reset */
+char *arena_str(arena *a, const char *s);
+char *arena_strn(arena *a, const char *s, size_t n);
+char *arena_printf(arena *a, const char *fmt, ...) FT_PRINTF(2, 3);
 size_t arena_mark(const arena *a);
-void   arena_reset(arena *a, size_t mark);
+void arena_reset(arena *a, size_t mark);
 size_t arena_peak(const arena *a);
-void   arena_close(arena *a); /* accepts NULL */
+void arena_close(arena *a); /* accepts NULL */
 
 /* --- strings ------------------------------------------------------------------------------------ */
 /* A growing byte string, NUL-terminated whenever data is not NULL. Start with { 0 }. A failed
  * growth sets `failed`, later calls do nothing; check once with str_ok. */
 typedef struct str_buf {
-    char  *data;
+    char *data;
     size_t len, cap;
-    bool   failed;
+    bool failed;
 } str_buf;
 void str_add(str_buf *s, const char *text, size_t n);
 void str_adds(str_buf *s, const char *text);
@@ -125,22 +125,23 @@ bool str_starts(const char *s, const char *prefix);
 
 /* UTF-8: decodes one character at p (n bytes left) into *cp and returns its length; invalid input
  * returns 1 and *cp = -1. Encoding writes up to 4 bytes and returns the count. */
-int  utf8_next(const char *p, size_t n, int32_t *cp);
-int  utf8_put(char out[4], int32_t cp);
+int utf8_next(const char *p, size_t n, int32_t *cp);
+int utf8_put(char out[4], int32_t cp);
 bool utf8_valid(const char *p, size_t n);
 
 /* --- map: byte string → int64 ---------------------------------------------------------------------
  * Keys are not copied: they must outlive the map. Start with { 0 }. */
 typedef struct map_slot {
     const char *key;
-    uint32_t    len, hash;
-    int64_t     value;
+    uint32_t len, hash;
+    int64_t value;
 } map_slot;
 typedef struct map_table {
     map_slot *slot;
-    size_t    cap, count;
+    size_t cap, count;
 } map_table;
-FT_MUST_USE ft_status map_put(map_table *m, const char *key, size_t len, int64_t value); /* replaces */
+FT_MUST_USE ft_status map_put(map_table *m, const char *key, size_t len,
+                              int64_t value); /* replaces */
 bool map_get(const map_table *m, const char *key, size_t len, int64_t *value);
 void map_free(map_table *m);
 
@@ -150,11 +151,11 @@ void map_free(map_table *m);
 uint64_t rng_u64(uint64_t key, uint64_t counter);
 uint64_t rng_key(uint64_t seed, uint64_t a, uint64_t b); /* mixes identities into a key */
 uint64_t rng_key_text(uint64_t seed, const char *text);  /* e.g. the name of a tensor */
-double   rng_uniform(uint64_t key, uint64_t counter);    /* [0, 1) with 53 bits */
-void     rng_fill_uniform(float *out, int64_t n, uint64_t key, float low, float high);
-void     rng_fill_normal(float *out, int64_t n, uint64_t key, float mean, float std);
+double rng_uniform(uint64_t key, uint64_t counter);      /* [0, 1) with 53 bits */
+void rng_fill_uniform(float *out, int64_t n, uint64_t key, float low, float high);
+void rng_fill_normal(float *out, int64_t n, uint64_t key, float mean, float std);
 /* A permutation of 0 … n−1, a pure function of key. */
-void     rng_permute(int64_t *out, int64_t n, uint64_t key);
+void rng_permute(int64_t *out, int64_t n, uint64_t key);
 
 /* --- log -------------------------------------------------------------------------------------------- */
 typedef enum log_level { LOG_WARN, LOG_INFO, LOG_PROGRESS } log_level;
@@ -172,35 +173,35 @@ void log_progress(const char *fmt, ...) FT_PRINTF(1, 2);
  * Fewer threads than asked for (the system refused) is not an error. */
 typedef void (*pool_fn)(void *ctx, int64_t tile, int thread);
 FT_MUST_USE ft_status pool_open(int threads); /* 0: as many as the CPUs this process may use */
-void  pool_close(void);
-int   pool_threads(void);
-void  pool_run(pool_fn fn, void *ctx, int64_t tiles);
+void pool_close(void);
+int pool_threads(void);
+void pool_run(pool_fn fn, void *ctx, int64_t tiles);
 /* Scratch of one thread, 64-byte aligned, at least `bytes`, contents undefined; valid until that
  * thread asks again for the same slot (0 … 3: for kernels that nest). NULL: out of memory; the
  * failure is kept and pool_failed() tells it after the run. */
 void *pool_scratch(int thread, int slot, size_t bytes);
-bool  pool_failed(void); /* and clears */
+bool pool_failed(void); /* and clears */
 
 /* --- the rest ------------------------------------------------------------------------------------------ */
 typedef struct sha256_state {
     uint32_t h[8];
     uint64_t bytes;
-    uint8_t  block[64];
-    size_t   fill;
+    uint8_t block[64];
+    size_t fill;
 } sha256_state;
 void sha256_init(sha256_state *s);
 void sha256_add(sha256_state *s, const void *data, size_t n);
 void sha256_hex(sha256_state *s, char out[65]);
 
-double ft_seconds(void);           /* monotonic clock */
-size_t ft_peak_rss(void);          /* bytes; VmHWM */
-size_t ft_rss(void);               /* bytes now */
+double ft_seconds(void);  /* monotonic clock */
+size_t ft_peak_rss(void); /* bytes; VmHWM */
+size_t ft_rss(void);      /* bytes now */
 /* The smallest of cgroup v1/v2 limits, RLIMIT_AS and MemAvailable, and its name. FT_CGROUP_ROOT
  * replaces /sys/fs/cgroup in tests. */
 size_t ft_memory_limit(const char **which);
-int    ft_cpus(void);              /* CPUs of the affinity mask, cut by the cgroup quota */
+int ft_cpus(void); /* CPUs of the affinity mask, cut by the cgroup quota */
 
 /* SIGINT and SIGTERM set a flag that long work polls; a second signal ends the process at once. */
 void ft_stop_install(void);
-int  ft_stop_signal(void);         /* 0, SIGINT or SIGTERM */
+int ft_stop_signal(void); /* 0, SIGINT or SIGTERM */
 #endif

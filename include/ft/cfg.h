@@ -13,13 +13,13 @@
  * no \u0000, number syntax, range and 2^53, depth ≤ 64, nothing after the end) and remembers where each
  * value stands; cJSON builds the tree. Errors: "NAME:LINE:COL: what". */
 typedef struct js_doc {
-    cJSON      *root;
-    const char *name;   /* for messages; not owned */
-    const char *text;   /* not owned: must live as long as positions are asked for */
-    size_t      len;
-    uint32_t   *pos;    /* offset of every value in document order */
-    size_t      n_pos;
-    int64_t     line0;  /* line number of the first line (JSONL), normally 1 */
+    cJSON *root;
+    const char *name; /* for messages; not owned */
+    const char *text; /* not owned: must live as long as positions are asked for */
+    size_t len;
+    uint32_t *pos; /* offset of every value in document order */
+    size_t n_pos;
+    int64_t line0; /* line number of the first line (JSONL), normally 1 */
 } js_doc;
 typedef enum js_flags {
     JS_STRICT = 0,
@@ -40,8 +40,10 @@ ft_status js_fail(const js_doc *doc, const cJSON *node, ft_status status, const 
  * value of the wrong type is a failure that names file, line and key. */
 FT_MUST_USE ft_status js_get_int(const js_doc *d, const cJSON *o, const char *key, int64_t def,
                                  int64_t low, int64_t high, int64_t *out);
-FT_MUST_USE ft_status js_get_num(const js_doc *d, const cJSON *o, const char *key, double def, double *out);
-FT_MUST_USE ft_status js_get_bool(const js_doc *d, const cJSON *o, const char *key, bool def, bool *out);
+FT_MUST_USE ft_status js_get_num(const js_doc *d, const cJSON *o, const char *key, double def,
+                                 double *out);
+FT_MUST_USE ft_status js_get_bool(const js_doc *d, const cJSON *o, const char *key, bool def,
+                                  bool *out);
 FT_MUST_USE ft_status js_get_str(const js_doc *d, const cJSON *o, const char *key, const char *def,
                                  const char **out); /* lives in the document */
 static inline const cJSON *js_get(const cJSON *o, const char *key)
@@ -53,45 +55,49 @@ void js_print(str_buf *out, const cJSON *node, bool indent);
 
 /* --- option tables ---------------------------------------------------------------------------------- */
 typedef enum cfg_type {
-    CFG_BOOL,   /* bool */
-    CFG_INT,    /* int64_t */
-    CFG_FLOAT,  /* double */
-    CFG_STR,    /* const char *; NULL when absent and no default */
-    CFG_PATH,   /* const char *, made relative to the config file's folder (or the current one from
+    CFG_BOOL,  /* bool */
+    CFG_INT,   /* int64_t */
+    CFG_FLOAT, /* double */
+    CFG_STR,   /* const char *; NULL when absent and no default */
+    CFG_PATH,  /* const char *, made relative to the config file's folder (or the current one from
                    the command line) */
-    CFG_ENUM,   /* const char *, one of `choices` */
-    CFG_JSON,   /* const cJSON *: any value, read by the module (lists of sources, patterns) with
+    CFG_ENUM,  /* const char *, one of `choices` */
+    CFG_JSON,  /* const cJSON *: any value, read by the module (lists of sources, patterns) with
                    cfg_fail for its mistakes; `choices` may name the shapes for the help text */
     CFG_AUTO_INT,  /* int64_t, or CFG_AUTO for the string "auto" */
     CFG_AUTO_BOOL, /* int: 0, 1, or −1 for "auto" */
-    CFG_TABLE   /* a nested object: `sub` rows, the struct embedded at `offset` */
+    CFG_TABLE      /* a nested object: `sub` rows, the struct embedded at `offset` */
 } cfg_type;
 #define CFG_AUTO INT64_MIN
 typedef struct cfg_field {
-    const char             *key;
-    cfg_type                type;
-    size_t                  offset;
-    const char             *def;      /* default as JSON text ("8", "\"linear\""); NULL: absent */
-    double                  low, high; /* inclusive bounds of numbers when low < high; low_open: > low */
-    bool                    low_open, required;
-    const char *const      *choices;  /* NULL-terminated, for CFG_ENUM */
-    const struct cfg_field *sub;      /* for CFG_TABLE */
-    const char             *help;     /* one line */
+    const char *key;
+    cfg_type type;
+    size_t offset;
+    const char *def;  /* default as JSON text ("8", "\"linear\""); NULL: absent */
+    double low, high; /* inclusive bounds of numbers when low < high; low_open: > low */
+    bool low_open, required;
+    const char *const *choices;  /* NULL-terminated, for CFG_ENUM */
+    const struct cfg_field *sub; /* for CFG_TABLE */
+    const char *help;            /* one line */
 } cfg_field;
-#define CFG_END { .key = NULL }
+#define CFG_END                                                                                    \
+    {                                                                                              \
+        .key = NULL                                                                                \
+    }
 
 /* A parsed config: the document, the overrides, and the folder paths are relative to. */
 typedef struct cfg_doc {
-    js_doc      js;
-    arena      *mem;      /* strings and structs live here */
-    const char *dir;      /* folder of the file ("" = current) */
-    int         errors;   /* mistakes recorded so far (at most 20 are listed) */
-    void       *sets;     /* which nodes came from --set (private) */
+    js_doc js;
+    arena *mem;      /* strings and structs live here */
+    const char *dir; /* folder of the file ("" = current) */
+    int errors;      /* mistakes recorded so far (at most 20 are listed) */
+    void *sets;      /* which nodes came from --set (private) */
 } cfg_doc;
 
 /* Reads a config file and applies `--set a.b=value` strings in order (the value is JSON when it parses
  * as JSON, else a string). Missing file 66; syntax 78. */
-FT_MUST_USE ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_sets, arena *mem);
+FT_MUST_USE ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_sets,
+                               arena *mem);
 /* A config without a file, made of --set strings alone (verbs that take flags). */
 FT_MUST_USE ft_status cfg_open_empty(cfg_doc *d, const char *const *sets, int n_sets, arena *mem);
 void cfg_close(cfg_doc *d);

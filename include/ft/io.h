@@ -13,7 +13,7 @@
 /* --- files ------------------------------------------------------------------------------------------- */
 typedef struct file_map {
     const uint8_t *data;
-    size_t         size;
+    size_t size;
 } file_map;
 /* Maps a regular file read-only. 66 missing, 77 permission, 65 not a regular file. */
 FT_MUST_USE ft_status file_map_open(file_map *m, const char *path);
@@ -25,7 +25,7 @@ bool file_exists(const char *path);
 bool dir_exists(const char *path);
 int64_t file_size(const char *path); /* −1 when it cannot be told */
 const char *path_join(arena *a, const char *dir, const char *name);
-const char *path_dir(arena *a, const char *path);   /* "" for a bare name */
+const char *path_dir(arena *a, const char *path); /* "" for a bare name */
 const char *path_base(const char *path);
 
 /* Durable writing: into NAME.tmp beside the target; commit = fsync, rename, fsync of the folder. Nothing
@@ -36,13 +36,14 @@ FT_MUST_USE ft_status file_out_write(file_out *f, const void *data, size_t n);
 FT_MUST_USE ft_status file_out_commit(file_out *f); /* closes in any case */
 void file_out_abort(file_out *f);                   /* accepts NULL; removes the temporary */
 size_t file_out_size(const file_out *f);
-FT_MUST_USE ft_status file_write(const char *path, const void *data, size_t n); /* open, write, commit */
+FT_MUST_USE ft_status file_write(const char *path, const void *data,
+                                 size_t n); /* open, write, commit */
 FT_MUST_USE ft_status file_copy(const char *from, const char *to);
 /* Append-only text (log.jsonl): opened at a given length (the rest is cut off). */
 FT_MUST_USE ft_status file_append_open(int *fd, const char *path, int64_t keep_bytes);
 FT_MUST_USE ft_status file_append(int fd, const char *path, const char *text, size_t n);
 
-FT_MUST_USE ft_status dir_make(const char *path);   /* with parents; fine when it exists */
+FT_MUST_USE ft_status dir_make(const char *path); /* with parents; fine when it exists */
 FT_MUST_USE ft_status dir_sync(const char *path);
 FT_MUST_USE ft_status dir_remove(const char *path); /* a tree; fine when it does not exist */
 FT_MUST_USE ft_status dir_rename(const char *from, const char *to); /* and syncs the parent */
@@ -66,23 +67,23 @@ FT_MUST_USE ft_status text_read(char **out, size_t *len, const char *path, size_
 
 /* --- named tensors ------------------------------------------------------------------------------------- */
 typedef struct io_tensor {
-    const char    *name;
+    const char *name;
     const dt_type *type;
-    int            nd;
-    int64_t        dim[8];  /* outermost first (GGUF's order is reversed on reading) */
-    const void    *data;    /* in the mapping */
-    size_t         bytes;
-    const char    *file;    /* for messages */
+    int nd;
+    int64_t dim[8];   /* outermost first (GGUF's order is reversed on reading) */
+    const void *data; /* in the mapping */
+    size_t bytes;
+    const char *file; /* for messages */
 } io_tensor;
 
 /* safetensors */
 typedef struct st_file {
-    file_map   map;
+    file_map map;
     io_tensor *tensor;
-    int64_t    n;
-    map_table  index;
-    const char **meta;   /* key, value, key, value … */
-    int        n_meta;
+    int64_t n;
+    map_table index;
+    const char **meta; /* key, value, key, value … */
+    int n_meta;
 } st_file;
 FT_MUST_USE ft_status st_open(st_file *f, const char *path, arena *a);
 const io_tensor *st_find(const st_file *f, const char *name);
@@ -91,11 +92,11 @@ void st_close(st_file *f);
 /* Writing: declare all tensors, then hand over the data of each in the order of `order` (the reference
  * writer's: dtype size descending, then name). Metadata {"format":"pt"} plus `meta` pairs. */
 typedef struct st_decl {
-    const char    *name;
+    const char *name;
     const dt_type *type;
-    int            nd;
-    int64_t        dim[8];
-    void          *user;  /* the caller's */
+    int nd;
+    int64_t dim[8];
+    void *user; /* the caller's */
 } st_decl;
 typedef struct st_writer st_writer;
 FT_MUST_USE ft_status st_write_open(st_writer **out, const char *path, st_decl *decl, int64_t n,
@@ -105,47 +106,62 @@ FT_MUST_USE ft_status st_write(st_writer *w, const void *data, size_t n);
 FT_MUST_USE ft_status st_write_close(st_writer *w); /* checks completeness, commits */
 void st_write_abort(st_writer *w);                  /* accepts NULL */
 /* All in one call for small files: data[i] belongs to decl[i] as passed (f32 in memory is not converted). */
-FT_MUST_USE ft_status st_write_all(const char *path, const st_decl *decl, const void *const *data, int64_t n,
-                                   const char *const *meta, int n_meta);
+FT_MUST_USE ft_status st_write_all(const char *path, const st_decl *decl, const void *const *data,
+                                   int64_t n, const char *const *meta, int n_meta);
 
 /* GGUF v2/v3 little-endian */
 typedef enum gguf_vtype {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STR, GGUF_ARR,
-    GGUF_U64, GGUF_I64, GGUF_F64
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STR,
+    GGUF_ARR,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64
 } gguf_vtype;
 typedef struct gguf_str {
-    const char *s;   /* in the mapping, not terminated */
-    size_t      n;
+    const char *s; /* in the mapping, not terminated */
+    size_t n;
 } gguf_str;
 typedef struct gguf_kv {
-    gguf_str   key;
-    gguf_vtype type, elem;   /* elem: of an array */
-    uint64_t   count;        /* of an array, else 1 */
-    const uint8_t *data;     /* first value; strings are length-prefixed */
-    gguf_str  *strs;         /* array of strings: count entries */
+    gguf_str key;
+    gguf_vtype type, elem; /* elem: of an array */
+    uint64_t count;        /* of an array, else 1 */
+    const uint8_t *data;   /* first value; strings are length-prefixed */
+    gguf_str *strs;        /* array of strings: count entries */
 } gguf_kv;
 typedef struct gguf_file {
-    file_map   map;
+    file_map map;
     const char *path;
-    gguf_kv   *kv;
-    int64_t    n_kv;
+    gguf_kv *kv;
+    int64_t n_kv;
     io_tensor *tensor;
-    int64_t    n;
-    map_table  kv_index, index;
-    uint32_t   version;
-    uint64_t   alignment;
+    int64_t n;
+    map_table kv_index, index;
+    uint32_t version;
+    uint64_t alignment;
 } gguf_file;
 FT_MUST_USE ft_status gguf_open(gguf_file *f, const char *path, arena *a);
 void gguf_close(gguf_file *f);
 const io_tensor *gguf_find(const gguf_file *f, const char *name);
 const gguf_kv *gguf_get(const gguf_file *f, const char *key); /* NULL when absent */
 /* Typed getters: any integer type fits an int when in range; absent gives def; a wrong type is 65. */
-FT_MUST_USE ft_status gguf_int(const gguf_file *f, const char *key, int64_t def, int64_t low, int64_t high, int64_t *out);
+FT_MUST_USE ft_status gguf_int(const gguf_file *f, const char *key, int64_t def, int64_t low,
+                               int64_t high, int64_t *out);
 FT_MUST_USE ft_status gguf_num(const gguf_file *f, const char *key, double def, double *out);
 FT_MUST_USE ft_status gguf_bool(const gguf_file *f, const char *key, bool def, bool *out);
-FT_MUST_USE ft_status gguf_text(const gguf_file *f, const char *key, arena *a, const char **out); /* NULL absent */
-FT_MUST_USE ft_status gguf_ints(const gguf_file *f, const char *key, arena *a, int64_t **out, int64_t *n);
-FT_MUST_USE ft_status gguf_floats(const gguf_file *f, const char *key, arena *a, float **out, int64_t *n);
+FT_MUST_USE ft_status gguf_text(const gguf_file *f, const char *key, arena *a,
+                                const char **out); /* NULL absent */
+FT_MUST_USE ft_status gguf_ints(const gguf_file *f, const char *key, arena *a, int64_t **out,
+                                int64_t *n);
+FT_MUST_USE ft_status gguf_floats(const gguf_file *f, const char *key, arena *a, float **out,
+                                  int64_t *n);
 
 /* Writing GGUF v3: keys and tensors are declared first, then the data of each tensor in declaration order. */
 typedef struct gguf_writer gguf_writer;
@@ -157,8 +173,9 @@ void gguf_put_str(gguf_writer *w, const char *key, const char *s, size_t n);
 void gguf_put_strs(gguf_writer *w, const char *key, const gguf_str *s, int64_t n);
 void gguf_put_i32s(gguf_writer *w, const char *key, const int32_t *v, int64_t n);
 void gguf_put_f32s(gguf_writer *w, const char *key, const float *v, int64_t n);
-void gguf_put_copy(gguf_writer *w, const gguf_kv *kv);   /* as it stands in another file */
-void gguf_put_tensor(gguf_writer *w, const char *name, const dt_type *type, int nd, const int64_t *dim);
+void gguf_put_copy(gguf_writer *w, const gguf_kv *kv); /* as it stands in another file */
+void gguf_put_tensor(gguf_writer *w, const char *name, const dt_type *type, int nd,
+                     const int64_t *dim);
 FT_MUST_USE ft_status gguf_write_header(gguf_writer *w);
 FT_MUST_USE ft_status gguf_write(gguf_writer *w, const void *data, size_t n); /* as st_write */
 FT_MUST_USE ft_status gguf_write_close(gguf_writer *w);
@@ -167,11 +184,11 @@ void gguf_write_abort(gguf_writer *w);
 /* The weights of a model: a folder (model.safetensors, or the index and its shards) or a .gguf file. */
 typedef struct io_weights {
     io_tensor *tensor;
-    int64_t    n;
-    map_table  index;
-    st_file   *shard;    /* folder */
-    int        n_shards;
-    gguf_file *gguf;     /* .gguf, else NULL */
+    int64_t n;
+    map_table index;
+    st_file *shard; /* folder */
+    int n_shards;
+    gguf_file *gguf; /* .gguf, else NULL */
     const char *path;
 } io_weights;
 /* Refuses pickle files by name and magic with the remedy. */

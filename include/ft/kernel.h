@@ -21,18 +21,19 @@
  * products (FT_GEMM=name forces one that works here). Opens OpenBLAS (dlopen) only where its row is the
  * one chosen or asked for. Call once, before the pool starts. */
 FT_MUST_USE ft_status kn_init(void);
-const char *kn_level(void);      /* "generic", "avx2", "avx512" */
-const char *kn_gemm_name(void);  /* "avx512", "avx2", "openblas", "generic" */
-const char *kn_core_name(void);  /* what identifies the arithmetic in logs and checkpoints: level + row
+const char *kn_level(void);     /* "generic", "avx2", "avx512" */
+const char *kn_gemm_name(void); /* "avx512", "avx2", "openblas", "generic" */
+const char *
+kn_core_name(void); /* what identifies the arithmetic in logs and checkpoints: level + row
                                     (+ OpenBLAS core) */
 
 /* --- matrix products --------------------------------------------------------------------------------
  * A weight matrix as it lies in the file: any dtype; unpacked panel by panel inside the product. */
 typedef struct kn_mat {
     const dt_type *type;
-    const void    *data;
-    int64_t        rows, cols;   /* as stored; a row is cols elements, whole blocks */
-    const int32_t *row_of;       /* NULL or the permutation of stored rows */
+    const void *data;
+    int64_t rows, cols;    /* as stored; a row is cols elements, whole blocks */
+    const int32_t *row_of; /* NULL or the permutation of stored rows */
 } kn_mat;
 
 /* y[m, n] = (accumulate ? y : 0) + Σ_k x[m, k] · W[n, k] (+ bias[n], added last) W [N, K] */
@@ -53,35 +54,37 @@ void kn_gemv(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w
 /* --- attention ---------------------------------------------------------------------------------------
  * Causal, grouped-query, exact, in tiles; keeps log-sum-exp and never a T×T matrix. */
 typedef struct kn_attn {
-    int            n_head, n_kv, head_dim;
-    float          scale;      /* of the scores, d^−½ unless the family says otherwise */
-    int64_t        window;     /* 0: none; else query p sees keys p−window < k ≤ p */
-    float          softcap;    /* 0: none; else scores = c·tanh(scores/c) before the mask */
-    const int32_t *q_len;      /* per sequence: queries (rows of q and out) */
-    const int32_t *k_len;      /* per sequence: keys; the last q_len keys are the queries' own
+    int n_head, n_kv, head_dim;
+    float scale;          /* of the scores, d^−½ unless the family says otherwise */
+    int64_t window;       /* 0: none; else query p sees keys p−window < k ≤ p */
+    float softcap;        /* 0: none; else scores = c·tanh(scores/c) before the mask */
+    const int32_t *q_len; /* per sequence: queries (rows of q and out) */
+    const int32_t *k_len; /* per sequence: keys; the last q_len keys are the queries' own
                                   positions. NULL: the same as q_len (training) */
-    int            n_seq;
+    int n_seq;
 } kn_attn;
 /* q [Tq, n_head·d] (row distance ldq), k and v [Tk, n_kv·d] (ldk, ldv), sequences one after another;
  * out [Tq, n_head·d] (ldo); lse [Tq, n_head]: log Σ exp(score), may be NULL when nothing is kept. */
-void kn_attention(const kn_attn *a, float *out, int64_t ldo, float *lse, const float *q, int64_t ldq,
-                  const float *k, int64_t ldk, const float *v, int64_t ldv);
+void kn_attention(const kn_attn *a, float *out, int64_t ldo, float *lse, const float *q,
+                  int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv);
 /* Adds into dq, dk, dv (row distances as q, k, v). Requires k_len = q_len. `out` and `lse` as the
  * forward left them. */
 void kn_attention_back(const kn_attn *a, float *dq, float *dk, float *dv, const float *dout,
-                       int64_t lddo, const float *out, int64_t ldo, const float *lse, const float *q,
-                       int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv);
+                       int64_t lddo, const float *out, int64_t ldo, const float *lse,
+                       const float *q, int64_t ldq, const float *k, int64_t ldk, const float *v,
+                       int64_t ldv);
 
 /* --- rows ---------------------------------------------------------------------------------------------
  * [T, C] row-major, contiguous unless a row distance is given. "_back" functions add into dx, dw, db;
  * a NULL destination is skipped. Sums over tokens run in ascending token order, one chain a column. */
-void kn_rmsnorm(float *y, float *rstd, const float *x, const float *w, int64_t t, int64_t c, float eps);
+void kn_rmsnorm(float *y, float *rstd, const float *x, const float *w, int64_t t, int64_t c,
+                float eps);
 void kn_rmsnorm_back(float *dx, float *dw, const float *dy, const float *x, const float *w,
                      const float *rstd, int64_t t, int64_t c);
-void kn_layernorm(float *y, float *mean, float *rstd, const float *x, const float *w, const float *b,
-                  int64_t t, int64_t c, float eps);
-void kn_layernorm_back(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w,
-                       const float *mean, const float *rstd, int64_t t, int64_t c);
+void kn_layernorm(float *y, float *mean, float *rstd, const float *x, const float *w,
+                  const float *b, int64_t t, int64_t c, float eps);
+void kn_layernorm_back(float *dx, float *dw, float *db, const float *dy, const float *x,
+                       const float *w, const float *mean, const float *rstd, int64_t t, int64_t c);
 
 /* RoPE, half-split ("rotate half") layout, in place on n_head heads of head_dim that start at column
  * 0 of x (row distance ldx); rotates the first 2·half entries of each head. cos, sin [max_pos, half]
@@ -94,15 +97,17 @@ typedef struct kn_act kn_act;
 const kn_act *kn_act_by_name(const char *name); /* NULL when unknown */
 /* y [T, I] = act(gate) ⊙ up, gu [T, 2I] with gate in the first I columns. */
 void kn_glu(const kn_act *act, float *y, const float *gu, int64_t t, int64_t i);
-void kn_glu_back(const kn_act *act, float *dgu, const float *dy, const float *gu, int64_t t, int64_t i);
+void kn_glu_back(const kn_act *act, float *dgu, const float *dy, const float *gu, int64_t t,
+                 int64_t i);
 void kn_act_rows(const kn_act *act, float *y, const float *x, int64_t n);
 void kn_act_back(const kn_act *act, float *dx, const float *dy, const float *x, int64_t n);
 
-void kn_add(float *y, const float *a, const float *b, int64_t n);       /* y = a + b */
-void kn_axpy(float *y, float s, const float *x, int64_t n);             /* y += s·x */
+void kn_add(float *y, const float *a, const float *b, int64_t n); /* y = a + b */
+void kn_axpy(float *y, float s, const float *x, int64_t n);       /* y += s·x */
 void kn_scale(float *x, float s, int64_t n);
-void kn_mul_add(float *y, const float *a, const float *b, int64_t n);   /* y += a ⊙ b */
-void kn_col_sum_add(float *db, const float *dy, int64_t ld, int64_t t, int64_t c); /* bias gradients */
+void kn_mul_add(float *y, const float *a, const float *b, int64_t n); /* y += a ⊙ b */
+void kn_col_sum_add(float *db, const float *dy, int64_t ld, int64_t t,
+                    int64_t c); /* bias gradients */
 /* y = x ⊙ mask/(1−p), the mask a pure function of (key, row_key[t], column). */
 void kn_dropout(float *y, const float *x, int64_t t, int64_t c, float p, uint64_t key,
                 const uint64_t *row_key);

@@ -12,30 +12,31 @@
 typedef struct dt_type {
     const char *name;    /* "bf16", "q4_k" */
     const char *st_name; /* safetensors dtype, NULL where it has none */
-    int         gguf_id; /* ggml type number, −1 where GGUF has none */
-    int         block, bytes;
+    int gguf_id;         /* ggml type number, −1 where GGUF has none */
+    int block, bytes;
     /* n is a multiple of block; src needs no alignment. NULL: not a number format we compute with. */
     void (*unpack)(float *dst, const void *src, int64_t n);
-    void (*pack)(void *dst, const float *src, int64_t n); /* round to nearest even; NULL: read only */
+    void (*pack)(void *dst, const float *src,
+                 int64_t n); /* round to nearest even; NULL: read only */
 } dt_type;
 
-extern const dt_type dt_f32, dt_f16, dt_bf16;   /* other rows by name */
-const dt_type *dt_by_name(const char *name);    /* NULL when unknown */
+extern const dt_type dt_f32, dt_f16, dt_bf16; /* other rows by name */
+const dt_type *dt_by_name(const char *name);  /* NULL when unknown */
 const dt_type *dt_by_st(const char *st_name);
 const dt_type *dt_by_gguf(int id);
-const dt_type *dt_at(int i);                    /* all rows in order, NULL past the end */
+const dt_type *dt_at(int i); /* all rows in order, NULL past the end */
 /* Bytes of n elements; false when n is not a multiple of the block or the product overflows. */
 bool dt_bytes(const dt_type *type, int64_t n, size_t *bytes);
 
 #define TN_MAX_DIMS 4
 typedef struct tn_tensor {
     const dt_type *type;
-    int            nd;
-    int64_t        dim[TN_MAX_DIMS];
-    void          *data;       /* not written to unless it is an activation or trainable */
-    const int32_t *row_of;     /* NULL, or row i of this tensor is stored at row row_of[i] (nd = 2) */
-    float         *grad;       /* f32, same shape; NULL until someone asks */
-    bool           wants_grad;
+    int nd;
+    int64_t dim[TN_MAX_DIMS];
+    void *data;            /* not written to unless it is an activation or trainable */
+    const int32_t *row_of; /* NULL, or row i of this tensor is stored at row row_of[i] (nd = 2) */
+    float *grad;           /* f32, same shape; NULL until someone asks */
+    bool wants_grad;
 } tn_tensor;
 
 int64_t tn_count(const tn_tensor *t); /* elements */

@@ -13,7 +13,7 @@
 typedef struct tok_tokenizer tok_tokenizer;
 typedef struct tok_ids {
     int32_t *id;
-    int64_t  n, cap;
+    int64_t n, cap;
 } tok_ids;
 FT_MUST_USE ft_status tok_ids_push(tok_ids *v, int32_t id);
 void tok_ids_free(tok_ids *v);
@@ -25,25 +25,28 @@ void tok_close(tok_tokenizer *t);
 
 /* Appends the ids of text (any bytes). special: with what the post-processor adds (BOS, EOS). Added tokens
  * in the text are recognised in both cases. Thread-safe. Linear in len. */
-FT_MUST_USE ft_status tok_encode(const tok_tokenizer *t, const char *text, size_t len, bool special, tok_ids *out);
+FT_MUST_USE ft_status tok_encode(const tok_tokenizer *t, const char *text, size_t len, bool special,
+                                 tok_ids *out);
 /* Appends the text of ids: skips nothing, cleans up no spaces. An id outside the vocabulary is 65. */
-FT_MUST_USE ft_status tok_decode(const tok_tokenizer *t, const int32_t *ids, int64_t n, str_buf *out);
+FT_MUST_USE ft_status tok_decode(const tok_tokenizer *t, const int32_t *ids, int64_t n,
+                                 str_buf *out);
 
-int64_t tok_size(const tok_tokenizer *t);                /* largest id + 1, added tokens included */
-int32_t tok_bos(const tok_tokenizer *t);                 /* −1 when there is none */
+int64_t tok_size(const tok_tokenizer *t); /* largest id + 1, added tokens included */
+int32_t tok_bos(const tok_tokenizer *t);  /* −1 when there is none */
 int32_t tok_eos(const tok_tokenizer *t);
 int32_t tok_pad(const tok_tokenizer *t);
-bool    tok_adds_bos(const tok_tokenizer *t);            /* tok_encode(special) puts BOS in front */
+bool tok_adds_bos(const tok_tokenizer *t); /* tok_encode(special) puts BOS in front */
 int32_t tok_id(const tok_tokenizer *t, const char *text, size_t n); /* of a whole token, −1 */
-const char *tok_text(const tok_tokenizer *t, int32_t id);/* as the vocabulary has it; NULL */
-bool    tok_is_special(const tok_tokenizer *t, int32_t id);
+const char *tok_text(const tok_tokenizer *t, int32_t id); /* as the vocabulary has it; NULL */
+bool tok_is_special(const tok_tokenizer *t, int32_t id);
 /* Ids that end a generation: eos of tokenizer, config and generation_config, and the end-of-turn token the
  * template uses (GGUF: eos, eot, eom ids). */
 const int32_t *tok_stops(const tok_tokenizer *t, int *n);
-const char *tok_chat_template(const tok_tokenizer *t);   /* source text, NULL when there is none */
+const char *tok_chat_template(const tok_tokenizer *t); /* source text, NULL when there is none */
 
 /* A complete tokenizer.json / tokenizer_config.json of this tokenizer, whatever it was read from. */
-FT_MUST_USE ft_status tok_write_json(const tok_tokenizer *t, str_buf *tokenizer_json, str_buf *tokenizer_config);
+FT_MUST_USE ft_status tok_write_json(const tok_tokenizer *t, str_buf *tokenizer_json,
+                                     str_buf *tokenizer_config);
 /* The tokenizer.ggml.* keys of this tokenizer (vocabulary padded to vocab_size with unused tokens). 65 with the
  * reason when GGUF cannot hold it. */
 FT_MUST_USE ft_status tok_write_gguf(const tok_tokenizer *t, gguf_writer *w, int64_t vocab_size);

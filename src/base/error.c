@@ -1,0 +1,125 @@
+/* error.c – the error record of a thread, and names made safe for a terminal.
+ *
+ * A failing function records one sentence and returns a status; only the program prints it. Parsers of
+ * configs append further lines so that one run lists every mistake. */
+#include "ft/base.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define RECORD_BYTES 8192
+static _Thread_local char record[RECORD_BYTES];
+static _Thread_local size_t record_len;
+
+static void append(const char *fmt, va_list ap)
+{
+    size_t room = RECORD_BYTES - record_len;
+    int n = vsnprintf(record + record_len, room, fmt, ap);
+    if (n > 0) record_len += (size_t)n < room ? (size_t)n : room - 1;
+}
+
+static void append_text(const char *fmt, ...) FT_PRINTF(1, 2);
+static void append_text(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    append(fmt, ap);
+    va_end(ap);
+}
+
+ft_status ft_fail(ft_status status, const char *fmt, ...)
+{
+    va_list ap;
+    record_len = 0;
+    va_start(ap, fmt);
+    append(fmt, ap);
+    va_end(ap);
+    return status;
+}
+
+ft_status ft_fail_more(ft_status status, const char *fmt, ...)
+{
+    va_list ap;
+    if (record_len > 0) append_text("\n");
+    va_start(ap, fmt);
+    append(fmt, ap);
+    va_end(ap);
+    return status;
+}
+
+ft_status ft_fail_errno(ft_status status, const char *fmt, ...)
+{
+    static const struct {
+        int error;
+        ft_status status;
+    } classes[] = {
+        {ENOENT, FT_ENOINPUT}, {ENOTDIR, FT_ENOINPUT}, {EACCES, FT_EPERM}, {EPERM, FT_EPERM},
+        {EROFS, FT_EPERM},     {ENOMEM, FT_EMEM},      {EMFILE, FT_EMEM},  {ENFILE, FT_EMEM},
+    };
+    int error = errno;
+    va_list ap;
+    for (size_t i = 0; i < FT_COUNT_OF(classes); i++) {
+        if (classes[i].error == error) status = classes[i].status;
+    }
+    record_len = 0;
+    va_start(ap, fmt);
+    append(fmt, ap);
+    va_end(ap);
+    append_text(": %s", strerror(error));
+    return status;
+}
+
+const char *ft_error(void)
+{
+    return record_len > 0 ? record : "";
+}
+
+void ft_error_clear(void)
+{
+    record_len = 0;
+    record[0] = 0;
+}
+
+/* Characters that may not reach a terminal raw: C0/C1 controls, DEL, bidi marks and isolates. */
+static bool unsafe(int32_t cp)
+{
+    return cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x061c || cp == 0x200e || cp == 0x200f ||
+           (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069) || cp == 0xfeff;
+}
+
+const char *ft_show(const char *text, size_t n)
+{
+    enum { RING = 8, SHOWN = 80, ROOM = SHOWN + 16 };
+    static _Thread_local char ring[RING][ROOM];
+    static _Thread_local int next;
+    char *out = ring[next++ % RING];
+    size_t len = 0;
+
+    for (size_t i = 0; i < n;) {
+        int32_t cp;
+        int bytes = utf8_next(text + i, n - i, &cp);
+        char piece[16];
+        if (cp < 0)
+            snprintf(piece, sizeof piece, "\\x%02x", (unsigned char)text[i]);
+        else if (unsafe(cp))
+            snprintf(piece, sizeof piece, cp < 0x100 ? "\\x%02x" : "\\u%04x", (unsigned)cp);
+        else
+            snprintf(piece, sizeof piece, "%.*s", bytes, text + i);
+        size_t add = strlen(piece);
+        if (len + add > SHOWN) {
+            memcpy(out + len, "...", 4);
+            return out;
+        }
+        memcpy(out + len, piece, add);
+        len += add;
+        i += (size_t)bytes;
+    }
+    out[len] = 0;
+    return out;
+}
+
+const char *ft_shows(const char *text)
+{
+    return text ? ft_show(text, strlen(text)) : "(null)";
+}
