@@ -1,0 +1,126 @@
+/* autograd.h – an eager tape of coarse operations with hand-written backward.
+ *
+ * An op runs when it is called and, when something it reads wants a gradient, leaves a node; ag_backward walks
+ * the nodes in reverse. Frozen tensors (wants_grad false) cost no gradient and no memory: an op none of whose
+ * inputs wants a gradient is not recorded. Errors are sticky: after a failure every op returns its input and
+ * the caller looks at tape->status once.
+ *
+ * Memory: nodes and kept activations live in `keep` until ag_reset; gradients of activations come from a free
+ * list by size and return to it as soon as the node that made the activation is done. A dry tape runs the
+ * same builder code with the arithmetic skipped on counting arenas, and so tells the memory of a step. */
+#ifndef FT_AUTOGRAD_H
+#define FT_AUTOGRAD_H
+
+#include "ft/base.h"
+#include "ft/kernel.h"
+#include "ft/tensor.h"
+
+typedef struct ag_tape ag_tape;
+typedef struct ag_node ag_node;
+
+/* One row per operation (ops.def), in the file of its code. */
+typedef struct ag_op {
+    const char *name;
+    void (*forward)(ag_tape *t, ag_node *n);
+    void (*backward)(ag_tape *t,
+                     ag_node *n); /* adds into ag_grad(input); NULL: recording it is an error */
+} ag_op;
+
+#define AG_MAX_IN 16
+struct ag_node {
+    const ag_op *op;
+    int n_in;
+    tn_tensor *in[AG_MAX_IN], *out; /* out may be one of the inputs: an op in place */
+    void *attr, *saved;             /* its parameters; what forward leaves for backward */
+    ag_node *prev;
+};
+
+struct ag_tape {
+    arena *keep;
+    struct ag_pool *grads; /* free list of gradient buffers */
+    ag_node *last;
+    bool record; /* false: evaluation, nothing is kept for a backward */
+    bool dry;    /* shapes and memory only */
+    /* The rows of this pass: sequences one after another. */
+    const int32_t *seq_len; /* [n_seq] tokens of each */
+    int n_seq;
+    const uint64_t *row_key; /* [T] identity of each row for dropout; NULL: none */
+    uint64_t rng_key;        /* of this optimizer step */
+    ft_status status;        /* sticky */
+};
+
+/* limit: bytes of address space for activations; 0: a dry tape. */
+FT_MUST_USE ft_status ag_open(ag_tape **out, size_t limit);
+void ag_close(ag_tape *t);
+void ag_reset(ag_tape *t);              /* forgets nodes and activations; keeps the memory */
+size_t ag_peak_bytes(const ag_tape *t); /* activations + their gradients, high-water mark */
+/* Adds d loss/d leaf into the grad of every wanting leaf. loss is a scalar. */
+FT_MUST_USE ft_status ag_backward(ag_tape *t, tn_tensor *loss);
+
+/* --- for op authors ------------------------------------------------------------------------------------ */
+tn_tensor *ag_new(ag_tape *t, int64_t rows, int64_t cols); /* f32 [rows, cols] in keep */
+void *ag_keep(ag_tape *t, size_t bytes);
+/* The gradient buffer of a tensor, zeroed on first use; NULL when it wants none. */
+float *ag_grad(ag_tape *t, tn_tensor *x);
+/* Makes a node and runs it. The output wants a gradient when one of the inputs does and the tape records. */
+tn_tensor *ag_call(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int n_in,
+                   tn_tensor *const *in);
+bool ag_recording(const ag_tape *t, int n_in, tn_tensor *const *in);
+ft_status ag_fail(ag_tape *t, ft_status status); /* makes a failure sticky */
+const ag_op *ag_op_at(int i);                    /* rows of ops.def; NULL past the end */
+
+/* --- operations ------------------------------------------------------------------------------------------- */
+/* rows of w [V, C] (any dtype) → [T, C]; w wants a gradient only as f32. */
+tn_tensor *ag_embed(ag_tape *t, tn_tensor *w, const int32_t *ids, int64_t n);
+tn_tensor *ag_add(ag_tape *t, tn_tensor *a, tn_tensor *b);
+tn_tensor *ag_rmsnorm(ag_tape *t, tn_tensor *x, tn_tensor *w, float eps);
+tn_tensor *ag_layernorm(ag_tape *t, tn_tensor *x, tn_tensor *w, tn_tensor *b, float eps);
+/* RMSNorm of each of n_q + n_k heads of head_dim inside qkv [T, ·] (Qwen3): heads 0 … n_q−1 by wq [d], the next n_k by
+ * wk [d]; the columns after them pass through. */
+tn_tensor *ag_head_norm(ag_tape *t, tn_tensor *qkv, tn_tensor *wq, tn_tensor *wk, int n_q, int n_k,
+                        float eps);
+
+/* A weight as its file has it: w [O, I], or [I, O] when in_out (GPT-2's Conv1D); b [O] or NULL. */
+typedef struct ag_weight {
+    tn_tensor *w, *b;
+    bool in_out;
+} ag_weight;
+/* y [T, ΣO_i] = x · W_iᵀ + b_i side by side, (+ add [T, ΣO_i], the residual). x [T, I]. One product per group, so that a
+ * fused kernel needs no change in models or methods. n ≤ 4. */
+tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add);
+/* In place: y[:, col …] += scale · dropout(x) · Aᵀ · Bᵀ for each site. a [r, I], b [O, r] f32. Sites of one group share x;
+ * each has its own dropout mask by `key`. n ≤ 4. */
+typedef struct ag_low_rank {
+    tn_tensor *a, *b;
+    float scale, dropout;
+    int64_t col;
+    uint64_t key;
+} ag_low_rank;
+tn_tensor *ag_low_rank_add(ag_tape *t, tn_tensor *y, tn_tensor *x, const ag_low_rank *s, int n);
+
+/* In place on the first n_heads heads of x [T, ·]; tables cos, sin [max_pos, half], pos [T]. */
+tn_tensor *ag_rope(ag_tape *t, tn_tensor *x, int n_heads, int head_dim, int half, const float *cos,
+                   const float *sin, const int32_t *pos);
+/* qkv [T, (n_head + 2·n_kv)·d] → [T, n_head·d]; a.q_len and n_seq are taken from the tape. */
+tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *a);
+tn_tensor *ag_glu(ag_tape *t, tn_tensor *gate_up, const kn_act *act); /* [T, 2I] → [T, I] */
+tn_tensor *ag_act(ag_tape *t, tn_tensor *x, const kn_act *act);
+
+/* Σ over supervised rows (label ≥ 0) of −log softmax(head(x))[label]: scalar. Logits exist for one chunk of rows at a
+ * time and only for supervised rows; their gradient is taken in the same pass, times grad_scale (what the objective
+ * will multiply the loss by, e.g. 1/tokens of the optimizer step). */
+typedef struct ag_ce {
+    ag_weight head;
+    const ag_low_rank *low_rank; /* adapters on the head: n_low_rank of them */
+    int n_low_rank;
+    const int32_t *label; /* [T], −100: not supervised */
+    float grad_scale;
+    float softcap;  /* 0: none */
+    float *logprob; /* out, [supervised rows] in order; may not be NULL */
+    int32_t *best;  /* out, arg max of each; may be NULL */
+} ag_ce;
+tn_tensor *ag_cross_entropy(ag_tape *t, tn_tensor *x, const ag_ce *attr);
+/* Scalar Σ x ⊙ c for a constant c [count of x]: seeds of tests, and loss combinations. */
+tn_tensor *ag_dot_const(ag_tape *t, tn_tensor *x, const float *c);
+tn_tensor *ag_scale(ag_tape *t, tn_tensor *x, float s);
+#endif

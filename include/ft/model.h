@@ -1,0 +1,105 @@
+/* model.h – model families as rows, opening from a folder or a GGUF, the forward pass, saving.
+ *
+ * A family is data: config keys, tensor names for Hugging Face and GGUF, norm, activation, rope, traits. One
+ * block builder serves all. Equations and names: config.json classes of transformers (llama, mistral, qwen2, qwen3,
+ * gpt2); see each row in family.c. Base-model dropout (GPT-2's *_pdrop) is not applied in training. */
+#ifndef FT_MODEL_H
+#define FT_MODEL_H
+
+#include "ft/cfg.h"
+#include "ft/io.h"
+#include "ft/nn.h"
+
+typedef struct model_family model_family;
+
+typedef struct model_dims {
+    int64_t vocab_size, hidden_size, intermediate_size, max_position;
+    int n_layer, n_head, n_kv, head_dim;
+    float norm_eps;
+    bool tied; /* the head is the input embedding */
+    bool qkv_bias, o_bias, mlp_bias;
+    const kn_act *act;
+    int64_t *window; /* [n_layer], 0: full attention */
+    float attn_scale;
+    /* rope: tables are grown on demand; NULL rope_inv where the family has learned positions */
+    int rope_half;
+    float *rope_inv;                  /* [rope_half] inverse frequencies, scaling applied */
+    float rope_mscale;                /* attention scaling of yarn: multiplies cos and sin */
+    float rope_theta, dynamic_factor; /* dynamic NTK: factor, 0 = off */
+} model_dims;
+
+typedef struct model_layer {
+    nn_param *norm1_w, *norm1_b, *norm2_w, *norm2_b, *q_norm, *k_norm;
+    nn_group qkv, o, up, down; /* up: gate and up, or the single first MLP matrix */
+} model_layer;
+
+typedef struct model {
+    arena *mem;
+    const model_family *family;
+    model_dims d;
+    const char *path; /* as given */
+    char *config;     /* text of config.json (made from the metadata for a GGUF); NUL-terminated */
+    const dt_type *dtype; /* what a folder is written in by default: the base's, bf16 for blocks */
+    bool from_gguf, has_blocks;
+    io_weights weights;
+    nn_param *param;
+    int64_t n_param;
+    nn_site *site; /* every site, layers in order; groups point into it */
+    int64_t n_site;
+    nn_site *embed, *position, *head; /* position NULL with rope */
+    nn_param *norm_w, *norm_b;
+    model_layer *layer;
+    float *rope_cos, *rope_sin; /* [rope_rows, rope_half] */
+    int64_t rope_rows;
+    float rope_len; /* length the dynamic table was made for */
+} model;
+
+typedef struct model_options {
+    const char *path;        /* folder or .gguf; NULL with from_config */
+    const char *from_config; /* config.json: random weights (models.md 6), f32 */
+    uint64_t seed;           /* of those weights */
+    bool no_weights;         /* dims and parameter shapes only (memory plans) */
+} model_options;
+FT_MUST_USE ft_status model_open(model **out, const model_options *opt);
+void model_close(model *m);
+
+/* A site or parameter by its Hugging Face path; NULL. */
+nn_site *model_site(const model *m, const char *path);
+nn_param *model_param(const model *m, const char *name);
+int64_t model_count(const model *m); /* parameters, tied ones once */
+/* Bytes of the weights as they stand in memory or the mapping. */
+size_t model_bytes(const model *m);
+
+/* Final hidden states [T, hidden_size], normalised. The run's sequences stand in r->t. With r->cache the T tokens extend
+ * the cache. Fails (tape status) when a position exceeds what the model can hold. */
+tn_tensor *model_hidden(model *m, nn_run *r);
+/* Σ cross-entropy over supervised rows; see ag_ce for label, grad_scale, logprob, best. */
+tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, const int32_t *label,
+                      float grad_scale, float *logprob, int32_t *best);
+/* logits [rows, vocab_size] of selected rows of hidden (no tape). few: rows ≤ 8, generation path. */
+FT_MUST_USE ft_status model_logits(model *m, nn_run *r, const tn_tensor *hidden,
+                                   const int64_t *rows, int64_t n, float *logits, bool few);
+FT_MUST_USE ft_status model_cache_open(nn_cache **out, const model *m, int64_t cap);
+void model_cache_close(nn_cache *c, const model *m);
+
+/* Saving. Each tensor is read as f32 rows, folded, and rounded once to the output type.
+ * fold adds an adapter's delta to w, the f32 matrix of a site in its file's orientation; NULL: nothing. When fold is given
+ * and a tied head or embedding was changed by it or by a trained copy, the folder is written untied. */
+typedef struct model_fold {
+    ft_status (*fold)(void *ctx, const nn_site *s, float *w, float *b);
+    void *ctx;
+} model_fold;
+typedef struct model_save_options {
+    const dt_type *
+        type; /* NULL: the base's; blocks → bf16 in a folder, f16 in a .gguf. GGUF keeps 1-d tensors f32 */
+    model_fold fold;
+    size_t shard_bytes; /* 0: 5·10⁹ */
+} model_save_options;
+/* PATH ending in .gguf: GGUF with tokenizer, template and stop ids; else a folder with config, tokenizer and
+ * generation files (copied byte for byte from a folder base; made from a GGUF base). The folder may exist. */
+FT_MUST_USE ft_status model_save(model *m, const char *path, const model_save_options *opt);
+/* config.json of a folder by another dtype or untied: text into out. */
+FT_MUST_USE ft_status model_config_text(const model *m, const dt_type *type, bool untie,
+                                        str_buf *out);
+const char *model_family_name(const model *m); /* model_type */
+#endif
