@@ -123,15 +123,21 @@ TABLE = [
 ]
 
 
-def sequences(vocab, lengths):
-    """Three rows with gaps in their labels: a supervised first label (never used), runs of -100."""
-    rows = []
+def token_rows(vocab, lengths):
     state = 12345
-    for index, length in enumerate(lengths):
+    for length in lengths:
         ids = []
         for _ in range(length):
             state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
             ids.append((state >> 12) % vocab)
+        yield ids
+
+
+def sequences(vocab, lengths):
+    """Three rows with gaps in their labels: a supervised first label (never used), runs of -100."""
+    rows = []
+    for index, ids in enumerate(token_rows(vocab, lengths)):
+        length = len(ids)
         labels = list(ids)
         if index == 0:
             labels[0:4] = [IGNORE] * 4

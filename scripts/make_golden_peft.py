@@ -1,0 +1,266 @@
+#!/usr/bin/env python3
+"""make_golden_peft.py - adapters written by the real PEFT, what they compute, and training runs.
+
+    python scripts/make_golden_peft.py [--out tests/golden/peft]
+
+The base models are those of tests/golden/families (config.json there, weights by the weight rule of
+scripts/oracle.py); `base` in golden.json names the case.
+
+An adapter case:
+
+    CASE/adapter/adapter_config.json, adapter_model.safetensors     as PEFT saved them
+    CASE/golden.json            {"base": family case, "changed": [names of merged tensors]}
+    CASE/golden.safetensors
+        lengths, ids            I32, as in the family goldens
+        logits                  F32 [N, V], adapter on
+        base_logits             F32 [N, V], adapter off
+        merged.NAME             F32, base weight NAME after merge_and_unload, where it changed
+
+A training case (train_lora, train_full): 20 optimizer steps of torch.optim.AdamW, linear schedule with
+warm-up, clip_grad_norm_ 1.0, two epochs over 30 ragged rows in file order, 3 rows a step, loss = token
+mean over the supervised positions of the whole step, no dropout.
+
+    CASE/train.jsonl            rows in the `tokens` format
+    CASE/config.json            the run as a config; model.path is a placeholder ("model")
+    CASE/init/                  train_lora only: the adapter to start from (method.init_from)
+    CASE/golden.json            {"base": family case}
+    CASE/golden.safetensors
+        losses, learning_rates, grad_norms   F32 [20], norms before clipping
+        final.NAME              F32, trained tensors after step 20 (names as in the result's file)
+The script prints how far the same run in float64 ends from this one: the slack a reader may need.
+"""
+import argparse
+import json
+import os
+import shutil
+import sys
+
+import torch
+from safetensors.torch import load_file, save_file
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from make_golden import CASES, IGNORE, sequences, token_rows
+from oracle import build_model, loss_sum, write_json
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+ADAPTERS = {
+    "llama_lora": ("llama", {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}),
+    "llama_patterns": ("llama", {
+        "r": 4, "lora_alpha": 8, "target_modules": "all-linear", "use_rslora": True,
+        "rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.down_proj": 6},
+        "alpha_pattern": {"o_proj": 3, "model.layers.0.mlp.up_proj": 16}}),
+    "llama_saved_head": ("llama", {"r": 4, "lora_alpha": 8, "target_modules": ["o_proj", "gate_proj"],
+                                   "modules_to_save": ["lm_head"]}),
+    "llama_bias_all": ("llama_bias_tied", {"r": 4, "lora_alpha": 8, "bias": "all",
+                                           "target_modules": ["q_proj", "down_proj"]}),
+    "qwen2_layers": ("qwen2", {"r": 4, "lora_alpha": 6, "target_modules": ["k_proj", "up_proj"],
+                               "layers_to_transform": [1]}),
+    "gpt2_lora": ("gpt2", {"r": 4, "lora_alpha": 8, "fan_in_fan_out": True,
+                           "target_modules": ["c_attn", "c_proj", "c_fc"]}),
+    "gpt2_patterns": ("gpt2", {"r": 4, "lora_alpha": 8, "fan_in_fan_out": True, "use_rslora": True,
+                               "target_modules": ["c_attn", "mlp.c_proj"], "rank_pattern": {"c_attn": 3},
+                               "alpha_pattern": {"h.1.mlp.c_proj": 12}}),
+}
+
+STEPS, PER_STEP, EPOCHS = 20, 3, 2
+TRAIN = {
+    "train_lora": {"learning_rate": 1e-2, "weight_decay": 0.01, "warmup_steps": 4,
+                   "method": {"type": "lora", "r": 4, "lora_alpha": 8, "lora_dropout": 0.0,
+                              "target_modules": ["q_proj", "v_proj", "down_proj"], "init_from": "init"}},
+    "train_full": {"learning_rate": 3e-3, "weight_decay": 0.1, "warmup_steps": 3,
+                   "method": {"type": "full"}},
+}
+
+
+def forward_rows(model, rows):
+    with torch.no_grad():
+        return torch.cat([model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+                          for ids, _ in rows]).contiguous()
+
+
+def attach(base, fields):
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", base_model_name_or_path="model",
+                                            lora_dropout=0.0, **fields))
+    model.base_model.model.name_or_path = "model"
+    return model
+
+
+def save_adapter(model, folder):
+    model.peft_config["default"].base_model_name_or_path = "model"
+    model.save_pretrained(folder, safe_serialization=True)
+    for name in os.listdir(folder):
+        if name not in ("adapter_config.json", "adapter_model.safetensors"):
+            os.remove(os.path.join(folder, name))
+    # PEFT writes a set in whatever order it hashes to; sorted, the file is the same every time.
+    path = os.path.join(folder, "adapter_config.json")
+    with open(path, encoding="utf-8") as lines:
+        config = json.load(lines)
+    for key in ("target_modules", "modules_to_save"):
+        if isinstance(config.get(key), list):
+            config[key].sort()
+    write_json(path, config)
+
+
+def make_adapter(name, family, fields, out):
+    folder = os.path.join(out, name)
+    config = CASES[family]
+    rows = sequences(config["vocab_size"], (13, 1, 6))
+    base = build_model(dict(config))
+    before = {n: p.detach().clone() for n, p in base.named_parameters()}
+    base_logits = forward_rows(base, rows)
+
+    model = attach(base, dict(fields)).eval()
+    torch.manual_seed(len(name))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.empty_like(parameter).uniform_(-0.3, 0.3))
+    logits = forward_rows(model, rows)
+    save_adapter(model, os.path.join(folder, "adapter"))
+
+    merged = model.merge_and_unload()
+    merged_logits = forward_rows(merged, rows)
+    # A head that was tied to the embedding and saved apart shows up as a parameter of its own.
+    changed = {n: p.detach().contiguous() for n, p in merged.named_parameters()
+               if n not in before or not torch.equal(p, before[n])}
+    tensors = {
+        "lengths": torch.tensor([len(ids) for ids, _ in rows], dtype=torch.int32),
+        "ids": torch.tensor([t for ids, _ in rows for t in ids], dtype=torch.int32),
+        "logits": logits, "base_logits": base_logits,
+    }
+    tensors.update({"merged." + n: t.clone() for n, t in changed.items()})
+    save_file(tensors, os.path.join(folder, "golden.safetensors"), metadata={"format": "pt"})
+    write_json(os.path.join(folder, "golden.json"), {"base": family, "changed": sorted(changed)})
+    print(f"  {name:18} {len(changed):3} tensors changed, logits moved "
+          f"{float((logits - base_logits).abs().max()):.3f}, merged off by "
+          f"{float((merged_logits - logits).abs().max()):.1e}")
+
+
+def training_rows(vocab):
+    lengths = [3 + (7 * i + i * i) % 12 for i in range(STEPS * PER_STEP // EPOCHS)]
+    rows = []
+    for index, ids in enumerate(token_rows(vocab, lengths)):
+        # Learnable: every third token repeats one seen two places before.
+        ids = [ids[t - 2] if t % 3 == 2 else ids[t] for t in range(len(ids))]
+        prompt = min(1 + index % 4, len(ids) - 1)
+        rows.append((ids, [IGNORE] * prompt + ids[prompt:]))
+    return rows
+
+
+def train(model, rows, spec):
+    from transformers import get_linear_schedule_with_warmup
+
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    no_decay = [p for n, p in trained if "norm" in n or n.endswith("bias")]
+    decay = [p for n, p in trained if not ("norm" in n or n.endswith("bias"))]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": spec["weight_decay"]},
+         {"params": no_decay, "weight_decay": 0.0}],
+        lr=spec["learning_rate"], betas=(0.9, 0.999), eps=1e-8, foreach=False)
+    schedule = get_linear_schedule_with_warmup(optimizer, spec["warmup_steps"], STEPS)
+    losses, rates, norms = [], [], []
+    for step in range(STEPS):
+        at = step * PER_STEP % len(rows)
+        total, count = 0.0, 0
+        for ids, labels in rows[at:at + PER_STEP]:
+            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+            part, n = loss_sum(logits, labels)
+            total, count = total + part, count + n
+        loss = total / count
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_([p for _, p in trained], 1.0)))
+        losses.append(float(loss.detach()))
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return losses, rates, norms
+
+
+def trained_tensors(model, is_adapter):
+    if is_adapter:
+        from peft import get_peft_model_state_dict
+        return {n: t.detach().clone().contiguous() for n, t in get_peft_model_state_dict(model).items()}
+    return {n: p.detach().clone().contiguous() for n, p in model.named_parameters()}
+
+
+def start(config, spec, dtype, init):
+    """The model of a training case at step 0; `init` is the folder of its first adapter, or None."""
+    model = build_model(dict(config), dtype)
+    if init is None:
+        return model
+    fields = {k: v for k, v in spec["method"].items() if k not in ("type", "init_from")}
+    fields.pop("lora_dropout")
+    model = attach(model, fields)
+    if not os.path.isdir(init):
+        torch.manual_seed(7)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_A" in name:
+                    parameter.uniform_(-0.2, 0.2)
+                elif "lora_B" in name:
+                    parameter.uniform_(-0.02, 0.02)
+        save_adapter(model, init)
+    from peft import set_peft_model_state_dict
+    set_peft_model_state_dict(model, load_file(os.path.join(init, "adapter_model.safetensors")))
+    return model.to(dtype)
+
+
+def make_training(name, spec, out):
+    folder = os.path.join(out, name)
+    os.makedirs(folder, exist_ok=True)
+    config = CASES["llama"]
+    rows = training_rows(config["vocab_size"])
+    with open(os.path.join(folder, "train.jsonl"), "w", encoding="utf-8") as lines:
+        for ids, labels in rows:
+            lines.write(json.dumps({"input_ids": ids, "labels": labels}) + "\n")
+    is_adapter = spec["method"]["type"] == "lora"
+    init = os.path.join(folder, "init") if is_adapter else None
+    run = {
+        "model": {"path": "model"}, "method": spec["method"],
+        "data": {"train": {"path": "train.jsonl", "format": "tokens"}, "max_length": 32,
+                 "shuffle": False},
+        "optim": {"type": "adamw", "learning_rate": spec["learning_rate"],
+                  "weight_decay": spec["weight_decay"], "lr_scheduler_type": "linear",
+                  "warmup_steps": spec["warmup_steps"], "max_grad_norm": 1.0},
+        "train": {"epochs": EPOCHS, "batch_size": PER_STEP, "precision": "f32", "seed": 1},
+        "output": {"dir": "out"},
+    }
+    write_json(os.path.join(folder, "config.json"), run)
+    model = start(config, spec, torch.float32, init)
+    first = trained_tensors(model, is_adapter)
+    losses, rates, norms = train(model, rows, spec)
+    final = trained_tensors(model, is_adapter)
+
+    double = start(config, spec, torch.float64, init)
+    losses64, _, _ = train(double, rows, spec)
+    final64 = trained_tensors(double, is_adapter)
+    tensors = {"losses": torch.tensor(losses), "learning_rates": torch.tensor(rates),
+               "grad_norms": torch.tensor(norms)}
+    tensors.update({"final." + n: t for n, t in final.items()})
+    save_file(tensors, os.path.join(folder, "golden.safetensors"), metadata={"format": "pt"})
+    write_json(os.path.join(folder, "golden.json"), {"base": "llama"})
+    moved = max(float((final[n] - first[n]).abs().max()) for n in final)
+    off = max(float((final64[n] - final[n]).abs().max()) for n in final)
+    print(f"  {name:18} loss {losses[0]:.4f} -> {losses[-1]:.4f}, norms {min(norms):.2f}..{max(norms):.2f}, "
+          f"weights moved {moved:.3f}; float64 differs by {off:.1e} in weights, "
+          f"{max(abs(a - b) for a, b in zip(losses, losses64)):.1e} in losses")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", default=os.path.join(HERE, "..", "tests", "golden", "peft"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    shutil.rmtree(arguments.out, ignore_errors=True)
+    for name, (family, fields) in ADAPTERS.items():
+        make_adapter(name, family, fields, arguments.out)
+    for name, spec in TRAIN.items():
+        make_training(name, spec, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
