@@ -1,0 +1,229 @@
+/* json_tree.c – places of nodes, failures at them, typed getters for model files, and printing.
+ *
+ * A node knows nothing of its place: its number in document order is found by walking the tree, which only
+ * happens when a message is made. */
+#include "cfg_private.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TREE_DEPTH = 64 };
+
+/* Number of `node` in document order, −1 when it is not in the tree. */
+static int64_t node_number(const cJSON *root, const cJSON *node)
+{
+    const cJSON *open[TREE_DEPTH + 1];
+    int depth = 0;
+    int64_t n = 0;
+    for (const cJSON *at = root; at; n++) {
+        if (at == node) return n;
+        if (at->child && depth < TREE_DEPTH) {
+            open[depth++] = at;
+            at = at->child;
+            continue;
+        }
+        while (!at->next && depth > 0) at = open[--depth];
+        at = depth > 0 ? at->next : NULL;
+    }
+    return -1;
+}
+
+/* Offset of a node's value in the text; false when it is not known. */
+bool json_offset(const js_doc *doc, const cJSON *node, size_t *offset)
+{
+    if (!doc->pos || !doc->text || !node) return false;
+    int64_t n = node_number(doc->root, node);
+    if (n < 0 || (size_t)n >= doc->n_pos) return false;
+    *offset = doc->pos[n];
+    return true;
+}
+
+void js_where(const js_doc *doc, const cJSON *node, int64_t *line, int *col)
+{
+    size_t offset;
+    *line = doc->line0;
+    *col = 1;
+    if (json_offset(doc, node, &offset))
+        json_line_col(doc->text, doc->text + offset, doc->line0, line, col);
+}
+
+ft_status js_fail(const js_doc *doc, const cJSON *node, ft_status status, const char *key,
+                  const char *fmt, ...)
+{
+    char what[600];
+    int64_t line;
+    int col;
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    js_where(doc, node, &line, &col);
+    return ft_fail(status, "%s:%lld:%d: %s%s%s", doc->name, (long long)line, col,
+                   key ? ft_shows(key) : "", key ? ": " : "", what);
+}
+
+const char *json_kind(const cJSON *node)
+{
+    switch (node->type & 0xff) {
+    case cJSON_False:
+    case cJSON_True:
+        return "true or false";
+    case cJSON_NULL:
+        return "null";
+    case cJSON_Number:
+        return "a number";
+    case cJSON_String:
+        return "a string";
+    case cJSON_Array:
+        return "a list";
+    default:
+        return "an object";
+    }
+}
+
+static const cJSON *present(const cJSON *object, const char *key)
+{
+    const cJSON *node = js_get(object, key);
+    return node && !cJSON_IsNull(node) ? node : NULL;
+}
+
+static ft_status wrong_type(const js_doc *d, const cJSON *node, const char *key, const char *wanted)
+{
+    return js_fail(d, node, FT_EDATA, key, "must be %s, not %s", wanted, json_kind(node));
+}
+
+ft_status js_get_int(const js_doc *d, const cJSON *o, const char *key, int64_t def, int64_t low,
+                     int64_t high, int64_t *out)
+{
+    const cJSON *node = present(o, key);
+    *out = def;
+    if (!node) return FT_OK;
+    double v = node->valuedouble;
+    if (!cJSON_IsNumber(node)) return wrong_type(d, node, key, "an integer");
+    if (node->valuestring || !(fabs(v) <= JSON_EXACT_INT) || v != floor(v))
+        return js_fail(d, node, FT_EDATA, key, "must be an integer");
+    if ((int64_t)v < low || (int64_t)v > high)
+        return js_fail(d, node, FT_EDATA, key, "%lld is not between %lld and %lld", (long long)v,
+                       (long long)low, (long long)high);
+    *out = (int64_t)v;
+    return FT_OK;
+}
+
+ft_status js_get_num(const js_doc *d, const cJSON *o, const char *key, double def, double *out)
+{
+    const cJSON *node = present(o, key);
+    *out = def;
+    if (!node) return FT_OK;
+    if (!cJSON_IsNumber(node)) return wrong_type(d, node, key, "a number");
+    if (node->valuestring)
+        return js_fail(d, node, FT_EDATA, key, "%s is not a number a double can hold",
+                       ft_shows(node->valuestring));
+    *out = node->valuedouble;
+    return FT_OK;
+}
+
+ft_status js_get_bool(const js_doc *d, const cJSON *o, const char *key, bool def, bool *out)
+{
+    const cJSON *node = present(o, key);
+    *out = def;
+    if (!node) return FT_OK;
+    if (!cJSON_IsBool(node)) return wrong_type(d, node, key, "true or false");
+    *out = cJSON_IsTrue(node);
+    return FT_OK;
+}
+
+ft_status js_get_str(const js_doc *d, const cJSON *o, const char *key, const char *def,
+                     const char **out)
+{
+    const cJSON *node = present(o, key);
+    *out = def;
+    if (!node) return FT_OK;
+    if (!cJSON_IsString(node)) return wrong_type(d, node, key, "a string");
+    *out = node->valuestring;
+    return FT_OK;
+}
+
+/* --- printing ------------------------------------------------------------------------------------- */
+static void print_number(str_buf *out, const cJSON *node)
+{
+    double v = node->valuedouble;
+    if (node->valuestring)
+        str_adds(out, node->valuestring);
+    else if (!isfinite(v))
+        str_adds(out, "null"); /* JSON has no other word */
+    else if (v == floor(v) && fabs(v) <= JSON_EXACT_INT)
+        str_printf(out, "%.0f", v);
+    else
+        str_double(out, v);
+}
+
+static void print_text(str_buf *out, const char *text)
+{
+    str_json(out, text ? text : "", text ? strlen(text) : 0);
+}
+
+static void new_line(str_buf *out, bool indent, int depth)
+{
+    if (!indent) return;
+    str_addc(out, '\n');
+    for (int i = 0; i < depth; i++) str_adds(out, "  ");
+}
+
+static void print_scalar(str_buf *out, const cJSON *node)
+{
+    switch (node->type & 0xff) {
+    case cJSON_False:
+        str_adds(out, "false");
+        break;
+    case cJSON_True:
+        str_adds(out, "true");
+        break;
+    case cJSON_Number:
+        print_number(out, node);
+        break;
+    case cJSON_String:
+        print_text(out, node->valuestring);
+        break;
+    case cJSON_Raw:
+        str_adds(out, node->valuestring ? node->valuestring : "null");
+        break;
+    default:
+        str_adds(out, "null");
+    }
+}
+
+/* Without recursion, as reading is; a tree deeper than the reader allows is our mistake. */
+void js_print(str_buf *out, const cJSON *root, bool indent)
+{
+    const cJSON *open[TREE_DEPTH + 1];
+    int depth = 0;
+    for (const cJSON *at = root; at;) {
+        bool object = cJSON_IsObject(at);
+        if (depth > 0 && cJSON_IsObject(open[depth - 1])) {
+            print_text(out, at->string);
+            str_adds(out, indent ? ": " : ":");
+        }
+        if ((object || cJSON_IsArray(at)) && at->child && depth < TREE_DEPTH) {
+            str_addc(out, object ? '{' : '[');
+            open[depth++] = at;
+            at = at->child;
+            new_line(out, indent, depth);
+            continue;
+        }
+        if (object || cJSON_IsArray(at))
+            str_adds(out, object ? "{}" : "[]");
+        else
+            print_scalar(out, at);
+        while (depth > 0 && !at->next) {
+            at = open[--depth];
+            new_line(out, indent, depth);
+            str_addc(out, cJSON_IsObject(at) ? '}' : ']');
+        }
+        if (depth == 0) return;
+        at = at->next;
+        str_addc(out, ',');
+        new_line(out, indent, depth);
+    }
+}
