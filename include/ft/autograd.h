@@ -36,7 +36,7 @@ struct ag_node {
 };
 
 struct ag_tape {
-    arena *keep;
+    arena *keep, *meta;
     struct ag_pool *grads; /* free list of gradient buffers */
     ag_node *last;
     bool record; /* false: evaluation, nothing is kept for a backward */
@@ -59,9 +59,18 @@ FT_MUST_USE ft_status ag_backward(ag_tape *t, tn_tensor *loss);
 
 /* --- for op authors ------------------------------------------------------------------------------------ */
 tn_tensor *ag_new(ag_tape *t, int64_t rows, int64_t cols); /* f32 [rows, cols] in keep */
-void *ag_keep(ag_tape *t, size_t bytes);
+void *ag_keep(ag_tape *t, size_t bytes); /* values for backward; not touchable on a dry tape */
+void *ag_meta(ag_tape *t, size_t bytes); /* attributes and tables, zeroed; real on a dry tape too */
+/* A buffer for the time of one forward or backward; contents undefined. NULL: the tape has failed. */
+float *ag_temp(ag_tape *t, int64_t floats);
+void ag_temp_free(ag_tape *t, float *p, int64_t floats);
 /* The gradient buffer of a tensor, zeroed on first use; NULL when it wants none. */
 float *ag_grad(ag_tape *t, tn_tensor *x);
+/* The same without zeroing: *fresh tells that the contents are undefined and must be overwritten. */
+float *ag_grad_fresh(ag_tape *t, tn_tensor *x, bool *fresh);
+/* d += of n's whole output gradient into x of the same shape; takes the buffer over where x has none yet, so it must be
+ * the last use of n->out->grad. */
+void ag_grad_pass(ag_tape *t, ag_node *n, tn_tensor *x);
 /* Makes a node and runs it. The output wants a gradient when one of the inputs does and the tape records. */
 tn_tensor *ag_call(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int n_in,
                    tn_tensor *const *in);
@@ -115,7 +124,6 @@ typedef struct ag_ce {
     int n_low_rank;
     const int32_t *label; /* [T], −100: not supervised */
     float grad_scale;
-    float softcap;  /* 0: none */
     float *logprob; /* out, [supervised rows] in order; may not be NULL */
     int32_t *best;  /* out, arg max of each; may be NULL */
 } ag_ce;

@@ -88,6 +88,8 @@ bool ft_add(size_t a, size_t b, size_t *out);
  * has handed out: address space is reserved at creation and committed by use. */
 typedef struct arena arena;
 FT_MUST_USE ft_status arena_open(arena **out, const char *name, size_t limit);
+/* An arena without memory: hands out addresses that must not be touched, and counts. For dry runs. */
+FT_MUST_USE ft_status arena_open_counting(arena **out, const char *name);
 void *arena_get(arena *a, size_t size); /* 64-byte aligned, zeroed; NULL past the limit */
 void *arena_raw(arena *a, size_t size); /* the same, contents undefined after a reset */
 char *arena_str(arena *a, const char *s);

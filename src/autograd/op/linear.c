@@ -1,0 +1,103 @@
+/* linear.c – the only op that reads a packed weight (beside embed and the head):
+ * y [T, ΣO_i] = x [T, I] · W_iᵀ + b_i, side by side for the weights of a group, (+ add, the residual).
+ *
+ * Weights are unpacked per panel inside the product, forward and for dx; frozen ones cost no dW. */
+#include "ft/autograd.h"
+#include "op_private.h"
+
+enum { MAX_GROUP = 4 };
+typedef struct linear_attr {
+    ag_weight w[MAX_GROUP];
+    int n;
+    bool residual;
+} linear_attr;
+
+kn_mat op_mat(const tn_tensor *w)
+{
+    return (kn_mat){.type = w->type,
+                    .data = w->data,
+                    .rows = w->dim[0],
+                    .cols = w->dim[1],
+                    .row_of = w->row_of};
+}
+
+static int64_t out_of(const ag_weight *w)
+{
+    return w->in_out ? w->w->dim[1] : w->w->dim[0];
+}
+
+void op_apply(float *y, int64_t ldy, const float *x, int64_t ldx, const ag_weight *w, int64_t rows)
+{
+    kn_mat mat = op_mat(w->w);
+    const float *bias = w->b ? tn_f32(w->b) : NULL;
+    if (w->in_out)
+        kn_gemm_nn(y, ldy, x, ldx, &mat, rows, bias, false);
+    else
+        kn_gemm_nt(y, ldy, x, ldx, &mat, rows, bias, false);
+}
+
+void op_apply_back(ag_tape *t, float *dx, int64_t ldx, bool accumulate, const float *dy,
+                   int64_t ldy, const float *x, const ag_weight *w, int64_t rows,
+                   const int32_t *seg, int n_seg)
+{
+    kn_mat mat = op_mat(w->w);
+    int64_t out = out_of(w), in = w->in_out ? w->w->dim[0] : w->w->dim[1];
+    if (dx && w->in_out)
+        kn_gemm_nt(dx, ldx, dy, ldy, &mat, rows, NULL, accumulate);
+    else if (dx)
+        kn_gemm_nn(dx, ldx, dy, ldy, &mat, rows, NULL, accumulate);
+    float *dw = ag_grad(t, w->w), *db = w->b ? ag_grad(t, w->b) : NULL;
+    if (dw && w->in_out)
+        kn_gemm_tn(dw, out, x, ldx, in, dy, ldy, out, seg, n_seg);
+    else if (dw)
+        kn_gemm_tn(dw, in, dy, ldy, out, x, ldx, in, seg, n_seg);
+    if (db) kn_col_sum_add(db, dy, ldy, rows, out);
+}
+
+static void forward(ag_tape *t, ag_node *n)
+{
+    const linear_attr *a = n->attr;
+    int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[0]), col = 0;
+    if (t->dry) return;
+    for (int i = 0; i < a->n; i++) {
+        op_apply(tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, &a->w[i], rows);
+        col += out_of(&a->w[i]);
+    }
+    /* The residual is added to the finished sum: starting the chain at it would lose the small products. */
+    if (a->residual) kn_axpy(tn_f32(n->out), 1.0f, tn_f32(n->in[1]), rows * ldy);
+}
+
+static void backward(ag_tape *t, ag_node *n)
+{
+    const linear_attr *a = n->attr;
+    int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[0]), col = 0;
+    bool fresh;
+    float *dx = ag_grad_fresh(t, n->in[0], &fresh);
+    for (int i = 0; i < a->n; i++) {
+        op_apply_back(t, dx, in, !fresh || i > 0, n->out->grad + col, ldy, tn_f32(n->in[0]),
+                      &a->w[i], rows, t->seq_len, t->n_seq);
+        col += out_of(&a->w[i]);
+    }
+    if (a->residual) ag_grad_pass(t, n, n->in[1]);
+}
+
+const ag_op ag_op_linear = {.name = "linear", .forward = forward, .backward = backward};
+
+tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add)
+{
+    linear_attr *a = ag_meta(t, sizeof *a);
+    tn_tensor *in[2 + 2 * MAX_GROUP] = {x};
+    int n_in = 1;
+    int64_t out = 0;
+    if (!a || t->status != FT_OK) return x;
+    a->n = n;
+    a->residual = add != NULL;
+    if (add) in[n_in++] = add;
+    for (int i = 0; i < n; i++) {
+        a->w[i] = w[i];
+        out += out_of(&w[i]);
+        in[n_in++] = w[i].w;
+        if (w[i].b) in[n_in++] = w[i].b;
+    }
+    return ag_call(t, &ag_op_linear, ag_new(t, tn_rows(x), out), a, n_in, in);
+}

@@ -1,0 +1,260 @@
+/* tape.c – the eager tape: making nodes, walking them back, and the memory of both.
+ *
+ * Nodes cost nothing beside the products they stand for (0.1 ms for 20,000), so the tape is a plain list. What
+ * matters is memory: activations are bumped from one arena and dropped together; gradients of activations live
+ * for one or two blocks only, so a free list by size keeps their peak small. */
+#include "ft/autograd.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define X(name) extern const ag_op ag_op_##name;
+#include "ops.def"
+#undef X
+#define X(name) &ag_op_##name,
+static const ag_op *const rows[] = {
+#include "ops.def"
+    NULL};
+#undef X
+
+const ag_op *ag_op_at(int i)
+{
+    return i >= 0 && i < (int)FT_COUNT_OF(rows) ? rows[i] : NULL;
+}
+
+/* Buffers that were handed back, for reuse by their exact size. */
+typedef struct free_buffer {
+    struct free_buffer *next;
+    size_t bytes;
+    void *data;
+} free_buffer;
+
+struct ag_pool {
+    arena *mem;
+    free_buffer *free, *spare; /* spare: list cells without a buffer */
+};
+
+ft_status ag_open(ag_tape **out, size_t limit)
+{
+    ft_status rc;
+    ag_tape *t = ft_alloc(1, sizeof *t);
+    *out = NULL;
+    if (!t) return FT_EMEM;
+    t->dry = limit == 0;
+    t->grads = ft_alloc(1, sizeof *t->grads);
+    if (!t->grads) {
+        rc = FT_EMEM;
+        goto out;
+    }
+    FT_TRY_OUT(arena_open(&t->meta, "the tape's nodes", (size_t)1 << 28));
+    if (t->dry) {
+        FT_TRY_OUT(arena_open_counting(&t->keep, "activations"));
+        FT_TRY_OUT(arena_open_counting(&t->grads->mem, "gradients of activations"));
+    } else {
+        FT_TRY_OUT(arena_open(&t->keep, "activations", limit));
+        FT_TRY_OUT(arena_open(&t->grads->mem, "gradients of activations", limit));
+    }
+out:
+    if (rc != FT_OK)
+        ag_close(t);
+    else
+        *out = t;
+    return rc;
+}
+
+void ag_close(ag_tape *t)
+{
+    if (!t) return;
+    arena_close(t->keep);
+    arena_close(t->meta);
+    if (t->grads) arena_close(t->grads->mem);
+    ft_free(t->grads);
+    ft_free(t);
+}
+
+void ag_reset(ag_tape *t)
+{
+    arena_reset(t->keep, 0);
+    arena_reset(t->meta, 0);
+    arena_reset(t->grads->mem, 0);
+    t->grads->free = t->grads->spare = NULL;
+    t->last = NULL;
+    t->status = FT_OK;
+}
+
+size_t ag_peak_bytes(const ag_tape *t)
+{
+    return arena_peak(t->keep) + arena_peak(t->grads->mem) + arena_peak(t->meta);
+}
+
+ft_status ag_fail(ag_tape *t, ft_status status)
+{
+    if (t->status == FT_OK) t->status = status;
+    return status;
+}
+
+void *ag_meta(ag_tape *t, size_t bytes)
+{
+    void *p = arena_get(t->meta, bytes);
+    if (!p) ag_fail(t, FT_EMEM);
+    return p;
+}
+
+void *ag_keep(ag_tape *t, size_t bytes)
+{
+    void *p = arena_raw(t->keep, bytes);
+    if (!p) ag_fail(t, FT_EMEM);
+    return p;
+}
+
+tn_tensor *ag_new(ag_tape *t, int64_t n_rows, int64_t cols)
+{
+    size_t bytes;
+    tn_tensor *x = ag_meta(t, sizeof *x);
+    if (!x) return NULL;
+    if (!ft_mul((size_t)n_rows, (size_t)cols, &bytes) || !ft_mul(bytes, sizeof(float), &bytes)) {
+        ag_fail(t, ft_fail(FT_EMEM, "an activation of %lld x %lld floats is too large",
+                           (long long)n_rows, (long long)cols));
+        return NULL;
+    }
+    *x = (tn_tensor){.type = &dt_f32, .nd = 2, .dim = {n_rows, cols}};
+    x->data = ag_keep(t, bytes);
+    return x->data ? x : NULL;
+}
+
+static void *pool_take(ag_tape *t, size_t bytes)
+{
+    struct ag_pool *p = t->grads;
+    bytes = (bytes + 63) & ~(size_t)63;
+    for (free_buffer **at = &p->free; *at; at = &(*at)->next) {
+        free_buffer *b = *at;
+        if (b->bytes != bytes) continue;
+        *at = b->next;
+        b->next = p->spare;
+        p->spare = b;
+        return b->data;
+    }
+    void *data = arena_raw(p->mem, bytes);
+    if (!data) ag_fail(t, FT_EMEM);
+    return data;
+}
+
+static void pool_give(ag_tape *t, void *data, size_t bytes)
+{
+    struct ag_pool *p = t->grads;
+    free_buffer *b = p->spare;
+    if (b)
+        p->spare = b->next;
+    else
+        b = ag_meta(t, sizeof *b);
+    if (!b) return;
+    *b = (free_buffer){p->free, (bytes + 63) & ~(size_t)63, data};
+    p->free = b;
+}
+
+float *ag_temp(ag_tape *t, int64_t floats)
+{
+    return pool_take(t, (size_t)floats * sizeof(float));
+}
+
+void ag_temp_free(ag_tape *t, float *p, int64_t floats)
+{
+    if (p) pool_give(t, p, (size_t)floats * sizeof(float));
+}
+
+float *ag_grad_fresh(ag_tape *t, tn_tensor *x, bool *fresh)
+{
+    *fresh = false;
+    if (!x->wants_grad) return NULL;
+    if (!x->grad) {
+        x->grad = pool_take(t, (size_t)tn_count(x) * sizeof(float));
+        *fresh = x->grad != NULL;
+    }
+    return x->grad;
+}
+
+float *ag_grad(ag_tape *t, tn_tensor *x)
+{
+    bool fresh;
+    float *g = ag_grad_fresh(t, x, &fresh);
+    if (fresh && !t->dry) memset(g, 0, (size_t)tn_count(x) * sizeof(float));
+    return g;
+}
+
+void ag_grad_pass(ag_tape *t, ag_node *n, tn_tensor *x)
+{
+    if (!x->wants_grad) return;
+    if (!x->grad) {
+        x->grad = n->out->grad;
+        n->out->grad = NULL;
+    } else if (!t->dry) {
+        kn_axpy(x->grad, 1.0f, n->out->grad, tn_count(x));
+    }
+}
+
+bool ag_recording(const ag_tape *t, int n_in, tn_tensor *const *in)
+{
+    if (!t->record) return false;
+    for (int i = 0; i < n_in; i++) {
+        if (in[i] && in[i]->wants_grad) return true;
+    }
+    return false;
+}
+
+tn_tensor *ag_call(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int n_in,
+                   tn_tensor *const *in)
+{
+    if (t->status != FT_OK || !out) return n_in > 0 ? in[0] : NULL;
+    assert(n_in <= AG_MAX_IN);
+    bool keep = ag_recording(t, n_in, in);
+    ag_node *n = ag_meta(t, sizeof *n);
+    if (!n) return out;
+    *n = (ag_node){.op = op, .n_in = n_in, .out = out, .attr = attr};
+    for (int i = 0; i < n_in; i++) n->in[i] = in[i];
+    if (keep) {
+        assert(op->backward);
+        out->wants_grad = true;
+        n->prev = t->last;
+        t->last = n;
+    }
+    if (op->forward) op->forward(t, n);
+    if (pool_failed()) ag_fail(t, FT_EMEM);
+    return out;
+}
+
+static bool in_place(const ag_node *n)
+{
+    for (int i = 0; i < n->n_in; i++) {
+        if (n->in[i] == n->out) return true;
+    }
+    return false;
+}
+
+/* On a dry tape the walk only takes and gives gradient buffers, as the real one would. */
+static void walk_dry(ag_tape *t, ag_node *n)
+{
+    for (int i = 0; i < n->n_in; i++) {
+        if (n->in[i] && n->in[i] != n->out) ag_grad(t, n->in[i]);
+    }
+}
+
+ft_status ag_backward(ag_tape *t, tn_tensor *loss)
+{
+    if (t->status != FT_OK) return t->status;
+    float *seed = ag_grad(t, loss);
+    if (!seed) return t->status;
+    if (!t->dry) seed[0] = 1.0f;
+    for (ag_node *n = t->last; n && t->status == FT_OK; n = n->prev) {
+        if (!n->out->grad) continue; /* nothing that the loss needs */
+        if (t->dry)
+            walk_dry(t, n);
+        else
+            n->op->backward(t, n);
+        if (n->out->grad && !in_place(n)) {
+            pool_give(t, n->out->grad, (size_t)tn_count(n->out) * sizeof(float));
+            n->out->grad = NULL;
+        }
+        if (pool_failed()) ag_fail(t, FT_EMEM);
+    }
+    return t->status;
+}
