@@ -39,7 +39,7 @@ size_t file_out_size(const file_out *f);
 FT_MUST_USE ft_status file_write(const char *path, const void *data,
                                  size_t n); /* open, write, commit */
 FT_MUST_USE ft_status file_copy(const char *from, const char *to);
-/* Append-only text (log.jsonl): opened at a given length (the rest is cut off). */
+/* Append-only text (log.jsonl): opened at a given length (the rest is cut off; −1: keep all). */
 FT_MUST_USE ft_status file_append_open(int *fd, const char *path, int64_t keep_bytes);
 FT_MUST_USE ft_status file_append(int fd, const char *path, const char *text, size_t n);
 
@@ -52,7 +52,7 @@ FT_MUST_USE ft_status dir_list(const char *path, arena *a, const char ***names, 
 /* flock on PATH/.lock; 73 with the owner's pid when another process holds it. */
 FT_MUST_USE ft_status dir_lock(const char *path, int *fd);
 void dir_unlock(int fd);
-size_t dir_free_space(const char *path);
+size_t dir_free_space(const char *path); /* of the nearest existing parent; SIZE_MAX: not known */
 
 /* --- text lines ---------------------------------------------------------------------------------------
  * Plain or gzip (by magic), member by member, trailer required, trailing bytes refused; line cap 16 MiB;

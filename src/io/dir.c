@@ -1,0 +1,244 @@
+/* dir.c – folders: making, removing, listing, syncing, locking; and the arithmetic of paths. */
+#include "ft/io.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+bool dir_exists(const char *path)
+{
+    struct stat sb;
+    return stat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
+}
+
+/* --- paths -------------------------------------------------------------------------------------------- */
+
+const char *path_join(arena *a, const char *dir, const char *name)
+{
+    if (!dir[0] || name[0] == '/') return arena_str(a, name);
+    return arena_printf(a, dir[strlen(dir) - 1] == '/' ? "%s%s" : "%s/%s", dir, name);
+}
+
+const char *path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+const char *path_dir(arena *a, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash) return "";
+    return arena_strn(a, path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+/* --- making and removing ---------------------------------------------------------------------------- */
+
+ft_status dir_sync(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return ft_fail_errno(FT_EIO, "%s: the folder cannot be opened", path);
+    /* some file systems have no syncing of folders and say so */
+    int failed = fsync(fd) != 0 && errno != EINVAL && errno != EROFS;
+    if (failed) {
+        ft_status rc = ft_fail_errno(FT_EIO, "%s: the folder cannot be written to disk", path);
+        close(fd);
+        return rc;
+    }
+    close(fd);
+    return FT_OK;
+}
+
+static ft_status sync_above(const char *path)
+{
+    char folder[PATH_MAX];
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    while (n > 0 && path[n - 1] != '/') n--;
+    if (n == 0) return dir_sync(".");
+    if (n >= sizeof folder) return ft_fail(FT_EIO, "%s: the path is too long", path);
+    memcpy(folder, path, n);
+    folder[n] = '\0';
+    return dir_sync(folder);
+}
+
+ft_status dir_make(const char *path)
+{
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+    FT_CHECK(n > 0 && n < sizeof part, FT_EEXIST, "\"%s\": no name for a folder", ft_shows(path));
+    memcpy(part, path, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (part[i] != '/' && part[i] != '\0') continue;
+        if (part[i - 1] == '/') continue;
+        char kept = part[i];
+        part[i] = '\0';
+        if (mkdir(part, 0777) == 0) {
+            FT_TRY(sync_above(part));
+        } else if (errno == ENOSPC || errno == EDQUOT) {
+            return ft_fail(FT_EIO, "%s: cannot be made: the disk is full", part);
+        } else if (!dir_exists(part)) {
+            if (errno == EEXIST || errno == ENOTDIR)
+                return ft_fail(FT_EEXIST, "%s: exists and is not a folder", part);
+            return ft_fail_errno(FT_EEXIST, "%s: the folder cannot be made", part);
+        }
+        part[i] = kept;
+    }
+    return FT_OK;
+}
+
+static int remove_one(const char *path, const struct stat *sb, int flag, struct FTW *ftw)
+{
+    (void)sb, (void)flag, (void)ftw;
+    return remove(path) == 0 || errno == ENOENT ? 0 : -1;
+}
+
+ft_status dir_remove(const char *path)
+{
+    struct stat sb;
+    if (lstat(path, &sb) != 0 && errno == ENOENT) return FT_OK;
+    /* FTW_PHYS: a link is removed, not what it points to */
+    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
+        return ft_fail_errno(FT_EIO, "%s: cannot be removed", path);
+    return FT_OK;
+}
+
+ft_status dir_rename(const char *from, const char *to)
+{
+    if (rename(from, to) != 0) {
+        if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
+            return ft_fail(FT_EEXIST, "%s: exists already", to);
+        return ft_fail_errno(FT_EIO, "%s: cannot be renamed to %s", from, to);
+    }
+    return sync_above(to);
+}
+
+/* --- listing ------------------------------------------------------------------------------------------ */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+ft_status dir_list(const char *path, arena *a, const char ***names, int64_t *n)
+{
+    ft_status rc = FT_OK;
+    const char **list = NULL;
+    size_t count = 0, cap = 0;
+    struct dirent *entry;
+
+    *names = NULL;
+    *n = 0;
+    DIR *dir = opendir(path);
+    if (!dir) return ft_fail_errno(FT_EIO, "%s: the folder cannot be read", path);
+    while (errno = 0, (entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        if (count == cap) {
+            size_t more = cap ? 2 * cap : 16;
+            const char **grown = ft_realloc(list, more, sizeof *list);
+            if (!grown) {
+                rc = FT_EMEM;
+                goto out;
+            }
+            list = grown;
+            cap = more;
+        }
+        list[count] = arena_str(a, entry->d_name);
+        if (!list[count++]) {
+            rc = FT_EMEM;
+            goto out;
+        }
+    }
+    if (errno != 0) {
+        rc = ft_fail_errno(FT_EIO, "%s: the folder cannot be read", path);
+        goto out;
+    }
+    *names = arena_get(a, (count + 1) * sizeof *list);
+    if (!*names) {
+        rc = FT_EMEM;
+        goto out;
+    }
+    if (count > 0) {
+        memcpy(*names, list, count * sizeof *list);
+        qsort(*names, count, sizeof **names, by_name);
+    }
+    *n = (int64_t)count;
+out:
+    closedir(dir);
+    ft_free(list);
+    return rc;
+}
+
+/* --- locking ------------------------------------------------------------------------------------------ */
+
+/* The file stays when the lock is given up: removing it would race with the next owner. The lock itself
+ * dies with its process, so nothing stale can remain. */
+ft_status dir_lock(const char *path, int *out)
+{
+    char name[PATH_MAX], pid[32] = {0};
+    *out = -1;
+    FT_CHECK(snprintf(name, sizeof name, "%s/.lock", path) < (int)sizeof name, FT_EEXIST,
+             "%s: the path is too long", path);
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (fd < 0) return ft_fail_errno(FT_EEXIST, "%s: cannot be made", name);
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EINTR) continue;
+        ft_status rc;
+        if (errno == EWOULDBLOCK) {
+            ssize_t got = pread(fd, pid, sizeof pid - 1, 0);
+            long owner = got > 0 ? strtol(pid, NULL, 10) : 0;
+            rc = owner > 0 ? ft_fail(FT_EEXIST, "%s: in use by process %ld; wait for it or stop it",
+                                     path, owner)
+                           : ft_fail(FT_EEXIST, "%s: in use by another process", path);
+        } else {
+            rc = ft_fail_errno(FT_EEXIST, "%s: cannot be locked", name);
+        }
+        close(fd);
+        return rc;
+    }
+    int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+    /* The number is a courtesy to the next process; a full disk must not stop the run here. */
+    if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)n, 0) != n)
+        log_warn("%s: the process number cannot be written", name);
+    *out = fd;
+    return FT_OK;
+}
+
+void dir_unlock(int fd)
+{
+    if (fd < 0) return;
+    if (ftruncate(fd, 0) != 0) log_warn("the lock file cannot be emptied");
+    close(fd);
+}
+
+size_t dir_free_space(const char *path)
+{
+    char part[PATH_MAX];
+    struct statvfs sv;
+    size_t n = strlen(path);
+    if (n == 0 || n >= sizeof part) return SIZE_MAX;
+    memcpy(part, path, n + 1);
+    while (statvfs(part, &sv) != 0) { /* the folder may not be made yet: ask the one above */
+        while (n > 0 && part[n - 1] == '/') n--;
+        while (n > 0 && part[n - 1] != '/') n--;
+        if (n == 0 && strcmp(part, ".") == 0) return SIZE_MAX;
+        if (n == 0) {
+            strcpy(part, ".");
+        } else {
+            if (n == 1 && strcmp(part, "/") == 0) return SIZE_MAX;
+            part[n > 1 ? n - 1 : n] = '\0';
+        }
+        n = strlen(part);
+    }
+    size_t bytes;
+    return ft_mul((size_t)sv.f_bavail, (size_t)sv.f_frsize, &bytes) ? bytes : SIZE_MAX;
+}
