@@ -115,8 +115,9 @@ void cfg_fail(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, .
 FT_MUST_USE ft_status cfg_done(const cfg_doc *d);
 /* A path value made relative as described above; `from` is the node it stands in. */
 const char *cfg_path(cfg_doc *d, const cJSON *from, const char *value);
-/* Adds every row with its value (defaults filled in) to `object`: the resolved config. Paths are
- * written as they were. */
+/* Adds every row with its value (defaults filled in) to `object`: the resolved config. Members of rows
+ * without a default that are 0, NULL, NAN or CFG_AUTO count as absent. Paths are written absolute, so
+ * that the resolved config is valid wherever it is put. */
 void cfg_resolve(cJSON *object, const cfg_field *rows, const void *values);
 /* Help lines ("  key  type  default  help"), and JSON Schema properties of a table. */
 void cfg_help(str_buf *out, const cfg_field *rows, const char *prefix);

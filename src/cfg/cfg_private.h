@@ -8,7 +8,31 @@
 
 /* Line and column (characters, from 1) of a place in a text whose first line is line0. */
 void json_line_col(const char *text, const char *at, int64_t line0, int64_t *line, int *col);
-/* Offset of a node's value in the text; false when it is not known. */
-bool json_offset(const js_doc *doc, const cJSON *node, size_t *offset);
+/* The first `cap` nodes of a tree in document order (out NULL: only counted); returns their number. */
+size_t json_nodes(const cJSON *root, const cJSON **out, size_t cap);
 const char *json_kind(const cJSON *node); /* "a number" */
+
+/* Where a node came from: a place in the file, or a --set. */
+typedef struct cfg_place {
+    const cJSON *node;
+    int64_t offset;  /* in the file's text, −1: from a --set */
+    const char *set; /* its key */
+} cfg_place;
+
+typedef struct cfg_state {
+    char *text; /* of the file */
+    cfg_place *place;
+    size_t n_place, cap_place;
+    cJSON **kept; /* replaced nodes (addresses must not be used again) and defaults */
+    size_t n_kept, cap_kept;
+    ft_status fatal; /* a failure that is not a mistake in the config: memory */
+} cfg_state;
+
+/* Takes over a tree until cfg_close; deletes it at once when that fails. */
+bool cfg_keep(cfg_doc *d, cJSON *tree);
+void cfg_fatal(cfg_doc *d);
+const cfg_place *cfg_place_of(const cfg_doc *d, const cJSON *node);
+/* As cfg_fail; at_key: at the name of the member instead of its value. */
+void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, const char *fmt,
+               va_list ap);
 #endif

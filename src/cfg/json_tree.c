@@ -10,42 +10,42 @@
 
 enum { TREE_DEPTH = 64 };
 
-/* Number of `node` in document order, −1 when it is not in the tree. */
-static int64_t node_number(const cJSON *root, const cJSON *node)
+/* The node behind `at` in document order, NULL at the end; open[] holds the containers around it. */
+static const cJSON *next_node(const cJSON *at, const cJSON **open, int *depth)
 {
-    const cJSON *open[TREE_DEPTH + 1];
-    int depth = 0;
-    int64_t n = 0;
-    for (const cJSON *at = root; at; n++) {
-        if (at == node) return n;
-        if (at->child && depth < TREE_DEPTH) {
-            open[depth++] = at;
-            at = at->child;
-            continue;
-        }
-        while (!at->next && depth > 0) at = open[--depth];
-        at = depth > 0 ? at->next : NULL;
+    if (at->child && *depth < TREE_DEPTH) {
+        open[(*depth)++] = at;
+        return at->child;
     }
-    return -1;
+    while (!at->next && *depth > 0) at = open[--*depth];
+    return *depth > 0 ? at->next : NULL;
 }
 
-/* Offset of a node's value in the text; false when it is not known. */
-bool json_offset(const js_doc *doc, const cJSON *node, size_t *offset)
+size_t json_nodes(const cJSON *root, const cJSON **out, size_t cap)
 {
-    if (!doc->pos || !doc->text || !node) return false;
-    int64_t n = node_number(doc->root, node);
-    if (n < 0 || (size_t)n >= doc->n_pos) return false;
-    *offset = doc->pos[n];
-    return true;
+    const cJSON *open[TREE_DEPTH];
+    int depth = 0;
+    size_t n = 0;
+    for (const cJSON *at = root; at && n < cap; at = next_node(at, open, &depth)) {
+        if (out) out[n] = at;
+        n++;
+    }
+    return n;
 }
 
 void js_where(const js_doc *doc, const cJSON *node, int64_t *line, int *col)
 {
-    size_t offset;
+    const cJSON *open[TREE_DEPTH];
+    int depth = 0;
+    size_t n = 0;
     *line = doc->line0;
     *col = 1;
-    if (json_offset(doc, node, &offset))
-        json_line_col(doc->text, doc->text + offset, doc->line0, line, col);
+    if (!doc->pos || !doc->text || !node) return;
+    for (const cJSON *at = doc->root; at && n < doc->n_pos; at = next_node(at, open, &depth), n++) {
+        if (at != node) continue;
+        json_line_col(doc->text, doc->text + doc->pos[n], doc->line0, line, col);
+        return;
+    }
 }
 
 ft_status js_fail(const js_doc *doc, const cJSON *node, ft_status status, const char *key,

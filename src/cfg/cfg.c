@@ -1,0 +1,331 @@
+/* cfg.c – a config as a document: the file, the --set values in it, and messages that name either.
+ *
+ * --set changes the tree, so document order no longer tells where a node stands; each node's place is
+ * therefore noted once, before and while the values are put in. */
+#include "cfg_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    MISTAKES = 20,           /* listed at most */
+    CONFIG_BYTES = 16 << 20, /* longest config file */
+    SET_DEPTH = 32           /* keys in one --set path */
+};
+
+/* --- growing lists -------------------------------------------------------------------------------- */
+void cfg_fatal(cfg_doc *d)
+{
+    cfg_state *s = d->sets;
+    if (s) s->fatal = FT_EMEM;
+    d->errors++;
+}
+
+bool cfg_keep(cfg_doc *d, cJSON *tree)
+{
+    cfg_state *s = d->sets;
+    if (s->n_kept == s->cap_kept) {
+        size_t cap = s->cap_kept ? 2 * s->cap_kept : 16;
+        cJSON **more = ft_realloc(s->kept, cap, sizeof *more);
+        if (!more) {
+            cJSON_Delete(tree);
+            cfg_fatal(d);
+            return false;
+        }
+        s->kept = more;
+        s->cap_kept = cap;
+    }
+    s->kept[s->n_kept++] = tree;
+    return true;
+}
+
+/* Notes the places of a whole tree: offsets[i] belongs to node i, or all come from one --set. */
+static ft_status note_places(cfg_doc *d, const cJSON *root, const uint32_t *offsets,
+                             const char *set)
+{
+    cfg_state *s = d->sets;
+    size_t n = json_nodes(root, NULL, SIZE_MAX);
+    const cJSON **nodes = ft_alloc(n, sizeof *nodes);
+    if (!nodes) return FT_EMEM;
+    json_nodes(root, nodes, n);
+    if (s->n_place + n > s->cap_place) {
+        size_t cap = 2 * s->cap_place + n;
+        cfg_place *more = ft_realloc(s->place, cap, sizeof *more);
+        if (!more) {
+            ft_free(nodes);
+            return FT_EMEM;
+        }
+        s->place = more;
+        s->cap_place = cap;
+    }
+    for (size_t i = 0; i < n; i++)
+        s->place[s->n_place++] =
+            (cfg_place){.node = nodes[i], .offset = offsets ? (int64_t)offsets[i] : -1, .set = set};
+    ft_free(nodes);
+    return FT_OK;
+}
+
+const cfg_place *cfg_place_of(const cfg_doc *d, const cJSON *node)
+{
+    const cfg_state *s = d->sets;
+    if (!s || !node) return NULL;
+    for (size_t i = s->n_place; i-- > 0;) {
+        if (s->place[i].node == node) return &s->place[i];
+    }
+    return NULL;
+}
+
+/* --- messages --------------------------------------------------------------------------------------- */
+/* From a value back to the opening quote of its key. */
+static size_t key_offset(const char *text, size_t at)
+{
+    size_t p = at;
+    while (p > 0 && text[p - 1] != ':') p--; /* only white space stands between */
+    while (p > 0 && text[p - 1] != '"') p--;
+    if (p == 0) return at;
+    for (p--; p > 0;) { /* p at the closing quote */
+        size_t slashes = 0;
+        p--;
+        if (text[p] != '"') continue;
+        while (slashes < p && text[p - 1 - slashes] == '\\') slashes++;
+        if (slashes % 2 == 0) return p;
+    }
+    return at;
+}
+
+void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, const char *fmt,
+               va_list ap)
+{
+    char what[600], where[400] = "";
+    const cfg_place *place = cfg_place_of(d, node ? node : d->js.root);
+
+    if (d->errors++ >= MISTAKES) return;
+    vsnprintf(what, sizeof what, fmt, ap);
+    if (place && place->offset < 0) {
+        snprintf(where, sizeof where, "--set %s: ", ft_shows(place->set));
+        if (key && strcmp(key, place->set) == 0) key = NULL;
+    } else if (d->js.name) {
+        int64_t line = 1;
+        int col = 1;
+        size_t at = place ? (size_t)place->offset : 0;
+        if (at_key && place) at = key_offset(d->js.text, at);
+        if (place) json_line_col(d->js.text, d->js.text + at, 1, &line, &col);
+        snprintf(where, sizeof where, "%.300s:%lld:%d: ", d->js.name, (long long)line, col);
+    }
+    if (d->errors == 1) ft_error_clear();
+    ft_fail_more(FT_ECONFIG, "%s%s%s%s", where, key ? ft_shows(key) : "", key ? ": " : "", what);
+}
+
+void cfg_fail(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    cfg_vfail(d, node, false, key, fmt, ap);
+    va_end(ap);
+}
+
+ft_status cfg_done(const cfg_doc *d)
+{
+    const cfg_state *s = d->sets;
+    if (s && s->fatal != FT_OK) return s->fatal;
+    return d->errors ? FT_ECONFIG : FT_OK;
+}
+
+/* --- paths -------------------------------------------------------------------------------------------- */
+const char *cfg_path(cfg_doc *d, const cJSON *from, const char *value)
+{
+    const cfg_place *place = cfg_place_of(d, from);
+    bool from_set = place && place->offset < 0;
+    const char *path =
+        from_set || value[0] == '/' || !d->dir || !d->dir[0]
+            ? arena_str(d->mem, value)
+            : arena_printf(d->mem, "%s%s%s", d->dir, str_ends(d->dir, "/") ? "" : "/", value);
+    if (!path) cfg_fatal(d);
+    return path;
+}
+
+static ft_status folder_of(cfg_doc *d, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    d->dir = slash && n == 0 ? "/" : arena_strn(d->mem, path, n);
+    return d->dir ? FT_OK : FT_EMEM;
+}
+
+/* --- --set ---------------------------------------------------------------------------------------------- */
+/* The value of a --set: JSON when it parses as JSON, else a string. */
+static ft_status set_value(const char *set, const char *text, cJSON **out)
+{
+    js_doc doc;
+    ft_status rc = js_parse(&doc, text, strlen(text), "--set", 1, JS_NO_POSITIONS, FT_ECONFIG);
+    *out = doc.root;
+    if (rc == FT_OK || rc == FT_EMEM) return rc;
+    ft_error_clear();
+    FT_CHECK(utf8_valid(text, strlen(text)), FT_EUSAGE, "--set %s: the value is not valid UTF-8",
+             ft_shows(set));
+    *out = cJSON_CreateString(text);
+    return *out ? FT_OK : FT_EMEM;
+}
+
+/* Puts `value` (owned by the call) at the end of `path`, whose keys are cut at `dots`. */
+static ft_status put_value(cfg_doc *d, const char *set, char *const *keys, int n, cJSON *value)
+{
+    cJSON *at = d->js.root;
+    for (int i = 0; i < n; i++) {
+        cJSON *next = cJSON_GetObjectItemCaseSensitive(at, keys[i]);
+        bool last = i == n - 1;
+        if (!cJSON_IsObject(at)) {
+            cJSON_Delete(value);
+            return ft_fail(FT_ECONFIG, "--set %s: %s is %s, not an object", ft_shows(set),
+                           ft_shows(at->string ? at->string : "the config"), json_kind(at));
+        }
+        if (next && !last) {
+            at = next;
+            continue;
+        }
+        cJSON *fresh = last ? value : cJSON_CreateObject();
+        if (next) {
+            cJSON_DetachItemViaPointer(at, next);
+            if (!cfg_keep(d, next)) {
+                cJSON_Delete(value);
+                return FT_EMEM;
+            }
+        }
+        if (!fresh || !cJSON_AddItemToObject(at, keys[i], fresh)) {
+            if (!last) cJSON_Delete(fresh);
+            cJSON_Delete(value);
+            return FT_EMEM;
+        }
+        if (!last) {
+            ft_status rc = note_places(d, fresh, NULL, set);
+            if (rc != FT_OK) {
+                cJSON_Delete(value);
+                return rc;
+            }
+        }
+        at = fresh;
+    }
+    return note_places(d, value, NULL, set);
+}
+
+static ft_status apply_set(cfg_doc *d, const char *text)
+{
+    char *keys[SET_DEPTH];
+    int n = 0;
+    cJSON *value;
+    const char *equals = strchr(text, '=');
+
+    FT_CHECK(equals && equals > text, FT_EUSAGE,
+             "--set %s: expected KEY=VALUE, as in --set train.epochs=3", ft_shows(text));
+    char *set = arena_strn(d->mem, text, (size_t)(equals - text));
+    char *cut = arena_strn(d->mem, text, (size_t)(equals - text));
+    if (!set || !cut) return FT_EMEM;
+    for (char *p = cut; p; n++) {
+        char *dot = strchr(p, '.');
+        if (dot) *dot++ = 0;
+        FT_CHECK(*p, FT_EUSAGE, "--set %s: a key is missing beside a dot", ft_shows(set));
+        FT_CHECK(n < SET_DEPTH && utf8_valid(p, strlen(p)), FT_EUSAGE,
+                 "--set %s: this is not a key", ft_shows(set));
+        keys[n] = p;
+        p = dot;
+    }
+    FT_TRY(set_value(set, equals + 1, &value));
+    return put_value(d, set, keys, n, value);
+}
+
+/* --- opening -------------------------------------------------------------------------------------------- */
+/* The whole file, a pipe included; the text belongs to the state. */
+static ft_status read_text(cfg_state *s, const char *path, size_t *len)
+{
+    struct stat st;
+    size_t cap = 0;
+    ft_status rc = FT_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    *len = 0;
+    if (fd < 0) return ft_fail_errno(FT_ENOINPUT, "%s: cannot open the config", path);
+    FT_GUARD(fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode), FT_ENOINPUT,
+             "%s: this is a folder, not a config file", path);
+    for (;;) {
+        if (*len == cap) {
+            FT_GUARD(cap < CONFIG_BYTES, FT_ECONFIG, "%s: longer than %d MiB; is this a config?",
+                     path, CONFIG_BYTES >> 20);
+            cap = cap ? 2 * cap : 1 << 14;
+            char *more = ft_realloc(s->text, cap, 1);
+            if (!more) rc = FT_EMEM;
+            if (!more) goto out;
+            s->text = more;
+        }
+        ssize_t got = read(fd, s->text + *len, cap - *len);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) rc = ft_fail_errno(FT_EIO, "%s: cannot read the config", path);
+        if (got <= 0) goto out;
+        *len += (size_t)got;
+    }
+out:
+    close(fd);
+    return rc;
+}
+
+static ft_status start(cfg_doc *d, arena *mem)
+{
+    *d = (cfg_doc){.mem = mem, .dir = ""};
+    d->sets = ft_alloc(1, sizeof(cfg_state));
+    return d->sets ? FT_OK : FT_EMEM;
+}
+
+static ft_status apply_sets(cfg_doc *d, const char *const *sets, int n_sets)
+{
+    for (int i = 0; i < n_sets; i++) FT_TRY(apply_set(d, sets[i]));
+    return FT_OK;
+}
+
+ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_sets, arena *mem)
+{
+    ft_status rc;
+    size_t len;
+
+    FT_TRY(start(d, mem));
+    cfg_state *s = d->sets;
+    FT_TRY_OUT(read_text(s, path, &len));
+    FT_TRY_OUT(folder_of(d, path));
+    const char *name = arena_str(mem, path);
+    FT_GUARD(name, FT_EMEM, "out of memory");
+    FT_TRY_OUT(js_parse(&d->js, s->text, len, name, 1, JS_STRICT, FT_ECONFIG));
+    if (!cJSON_IsObject(d->js.root)) {
+        rc = js_fail(&d->js, d->js.root, FT_ECONFIG, NULL, "a config is an object, not %s",
+                     json_kind(d->js.root));
+        goto out;
+    }
+    FT_TRY_OUT(note_places(d, d->js.root, d->js.pos, NULL));
+    FT_TRY_OUT(apply_sets(d, sets, n_sets));
+out:
+    if (rc != FT_OK) cfg_close(d);
+    return rc;
+}
+
+ft_status cfg_open_empty(cfg_doc *d, const char *const *sets, int n_sets, arena *mem)
+{
+    FT_TRY(start(d, mem));
+    d->js.root = cJSON_CreateObject();
+    ft_status rc = d->js.root ? apply_sets(d, sets, n_sets) : FT_EMEM;
+    if (rc != FT_OK) cfg_close(d);
+    return rc;
+}
+
+void cfg_close(cfg_doc *d)
+{
+    cfg_state *s = d->sets;
+    js_close(&d->js);
+    if (!s) return;
+    for (size_t i = 0; i < s->n_kept; i++) cJSON_Delete(s->kept[i]);
+    ft_free(s->kept);
+    ft_free(s->place);
+    ft_free(s->text);
+    ft_free(s);
+    d->sets = NULL;
+}

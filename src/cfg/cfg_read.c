@@ -1,0 +1,347 @@
+/* cfg_read.c – from JSON objects to structs and back, by the rows of a table.
+ *
+ * Reading goes on after a mistake so that one run lists them all; null is no value, a key that is not
+ * wanted is left out. */
+#include "cfg_private.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { KEY_BYTES = 256, NAMES = 128 };
+
+/* What a row's reader gets: the value, and where it belongs. */
+typedef struct slot {
+    cfg_doc *d;
+    const cJSON *node;
+    const char *key; /* full path */
+    const cfg_field *row;
+    void *to;
+} slot;
+
+static void mistake(const slot *s, const char *fmt, ...) FT_PRINTF(2, 3);
+static void mistake(const slot *s, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    cfg_vfail(s->d, s->node, false, s->key, fmt, ap);
+    va_end(ap);
+}
+
+static void wrong_type(const slot *s, const char *wanted)
+{
+    if (cJSON_IsString(s->node))
+        mistake(s, "must be %s, not the string \"%s\"", wanted, ft_shows(s->node->valuestring));
+    else if (cJSON_IsNull(s->node))
+        mistake(s, "must be %s, not null; leave the key out to get the default", wanted);
+    else
+        mistake(s, "must be %s, not %s", wanted, json_kind(s->node));
+}
+
+static bool in_range(const slot *s, double v)
+{
+    const cfg_field *r = s->row;
+    if (!(r->low < r->high)) return true;
+    if (v <= r->high && (r->low_open ? v > r->low : v >= r->low)) return true;
+    if (r->high >= JSON_EXACT_INT)
+        mistake(s, "%.15g must be %s %.15g", v, r->low_open ? "greater than" : "at least", r->low);
+    else if (r->low <= -JSON_EXACT_INT)
+        mistake(s, "%.15g must be at most %.15g", v, r->high);
+    else
+        mistake(s, "%.15g must be between %.15g%s and %.15g", v, r->low,
+                r->low_open ? " (excluded)" : "", r->high);
+    return false;
+}
+
+static void read_bool(const slot *s)
+{
+    if (!cJSON_IsBool(s->node)) return wrong_type(s, "true or false");
+    *(bool *)s->to = cJSON_IsTrue(s->node);
+}
+
+static void read_integer(const slot *s, const char *wanted)
+{
+    double v = s->node->valuedouble;
+    if (!cJSON_IsNumber(s->node)) return wrong_type(s, wanted);
+    if (!(fabs(v) <= JSON_EXACT_INT) || v != floor(v))
+        return mistake(s, "%.15g must be %s", v, wanted);
+    if (in_range(s, v)) *(int64_t *)s->to = (int64_t)v;
+}
+
+static void read_int(const slot *s)
+{
+    read_integer(s, "an integer");
+}
+
+static void read_float(const slot *s)
+{
+    if (!cJSON_IsNumber(s->node)) return wrong_type(s, "a number");
+    if (in_range(s, s->node->valuedouble)) *(double *)s->to = s->node->valuedouble;
+}
+
+static void read_str(const slot *s)
+{
+    if (!cJSON_IsString(s->node)) return wrong_type(s, "a string");
+    const char *copy = arena_str(s->d->mem, s->node->valuestring);
+    if (!copy) cfg_fatal(s->d);
+    *(const char **)s->to = copy;
+}
+
+static void read_path(const slot *s)
+{
+    if (!cJSON_IsString(s->node)) return wrong_type(s, "a path");
+    if (!s->node->valuestring[0]) return mistake(s, "the path is empty");
+    *(const char **)s->to = cfg_path(s->d, s->node, s->node->valuestring);
+}
+
+static void add_choices(str_buf *out, const char *const *choices, const char *between)
+{
+    for (int i = 0; choices && choices[i]; i++) {
+        if (i) str_adds(out, between);
+        str_adds(out, choices[i]);
+    }
+}
+
+static void read_enum(const slot *s)
+{
+    str_buf all = {0};
+    const char *word = s->node->valuestring;
+    for (int i = 0; cJSON_IsString(s->node) && s->row->choices[i]; i++) {
+        if (strcmp(s->row->choices[i], word) != 0) continue;
+        *(const char **)s->to = s->row->choices[i];
+        return;
+    }
+    str_adds(&all, "one of ");
+    add_choices(&all, s->row->choices, ", ");
+    if (str_ok(&all) != FT_OK) {
+        cfg_fatal(s->d);
+    } else if (!cJSON_IsString(s->node)) {
+        wrong_type(s, all.data);
+    } else {
+        const char *near = cfg_nearest(word, s->row->choices);
+        if (near)
+            mistake(s, "\"%s\" is unknown; did you mean \"%s\"?", ft_shows(word), near);
+        else
+            mistake(s, "\"%s\" is unknown; must be %s", ft_shows(word), all.data);
+    }
+    str_free(&all);
+}
+
+static void read_json(const slot *s)
+{
+    if (cJSON_IsNull(s->node)) return wrong_type(s, "a value");
+    *(const cJSON **)s->to = s->node;
+}
+
+static void read_auto_int(const slot *s)
+{
+    if (cJSON_IsString(s->node) && strcmp(s->node->valuestring, "auto") == 0)
+        *(int64_t *)s->to = CFG_AUTO;
+    else
+        read_integer(s, "an integer or \"auto\"");
+}
+
+static void read_auto_bool(const slot *s)
+{
+    if (cJSON_IsString(s->node) && strcmp(s->node->valuestring, "auto") == 0)
+        *(int *)s->to = -1;
+    else if (cJSON_IsBool(s->node))
+        *(int *)s->to = cJSON_IsTrue(s->node) ? 1 : 0;
+    else
+        wrong_type(s, "true, false or \"auto\"");
+}
+
+static void read_table(const slot *s)
+{
+    cfg_read(s->d, s->node, s->key, s->row->sub, s->to, NULL);
+}
+
+static void (*const readers[])(const slot *s) = {
+    [CFG_BOOL] = read_bool,   [CFG_INT] = read_int,           [CFG_FLOAT] = read_float,
+    [CFG_STR] = read_str,     [CFG_PATH] = read_path,         [CFG_ENUM] = read_enum,
+    [CFG_JSON] = read_json,   [CFG_AUTO_INT] = read_auto_int, [CFG_AUTO_BOOL] = read_auto_bool,
+    [CFG_TABLE] = read_table,
+};
+
+static const char *join_key(char out[KEY_BYTES], const char *path, const char *key)
+{
+    snprintf(out, KEY_BYTES, "%s%s%s", path ? path : "", path && path[0] ? "." : "", key);
+    return out;
+}
+
+static void read_default(cfg_doc *d, const char *key, const cfg_field *row, void *to)
+{
+    js_doc doc;
+    ft_status rc =
+        js_parse(&doc, row->def, strlen(row->def), key, 1, JS_NO_POSITIONS, FT_EINTERNAL);
+    if (rc != FT_OK) {
+        cfg_fatal(d);
+        return;
+    }
+    slot s = {.d = d, .node = doc.root, .key = key, .row = row, .to = to};
+    readers[row->type](&s);
+    if (row->type == CFG_JSON)
+        cfg_keep(d, doc.root);
+    else
+        js_close(&doc);
+}
+
+/* Members that no key was given for. In a table that may be left out, required keys are not missed
+ * (`owner` NULL); else they are reported at `owner`. */
+static void fill_absent(cfg_doc *d, const cJSON *object, const cJSON *owner, const char *path,
+                        const cfg_field *rows, void *out)
+{
+    char key[KEY_BYTES];
+    for (const cfg_field *r = rows; r->key; r++) {
+        void *to = (char *)out + r->offset;
+        if (object && js_get(object, r->key)) continue;
+        join_key(key, path, r->key);
+        if (r->type == CFG_TABLE)
+            fill_absent(d, NULL, r->required ? owner : NULL, key, r->sub, to);
+        else if (r->def)
+            read_default(d, key, r, to);
+        else if (r->required && owner)
+            cfg_fail(d, owner, key, "this key is required");
+    }
+}
+
+static const cfg_field *find_row(const cfg_field *rows, const char *key)
+{
+    for (; rows->key; rows++) {
+        if (strcmp(rows->key, key) == 0) return rows;
+    }
+    return NULL;
+}
+
+static void fail_unknown(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...)
+    FT_PRINTF(4, 5);
+static void fail_unknown(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    cfg_vfail(d, node, true, key, fmt, ap);
+    va_end(ap);
+}
+
+static void unknown_key(cfg_doc *d, const cJSON *node, const char *key, const cfg_field *rows,
+                        const char *const *also)
+{
+    const char *names[NAMES + 1];
+    int n = 0;
+    for (; rows->key && n < NAMES; rows++) names[n++] = rows->key;
+    for (; also && *also && n < NAMES; also++) names[n++] = *also;
+    names[n] = NULL;
+    const char *near = cfg_nearest(node->string, names);
+    if (near)
+        fail_unknown(d, node, key, "unknown key; did you mean \"%s\"?", near);
+    else
+        fail_unknown(d, node, key, "unknown key");
+}
+
+static bool listed(const char *const *names, const char *key)
+{
+    for (; names && *names; names++) {
+        if (strcmp(*names, key) == 0) return true;
+    }
+    return false;
+}
+
+void cfg_read(cfg_doc *d, const cJSON *object, const char *path, const cfg_field *rows, void *out,
+              const char *const *also)
+{
+    char key[KEY_BYTES];
+    const cJSON *owner = object ? object : d->js.root;
+    if (object && !cJSON_IsObject(object)) {
+        slot s = {.d = d, .node = object, .key = path && path[0] ? path : NULL};
+        wrong_type(&s, "an object");
+        object = owner = NULL;
+    }
+    for (const cJSON *node = object ? object->child : NULL; node; node = node->next) {
+        const cfg_field *row = find_row(rows, node->string);
+        join_key(key, path, node->string);
+        slot s = {.d = d, .node = node, .key = key, .row = row};
+        if (row) {
+            s.to = (char *)out + row->offset;
+            readers[row->type](&s);
+        } else if (!listed(also, node->string)) {
+            unknown_key(d, node, key, rows, also);
+        }
+    }
+    fill_absent(d, object, owner, path, rows, out);
+}
+
+/* --- the resolved config ---------------------------------------------------------------------------- */
+static cJSON *absolute_path(const char *path)
+{
+    char cwd[PATH_MAX], *joined;
+    if (path[0] == '/' || !getcwd(cwd, sizeof cwd)) return cJSON_CreateString(path);
+    size_t n = strlen(cwd) + strlen(path) + 2;
+    joined = ft_alloc(n, 1);
+    if (!joined) return NULL;
+    snprintf(joined, n, "%s%s%s", cwd, str_ends(cwd, "/") ? "" : "/", path);
+    cJSON *node = cJSON_CreateString(joined);
+    ft_free(joined);
+    return node;
+}
+
+/* A table that was left out although it has required keys. */
+static bool table_absent(const cfg_field *rows, const void *values)
+{
+    for (; rows->key; rows++) {
+        bool text = rows->type == CFG_STR || rows->type == CFG_PATH || rows->type == CFG_ENUM ||
+                    rows->type == CFG_JSON;
+        const void *at = (const char *)values + rows->offset;
+        if (rows->required && text && !*(const void *const *)at) return true;
+    }
+    return false;
+}
+
+static cJSON *resolved(const cfg_field *r, const void *at)
+{
+    int64_t i = 0;
+    double f = 0;
+    const char *text = NULL;
+    cJSON *table;
+
+    switch (r->type) {
+    case CFG_BOOL:
+        return r->def || *(const bool *)at ? cJSON_CreateBool(*(const bool *)at) : NULL;
+    case CFG_INT:
+    case CFG_AUTO_INT:
+        i = *(const int64_t *)at;
+        if (i == CFG_AUTO) return r->type == CFG_AUTO_INT ? cJSON_CreateString("auto") : NULL;
+        return r->def || i ? cJSON_CreateNumber((double)i) : NULL;
+    case CFG_FLOAT:
+        f = *(const double *)at;
+        return isfinite(f) && (r->def || f != 0) ? cJSON_CreateNumber(f) : NULL;
+    case CFG_STR:
+    case CFG_ENUM:
+    case CFG_PATH:
+        text = *(const char *const *)at;
+        if (!text) return NULL;
+        return r->type == CFG_PATH ? absolute_path(text) : cJSON_CreateString(text);
+    case CFG_JSON:
+        return *(const cJSON *const *)at ? cJSON_Duplicate(*(const cJSON *const *)at, true) : NULL;
+    case CFG_AUTO_BOOL:
+        if (*(const int *)at < 0) return cJSON_CreateString("auto");
+        return cJSON_CreateBool(*(const int *)at);
+    case CFG_TABLE:
+        if (table_absent(r->sub, at) || !(table = cJSON_CreateObject())) return NULL;
+        cfg_resolve(table, r->sub, at);
+        if (table->child) return table;
+        cJSON_Delete(table);
+    }
+    return NULL;
+}
+
+void cfg_resolve(cJSON *object, const cfg_field *rows, const void *values)
+{
+    for (; rows->key; rows++) {
+        cJSON *node = resolved(rows, (const char *)values + rows->offset);
+        if (!node) continue;
+        cJSON_DeleteItemFromObjectCaseSensitive(object, rows->key);
+        if (!cJSON_AddItemToObject(object, rows->key, node)) cJSON_Delete(node);
+    }
+}
