@@ -25,7 +25,7 @@ typedef enum js_flags {
     JS_STRICT = 0,
     JS_ALLOW_NONFINITE = 1, /* NaN, Infinity, -Infinity as 4.x transformers writes them */
     JS_NO_POSITIONS = 2,    /* large data files: positions only for scan errors; text is not kept */
-    JS_BIG_NUMBERS = 4      /* numbers that no double holds (ids of 64 bits in data lines) keep their
+    JS_BIG_NUMBERS = 4 /* numbers that no double holds (ids of 64 bits in data lines) keep their
                                digits in valuestring; js_print writes them so, js_get_* refuse them */
 } js_flags;
 /* `status` is the class of a mistake: FT_ECONFIG for a config, FT_EDATA for data and models. */

@@ -47,7 +47,8 @@ void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat
 void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
                 int64_t ldb, int64_t n, const int32_t *seg, int n_seg);
 /* y[m, n] = Σ_k x[m, k] · W[n, k] for a few rows (generation): reads W once, no panels; its bits may
- * differ from kn_gemm_nt's. m ≤ 8. */
+ * differ from kn_gemm_nt's. m ≤ KN_GEMV_ROWS. */
+#define KN_GEMV_ROWS 8
 void kn_gemv(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
              const float *bias);
 

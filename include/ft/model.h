@@ -21,6 +21,8 @@ typedef struct model_dims {
     const kn_act *act;
     int64_t *window; /* [n_layer], 0: full attention */
     float attn_scale;
+    bool
+        scale_by_layer; /* GPT-2's scale_attn_by_inverse_layer_idx: scores of layer i times 1/(i+1) */
     /* rope: tables are grown on demand; NULL rope_inv where the family has learned positions */
     int rope_half;
     float *rope_inv;                  /* [rope_half] inverse frequencies, scaling applied */
@@ -33,6 +35,7 @@ typedef struct model_layer {
     nn_group qkv, o, up, down; /* up: gate and up, or the single first MLP matrix */
 } model_layer;
 
+struct model_tensor; /* model_private.h: how a parameter stands in files */
 typedef struct model {
     arena *mem;
     const model_family *family;
@@ -43,6 +46,8 @@ typedef struct model {
     bool from_gguf, has_blocks;
     io_weights weights;
     nn_param *param;
+    struct model_tensor *info; /* [n_param] */
+    arena *own;                /* random weights of from_config, else NULL */
     int64_t n_param;
     nn_site *site; /* every site, layers in order; groups point into it */
     int64_t n_site;

@@ -60,7 +60,14 @@ static void forward(ag_tape *t, ag_node *n)
     int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[0]), col = 0;
     if (t->dry) return;
     for (int i = 0; i < a->n; i++) {
-        op_apply(tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, &a->w[i], rows);
+        const ag_weight *w = &a->w[i];
+        if (t->few && rows <= KN_GEMV_ROWS && !w->in_out) {
+            kn_mat mat = op_mat(w->w);
+            kn_gemv(tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, &mat, rows,
+                    w->b ? tn_f32(w->b) : NULL);
+        } else {
+            op_apply(tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, w, rows);
+        }
         col += out_of(&a->w[i]);
     }
     /* The residual is added to the finished sum: starting the chain at it would lose the small products. */

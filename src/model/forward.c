@@ -1,0 +1,189 @@
+/* forward.c – the block builder that serves every family, the loss over it, logits, and the cache of generation.
+ *
+ *   h += o(attention(rope(qkv(norm1 h))));  h += down(act(up(norm2 h)));  final norm. */
+#include "model_private.h"
+
+#include <string.h>
+
+static tn_tensor *norm(const model *m, nn_run *r, tn_tensor *x, nn_param *w, nn_param *b)
+{
+    if (m->family->traits & FAM_LAYER_NORM)
+        return ag_layernorm(r->t, x, &w->t, &b->t, m->d.norm_eps);
+    return ag_rmsnorm(r->t, x, &w->t, m->d.norm_eps);
+}
+
+typedef struct rope_view {
+    const float *cos, *sin;
+    const int32_t *pos;
+} rope_view;
+
+static ft_status prepare_rope(model *m, nn_run *r, rope_view *v)
+{
+    int64_t last = 0;
+    if (m->d.dynamic_factor > 0.0f) return rope_dynamic(m, r, &v->cos, &v->sin, &v->pos);
+    for (int64_t i = 0; i < r->tokens; i++) last = r->pos[i] > last ? r->pos[i] : last;
+    FT_TRY(rope_tables(m, last + 1));
+    *v = (rope_view){m->rope_cos, m->rope_sin, r->pos};
+    return FT_OK;
+}
+
+static kn_attn attention_rule(const model *m, int layer)
+{
+    float by_layer = m->d.scale_by_layer ? 1.0f / (float)(layer + 1) : 1.0f;
+    return (kn_attn){.n_head = m->d.n_head,
+                     .n_kv = m->d.n_kv,
+                     .head_dim = m->d.head_dim,
+                     .scale = m->d.attn_scale * by_layer,
+                     .window = m->d.window[layer]};
+}
+
+/* T new tokens of one sequence against all cached keys, whose tail they become. */
+static tn_tensor *cached_attention(const model *m, nn_run *r, tn_tensor *qkv, int layer)
+{
+    nn_cache *c = r->cache;
+    kn_attn a = attention_rule(m, layer);
+    int64_t kv = (int64_t)a.n_kv * a.head_dim, q = (int64_t)a.n_head * a.head_dim,
+            ld = tn_cols(qkv);
+    int32_t q_len = (int32_t)r->tokens, k_len = (int32_t)(c->used + r->tokens);
+    tn_tensor *out = ag_new(r->t, r->tokens, q);
+    if (!out || r->t->status != FT_OK) return qkv;
+    for (int64_t i = 0; i < r->tokens; i++) {
+        const float *row = tn_f32(qkv) + i * ld;
+        memcpy(c->k[layer] + (c->used + i) * kv, row + q, (size_t)kv * sizeof(float));
+        memcpy(c->v[layer] + (c->used + i) * kv, row + q + kv, (size_t)kv * sizeof(float));
+    }
+    a.q_len = &q_len;
+    a.k_len = &k_len;
+    a.n_seq = 1;
+    kn_attention(&a, tn_f32(out), q, NULL, tn_f32(qkv), ld, c->k[layer], kv, c->v[layer], kv);
+    return out;
+}
+
+static tn_tensor *attention_block(model *m, nn_run *r, const model_layer *l, int layer,
+                                  const rope_view *rope, tn_tensor *h)
+{
+    kn_attn a = attention_rule(m, layer);
+    tn_tensor *x = norm(m, r, h, l->norm1_w, l->norm1_b);
+    tn_tensor *qkv = nn_linear(r, &l->qkv, x, NULL);
+    if (l->q_norm)
+        qkv =
+            ag_head_norm(r->t, qkv, &l->q_norm->t, &l->k_norm->t, a.n_head, a.n_kv, m->d.norm_eps);
+    if (rope->cos || r->t->dry) {
+        if (m->d.rope_inv)
+            qkv = ag_rope(r->t, qkv, a.n_head + a.n_kv, a.head_dim, m->d.rope_half, rope->cos,
+                          rope->sin, rope->pos);
+    }
+    tn_tensor *y = r->cache ? cached_attention(m, r, qkv, layer) : ag_attention(r->t, qkv, &a);
+    return nn_linear(r, &l->o, y, h);
+}
+
+static tn_tensor *mlp_block(model *m, nn_run *r, const model_layer *l, tn_tensor *h)
+{
+    tn_tensor *x = norm(m, r, h, l->norm2_w, l->norm2_b);
+    tn_tensor *u = nn_linear(r, &l->up, x, NULL);
+    u = m->family->traits & FAM_GATED ? ag_glu(r->t, u, m->d.act) : ag_act(r->t, u, m->d.act);
+    return nn_linear(r, &l->down, u, h);
+}
+
+tn_tensor *model_hidden(model *m, nn_run *r)
+{
+    rope_view rope = {0};
+    tn_tensor *h = nn_embed(r, m->embed, r->ids);
+    if (m->position) {
+        for (int64_t i = 0; i < r->tokens; i++) {
+            if (r->pos[i] < m->d.max_position) continue;
+            ag_fail(
+                r->t,
+                ft_fail(FT_EDATA,
+                        "a sequence of more than %lld tokens: this model has no further positions; "
+                        "lower data.max_length",
+                        (long long)m->d.max_position));
+            return h;
+        }
+        h = ag_add(r->t, h, ag_embed(r->t, nn_weight(r, m->position).w, r->pos, r->tokens));
+    } else if (!r->t->dry) {
+        ft_status rc = prepare_rope(m, r, &rope);
+        if (rc != FT_OK) ag_fail(r->t, rc);
+    }
+    for (int i = 0; i < m->d.n_layer && r->t->status == FT_OK; i++) {
+        h = attention_block(m, r, &m->layer[i], i, &rope, h);
+        h = mlp_block(m, r, &m->layer[i], h);
+    }
+    if (r->cache) r->cache->used += r->tokens;
+    return norm(m, r, h, m->norm_w, m->norm_b);
+}
+
+tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, const int32_t *label,
+                      float grad_scale, float *logprob, int32_t *best)
+{
+    ag_low_rank low_rank[4];
+    const nn_hooks *h = r->bare ? NULL : r->hooks;
+    ag_ce ce = {.head = nn_weight(r, m->head),
+                .low_rank = low_rank,
+                .label = label,
+                .grad_scale = grad_scale,
+                .logprob = logprob,
+                .best = best};
+    if (h && h->low_rank) ce.n_low_rank = h->low_rank(r, m->head, low_rank);
+    return ag_cross_entropy(r->t, hidden, &ce);
+}
+
+/* The head over selected rows: ag_linear without recording, on rows gathered into the tape. */
+ft_status model_logits(model *m, nn_run *r, const tn_tensor *hidden, const int64_t *rows, int64_t n,
+                       float *logits, bool few)
+{
+    ag_low_rank low_rank[4];
+    const nn_hooks *h = r->bare ? NULL : r->hooks;
+    int n_low_rank = h && h->low_rank ? h->low_rank(r, m->head, low_rank) : 0;
+    ag_weight w = nn_weight(r, m->head);
+    bool record = r->t->record, was_few = r->t->few;
+    int64_t c = tn_cols(hidden);
+    if (r->t->status != FT_OK) return r->t->status;
+    r->t->record = false;
+    r->t->few = few;
+    tn_tensor *x = ag_new(r->t, n, c);
+    for (int64_t i = 0; x && i < n; i++)
+        memcpy(tn_f32(x) + i * c, tn_f32(hidden) + rows[i] * c, (size_t)c * sizeof(float));
+    if (x) {
+        tn_tensor *y = ag_linear(r->t, x, &w, 1, NULL);
+        y = ag_low_rank_add(r->t, y, x, low_rank, n_low_rank);
+        if (r->t->status == FT_OK)
+            memcpy(logits, tn_f32(y), (size_t)(n * m->d.vocab_size) * sizeof(float));
+    }
+    r->t->record = record;
+    r->t->few = was_few;
+    return r->t->status;
+}
+
+ft_status model_cache_open(nn_cache **out, const model *m, int64_t cap)
+{
+    int n = m->d.n_layer;
+    int64_t width = (int64_t)m->d.n_kv * m->d.head_dim;
+    nn_cache *c = ft_alloc(1, sizeof *c);
+    *out = c;
+    if (!c) return FT_EMEM;
+    c->cap = cap;
+    c->k = ft_alloc((size_t)n, sizeof *c->k);
+    c->v = ft_alloc((size_t)n, sizeof *c->v);
+    for (int i = 0; c->k && c->v && i < n; i++) {
+        c->k[i] = ft_alloc((size_t)cap, (size_t)width * sizeof(float));
+        c->v[i] = ft_alloc((size_t)cap, (size_t)width * sizeof(float));
+        if (!c->k[i] || !c->v[i]) break;
+    }
+    if (c->k && c->v && c->k[n - 1] && c->v[n - 1]) return FT_OK;
+    model_cache_close(c, m);
+    *out = NULL;
+    return FT_EMEM;
+}
+
+void model_cache_close(nn_cache *c, const model *m)
+{
+    if (!c) return;
+    for (int i = 0; i < m->d.n_layer; i++) {
+        if (c->k) ft_free(c->k[i]);
+        if (c->v) ft_free(c->v[i]);
+    }
+    ft_free(c->k);
+    ft_free(c->v);
+    ft_free(c);
+}

@@ -1,0 +1,50 @@
+/* init.c – random weights for training from scratch, as transformers initialises its classes: matrices N(0, range²),
+ * biases 0, norms 1; GPT-2's residual projections with range/√(2·layers). Each tensor's numbers depend on its name. */
+#include "model_private.h"
+
+#include <math.h>
+#include <string.h>
+
+static double range_of(const model *m, int64_t i, double range)
+{
+    bool residual = m->info[i].kind == T_O || m->info[i].kind == T_DOWN;
+    return residual && (m->family->traits & FAM_CONV1D) ? range / sqrt(2.0 * m->d.n_layer) : range;
+}
+
+static ft_status config_range(const model *m, double *range)
+{
+    js_doc d = {0};
+    ft_status rc;
+    FT_TRY(js_parse(&d, m->config, strlen(m->config), m->path, 1, JS_ALLOW_NONFINITE, FT_EDATA));
+    rc = js_get_num(&d, d.root, "initializer_range", *range, range);
+    js_close(&d);
+    return rc;
+}
+
+ft_status model_init_random(model *m, uint64_t seed, double range)
+{
+    size_t bytes = 64;
+    FT_TRY(config_range(m, &range));
+    for (int64_t i = 0; i < m->n_param; i++)
+        bytes += (size_t)tn_count(&m->param[i].t) * sizeof(float) + 64;
+    FT_TRY(arena_open(&m->own, "random weights", bytes));
+    for (int64_t i = 0; i < m->n_param; i++) {
+        nn_param *p = &m->param[i];
+        int64_t n = tn_count(&p->t);
+        if (m->d.tied && p == m->head->w) {
+            p->t = m->embed->w->t;
+            p->file = p->t;
+            continue;
+        }
+        float *w = arena_get(m->own, (size_t)n * sizeof(float));
+        if (!w) return FT_EMEM;
+        if (p->t.nd == 2)
+            rng_fill_normal(w, n, rng_key_text(seed, p->name), 0.0f, (float)range_of(m, i, range));
+        else if (!m->info[i].bias) {
+            for (int64_t k = 0; k < n; k++) w[k] = 1.0f;
+        }
+        p->t.data = w;
+        p->file = p->t;
+    }
+    return FT_OK;
+}
