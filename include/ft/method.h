@@ -64,10 +64,22 @@ void pe_close(pe_ctx *c);
 /* The folding callback of model_save for this adapter. */
 model_fold pe_folder(pe_ctx *c);
 
-/* For methods: a trainable f32 parameter [rows, cols] (cols 0: one dimension). All are laid out flat by pe_attach. */
+/* Before the first micro-batch of a step; after the last one, before the norm is taken: a tied head collects its
+ * gradient apart from the embedding's, because the order of additions may not depend on the micro-batches. */
+void pe_zero_grads(pe_ctx *c);
+void pe_finish_grads(pe_ctx *c);
+
+/* --- for methods ------------------------------------------------------------------------------------------ */
+/* A trainable f32 parameter [rows, cols] (cols 0: one dimension), zero, laid out after the last one. */
 FT_MUST_USE ft_status pe_new_param(pe_ctx *c, const char *name, int64_t rows, int64_t cols,
                                    nn_param **out);
-/* Makes an existing parameter of the model trainable: an f32 copy of its values in the flat range. */
+/* Trains a parameter of the model: p->own, an f32 copy of its values. */
 FT_MUST_USE ft_status pe_train_param(pe_ctx *c, nn_param *p);
-/* Does a path match PEFT's target_modules (string regex, "all-linear", or list of suffixes)? */
+
+/* PEFT's rules of which module a pattern means. Each returns 1, 0, or −1 for a regex that is wrong or hits a limit (the
+ * record is set). */
+int pe_match_full(const char *regex, const char *path); /* re.fullmatch */
+int pe_match_pattern(const char *key,
+                     const char *path); /* ^(.*\.)?(KEY)$, of rank_pattern and alpha_pattern */
+bool pe_match_suffix(const char *entry, const char *path); /* equal, or ends with "." + entry */
 #endif

@@ -44,6 +44,7 @@ typedef struct model {
     char *config;     /* text of config.json (made from the metadata for a GGUF); NUL-terminated */
     const dt_type *dtype; /* what a folder is written in by default: the base's, bf16 for blocks */
     bool from_gguf, has_blocks;
+    bool no_weights; /* opened for a plan: values of random or trained parameters are not made */
     io_weights weights;
     nn_param *param;
     struct model_tensor *info; /* [n_param] */
@@ -63,7 +64,8 @@ typedef struct model_options {
     const char *path;        /* folder or .gguf; NULL with from_config */
     const char *from_config; /* config.json: random weights (models.md 6), f32 */
     uint64_t seed;           /* of those weights */
-    bool no_weights;         /* dims and parameter shapes only (memory plans) */
+    bool
+        no_weights; /* for memory plans: values of random weights and of trained copies are not made */
 } model_options;
 FT_MUST_USE ft_status model_open(model **out, const model_options *opt);
 void model_close(model *m);

@@ -21,23 +21,23 @@ typedef enum nn_role {
     NN_HEAD
 } nn_role;
 
-/* The parameter registry of a model is an array of these, in the order of a Hugging Face state dict. */
+/* The parameter registry of a model is an array of these, in the order of a Hugging Face state dict. What is trained
+ * never overwrites it: training in place puts an `own` parameter beside it, which every run that is not bare uses. */
 typedef struct nn_param {
     const char *name; /* Hugging Face name */
-    tn_tensor t;      /* frozen: as in the file; trainable: f32 with grad */
-    tn_tensor file;   /* as the model was opened with (type and bytes of the mapping) */
-    bool trainable;
-    bool no_decay;  /* norms and biases */
-    float lr_ratio; /* of the group's learning rate; 1 unless a method says so */
+    tn_tensor t;      /* frozen: in the mapping (vectors: an f32 copy); trainable: f32 with grad */
+    const dt_type *file_type; /* dtype in the file */
+    struct nn_param *own;     /* the trained f32 values that replace t; NULL: none */
+    bool no_decay;            /* norms and biases */
+    float lr_ratio;           /* of the learning rate; 1 unless a method says so */
 } nn_param;
 
 typedef struct nn_site {
     nn_role role;
-    int layer;               /* −1 outside layers */
-    const char *path;        /* "model.layers.3.self_attn.q_proj" */
-    nn_param *w, *b;         /* b NULL when there is none */
-    nn_param *w_own, *b_own; /* modules_to_save: a trainable copy that replaces w, b; else NULL */
-    bool in_out;             /* w is [I, O] */
+    int layer;        /* −1 outside layers */
+    const char *path; /* "model.layers.3.self_attn.q_proj" */
+    nn_param *w, *b;  /* b NULL when there is none */
+    bool in_out;      /* w is [I, O] */
     int64_t in, out;
     void *slot; /* the method's private state of this site; NULL: not a target */
 } nn_site;
@@ -76,6 +76,7 @@ typedef struct nn_hooks {
 /* y [T, g->out] of the group, with adapters, (+ add). */
 tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add);
 tn_tensor *nn_embed(nn_run *r, const nn_site *s, const int32_t *ids);
-/* The weight a run uses: the trained copy unless the run is bare. */
+/* The tensor a run uses: the trained one unless the run is bare. */
+tn_tensor *nn_value(const nn_run *r, nn_param *p);
 ag_weight nn_weight(const nn_run *r, const nn_site *s);
 #endif

@@ -8,8 +8,8 @@
 static tn_tensor *norm(const model *m, nn_run *r, tn_tensor *x, nn_param *w, nn_param *b)
 {
     if (m->family->traits & FAM_LAYER_NORM)
-        return ag_layernorm(r->t, x, &w->t, &b->t, m->d.norm_eps);
-    return ag_rmsnorm(r->t, x, &w->t, m->d.norm_eps);
+        return ag_layernorm(r->t, x, nn_value(r, w), nn_value(r, b), m->d.norm_eps);
+    return ag_rmsnorm(r->t, x, nn_value(r, w), m->d.norm_eps);
 }
 
 typedef struct rope_view {
@@ -66,8 +66,8 @@ static tn_tensor *attention_block(model *m, nn_run *r, const model_layer *l, int
     tn_tensor *x = norm(m, r, h, l->norm1_w, l->norm1_b);
     tn_tensor *qkv = nn_linear(r, &l->qkv, x, NULL);
     if (l->q_norm)
-        qkv =
-            ag_head_norm(r->t, qkv, &l->q_norm->t, &l->k_norm->t, a.n_head, a.n_kv, m->d.norm_eps);
+        qkv = ag_head_norm(r->t, qkv, nn_value(r, l->q_norm), nn_value(r, l->k_norm), a.n_head,
+                           a.n_kv, m->d.norm_eps);
     if (rope->cos || r->t->dry) {
         if (m->d.rope_inv)
             qkv = ag_rope(r->t, qkv, a.n_head + a.n_kv, a.head_dim, m->d.rope_half, rope->cos,

@@ -33,7 +33,6 @@ ft_status model_init_random(model *m, uint64_t seed, double range)
         int64_t n = tn_count(&p->t);
         if (m->d.tied && p == m->head->w) {
             p->t = m->embed->w->t;
-            p->file = p->t;
             continue;
         }
         float *w = arena_get(m->own, (size_t)n * sizeof(float));
@@ -44,7 +43,6 @@ ft_status model_init_random(model *m, uint64_t seed, double range)
             for (int64_t k = 0; k < n; k++) w[k] = 1.0f;
         }
         p->t.data = w;
-        p->file = p->t;
     }
     return FT_OK;
 }

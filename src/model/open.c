@@ -107,7 +107,7 @@ static nn_param *add_param(model *m, const model_name *n, int layer, bool bias, 
         p->t = (tn_tensor){.nd = 1, .dim = {s.in}};
     else
         p->t = (tn_tensor){.nd = 2, .dim = {flip ? s.in : s.out, flip ? s.out : s.in}};
-    p->t.type = &dt_f32;
+    p->t.type = p->file_type = &dt_f32;
     return p;
 }
 
@@ -270,7 +270,7 @@ static ft_status bind(model *m, int64_t i, const io_tensor *t)
         row_of = permutation(m, m->info[i].permute);
         if (!row_of) return FT_EMEM;
     }
-    p->file = p->t;
+    p->file_type = t->type;
     if (t->nd == 1) {
         float *copy = arena_get(m->mem, (size_t)t->dim[0] * sizeof(float) + 64);
         float *raw = row_of ? arena_get(m->mem, (size_t)t->dim[0] * sizeof(float)) : copy;
@@ -287,7 +287,6 @@ static ft_status bind(model *m, int64_t i, const io_tensor *t)
             memcpy(copy, t->data, t->bytes);
             p->t.data = copy;
         }
-        p->file = p->t;
     }
     if (t->type->block > 1) m->has_blocks = true;
     return FT_OK;
@@ -380,7 +379,7 @@ static ft_status open_weights(model *m)
     }
     FT_TRY(build_registry(m));
     FT_TRY(bind_all(m));
-    m->dtype = m->has_blocks ? &dt_bf16 : m->embed->w->file.type;
+    m->dtype = m->has_blocks ? &dt_bf16 : m->embed->w->file_type;
     return FT_OK;
 }
 
@@ -403,6 +402,7 @@ ft_status model_open(model **out, const model_options *opt)
     FT_TRY_OUT(arena_open(&m->mem, "model", (size_t)1 << 30));
     m->path = arena_str(m->mem, opt->path ? opt->path : opt->from_config);
     FT_GUARD(m->path, FT_EMEM, "out of memory");
+    m->no_weights = opt->no_weights;
     rc = opt->path ? open_weights(m) : open_random(m, opt);
 out:
     if (rc != FT_OK)

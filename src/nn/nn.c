@@ -1,11 +1,15 @@
 /* nn.c – the one function every linear layer of every family goes through, with a method's hooks around it. */
 #include "ft/nn.h"
 
+tn_tensor *nn_value(const nn_run *r, nn_param *p)
+{
+    return p->own && !r->bare ? &p->own->t : &p->t;
+}
+
 ag_weight nn_weight(const nn_run *r, const nn_site *s)
 {
-    nn_param *w = s->w_own && !r->bare ? s->w_own : s->w;
-    nn_param *b = s->b_own && !r->bare ? s->b_own : s->b;
-    return (ag_weight){.w = &w->t, .b = b ? &b->t : NULL, .in_out = s->in_out};
+    return (ag_weight){
+        .w = nn_value(r, s->w), .b = s->b ? nn_value(r, s->b) : NULL, .in_out = s->in_out};
 }
 
 tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add)
