@@ -6,6 +6,7 @@
 A byte-level BPE of 640 entries trained on data/text/tiny.txt with GPT-2's pre-tokenizer regex, three
 ChatML-like special tokens and a chat template; and the config.json of a Llama of 467 thousand parameters
 (0.9 MB in bfloat16). Its weights come from `ft train configs/tiny-from-scratch.json`.
+Also data/tokens.jsonl: chats of data/text/tiny.chat.jsonl already tokenised, with the labels of the answers.
 Needs the tokenizers library.
 """
 import argparse
@@ -42,6 +43,21 @@ def write_json(path, value, sort=True):
         out.write("\n")
 
 
+def tokens_rows(tokenizer, path, n):
+    """Rows of the `tokens` format: the template's pieces, supervised where an assistant speaks."""
+    with open(path, encoding="utf-8") as lines:
+        for line in list(lines)[:n]:
+            ids, labels = [], []
+            for message in json.loads(line)["messages"]:
+                head = tokenizer.encode(f"<|im_start|>{message['role']}\n").ids
+                body = tokenizer.encode(message["content"] + "<|im_end|>").ids
+                tail = tokenizer.encode("\n").ids
+                ids += head + body + tail
+                supervised = message["role"] == "assistant"
+                labels += [-100] * len(head) + (body if supervised else [-100] * len(body)) + [-100] * len(tail)
+            yield {"input_ids": ids, "labels": labels}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", default=os.path.join(HERE, "..", "data", "tiny"))
@@ -69,7 +85,12 @@ def main():
     write_json(os.path.join(arguments.out, "config.json"), CONFIG)
     write_json(os.path.join(arguments.out, "generation_config.json"), GENERATION)
 
-    with open(os.path.join(HERE, "..", "data", "text", "tiny.txt"), encoding="utf-8") as lines:
+    texts = os.path.join(HERE, "..", "data", "text")
+    with open(os.path.join(HERE, "..", "data", "tokens.jsonl"), "w", encoding="utf-8", newline="\n") as out:
+        for row in tokens_rows(tokenizer, os.path.join(texts, "tiny.chat.jsonl"), 32):
+            out.write(json.dumps(row) + "\n")
+
+    with open(os.path.join(texts, "tiny.txt"), encoding="utf-8") as lines:
         text = lines.read()
     ids = tokenizer.encode(text).ids
     assert tokenizer.decode(ids) == text
