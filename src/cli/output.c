@@ -1,0 +1,157 @@
+/* output.c – what the program says: results on stdout, messages and progress on stderr. */
+#include "cli.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/* --- stdout ----------------------------------------------------------------------------------------- */
+enum { OUT_BYTES = 1 << 16 };
+static char out_data[OUT_BYTES];
+static size_t out_len;
+static bool out_failed; /* reported; later results are dropped */
+
+/* Writes all of it; false with errno set. A terminal or pipe in non-blocking mode is waited for. */
+static bool write_all(int fd, const char *p, size_t n)
+{
+    while (n > 0) {
+        ssize_t done = write(fd, p, n);
+        if (done < 0 && errno == EAGAIN) {
+            struct pollfd wait = {.fd = fd, .events = POLLOUT};
+            if (poll(&wait, 1, -1) < 0 && errno != EINTR) return false;
+            continue;
+        }
+        if (done < 0 && errno == EINTR) continue;
+        if (done < 0) return false;
+        p += done;
+        n -= (size_t)done;
+    }
+    return true;
+}
+
+ft_status cli_flush(void)
+{
+    size_t n = out_len;
+    out_len = 0;
+    if (n == 0 || out_failed) return FT_OK;
+    if (write_all(STDOUT_FILENO, out_data, n)) return FT_OK;
+    out_failed = true;
+    return ft_fail(FT_EIO, "standard output: cannot write the results: %s", strerror(errno));
+}
+
+ft_status cli_out(const char *text, size_t n)
+{
+    while (n > 0) {
+        size_t part = OUT_BYTES - out_len < n ? OUT_BYTES - out_len : n;
+        memcpy(out_data + out_len, text, part);
+        out_len += part;
+        text += part;
+        n -= part;
+        if (out_len == OUT_BYTES) FT_TRY(cli_flush());
+    }
+    return FT_OK;
+}
+
+ft_status cli_outs(const char *text)
+{
+    return cli_out(text, strlen(text));
+}
+
+ft_status cli_printf(const char *fmt, ...)
+{
+    str_buf s = {0};
+    va_list ap;
+    va_start(ap, fmt);
+    str_vprintf(&s, fmt, ap);
+    va_end(ap);
+    ft_status rc = str_ok(&s);
+    if (rc == FT_OK) rc = cli_out(s.data ? s.data : "", s.len);
+    str_free(&s);
+    return rc;
+}
+
+ft_status cli_out_json(const cJSON *node)
+{
+    str_buf s = {0};
+    js_print(&s, node, false);
+    str_addc(&s, '\n');
+    ft_status rc = str_ok(&s);
+    if (rc == FT_OK) rc = cli_out(s.data, s.len);
+    str_free(&s);
+    return rc == FT_OK ? cli_flush() : rc;
+}
+
+/* --- stderr ------------------------------------------------------------------------------------------- */
+static struct {
+    bool quiet, live; /* live: progress may be drawn */
+    bool drawn;       /* a progress line stands on the terminal */
+} sink;
+
+/* The line with nothing in it that moves a cursor or turns text around. */
+static void add_safe(str_buf *out, const char *line, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        int32_t cp;
+        size_t len = (size_t)utf8_next(line + i, n - i, &cp);
+        if (cp >= 0x20 && cp < 0x7f)
+            str_addc(out, line[i]);
+        else
+            str_adds(out, ft_show(line + i, len)); /* one character, escaped where it must be */
+        i += len;
+    }
+}
+
+/* A message that cannot be written is lost: there is nobody left to tell. */
+static void say(const char *before, const char *line, size_t n, const char *after)
+{
+    str_buf s = {0};
+    if (sink.drawn) str_adds(&s, "\r\x1b[K");
+    str_adds(&s, before);
+    add_safe(&s, line, n);
+    str_adds(&s, after);
+    if (!s.failed && write_all(STDERR_FILENO, s.data, s.len)) sink.drawn = false;
+    str_free(&s);
+}
+
+static size_t terminal_width(void)
+{
+    struct winsize w;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1 ? w.ws_col : 80;
+}
+
+static void on_log(void *ctx, log_level level, const char *line)
+{
+    (void)ctx;
+    size_t n = strlen(line), width = terminal_width();
+    if (sink.quiet) return;
+    if (level != LOG_PROGRESS) {
+        say(level == LOG_WARN ? "ft: warning: " : "", line, n, "\n");
+    } else if (sink.live) {
+        if (!sink.drawn) sink.drawn = true; /* so that say() clears what it writes over */
+        say("", line, n < width ? n : width - 1, "");
+        sink.drawn = true;
+    }
+}
+
+void cli_sink_install(bool quiet)
+{
+    const char *term = getenv("TERM"), *plain = getenv("NO_COLOR");
+    sink.quiet = quiet;
+    sink.live = isatty(STDERR_FILENO) && !(plain && plain[0]) && term && term[0] &&
+                strcmp(term, "dumb") != 0;
+    log_set_sink(on_log, NULL);
+}
+
+void cli_error(const char *lines)
+{
+    if (!lines[0]) lines = "failed without a message";
+    while (*lines) {
+        size_t n = strcspn(lines, "\n");
+        say("ft: error: ", lines, n, "\n");
+        lines += n + (lines[n] == '\n');
+    }
+}
