@@ -28,8 +28,10 @@ typedef struct pe_ctx {
     pe_params params;
     const char *base_name; /* base_model_name_or_path as written in the config */
     const char *load_dir;  /* adapter to load, or NULL */
-    bool training;         /* dropout applies */
     void *priv;
+    struct pe_store *store; /* arenas behind params */
+    js_doc adapter;         /* adapter_config.json of load_dir or of an opened adapter */
+    char *adapter_text;
 } pe_ctx;
 
 struct pe_method {

@@ -1,0 +1,77 @@
+/* match.c – PEFT's rules of which module a pattern means. Regexes are PCRE2 (Python's re for all that occurs in adapter
+ * configs), bounded in matching steps, depth and heap. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "ft/method.h"
+#include "method_private.h"
+
+#include <pcre2.h>
+#include <string.h>
+
+enum { MATCH_LIMIT = 200000, DEPTH_LIMIT = 1000, HEAP_KIB = 4096 };
+
+static int match_at(const char *regex, const char *path, uint32_t options)
+{
+    int error, result = -1;
+    PCRE2_SIZE offset;
+    pcre2_code *code =
+        pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED, options, &error, &offset, NULL);
+    pcre2_match_data *data = code ? pcre2_match_data_create_from_pattern(code, NULL) : NULL;
+    pcre2_match_context *ctx = pcre2_match_context_create(NULL);
+    if (!code) {
+        PCRE2_UCHAR text[120];
+        pcre2_get_error_message(error, text, sizeof text);
+        ft_fail(FT_ECONFIG, "regex \"%s\": %s at offset %zu", ft_shows(regex), (const char *)text,
+                (size_t)offset);
+    } else if (data && ctx) {
+        pcre2_set_match_limit(ctx, MATCH_LIMIT);
+        pcre2_set_depth_limit(ctx, DEPTH_LIMIT);
+        pcre2_set_heap_limit(ctx, HEAP_KIB);
+        int n = pcre2_match(code, (PCRE2_SPTR)path, strlen(path), 0, 0, data, ctx);
+        if (n >= 0)
+            result = 1;
+        else if (n == PCRE2_ERROR_NOMATCH)
+            result = 0;
+        else
+            ft_fail(FT_ECONFIG, "regex \"%s\" takes too many steps on \"%s\"", ft_shows(regex),
+                    ft_shows(path));
+    } else {
+        ft_fail(FT_EMEM, "out of memory");
+    }
+    pcre2_match_context_free(ctx);
+    pcre2_match_data_free(data);
+    pcre2_code_free(code);
+    return result;
+}
+
+int pe_match_full(const char *regex, const char *path)
+{
+    return match_at(regex, path, PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_UTF);
+}
+
+int pe_match_pattern(const char *key, const char *path)
+{
+    str_buf b = {0};
+    str_printf(&b, "^(.*\\.)?(%s)$", key);
+    int r = str_ok(&b) == FT_OK ? match_at(b.data, path, PCRE2_UTF) : -1;
+    str_free(&b);
+    return r;
+}
+
+bool pe_match_suffix(const char *entry, const char *path)
+{
+    size_t n = strlen(entry), m = strlen(path);
+    return n <= m && strcmp(path + m - n, entry) == 0 && (n == m || path[m - n - 1] == '.');
+}
+
+bool pe_list_has(const cJSON *list, const char *path,
+                 bool (*match)(const char *entry, const char *path))
+{
+    const cJSON *e;
+    if (cJSON_IsString(list)) return match(list->valuestring, path);
+    if (!cJSON_IsArray(list)) return false;
+    cJSON_ArrayForEach(e, list)
+    {
+        if (cJSON_IsString(e) && match(e->valuestring, path)) return true;
+    }
+    return false;
+}

@@ -1,0 +1,282 @@
+/* method.c – the registry of methods, and what all of them share: the flat ranges of trainable values, attaching, opening an
+ * adapter folder. */
+#include "ft/method.h"
+#include "method_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define X(name) extern const pe_method pe_##name;
+#include "methods.def"
+#undef X
+#define X(name) &pe_##name,
+static const pe_method *const rows[] = {
+#include "methods.def"
+};
+#undef X
+
+const pe_method *pe_at(int i)
+{
+    return i >= 0 && i < (int)FT_COUNT_OF(rows) ? rows[i] : NULL;
+}
+
+const pe_method *pe_by_name(const char *name)
+{
+    for (size_t i = 0; name && i < FT_COUNT_OF(rows); i++) {
+        if (strcmp(rows[i]->name, name) == 0) return rows[i];
+    }
+    return NULL;
+}
+
+const char *const *pe_names(void)
+{
+    static const char *names[FT_COUNT_OF(rows) + 1];
+    for (size_t i = 0; i < FT_COUNT_OF(rows); i++) names[i] = rows[i]->name;
+    return names;
+}
+
+/* --- parameters ----------------------------------------------------------------------------------------- */
+static ft_status add_param(pe_ctx *c, nn_param *p, int64_t count)
+{
+    pe_params *ps = &c->params;
+    pe_store *s = c->store;
+    if (ps->n == s->cap) {
+        int64_t cap = s->cap ? 2 * s->cap : 256;
+        nn_param **param = arena_get(c->mem, (size_t)cap * sizeof *param);
+        int64_t *offset = arena_get(c->mem, (size_t)cap * sizeof *offset);
+        if (!param || !offset) return FT_EMEM;
+        if (ps->n > 0) {
+            memcpy(param, ps->param, (size_t)ps->n * sizeof *param);
+            memcpy(offset, ps->offset, (size_t)ps->n * sizeof *offset);
+        }
+        ps->param = param;
+        ps->offset = offset;
+        s->cap = cap;
+    }
+    float *w = arena_get(s->w, (size_t)count * sizeof(float));
+    float *g = arena_get(s->g, (size_t)count * sizeof(float));
+    if (!w || !g) return FT_EMEM;
+    if (ps->n == 0) {
+        ps->w = w;
+        ps->g = g;
+    }
+    ps->param[ps->n] = p;
+    ps->offset[ps->n++] = w - ps->w;
+    ps->count = (w - ps->w) + (count + 15) / 16 * 16; /* arenas align to 64 bytes */
+    p->t.data = w;
+    p->t.grad = g;
+    p->t.wants_grad = true;
+    return FT_OK;
+}
+
+ft_status pe_new_param(pe_ctx *c, const char *name, int64_t n_rows, int64_t cols, nn_param **out)
+{
+    nn_param *p = arena_get(c->mem, sizeof *p);
+    *out = p;
+    if (!p) return FT_EMEM;
+    *p = (nn_param){.name = name, .file_type = &dt_f32, .lr_ratio = 1.0f};
+    p->t = (tn_tensor){.type = &dt_f32, .nd = cols ? 2 : 1, .dim = {n_rows, cols}};
+    return add_param(c, p, n_rows * (cols ? cols : 1));
+}
+
+ft_status pe_train_param(pe_ctx *c, nn_param *p)
+{
+    nn_param *own;
+    if (p->own) return FT_OK;
+    FT_TRY(pe_new_param(c, p->name, p->t.dim[0], p->t.nd == 2 ? p->t.dim[1] : 0, &own));
+    own->file_type = p->file_type;
+    own->no_decay = p->no_decay;
+    if (!c->m->no_weights) tn_unpack_rows(tn_f32(&own->t), &p->t, 0, tn_rows(&p->t));
+    p->own = own;
+    return FT_OK;
+}
+
+ft_status pe_tie_head(pe_ctx *c)
+{
+    nn_param *head = c->m->head->w, *embed = c->m->embed->w->own;
+    nn_param *own = arena_get(c->mem, sizeof *own);
+    pe_store *s = c->store;
+    if (!own) return FT_EMEM;
+    *own = *embed;
+    own->name = head->name;
+    s->head_count = tn_count(&embed->t);
+    FT_TRY(arena_open(&s->head_mem, "gradient of the head",
+                      (size_t)s->head_count * sizeof(float) + 64));
+    s->head_grad = arena_get(s->head_mem, (size_t)s->head_count * sizeof(float));
+    if (!s->head_grad) return FT_EMEM;
+    own->t.grad = s->head_grad;
+    s->head_into = embed;
+    head->own = own;
+    return FT_OK;
+}
+
+void pe_zero_grads(pe_ctx *c)
+{
+    if (c->params.count > 0) memset(c->params.g, 0, (size_t)c->params.count * sizeof(float));
+    if (c->store->head_grad)
+        memset(c->store->head_grad, 0, (size_t)c->store->head_count * sizeof(float));
+}
+
+void pe_finish_grads(pe_ctx *c)
+{
+    const pe_store *s = c->store;
+    if (s->head_grad) kn_axpy(s->head_into->t.grad, 1.0f, s->head_grad, s->head_count);
+}
+
+/* --- opening ------------------------------------------------------------------------------------------------ */
+void pe_close(pe_ctx *c)
+{
+    if (!c) return;
+    if (c->m) {
+        for (int64_t i = 0; i < c->m->n_param; i++) c->m->param[i].own = NULL;
+        for (int64_t i = 0; i < c->m->n_site; i++) c->m->site[i].slot = NULL;
+    }
+    if (c->store) {
+        arena_close(c->store->w);
+        arena_close(c->store->g);
+        arena_close(c->store->head_mem);
+        ft_free(c->store);
+    }
+    js_close(&c->adapter);
+    ft_free(c->adapter_text);
+    arena_close(c->mem);
+    ft_free(c);
+}
+
+static ft_status new_ctx(pe_ctx **out, const pe_method *method, model *m)
+{
+    ft_status rc;
+    pe_ctx *c = ft_alloc(1, sizeof *c);
+    size_t values = ((size_t)64 << 20) + (size_t)model_count(m) * 16;
+    *out = NULL;
+    if (!c) return FT_EMEM;
+    c->method = method;
+    c->m = m;
+    c->store = ft_alloc(1, sizeof *c->store);
+    if (!c->store) {
+        rc = FT_EMEM;
+        goto out;
+    }
+    FT_TRY_OUT(arena_open(&c->mem, "method", (size_t)256 << 20));
+    FT_TRY_OUT(arena_open(&c->store->w, "trainable parameters", values));
+    FT_TRY_OUT(arena_open(&c->store->g, "gradients", values));
+    c->cfg = arena_get(c->mem, method->cfg_size + 1);
+    if (!c->cfg) rc = FT_EMEM;
+out:
+    if (rc != FT_OK)
+        pe_close(c);
+    else
+        *out = c;
+    return rc;
+}
+
+static ft_status read_adapter_config(pe_ctx *c, const char *dir)
+{
+    size_t len;
+    if (!dir_exists(dir))
+        return ft_fail(FT_ENOINPUT, "%s: no such folder; a PEFT adapter folder is needed",
+                       ft_shows(dir));
+    const char *path = path_join(c->mem, dir, "adapter_config.json");
+    if (!path) return FT_EMEM;
+    FT_TRY(file_read(&c->adapter_text, &len, path, (size_t)4 << 20));
+    FT_TRY(js_parse(&c->adapter, c->adapter_text, len, path, 1, JS_STRICT, FT_EDATA));
+    FT_CHECK(cJSON_IsObject(c->adapter.root), FT_EDATA, "%s: not a JSON object", ft_shows(path));
+    return FT_OK;
+}
+
+static ft_status check_type(const pe_ctx *c)
+{
+    const char *type = NULL;
+    FT_TRY(js_get_str(&c->adapter, c->adapter.root, "peft_type", NULL, &type));
+    if (type && c->method->peft_type && strcmp(type, c->method->peft_type) == 0) return FT_OK;
+    return js_fail(&c->adapter, js_get(c->adapter.root, "peft_type"), FT_EDATA, "peft_type",
+                   "\"%s\" is not an adapter of method %s", ft_shows(type ? type : "(none)"),
+                   c->method->name);
+}
+
+ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m, uint64_t seed,
+                    const char *base_name, const char *load_dir)
+{
+    ft_status rc;
+    pe_ctx *c = NULL;
+    *out = NULL;
+    FT_TRY(new_ctx(&c, method, m));
+    if (method->cfg_size > 0) memcpy(c->cfg, cfg, method->cfg_size);
+    c->seed = seed;
+    c->base_name = base_name;
+    c->load_dir = load_dir;
+    if (load_dir) {
+        FT_TRY_OUT(read_adapter_config(c, load_dir));
+        FT_TRY_OUT(check_type(c));
+        FT_TRY_OUT(method->load_config(c, &c->adapter));
+    }
+    FT_TRY_OUT(method->attach(c));
+    if (load_dir) FT_TRY_OUT(method->load(c, load_dir));
+    rc = FT_OK;
+out:
+    if (rc != FT_OK)
+        pe_close(c);
+    else
+        *out = c;
+    return rc;
+}
+
+static const pe_method *by_peft_type(const char *type)
+{
+    for (size_t i = 0; type && i < FT_COUNT_OF(rows); i++) {
+        if (rows[i]->peft_type && strcmp(rows[i]->peft_type, type) == 0) return rows[i];
+    }
+    return NULL;
+}
+
+/* The method's defaults, as an empty config gives them. */
+static ft_status fill_defaults(pe_ctx *c)
+{
+    cfg_doc d = {0};
+    FT_TRY(cfg_open_empty(&d, NULL, 0, c->mem));
+    cfg_read(&d, NULL, "method", c->method->fields, c->cfg, NULL);
+    ft_status rc = cfg_done(&d);
+    cfg_close(&d);
+    return rc;
+}
+
+ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
+{
+    ft_status rc;
+    pe_ctx *c = NULL;
+    const char *type = NULL;
+    *out = NULL;
+    FT_TRY(new_ctx(&c, &pe_lora, m)); /* any row: replaced by the file's own below */
+    FT_TRY_OUT(read_adapter_config(c, dir));
+    FT_TRY_OUT(js_get_str(&c->adapter, c->adapter.root, "peft_type", NULL, &type));
+    c->method = by_peft_type(type);
+    if (!c->method) {
+        rc = js_fail(&c->adapter, js_get(c->adapter.root, "peft_type"), FT_EDATA, "peft_type",
+                     "\"%s\" is not a kind of adapter that ft knows",
+                     ft_shows(type ? type : "(none)"));
+        goto out;
+    }
+    c->cfg = arena_get(c->mem, c->method->cfg_size + 1);
+    FT_GUARD(c->cfg, FT_EMEM, "out of memory");
+    FT_TRY_OUT(fill_defaults(c));
+    FT_TRY_OUT(c->method->load_config(c, &c->adapter));
+    FT_TRY_OUT(c->method->attach(c));
+    FT_TRY_OUT(c->method->load(c, dir));
+out:
+    if (rc != FT_OK)
+        pe_close(c);
+    else
+        *out = c;
+    return rc;
+}
+
+static ft_status fold(void *ctx, const nn_site *s, float *w, float *b)
+{
+    const pe_ctx *c = ctx;
+    return c->method->fold(c, s, w, b);
+}
+
+model_fold pe_folder(pe_ctx *c)
+{
+    return (model_fold){.fold = c->method->fold ? fold : NULL, .ctx = c};
+}

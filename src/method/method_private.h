@@ -1,0 +1,35 @@
+/* method_private.h – shared by the methods: the store behind pe_params, and PEFT's adapter files. */
+#ifndef FT_METHOD_PRIVATE_H
+#define FT_METHOD_PRIVATE_H
+
+#include "ft/method.h"
+
+typedef struct pe_store {
+    arena *w, *g, *head_mem;
+    int64_t cap;
+    float *head_grad; /* of a tied head that is trained with the embedding */
+    int64_t head_count;
+    nn_param *head_into; /* whose gradient it joins */
+} pe_store;
+
+extern const pe_method pe_lora;
+
+/* Makes the tied head use the embedding's trained values, with a gradient of its own (pe_finish_grads adds it). */
+FT_MUST_USE ft_status pe_tie_head(pe_ctx *c);
+
+/* One tensor of an adapter file ↔ one trainable parameter. */
+typedef struct pe_entry {
+    nn_param *p;
+    const char *key; /* "base_model.model.….lora_A.weight" */
+    bool transposed; /* the file holds [cols, rows] of p */
+} pe_entry;
+/* adapter_model.safetensors of the entries: f32. */
+FT_MUST_USE ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n);
+/* Reads values into the entries; every missing, extra or wrongly shaped tensor is listed (65). Keys that `ignore`
+ * accepts are skipped. */
+FT_MUST_USE ft_status pe_read_tensors(const char *dir, const pe_entry *e, int64_t n,
+                                      bool (*ignore)(void *ctx, const io_tensor *t), void *ctx);
+/* Does some entry of a JSON list of strings (or one string) satisfy match? NULL or JSON null: no. */
+bool pe_list_has(const cJSON *list, const char *path,
+                 bool (*match)(const char *entry, const char *path));
+#endif

@@ -1,0 +1,33 @@
+/* objective.c – the registry of losses. */
+#include "ft/objective.h"
+
+#include <string.h>
+
+#define X(name) extern const obj_objective obj_##name;
+#include "objectives.def"
+#undef X
+#define X(name) &obj_##name,
+static const obj_objective *const rows[] = {
+#include "objectives.def"
+};
+#undef X
+
+const obj_objective *obj_at(int i)
+{
+    return i >= 0 && i < (int)FT_COUNT_OF(rows) ? rows[i] : NULL;
+}
+
+const obj_objective *obj_by_name(const char *name)
+{
+    for (size_t i = 0; name && i < FT_COUNT_OF(rows); i++) {
+        if (strcmp(rows[i]->name, name) == 0) return rows[i];
+    }
+    return NULL;
+}
+
+const char *const *obj_names(void)
+{
+    static const char *names[FT_COUNT_OF(rows) + 1];
+    for (size_t i = 0; i < FT_COUNT_OF(rows); i++) names[i] = rows[i]->name;
+    return names;
+}
