@@ -79,6 +79,7 @@ typedef struct io_tensor {
 /* safetensors */
 typedef struct st_file {
     file_map map;
+    const char *path;
     io_tensor *tensor;
     int64_t n;
     map_table index;
@@ -181,7 +182,8 @@ FT_MUST_USE ft_status gguf_write(gguf_writer *w, const void *data, size_t n); /*
 FT_MUST_USE ft_status gguf_write_close(gguf_writer *w);
 void gguf_write_abort(gguf_writer *w);
 
-/* The weights of a model: a folder (model.safetensors, or the index and its shards) or a .gguf file. */
+/* The weights of a model: a folder (model.safetensors, or the index and its shards), a single
+ * .safetensors file, or a .gguf file. */
 typedef struct io_weights {
     io_tensor *tensor;
     int64_t n;
@@ -195,6 +197,8 @@ typedef struct io_weights {
 FT_MUST_USE ft_status io_weights_open(io_weights *w, const char *model_path, arena *a);
 const io_tensor *io_find(const io_weights *w, const char *name);
 void io_weights_close(io_weights *w);
+/* As sha256sum prints it for one file; of several shards: of the lines sha256sum prints for them,
+ * sorted by name. */
 FT_MUST_USE ft_status io_weights_sha256(const io_weights *w, char hex[65]);
 /* Path of a side file of a model ("config.json"): NULL when the model is a .gguf or has none. */
 const char *io_side_file(arena *a, const char *model_path, const char *name);

@@ -427,6 +427,7 @@ ft_status st_open(st_file *f, const char *path, arena *a)
     *f = (st_file){0};
     p.path = arena_str(a, path);
     if (!p.path) return FT_EMEM;
+    f->path = p.path;
     FT_TRY(file_map_open(&f->map, path));
     FT_TRY_OUT(find_header(&p, &f->map));
     FT_TRY_OUT(read_header(&p));

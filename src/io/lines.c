@@ -1,0 +1,309 @@
+/* lines.c – text files line by line, plain or gzip.
+ *
+ * The inflate loop is our own because zlib's gzread takes a truncated file for a finished one and ignores
+ * bytes behind the last member: both would silently shorten a training set. Here every member must end
+ * with its checksum and length, and nothing but further members may follow. Whether a file is gzip is
+ * told by its first two bytes; a name ending in .gz without them is refused. */
+#include "ft/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum { INPUT = 64 << 10, LINE_LIMIT = 16 << 20, FIRST_BUFFER = 256 << 10 };
+
+/* A stream of plain bytes. */
+typedef struct source {
+    const char *path;
+    int fd;
+    bool gzip, inflating; /* inflating: inside a member */
+    bool ended;
+    z_stream z;
+    uint8_t *in;
+    size_t at, have;    /* unread part of `in` */
+    const char *failed; /* what is wrong behind the bytes handed out so far; NULL: nothing */
+    int64_t line;       /* complete lines handed out, for messages */
+} source;
+
+struct line_reader {
+    source src;
+    char *path;
+    char *buf;
+    size_t cap, at, have; /* [at, have) is read but not yet handed out */
+    int64_t number;
+};
+
+static void *z_alloc(void *opaque, unsigned items, unsigned size)
+{
+    (void)opaque;
+    return ft_alloc(items, size);
+}
+
+static void z_free(void *opaque, void *p)
+{
+    (void)opaque;
+    ft_free(p);
+}
+
+static ft_status damaged(const source *s, const char *what)
+{
+    return ft_fail(FT_EDATA, "%s:%lld: %s; is the download complete?", s->path,
+                   (long long)(s->line + 1), what);
+}
+
+/* Reads more input when all is used; have == 0 afterwards means the end of the file. */
+static ft_status refill(source *s)
+{
+    if (s->at < s->have) return FT_OK;
+    ssize_t got;
+    do got = read(s->fd, s->in, INPUT);
+    while (got < 0 && errno == EINTR);
+    if (got < 0) return ft_fail_errno(FT_EIO, "%s: cannot be read", s->path);
+    s->at = 0;
+    s->have = (size_t)got;
+    return FT_OK;
+}
+
+static void source_close(source *s)
+{
+    if (s->gzip) inflateEnd(&s->z);
+    if (s->fd >= 0) close(s->fd);
+    ft_free(s->in);
+    s->fd = -1;
+    s->in = NULL;
+    s->gzip = false;
+}
+
+/* The two magic bytes may come in two reads when the file is a pipe. */
+static ft_status detect_gzip(source *s)
+{
+    FT_TRY(refill(s));
+    while (s->have == 1) {
+        ssize_t got = read(s->fd, s->in + 1, INPUT - 1);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return ft_fail_errno(FT_EIO, "%s: cannot be read", s->path);
+        if (got == 0) break;
+        s->have += (size_t)got;
+    }
+    bool magic = s->have >= 2 && s->in[0] == 0x1f && s->in[1] == 0x8b;
+    if (!magic && str_ends(s->path, ".gz")) return damaged(s, "is not gzip data");
+    if (!magic) return FT_OK;
+    s->z.zalloc = z_alloc;
+    s->z.zfree = z_free;
+    if (inflateInit2(&s->z, 15 + 16) != Z_OK) return ft_fail(FT_EMEM, "%s: out of memory", s->path);
+    s->gzip = s->inflating = true;
+    return FT_OK;
+}
+
+static ft_status source_open(source *s, const char *path)
+{
+    struct stat sb;
+    *s = (source){.path = path};
+    s->fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (s->fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", path);
+    ft_status rc = FT_OK;
+    if (fstat(s->fd, &sb) == 0 && S_ISDIR(sb.st_mode))
+        rc = ft_fail(FT_EDATA, "%s: is a folder, not a file", path);
+    if (rc == FT_OK && !(s->in = ft_alloc(INPUT, 1))) rc = FT_EMEM;
+    if (rc == FT_OK) rc = detect_gzip(s);
+    if (rc != FT_OK) source_close(s);
+    return rc;
+}
+
+/* After the end of a member: another one, the end, or a refusal. */
+static ft_status next_member(source *s)
+{
+    FT_TRY(refill(s));
+    if (s->have == 0) {
+        s->ended = true;
+        return FT_OK;
+    }
+    if (s->in[s->at] != 0x1f) return damaged(s, "bytes follow the end of the gzip data");
+    if (inflateReset(&s->z) != Z_OK) return ft_fail(FT_EINTERNAL, "%s: inflateReset", s->path);
+    s->inflating = true;
+    return FT_OK;
+}
+
+static ft_status inflate_some(source *s, void *out, size_t room, size_t *n)
+{
+    if (s->failed) return damaged(s, s->failed);
+    while (*n == 0 && !s->ended) {
+        if (!s->inflating) {
+            FT_TRY(next_member(s));
+            continue;
+        }
+        FT_TRY(refill(s));
+        if (s->have == 0) return damaged(s, "the gzip data ends early");
+        s->z.next_in = s->in + s->at;
+        s->z.avail_in = (unsigned)(s->have - s->at);
+        s->z.next_out = out;
+        s->z.avail_out = room < UINT32_MAX ? (unsigned)room : UINT32_MAX;
+        unsigned asked = s->z.avail_out;
+        int z = inflate(&s->z, Z_NO_FLUSH);
+        s->at = s->have - s->z.avail_in;
+        *n = asked - s->z.avail_out;
+        if (z == Z_MEM_ERROR) return ft_fail(FT_EMEM, "%s: out of memory", s->path);
+        if (z == Z_STREAM_END) {
+            s->inflating = false;
+        } else if (z != Z_OK && z != Z_BUF_ERROR) {
+            /* what came out in front of the damage goes first, so that the line is the right one */
+            s->failed = s->z.msg ? s->z.msg : "damaged gzip data";
+            if (*n == 0) return damaged(s, s->failed);
+        }
+    }
+    return FT_OK;
+}
+
+/* Up to `room` bytes; *n = 0 at the end. */
+static ft_status source_read(source *s, void *out, size_t room, size_t *n)
+{
+    *n = 0;
+    if (s->gzip) return inflate_some(s, out, room, n);
+    FT_TRY(refill(s));
+    size_t part = s->have - s->at < room ? s->have - s->at : room;
+    if (part > 0) memcpy(out, s->in + s->at, part);
+    s->at += part;
+    *n = part;
+    return FT_OK;
+}
+
+/* --- lines ------------------------------------------------------------------------------------------------ */
+
+ft_status lines_open(line_reader **out, const char *path)
+{
+    *out = NULL;
+    line_reader *r = ft_alloc(1, sizeof *r);
+    if (!r) return FT_EMEM;
+    r->src.fd = -1;
+    r->path = ft_strdup(path);
+    r->cap = FIRST_BUFFER;
+    r->buf = ft_alloc(r->cap, 1);
+    ft_status rc = r->path && r->buf ? source_open(&r->src, r->path) : FT_EMEM;
+    if (rc != FT_OK) {
+        lines_close(r);
+        return rc;
+    }
+    *out = r;
+    return FT_OK;
+}
+
+void lines_close(line_reader *r)
+{
+    if (!r) return;
+    source_close(&r->src);
+    ft_free(r->path);
+    ft_free(r->buf);
+    ft_free(r);
+}
+
+int64_t lines_number(const line_reader *r)
+{
+    return r->number;
+}
+
+/* Makes room for at least one more byte and the closing NUL behind [at, have). */
+static ft_status make_room(line_reader *r)
+{
+    if (r->at > 0) {
+        memmove(r->buf, r->buf + r->at, r->have - r->at);
+        r->have -= r->at;
+        r->at = 0;
+    }
+    if (r->have + 1 < r->cap) return FT_OK;
+    size_t cap = 2 * r->cap;
+    if (cap > (size_t)LINE_LIMIT + 2) cap = (size_t)LINE_LIMIT + 3; /* the line, CR, LF, NUL */
+    FT_CHECK(cap > r->cap, FT_EDATA, "%s:%lld: a line of more than %d MiB", r->path,
+             (long long)(r->number + 1), LINE_LIMIT >> 20);
+    char *more = ft_realloc(r->buf, cap, 1);
+    if (!more) return FT_EMEM;
+    r->buf = more;
+    r->cap = cap;
+    return FT_OK;
+}
+
+static ft_status hand_out(line_reader *r, size_t len, size_t used, const char **text,
+                          size_t *out_len)
+{
+    char *line = r->buf + r->at;
+    if (used > len && len > 0 && line[len - 1] == '\r') len--;
+    r->number++;
+    r->src.line = r->number;
+    FT_CHECK(len <= LINE_LIMIT, FT_EDATA, "%s:%lld: a line of more than %d MiB", r->path,
+             (long long)r->number, LINE_LIMIT >> 20);
+    line[len] = '\0';
+    *text = line;
+    *out_len = len;
+    r->at += used;
+    return FT_OK;
+}
+
+ft_status lines_next(line_reader *r, const char **text, size_t *len)
+{
+    size_t searched = 0; /* of the bytes from `at` on, holding no LF */
+    for (;;) {
+        size_t have = r->have - r->at, got;
+        const char *from = r->buf + r->at + searched;
+        const char *lf = have > searched ? memchr(from, '\n', have - searched) : NULL;
+        if (lf) {
+            size_t n = (size_t)(lf - (r->buf + r->at));
+            return hand_out(r, n, n + 1, text, len);
+        }
+        searched = have;
+        FT_TRY(make_room(r));
+        FT_TRY(source_read(&r->src, r->buf + r->have, r->cap - 1 - r->have, &got));
+        if (got == 0) break;
+        r->have += got;
+    }
+    *text = "";
+    *len = 0;
+    if (r->have == r->at) return FT_END;
+    return hand_out(r, r->have - r->at, r->have - r->at, text, len); /* no LF at the end */
+}
+
+ft_status text_read(char **out, size_t *len, const char *path, size_t limit)
+{
+    source s;
+    size_t cap = 1 << 16, n = 0, got;
+    char *text = NULL;
+    ft_status rc;
+
+    *out = NULL;
+    *len = 0;
+    FT_TRY(source_open(&s, path));
+    int64_t size = file_size(path);
+    if (!s.gzip && size > 0 && (size_t)size < limit) cap = (size_t)size + 2;
+    text = ft_alloc(cap, 1);
+    if (!text) {
+        rc = FT_EMEM;
+        goto out;
+    }
+    for (;;) {
+        if (n + 1 == cap) {
+            char *more = cap <= SIZE_MAX / 2 ? ft_realloc(text, 2 * cap, 1) : NULL;
+            if (!more) {
+                rc = FT_EMEM;
+                goto out;
+            }
+            text = more;
+            cap *= 2;
+        }
+        FT_TRY_OUT(source_read(&s, text + n, cap - 1 - n, &got));
+        if (got == 0) break;
+        for (size_t i = n; i < n + got; i++) s.line += text[i] == '\n';
+        n += got;
+        FT_GUARD(n <= limit, FT_EDATA, "%s: is longer than %zu bytes", path, limit);
+    }
+    text[n] = '\0';
+out:
+    source_close(&s);
+    if (rc != FT_OK) {
+        ft_free(text);
+        return rc;
+    }
+    *out = text;
+    *len = n;
+    return FT_OK;
+}

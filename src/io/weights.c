@@ -1,0 +1,302 @@
+/* weights.c – the weights of a model as one list of named tensors: a folder with model.safetensors or with
+ * an index and shards, a single .safetensors file, or a .gguf file.
+ *
+ * An index is somebody else's file: a shard is one plain name in the same folder, and may be a link only
+ * where the download cache of the Hugging Face libraries makes one (into its own blobs folder). */
+#include "ft/io.h"
+#include "io_private.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define SINGLE "model.safetensors"
+#define INDEX "model.safetensors.index.json"
+#define INDEX_LIMIT ((size_t)64 << 20)
+
+/* --- one list ---------------------------------------------------------------------------------------- */
+
+static ft_status add_tensors(io_weights *w, const io_tensor *list, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const io_tensor *t = &list[i];
+        int64_t other;
+        if (map_get(&w->index, t->name, strlen(t->name), &other))
+            return ft_fail(FT_EDATA, "%s: tensor \"%s\": stands in %s too", t->file,
+                           ft_shows(t->name), w->tensor[other].file);
+        w->tensor[w->n] = *t;
+        FT_TRY(map_put(&w->index, t->name, strlen(t->name), w->n));
+        w->n++;
+    }
+    return FT_OK;
+}
+
+static ft_status gather(io_weights *w, arena *a)
+{
+    int64_t n = w->gguf ? w->gguf->n : 0;
+    for (int i = 0; i < w->n_shards; i++) n += w->shard[i].n;
+    w->tensor = arena_get(a, ((size_t)n + 1) * sizeof *w->tensor);
+    if (!w->tensor) return FT_EMEM;
+    if (w->gguf) FT_TRY(add_tensors(w, w->gguf->tensor, w->gguf->n));
+    for (int i = 0; i < w->n_shards; i++) FT_TRY(add_tensors(w, w->shard[i].tensor, w->shard[i].n));
+    return FT_OK;
+}
+
+static ft_status open_single(io_weights *w, const char *path, arena *a)
+{
+    w->shard = arena_get(a, sizeof *w->shard);
+    if (!w->shard) return FT_EMEM;
+    FT_TRY(st_open(&w->shard[0], path, a));
+    w->n_shards = 1;
+    return FT_OK;
+}
+
+/* --- index and shards ---------------------------------------------------------------------------------- */
+
+static bool plain_name(const char *s)
+{
+    size_t n = strlen(s);
+    if (n == 0 || n > NAME_MAX || s[0] == '.' || strchr(s, '/') || strchr(s, '\\')) return false;
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f) return false;
+    return str_ends(s, ".safetensors");
+}
+
+/* Links are followed only from CACHE/snapshots/REVISION/ into CACHE/blobs/. */
+static ft_status check_link(const char *dir, const char *path)
+{
+    struct stat sb;
+    char target[PATH_MAX], home[PATH_MAX], up[PATH_MAX];
+    if (lstat(path, &sb) != 0 || !S_ISLNK(sb.st_mode)) return FT_OK;
+    if (realpath(path, target) && snprintf(up, sizeof up, "%s/../../blobs", dir) < (int)sizeof up &&
+        realpath(up, home)) {
+        size_t n = strlen(home);
+        if (strncmp(target, home, n) == 0 && target[n] == '/' && !strchr(target + n + 1, '/'))
+            return FT_OK;
+    }
+    return ft_fail(FT_EDATA,
+                   "%s: is a link that leads out of the model's folder; put the file there", path);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The distinct shard names of the index, sorted: names[0 … *n). */
+static ft_status shard_names(const js_doc *doc, const cJSON *map, const char **names, int *n)
+{
+    size_t count = 0, kept = 0;
+    const cJSON *item;
+    cJSON_ArrayForEach(item, map)
+    {
+        if (!cJSON_IsString(item))
+            return js_fail(doc, item, FT_EDATA, item->string, "a shard name is a string");
+        if (!plain_name(item->valuestring))
+            return js_fail(doc, item, FT_EDATA, item->string,
+                           "\"%s\" is not the plain name of a .safetensors file",
+                           ft_shows(item->valuestring));
+        names[count++] = item->valuestring;
+    }
+    if (count > 0) qsort(names, count, sizeof *names, by_name);
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || strcmp(names[i], names[i - 1]) != 0) names[kept++] = names[i];
+    FT_CHECK(kept > 0 && kept <= 100000, FT_EDATA, "%s: weight_map: names %zu shards", doc->name,
+             kept);
+    *n = (int)kept;
+    return FT_OK;
+}
+
+static ft_status open_shards(io_weights *w, const char *dir, const char *const *names, int n,
+                             arena *a)
+{
+    w->shard = arena_get(a, (size_t)n * sizeof *w->shard);
+    if (!w->shard) return FT_EMEM;
+    for (int i = 0; i < n; i++) {
+        const char *path = path_join(a, dir, names[i]);
+        if (!path) return FT_EMEM;
+        FT_TRY(check_link(dir, path));
+        FT_CHECK(file_exists(path), FT_ENOINPUT,
+                 "%s: is missing, though %s/" INDEX " names it; is the download complete?", path,
+                 dir);
+        FT_TRY(st_open(&w->shard[i], path, a));
+        w->n_shards++;
+    }
+    return FT_OK;
+}
+
+/* Every name of the index is in the shard it points to; more than that in a shard is only odd. */
+static ft_status compare(const io_weights *w, const js_doc *doc, const cJSON *map)
+{
+    const cJSON *item;
+    int64_t listed = 0;
+    cJSON_ArrayForEach(item, map)
+    {
+        const io_tensor *t = io_find(w, item->string);
+        if (!t) return js_fail(doc, item, FT_EDATA, item->string, "is in none of the shards");
+        if (strcmp(path_base(t->file), item->valuestring) != 0)
+            return js_fail(doc, item, FT_EDATA, item->string, "is in %s, not in \"%s\"",
+                           path_base(t->file), ft_shows(item->valuestring));
+        listed++;
+    }
+    if (listed < w->n)
+        log_warn("%s: the shards hold %lld tensors that it does not list", doc->name,
+                 (long long)(w->n - listed));
+    return FT_OK;
+}
+
+static ft_status open_sharded(io_weights *w, const char *dir, const char *index, arena *a)
+{
+    ft_status rc;
+    js_doc doc = {0};
+    const char **names = NULL;
+    char *text = NULL;
+    size_t len;
+    int n = 0;
+
+    FT_TRY(file_read(&text, &len, index, INDEX_LIMIT));
+    FT_TRY_OUT(js_parse(&doc, text, len, index, 1, JS_STRICT, FT_EDATA));
+    const cJSON *map = cJSON_IsObject(doc.root) ? js_get(doc.root, "weight_map") : NULL;
+    FT_GUARD(cJSON_IsObject(map), FT_EDATA, "%s: has no weight_map; download it again", index);
+    names = ft_alloc((size_t)cJSON_GetArraySize(map) + 1, sizeof *names);
+    if (!names) {
+        rc = FT_EMEM;
+        goto out;
+    }
+    FT_TRY_OUT(shard_names(&doc, map, names, &n));
+    FT_TRY_OUT(open_shards(w, dir, names, n, a));
+    FT_TRY_OUT(gather(w, a));
+    rc = compare(w, &doc, map);
+out:
+    js_close(&doc);
+    ft_free(names);
+    ft_free(text);
+    return rc;
+}
+
+/* --- folders and files --------------------------------------------------------------------------------- */
+
+/* Nothing of ours in the folder: says what there is instead. */
+static ft_status no_weights(const char *dir, arena *a)
+{
+    const char **names;
+    int64_t n;
+    FT_TRY(dir_list(dir, a, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        if (strcmp(names[i], "training_args.bin") == 0) continue;
+        const char *path = path_join(a, dir, names[i]);
+        if (!path) return FT_EMEM;
+        FT_TRY(io_refuse_pickle_name(path));
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (str_ends(names[i], ".gguf"))
+            return ft_fail(FT_ENOINPUT, "%s: has no " SINGLE "; give the path of its .gguf file",
+                           dir);
+    return ft_fail(FT_ENOINPUT, "%s: has neither " SINGLE " nor " INDEX, dir);
+}
+
+static ft_status open_folder(io_weights *w, const char *dir, arena *a)
+{
+    const char *single = path_join(a, dir, SINGLE), *index = path_join(a, dir, INDEX);
+    if (!single || !index) return FT_EMEM;
+    if (file_exists(single)) {
+        FT_TRY(open_single(w, single, a));
+        return gather(w, a);
+    }
+    if (file_exists(index)) return open_sharded(w, dir, index, a);
+    return no_weights(dir, a);
+}
+
+static ft_status open_gguf(io_weights *w, const char *path, arena *a)
+{
+    int64_t parts;
+    gguf_file *f = arena_get(a, sizeof *f);
+    if (!f) return FT_EMEM;
+    FT_TRY(gguf_open(f, path, a));
+    w->gguf = f;
+    FT_TRY(gguf_int(f, "split.count", 1, 0, UINT16_MAX, &parts));
+    FT_CHECK(parts <= 1, FT_EDATA,
+             "%s: is one of %lld parts; join them with llama.cpp's llama-gguf-split --merge", path,
+             (long long)parts);
+    return gather(w, a);
+}
+
+/* By name, and where the name tells nothing, by the first bytes. */
+static ft_status open_file(io_weights *w, const char *path, arena *a)
+{
+    file_map m;
+    if (str_ends(path, ".gguf")) return open_gguf(w, path, a);
+    FT_TRY(io_refuse_pickle_name(path));
+    FT_TRY(file_map_open(&m, path));
+    bool gguf = m.size >= 4 && memcmp(m.data, "GGUF", 4) == 0;
+    file_map_close(&m);
+    if (gguf) return open_gguf(w, path, a);
+    FT_TRY(open_single(w, path, a));
+    return gather(w, a);
+}
+
+ft_status io_weights_open(io_weights *w, const char *model_path, arena *a)
+{
+    *w = (io_weights){0};
+    w->path = arena_str(a, model_path);
+    if (!w->path) return FT_EMEM;
+    ft_status rc = dir_exists(model_path) ? open_folder(w, w->path, a) : open_file(w, w->path, a);
+    if (rc != FT_OK) io_weights_close(w);
+    return rc;
+}
+
+const io_tensor *io_find(const io_weights *w, const char *name)
+{
+    int64_t i;
+    return map_get(&w->index, name, strlen(name), &i) ? &w->tensor[i] : NULL;
+}
+
+void io_weights_close(io_weights *w)
+{
+    map_free(&w->index);
+    for (int i = 0; i < w->n_shards; i++) st_close(&w->shard[i]);
+    if (w->gguf) gguf_close(w->gguf);
+    *w = (io_weights){0};
+}
+
+static void hash_map(const file_map *map, char hex[65])
+{
+    sha256_state sha;
+    sha256_init(&sha);
+    sha256_add(&sha, map->data, map->size);
+    sha256_hex(&sha, hex);
+}
+
+ft_status io_weights_sha256(const io_weights *w, char hex[65])
+{
+    sha256_state sha;
+    if (w->gguf) {
+        hash_map(&w->gguf->map, hex);
+        return FT_OK;
+    }
+    FT_CHECK(w->n_shards > 0, FT_EINTERNAL, "%s: no weights are open", ft_shows(w->path));
+    if (w->n_shards == 1) {
+        hash_map(&w->shard[0].map, hex);
+        return FT_OK;
+    }
+    sha256_init(&sha);
+    for (int i = 0; i < w->n_shards; i++) {
+        const char *name = w->shard[i].path;
+        hash_map(&w->shard[i].map, hex);
+        sha256_add(&sha, hex, 64);
+        sha256_add(&sha, "  ", 2);
+        sha256_add(&sha, path_base(name), strlen(path_base(name)));
+        sha256_add(&sha, "\n", 1);
+    }
+    sha256_hex(&sha, hex);
+    return FT_OK;
+}
+
+const char *io_side_file(arena *a, const char *model_path, const char *name)
+{
+    if (!dir_exists(model_path)) return NULL;
+    const char *path = path_join(a, model_path, name);
+    return path && file_exists(path) ? path : NULL;
+}
