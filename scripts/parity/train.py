@@ -30,7 +30,7 @@ CASES = {
     "full llama tied": ("llama-one-layer-tied", {"type": "full"},
                         {"learning_rate": 1e-3, "lr_scheduler_type": "linear", "warmup_steps": 3,
                          "weight_decay": 0.1}, 4, 2),
-    "full gpt2": ("gpt2-relu-inner", {"type": "full"},
+    "full gpt2": ("gpt2", {"type": "full"},
                   {"learning_rate": 1e-3, "lr_scheduler_type": "cosine", "warmup_steps": 3, "weight_decay": 0.1,
                    "max_grad_norm": 0.5}, 4, 3),
     "full qwen2 window": ("qwen2-window", {"type": "full"},
