@@ -108,5 +108,8 @@ FT_MUST_USE ft_status model_save(model *m, const char *path, const model_save_op
 /* config.json of a folder by another dtype or untied: text into out. */
 FT_MUST_USE ft_status model_config_text(const model *m, const dt_type *type, bool untie,
                                         str_buf *out);
+/* Tokenizer, template and generation files of a model into a folder: copied byte for byte from a folder, made from a
+ * .gguf. What the model does not have is left out. */
+FT_MUST_USE ft_status model_save_side_files(const char *model_path, const char *dir);
 const char *model_family_name(const model *m); /* model_type */
 #endif
