@@ -1,0 +1,355 @@
+/* save_folder.c – a model as a Hugging Face folder: weights, sharded where they are large, config, tokenizer and
+ * generation files.
+ *
+ * config.json comes last: a folder without one is not taken for a model. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ft/token.h"
+#include "save_private.h"
+
+#define SHARD_BYTES ((size_t)5000000000u) /* transformers 4.x */
+
+/* --- weights ------------------------------------------------------------------------------------------------ */
+
+typedef struct shard {
+    int64_t first, n;
+    char name[80];
+} shard;
+
+static ft_status item_bytes(const save_item *it, size_t *bytes)
+{
+    int64_t count = it->dim[0] * (it->nd == 2 ? it->dim[1] : 1);
+    FT_CHECK(dt_bytes(it->type, count, bytes), FT_EINTERNAL, "\"%s\": size", it->name);
+    return FT_OK;
+}
+
+static ft_status choose_types(save_plan *p)
+{
+    const model *m = p->m;
+    for (int64_t i = 0; i < p->n; i++) {
+        save_item *it = &p->item[i];
+        const model_tensor *info = &m->info[it->param];
+        it->type = p->opt->type ? p->opt->type : m->dtype;
+        if (!p->opt->type && !m->from_gguf && !m->has_blocks && !m->own)
+            it->type = m->param[it->param].file_type;
+        FT_CHECK(it->type->st_name && it->type->pack, FT_EUSAGE,
+                 "type %s has no place in a Hugging Face folder; write a .gguf, or use f32, f16 or "
+                 "bf16",
+                 it->type->name);
+        it->transpose = m->from_gguf && info->hf_in_out && it->nd == 2;
+        if (it->transpose) {
+            it->dim[0] = m->param[it->param].t.dim[1];
+            it->dim[1] = m->param[it->param].t.dim[0];
+        }
+    }
+    return FT_OK;
+}
+
+/* transformers' rule: walk in order, a new shard where the next tensor would pass the limit. */
+static ft_status split(save_plan *p, shard **out, int64_t *n, size_t *total)
+{
+    size_t limit = p->opt->shard_bytes ? p->opt->shard_bytes : SHARD_BYTES, fill = 0;
+    shard *s = arena_get(p->mem, (size_t)(p->n + 1) * sizeof *s);
+    if (!s) return FT_EMEM;
+    *n = 0;
+    *total = 0;
+    for (int64_t i = 0; i < p->n; i++) {
+        size_t bytes;
+        FT_TRY(item_bytes(&p->item[i], &bytes));
+        if (*n == 0 || (fill > 0 && fill + bytes > limit)) {
+            s[(*n)++] = (shard){.first = i};
+            fill = 0;
+        }
+        s[*n - 1].n++;
+        fill += bytes;
+        *total += bytes;
+    }
+    for (int64_t i = 0; i < *n; i++) {
+        if (*n == 1)
+            snprintf(s[i].name, sizeof s[i].name, "model.safetensors");
+        else
+            snprintf(s[i].name, sizeof s[i].name, "model-%05lld-of-%05lld.safetensors",
+                     (long long)(i + 1), (long long)*n);
+    }
+    *out = s;
+    return FT_OK;
+}
+
+static ft_status put_st(void *ctx, const void *data, size_t n)
+{
+    return st_write(ctx, data, n);
+}
+
+static ft_status write_shard(save_plan *p, const shard *s, const char *path)
+{
+    ft_status rc;
+    st_writer *w = NULL;
+    st_decl *decl = arena_get(p->mem, (size_t)s->n * sizeof *decl);
+    if (!decl) return FT_EMEM;
+    for (int64_t i = 0; i < s->n; i++) {
+        save_item *it = &p->item[s->first + i];
+        decl[i] = (st_decl){.name = it->name,
+                            .type = it->type,
+                            .nd = it->nd,
+                            .dim = {it->dim[0], it->dim[1]},
+                            .user = it};
+    }
+    FT_TRY(st_write_open(&w, path, decl, s->n, NULL, 0));
+    for (int64_t i = 0; i < s->n; i++) {
+        log_progress("writing %s: tensor %lld of %lld", s->name, (long long)(i + 1),
+                     (long long)s->n);
+        FT_TRY_OUT(save_bytes(p, decl[i].user, put_st, w));
+    }
+    rc = st_write_close(w);
+    w = NULL;
+out:
+    st_write_abort(w);
+    return rc;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const save_item *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
+static ft_status write_index(save_plan *p, const shard *s, int64_t n, size_t total,
+                             const char *path)
+{
+    int64_t parameters = 0;
+    str_buf text = {0};
+    const save_item **sorted = arena_get(p->mem, (size_t)p->n * sizeof *sorted);
+    if (!sorted) return FT_EMEM;
+    for (int64_t i = 0; i < p->n; i++) {
+        const save_item *it = sorted[i] = &p->item[i];
+        parameters += it->dim[0] * (it->nd == 2 ? it->dim[1] : 1);
+    }
+    qsort(sorted, (size_t)p->n, sizeof *sorted, by_name);
+    str_printf(
+        &text,
+        "{\n  \"metadata\": {\n    \"total_parameters\": %lld,\n    \"total_size\": %zu\n  },\n"
+        "  \"weight_map\": {\n",
+        (long long)parameters, total);
+    for (int64_t i = 0; i < p->n; i++) {
+        int64_t index = sorted[i] - p->item, k = n - 1;
+        while (s[k].first > index) k--;
+        str_adds(&text, "    ");
+        str_json(&text, sorted[i]->name, strlen(sorted[i]->name));
+        str_printf(&text, ": \"%s\"%s\n", s[k].name, i + 1 < p->n ? "," : "");
+    }
+    str_adds(&text, "  }\n}\n");
+    ft_status rc = str_ok(&text);
+    if (rc == FT_OK) rc = file_write(path, text.data, text.len);
+    str_free(&text);
+    return rc;
+}
+
+/* Weights of an earlier save under other names would be read together with, or instead of, these. */
+static ft_status remove_stale(save_plan *p, const char *dir, const shard *s, int64_t n)
+{
+    const char **names;
+    int64_t count;
+    FT_TRY(dir_list(dir, p->mem, &names, &count));
+    for (int64_t i = 0; i < count; i++) {
+        bool weights = str_starts(names[i], "model") && str_ends(names[i], ".safetensors");
+        bool index = strcmp(names[i], "model.safetensors.index.json") == 0;
+        bool keep = index && n > 1;
+        for (int64_t k = 0; k < n; k++) keep = keep || strcmp(names[i], s[k].name) == 0;
+        if ((!weights && !index) || keep) continue;
+        const char *path = path_join(p->mem, dir, names[i]);
+        FT_CHECK(path && remove(path) == 0, FT_EIO, "%s/%s: cannot be removed", ft_shows(dir),
+                 ft_shows(names[i]));
+    }
+    return FT_OK;
+}
+
+static ft_status write_weights(save_plan *p, const char *dir)
+{
+    shard *s;
+    int64_t n;
+    size_t total;
+    FT_TRY(split(p, &s, &n, &total));
+    for (int64_t i = 0; i < n; i++) {
+        const char *path = path_join(p->mem, dir, s[i].name);
+        if (!path) return FT_EMEM;
+        FT_TRY(write_shard(p, &s[i], path));
+    }
+    if (n > 1) {
+        const char *path = path_join(p->mem, dir, "model.safetensors.index.json");
+        if (!path) return FT_EMEM;
+        FT_TRY(write_index(p, s, n, total, path));
+    }
+    return remove_stale(p, dir, s, n);
+}
+
+/* --- config.json ---------------------------------------------------------------------------------------------- */
+
+static const char *torch_name(const dt_type *type)
+{
+    if (type == &dt_f16) return "float16";
+    return type == &dt_bf16 ? "bfloat16" : "float32";
+}
+
+/* Sets a string member; *changed when it was another. */
+static bool set_text(cJSON *o, const char *key, const char *text, bool *changed)
+{
+    const cJSON *old = js_get(o, key);
+    const char *was = cJSON_IsString(old) ? old->valuestring : "";
+    if (str_starts(was, "torch.")) was += strlen("torch.");
+    if (strcmp(was, text) == 0) return true;
+    *changed = true;
+    cJSON *item = cJSON_CreateString(text);
+    if (item && (old ? cJSON_ReplaceItemInObjectCaseSensitive(o, key, item)
+                     : cJSON_AddItemToObject(o, key, item)))
+        return true;
+    cJSON_Delete(item);
+    return false;
+}
+
+static bool set_untied(cJSON *o, bool *changed)
+{
+    const cJSON *old = js_get(o, "tie_word_embeddings");
+    if (old && cJSON_IsFalse(old)) return true;
+    *changed = true;
+    cJSON *item = cJSON_CreateBool(false);
+    if (item && (old ? cJSON_ReplaceItemInObjectCaseSensitive(o, "tie_word_embeddings", item)
+                     : cJSON_AddItemToObject(o, "tie_word_embeddings", item)))
+        return true;
+    cJSON_Delete(item);
+    return false;
+}
+
+ft_status model_config_text(const model *m, const dt_type *type, bool untie, str_buf *out)
+{
+    js_doc d = {0};
+    bool changed = false, ok = true;
+    FT_TRY(
+        js_parse(&d, m->config, strlen(m->config), "config.json", 1, JS_ALLOW_NONFINITE, FT_EDATA));
+    const char *dtype = torch_name(type);
+    bool newer = js_get(d.root, "dtype") != NULL;
+    if (newer) ok = set_text(d.root, "dtype", dtype, &changed);
+    if (!newer || js_get(d.root, "torch_dtype"))
+        ok = ok && set_text(d.root, "torch_dtype", dtype, &changed);
+    if (untie || !m->d.tied) {
+        /* Families whose class ties by default need the key; for the others it does no harm. */
+        ok = ok && set_untied(d.root, &changed);
+    }
+    if (changed) {
+        js_print(out, d.root, true);
+        str_addc(out, '\n');
+    } else {
+        str_adds(out, m->config);
+    }
+    js_close(&d);
+    return ok ? str_ok(out) : ft_fail(FT_EMEM, "out of memory");
+}
+
+/* --- the other files ------------------------------------------------------------------------------------------ */
+
+static const char *const side_files[] = {"tokenizer.json",
+                                         "tokenizer_config.json",
+                                         "special_tokens_map.json",
+                                         "added_tokens.json",
+                                         "tokenizer.model",
+                                         "vocab.json",
+                                         "merges.txt",
+                                         "chat_template.jinja",
+                                         "chat_template.json",
+                                         "generation_config.json"};
+
+static ft_status copy_side_files(const char *from, const char *to, arena *a)
+{
+    for (size_t i = 0; i < FT_COUNT_OF(side_files); i++) {
+        const char *source = io_side_file(a, from, side_files[i]);
+        if (!source) continue;
+        const char *target = path_join(a, to, side_files[i]);
+        if (!target) return FT_EMEM;
+        FT_TRY(file_copy(source, target));
+    }
+    return FT_OK;
+}
+
+static void generation_config(const tok_tokenizer *t, str_buf *out)
+{
+    int n;
+    const int32_t *stops = tok_stops(t, &n);
+    str_adds(out, "{\n  \"_from_model_config\": true");
+    if (tok_bos(t) >= 0) str_printf(out, ",\n  \"bos_token_id\": %d", (int)tok_bos(t));
+    if (n == 1) str_printf(out, ",\n  \"eos_token_id\": %d", (int)stops[0]);
+    if (n > 1) {
+        str_adds(out, ",\n  \"eos_token_id\": [");
+        for (int i = 0; i < n; i++) str_printf(out, "%s\n    %d", i ? "," : "", (int)stops[i]);
+        str_adds(out, "\n  ]");
+    }
+    if (tok_pad(t) >= 0) str_printf(out, ",\n  \"pad_token_id\": %d", (int)tok_pad(t));
+    str_adds(out, "\n}\n");
+}
+
+static ft_status write_text(arena *a, const char *dir, const char *name, const str_buf *text)
+{
+    const char *path = path_join(a, dir, name);
+    if (!path) return FT_EMEM;
+    FT_TRY(str_ok(text));
+    return text->len > 0 ? file_write(path, text->data, text->len) : FT_OK;
+}
+
+static ft_status make_side_files(const tok_tokenizer *t, const char *dir, arena *a)
+{
+    ft_status rc;
+    str_buf tokenizer = {0}, config = {0}, generation = {0}, template = {0};
+    FT_TRY_OUT(tok_write_json(t, &tokenizer, &config));
+    generation_config(t, &generation);
+    if (tok_chat_template(t)) str_adds(&template, tok_chat_template(t));
+    FT_TRY_OUT(write_text(a, dir, "tokenizer.json", &tokenizer));
+    FT_TRY_OUT(write_text(a, dir, "tokenizer_config.json", &config));
+    FT_TRY_OUT(write_text(a, dir, "generation_config.json", &generation));
+    rc = write_text(a, dir, "chat_template.jinja", &template);
+out:
+    str_free(&tokenizer);
+    str_free(&config);
+    str_free(&generation);
+    str_free(&template);
+    return rc;
+}
+
+ft_status model_save_side_files(const char *model_path, const char *dir)
+{
+    arena *a = NULL;
+    tok_tokenizer *t = NULL;
+    gguf_file g = {0};
+    FT_TRY(arena_open(&a, "side files", (size_t)1 << 30));
+    ft_status rc;
+    if (!str_ends(model_path, ".gguf")) {
+        rc = copy_side_files(model_path, dir, a);
+        goto out;
+    }
+    FT_TRY_OUT(gguf_open(&g, model_path, a));
+    if (!gguf_get(&g, "tokenizer.ggml.model")) {
+        log_warn("%s: holds no tokenizer; the folder has none either", ft_shows(model_path));
+        goto out;
+    }
+    FT_TRY_OUT(tok_open(&t, model_path));
+    rc = make_side_files(t, dir, a);
+out:
+    if (t) tok_close(t);
+    gguf_close(&g);
+    arena_close(a);
+    return rc;
+}
+
+ft_status save_folder(save_plan *p, const char *path)
+{
+    str_buf config = {0};
+    const dt_type *type = p->opt->type ? p->opt->type : p->m->dtype;
+    FT_TRY(choose_types(p));
+    FT_TRY(dir_make(path));
+    FT_TRY(write_weights(p, path));
+    /* A model made from a config alone has no files beside it; whoever made it knows its tokenizer. */
+    if (!p->m->own) FT_TRY(model_save_side_files(p->m->path, path));
+    ft_status rc = model_config_text(p->m, type, p->untie, &config);
+    if (rc == FT_OK) rc = write_text(p->mem, path, "config.json", &config);
+    str_free(&config);
+    return rc;
+}

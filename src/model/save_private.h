@@ -1,0 +1,38 @@
+/* save_private.h – what the two output formats share: which tensors a saved model has and how their bytes are
+ * made. */
+#ifndef FT_SAVE_PRIVATE_H
+#define FT_SAVE_PRIVATE_H
+
+#include "model_private.h"
+
+/* One tensor of the output. */
+typedef struct save_item {
+    int64_t param; /* index of m->param; −1: `raw` as it is */
+    const char *name;
+    const dt_type *type;
+    int nd;
+    int64_t dim[2];
+    bool transpose;       /* the output's matrix is the parameter's, turned */
+    const int32_t *order; /* NULL, or output row r is the parameter's row order[r] */
+    const io_tensor *raw; /* param −1: copied byte for byte */
+} save_item;
+
+typedef struct save_plan {
+    model *m;
+    const model_save_options *opt;
+    arena *mem;
+    save_item *item;
+    int64_t n;
+    bool untie; /* the head is written although the base ties it */
+} save_plan;
+
+typedef ft_status (*save_put)(void *ctx, const void *data, size_t n);
+
+/* Lists the parameters (head only when it is one of its own); type, order and transpose are the format's. */
+FT_MUST_USE ft_status save_plan_open(save_plan *p, model *m, const model_save_options *opt);
+void save_plan_close(save_plan *p);
+/* The values of one item, folded and rounded once, in the output's layout. */
+FT_MUST_USE ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx);
+FT_MUST_USE ft_status save_folder(save_plan *p, const char *path);
+FT_MUST_USE ft_status save_gguf(save_plan *p, const char *path);
+#endif
