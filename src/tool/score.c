@@ -1,0 +1,304 @@
+/* score.c – `ft score`: JSON lines in, log-probabilities out, in the same order (contract: the door for
+ * evaluation harnesses).
+ *
+ * Lines are gathered into passes of bounded tokens, but never waited for: when standard input has nothing more
+ * to give, what has come so far is answered, so a program that asks line by line gets its answers. */
+#include <math.h>
+#include <string.h>
+
+#include "tool_private.h"
+
+typedef struct item {
+    str_buf id; /* JSON text; empty: the line had none */
+    tok_ids ids;
+    int64_t from;
+    float *logprob;
+    int32_t *best;
+    float *logits;
+} item;
+
+#define MAX_ITEMS 512
+/* Lines gathered before a run: a few passes' worth, so that a pass is rarely left half empty. */
+#define GATHER_TOKENS (4 * TOOL_PASS_TOKENS)
+
+typedef struct scorer {
+    tool_model *t;
+    const tool_score_options *opt;
+    const tool_sink *out;
+    item *item; /* [MAX_ITEMS] */
+    int64_t n, tokens;
+    bool warned_cut;
+} scorer;
+
+static void item_free(item *it)
+{
+    str_free(&it->id);
+    tok_ids_free(&it->ids);
+    ft_free(it->logprob);
+    ft_free(it->best);
+    ft_free(it->logits);
+    *it = (item){0};
+}
+
+/* --- one line in ------------------------------------------------------------------------------------------- */
+
+static ft_status read_tokens(const js_doc *d, const cJSON *list, item *it, int64_t vocab)
+{
+    if (!cJSON_IsArray(list)) return js_fail(d, list, FT_EDATA, "tokens", "must be a list of ids");
+    const cJSON *e;
+    cJSON_ArrayForEach(e, list)
+    {
+        double v = cJSON_IsNumber(e) ? e->valuedouble : -1;
+        if (!(v >= 0 && v < (double)vocab) || v != floor(v))
+            return js_fail(d, e, FT_EDATA, "tokens", "not a token id of this model (0 … %lld)",
+                           (long long)(vocab - 1));
+        FT_TRY(tok_ids_push(&it->ids, (int32_t)v));
+    }
+    return js_get_int(d, d->root, "start", 1, 1, INT32_MAX, &it->from);
+}
+
+/* lm-evaluation-harness keeps the last max_length inputs and the continuation whole. */
+static ft_status cut_left(scorer *s, const js_doc *d, item *it)
+{
+    int64_t room = s->t->m->d.max_position + 1;
+    int64_t extra = it->ids.n - room;
+    if (s->t->m->d.max_position <= 0 || extra <= 0) return FT_OK;
+    if (extra >= it->from)
+        return js_fail(d, d->root, FT_EDATA, "continuation",
+                       "%lld tokens, more than the model can hold (%lld)",
+                       (long long)(it->ids.n - it->from), (long long)(room - 1));
+    if (!s->warned_cut)
+        log_warn("%s:%lld: the context is longer than the model can hold (%lld tokens): its "
+                 "beginning is cut off, here and in such lines that follow",
+                 d->name, (long long)d->line0, (long long)(room - 1));
+    s->warned_cut = true;
+    memmove(it->ids.id, it->ids.id + extra, (size_t)room * sizeof *it->ids.id);
+    it->ids.n -= extra;
+    it->from -= extra;
+    return FT_OK;
+}
+
+static ft_status read_pair(scorer *s, const js_doc *d, item *it)
+{
+    const char *context, *continuation;
+    size_t nc, nt;
+    FT_TRY(tool_string(d, d->root, "context", &context, &nc));
+    FT_TRY(tool_string(d, d->root, "continuation", &continuation, &nt));
+    if (!context || !continuation)
+        return js_fail(d, d->root, FT_EDATA, context ? "continuation" : "context",
+                       "missing; a line with one of context and continuation needs the other");
+    FT_TRY(tool_encode_pair(s->t, context, nc, continuation, nt, &it->ids, &it->from));
+    return cut_left(s, d, it);
+}
+
+static const char *const known_keys[] = {"id",    "context", "continuation", "text", "tokens",
+                                         "start", NULL};
+
+static ft_status check_keys(const js_doc *d)
+{
+    const cJSON *e;
+    if (!cJSON_IsObject(d->root)) return js_fail(d, d->root, FT_EDATA, NULL, "must be an object");
+    int kinds = (js_get(d->root, "text") != NULL) + (js_get(d->root, "tokens") != NULL) +
+                (js_get(d->root, "context") || js_get(d->root, "continuation"));
+    if (kinds != 1)
+        return js_fail(d, d->root, FT_EDATA, NULL,
+                       "needs one of: context with continuation; text; tokens");
+    cJSON_ArrayForEach(e, d->root)
+    {
+        bool known = false;
+        for (int i = 0; known_keys[i]; i++) known = known || strcmp(e->string, known_keys[i]) == 0;
+        const char *near = known ? NULL : cfg_nearest(e->string, known_keys);
+        if (!known)
+            return js_fail(d, e, FT_EDATA, ft_shows(e->string), "unknown key%s%s%s",
+                           near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    }
+    if (js_get(d->root, "start") && !js_get(d->root, "tokens"))
+        return js_fail(d, js_get(d->root, "start"), FT_EDATA, "start", "belongs to tokens");
+    return FT_OK;
+}
+
+static ft_status read_item(scorer *s, const js_doc *d, item *it)
+{
+    const char *text;
+    size_t n;
+    FT_TRY(check_keys(d));
+    const cJSON *id = js_get(d->root, "id");
+    if (id) js_print(&it->id, id, false);
+    FT_TRY(str_ok(&it->id));
+    const cJSON *tokens = js_get(d->root, "tokens");
+    if (tokens) return read_tokens(d, tokens, it, s->t->m->d.vocab_size);
+    FT_TRY(tool_string(d, d->root, "text", &text, &n));
+    if (!text) return read_pair(s, d, it);
+    it->from = 1;
+    return tool_encode(s->t, text, n, &it->ids);
+}
+
+static ft_status item_buffers(scorer *s, item *it)
+{
+    if (it->from < it->ids.n) {
+        it->logprob = ft_alloc((size_t)(it->ids.n - it->from), sizeof *it->logprob);
+        it->best = ft_alloc((size_t)(it->ids.n - it->from), sizeof *it->best);
+        if (!it->logprob || !it->best) return FT_EMEM;
+    }
+    if (s->opt->top > 0 && it->ids.n > 0) {
+        it->logits = ft_alloc((size_t)s->t->m->d.vocab_size, sizeof *it->logits);
+        if (!it->logits) return FT_EMEM;
+    }
+    return FT_OK;
+}
+
+static ft_status read_line(scorer *s, const char *text, size_t len, const char *name, int64_t line)
+{
+    js_doc d;
+    FT_TRY(js_parse(&d, text, len, name, line, JS_STRICT, FT_EDATA));
+    item *it = &s->item[s->n];
+    *it = (item){0};
+    ft_status rc = read_item(s, &d, it);
+    js_close(&d);
+    if (rc == FT_OK) rc = item_buffers(s, it);
+    if (rc == FT_OK) {
+        s->n++;
+        s->tokens += it->ids.n;
+    } else {
+        item_free(it);
+    }
+    return rc;
+}
+
+/* --- one line out ------------------------------------------------------------------------------------------ */
+
+/* The N best, ties by the smaller id: insertion into a sorted list, N is small. */
+static void write_top(str_buf *out, const float *logits, int64_t vocab, int64_t n, int32_t *best)
+{
+    int64_t have = 0;
+    double lse = tool_lse(logits, vocab);
+    for (int64_t i = 0; i < vocab; i++) {
+        if (have == n && !(logits[i] > logits[best[n - 1]])) continue;
+        int64_t at = have < n ? have++ : n - 1;
+        while (at > 0 && logits[i] > logits[best[at - 1]]) {
+            best[at] = best[at - 1];
+            at--;
+        }
+        best[at] = (int32_t)i;
+    }
+    tool_json_key(out, "top");
+    str_addc(out, '[');
+    for (int64_t i = 0; i < have; i++) {
+        str_printf(out, "%s[%d,", i ? "," : "", (int)best[i]);
+        str_float(out, (float)((double)logits[best[i]] - lse));
+        str_addc(out, ']');
+    }
+    str_addc(out, ']');
+}
+
+static void write_per_token(str_buf *out, const item *it, int64_t n)
+{
+    tool_json_key(out, "token_ids");
+    str_addc(out, '[');
+    for (int64_t i = 0; i < n; i++)
+        str_printf(out, "%s%d", i ? "," : "", (int)it->ids.id[it->from + i]);
+    str_addc(out, ']');
+    tool_json_key(out, "token_logprobs");
+    str_addc(out, '[');
+    for (int64_t i = 0; i < n; i++) {
+        if (i) str_addc(out, ',');
+        str_float(out, it->logprob[i]);
+    }
+    str_addc(out, ']');
+}
+
+static void write_item(const scorer *s, str_buf *out, const item *it, int32_t *top)
+{
+    int64_t n = it->from < it->ids.n ? it->ids.n - it->from : 0;
+    double sum = 0;
+    bool greedy = true;
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)it->logprob[i];
+        greedy = greedy && it->best[i] == it->ids.id[it->from + i];
+    }
+    str_addc(out, '{');
+    if (it->id.len > 0) {
+        tool_json_key(out, "id");
+        str_add(out, it->id.data, it->id.len);
+    }
+    tool_json_key(out, "tokens");
+    str_printf(out, "%lld", (long long)n);
+    tool_json_key(out, "logprob");
+    str_double(out, sum);
+    tool_json_key(out, "greedy");
+    str_adds(out, greedy ? "true" : "false");
+    if (s->opt->per_token) write_per_token(out, it, n);
+    if (s->opt->top > 0) {
+        if (it->logits)
+            write_top(out, it->logits, s->t->m->d.vocab_size, s->opt->top, top);
+        else
+            str_adds(out, ",\"top\":[]");
+    }
+    str_adds(out, "}\n");
+}
+
+static ft_status flush(scorer *s)
+{
+    ft_status rc = FT_OK;
+    str_buf text = {0};
+    int64_t top_n = s->opt->top > 0 ? s->opt->top : 1;
+    int32_t *top = ft_alloc((size_t)top_n, sizeof *top);
+    tool_seq *seq = ft_alloc((size_t)s->n + 1, sizeof *seq);
+    if (!seq || !top) rc = FT_EMEM;
+    for (int64_t i = 0; rc == FT_OK && i < s->n; i++) {
+        item *it = &s->item[i];
+        seq[i] = (tool_seq){.id = it->ids.id,
+                            .n = it->ids.n,
+                            .from = it->from,
+                            .logprob = it->logprob,
+                            .best = it->best,
+                            .logits = it->logits};
+    }
+    if (rc == FT_OK) rc = tool_score(s->t, seq, s->n);
+    for (int64_t i = 0; rc == FT_OK && i < s->n; i++) write_item(s, &text, &s->item[i], top);
+    if (rc == FT_OK) rc = tool_put(s->out, &text);
+    for (int64_t i = 0; i < s->n; i++) item_free(&s->item[i]);
+    s->n = s->tokens = 0;
+    ft_free(seq);
+    ft_free(top);
+    str_free(&text);
+    return rc;
+}
+
+static ft_status score_all(scorer *s, tool_lines *lines)
+{
+    const char *text;
+    size_t len;
+    for (;;) {
+        if (s->n > 0 &&
+            (s->n == MAX_ITEMS || s->tokens >= GATHER_TOKENS || !tool_lines_ready(lines)))
+            FT_TRY(flush(s));
+        ft_status rc = tool_lines_next(lines, &text, &len);
+        if (rc == FT_OK)
+            rc = read_line(s, text, len, tool_lines_name(lines), tool_lines_number(lines));
+        if (rc == FT_OK) continue;
+        if (rc == FT_ESIGNAL) return rc;
+        /* The lines before a bad one are answered all the same; their own failure is the earlier one. */
+        char *message = rc == FT_END ? NULL : ft_strdup(ft_error());
+        ft_status before = flush(s);
+        if (before == FT_OK && rc != FT_END) ft_fail(rc, "%s", message ? message : "");
+        ft_free(message);
+        if (before != FT_OK) return before;
+        return rc == FT_END ? FT_OK : rc;
+    }
+}
+
+ft_status tool_score_lines(tool_model *t, const tool_score_options *opt, const tool_sink *out)
+{
+    tool_lines *lines;
+    scorer s = {.t = t, .opt = opt, .out = out};
+    FT_CHECK(opt->top >= 0 && opt->top <= t->m->d.vocab_size, FT_EUSAGE,
+             "--top: must be between 0 and the vocabulary of %lld", (long long)t->m->d.vocab_size);
+    FT_TRY(tool_lines_open(&lines, opt->data));
+    s.item = ft_alloc(MAX_ITEMS, sizeof *s.item);
+    ft_status rc = s.item ? score_all(&s, lines) : FT_EMEM;
+    for (int64_t i = 0; i < s.n; i++) item_free(&s.item[i]);
+    ft_free(s.item);
+    tool_lines_close(lines);
+    return rc;
+}

@@ -1,0 +1,19 @@
+/* tool_private.h – what the files of the tool module share and nobody else needs. */
+#ifndef FT_TOOL_PRIVATE_H
+#define FT_TOOL_PRIVATE_H
+
+#include "ft/tool.h"
+
+/* Hidden states of n tokens that extend a cache. */
+FT_MUST_USE ft_status tool_step(tool_model *t, nn_cache *cache, const int32_t *id, int64_t n,
+                                nn_run *run, tn_tensor **hidden);
+/* A string member of a JSON object with its length; absent gives NULL. A wrong type is 65 with line and column. */
+FT_MUST_USE ft_status tool_string(const js_doc *d, const cJSON *o, const char *key,
+                                  const char **text, size_t *len);
+/* JSON string of bytes that need not be UTF-8: what is not becomes U+FFFD. */
+void tool_json_text(str_buf *out, const char *text, size_t n);
+/* A number for JSON: null when it is not finite. */
+void tool_json_number(str_buf *out, double v);
+void tool_json_key(str_buf *out, const char *key); /* ,"key": (the comma unless after '{') */
+FT_MUST_USE ft_status tool_put(const tool_sink *out, const str_buf *text);
+#endif
