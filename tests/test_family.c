@@ -1,0 +1,237 @@
+/* test_family.c – every model family against transformers: logits, loss and every gradient of one step, on ragged packed
+ * sequences (tests/golden/families, made by scripts/make_golden.py). Weights follow the rule of scripts/oracle.py. */
+#include "support.h"
+
+#include "ft/method.h"
+#include "ft/model.h"
+
+#include <dirent.h>
+
+/* The weight rule: an LCG seeded with the FNV-1a hash of the name; matrices 0.5·u, norm weights 1 + 0.25·u, else 0.25·u. */
+static void fill_by_rule(float *out, int64_t n, const char *name, int nd)
+{
+    uint32_t s = 2166136261u;
+    for (const char *c = name; *c; c++) s = (s ^ (unsigned char)*c) * 16777619u;
+    for (int64_t i = 0; i < n; i++) {
+        s = s * 1664525u + 1013904223u;
+        float u = (float)((double)(int32_t)((s >> 8) - 8388608u) / 8388608.0);
+        out[i] = nd >= 2 ? 0.5f * u : str_ends(name, ".weight") ? 1.0f + 0.25f * u : 0.25f * u;
+    }
+}
+
+typedef struct golden {
+    st_file f;
+    arena *mem;
+    const int32_t *lengths, *ids, *labels;
+    const float *logits, *loss;
+    int64_t n_seq, tokens, vocab;
+    const char *folder;
+} golden;
+
+static const io_tensor *need(const golden *g, const char *name)
+{
+    const io_tensor *t = st_find(&g->f, name);
+    assert_non_null(t);
+    return t;
+}
+
+/* Copies to aligned memory: tensors of a file need not be aligned. */
+static const void *values(const io_tensor *t)
+{
+    return memcpy(test_alloc(t->bytes), t->data, t->bytes);
+}
+
+static void write_weights(const golden *g, const char *folder)
+{
+    st_decl *decl = test_alloc((size_t)g->f.n * sizeof *decl);
+    const void **data = test_alloc((size_t)g->f.n * sizeof *data);
+    int64_t n = 0;
+    char path[512];
+    for (int64_t i = 0; i < g->f.n; i++) {
+        const io_tensor *t = &g->f.tensor[i];
+        if (!str_starts(t->name, "grad.")) continue;
+        int64_t count = 1;
+        decl[n] = (st_decl){.name = t->name + 5, .type = &dt_f32, .nd = t->nd};
+        for (int k = 0; k < t->nd; k++) count *= decl[n].dim[k] = t->dim[k];
+        float *w = test_alloc((size_t)count * sizeof *w);
+        fill_by_rule(w, count, t->name + 5, t->nd);
+        data[n++] = w;
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    assert_ok(st_write_all(path, decl, data, n, NULL, 0));
+}
+
+static void open_golden(golden *g, const char *name)
+{
+    char path[512], config[512];
+    size_t n;
+    *g = (golden){0};
+    assert_ok(arena_open(&g->mem, "golden", (size_t)64 << 20));
+    snprintf(path, sizeof path, "families/%s/golden.safetensors", name);
+    assert_ok(st_open(&g->f, golden_path(path), g->mem));
+    const io_tensor *logits = need(g, "logits");
+    g->n_seq = need(g, "lengths")->dim[0];
+    g->tokens = logits->dim[0];
+    g->vocab = logits->dim[1];
+    g->lengths = values(need(g, "lengths"));
+    g->ids = values(need(g, "ids"));
+    g->labels = values(need(g, "labels"));
+    g->logits = values(logits);
+    g->loss = values(need(g, "loss"));
+    g->folder = test_path(name);
+    assert_ok(dir_make(g->folder));
+    snprintf(path, sizeof path, "families/%s/config.json", name);
+    char *text = test_read_file(golden_path(path), &n);
+    snprintf(config, sizeof config, "%s/config.json", g->folder);
+    test_write_file(config, text, n);
+    write_weights(g, g->folder);
+}
+
+/* Sequences [first, first + count) as one run. */
+typedef struct pass {
+    nn_run r;
+    int32_t *pos, *labels;
+    int64_t row0, supervised;
+} pass;
+
+static pass make_pass(const golden *g, ag_tape *t, const nn_hooks *hooks, int first, int count)
+{
+    pass p = {0};
+    for (int i = 0; i < first; i++) p.row0 += g->lengths[i];
+    for (int i = 0; i < count; i++) p.r.tokens += g->lengths[first + i];
+    p.pos = test_alloc((size_t)p.r.tokens * sizeof *p.pos);
+    p.labels = test_alloc((size_t)p.r.tokens * sizeof *p.labels);
+    int64_t row = 0;
+    for (int i = 0; i < count; i++) {
+        for (int k = 0; k < g->lengths[first + i]; k++, row++) {
+            bool last = k + 1 == g->lengths[first + i];
+            p.pos[row] = k;
+            p.labels[row] = last ? -100 : g->labels[p.row0 + row + 1];
+            p.supervised += p.labels[row] >= 0;
+        }
+    }
+    t->seq_len = g->lengths + first;
+    t->n_seq = count;
+    p.r.t = t;
+    p.r.ids = g->ids + p.row0;
+    p.r.pos = p.pos;
+    p.r.hooks = hooks;
+    return p;
+}
+
+static void check_logits(const golden *g, model *m, ag_tape *t)
+{
+    float *mine = test_alloc((size_t)(g->tokens * g->vocab) * sizeof *mine);
+    int64_t *rows = test_alloc((size_t)g->tokens * sizeof *rows);
+    for (int64_t i = 0; i < g->tokens; i++) rows[i] = i;
+    ag_reset(t);
+    t->record = false;
+    pass p = make_pass(g, t, NULL, 0, (int)g->n_seq);
+    tn_tensor *h = model_hidden(m, &p.r);
+    assert_ok(model_logits(m, &p.r, h, rows, g->tokens, mine, false));
+    double worst = max_abs_diff(mine, g->logits, g->tokens * g->vocab);
+    if (!(worst < 5e-5)) print_error("%s: logits differ by %g\n", g->folder, worst);
+    assert_true(worst < 5e-5);
+}
+
+static double run_loss(const golden *g, model *m, pe_ctx *c, ag_tape *t, int first, int count,
+                       int64_t total)
+{
+    double sum = 0.0;
+    ag_reset(t);
+    t->record = true;
+    pass p = make_pass(g, t, &c->method->hooks, first, count);
+    float *logprob = test_alloc((size_t)(p.supervised + 1) * sizeof *logprob);
+    tn_tensor *h = model_hidden(m, &p.r);
+    tn_tensor *loss = model_loss(m, &p.r, h, p.labels, 1.0f / (float)total, logprob, NULL);
+    assert_ok(t->status);
+    assert_ok(ag_backward(t, loss));
+    for (int64_t i = 0; i < p.supervised; i++) sum -= (double)logprob[i];
+    return sum;
+}
+
+static void check_gradients(const golden *g, model *m, ag_tape *t)
+{
+    pe_ctx *c = NULL;
+    assert_ok(pe_attach(&c, pe_by_name("full"), NULL, m, 1, NULL, NULL));
+    pass all = make_pass(g, t, NULL, 0, (int)g->n_seq);
+    double loss = 0.0;
+    char name[256];
+    pe_zero_grads(c);
+    loss = run_loss(g, m, c, t, 0, (int)g->n_seq, all.supervised) / (double)all.supervised;
+    pe_finish_grads(c);
+    assert_true(fabs(loss - (double)g->loss[0]) < 1e-5);
+    for (int64_t i = 0; i < c->params.n; i++) {
+        const nn_param *p = c->params.param[i];
+        snprintf(name, sizeof name, "grad.%s", p->name);
+        const io_tensor *want = need(g, name);
+        double err = rel_l2(p->t.grad, values(want), tn_count(&p->t));
+        if (!(err < 2e-5)) print_error("%s: %s: relative L2 %g\n", g->folder, name, err);
+        assert_true(err < 2e-5);
+    }
+    /* the same step in micro-batches of one sequence: the same bits */
+    float *whole = test_alloc((size_t)c->params.count * sizeof *whole);
+    memcpy(whole, c->params.g, (size_t)c->params.count * sizeof *whole);
+    pe_zero_grads(c);
+    for (int s = 0; s < g->n_seq; s++) run_loss(g, m, c, t, s, 1, all.supervised);
+    pe_finish_grads(c);
+    assert_memory_equal(whole, c->params.g, (size_t)c->params.count * sizeof *whole);
+    pe_close(c);
+}
+
+/* A dry tape must count what the real one used, to the byte. */
+static void check_plan(const golden *g, model *m)
+{
+    size_t peak[2];
+    for (int dry = 0; dry < 2; dry++) {
+        ag_tape *t = NULL;
+        pe_ctx *c = NULL;
+        assert_ok(ag_open(&t, dry ? 0 : (size_t)1 << 30));
+        assert_ok(pe_attach(&c, pe_by_name("full"), NULL, m, 1, NULL, NULL));
+        run_loss(g, m, c, t, 0, (int)g->n_seq, 1);
+        peak[dry] = ag_peak_bytes(t);
+        pe_close(c);
+        ag_close(t);
+    }
+    assert_true((double)peak[1] > 0.8 * (double)peak[0]);
+    assert_true((double)peak[1] <= 1.05 * (double)peak[0]);
+}
+
+static void check_family(const char *name)
+{
+    golden g;
+    model *m = NULL;
+    ag_tape *t = NULL;
+    open_golden(&g, name);
+    assert_ok(ag_open(&t, (size_t)1 << 30));
+    assert_ok(model_open(&m, &(model_options){.path = g.folder}));
+    check_logits(&g, m, t);
+    check_gradients(&g, m, t);
+    check_plan(&g, m);
+    model_close(m);
+    ag_close(t);
+    st_close(&g.f);
+    arena_close(g.mem);
+}
+
+static void every_family(void **state)
+{
+    const char **names;
+    int64_t n;
+    arena *mem = NULL;
+    (void)state;
+    assert_ok(arena_open(&mem, "names", (size_t)1 << 20));
+    assert_ok(dir_list(golden_path("families"), mem, &names, &n));
+    assert_true(n >= 12);
+    for (int64_t i = 0; i < n; i++) check_family(names[i]);
+    arena_close(mem);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_family)};
+    if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    pool_close();
+    return failed;
+}

@@ -1,0 +1,274 @@
+/* test_gradcheck.c – the gradient of every row of ops.def against a 4-point difference along random directions.
+ *
+ * A row without a case fails the suite. Values are f32, the loss Σ c·y is summed in double; the tolerance is relative to
+ * the size of the directional derivative's terms. */
+#include "support.h"
+
+#include "ft/autograd.h"
+
+typedef struct probe {
+    ag_tape *t;
+    tn_tensor *leaf[8];
+    int n;
+} probe;
+
+typedef tn_tensor *(*builder)(probe *p);
+
+static tn_tensor *leaf(probe *p, uint64_t seed, int64_t rows, int64_t cols)
+{
+    tn_tensor *x = test_alloc(sizeof *x);
+    *x = (tn_tensor){
+        .type = &dt_f32, .nd = rows ? 2 : 1, .dim = {rows ? rows : cols, cols}, .wants_grad = true};
+    x->data = test_uniform(seed, (rows ? rows : 1) * cols, -1.0f, 1.0f);
+    x->grad = test_alloc((size_t)((rows ? rows : 1) * cols) * sizeof(float));
+    p->leaf[p->n++] = x;
+    return x;
+}
+
+static const int32_t lengths[3] = {5, 1, 7};
+static const int32_t ids[13] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 0};
+static const int32_t labels[13] = {3, -100, 4, 1, -100, 9, 2, 6, -100, 3, 5, 8, 0};
+static const int32_t pos[13] = {0, 1, 2, 3, 4, 0, 0, 1, 2, 3, 4, 5, 6};
+static const uint64_t keys[13] = {11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
+enum { T = 13 };
+
+/* Scalar of any result, with constants that differ per element. */
+static tn_tensor *seed(probe *p, tn_tensor *y)
+{
+    return ag_dot_const(p->t, y, test_uniform(99, tn_count(y), -1.0f, 1.0f));
+}
+
+/* An op in place needs an activation, not a leaf: x · 1. */
+static tn_tensor *activation(probe *p, tn_tensor *x)
+{
+    return ag_scale(p->t, x, 1.0f);
+}
+
+static tn_tensor *embed_case(probe *p)
+{
+    return seed(p, ag_embed(p->t, p->leaf[0], ids, T));
+}
+
+static tn_tensor *add_case(probe *p)
+{
+    tn_tensor *a = activation(p, p->leaf[0]);
+    return seed(p, ag_add(p->t, ag_add(p->t, a, activation(p, p->leaf[1])), a));
+}
+
+static tn_tensor *rmsnorm_case(probe *p)
+{
+    return seed(p, ag_rmsnorm(p->t, p->leaf[0], p->leaf[1], 1e-5f));
+}
+
+static tn_tensor *layernorm_case(probe *p)
+{
+    return seed(p, ag_layernorm(p->t, p->leaf[0], p->leaf[1], p->leaf[2], 1e-5f));
+}
+
+static tn_tensor *head_norm_case(probe *p)
+{
+    return seed(p, ag_head_norm(p->t, p->leaf[0], p->leaf[1], p->leaf[2], 3, 1, 1e-5f));
+}
+
+static tn_tensor *linear_case(probe *p)
+{
+    ag_weight w[3] = {
+        {p->leaf[1], p->leaf[2], false}, {p->leaf[3], NULL, true}, {p->leaf[4], p->leaf[5], true}};
+    return seed(p, ag_linear(p->t, activation(p, p->leaf[0]), w, 3, activation(p, p->leaf[6])));
+}
+
+static tn_tensor *low_rank_case(probe *p)
+{
+    ag_low_rank s[2] = {
+        {.a = p->leaf[2], .b = p->leaf[3], .scale = 0.7f, .dropout = 0.3f, .col = 0, .key = 5},
+        {.a = p->leaf[4], .b = p->leaf[5], .scale = 1.3f, .col = 6}};
+    tn_tensor *x = activation(p, p->leaf[0]);
+    return seed(p, ag_low_rank_add(p->t, activation(p, p->leaf[1]), x, s, 2));
+}
+
+static tn_tensor *rope_case(probe *p)
+{
+    static float c[7 * 2], s[7 * 2];
+    for (int i = 0; i < 14; i++) {
+        c[i] = cosf((float)i);
+        s[i] = sinf((float)i);
+    }
+    return seed(p, ag_rope(p->t, activation(p, p->leaf[0]), 3, 5, 2, c, s, pos));
+}
+
+static tn_tensor *attention_case(probe *p)
+{
+    kn_attn a = {.n_head = 4, .n_kv = 2, .head_dim = 6, .scale = 0.4f, .window = 4};
+    return seed(p, ag_attention(p->t, p->leaf[0], &a));
+}
+
+static tn_tensor *glu_case(probe *p)
+{
+    return seed(p, ag_glu(p->t, p->leaf[0], kn_act_by_name("silu")));
+}
+
+static tn_tensor *act_case(probe *p)
+{
+    return seed(p, ag_act(p->t, p->leaf[0], kn_act_by_name("gelu_new")));
+}
+
+static tn_tensor *cross_entropy_case(probe *p)
+{
+    static float logprob[T];
+    ag_low_rank s = {.a = p->leaf[2], .b = p->leaf[3], .scale = 0.7f};
+    ag_ce ce = {.head = {p->leaf[1], NULL, false},
+                .low_rank = &s,
+                .n_low_rank = 1,
+                .label = labels,
+                .grad_scale = 1.0f,
+                .logprob = logprob};
+    return ag_cross_entropy(p->t, activation(p, p->leaf[0]), &ce);
+}
+
+static tn_tensor *dot_case(probe *p)
+{
+    return seed(p, p->leaf[0]);
+}
+
+static tn_tensor *scale_case(probe *p)
+{
+    return seed(p, ag_scale(p->t, p->leaf[0], -1.7f));
+}
+
+/* Leaves as (rows, cols), rows 0: a vector. */
+static const struct {
+    const char *op;
+    builder build;
+    int leaves;
+    int64_t shape[8][2];
+} cases[] = {
+    {"embed", embed_case, 1, {{10, 9}}},
+    {"add", add_case, 2, {{T, 9}, {T, 9}}},
+    {"rmsnorm", rmsnorm_case, 2, {{T, 19}, {0, 19}}},
+    {"layernorm", layernorm_case, 3, {{T, 19}, {0, 19}, {0, 19}}},
+    {"head_norm", head_norm_case, 3, {{T, 23}, {0, 5}, {0, 5}}},
+    {"linear", linear_case, 7, {{T, 9}, {7, 9}, {0, 7}, {9, 4}, {9, 3}, {0, 3}, {T, 14}}},
+    {"low_rank", low_rank_case, 6, {{T, 9}, {T, 11}, {3, 9}, {6, 3}, {2, 9}, {5, 2}}},
+    {"rope", rope_case, 1, {{T, 17}}},
+    {"attention", attention_case, 1, {{T, 48}}},
+    {"glu", glu_case, 1, {{T, 14}}},
+    {"act", act_case, 1, {{T, 9}}},
+    {"cross_entropy", cross_entropy_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
+    {"dot_const", dot_case, 1, {{T, 9}}},
+    {"scale", scale_case, 1, {{T, 9}}},
+};
+
+static double value(probe *p, builder build, bool record)
+{
+    ag_reset(p->t);
+    p->t->record = record;
+    p->t->seq_len = lengths;
+    p->t->n_seq = 3;
+    p->t->row_key = keys;
+    p->t->rng_key = 42;
+    tn_tensor *loss = build(p);
+    assert_ok(p->t->status);
+    if (record) assert_ok(ag_backward(p->t, loss));
+    return (double)tn_f32(loss)[0];
+}
+
+/* Dropout draws only when it is told to: value() must see the same masks with and without recording. */
+static double difference(probe *p, builder build, tn_tensor *x, const float *direction, double h)
+{
+    static const double weight[4] = {1.0 / 12, -8.0 / 12, 8.0 / 12, -1.0 / 12},
+                        at[4] = {-2, -1, 1, 2};
+    int64_t n = tn_count(x);
+    float *saved =
+        memcpy(test_alloc((size_t)n * sizeof *saved), x->data, (size_t)n * sizeof *saved);
+    double sum = 0.0;
+    for (int k = 0; k < 4; k++) {
+        for (int64_t i = 0; i < n; i++)
+            tn_f32(x)[i] = (float)((double)saved[i] + at[k] * h * (double)direction[i]);
+        sum += weight[k] * value(p, build, true);
+    }
+    memcpy(x->data, saved, (size_t)n * sizeof *saved);
+    return sum / h;
+}
+
+static void clear(probe *p)
+{
+    for (int i = 0; i < p->n; i++)
+        memset(p->leaf[i]->grad, 0, (size_t)tn_count(p->leaf[i]) * sizeof(float));
+}
+
+static void check_case(size_t k)
+{
+    probe p = {0};
+    assert_ok(ag_open(&p.t, (size_t)64 << 20));
+    for (int i = 0; i < cases[k].leaves; i++)
+        leaf(&p, 7 * k + (uint64_t)i, cases[k].shape[i][0], cases[k].shape[i][1]);
+    for (int i = 0; i < p.n; i++) {
+        for (uint64_t trial = 0; trial < 3; trial++) {
+            int64_t n = tn_count(p.leaf[i]);
+            float *direction = test_uniform(1000 + trial, n, -1.0f, 1.0f);
+            double want = difference(&p, cases[k].build, p.leaf[i], direction, 0.02), got = 0.0,
+                   size = 0.0;
+            clear(&p);
+            value(&p, cases[k].build, true);
+            for (int64_t j = 0; j < n; j++) {
+                got += (double)p.leaf[i]->grad[j] * (double)direction[j];
+                size += fabs((double)p.leaf[i]->grad[j] * (double)direction[j]);
+            }
+            bool good =
+                fabs(got - want) <= 1e-3 * size / sqrt((double)n) + 2e-4 * fabs(want) + 2e-5;
+            if (!good)
+                print_error("%s, input %d: gradient says %g, differences say %g\n", cases[k].op, i,
+                            got, want);
+            assert_true(good);
+            assert_true(size > 0.0);
+        }
+    }
+    ag_close(p.t);
+}
+
+static void every_row(void **state)
+{
+    (void)state;
+    for (int i = 0; ag_op_at(i); i++) {
+        bool found = false;
+        for (size_t k = 0; k < FT_COUNT_OF(cases); k++) {
+            if (strcmp(cases[k].op, ag_op_at(i)->name) != 0) continue;
+            found = true;
+            check_case(k);
+        }
+        if (!found) print_error("ops.def: %s has no gradient case\n", ag_op_at(i)->name);
+        assert_true(found);
+    }
+}
+
+/* A frozen weight costs no gradient, and nothing is recorded below the first tensor that wants one. */
+static void frozen_costs_nothing(void **state)
+{
+    probe p = {0};
+    (void)state;
+    assert_ok(ag_open(&p.t, (size_t)64 << 20));
+    tn_tensor *x = leaf(&p, 1, T, 9), *w = leaf(&p, 2, 7, 9), *v = leaf(&p, 3, 5, 7);
+    x->wants_grad = w->wants_grad = false;
+    w->grad = NULL;
+    p.t->record = true;
+    p.t->seq_len = lengths;
+    p.t->n_seq = 3;
+    tn_tensor *h = ag_linear(p.t, x, &(ag_weight){.w = w}, 1, NULL);
+    assert_null(p.t->last);
+    tn_tensor *y = ag_linear(p.t, h, &(ag_weight){.w = v}, 1, NULL);
+    assert_ok(ag_backward(p.t, seed(&p, y)));
+    assert_null(w->grad);
+    assert_null(h->grad);
+    assert_true(v->grad[0] != 0.0f);
+    ag_close(p.t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_row),
+                                       cmocka_unit_test(frozen_costs_nothing)};
+    if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    pool_close();
+    return failed;
+}
