@@ -19,33 +19,34 @@ typedef enum cli_needs {
     CLI_PLAIN = 0,
     CLI_KERNELS = 1, /* kn_init and pool_open(--threads) before run */
     CLI_MODEL = 3,   /* runs a model: kernels, and the option --precision */
-    CLI_CONFIG = 4   /* --set changes the verb's config (call->sets); otherwise it sets the verb's flags */
+    CLI_CONFIG =
+        4 /* --set changes the verb's config (call->sets); otherwise it sets the verb's flags */
 } cli_needs;
 
 typedef struct cli_verb cli_verb;
 typedef struct cli_call {
-    const cli_verb    *verb;
-    const void        *opt;       /* the verb's struct, filled by its flags */
-    const char *const *arg;       /* what is no option */
-    int                n_arg;
-    const char *const *sets;      /* a.b=value, in order */
-    int                n_sets;
-    int                threads;   /* 0: all CPUs */
-    bool               json, quiet, force;
-    const char        *precision; /* "f32", "bf16", "auto", or NULL when not given */
-    arena             *mem;       /* lives until the program ends */
+    const cli_verb *verb;
+    const void *opt;        /* the verb's struct, filled by its flags */
+    const char *const *arg; /* what is no option */
+    int n_arg;
+    const char *const *sets; /* a.b=value, in order */
+    int n_sets;
+    int threads; /* 0: all CPUs */
+    bool json, quiet, force;
+    const char *precision; /* "f32", "bf16", "auto", or NULL when not given */
+    arena *mem;            /* lives until the program ends */
 } cli_call;
 
 struct cli_verb {
-    const char      *name;
-    const char      *help;     /* one line */
-    const char      *usage;    /* what follows the name: "CONFIG [--out DIR]" */
-    const char      *more;     /* further lines of `ft help NAME`, or NULL */
-    const cfg_field *flags;    /* ends with CFG_END; NULL: none of its own */
-    size_t           opt_size; /* of the struct the flags fill */
-    int              min_args, max_args;
-    int              needs;    /* cli_needs, or-ed */
-    ft_status      (*run)(const cli_call *c);
+    const char *name;
+    const char *help;       /* one line */
+    const char *usage;      /* what follows the name: "CONFIG [--out DIR]" */
+    const char *more;       /* further lines of `ft help NAME`, or NULL */
+    const cfg_field *flags; /* ends with CFG_END; NULL: none of its own */
+    size_t opt_size;        /* of the struct the flags fill */
+    int min_args, max_args;
+    int needs; /* cli_needs, or-ed */
+    ft_status (*run)(const cli_call *c);
 };
 const cli_verb *cli_verb_at(int i); /* in the order of verbs.def; NULL past the end */
 const cli_verb *cli_verb_by_name(const char *name);
@@ -71,9 +72,9 @@ void cli_error(const char *lines); /* "ft: error: LINE" for each line */
  * FT_END behind the last line; FT_ESIGNAL when asked to stop while waiting. The text is valid until the next
  * call; CR before LF is dropped; a line is 16 MiB at most. */
 typedef struct cli_input {
-    char   *data;
-    size_t  len, cap, at;
-    bool    end;
+    char *data;
+    size_t len, cap, at;
+    bool end;
     int64_t line; /* number of the line last returned */
 } cli_input;
 FT_MUST_USE ft_status cli_line(cli_input *in, const char **text, size_t *len);
@@ -81,10 +82,10 @@ void cli_input_close(cli_input *in);
 
 /* --- what a training config may hold, for help and schema ------------------------------------------------- */
 typedef struct cli_table {
-    const char      *section; /* "optim" */
-    const char      *type;    /* row of a registry ("lora"), NULL for the section's own keys */
-    const char      *help;
-    const cfg_field *rows;    /* NULL: none */
+    const char *section; /* "optim" */
+    const char *type;    /* row of a registry ("lora"), NULL for the section's own keys */
+    const char *help;
+    const cfg_field *rows; /* NULL: none */
 } cli_table;
 enum { CLI_TABLES = 96 };
 int cli_tables(cli_table out[CLI_TABLES]);

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# check-style.sh [BUILD] – what a compiler does not check: format, sizes, forbidden calls, prefixes of exported
+# symbols (with the object files of a build folder, default build/release).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=${1:-build/release}
+
+file_lines=800     # of one file
+budget=28000       # of src and include together; raise it in a commit that says why
+bad=0
+complain() { echo "check-style: $*" >&2; bad=1; }
+sources() { find src include tests fuzz -name '*.[ch]' -not -path 'tests/golden/*' 2>/dev/null | sort; }
+generated() { head -n 3 "$1" | grep -qi 'generated'; }
+
+# --- format
+if command -v clang-format >/dev/null; then
+    while read -r f; do
+        generated "$f" && continue
+        [[ $f == include/* ]] && continue # laid out by hand: columns of comments are part of the manual
+        clang-format --dry-run -Werror "$f" 2>/dev/null || complain "$f: run clang-format -i on it"
+    done < <(sources)
+else
+    complain "clang-format is missing"
+fi
+
+# --- sizes
+total=0
+while read -r f; do
+    n=$(wc -l <"$f")
+    generated "$f" && continue
+    [ "$n" -le $file_lines ] || complain "$f: $n lines; a file has at most $file_lines"
+    [[ $f == src/* || $f == include/* ]] && total=$((total + n))
+done < <(sources; find src -name '*.inc' -o -name '*.def')
+[ $total -le $budget ] || complain "src and include have $total lines; the budget is $budget"
+
+# --- forbidden calls: MODULES THAT MAY : CALLS
+rules='
+base:malloc|calloc|realloc|free|strdup|strndup|asprintf|vasprintf|aligned_alloc|posix_memalign|reallocarray
+cli:printf|fprintf|vprintf|vfprintf|puts|fputs|putchar|perror
+base cli:exit|_exit|_Exit|abort|quick_exit
+none:setlocale|system|popen|fork|vfork|execv|execve|execvp|execl|execlp|gets|strcpy|strcat|sprintf|vsprintf|rand|srand|random|time|localtime|gmtime|alloca
+cfg:cJSON_Parse|cJSON_ParseWithLength|cJSON_ParseWithOpts|cJSON_Print|cJSON_PrintUnformatted|cJSON_PrintBuffered|cJSON_Minify
+none:cJSON_GetObjectItem|cJSON_HasObjectItem|cJSON_DeleteItemFromObject|cJSON_ReplaceItemInObject
+'
+while IFS=: read -r may calls; do
+    [ -n "$calls" ] || continue
+    while read -r f; do
+        module=$(cut -d/ -f2 <<<"$f")
+        [[ " $may " == *" $module "* ]] && continue
+        # -fpreprocessed only removes comments; strings go too, so that messages may say anything
+        hit=$(gcc -fpreprocessed -dD -E -P -x c "$f" 2>/dev/null | sed 's/"\([^"\\]\|\\.\)*"//g' |
+            grep -oE "(^|[^A-Za-z0-9_.>])($calls)[[:space:]]*\(" | head -n 1 || true)
+        [ -z "$hit" ] || complain "$f: may not call$(tr -d '(' <<<" ${hit//[^A-Za-z0-9_]/}")"
+    done < <(find src -name '*.c' | sort)
+done <<<"$rules"
+
+# --- exported symbols carry the prefix of their module
+prefixes='
+base:ft_|arena_|str_|map_|rng_|log_|pool_|sha256_|utf8_
+cfg:cfg_|js_|json_
+tensor:dt_|tn_
+kernel:kn_|kern_
+io:file_|dir_|path_|lines_|text_|st_|gguf_|io_
+autograd:ag_|op_
+token:tok_|tpl_|chat_
+nn:nn_
+model:model_|family_|rope_
+method:pe_
+data:data_
+objective:obj_
+optim:opt_
+train:train_
+tool:tool_
+cli:cli_|verb_
+'
+objects=$build/CMakeFiles/ft_core.dir/src
+if [ -d "$objects" ]; then
+    while IFS=: read -r module prefix; do
+        [ -n "$prefix" ] && [ -d "$objects/$module" ] || continue
+        while read -r o; do
+            c=${o#"$objects"/}
+            [ -e "src/${c%.o}" ] || continue # left over from an older tree
+            names=$(nm --defined-only -g "$o" | awk '{ print $3 }' | grep -vE "^($prefix)|^__asan|^__odr_asan" || true)
+            [ -z "$names" ] || complain "src/${c%.o}: exported without a prefix of $module:" $names
+        done < <(find "$objects/$module" -name '*.o' | sort)
+    done <<<"$prefixes"
+else
+    echo "check-style: no build in $build: exported symbols are not checked"
+fi
+[ $bad -eq 0 ] && echo "check-style: fine ($total of $budget lines)"
+exit $bad
