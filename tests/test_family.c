@@ -1,23 +1,12 @@
 /* test_family.c – every model family against transformers: logits, loss and every gradient of one step, on ragged packed
- * sequences (tests/golden/families, made by scripts/make_golden.py). Weights follow the rule of scripts/oracle.py. */
+ * sequences (tests/golden/families, made by scripts/make_golden.py). */
+#include "golden.h"
 #include "support.h"
 
 #include "ft/method.h"
 #include "ft/model.h"
 
 #include <dirent.h>
-
-/* The weight rule: an LCG seeded with the FNV-1a hash of the name; matrices 0.5·u, norm weights 1 + 0.25·u, else 0.25·u. */
-static void fill_by_rule(float *out, int64_t n, const char *name, int nd)
-{
-    uint32_t s = 2166136261u;
-    for (const char *c = name; *c; c++) s = (s ^ (unsigned char)*c) * 16777619u;
-    for (int64_t i = 0; i < n; i++) {
-        s = s * 1664525u + 1013904223u;
-        float u = (float)((double)(int32_t)((s >> 8) - 8388608u) / 8388608.0);
-        out[i] = nd >= 2 ? 0.5f * u : str_ends(name, ".weight") ? 1.0f + 0.25f * u : 0.25f * u;
-    }
-}
 
 typedef struct golden {
     st_file f;
@@ -41,30 +30,9 @@ static const void *values(const io_tensor *t)
     return memcpy(test_alloc(t->bytes), t->data, t->bytes);
 }
 
-static void write_weights(const golden *g, const char *folder)
-{
-    st_decl *decl = test_alloc((size_t)g->f.n * sizeof *decl);
-    const void **data = test_alloc((size_t)g->f.n * sizeof *data);
-    int64_t n = 0;
-    char path[512];
-    for (int64_t i = 0; i < g->f.n; i++) {
-        const io_tensor *t = &g->f.tensor[i];
-        if (!str_starts(t->name, "grad.")) continue;
-        int64_t count = 1;
-        decl[n] = (st_decl){.name = t->name + 5, .type = &dt_f32, .nd = t->nd};
-        for (int k = 0; k < t->nd; k++) count *= decl[n].dim[k] = t->dim[k];
-        float *w = test_alloc((size_t)count * sizeof *w);
-        fill_by_rule(w, count, t->name + 5, t->nd);
-        data[n++] = w;
-    }
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    assert_ok(st_write_all(path, decl, data, n, NULL, 0));
-}
-
 static void open_golden(golden *g, const char *name)
 {
-    char path[512], config[512];
-    size_t n;
+    char path[512];
     *g = (golden){0};
     assert_ok(arena_open(&g->mem, "golden", (size_t)64 << 20));
     snprintf(path, sizeof path, "families/%s/golden.safetensors", name);
@@ -78,13 +46,7 @@ static void open_golden(golden *g, const char *name)
     g->labels = values(need(g, "labels"));
     g->logits = values(logits);
     g->loss = values(need(g, "loss"));
-    g->folder = test_path(name);
-    assert_ok(dir_make(g->folder));
-    snprintf(path, sizeof path, "families/%s/config.json", name);
-    char *text = test_read_file(golden_path(path), &n);
-    snprintf(config, sizeof config, "%s/config.json", g->folder);
-    test_write_file(config, text, n);
-    write_weights(g, g->folder);
+    g->folder = golden_model(name);
 }
 
 /* Sequences [first, first + count) as one run. */

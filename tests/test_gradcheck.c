@@ -115,7 +115,7 @@ static tn_tensor *act_case(probe *p)
 static tn_tensor *cross_entropy_case(probe *p)
 {
     static float logprob[T];
-    ag_low_rank s = {.a = p->leaf[2], .b = p->leaf[3], .scale = 0.7f};
+    ag_low_rank s = {.a = p->leaf[2], .b = p->leaf[3], .scale = 0.7f, .dropout = 0.2f, .key = 3};
     ag_ce ce = {.head = {p->leaf[1], NULL, false},
                 .low_rank = &s,
                 .n_low_rank = 1,

@@ -463,7 +463,6 @@ static int low_rank(nn_run *r, const nn_site *s, ag_low_rank out[4])
 {
     if (!s->slot) return 0;
     out[0] = part(r, s, 0);
-    out[0].dropout = 0.0f; /* the head's input is gathered; its mask is not drawn */
     return 1;
 }
 

@@ -25,19 +25,26 @@ static int64_t chunk_rows(int64_t vocab)
 
 typedef struct ce_chunk {
     float *x, *logits, *h, *dh; /* [chunk, C], [chunk, V], [chunk, Σr] */
+    float *dropped, *ddropped;  /* [chunk, C], where an adapter has dropout */
+    uint64_t *key;              /* [chunk] row keys of the gathered rows */
     const int32_t *label;
     int64_t rows, first;
     int32_t seg;
 } ce_chunk;
 
-static void chunk_forward(const ce_attr *a, const ce_chunk *c, int64_t hidden, int64_t vocab)
+static void chunk_forward(const ag_tape *t, const ce_attr *a, const ce_chunk *c, int64_t hidden,
+                          int64_t vocab)
 {
     int64_t rank = 0;
     op_apply(c->logits, vocab, c->x, hidden, &a->ce.head, c->rows);
     for (int i = 0; i < a->ce.n_low_rank; i++) {
         const ag_low_rank *s = &a->ce.low_rank[i];
-        op_low_rank(c->logits, vocab, c->h + rank * a->chunk, s->a->dim[0], c->x, hidden, s,
-                    c->rows);
+        const float *x = c->x;
+        if (s->dropout > 0.0f) {
+            kn_dropout(c->dropped, x, c->rows, hidden, s->dropout, op_mask_key(t, s), c->key);
+            x = c->dropped;
+        }
+        op_low_rank(c->logits, vocab, c->h + rank * a->chunk, s->a->dim[0], x, hidden, s, c->rows);
         rank += s->a->dim[0];
     }
 }
@@ -50,8 +57,17 @@ static void chunk_backward(ag_tape *t, const ce_attr *a, const ce_chunk *c, int6
     op_apply_back(t, dx, hidden, false, c->logits, vocab, c->x, &a->ce.head, c->rows, &c->seg, 1);
     for (int i = 0; i < a->ce.n_low_rank; i++) {
         const ag_low_rank *s = &a->ce.low_rank[i];
-        op_low_rank_back(t, dx, hidden, c->logits, vocab, c->h + rank * a->chunk, s->a->dim[0],
-                         c->dh, c->x, hidden, s, c->rows, &c->seg, 1);
+        bool drops = s->dropout > 0.0f;
+        if (drops) {
+            kn_dropout(c->dropped, c->x, c->rows, hidden, s->dropout, op_mask_key(t, s), c->key);
+            memset(c->ddropped, 0, (size_t)(c->rows * hidden) * sizeof(float));
+        }
+        op_low_rank_back(t, drops && dx ? c->ddropped : dx, hidden, c->logits, vocab,
+                         c->h + rank * a->chunk, s->a->dim[0], c->dh, drops ? c->dropped : c->x,
+                         hidden, s, c->rows, &c->seg, 1);
+        if (drops && dx)
+            kn_dropout_back(dx, c->ddropped, c->rows, hidden, s->dropout, op_mask_key(t, s),
+                            c->key);
         rank += s->a->dim[0];
     }
 }
@@ -68,6 +84,10 @@ static void forward(ag_tape *t, ag_node *n)
     int64_t sizes[3] = {a->chunk * hidden, a->chunk * vocab, a->chunk * (rank + 1)};
     float *xs = ag_temp(t, sizes[0]), *logits = ag_temp(t, sizes[1]);
     float *h = ag_temp(t, sizes[2]), *dh = ag_temp(t, sizes[2]);
+    bool drops = false;
+    for (int i = 0; i < a->ce.n_low_rank; i++) drops |= a->ce.low_rank[i].dropout > 0.0f;
+    float *dropped = drops ? ag_temp(t, 2 * sizes[0]) : NULL;
+    uint64_t *key = ag_meta(t, (size_t)a->chunk * sizeof *key);
     int32_t *target = ag_meta(t, (size_t)a->chunk * sizeof *target);
     for (int64_t i0 = 0; i0 < a->n && t->status == FT_OK && !t->dry; i0 += a->chunk) {
         ce_chunk c = {.x = xs, .logits = logits, .h = h, .dh = dh, .label = target, .first = i0};
@@ -76,8 +96,9 @@ static void forward(ag_tape *t, ag_node *n)
         for (int64_t i = 0; i < c.rows; i++) {
             memcpy(xs + i * hidden, x + a->row[i0 + i] * hidden, (size_t)hidden * sizeof(float));
             target[i] = a->ce.label[a->row[i0 + i]];
+            if (drops) key[i] = t->row_key[a->row[i0 + i]];
         }
-        chunk_forward(a, &c, hidden, vocab);
+        chunk_forward(t, a, &c, hidden, vocab);
         kn_softmax_ce(logits, vocab, a->ce.logprob + i0, a->ce.best ? a->ce.best + i0 : NULL,
                       target, c.rows, vocab, scale);
         if (scale != 0.0f) chunk_backward(t, a, &c, hidden, vocab);
@@ -88,6 +109,7 @@ static void forward(ag_tape *t, ag_node *n)
     ag_temp_free(t, logits, sizes[1]);
     ag_temp_free(t, h, sizes[2]);
     ag_temp_free(t, dh, sizes[2]);
+    ag_temp_free(t, dropped, 2 * sizes[0]);
 }
 
 /* The gradients already hold grad_scale, which is what the caller multiplies the loss by: loss->grad is 1 here. */

@@ -42,7 +42,7 @@ void op_low_rank_back(ag_tape *t, float *dx, int64_t lddx, const float *dy, int6
     if (dx) kn_gemm_nn(dx, lddx, dh, r, &a, rows, NULL, true);
 }
 
-static uint64_t mask_key(const ag_tape *t, const ag_low_rank *s)
+uint64_t op_mask_key(const ag_tape *t, const ag_low_rank *s)
 {
     return rng_key(t->rng_key, s->key, 0);
 }
@@ -60,7 +60,7 @@ static void forward(ag_tape *t, ag_node *n)
         if (s->dropout > 0.0f) {
             if (!dropped) dropped = ag_temp(t, rows * in);
             if (!dropped) return;
-            kn_dropout(dropped, x, rows, in, s->dropout, mask_key(t, s), t->row_key);
+            kn_dropout(dropped, x, rows, in, s->dropout, op_mask_key(t, s), t->row_key);
             input = dropped;
         }
         op_low_rank(tn_f32(n->out) + s->col, ldy, h, a->rank, input, in, s, rows);
@@ -84,7 +84,7 @@ static void backward(ag_tape *t, ag_node *n)
             if (!dropped) dropped = ag_temp(t, rows * in);
             if (dx && !ddropped) ddropped = ag_temp(t, rows * in);
             if (!dropped || (dx && !ddropped)) return;
-            kn_dropout(dropped, x, rows, in, s->dropout, mask_key(t, s), t->row_key);
+            kn_dropout(dropped, x, rows, in, s->dropout, op_mask_key(t, s), t->row_key);
             if (dx) memset(ddropped, 0, (size_t)(rows * in) * sizeof(float));
             input = dropped;
             dinput = ddropped;
@@ -92,7 +92,7 @@ static void backward(ag_tape *t, ag_node *n)
         op_low_rank_back(t, dinput, in, n->out->grad + s->col, ldy, h, a->rank, dh, input, in, s,
                          rows, t->seq_len, t->n_seq);
         if (s->dropout > 0.0f && dx)
-            kn_dropout_back(dx, ddropped, rows, in, s->dropout, mask_key(t, s), t->row_key);
+            kn_dropout_back(dx, ddropped, rows, in, s->dropout, op_mask_key(t, s), t->row_key);
         h += s->a->dim[0];
     }
     ag_temp_free(t, dh, rows * a->rank);

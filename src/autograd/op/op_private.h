@@ -19,4 +19,6 @@ void op_low_rank(float *y, int64_t ldy, float *h, int64_t ldh, const float *x, i
 void op_low_rank_back(ag_tape *t, float *dx, int64_t lddx, const float *dy, int64_t ldy,
                       const float *h, int64_t ldh, float *dh, const float *x, int64_t ldx,
                       const ag_low_rank *s, int64_t rows, const int32_t *seg, int n_seg);
+/* Key of a site's dropout mask in this optimizer step. */
+uint64_t op_mask_key(const ag_tape *t, const ag_low_rank *s);
 #endif

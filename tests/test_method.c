@@ -1,0 +1,315 @@
+/* test_method.c – adapters: those of the real PEFT are read, compute and merge as PEFT says (tests/golden/peft); and the
+ * contract every row of methods.def keeps. */
+#include "golden.h"
+#include "support.h"
+
+#include "ft/method.h"
+
+typedef struct bench {
+    arena *mem;
+    st_file f;
+    js_doc js;
+    model *m;
+    ag_tape *t;
+    const int32_t *lengths, *ids;
+    int64_t n_seq, tokens;
+    int32_t *pos;
+} bench;
+
+static const void *values(const bench *b, const char *name)
+{
+    const io_tensor *t = st_find(&b->f, name);
+    assert_non_null(t);
+    return memcpy(test_alloc(t->bytes), t->data, t->bytes);
+}
+
+static void open_bench(bench *b, const char *dir)
+{
+    char path[512];
+    size_t n;
+    *b = (bench){0};
+    assert_ok(arena_open(&b->mem, "bench", (size_t)64 << 20));
+    snprintf(path, sizeof path, "%s/golden.safetensors", dir);
+    assert_ok(st_open(&b->f, path, b->mem));
+    snprintf(path, sizeof path, "%s/golden.json", dir);
+    char *text = test_read_file(path, &n);
+    assert_ok(js_parse(&b->js, text, n, "golden.json", 1, JS_STRICT, FT_EDATA));
+    assert_ok(model_open(
+        &b->m, &(model_options){.path = golden_model(js_get(b->js.root, "base")->valuestring)}));
+    assert_ok(ag_open(&b->t, (size_t)1 << 30));
+    b->lengths = values(b, "lengths");
+    b->ids = values(b, "ids");
+    b->n_seq = st_find(&b->f, "lengths")->dim[0];
+    b->tokens = st_find(&b->f, "ids")->dim[0];
+    b->pos = test_alloc((size_t)b->tokens * sizeof *b->pos);
+    for (int64_t s = 0, row = 0; s < b->n_seq; s++) {
+        for (int32_t k = 0; k < b->lengths[s]; k++) b->pos[row++] = k;
+    }
+}
+
+static void close_bench(bench *b)
+{
+    ag_close(b->t);
+    model_close(b->m);
+    js_close(&b->js);
+    st_close(&b->f);
+    arena_close(b->mem);
+}
+
+static float *logits_of(bench *b, const nn_hooks *hooks, bool bare)
+{
+    int64_t v = b->m->d.vocab_size;
+    float *out = test_alloc((size_t)(b->tokens * v) * sizeof *out);
+    int64_t *rows = test_alloc((size_t)b->tokens * sizeof *rows);
+    nn_run r = {
+        .t = b->t, .ids = b->ids, .pos = b->pos, .tokens = b->tokens, .bare = bare, .hooks = hooks};
+    for (int64_t i = 0; i < b->tokens; i++) rows[i] = i;
+    ag_reset(b->t);
+    b->t->record = false;
+    b->t->seq_len = b->lengths;
+    b->t->n_seq = (int)b->n_seq;
+    tn_tensor *h = model_hidden(b->m, &r);
+    assert_ok(model_logits(b->m, &r, h, rows, b->tokens, out, false));
+    return out;
+}
+
+static void check_merged(bench *b, pe_ctx *c)
+{
+    const cJSON *e;
+    char name[256];
+    cJSON_ArrayForEach(e, js_get(b->js.root, "changed"))
+    {
+        nn_param *p = model_param(b->m, e->valuestring);
+        const nn_site *s = NULL;
+        assert_non_null(p);
+        for (int64_t i = 0; i < b->m->n_site; i++) {
+            if (b->m->site[i].w == p) s = &b->m->site[i];
+        }
+        const tn_tensor *now = p->own ? &p->own->t : &p->t;
+        int64_t n = tn_count(now);
+        float *w = test_alloc((size_t)n * sizeof *w);
+        tn_unpack_rows(w, now, 0, tn_rows(now));
+        if (s) assert_ok(pe_folder(c).fold(pe_folder(c).ctx, s, w, NULL));
+        snprintf(name, sizeof name, "merged.%s", e->valuestring);
+        double worst = max_abs_diff(w, values(b, name), n);
+        if (!(worst <= 1e-6)) print_error("%s differs by %g\n", name, worst);
+        assert_true(worst <= 1e-6);
+    }
+}
+
+/* What ft writes for this adapter has exactly PEFT's names, shapes and values. */
+static void check_written(bench *b, pe_ctx *c, const char *dir)
+{
+    st_file mine = {0}, theirs = {0};
+    char path[600];
+    (void)b;
+    const char *out = test_path("written");
+    assert_ok(dir_make(out));
+    assert_ok(c->method->save(c, out));
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", out);
+    assert_ok(st_open(&mine, path, b->mem));
+    snprintf(path, sizeof path, "%s/adapter/adapter_model.safetensors", dir);
+    assert_ok(st_open(&theirs, path, b->mem));
+    assert_int_equal(mine.n, theirs.n);
+    for (int64_t i = 0; i < theirs.n; i++) {
+        const io_tensor *want = &theirs.tensor[i], *have = st_find(&mine, want->name);
+        assert_non_null(have);
+        assert_int_equal(have->nd, want->nd);
+        for (int k = 0; k < want->nd; k++) assert_int_equal(have->dim[k], want->dim[k]);
+        assert_int_equal(have->bytes, want->bytes);
+        assert_memory_equal(have->data, want->data, want->bytes);
+    }
+    st_close(&mine);
+    st_close(&theirs);
+    assert_ok(dir_remove(out));
+}
+
+static void check_adapter(const char *name)
+{
+    bench b;
+    pe_ctx *c = NULL;
+    char dir[512], adapter[600];
+    snprintf(dir, sizeof dir, "%s/%s", golden_path("peft"), name);
+    snprintf(adapter, sizeof adapter, "%s/adapter", dir);
+    open_bench(&b, dir);
+    int64_t n = b.tokens * b.m->d.vocab_size;
+    float *untouched = logits_of(&b, NULL, false);
+    assert_ok(pe_open_adapter(&c, b.m, adapter));
+    double on = max_abs_diff(logits_of(&b, &c->method->hooks, false), values(&b, "logits"), n);
+    double off = max_abs_diff(untouched, values(&b, "base_logits"), n);
+    if (!(on < 5e-5 && off < 5e-5)) print_error("%s: adapter on %g, off %g\n", name, on, off);
+    assert_true(on < 5e-5);
+    assert_true(off < 5e-5);
+    assert_memory_equal(logits_of(&b, &c->method->hooks, true), untouched,
+                        (size_t)n * sizeof(float));
+    check_merged(&b, c);
+    check_written(&b, c, dir);
+    pe_close(c);
+    close_bench(&b);
+}
+
+static void adapters_of_peft(void **state)
+{
+    const char **names;
+    int64_t n, seen = 0;
+    arena *mem = NULL;
+    (void)state;
+    assert_ok(arena_open(&mem, "names", (size_t)1 << 20));
+    assert_ok(dir_list(golden_path("peft"), mem, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        if (str_starts(names[i], "train_")) continue;
+        check_adapter(names[i]);
+        seen++;
+    }
+    assert_true(seen >= 6);
+    arena_close(mem);
+}
+
+/* A method's struct filled from a JSON object. */
+static void *options_of(const pe_method *method, const char *json, cfg_doc *d, arena *mem)
+{
+    const char *path = test_path("options.json");
+    void *cfg = arena_get(mem, method->cfg_size + 1);
+    test_write_file(path, json, strlen(json));
+    assert_ok(cfg_open(d, path, NULL, 0, mem));
+    cfg_read(d, d->js.root, "method", method->fields, cfg, NULL);
+    assert_ok(cfg_done(d));
+    return cfg;
+}
+
+static double step_loss(bench *b, pe_ctx *c)
+{
+    int64_t supervised = 0;
+    int32_t *label = test_alloc((size_t)b->tokens * sizeof *label);
+    uint64_t *key = test_alloc((size_t)b->tokens * sizeof *key);
+    float *logprob = test_alloc((size_t)(b->tokens + 1) * sizeof *logprob);
+    double sum = 0.0;
+    for (int64_t s = 0, row = 0; s < b->n_seq; s++) {
+        for (int32_t k = 0; k < b->lengths[s]; k++, row++) {
+            label[row] = k + 1 < b->lengths[s] ? b->ids[row + 1] : -100;
+            supervised += label[row] >= 0;
+            key[row] = (uint64_t)row;
+        }
+    }
+    ag_reset(b->t);
+    b->t->record = true;
+    b->t->seq_len = b->lengths;
+    b->t->n_seq = (int)b->n_seq;
+    b->t->row_key = key;
+    b->t->rng_key = 7;
+    nn_run r = {
+        .t = b->t, .ids = b->ids, .pos = b->pos, .tokens = b->tokens, .hooks = &c->method->hooks};
+    pe_zero_grads(c);
+    tn_tensor *h = model_hidden(b->m, &r);
+    tn_tensor *loss = model_loss(b->m, &r, h, label, 1.0f / (float)supervised, logprob, NULL);
+    assert_ok(ag_backward(b->t, loss));
+    pe_finish_grads(c);
+    for (int64_t i = 0; i < supervised; i++) sum -= (double)logprob[i];
+    return sum / (double)supervised;
+}
+
+/* The contract: training changes only the method's own parameters, the bare run stays the base to the bit, the loss falls,
+ * what was saved computes the same when it is opened again. */
+static void check_contract(const pe_method *method, const char *family, const char *json)
+{
+    bench b;
+    pe_ctx *c = NULL, *again = NULL;
+    cfg_doc d = {0};
+    char dir[512];
+    snprintf(dir, sizeof dir, "%s/%s", golden_path("peft"), family);
+    open_bench(&b, dir);
+    size_t bytes = (size_t)(b.tokens * b.m->d.vocab_size) * sizeof(float);
+    float *base = logits_of(&b, NULL, true);
+    void *cfg = options_of(method, json, &d, b.mem);
+    assert_ok(pe_attach(&c, method, cfg, b.m, 3, "base", NULL));
+    assert_true(c->params.count > 0);
+    double first = step_loss(&b, c), loss = first;
+    for (int step = 0; step < 30; step++) {
+        for (int64_t i = 0; i < c->params.count; i++) c->params.w[i] -= 0.5f * c->params.g[i];
+        loss = step_loss(&b, c);
+    }
+    if (!(loss < 0.95 * first))
+        print_error("%s on %s: loss %g -> %g\n", method->name, family, first, loss);
+    assert_true(loss < 0.95 * first);
+    assert_memory_equal(logits_of(&b, &method->hooks, true), base, bytes);
+    float *tuned = logits_of(&b, &method->hooks, false);
+    assert_true(memcmp(tuned, base, bytes) != 0);
+    const char *out = test_path("contract");
+    assert_ok(dir_make(out));
+    if (method->peft_type) {
+        assert_ok(method->save(c, out));
+        pe_close(c);
+        assert_memory_equal(logits_of(&b, NULL, false), base, bytes);
+        assert_ok(pe_open_adapter(&again, b.m, out));
+        assert_memory_equal(logits_of(&b, &method->hooks, false), tuned, bytes);
+        pe_close(again);
+    } else {
+        model *saved = NULL, *mine = b.m;
+        assert_ok(method->save(c, out));
+        pe_close(c);
+        assert_ok(model_open(&saved, &(model_options){.path = out}));
+        b.m = saved;
+        assert_memory_equal(logits_of(&b, NULL, false), tuned, bytes);
+        b.m = mine;
+        model_close(saved);
+    }
+    assert_ok(dir_remove(out));
+    cfg_close(&d);
+    close_bench(&b);
+}
+
+static const struct {
+    const char *method, *json;
+} contracts[] = {
+    {"full", "{}"},
+    {"lora", "{}"},
+    {"lora", "{\"r\": 3, \"lora_alpha\": 9, \"use_rslora\": true, \"lora_dropout\": 0.2, "
+             "\"init_lora_weights\": \"gaussian\"}"},
+    {"lora", "{\"target_modules\": [\"lm_head\", \"embed_tokens\", \"wte\"], \"modules_to_save\": "
+             "[\"norm\", \"ln_f\"]}"},
+    {"lora", "{\"target_modules\": \".*(o_proj|c_proj)\", \"bias\": \"lora_only\"}"},
+};
+
+static void contract_of_every_method(void **state)
+{
+    (void)state;
+    for (int i = 0; pe_at(i); i++) {
+        bool found = false;
+        for (size_t k = 0; k < FT_COUNT_OF(contracts); k++) {
+            if (strcmp(contracts[k].method, pe_at(i)->name) != 0) continue;
+            found = true;
+            check_contract(pe_at(i), "llama_lora", contracts[k].json);
+            check_contract(pe_at(i), "llama_bias_all", contracts[k].json);
+            check_contract(pe_at(i), "gpt2_lora", contracts[k].json);
+        }
+        assert_true(found);
+    }
+}
+
+static void targets_must_exist(void **state)
+{
+    bench b;
+    pe_ctx *c = NULL;
+    cfg_doc d = {0};
+    char dir[512];
+    (void)state;
+    snprintf(dir, sizeof dir, "%s/llama_lora", golden_path("peft"));
+    open_bench(&b, dir);
+    void *cfg = options_of(pe_by_name("lora"), "{\"target_modules\": [\"query\"]}", &d, b.mem);
+    assert_fails(pe_attach(&c, pe_by_name("lora"), cfg, b.m, 3, NULL, NULL), FT_ECONFIG, "q_proj");
+    cfg_close(&d);
+    close_bench(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(adapters_of_peft),
+        cmocka_unit_test(contract_of_every_method),
+        cmocka_unit_test(targets_must_exist),
+    };
+    if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    pool_close();
+    return failed;
+}
