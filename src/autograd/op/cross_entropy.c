@@ -91,6 +91,9 @@ static void forward(ag_tape *t, ag_node *n)
     int32_t *target = ag_meta(t, (size_t)a->chunk * sizeof *target);
     for (int64_t i0 = 0; i0 < a->n && t->status == FT_OK && !t->dry; i0 += a->chunk) {
         ce_chunk c = {.x = xs, .logits = logits, .h = h, .dh = dh, .label = target, .first = i0};
+        c.dropped = dropped;
+        c.ddropped = dropped ? dropped + sizes[0] : NULL;
+        c.key = key;
         c.rows = a->n - i0 < a->chunk ? a->n - i0 : a->chunk;
         c.seg = (int32_t)c.rows;
         for (int64_t i = 0; i < c.rows; i++) {
