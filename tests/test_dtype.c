@@ -100,6 +100,39 @@ static void blocks_agree_with_ggml(void **state)
     }
 }
 
+static void random_blocks_agree_with_ggml(void **state)
+{
+    (void)state;
+    enum { N = 2048 };
+    const st_file *f = golden_open("dtypes.safetensors");
+    const float *input = golden_f32(f, "pack.input", N);
+    float *got = test_alloc(N * sizeof *got);
+    int unpacked = 0, packed = 0;
+    for (int i = 0; dt_at(i); i++) {
+        const dt_type *t = dt_at(i);
+        char name[64];
+        if (t->block == 1 || t->gguf_id < 0) continue;
+        snprintf(name, sizeof name, "%s.blocks", t->name);
+        const io_tensor *blocks = golden_tensor(f, name);
+        snprintf(name, sizeof name, "%s.values", t->name);
+        const float *want = golden_f32(f, name, N);
+        t->unpack(got, blocks->data, N);
+        for (int k = 0; k < N; k++) /* which NaN it is depends on the hardware */
+            if (memcmp(&got[k], &want[k], sizeof got[k]) != 0 && !(isnan(got[k]) && isnan(want[k])))
+                fail_msg("%s: element %d: %a, not %a", t->name, k, (double)got[k], (double)want[k]);
+        unpacked++;
+        if (!t->pack) continue;
+        snprintf(name, sizeof name, "%s.packed", t->name);
+        const io_tensor *bytes = golden_tensor(f, name);
+        uint8_t *out = test_alloc(bytes->bytes);
+        t->pack(out, input, N);
+        assert_memory_equal(out, bytes->data, bytes->bytes);
+        packed++;
+    }
+    assert_int_equal(unpacked, 12);
+    assert_int_equal(packed, 5);
+}
+
 static void blocks_need_no_alignment(void **state)
 {
     (void)state;
@@ -295,6 +328,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_agree_with_ggml),
+        cmocka_unit_test(random_blocks_agree_with_ggml),
         cmocka_unit_test(blocks_need_no_alignment),
         cmocka_unit_test(f16_unpacks_every_value),
         cmocka_unit_test(half_floats_round_to_nearest_even),

@@ -17,6 +17,10 @@ static kept *all_kept;
 static char temp_dir[512];
 static pid_t temp_owner;
 
+static arena *golden_mem;
+static st_file golden_file[32];
+static int golden_count;
+
 static _Noreturn void give_up(const char *what, const char *name)
 {
     fprintf(stderr, "test support: %s %s: %s\n", what, name, strerror(errno));
@@ -34,6 +38,9 @@ static void clean_up(void)
     /* A forked child leaves the folder to its parent. */
     if (temp_dir[0] && getpid() == temp_owner) nftw(temp_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     temp_dir[0] = '\0';
+    while (golden_count > 0) st_close(&golden_file[--golden_count]);
+    arena_close(golden_mem);
+    golden_mem = NULL;
     while (all_kept) {
         kept *next = all_kept->next;
         free(all_kept);
@@ -159,4 +166,38 @@ double max_abs_diff(const float *a, const float *b, int64_t n)
         if (d > worst) worst = d;
     }
     return worst;
+}
+
+const st_file *golden_open(const char *name)
+{
+    const char *path = golden_path(name);
+    for (int i = 0; i < golden_count; i++)
+        if (strcmp(golden_file[i].path, path) == 0) return &golden_file[i];
+    errno = 0;
+    if (golden_count == (int)FT_COUNT_OF(golden_file)) give_up("too many golden files:", path);
+    if (!golden_mem && arena_open(&golden_mem, "golden", (size_t)256 << 20) != FT_OK)
+        give_up("memory for", path);
+    register_clean_up();
+    if (st_open(&golden_file[golden_count], path, golden_mem) != FT_OK)
+        give_up(ft_error(), "(golden file)");
+    return &golden_file[golden_count++];
+}
+
+const io_tensor *golden_tensor(const st_file *f, const char *name)
+{
+    const io_tensor *t = st_find(f, name);
+    errno = 0;
+    if (!t) give_up("no golden tensor", name);
+    return t;
+}
+
+const float *golden_f32(const st_file *f, const char *name, int64_t n)
+{
+    const io_tensor *t = golden_tensor(f, name);
+    errno = 0;
+    if (t->type != &dt_f32 || t->bytes != (size_t)n * sizeof(float))
+        give_up("golden shape of", name);
+    float *copy = test_alloc(t->bytes);
+    memcpy(copy, t->data, t->bytes);
+    return copy;
 }

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "ft/base.h"
+#include "ft/io.h"
 
 /* A fresh temporary folder of this program, removed at exit. */
 const char *test_dir(void);
@@ -42,6 +43,12 @@ uint64_t test_u64(uint64_t seed, uint64_t i);
 /* ‖a − b‖₂ / ‖b‖₂ (‖a‖₂ when b is 0), and the largest |a − b|. NaN on either side gives NaN. */
 double rel_l2(const float *a, const float *b, int64_t n);
 double max_abs_diff(const float *a, const float *b, int64_t n);
+
+/* A safetensors file of tests/golden, open until exit, and a tensor of it (f32: with n elements, aligned).
+ * The program ends when there is no such thing. */
+const st_file *golden_open(const char *name);
+const io_tensor *golden_tensor(const st_file *f, const char *name);
+const float *golden_f32(const st_file *f, const char *name, int64_t n);
 
 /* The call is expected to succeed; shows the recorded message when it does not. */
 #define assert_ok(call)                                                                            \
