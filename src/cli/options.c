@@ -29,6 +29,7 @@ typedef struct globals {
     bool json, quiet, force;
     const char *set, *precision;
 } globals;
+#define SET_ROW 1
 #define PRECISION_ROW 5
 static const cfg_field global_rows[] = {
     {"threads", CFG_INT, offsetof(globals, threads), .def = "0", .low = 0, .high = 1024,
@@ -207,6 +208,8 @@ static ft_status unknown_flag(const line *l, const char *word, size_t n)
     int count = 0;
     for (size_t t = 0; t < FT_COUNT_OF(tables); t++) {
         for (const cfg_field *r = tables[t]; r && r->key && count < NAMES; r++) {
+            if (r == &global_rows[PRECISION_ROW] && (l->call->verb->needs & CLI_MODEL) != CLI_MODEL)
+                continue;
             snprintf(text[count], NAME_BYTES, "%s", r->key);
             for (char *p = text[count]; *p; p++) *p = *p == '_' ? '-' : *p;
             names[count] = text[count];
@@ -246,7 +249,7 @@ static ft_status take_flag(line *l, int left, char *const *words, int *used)
         text = words[1];
         *used = 2;
     }
-    if (row == &global_rows[1]) l->set[l->n_set++] = text;
+    if (row == &global_rows[SET_ROW]) l->set[l->n_set++] = text;
     return read_flag(row, opt, flag, text);
 }
 

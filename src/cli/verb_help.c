@@ -166,7 +166,14 @@ static ft_status run(const cli_call *c)
     else if (key_help(&s, word) == 0)
         rc = unknown(word);
     if (rc == FT_OK) rc = str_ok(&s);
-    if (rc == FT_OK) rc = cli_out(s.data, s.len);
+    if (rc == FT_OK && c->json) { /* {"help": TEXT}: stdout has JSON lines only */
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "help", s.data);
+        rc = o ? cli_out_json(o) : FT_EMEM;
+        cJSON_Delete(o);
+    } else if (rc == FT_OK) {
+        rc = cli_out(s.data, s.len);
+    }
     str_free(&s);
     return rc;
 }
@@ -174,7 +181,7 @@ static ft_status run(const cli_call *c)
 const cli_verb verb_help = {
     .name = "help",
     .help = "this overview, a verb, or a key of the config",
-    .usage = "[VERB | SECTION | KEY | method TYPE]",
+    .usage = "[VERB | SECTION | KEY | method TYPE] [--json]",
     .max_args = 2,
     .run = run,
 };

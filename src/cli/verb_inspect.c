@@ -1,0 +1,450 @@
+/* verb_inspect.c – what a model, adapter, checkpoint, safetensors or GGUF file holds, and whether it is whole.
+ *
+ * Whole means: every file that should be there is, every tensor lies inside its file and files have the size
+ * their headers promise, JSON files parse, a checkpoint's files have the checksums of its manifest. */
+#include "cli.h"
+
+#include "ft/io.h"
+#include "ft/token.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { CHECKSUM = 65, JSON_BYTES = 64 << 20, TYPES = 64 };
+
+typedef struct options {
+    bool no_tensors;
+} options;
+static const cfg_field flags[] = {{"no_tensors", CFG_BOOL, offsetof(options, no_tensors),
+                                   .def = "false", .help = "leave out the list of tensors"},
+                                  CFG_END};
+
+typedef struct report {
+    const cli_call *call;
+    arena *mem;
+    const char *path;
+    cJSON *facts; /* in the order they were found */
+    const io_tensor *tensor;
+    int64_t n;
+    io_weights weights; /* what is open: tensors point into it */
+    gguf_file gguf;
+    st_file st;
+} report;
+
+static void fact(report *r, const char *key, const char *value)
+{
+    cJSON_AddStringToObject(r->facts, key, value);
+}
+
+static void count(report *r, const char *key, double value)
+{
+    cJSON_AddNumberToObject(r->facts, key, value);
+}
+
+/* --- tensors ------------------------------------------------------------------------------------------ */
+/* Tensors, parameters, bytes, and how many tensors have which type. */
+static void tensor_facts(report *r, const io_tensor *tensor, int64_t n)
+{
+    double parameters = 0, bytes = 0;
+    int64_t of_type[TYPES] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        double elements = 1;
+        for (int k = 0; k < tensor[i].nd; k++) elements *= (double)tensor[i].dim[k];
+        parameters += elements;
+        bytes += (double)tensor[i].bytes;
+        for (int t = 0; t < TYPES && dt_at(t); t++) of_type[t] += dt_at(t) == tensor[i].type;
+    }
+    count(r, "tensors", (double)n);
+    count(r, "parameters", parameters);
+    count(r, "bytes", bytes);
+    cJSON *types = cJSON_AddObjectToObject(r->facts, "types");
+    for (int t = 0; t < TYPES && dt_at(t); t++)
+        if (of_type[t]) cJSON_AddNumberToObject(types, dt_at(t)->name, (double)of_type[t]);
+    r->tensor = tensor;
+    r->n = n;
+}
+
+static ft_status weights_facts(report *r, const char *path)
+{
+    io_weights *w = &r->weights;
+    FT_TRY(io_weights_open(w, path, r->mem));
+    fact(r, "format", w->gguf ? "gguf" : "safetensors");
+    if (!w->gguf) count(r, "files", w->n_shards);
+    tensor_facts(r, w->tensor, w->n);
+    return FT_OK;
+}
+
+/* --- GGUF ------------------------------------------------------------------------------------------------ */
+static cJSON *gguf_value(const report *r, const gguf_file *f, const gguf_kv *kv, const char *key)
+{
+    const char *text = NULL;
+    char list[64];
+    int64_t i = 0;
+    double v = 0;
+    bool b = false;
+    if (kv->type == GGUF_ARR) {
+        snprintf(list, sizeof list, "[%llu values]", (unsigned long long)kv->count);
+        return cJSON_CreateString(list);
+    }
+    if (kv->type == GGUF_STR) {
+        if (gguf_text(f, key, r->mem, &text) != FT_OK || !text) return NULL;
+        return cJSON_CreateString(ft_shows(text));
+    }
+    if (kv->type == GGUF_BOOL)
+        return gguf_bool(f, key, false, &b) == FT_OK ? cJSON_CreateBool(b) : NULL;
+    if (kv->type == GGUF_F32 || kv->type == GGUF_F64)
+        return gguf_num(f, key, 0, &v) == FT_OK ? cJSON_CreateNumber(v) : NULL;
+    return gguf_int(f, key, 0, INT64_MIN, INT64_MAX, &i) == FT_OK ? cJSON_CreateNumber((double)i)
+                                                                  : NULL;
+}
+
+static ft_status inspect_gguf(report *r)
+{
+    gguf_file *f = &r->gguf;
+    FT_TRY(gguf_open(f, r->path, r->mem));
+    fact(r, "kind", "GGUF file");
+    fact(r, "format", "gguf");
+    count(r, "version", f->version);
+    tensor_facts(r, f->tensor, f->n);
+    cJSON *meta = cJSON_AddObjectToObject(r->facts, "metadata");
+    for (int64_t i = 0; i < f->n_kv; i++) {
+        const char *key = arena_strn(r->mem, f->kv[i].key.s, f->kv[i].key.n);
+        if (!key) return FT_EMEM;
+        cJSON *value = gguf_value(r, f, &f->kv[i], key);
+        if (value) cJSON_AddItemToObject(meta, ft_shows(key), value);
+    }
+    ft_error_clear(); /* a value that did not print is left out, not a failure */
+    return FT_OK;
+}
+
+static ft_status inspect_safetensors(report *r)
+{
+    st_file *f = &r->st;
+    FT_TRY(st_open(f, r->path, r->mem));
+    fact(r, "kind", "safetensors file");
+    fact(r, "format", "safetensors");
+    tensor_facts(r, f->tensor, f->n);
+    cJSON *meta = f->n_meta ? cJSON_AddObjectToObject(r->facts, "metadata") : NULL;
+    for (int i = 0; i < f->n_meta; i++)
+        cJSON_AddStringToObject(meta, ft_shows(f->meta[2 * i]), ft_shows(f->meta[2 * i + 1]));
+    return FT_OK;
+}
+
+/* --- folders --------------------------------------------------------------------------------------------- */
+static bool has(const report *r, const char *name)
+{
+    const char *path = path_join(r->mem, r->path, name);
+    return path && file_exists(path);
+}
+
+/* Opens a JSON file of the folder; the text lives in *text. */
+static ft_status open_json(const report *r, const char *name, js_doc *doc, char **text)
+{
+    size_t len;
+    const char *path = path_join(r->mem, r->path, name);
+    if (!path) return FT_EMEM;
+    FT_TRY(file_read(text, &len, path, JSON_BYTES));
+    ft_status rc = js_parse(doc, *text, len, path, 1, JS_ALLOW_NONFINITE, FT_EDATA);
+    if (rc != FT_OK) {
+        ft_free(*text);
+        *text = NULL;
+    }
+    return rc;
+}
+
+/* Copies scalar members of a JSON file into the facts: keys separated by spaces. */
+static ft_status json_facts(report *r, const char *name, const char *keys)
+{
+    js_doc doc;
+    char *text, key[64];
+    FT_TRY(open_json(r, name, &doc, &text));
+    for (const char *p = keys; *p;) {
+        size_t n = strcspn(p, " ");
+        snprintf(key, sizeof key, "%.*s", (int)n, p);
+        const cJSON *node = js_get(doc.root, key);
+        if (cJSON_IsString(node))
+            fact(r, key, ft_shows(node->valuestring));
+        else if (cJSON_IsNumber(node))
+            count(r, key, node->valuedouble);
+        else if (cJSON_IsBool(node))
+            cJSON_AddBoolToObject(r->facts, key, cJSON_IsTrue(node));
+        else if (node && !cJSON_IsNull(node))
+            cJSON_AddItemToObject(r->facts, key, cJSON_Duplicate(node, true));
+        p += n + (p[n] == ' ');
+    }
+    js_close(&doc);
+    ft_free(text);
+    return FT_OK;
+}
+
+static ft_status tokenizer_facts(report *r)
+{
+    tok_tokenizer *t;
+    if (!has(r, "tokenizer.json")) return FT_OK;
+    FT_TRY(tok_open(&t, r->path));
+    count(r, "tokens", (double)tok_size(t));
+    cJSON_AddBoolToObject(r->facts, "chat_template", tok_chat_template(t) != NULL);
+    tok_close(t);
+    return FT_OK;
+}
+
+static ft_status inspect_model(report *r)
+{
+    fact(r, "kind", "model");
+    FT_TRY(json_facts(
+        r, "config.json",
+        "model_type hidden_size num_hidden_layers num_attention_heads num_key_value_heads "
+        "intermediate_size vocab_size max_position_embeddings tie_word_embeddings torch_dtype"));
+    FT_TRY(weights_facts(r, r->path));
+    return tokenizer_facts(r);
+}
+
+static ft_status inspect_adapter(report *r)
+{
+    st_file *f = &r->st;
+    const char *weights = path_join(r->mem, r->path, "adapter_model.safetensors");
+    if (!weights) return FT_EMEM;
+    fact(r, "kind", "adapter");
+    FT_TRY(json_facts(
+        r, "adapter_config.json",
+        "peft_type task_type base_model_name_or_path r lora_alpha lora_dropout bias use_rslora "
+        "target_modules modules_to_save num_virtual_tokens"));
+    FT_CHECK(file_exists(weights) || !has(r, "adapter_model.bin"), FT_EDATA,
+             "%s: the adapter is a pickle (adapter_model.bin), which is never read; save it as "
+             "safetensors",
+             r->path);
+    FT_TRY(st_open(f, weights, r->mem));
+    fact(r, "format", "safetensors");
+    tensor_facts(r, f->tensor, f->n);
+    return FT_OK;
+}
+
+/* --- checkpoints -------------------------------------------------------------------------------------------- */
+/* One file of a manifest: its size and checksum. */
+static ft_status check_file(const char *dir, const js_doc *doc, const cJSON *entry,
+                            const char *name, arena *mem)
+{
+    int64_t bytes;
+    const char *wanted;
+    char hex[CHECKSUM];
+    if (strchr(name, '/') || name[0] == '.')
+        return js_fail(doc, entry, FT_EDATA, name, "is not the plain name of a file");
+    const char *path = path_join(mem, dir, name);
+    if (!path) return FT_EMEM;
+    FT_TRY(js_get_int(doc, entry, "bytes", -1, 0, INT64_MAX, &bytes));
+    FT_TRY(js_get_str(doc, entry, "sha256", NULL, &wanted));
+    FT_CHECK(file_exists(path), FT_EDATA, "%s: is missing, though the manifest lists it", path);
+    FT_CHECK(bytes < 0 || file_size(path) == bytes, FT_EDATA,
+             "%s: has %lld bytes, the manifest says %lld", path, (long long)file_size(path),
+             (long long)bytes);
+    if (!wanted) return FT_OK;
+    FT_TRY(file_sha256(path, hex));
+    FT_CHECK(strcmp(hex, wanted) == 0, FT_EDATA,
+             "%s: the contents do not have the checksum of the manifest", path);
+    return FT_OK;
+}
+
+static ft_status check_manifest(const char *dir, arena *mem, int *files, double *bytes)
+{
+    report at = {.mem = mem, .path = dir};
+    js_doc doc;
+    char *text;
+    const cJSON *entry;
+    ft_status rc = FT_OK;
+    FT_TRY(open_json(&at, "manifest.json", &doc, &text));
+    const cJSON *list = js_get(doc.root, "files");
+    *files = 0;
+    *bytes = 0;
+    if (!list) rc = js_fail(&doc, doc.root, FT_EDATA, "files", "the list of files is missing");
+    cJSON_ArrayForEach(entry, list)
+    {
+        const char *name = entry->string;
+        if (!name) rc = js_get_str(&doc, entry, "name", NULL, &name);
+        if (rc == FT_OK && !name) rc = js_fail(&doc, entry, FT_EDATA, "name", "is missing");
+        if (rc == FT_OK) rc = check_file(dir, &doc, entry, name, mem);
+        if (rc != FT_OK) break;
+        ++*files;
+        *bytes += (double)file_size(path_join(mem, dir, name));
+    }
+    js_close(&doc);
+    ft_free(text);
+    return rc;
+}
+
+static ft_status inspect_checkpoint(report *r)
+{
+    int files;
+    double bytes;
+    fact(r, "kind", "checkpoint");
+    FT_TRY(json_facts(r, "manifest.json", "version step epoch core run_id config_hash data_hash"));
+    FT_TRY(check_manifest(r->path, r->mem, &files, &bytes));
+    count(r, "files", files);
+    count(r, "bytes", bytes);
+    return FT_OK;
+}
+
+/* The checkpoints of a run: which of them are whole. A broken one is not a broken run. */
+static ft_status list_checkpoints(report *r)
+{
+    const char *dir = path_join(r->mem, r->path, "checkpoints"), **names;
+    int64_t n;
+    if (!dir) return FT_EMEM;
+    if (!dir_exists(dir)) return FT_OK;
+    FT_TRY(dir_list(dir, r->mem, &names, &n));
+    cJSON *list = cJSON_AddObjectToObject(r->facts, "checkpoints");
+    for (int64_t i = 0; i < n; i++) {
+        int files;
+        double bytes;
+        const char *path = path_join(r->mem, dir, names[i]);
+        if (!path) return FT_EMEM;
+        if (!dir_exists(path)) continue;
+        ft_status rc = check_manifest(path, r->mem, &files, &bytes);
+        if (rc == FT_EMEM) return rc;
+        cJSON_AddStringToObject(list, ft_shows(names[i]), rc == FT_OK ? "whole" : ft_error());
+        ft_error_clear();
+    }
+    return FT_OK;
+}
+
+static ft_status inspect_folder(report *r)
+{
+    static const struct {
+        const char *file;
+        ft_status (*inspect)(report *r);
+    } kinds[] = {
+        {"adapter_config.json", inspect_adapter},
+        {"manifest.json", inspect_checkpoint},
+        {"config.json", inspect_model},
+    };
+    bool found = false;
+    for (size_t i = 0; i < FT_COUNT_OF(kinds) && !found; i++) {
+        if (!has(r, kinds[i].file)) continue;
+        found = true;
+        FT_TRY(kinds[i].inspect(r));
+    }
+    const char *runs = path_join(r->mem, r->path, "checkpoints");
+    if (!runs) return FT_EMEM;
+    FT_CHECK(
+        found || dir_exists(runs), FT_EDATA,
+        "%s: holds no adapter_config.json, config.json or manifest.json; is this a model folder?",
+        r->path);
+    if (!found) fact(r, "kind", "unfinished run");
+    return list_checkpoints(r);
+}
+
+/* --- printing ------------------------------------------------------------------------------------------------- */
+static ft_status print_value(const cJSON *node)
+{
+    str_buf s = {0};
+    if (cJSON_IsString(node))
+        str_adds(&s, ft_shows(node->valuestring));
+    else
+        js_print(&s, node, false);
+    ft_status rc = str_ok(&s);
+    if (rc == FT_OK) rc = cli_printf("%s\n", s.data ? s.data : "");
+    str_free(&s);
+    return rc;
+}
+
+static ft_status print_facts(const report *r)
+{
+    FT_TRY(cli_printf("%s\n", r->path));
+    for (const cJSON *f = r->facts->child; f; f = f->next) {
+        if (!cJSON_IsObject(f)) {
+            FT_TRY(cli_printf("  %-24s ", f->string));
+            FT_TRY(print_value(f));
+            continue;
+        }
+        FT_TRY(cli_printf("  %s\n", f->string));
+        for (const cJSON *m = f->child; m; m = m->next) {
+            FT_TRY(cli_printf("    %-32s ", m->string));
+            FT_TRY(print_value(m));
+        }
+    }
+    return FT_OK;
+}
+
+static ft_status print_tensor(const report *r, const io_tensor *t)
+{
+    str_buf shape = {0};
+    ft_status rc = FT_OK;
+    for (int k = 0; k < t->nd; k++)
+        str_printf(&shape, "%s%lld", k ? "," : "", (long long)t->dim[k]);
+    rc = str_ok(&shape);
+    const char *dims = shape.data ? shape.data : "";
+    if (rc == FT_OK && !r->call->json) {
+        rc =
+            cli_printf("  %-56s %-8s [%s] %zu\n", ft_shows(t->name), t->type->name, dims, t->bytes);
+    } else if (rc == FT_OK) {
+        str_buf name = {0};
+        str_json(&name, t->name, strlen(t->name));
+        rc = str_ok(&name);
+        if (rc == FT_OK)
+            rc = cli_printf("{\"tensor\":%s,\"type\":\"%s\",\"shape\":[%s],\"bytes\":%zu}\n",
+                            name.data, t->type->name, dims, t->bytes);
+        str_free(&name);
+    }
+    str_free(&shape);
+    return rc;
+}
+
+static ft_status print_report(const report *r)
+{
+    const options *o = r->call->opt;
+    FT_TRY(r->call->json ? cli_out_json(r->facts) : print_facts(r));
+    if (o->no_tensors) return FT_OK;
+    if (!r->call->json && r->n) FT_TRY(cli_outs("tensors\n"));
+    for (int64_t i = 0; i < r->n; i++) FT_TRY(print_tensor(r, &r->tensor[i]));
+    return FT_OK;
+}
+
+static bool begins_with(const char *path, const char *magic)
+{
+    file_map m;
+    if (file_map_open(&m, path) != FT_OK) return false;
+    bool same = m.size >= strlen(magic) && memcmp(m.data, magic, strlen(magic)) == 0;
+    file_map_close(&m);
+    return same;
+}
+
+static ft_status run(const cli_call *c)
+{
+    report r = {.call = c, .path = c->arg[0]};
+    ft_status rc;
+    /* Headers of a large model with its shards: names and shapes, some hundred bytes a tensor. */
+    FT_TRY(arena_open(&r.mem, "inspect", (size_t)4 << 30));
+    r.facts = cJSON_CreateObject();
+    FT_GUARD(r.facts, FT_EMEM, "out of memory");
+    if (c->json) fact(&r, "path", r.path);
+    if (dir_exists(r.path))
+        rc = inspect_folder(&r);
+    else if (file_exists(r.path))
+        rc = str_ends(r.path, ".gguf") || begins_with(r.path, "GGUF") ? inspect_gguf(&r)
+                                                                      : inspect_safetensors(&r);
+    else
+        rc = ft_fail(FT_ENOINPUT, "%s: there is no such file or folder", r.path);
+    if (rc != FT_OK) goto out;
+    cJSON_AddBoolToObject(r.facts, "whole", true);
+    rc = print_report(&r);
+out:
+    io_weights_close(&r.weights);
+    gguf_close(&r.gguf);
+    st_close(&r.st);
+    cJSON_Delete(r.facts);
+    arena_close(r.mem);
+    return rc;
+}
+
+const cli_verb verb_inspect = {
+    .name = "inspect",
+    .help = "what a model, adapter, checkpoint, safetensors or GGUF file holds, and whether it is "
+            "whole",
+    .usage = "PATH [--no-tensors] [--json]",
+    .more = "What is not whole is exit 65 with the reason.\n"
+            "With --json the first line has the facts, each further line a tensor.\n",
+    .flags = flags,
+    .opt_size = sizeof(options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};
