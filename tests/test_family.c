@@ -97,12 +97,13 @@ static void check_logits(const golden *g, model *m, ag_tape *t)
 }
 
 static double run_loss(const golden *g, model *m, pe_ctx *c, ag_tape *t, int first, int count,
-                       int64_t total)
+                       int64_t total, bool checkpoint)
 {
     double sum = 0.0;
     ag_reset(t);
     t->record = true;
     pass p = make_pass(g, t, &c->method->hooks, first, count);
+    p.r.checkpoint = checkpoint;
     float *logprob = test_alloc((size_t)(p.supervised + 1) * sizeof *logprob);
     tn_tensor *h = model_hidden(m, &p.r);
     tn_tensor *loss = model_loss(m, &p.r, h, p.labels, 1.0f / (float)total, logprob, NULL);
@@ -120,7 +121,7 @@ static void check_gradients(const golden *g, model *m, ag_tape *t)
     double loss = 0.0;
     char name[256];
     pe_zero_grads(c);
-    loss = run_loss(g, m, c, t, 0, (int)g->n_seq, all.supervised) / (double)all.supervised;
+    loss = run_loss(g, m, c, t, 0, (int)g->n_seq, all.supervised, false) / (double)all.supervised;
     pe_finish_grads(c);
     assert_true(fabs(loss - (double)g->loss[0]) < 1e-5);
     for (int64_t i = 0; i < c->params.n; i++) {
@@ -131,11 +132,11 @@ static void check_gradients(const golden *g, model *m, ag_tape *t)
         if (!(err < 2e-5)) print_error("%s: %s: relative L2 %g\n", g->folder, name, err);
         assert_true(err < 2e-5);
     }
-    /* the same step in micro-batches of one sequence: the same bits */
+    /* the same step in micro-batches of one sequence, one of them checkpointed: the same bits */
     float *whole = test_alloc((size_t)c->params.count * sizeof *whole);
     memcpy(whole, c->params.g, (size_t)c->params.count * sizeof *whole);
     pe_zero_grads(c);
-    for (int s = 0; s < g->n_seq; s++) run_loss(g, m, c, t, s, 1, all.supervised);
+    for (int s = 0; s < g->n_seq; s++) run_loss(g, m, c, t, s, 1, all.supervised, s == 1);
     pe_finish_grads(c);
     assert_memory_equal(whole, c->params.g, (size_t)c->params.count * sizeof *whole);
     pe_close(c);
@@ -144,17 +145,22 @@ static void check_gradients(const golden *g, model *m, ag_tape *t)
 /* A dry tape must count what the real one used, to the byte. */
 static void check_plan(const golden *g, model *m)
 {
-    size_t peak[2];
+    size_t peak[2], small[2];
     for (int dry = 0; dry < 2; dry++) {
-        ag_tape *t = NULL;
-        pe_ctx *c = NULL;
-        assert_ok(ag_open(&t, dry ? 0 : (size_t)1 << 30));
-        assert_ok(pe_attach(&c, pe_by_name("full"), NULL, m, 1, NULL, NULL));
-        run_loss(g, m, c, t, 0, (int)g->n_seq, 1);
-        peak[dry] = ag_peak_bytes(t);
-        pe_close(c);
-        ag_close(t);
+        for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
+            ag_tape *t = NULL;
+            pe_ctx *c = NULL;
+            assert_ok(ag_open(&t, dry ? 0 : (size_t)1 << 30));
+            assert_ok(pe_attach(&c, pe_by_name("full"), NULL, m, 1, NULL, NULL));
+            run_loss(g, m, c, t, 0, (int)g->n_seq, 1, checkpoint == 1);
+            (checkpoint ? small : peak)[dry] = ag_peak_bytes(t);
+            pe_close(c);
+            ag_close(t);
+        }
     }
+    assert_true(small[0] < peak[0]);
+    assert_true((double)small[1] > 0.8 * (double)small[0]);
+    assert_true((double)small[1] <= 1.05 * (double)small[0]);
     assert_true((double)peak[1] > 0.8 * (double)peak[0]);
     assert_true((double)peak[1] <= 1.05 * (double)peak[0]);
 }

@@ -135,6 +135,19 @@ static tn_tensor *scale_case(probe *p)
     return seed(p, ag_scale(p->t, p->leaf[0], -1.7f));
 }
 
+static tn_tensor *segment(void *ctx, tn_tensor *x)
+{
+    probe *p = ctx;
+    ag_weight w = {p->leaf[1], NULL, false};
+    return ag_linear(p->t, ag_act(p->t, x, kn_act_by_name("silu")), &w, 1, x);
+}
+
+static tn_tensor *checkpoint_case(probe *p)
+{
+    tn_tensor *x = activation(p, p->leaf[0]);
+    return seed(p, ag_checkpoint(p->t, ag_checkpoint(p->t, x, segment, p), segment, p));
+}
+
 /* Leaves as (rows, cols), rows 0: a vector. */
 static const struct {
     const char *op;
@@ -156,6 +169,7 @@ static const struct {
     {"cross_entropy", cross_entropy_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
     {"dot_const", dot_case, 1, {{T, 9}}},
     {"scale", scale_case, 1, {{T, 9}}},
+    {"checkpoint", checkpoint_case, 2, {{T, 9}, {9, 9}}},
 };
 
 static double value(probe *p, builder build, bool record)

@@ -24,6 +24,7 @@ typedef struct ag_op {
     void (*forward)(ag_tape *t, ag_node *n);
     void (*backward)(ag_tape *t,
                      ag_node *n); /* adds into ag_grad(input); NULL: recording it is an error */
+    bool replays; /* its backward runs operations itself, so it is called on a dry tape too */
 } ag_op;
 
 #define AG_MAX_IN 16
@@ -77,7 +78,8 @@ tn_tensor *ag_call(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int 
                    tn_tensor *const *in);
 bool ag_recording(const ag_tape *t, int n_in, tn_tensor *const *in);
 ft_status ag_fail(ag_tape *t, ft_status status); /* makes a failure sticky */
-const ag_op *ag_op_at(int i);                    /* rows of ops.def; NULL past the end */
+void ag_walk(ag_tape *t);     /* the backward walk from t->last, for ops that replay */
+const ag_op *ag_op_at(int i); /* rows of ops.def; NULL past the end */
 
 /* --- operations ------------------------------------------------------------------------------------------- */
 /* rows of w [V, C] (any dtype) → [T, C]; w wants a gradient only as f32. */
@@ -129,6 +131,10 @@ typedef struct ag_ce {
     int32_t *best;  /* out, arg max of each; may be NULL */
 } ag_ce;
 tn_tensor *ag_cross_entropy(ag_tape *t, tn_tensor *x, const ag_ce *attr);
+/* y = fn(ctx, x), keeping only x: the activations inside fn are made again in the backward (Chen et al. 2016). fn is
+ * called twice and must be pure; parameters it uses get their gradients as usual. Results keep their bits. */
+typedef tn_tensor *(*ag_segment)(void *ctx, tn_tensor *x);
+tn_tensor *ag_checkpoint(ag_tape *t, tn_tensor *x, ag_segment fn, void *ctx);
 /* Scalar Σ x ⊙ c for a constant c [count of x]: seeds of tests, and loss combinations. */
 tn_tensor *ag_dot_const(ag_tape *t, tn_tensor *x, const float *c);
 tn_tensor *ag_scale(ag_tape *t, tn_tensor *x, float s);

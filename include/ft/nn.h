@@ -61,6 +61,7 @@ typedef struct nn_run { /* one forward pass; seq_len and n_seq stand in the tape
     int64_t tokens;     /* T */
     nn_cache *cache;    /* generating: one sequence, T new tokens; else NULL */
     bool bare;          /* ignore hooks and trained copies: the untuned model */
+    bool checkpoint;    /* gradient checkpointing: keep block inputs only, recompute the rest */
     const struct nn_hooks *hooks;
 } nn_run;
 

@@ -30,7 +30,7 @@ typedef struct free_buffer {
 } free_buffer;
 
 struct ag_pool {
-    arena *mem;
+    arena *mem, *cells;        /* cells: of the lists */
     free_buffer *free, *spare; /* spare: list cells without a buffer */
 };
 
@@ -54,6 +54,7 @@ ft_status ag_open(ag_tape **out, size_t limit)
         FT_TRY_OUT(arena_open(&t->keep, "activations", limit));
         FT_TRY_OUT(arena_open(&t->grads->mem, "gradients of activations", limit));
     }
+    FT_TRY_OUT(arena_open(&t->grads->cells, "free list", (size_t)16 << 20));
 out:
     if (rc != FT_OK)
         ag_close(t);
@@ -67,7 +68,10 @@ void ag_close(ag_tape *t)
     if (!t) return;
     arena_close(t->keep);
     arena_close(t->meta);
-    if (t->grads) arena_close(t->grads->mem);
+    if (t->grads) {
+        arena_close(t->grads->mem);
+        arena_close(t->grads->cells);
+    }
     ft_free(t->grads);
     ft_free(t);
 }
@@ -77,6 +81,7 @@ void ag_reset(ag_tape *t)
     arena_reset(t->keep, 0);
     arena_reset(t->meta, 0);
     arena_reset(t->grads->mem, 0);
+    arena_reset(t->grads->cells, 0);
     t->grads->free = t->grads->spare = NULL;
     t->last = NULL;
     t->status = FT_OK;
@@ -238,15 +243,11 @@ static void walk_dry(ag_tape *t, ag_node *n)
     }
 }
 
-ft_status ag_backward(ag_tape *t, tn_tensor *loss)
+void ag_walk(ag_tape *t)
 {
-    if (t->status != FT_OK) return t->status;
-    float *seed = ag_grad(t, loss);
-    if (!seed) return t->status;
-    if (!t->dry) seed[0] = 1.0f;
     for (ag_node *n = t->last; n && t->status == FT_OK; n = n->prev) {
         if (!n->out->grad) continue; /* nothing that the loss needs */
-        if (t->dry)
+        if (t->dry && !n->op->replays)
             walk_dry(t, n);
         else
             n->op->backward(t, n);
@@ -256,5 +257,14 @@ ft_status ag_backward(ag_tape *t, tn_tensor *loss)
         }
         if (pool_failed()) ag_fail(t, FT_EMEM);
     }
+}
+
+ft_status ag_backward(ag_tape *t, tn_tensor *loss)
+{
+    if (t->status != FT_OK) return t->status;
+    float *seed = ag_grad(t, loss);
+    if (!seed) return t->status;
+    if (!t->dry) seed[0] = 1.0f;
+    ag_walk(t);
     return t->status;
 }

@@ -85,6 +85,33 @@ static tn_tensor *mlp_block(model *m, nn_run *r, const model_layer *l, tn_tensor
     return nn_linear(r, &l->down, u, h);
 }
 
+/* One block as a function of its input, for checkpointing. */
+typedef struct block_ctx {
+    model *m;
+    nn_run *r;
+    const rope_view *rope;
+    int layer;
+} block_ctx;
+
+static tn_tensor *block(void *ctx, tn_tensor *h)
+{
+    const block_ctx *c = ctx;
+    const model_layer *l = &c->m->layer[c->layer];
+    return mlp_block(c->m, c->r, l, attention_block(c->m, c->r, l, c->layer, c->rope, h));
+}
+
+static tn_tensor *blocks(model *m, nn_run *r, const rope_view *rope, tn_tensor *h)
+{
+    bool checkpoint = r->checkpoint && r->t->record && !r->cache;
+    for (int i = 0; i < m->d.n_layer && r->t->status == FT_OK; i++) {
+        block_ctx *c = ag_meta(r->t, sizeof *c);
+        if (!c) return h;
+        *c = (block_ctx){m, r, rope, i};
+        h = checkpoint ? ag_checkpoint(r->t, h, block, c) : block(c, h);
+    }
+    return h;
+}
+
 tn_tensor *model_hidden(model *m, nn_run *r)
 {
     rope_view rope = {0};
@@ -105,10 +132,10 @@ tn_tensor *model_hidden(model *m, nn_run *r)
         ft_status rc = prepare_rope(m, r, &rope);
         if (rc != FT_OK) ag_fail(r->t, rc);
     }
-    for (int i = 0; i < m->d.n_layer && r->t->status == FT_OK; i++) {
-        h = attention_block(m, r, &m->layer[i], i, &rope, h);
-        h = mlp_block(m, r, &m->layer[i], h);
-    }
+    rope_view *kept = ag_meta(r->t, sizeof *kept); /* the backward of a checkpoint reads it too */
+    if (!kept) return h;
+    *kept = rope;
+    h = blocks(m, r, kept, h);
     if (r->cache) r->cache->used += r->tokens;
     return norm(m, r, h, m->norm_w, m->norm_b);
 }
