@@ -1,5 +1,6 @@
 /* test_dtype.c – storage formats: 16-bit floats against their definition for every value, packing
- * against ggml's reference quantiser, unpacking against tables made by scripts/make_golden_dtypes.py. */
+ * against ggml's reference quantiser, unpacking against tables made by
+ * scripts/make_golden_dtypes.py. */
 #include "support.h"
 
 #include "ft/tensor.h"
@@ -187,7 +188,8 @@ static float of_bits(uint32_t u)
     return v;
 }
 
-/* Checks that `got` is the value nearest to `v` among the finite neighbours, ties to the even code. */
+/* Checks that `got` is the value nearest to `v` among the finite neighbours, ties to the even
+ * code. */
 static void check_nearest(const dt_type *t, float v, uint16_t max_finite)
 {
     uint16_t got;

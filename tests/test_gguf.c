@@ -5,7 +5,7 @@
 
 static arena *mem;
 
-/* Written by llama.cpp's Python package: see written_and_read_as_llama_cpp_does. */
+/* Written by llama.cpp's Python package: see written_as_llama_cpp_does. */
 static const char reference[] =
     "474755460300000002000000000000000700000000000000140000000000000067656e6572616c2e617263686974"
     "6563747572650800000005000000000000006c6c616d610300000000000000782e75040000000700000003000000"
@@ -41,7 +41,7 @@ static size_t from_hex(uint8_t *out, const char *hex)
     return n;
 }
 
-static void written_and_read_as_llama_cpp_does(void **state)
+static void written_as_llama_cpp_does(void **state)
 {
     (void)state;
     uint8_t want[512];
@@ -73,6 +73,17 @@ static void written_and_read_as_llama_cpp_does(void **state)
     const char *file = test_read_file(path, &got);
     assert_int_equal(got, n);
     assert_memory_equal(file, want, n);
+}
+
+static void read_as_llama_cpp_does(void **state)
+{
+    (void)state;
+    const float a[6] = {0, 1, 2, 3, 4, 5}, b[4] = {1, 2, 3, 4};
+    uint16_t b16[4];
+    uint8_t bytes[512];
+    const char *path = test_path("read.gguf");
+    dt_f16.pack(b16, b, 4);
+    test_write_file(path, bytes, from_hex(bytes, reference));
 
     gguf_file f;
     const char *text;
@@ -246,7 +257,8 @@ static void the_writer_guards_its_callers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(written_and_read_as_llama_cpp_does),
+        cmocka_unit_test(written_as_llama_cpp_does),
+        cmocka_unit_test(read_as_llama_cpp_does),
         cmocka_unit_test(getters_check_type_and_range),
         cmocka_unit_test(copies_keep_every_key),
         cmocka_unit_test(every_block_type_survives),

@@ -1,7 +1,9 @@
-/* test_hostile.c – malformed safetensors and GGUF files, one fault each: every one is refused with the
- * right status and a message that names the file, and what is accepted can be read to its last byte.
+/* test_hostile.c – malformed safetensors and GGUF files, one fault each: every one is refused with
+ * the right status and a message that names the file, and what is accepted can be read to its last
+ * byte.
  *
- * Runs under the sanitizers too: there an access outside the mapping or an overflow ends the program. */
+ * Runs under the sanitizers too: there an access outside the mapping or an overflow ends the
+ * program. */
 #include "support.h"
 
 #include <fcntl.h>
@@ -25,7 +27,7 @@ static int close_arena(void **state)
     return 0;
 }
 
-/* --- reading a file to the last byte ------------------------------------------------------------------ */
+/* --- reading a file to the last byte ---------------------------------------------------------- */
 
 static unsigned sum_bytes(const void *data, size_t n)
 {
@@ -142,7 +144,7 @@ static void damage(read_fn read, const char *path, const uint8_t *good, size_t n
     }
 }
 
-/* --- safetensors -------------------------------------------------------------------------------------- */
+/* --- safetensors ------------------------------------------------------------------------------ */
 
 static void put_st(const char *path, const char *header, size_t header_len, size_t data_len)
 {
@@ -160,116 +162,117 @@ static void put_st(const char *path, const char *header, size_t header_len, size
 #define SHAPE(dtype, dims, end)                                                                    \
     "{" T("t", "\"dtype\":\"" dtype "\",\"shape\":[" dims "],\"data_offsets\":[0," end "]") "}"
 
+static const struct {
+    const char *header;
+    size_t data;
+    const char *message; /* NULL: sound */
+} st_cases[] = {
+    {"{" F4("t", "0", "4") "}", 4, NULL},
+    {"{}", 0, NULL},
+    {"\t\n{}\r ", 0, NULL},
+    {"{\"__metadata__\":{}}", 0, NULL},
+    {"{" F4("t", "0", "4") "}", 5, "belong to no tensor"},
+    {"{" F4("t", "0", "4") "}", 3, "ends 1 bytes after"},
+    {"{" F4("t", "0", "4") "}", 0, "ends 4 bytes after"},
+    {"{}", 1, "belong to no tensor"},
+    {"", 0, "no '{'"},
+    {"   ", 0, "no '{'"},
+    {"[]", 0, "no '{'"},
+    {"{", 0, "no '\"'"},
+    {"{" F4("t", "0", "4"), 4, "no '}'"},
+    {"{" F4("t", "0", "4") ",}", 4, "no '\"'"},
+    {"{," F4("t", "0", "4") "}", 4, "no '\"'"},
+    {"{" F4("t", "0", "4") "}x", 4, "text after the end"},
+    {"{" F4("t", "0", "4") "}{}", 4, "text after the end"},
+    {"{" F4("t", "0", "4") "}\0", 4, NULL}, /* strlen: the NUL is not part of it */
+    {"{\"t\" {}}", 0, "no ':'"},
+    {"{\"t\":{}}", 0, "no \"dtype\""},
+    {"{\"t\":[]}", 0, "no '{'"},
+    {"{\"t\":null}", 0, "no '{'"},
+    {"{'t':{}}", 0, "no '\"'"},
+    {"{" T("t", "\"shape\":[1],\"data_offsets\":[0,4]") "}", 4, "no \"dtype\""},
+    {"{" T("t", "\"dtype\":\"F32\",\"data_offsets\":[0,4]") "}", 4, "no \"shape\""},
+    {"{" T("t", "\"dtype\":\"F32\",\"shape\":[1]") "}", 4, "no \"data_offsets\""},
+    {"{" T("t", "\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]") "}", 4,
+     "\"dtype\" stands twice"},
+    {"{" T("t", "\"dtype\":\"F32\",\"shape\":[1],\"x\":1,\"data_offsets\":[0,4]") "}", 4,
+     "unknown key \"x\""},
+    {"{" F4("t", "0", "4") "," F4("t", "4", "8") "}", 8, "\"t\": stands twice"},
+    {"{" F4("t", "0", "4") "," F4("\\u0074", "4", "8") "}", 8, "\"t\": stands twice"},
+    {"{" F4("a", "0", "4") "," F4("b", "0", "4") "}", 4, "overlaps"},
+    {"{" F4("a", "0", "4") "," F4("b", "2", "6") "}", 6, "overlaps"},
+    {"{" F4("a", "0", "4") "," F4("b", "5", "9") "}", 9, "hole"},
+    {"{" F4("a", "1", "5") "}", 5, "hole"},
+    {"{" F4("a", "4", "0") "}", 4, "backwards"},
+    {"{" F4("a", "0", "5") "}", 5, "need 4 bytes, data_offsets give 5"},
+    {"{" F4("a", "0", "3") "}", 3, "need 4 bytes"},
+    {"{" F4("a", "18446744073709551612", "18446744073709551616") "}", 4, "beyond 64 bits"},
+    {"{" F4("a", "18446744073709551611", "18446744073709551615") "}", 4, "hole"},
+    {"{" F4("a", "-4", "0") "}", 4, "unsigned integer"},
+    {"{" F4("a", "0", "4.0") "}", 4, "unsigned integer"},
+    {"{" F4("a", "0", "4e0") "}", 4, "unsigned integer"},
+    {"{" F4("a", "0", "04") "}", 4, "leading zero"},
+    {"{" F4("a", "0", "\"4\"") "}", 4, "unsigned integer"},
+    {"{" F4("a", "0", "+4") "}", 4, "unsigned integer"},
+    {"{" T("t", "\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]") "}", 4, "no ','"},
+    {"{" T("t", "\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,4]") "}", 4, "no ']'"},
+    {"{" T("t", "\"dtype\":\"F32\",\"shape\":4,\"data_offsets\":[0,4]") "}", 4, "no '['"},
+    {SHAPE("F32", "2,18446744073709551614", "16"), 16, "dimension beyond"},
+    {SHAPE("F32", "4294967296,4294967296", "16"), 16, "elements than can be counted"},
+    {SHAPE("F32", "4611686018427387904", "0"), 0, "bytes than can be counted"},
+    {SHAPE("U8", "9223372036854775807,2", "0"), 0, "elements than can be counted"},
+    {SHAPE("F32", "-1", "4"), 4, "unsigned integer"},
+    {SHAPE("F32", "1.0", "4"), 4, "unsigned integer"},
+    {SHAPE("F32", "1,", "4"), 4, "unsigned integer"},
+    {SHAPE("F32", "[1]", "4"), 4, "unsigned integer"},
+    {SHAPE("U8", "1,1,1,1,1,1,1,1", "1"), 1, NULL},
+    {SHAPE("U8", "1,1,1,1,1,1,1,1,1", "1"), 1, "more than 8 dimensions"},
+    {SHAPE("F32", "0", "0"), 0, NULL},
+    {SHAPE("F32", "", "4"), 4, NULL},
+    {SHAPE("f32", "1", "4"), 4, "dtype \"f32\" is not supported"},
+    {SHAPE("F4", "2", "1"), 1, "dtype \"F4\" is not supported"},
+    {SHAPE("Q8_0", "32", "34"), 34, "not supported"},
+    {SHAPE("", "1", "4"), 4, "not supported"},
+    {SHAPE("F32F32F32F32F32F32", "1", "4"), 4, "not supported"},
+    {"{" F4("\\x41", "0", "4") "}", 4, "unknown escape"},
+    {"{" F4("\\u00", "0", "4") "}", 4, "hex digits"},
+    {"{" F4("\\u00g0", "0", "4") "}", 4, "hex digits"},
+    {"{" F4("\\u+041", "0", "4") "}", 4, "hex digits"},
+    {"{" F4("\\u0000", "0", "4") "}", 4, "NUL"},
+    {"{" F4("\\ud800", "0", "4") "}", 4, "surrogate"},
+    {"{" F4("\\ud800\\u0041", "0", "4") "}", 4, "surrogate"},
+    {"{" F4("\\udc00", "0", "4") "}", 4, "surrogate"},
+    {"{" F4("\\ud83d\\ude00", "0", "4") "}", 4, NULL},
+    {"{" F4("\\\"\\\\\\/\\b\\f\\n\\r\\t", "0", "4") "}", 4, NULL},
+    {"{" F4("\n", "0", "4") "}", 4, "control character"},
+    {"{" F4("\x1b[31m", "0", "4") "}", 4, "control character"},
+    {"{" F4("\xff", "0", "4") "}", 4, "UTF-8"},
+    {"{" F4("\xc0\xaf", "0", "4") "}", 4, "UTF-8"},
+    {"{" F4("\xed\xa0\x80", "0", "4") "}", 4, "UTF-8"},
+    {"{" F4("a\\u001b[2J\\u202e", "0", "5") "}", 5, "need 4 bytes"}, /* shown escaped */
+    {"\xef\xbb\xbf{}", 0, "no '{'"},
+    {"{/**/}", 0, "no '\"'"},
+    {"{\"abc", 0, "unfinished string"},
+    {"{\"abc\\", 0, "unfinished string"},
+    {"{\"abc\\u00", 0, "unfinished \\u"},
+    {"{\"__metadata__\":{\"a\":1}}", 0, "not a string"},
+    {"{\"__metadata__\":{\"a\":null}}", 0, "not a string"},
+    {"{\"__metadata__\":{\"a\":{}}}", 0, "not a string"},
+    {"{\"__metadata__\":[]}", 0, "no '{'"},
+    {"{\"__metadata__\":{\"a\":\"b\"},\"__metadata__\":{}}", 0, "second __metadata__"},
+    {"{\"__metadata__\":{\"a\"}}", 0, "no ':'"},
+    {"{\"__metadata__\":{\"a\":\"b\",}}", 0, "no '\"'"},
+    {"{\"__metadata__\":{\"a\":\"b\\u0000\"}}", 0, "NUL"},
+};
+
 static void malformed_safetensors(void **state)
 {
     (void)state;
-    static const struct {
-        const char *header;
-        size_t data;
-        const char *message; /* NULL: sound */
-    } cases[] = {
-        {"{" F4("t", "0", "4") "}", 4, NULL},
-        {"{}", 0, NULL},
-        {"\t\n{}\r ", 0, NULL},
-        {"{\"__metadata__\":{}}", 0, NULL},
-        {"{" F4("t", "0", "4") "}", 5, "belong to no tensor"},
-        {"{" F4("t", "0", "4") "}", 3, "ends 1 bytes after"},
-        {"{" F4("t", "0", "4") "}", 0, "ends 4 bytes after"},
-        {"{}", 1, "belong to no tensor"},
-        {"", 0, "no '{'"},
-        {"   ", 0, "no '{'"},
-        {"[]", 0, "no '{'"},
-        {"{", 0, "no '\"'"},
-        {"{" F4("t", "0", "4"), 4, "no '}'"},
-        {"{" F4("t", "0", "4") ",}", 4, "no '\"'"},
-        {"{," F4("t", "0", "4") "}", 4, "no '\"'"},
-        {"{" F4("t", "0", "4") "}x", 4, "text after the end"},
-        {"{" F4("t", "0", "4") "}{}", 4, "text after the end"},
-        {"{" F4("t", "0", "4") "}\0", 4, NULL}, /* strlen: the NUL is not part of it */
-        {"{\"t\" {}}", 0, "no ':'"},
-        {"{\"t\":{}}", 0, "no \"dtype\""},
-        {"{\"t\":[]}", 0, "no '{'"},
-        {"{\"t\":null}", 0, "no '{'"},
-        {"{'t':{}}", 0, "no '\"'"},
-        {"{" T("t", "\"shape\":[1],\"data_offsets\":[0,4]") "}", 4, "no \"dtype\""},
-        {"{" T("t", "\"dtype\":\"F32\",\"data_offsets\":[0,4]") "}", 4, "no \"shape\""},
-        {"{" T("t", "\"dtype\":\"F32\",\"shape\":[1]") "}", 4, "no \"data_offsets\""},
-        {"{" T("t", "\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]") "}",
-         4, "\"dtype\" stands twice"},
-        {"{" T("t", "\"dtype\":\"F32\",\"shape\":[1],\"x\":1,\"data_offsets\":[0,4]") "}", 4,
-         "unknown key \"x\""},
-        {"{" F4("t", "0", "4") "," F4("t", "4", "8") "}", 8, "\"t\": stands twice"},
-        {"{" F4("t", "0", "4") "," F4("\\u0074", "4", "8") "}", 8, "\"t\": stands twice"},
-        {"{" F4("a", "0", "4") "," F4("b", "0", "4") "}", 4, "overlaps"},
-        {"{" F4("a", "0", "4") "," F4("b", "2", "6") "}", 6, "overlaps"},
-        {"{" F4("a", "0", "4") "," F4("b", "5", "9") "}", 9, "hole"},
-        {"{" F4("a", "1", "5") "}", 5, "hole"},
-        {"{" F4("a", "4", "0") "}", 4, "backwards"},
-        {"{" F4("a", "0", "5") "}", 5, "need 4 bytes, data_offsets give 5"},
-        {"{" F4("a", "0", "3") "}", 3, "need 4 bytes"},
-        {"{" F4("a", "18446744073709551612", "18446744073709551616") "}", 4, "beyond 64 bits"},
-        {"{" F4("a", "18446744073709551611", "18446744073709551615") "}", 4, "hole"},
-        {"{" F4("a", "-4", "0") "}", 4, "unsigned integer"},
-        {"{" F4("a", "0", "4.0") "}", 4, "unsigned integer"},
-        {"{" F4("a", "0", "4e0") "}", 4, "unsigned integer"},
-        {"{" F4("a", "0", "04") "}", 4, "leading zero"},
-        {"{" F4("a", "0", "\"4\"") "}", 4, "unsigned integer"},
-        {"{" F4("a", "0", "+4") "}", 4, "unsigned integer"},
-        {"{" T("t", "\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]") "}", 4, "no ','"},
-        {"{" T("t", "\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,4]") "}", 4, "no ']'"},
-        {"{" T("t", "\"dtype\":\"F32\",\"shape\":4,\"data_offsets\":[0,4]") "}", 4, "no '['"},
-        {SHAPE("F32", "2,18446744073709551614", "16"), 16, "dimension beyond"},
-        {SHAPE("F32", "4294967296,4294967296", "16"), 16, "elements than can be counted"},
-        {SHAPE("F32", "4611686018427387904", "0"), 0, "bytes than can be counted"},
-        {SHAPE("U8", "9223372036854775807,2", "0"), 0, "elements than can be counted"},
-        {SHAPE("F32", "-1", "4"), 4, "unsigned integer"},
-        {SHAPE("F32", "1.0", "4"), 4, "unsigned integer"},
-        {SHAPE("F32", "1,", "4"), 4, "unsigned integer"},
-        {SHAPE("F32", "[1]", "4"), 4, "unsigned integer"},
-        {SHAPE("U8", "1,1,1,1,1,1,1,1", "1"), 1, NULL},
-        {SHAPE("U8", "1,1,1,1,1,1,1,1,1", "1"), 1, "more than 8 dimensions"},
-        {SHAPE("F32", "0", "0"), 0, NULL},
-        {SHAPE("F32", "", "4"), 4, NULL},
-        {SHAPE("f32", "1", "4"), 4, "dtype \"f32\" is not supported"},
-        {SHAPE("F4", "2", "1"), 1, "dtype \"F4\" is not supported"},
-        {SHAPE("Q8_0", "32", "34"), 34, "not supported"},
-        {SHAPE("", "1", "4"), 4, "not supported"},
-        {SHAPE("F32F32F32F32F32F32", "1", "4"), 4, "not supported"},
-        {"{" F4("\\x41", "0", "4") "}", 4, "unknown escape"},
-        {"{" F4("\\u00", "0", "4") "}", 4, "hex digits"},
-        {"{" F4("\\u00g0", "0", "4") "}", 4, "hex digits"},
-        {"{" F4("\\u+041", "0", "4") "}", 4, "hex digits"},
-        {"{" F4("\\u0000", "0", "4") "}", 4, "NUL"},
-        {"{" F4("\\ud800", "0", "4") "}", 4, "surrogate"},
-        {"{" F4("\\ud800\\u0041", "0", "4") "}", 4, "surrogate"},
-        {"{" F4("\\udc00", "0", "4") "}", 4, "surrogate"},
-        {"{" F4("\\ud83d\\ude00", "0", "4") "}", 4, NULL},
-        {"{" F4("\\\"\\\\\\/\\b\\f\\n\\r\\t", "0", "4") "}", 4, NULL},
-        {"{" F4("\n", "0", "4") "}", 4, "control character"},
-        {"{" F4("\x1b[31m", "0", "4") "}", 4, "control character"},
-        {"{" F4("\xff", "0", "4") "}", 4, "UTF-8"},
-        {"{" F4("\xc0\xaf", "0", "4") "}", 4, "UTF-8"},
-        {"{" F4("\xed\xa0\x80", "0", "4") "}", 4, "UTF-8"},
-        {"{" F4("a\\u001b[2J\\u202e", "0", "5") "}", 5, "need 4 bytes"}, /* shown escaped */
-        {"\xef\xbb\xbf{}", 0, "no '{'"},
-        {"{/**/}", 0, "no '\"'"},
-        {"{\"abc", 0, "unfinished string"},
-        {"{\"abc\\", 0, "unfinished string"},
-        {"{\"abc\\u00", 0, "unfinished \\u"},
-        {"{\"__metadata__\":{\"a\":1}}", 0, "not a string"},
-        {"{\"__metadata__\":{\"a\":null}}", 0, "not a string"},
-        {"{\"__metadata__\":{\"a\":{}}}", 0, "not a string"},
-        {"{\"__metadata__\":[]}", 0, "no '{'"},
-        {"{\"__metadata__\":{\"a\":\"b\"},\"__metadata__\":{}}", 0, "second __metadata__"},
-        {"{\"__metadata__\":{\"a\"}}", 0, "no ':'"},
-        {"{\"__metadata__\":{\"a\":\"b\",}}", 0, "no '\"'"},
-        {"{\"__metadata__\":{\"a\":\"b\\u0000\"}}", 0, "NUL"},
-    };
     const char *path = test_path("bad.safetensors");
-    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
-        put_st(path, cases[i].header, strlen(cases[i].header), cases[i].data);
-        if (cases[i].message)
-            refused(read_st, path, cases[i].message);
+    for (size_t i = 0; i < FT_COUNT_OF(st_cases); i++) {
+        put_st(path, st_cases[i].header, strlen(st_cases[i].header), st_cases[i].data);
+        if (st_cases[i].message)
+            refused(read_st, path, st_cases[i].message);
         else
             accepted(read_st, path);
     }
@@ -318,10 +321,10 @@ static void damaged_safetensors(void **state)
     damage(read_st, path, good, n, n);
 }
 
-/* --- GGUF ------------------------------------------------------------------------------------------------ */
+/* --- GGUF ------------------------------------------------------------------------------------- */
 
-/* Builds a file from words: m magic, 1:N 2:N 4:N 8:N integers, s:TEXT a string with its length, r:TEXT raw
- * text, z:N zeros, x:N bytes 'x', p padding to 32. */
+/* Builds a file from words: m magic, 1:N 2:N 4:N 8:N integers, s:TEXT a string with its length,
+ * r:TEXT raw text, z:N zeros, x:N bytes 'x', p padding to 32. */
 static size_t build(uint8_t *out, size_t room, const char *recipe)
 {
     size_t n = 0;
@@ -511,7 +514,7 @@ static void damaged_gguf(void **state)
     damage(read_gguf, test_path("damaged.gguf"), file, n, n);
 }
 
-/* --- size ------------------------------------------------------------------------------------------------- */
+/* --- size ------------------------------------------------------------------------------------- */
 
 static void huge_sparse_files_are_refused_at_once(void **state)
 {
@@ -538,7 +541,7 @@ static void huge_sparse_files_are_refused_at_once(void **state)
         size_t before = ft_rss();
         double start = ft_seconds();
         refused(cases[i].read, path, "");
-        assert_true(ft_seconds() - start < 2.0); /* the goal is 0.5 s; machines that test are busy */
+        assert_true(ft_seconds() - start < 2.0); /* the goal is 0.5 s; test machines are busy */
         assert_true(ft_rss() < before + ((size_t)64 << 20));
         unlink(path);
     }

@@ -1,7 +1,9 @@
-/* test_io.c – files, folders, locks, safetensors: round trips, durability, and the reference layout. */
+/* test_io.c – files, folders, locks, safetensors: round trips, durability, and the reference
+ * layout. */
 #include "support.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,7 +25,7 @@ static int close_arena(void **state)
     return 0;
 }
 
-/* --- files ------------------------------------------------------------------------------------------ */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static void files_are_written_whole_or_not_at_all(void **state)
 {
@@ -73,6 +75,28 @@ static void writing_failures_have_their_status(void **state)
     }
     assert_fails(file_out_open(&f, test_path("adir/x/y")), FT_EEXIST, "adir/x/y");
     assert_null(f);
+}
+
+static void a_full_disk_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    struct rlimit old, low;
+    const char *path = test_path("limited");
+    char *data = test_alloc(1 << 20);
+    int fd;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    low = old;
+    low.rlim_cur = 400000; /* stands in for the disk: a write beyond fails half-way */
+    signal(SIGXFSZ, SIG_IGN);
+    assert_ok(file_write(path, "old", 3));
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    assert_fails(file_write(path, data, 1 << 20), FT_EIO, "limited");
+    assert_false(file_exists(test_path("limited.tmp")));
+    assert_string_equal(test_read_file(path, NULL), "old");
+    assert_ok(file_append_open(&fd, path, -1));
+    assert_fails(file_append(fd, path, data, 1 << 20), FT_EIO, "limited");
+    close(fd);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 }
 
 static void reading_failures_have_their_status(void **state)
@@ -214,7 +238,7 @@ static void a_folder_is_locked_once(void **state)
     dir_unlock(fd);
 }
 
-/* --- safetensors ------------------------------------------------------------------------------------ */
+/* --- safetensors ------------------------------------------------------------------------------ */
 
 static void written_as_the_reference_writer_does(void **state)
 {
@@ -333,6 +357,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_are_written_whole_or_not_at_all),
         cmocka_unit_test(writing_failures_have_their_status),
+        cmocka_unit_test(a_full_disk_leaves_nothing_behind),
         cmocka_unit_test(reading_failures_have_their_status),
         cmocka_unit_test(copies_and_checksums),
         cmocka_unit_test(logs_are_cut_back_and_appended),

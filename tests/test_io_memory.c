@@ -1,7 +1,8 @@
-/* test_io_memory.c – every allocation of the io module fails once: the status is FT_EMEM, nothing leaks
- * (the sanitizers look at the exit), and no half-made file remains.
+/* test_io_memory.c – every allocation of the io module fails once: the status is FT_EMEM, nothing
+ * leaks (the sanitizers look at the exit), and no half-made file remains.
  *
- * The allocator reads FT_TEST_FAIL_AT once a process, so the program starts itself again for each point. */
+ * The allocator reads FT_TEST_FAIL_AT once a process, so the program starts itself again for each
+ * point. */
 #include "support.h"
 
 #include <sys/wait.h>

@@ -20,7 +20,7 @@ bool dir_exists(const char *path)
     return stat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
 }
 
-/* --- paths -------------------------------------------------------------------------------------------- */
+/* --- paths ------------------------------------------------------------------------------------ */
 
 const char *path_join(arena *a, const char *dir, const char *name)
 {
@@ -41,7 +41,7 @@ const char *path_dir(arena *a, const char *path)
     return arena_strn(a, path, slash == path ? 1 : (size_t)(slash - path));
 }
 
-/* --- making and removing ---------------------------------------------------------------------------- */
+/* --- making and removing ---------------------------------------------------------------------- */
 
 ft_status dir_sync(const char *path)
 {
@@ -122,7 +122,7 @@ ft_status dir_rename(const char *from, const char *to)
     return sync_above(to);
 }
 
-/* --- listing ------------------------------------------------------------------------------------------ */
+/* --- listing ---------------------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {
@@ -178,10 +178,10 @@ out:
     return rc;
 }
 
-/* --- locking ------------------------------------------------------------------------------------------ */
+/* --- locking ---------------------------------------------------------------------------------- */
 
-/* The file stays when the lock is given up: removing it would race with the next owner. The lock itself
- * dies with its process, so nothing stale can remain. */
+/* The file stays when the lock is given up: removing it would race with the next owner. The lock
+ * itself dies with its process, so nothing stale can remain. */
 ft_status dir_lock(const char *path, int *out)
 {
     char name[PATH_MAX], pid[32] = {0};

@@ -1,8 +1,8 @@
 /* file.c – whole files: mapping, reading, and writing that survives a crash.
  *
- * A reader never sees half a file under its final name: bytes go to NAME.tmp, which is synced, renamed,
- * and the rename is synced through the folder. A failed sync is not tried again (the kernel may have
- * dropped the pages and would report success); the file is given up instead. */
+ * A reader never sees half a file under its final name: bytes go to NAME.tmp, which is synced,
+ * renamed, and the rename is synced through the folder. A failed sync is not tried again (the
+ * kernel may have dropped the pages and would report success); the file is given up instead. */
 #include "ft/io.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@
 
 enum { CHUNK = 1 << 20, OUT_BUFFER = 256 << 10 };
 
-/* --- reading ------------------------------------------------------------------------------------------ */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 ft_status file_map_open(file_map *m, const char *path)
 {
@@ -151,7 +151,7 @@ int64_t file_size(const char *path)
     return stat(path, &sb) == 0 && S_ISREG(sb.st_mode) ? (int64_t)sb.st_size : -1;
 }
 
-/* --- durable writing -------------------------------------------------------------------------------- */
+/* --- durable writing -------------------------------------------------------------------------- */
 
 struct file_out {
     int fd;
@@ -342,7 +342,7 @@ out:
     return rc;
 }
 
-/* --- append-only text ------------------------------------------------------------------------------- */
+/* --- append-only text ------------------------------------------------------------------------- */
 
 ft_status file_append_open(int *out, const char *path, int64_t keep_bytes)
 {

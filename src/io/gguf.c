@@ -1,12 +1,13 @@
 /* gguf.c – reading GGUF version 2 and 3, little-endian.
  *
- * Every count is compared with the bytes left in the file before anything is allocated or looped over,
- * every product and sum is checked, and every tensor must lie where its predecessors end, as llama.cpp
- * demands. Nothing is copied but tensor names: keys and values stay in the mapping.
+ * Every count is compared with the bytes left in the file before anything is allocated or looped
+ * over, every product and sum is checked, and every tensor must lie where its predecessors end, as
+ * llama.cpp demands. Nothing is copied but tensor names: keys and values stay in the mapping.
  *
  * Our limits: alignment 8 … 4096, strings of 1 MiB (a whole tokenizer.json in one string excepted),
- * 4 dimensions, none of them 0. A tensor of a type that ft cannot read makes the whole file unreadable:
- * a model with a tensor missing is no use to anybody, and its size would have to be guessed. */
+ * 4 dimensions, none of them 0. A tensor of a type that ft cannot read makes the whole file
+ * unreadable: a model with a tensor missing is no use to anybody, and its size would have to be
+ * guessed. */
 #include "ft/io.h"
 #include "io_private.h"
 
@@ -29,7 +30,7 @@ static const uint8_t value_size[] = {
     [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8,
 };
 
-/* --- cursor -------------------------------------------------------------------------------------------- */
+/* --- cursor ----------------------------------------------------------------------------------- */
 
 static size_t left(const reader *r)
 {
@@ -87,7 +88,7 @@ static ft_status read_string(reader *r, size_t limit, gguf_str *out)
     return FT_OK;
 }
 
-/* --- key and value ------------------------------------------------------------------------------------- */
+/* --- key and value ---------------------------------------------------------------------------- */
 
 static ft_status check_bools(const reader *r, const uint8_t *data, uint64_t n)
 {
@@ -190,7 +191,7 @@ static ft_status read_alignment(reader *r)
     return FT_OK;
 }
 
-/* --- tensors --------------------------------------------------------------------------------------------- */
+/* --- tensors ---------------------------------------------------------------------------------- */
 
 static ft_status read_type(reader *r, io_tensor *t)
 {
@@ -236,8 +237,8 @@ static ft_status read_dims(reader *r, io_tensor *t)
     return FT_OK;
 }
 
-/* Name, dimensions, type and place; *next is where the data of this tensor must begin, and afterwards
- * that of the following one. */
+/* Name, dimensions, type and place; *next is where the data of this tensor must begin, and
+ * afterwards that of the following one. */
 static ft_status read_tensor(reader *r, io_tensor *t, uint64_t *offset, size_t *next)
 {
     gguf_str name;
@@ -301,7 +302,7 @@ static ft_status read_tensors(reader *r, uint64_t n)
     return rc;
 }
 
-/* --- the file ------------------------------------------------------------------------------------------ */
+/* --- the file --------------------------------------------------------------------------------- */
 
 static ft_status read_head(reader *r, uint64_t *n_tensors, uint64_t *n_kv)
 {

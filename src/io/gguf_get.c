@@ -1,7 +1,7 @@
 /* gguf_get.c – typed access to the metadata of a GGUF file.
  *
- * Writers differ in the width and sign of the integers they use, so any of them does where the value
- * fits. A value of another kind is a failure, never a default. */
+ * Writers differ in the width and sign of the integers they use, so any of them does where the
+ * value fits. A value of another kind is a failure, never a default. */
 #include "ft/io.h"
 
 #include <math.h>

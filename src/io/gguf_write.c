@@ -1,7 +1,7 @@
 /* gguf_write.c – writing GGUF version 3.
  *
- * Keys and tensors are collected first (the header stands at the front and holds all offsets), then the
- * data streams through, each tensor padded to the alignment of 32. Mistakes of the caller while
+ * Keys and tensors are collected first (the header stands at the front and holds all offsets), then
+ * the data streams through, each tensor padded to the alignment of 32. Mistakes of the caller while
  * declaring are kept and told by gguf_write_header, so declarations need no checking one by one. */
 #include "ft/io.h"
 
@@ -66,7 +66,7 @@ ft_status gguf_write_open(gguf_writer **out, const char *path)
     return FT_OK;
 }
 
-/* --- keys ------------------------------------------------------------------------------------------------ */
+/* --- keys ------------------------------------------------------------------------------------- */
 
 static void begin(gguf_writer *w, const char *key, size_t n, gguf_vtype type)
 {
@@ -168,7 +168,7 @@ void gguf_put_copy(gguf_writer *w, const gguf_kv *kv)
     }
 }
 
-/* --- tensors --------------------------------------------------------------------------------------------- */
+/* --- tensors ---------------------------------------------------------------------------------- */
 
 static size_t padding(size_t n)
 {

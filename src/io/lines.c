@@ -1,9 +1,9 @@
 /* lines.c – text files line by line, plain or gzip.
  *
- * The inflate loop is our own because zlib's gzread takes a truncated file for a finished one and ignores
- * bytes behind the last member: both would silently shorten a training set. Here every member must end
- * with its checksum and length, and nothing but further members may follow. Whether a file is gzip is
- * told by its first two bytes; a name ending in .gz without them is refused. */
+ * The inflate loop is our own because zlib's gzread takes a truncated file for a finished one and
+ * ignores bytes behind the last member: both would silently shorten a training set. Here every
+ * member must end with its checksum and length, and nothing but further members may follow. Whether
+ * a file is gzip is told by its first two bytes; a name ending in .gz without them is refused. */
 #include "ft/io.h"
 
 #include <errno.h>
@@ -170,7 +170,7 @@ static ft_status source_read(source *s, void *out, size_t room, size_t *n)
     return FT_OK;
 }
 
-/* --- lines ------------------------------------------------------------------------------------------------ */
+/* --- lines ------------------------------------------------------------------------------------ */
 
 ft_status lines_open(line_reader **out, const char *path)
 {

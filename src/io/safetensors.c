@@ -1,9 +1,9 @@
 /* safetensors.c – reading .safetensors files.
  *
- * The header is parsed by a small parser of our own, not through a tree: its numbers are exact unsigned
- * 64-bit integers, it may hold 100 MB of names, and nothing but one object of one shape is legal. Every
- * rule of the reference reader holds (no holes, no overlaps, the data ends where the file ends), and
- * duplicate names and unknown keys, which it lets pass, are refused. */
+ * The header is parsed by a small parser of our own, not through a tree: its numbers are exact
+ * unsigned 64-bit integers, it may hold 100 MB of names, and nothing but one object of one shape is
+ * legal. Every rule of the reference reader holds (no holes, no overlaps, the data ends where the
+ * file ends), and duplicate names and unknown keys, which it lets pass, are refused. */
 #include "ft/io.h"
 #include "io_private.h"
 
@@ -31,7 +31,7 @@ typedef struct parser {
     str_buf unescaped;
 } parser;
 
-/* --- JSON ------------------------------------------------------------------------------------------------ */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 static ft_status bad(const parser *p, const char *what)
 {
@@ -122,7 +122,8 @@ static ft_status escape(parser *p)
     return FT_OK;
 }
 
-/* A string, into *out (n bytes, not terminated): in the mapping, or in p->unescaped when it has escapes. */
+/* A string, into *out (n bytes, not terminated): in the mapping, or in p->unescaped when it has
+ * escapes. */
 static ft_status string(parser *p, const char **out, size_t *n)
 {
     FT_TRY(expect(p, '"'));
@@ -185,7 +186,7 @@ static ft_status copy_string(parser *p, const char **out)
     return *out ? FT_OK : FT_EMEM;
 }
 
-/* --- entries --------------------------------------------------------------------------------------------- */
+/* --- entries ---------------------------------------------------------------------------------- */
 
 static ft_status fail_entry(const parser *p, const entry *e, const char *what)
 {
@@ -346,7 +347,7 @@ static ft_status read_header(parser *p)
     return p->pos == p->end ? FT_OK : bad(p, "text after the end");
 }
 
-/* --- the file as a whole -------------------------------------------------------------------------------- */
+/* --- the file as a whole ---------------------------------------------------------------------- */
 
 static int by_offset(const void *a, const void *b)
 {

@@ -1,8 +1,9 @@
-/* weights.c – the weights of a model as one list of named tensors: a folder with model.safetensors or with
- * an index and shards, a single .safetensors file, or a .gguf file.
+/* weights.c – the weights of a model as one list of named tensors: a folder with model.safetensors
+ * or with an index and shards, a single .safetensors file, or a .gguf file.
  *
- * An index is somebody else's file: a shard is one plain name in the same folder, and may be a link only
- * where the download cache of the Hugging Face libraries makes one (into its own blobs folder). */
+ * An index is somebody else's file: a shard is one plain name in the same folder, and may be a link
+ * only where the download cache of the Hugging Face libraries makes one (into its own blobs
+ * folder). */
 #include "ft/io.h"
 #include "io_private.h"
 
@@ -16,7 +17,7 @@
 #define INDEX "model.safetensors.index.json"
 #define INDEX_LIMIT ((size_t)64 << 20)
 
-/* --- one list ---------------------------------------------------------------------------------------- */
+/* --- one list --------------------------------------------------------------------------------- */
 
 static ft_status add_tensors(io_weights *w, const io_tensor *list, int64_t n)
 {
@@ -53,7 +54,7 @@ static ft_status open_single(io_weights *w, const char *path, arena *a)
     return FT_OK;
 }
 
-/* --- index and shards ---------------------------------------------------------------------------------- */
+/* --- index and shards ------------------------------------------------------------------------- */
 
 static bool plain_name(const char *s)
 {
@@ -176,7 +177,7 @@ out:
     return rc;
 }
 
-/* --- folders and files --------------------------------------------------------------------------------- */
+/* --- folders and files ------------------------------------------------------------------------ */
 
 /* Nothing of ours in the folder: says what there is instead. */
 static ft_status no_weights(const char *dir, arena *a)

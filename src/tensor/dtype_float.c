@@ -1,5 +1,5 @@
-/* dtype_float.c – formats of one element each: IEEE floats and bf16, and the integer formats that only
- * appear as storage (safetensors names, byte counts).
+/* dtype_float.c – formats of one element each: IEEE floats and bf16, and the integer formats that
+ * only appear as storage (safetensors names, byte counts).
  *
  * Files are little-endian and so is every machine this runs on; loads go through memcpy because a
  * tensor in a file may start at any byte. */

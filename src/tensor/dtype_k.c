@@ -1,7 +1,8 @@
 /* dtype_k.c – ggml's super-blocks of 256: q2_k, q3_k, q4_k, q5_k, q6_k and iq4_xs. Read only.
  *
  * Groups of 16 or 32 elements have small integer scales (and minima) that two f16 numbers of the
- * super-block multiply. The f32 operations stand in ggml's order, which makes the results bit-equal. */
+ * super-block multiply. The f32 operations stand in ggml's order, which makes the results
+ * bit-equal. */
 #include "ft/tensor.h"
 #include "dtype_bits.h"
 #include "dtype_rows.h"

@@ -1,9 +1,10 @@
 /* dtype_legacy.c – ggml's blocks of 32 with one scale: q8_0, q4_0, q4_1, q5_0, q5_1, and the table
  * format iq4_nl.
  *
- * Unpacking gives ggml's bits and packing the bytes of its reference quantiser. Both depend on the order
- * of f32 operations and on products and sums being rounded apart, so this file may not be compiled with
- * contraction into fused multiply-adds. Scales are stored as f16 while codes use the unrounded scale. */
+ * Unpacking gives ggml's bits and packing the bytes of its reference quantiser. Both depend on the
+ * order of f32 operations and on products and sums being rounded apart, so this file may not be
+ * compiled with contraction into fused multiply-adds. Scales are stored as f16 while codes use the
+ * unrounded scale. */
 #include "ft/tensor.h"
 #include "dtype_bits.h"
 #include "dtype_rows.h"
@@ -42,7 +43,7 @@ _Static_assert(sizeof(q8_0_block) == 34 && sizeof(q4_0_block) == 18 && sizeof(q4
 const int8_t dt_iq4_table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                  1,    13,   25,  38,  53,  69,  89,  113};
 
-/* --- unpacking: byte j holds element j in its low half and element j + 16 in its high half -------- */
+/* --- unpacking: byte j holds element j in its low half and element j + 16 in its high half ---- */
 
 static void q8_0_unpack(float *dst, const void *src, int64_t n)
 {
@@ -126,10 +127,10 @@ static void iq4_nl_unpack(float *dst, const void *src, int64_t n)
     }
 }
 
-/* --- packing ------------------------------------------------------------------------------------------ */
+/* --- packing ---------------------------------------------------------------------------------- */
 
-/* Truncation towards zero, clamped; a NaN (from a non-finite input) gives 0, whose block then holds a
- * non-finite scale and so does not pass for a number. */
+/* Truncation towards zero, clamped; a NaN (from a non-finite input) gives 0, whose block then holds
+ * a non-finite scale and so does not pass for a number. */
 static uint8_t code(float v, int top)
 {
     if (!(v > 0)) return 0;

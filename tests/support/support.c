@@ -1,6 +1,7 @@
 /* support.c – temporary folder, files, random floats and comparisons for the test programs.
  *
- * Uses malloc and stdio, not the modules under test: a broken ft_alloc must fail its own test, not all. */
+ * Uses malloc and stdio, not the modules under test: a broken ft_alloc must fail its own test, not
+ * all. */
 #include "support.h"
 
 #include <errno.h>

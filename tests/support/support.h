@@ -1,7 +1,8 @@
 /* support.h – helpers shared by the test programs.
  *
- * A test that cannot get its temporary folder or file ends the program: that is not a result. Memory
- * handed out here is released at exit, so that a leak check speaks of the code under test alone. */
+ * A test that cannot get its temporary folder or file ends the program: that is not a result.
+ * Memory handed out here is released at exit, so that a leak check speaks of the code under test
+ * alone. */
 #ifndef FT_TEST_SUPPORT_H
 #define FT_TEST_SUPPORT_H
 
@@ -44,8 +45,8 @@ uint64_t test_u64(uint64_t seed, uint64_t i);
 double rel_l2(const float *a, const float *b, int64_t n);
 double max_abs_diff(const float *a, const float *b, int64_t n);
 
-/* A safetensors file of tests/golden, open until exit, and a tensor of it (f32: with n elements, aligned).
- * The program ends when there is no such thing. */
+/* A safetensors file of tests/golden, open until exit, and a tensor of it (f32: with n elements,
+ * aligned). The program ends when there is no such thing. */
 const st_file *golden_open(const char *name);
 const io_tensor *golden_tensor(const st_file *f, const char *name);
 const float *golden_f32(const st_file *f, const char *name, int64_t n);
