@@ -35,6 +35,7 @@ typedef struct tool_model {
     tok_tokenizer *tok; /* NULL: the model has none */
     chat *chat;         /* NULL until tool_chat_ids asks */
     ag_tape *tape;      /* does not record */
+    bool warned_cut;    /* a context was too long: said once */
 } tool_model;
 /* model NULL: the base that the adapter's config names. A missing tokenizer is an error only when asked for. */
 FT_MUST_USE ft_status tool_open(tool_model **out, const char *model_path, const char *adapter,
@@ -123,9 +124,12 @@ typedef struct tool_eval_options {
     const char *const
         *sets; /* --set strings; the flags below are sets too when a config is given */
     int n_sets;
-    const char *model, *adapter, *task, *data; /* flags; each may be NULL */
+    const char *model, *adapter, *task, *data, *match; /* flags; each may be NULL */
+    int64_t limit, max_length, stride,
+        max_new_tokens; /* of the task given by flags; 0: not given */
     bool json;
 } tool_eval_options;
+extern const cfg_field tool_eval_fields[]; /* top level of the config, for help and schema */
 /* FT_EGATE when a gate was missed: everything is printed, the message names the missed ones. */
 FT_MUST_USE ft_status tool_eval(const tool_eval_options *opt, const tool_sink *out);
 

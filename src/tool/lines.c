@@ -49,7 +49,7 @@ void tool_lines_close(tool_lines *l)
 
 const char *tool_lines_name(const tool_lines *l)
 {
-    return l->path ? l->path : "stdin";
+    return l->path ? l->path : "standard input";
 }
 
 int64_t tool_lines_number(const tool_lines *l)
@@ -87,7 +87,7 @@ static ft_status fill(tool_lines *l)
         if (ft_stop_signal()) return FT_ESIGNAL;
         ssize_t n = read(STDIN_FILENO, l->data + l->len, l->cap - l->len);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return ft_fail_errno(FT_EIO, "stdin: reading failed");
+        if (n < 0) return ft_fail_errno(FT_EIO, "standard input: cannot be read");
         l->len += (size_t)n;
         l->ended = n == 0;
         return FT_OK;
@@ -111,7 +111,7 @@ static ft_status next_stdin(tool_lines *l, const char **text, size_t *len)
             return FT_OK;
         }
         if (l->ended) return FT_END;
-        FT_CHECK(have <= LINE_CAP, FT_EDATA, "stdin:%lld: line of more than 16 MiB",
+        FT_CHECK(have <= LINE_CAP, FT_EDATA, "standard input:%lld: line of more than 16 MiB",
                  (long long)(l->number + 1));
         seen = have;
         FT_TRY(fill(l));

@@ -27,7 +27,6 @@ typedef struct scorer {
     const tool_sink *out;
     item *item; /* [MAX_ITEMS] */
     int64_t n, tokens;
-    bool warned_cut;
 } scorer;
 
 static void item_free(item *it)
@@ -57,27 +56,6 @@ static ft_status read_tokens(const js_doc *d, const cJSON *list, item *it, int64
     return js_get_int(d, d->root, "start", 1, 1, INT32_MAX, &it->from);
 }
 
-/* lm-evaluation-harness keeps the last max_length inputs and the continuation whole. */
-static ft_status cut_left(scorer *s, const js_doc *d, item *it)
-{
-    int64_t room = s->t->m->d.max_position + 1;
-    int64_t extra = it->ids.n - room;
-    if (s->t->m->d.max_position <= 0 || extra <= 0) return FT_OK;
-    if (extra >= it->from)
-        return js_fail(d, d->root, FT_EDATA, "continuation",
-                       "%lld tokens, more than the model can hold (%lld)",
-                       (long long)(it->ids.n - it->from), (long long)(room - 1));
-    if (!s->warned_cut)
-        log_warn("%s:%lld: the context is longer than the model can hold (%lld tokens): its "
-                 "beginning is cut off, here and in such lines that follow",
-                 d->name, (long long)d->line0, (long long)(room - 1));
-    s->warned_cut = true;
-    memmove(it->ids.id, it->ids.id + extra, (size_t)room * sizeof *it->ids.id);
-    it->ids.n -= extra;
-    it->from -= extra;
-    return FT_OK;
-}
-
 static ft_status read_pair(scorer *s, const js_doc *d, item *it)
 {
     const char *context, *continuation;
@@ -88,7 +66,7 @@ static ft_status read_pair(scorer *s, const js_doc *d, item *it)
         return js_fail(d, d->root, FT_EDATA, context ? "continuation" : "context",
                        "missing; a line with one of context and continuation needs the other");
     FT_TRY(tool_encode_pair(s->t, context, nc, continuation, nt, &it->ids, &it->from));
-    return cut_left(s, d, it);
+    return tool_cut_left(s->t, d, &it->ids, &it->from);
 }
 
 static const char *const known_keys[] = {"id",    "context", "continuation", "text", "tokens",

@@ -191,6 +191,25 @@ out:
     return rc;
 }
 
+ft_status tool_cut_left(tool_model *t, const js_doc *d, tok_ids *ids, int64_t *from)
+{
+    int64_t room = t->m->d.max_position + 1, extra = ids->n - room;
+    if (t->m->d.max_position <= 0 || extra <= 0) return FT_OK;
+    if (extra >= *from)
+        return js_fail(d, d->root, FT_EDATA, "continuation",
+                       "%lld tokens, more than the model can hold (%lld)",
+                       (long long)(ids->n - *from), (long long)(room - 1));
+    if (!t->warned_cut)
+        log_warn("%s:%lld: the context is longer than the model can hold (%lld tokens): its "
+                 "beginning is cut off, here and in such lines that follow",
+                 d->name, (long long)d->line0, (long long)(room - 1));
+    t->warned_cut = true;
+    memmove(ids->id, ids->id + extra, (size_t)room * sizeof *ids->id);
+    ids->n -= extra;
+    *from -= extra;
+    return FT_OK;
+}
+
 /* --- the pass -------------------------------------------------------------------------------------------- */
 
 double tool_lse(const float *logits, int64_t n)

@@ -7,6 +7,8 @@
 /* Hidden states of n tokens that extend a cache. */
 FT_MUST_USE ft_status tool_step(tool_model *t, nn_cache *cache, const int32_t *id, int64_t n,
                                 nn_run *run, tn_tensor **hidden);
+/* lm-evaluation-harness keeps the last max_length inputs and the whole continuation: drops ids from the front. */
+FT_MUST_USE ft_status tool_cut_left(tool_model *t, const js_doc *d, tok_ids *ids, int64_t *from);
 /* A string member of a JSON object with its length; absent gives NULL. A wrong type is 65 with line and column. */
 FT_MUST_USE ft_status tool_string(const js_doc *d, const cJSON *o, const char *key,
                                   const char **text, size_t *len);
@@ -16,4 +18,8 @@ void tool_json_text(str_buf *out, const char *text, size_t n);
 void tool_json_number(str_buf *out, double v);
 void tool_json_key(str_buf *out, const char *key); /* ,"key": (the comma unless after '{') */
 FT_MUST_USE ft_status tool_put(const tool_sink *out, const str_buf *text);
+/* The row of --type for an output path; NULL name gives NULL. What cannot be written there is 64 with the list. */
+FT_MUST_USE ft_status tool_output_type(const char *name, const char *path, const dt_type **type);
+/* Is there room for the model? 74 before anything is written. */
+FT_MUST_USE ft_status tool_check_space(const model *m, const tool_target *t, const dt_type *type);
 #endif

@@ -1,0 +1,68 @@
+/* convert.c – `ft convert`: a model from one format into another, opened again before it is given its name. */
+#include <string.h>
+
+#include "tool_private.h"
+
+typedef struct conversion {
+    const tool_convert_options *opt;
+    tool_target target;
+    const dt_type *type;
+    model *from, *to;
+    arena *mem;
+} conversion;
+
+/* Opening checks every tensor's name and shape against the config; what is left is that nothing was lost. */
+static ft_status check_written(conversion *c)
+{
+    FT_TRY(model_open(&c->to, &(model_options){.path = c->target.temp}));
+    FT_CHECK(model_count(c->to) == model_count(c->from), FT_EINTERNAL,
+             "%s: %lld parameters were written of %lld", ft_shows(c->target.temp),
+             (long long)model_count(c->to), (long long)model_count(c->from));
+    return FT_OK;
+}
+
+static ft_status report(const conversion *c, const tool_sink *out)
+{
+    str_buf s = {0};
+    size_t bytes = model_bytes(c->to);
+    if (c->opt->json) {
+        str_adds(&s, "{\"out\":");
+        tool_json_text(&s, c->opt->out, strlen(c->opt->out));
+        str_printf(&s, ",\"type\":\"%s\",\"tensors\":%lld,\"parameters\":%lld,\"bytes\":%zu}\n",
+                   c->type->name, (long long)c->to->weights.n, (long long)model_count(c->to),
+                   bytes);
+    } else {
+        str_printf(&s, "%s: %lld tensors, %lld parameters, %s, %zu bytes\n", ft_shows(c->opt->out),
+                   (long long)c->to->weights.n, (long long)model_count(c->to), c->type->name,
+                   bytes);
+    }
+    ft_status rc = tool_put(out, &s);
+    str_free(&s);
+    return rc;
+}
+
+static ft_status run(conversion *c, const tool_sink *out)
+{
+    FT_TRY(tool_target_open(&c->target, c->opt->out, c->opt->force, c->mem));
+    FT_TRY(tool_output_type(c->opt->type, c->target.path, &c->type));
+    FT_TRY(model_open(&c->from, &(model_options){.path = c->opt->model}));
+    bool gguf = str_ends(c->target.path, ".gguf");
+    if (!c->type) c->type = c->from->has_blocks && gguf ? &dt_f16 : c->from->dtype;
+    FT_TRY(tool_check_space(c->from, &c->target, c->type));
+    FT_TRY(model_save(c->from, c->target.temp, &(model_save_options){.type = c->type}));
+    FT_TRY(check_written(c));
+    FT_TRY(tool_target_commit(&c->target));
+    return report(c, out);
+}
+
+ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out)
+{
+    conversion c = {.opt = opt};
+    FT_TRY(arena_open(&c.mem, "conversion", (size_t)64 << 20));
+    ft_status rc = run(&c, out);
+    model_close(c.to);
+    model_close(c.from);
+    tool_target_abort(&c.target);
+    arena_close(c.mem);
+    return rc;
+}
