@@ -1,0 +1,69 @@
+/* verb_eval.c – perplexity, multiple choice and answers of a model, with gates for CI. */
+#include "cli.h"
+
+#include "ft/tool.h"
+
+typedef struct options {
+    const char *model, *adapter, *task, *data, *match;
+    int64_t limit, max_length, stride, max_new_tokens;
+} options;
+
+static const cfg_field flags[] = {
+    {"model", CFG_PATH, offsetof(options, model), .help = "Hugging Face folder or .gguf"},
+    {"adapter", CFG_PATH, offsetof(options, adapter), .help = "PEFT adapter folder"},
+    {"task", CFG_STR, offsetof(options, task),
+     .help = "perplexity, multiple_choice or generate, in place of the config's tasks"},
+    {"data", CFG_PATH, offsetof(options, data), .help = "file of that task"},
+    {"match", CFG_STR, offsetof(options, match),
+     .help = "of a generate task: exact, contains, regex or last_number"},
+    {"limit", CFG_INT, offsetof(options, limit), .def = "0", .low = 0, .high = 1e15,
+     .help = "records to use; 0: all"},
+    {"max_length", CFG_INT, offsetof(options, max_length), .def = "0", .low = 0, .high = 1e9,
+     .help = "of a perplexity task: tokens of a window"},
+    {"stride", CFG_INT, offsetof(options, stride), .def = "0", .low = 0, .high = 1e9,
+     .help = "of a perplexity task: tokens a window moves on"},
+    {"max_new_tokens", CFG_INT, offsetof(options, max_new_tokens), .def = "0", .low = 0,
+     .high = 1e6, .help = "of a generate task: longest answer"},
+    CFG_END};
+
+static ft_status put(void *ctx, const char *text, size_t n)
+{
+    (void)ctx;
+    FT_TRY(cli_out(text, n));
+    return cli_flush();
+}
+
+static ft_status run(const cli_call *c)
+{
+    const options *o = c->opt;
+    const tool_eval_options opt = {
+        .config = c->n_arg > 0 ? c->arg[0] : NULL,
+        .sets = c->sets,
+        .n_sets = c->n_sets,
+        .model = o->model,
+        .adapter = o->adapter,
+        .task = o->task,
+        .data = o->data,
+        .match = o->match,
+        .limit = o->limit,
+        .max_length = o->max_length,
+        .stride = o->stride,
+        .max_new_tokens = o->max_new_tokens,
+        .json = c->json,
+    };
+    return tool_eval(&opt, &(tool_sink){.put = put});
+}
+
+const cli_verb verb_eval = {
+    .name = "eval",
+    .help = "perplexity, multiple choice, generation with matching; gates for CI",
+    .usage = "CONFIG | --model M [--adapter A] --task T --data F",
+    .more = "A config has model, adapter, tasks (a list of {name, type, data, …}) and gates\n"
+            "({\"TASK.METRIC\": {\"min\": x, \"max\": y}}). A missed gate is exit 81, after all "
+            "results.\n",
+    .flags = flags,
+    .opt_size = sizeof(options),
+    .max_args = 1,
+    .needs = CLI_MODEL | CLI_CONFIG,
+    .run = run,
+};

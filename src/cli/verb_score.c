@@ -1,0 +1,55 @@
+/* verb_score.c – JSON lines in, log-probabilities out: the door for evaluation harnesses. */
+#include "cli.h"
+
+#include "ft/tool.h"
+
+typedef struct options {
+    const char *model, *adapter, *data;
+    bool per_token;
+    int64_t top;
+} options;
+
+static const cfg_field flags[] = {
+    {"model", CFG_PATH, offsetof(options, model),
+     .help = "Hugging Face folder or .gguf; default: the adapter's base"},
+    {"adapter", CFG_PATH, offsetof(options, adapter), .help = "PEFT adapter folder"},
+    {"data", CFG_PATH, offsetof(options, data),
+     .help = "JSON lines, plain or .gz; default: standard input"},
+    {"per_token", CFG_BOOL, offsetof(options, per_token), .def = "false",
+     .help = "add token_ids and token_logprobs"},
+    {"top", CFG_INT, offsetof(options, top), .def = "0", .low = 0, .high = 1e6,
+     .help = "add the N best tokens after the last one"},
+    CFG_END};
+
+static ft_status put(void *ctx, const char *text, size_t n)
+{
+    (void)ctx;
+    FT_TRY(cli_out(text, n));
+    return cli_flush();
+}
+
+static ft_status run(const cli_call *c)
+{
+    const options *o = c->opt;
+    tool_model *t;
+    FT_TRY(tool_open(&t, o->model, o->adapter, false));
+    const tool_score_options opt = {.data = o->data, .per_token = o->per_token, .top = o->top};
+    ft_status rc = tool_score_lines(t, &opt, &(tool_sink){.put = put});
+    tool_close(t);
+    return rc;
+}
+
+const cli_verb verb_score = {
+    .name = "score",
+    .help = "log-probabilities of texts, continuations or token ids",
+    .usage = "--model M [--adapter A] [--per-token] [--top N] < LINES",
+    .more = "Each line is a JSON object with an optional \"id\" and one of\n"
+            "  {\"context\": S, \"continuation\": S}   as lm-evaluation-harness\n"
+            "  {\"text\": S}                         every token after the first\n"
+            "  {\"tokens\": [ids], \"start\": k}       tokens k to the end\n"
+            "Each answer has id, tokens, logprob (natural log) and greedy.\n",
+    .flags = flags,
+    .opt_size = sizeof(options),
+    .needs = CLI_MODEL,
+    .run = run,
+};
