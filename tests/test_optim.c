@@ -1,0 +1,190 @@
+/* test_optim.c – schedules against transformers, AdamW with clipping against PyTorch, groups and divergence. */
+#include "support.h"
+
+#include "ft/kernel.h"
+#include "ft/optim.h"
+
+#define NONE ((double)NAN)
+#define GOLDEN_DEFAULTS                                                                            \
+    .learning_rate = GOLDEN_PEAK, .min_lr = NONE, .min_lr_rate = NONE, .min_lr_ratio = NONE,       \
+    .num_cycles = NONE, .start_lr = NONE, .constant_lr = NONE, .warmup_ratio = NONE, .power = 1,   \
+    .lr_end = 1e-7, .warmup_type = "linear", .decay_type = "cosine",
+/* A case repeats a field where it differs from the defaults. */
+#pragma GCC diagnostic ignored "-Woverride-init"
+#include "golden/optim.h"
+
+static void assert_close(double got, double want, double tolerance)
+{
+    if (!(fabs(got - want) <= tolerance)) fail_msg("%.17g, not %.17g", got, want);
+}
+
+static void schedules_match_transformers(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(golden_rates); i++) {
+        opt_cfg cfg = golden_rates[i].cfg;
+        cfg.lr_scheduler_type = golden_rates[i].name;
+        for (int s = 0; s < GOLDEN_STEPS; s++) {
+            double rate = opt_rate(&cfg, s, GOLDEN_STEPS), want = golden_rates[i].rate[s];
+            if (fabs(rate - want) > 1e-15 * GOLDEN_PEAK + 1e-12 * want)
+                fail_msg("case %zu (%s) step %d: %.17g, not %.17g", i, cfg.lr_scheduler_type, s,
+                         rate, want);
+        }
+    }
+}
+
+static void own_schedules_follow_their_formulas(void **state)
+{
+    (void)state;
+    opt_cfg c = {GOLDEN_DEFAULTS.lr_scheduler_type = "rewarm"};
+    /* W = round(0.01 · 200) = 2, min = 0.1 · max, start = min */
+    assert_close(opt_rate(&c, 0, 200), 3e-5, 1e-12);
+    assert_close(opt_rate(&c, 1, 200), (3e-5 + 3e-4) / 2, 1e-12);
+    assert_close(opt_rate(&c, 2, 200), 3e-4, 1e-12);
+    assert_close(opt_rate(&c, 101, 200), (3e-5 + 3e-4) / 2, 1e-12);
+
+    opt_cfg inf = {GOLDEN_DEFAULTS.lr_scheduler_type = "infinite", .warmup_steps = 10,
+                   .cooldown_steps = 20, .anneal_steps = 10};
+    const double want[][2] = {
+        {0, 0},       {5, 1.5e-4},  {10, 3e-4},   {20, 2.25e-4},
+        {30, 1.5e-4}, {80, 1.5e-4}, {90, 1.5e-4}, {95, 1.5e-4 * 0.44721359549995793}};
+    for (size_t i = 0; i < FT_COUNT_OF(want); i++)
+        assert_close(opt_rate(&inf, (int64_t)want[i][0], 100), want[i][1], 1e-12);
+}
+
+static void warmup_ratio_rounds_as_the_reference_does(void **state)
+{
+    (void)state;
+    opt_cfg c = {GOLDEN_DEFAULTS.lr_scheduler_type = "linear", .warmup_ratio = 0.03};
+    assert_close(opt_rate(&c, 1, 70), GOLDEN_PEAK / 3, 1e-12);  /* ceil(2.1) = 3 */
+    assert_close(opt_rate(&c, 1, 100), GOLDEN_PEAK / 3, 1e-12); /* 3 */
+}
+
+/* Two parameters in one flat range: 37 values, padding up to 48, 11 values, padding up to 64. */
+typedef struct fixture {
+    arena *mem;
+    nn_param p[2], *list[2];
+    int64_t offset[2];
+    float w[64], g[64];
+    pe_params params;
+    opt_cfg cfg;
+    opt_optimizer *o;
+} fixture;
+static const int64_t sizes[2] = {37, 11}, places[2] = {0, 48};
+
+static int open_fixture(void **state)
+{
+    fixture *f = test_alloc(sizeof *f);
+    const char *names[2] = {"a.weight", "b.weight"};
+    for (int i = 0; i < 2; i++) {
+        f->p[i] = (nn_param){.name = names[i], .trainable = true, .lr_ratio = i ? 4.0f : 1.0f};
+        f->p[i].no_decay = i == 1;
+        f->p[i].t = (tn_tensor){.type = &dt_f32, .nd = 1, .dim = {sizes[i]}};
+        f->p[i].t.data = f->w + places[i];
+        f->list[i] = &f->p[i];
+        f->offset[i] = places[i];
+    }
+    f->params = (pe_params){
+        .param = f->list, .offset = f->offset, .n = 2, .count = 64, .w = f->w, .g = f->g};
+    f->cfg = (opt_cfg){GOLDEN_DEFAULTS.type = "adamw",
+                       .lr_scheduler_type = "constant",
+                       .learning_rate = 1e-2,
+                       .weight_decay = 0.1,
+                       .adam_beta1 = 0.85,
+                       .adam_beta2 = 0.99,
+                       .adam_epsilon = 1e-7,
+                       .max_grad_norm = 0.5};
+    assert_ok(arena_open(&f->mem, "test", 1 << 20));
+    assert_ok(opt_open(&f->o, &f->cfg, &f->params, 5, f->mem));
+    *state = f;
+    return 0;
+}
+
+static int close_fixture(void **state)
+{
+    arena_close(((fixture *)*state)->mem);
+    return 0;
+}
+
+static void put(float *flat, const float *from)
+{
+    memcpy(flat + places[0], from, sizeof(float) * 37);
+    memcpy(flat + places[1], from + 37, sizeof(float) * 11);
+}
+
+static void assert_near(const float *flat, const float *want, double tolerance)
+{
+    float got[48];
+    memcpy(got, flat + places[0], sizeof(float) * 37);
+    memcpy(got + 37, flat + places[1], sizeof(float) * 11);
+    double d = rel_l2(got, want, 48);
+    if (!(d <= tolerance)) fail_msg("relative L2 %g > %g", d, tolerance);
+}
+
+static void adamw_matches_torch(void **state)
+{
+    fixture *f = *state;
+    put(f->w, golden_start);
+    for (int s = 0; s < 5; s++) {
+        double norm = 0;
+        put(f->g, golden_grads + 48 * s);
+        assert_ok(opt_grad_norm(f->o, s + 1, &norm));
+        assert_true(fabs(norm - (double)golden_norms[s]) <= 1e-6 * norm);
+        opt_step(f->o, s, norm);
+    }
+    assert_near(f->w, golden_w, 1e-6);
+    assert_near(f->o->state[0], golden_m, 1e-6);
+    assert_near(f->o->state[1], golden_v, 1e-6);
+    for (int i = 37; i < 48; i++) assert_true(f->w[i] == 0); /* padding stays zero */
+}
+
+static void rate_zero_changes_nothing(void **state)
+{
+    fixture *f = *state;
+    float before[64];
+    put(f->w, golden_start);
+    put(f->g, golden_grads);
+    memcpy(before, f->w, sizeof before);
+    f->cfg.learning_rate = 0;
+    opt_step(f->o, 0, 1.0);
+    assert_memory_equal(before, f->w, sizeof before);
+}
+
+static void clipping_follows_the_reference(void **state)
+{
+    (void)state;
+    opt_cfg c = {.max_grad_norm = 1.0};
+    assert_close(opt_clip(&c, 4.0), 1.0 / (4.0 + 1e-6), 1e-15);
+    assert_true(opt_clip(&c, 0.5) == 1.0);
+    c.max_grad_norm = 0;
+    assert_true(opt_clip(&c, 1e9) == 1.0);
+}
+
+static void divergence_names_step_and_tensor(void **state)
+{
+    fixture *f = *state;
+    double norm;
+    put(f->w, golden_start);
+    put(f->g, golden_grads);
+    f->g[places[1] + 3] = NAN;
+    assert_fails(opt_grad_norm(f->o, 7, &norm), FT_EDIVERGED, "step 7: the gradient of b.weight");
+    put(f->g, golden_grads);
+    f->w[5] = INFINITY;
+    assert_fails(opt_grad_norm(f->o, 8, &norm), FT_EDIVERGED, "step 8: the value of a.weight");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(schedules_match_transformers),
+        cmocka_unit_test(own_schedules_follow_their_formulas),
+        cmocka_unit_test(warmup_ratio_rounds_as_the_reference_does),
+        cmocka_unit_test(clipping_follows_the_reference),
+        cmocka_unit_test_setup_teardown(adamw_matches_torch, open_fixture, close_fixture),
+        cmocka_unit_test_setup_teardown(rate_zero_changes_nothing, open_fixture, close_fixture),
+        cmocka_unit_test_setup_teardown(divergence_names_step_and_tensor, open_fixture,
+                                        close_fixture),
+    };
+    if (kn_init() != FT_OK) return 1;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
