@@ -1,4 +1,7 @@
-/* train.h – the training config, and the one training loop: accumulation, evaluation, checkpoints, resume. */
+/* train.h – the training config, and the one training loop: accumulation, evaluation, checkpoints, resume.
+ *
+ * A run is a pure function of its config, its data and its base: checkpoints hold values, optimizer states and counters,
+ * never a cursor or a generator, and a resumed run gives the bytes of an undisturbed one. */
 #ifndef FT_TRAIN_H
 #define FT_TRAIN_H
 
@@ -8,8 +11,8 @@
 #include "ft/objective.h"
 #include "ft/optim.h"
 
-/* The sections of a training config (contract 2), for parsing, help and schema. For "method" and "objective" the rows are
- * those of the chosen type (rows NULL here; see pe_at, obj_at). */
+/* The sections of a training config (contract 2), for parsing, help and schema. For "method" and "objective" rows holds
+ * the keys that every type has; those of a type are its own (pe_at, obj_at). */
 typedef struct train_section {
     const char *key;
     const cfg_field *rows;
@@ -22,12 +25,21 @@ typedef struct train_options {
     const char *const *sets;
     int n_sets;
     const char *out; /* --out, or NULL */
-    bool resume, force, json, check_only;
+    bool resume, force, json;
 } train_options;
-/* `ft train`. FT_ESIGNAL after a saved stop, FT_ETIME at max_seconds. Results (final JSON line) go to `result`. */
+/* `ft train`: trains, saves the result, and writes a summary (text, or one JSON line) into `result`. FT_ESIGNAL after a
+ * saved stop, FT_ETIME at max_seconds; the message then ends with the command that goes on. */
 FT_MUST_USE ft_status train_run(const train_options *opt, str_buf *result);
-/* `ft check`: everything train would refuse; text or JSON report into `result`. */
+/* `ft check`: everything train would refuse, nothing written; text or JSON report into `result`. */
 FT_MUST_USE ft_status train_check(const train_options *opt, str_buf *result);
-/* `ft bench CONFIG`: runs `steps` steps on the config without writing anything; JSON object or text into result. */
-FT_MUST_USE ft_status train_bench(const train_options *opt, int steps, str_buf *result);
+/* `ft bench CONFIG`: one step to warm up, then `steps` measured ones; nothing is written and no output folder is needed. */
+typedef struct train_bench_result {
+    int steps;
+    double tokens_per_s, tokens_per_step;
+    double data, forward, backward, optimizer; /* seconds a step */
+    double flop_per_token, gflops;             /* by the count in bench.c */
+    size_t planned_bytes, peak_rss_bytes;
+    int64_t trainable, micro_tokens;
+} train_bench_result;
+FT_MUST_USE ft_status train_bench(const train_options *opt, int steps, train_bench_result *result);
 #endif

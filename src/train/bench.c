@@ -1,0 +1,93 @@
+/* bench.c – steps of a config against the clock, and the arithmetic they stand for.
+ *
+ * Floating-point operations a token, counted as useful products only (two a multiply-add):
+ *   blocks   N weights in the linear layers: 2N forward, 2N for the gradient of the inputs; 2N more for the gradient of
+ *            the weights where they are trained
+ *   head     the same over V·C, at supervised positions only
+ *   adapter  6 a trainable value (forward, gradients of input and of value)
+ *   attention 4·H·d a pair of tokens that see each other and layer forward, twice that backward
+ * so LoRA costs about 4N, full training 6N. */
+#include "train_private.h"
+
+#include <string.h>
+
+/* Mean number of tokens that a token sees, itself included. */
+static double mean_context(const data_set *d)
+{
+    double pairs = 0, tokens = 0;
+    for (int64_t i = 0; i < data_count(d); i++) {
+        data_sample x;
+        data_get(d, i, &x);
+        for (int k = 0; k < x.n_seq; k++) pairs += 0.5 * (double)x.seq_len[k] * (x.seq_len[k] + 1);
+        tokens += (double)x.len;
+    }
+    return tokens > 0 ? pairs / tokens : 0;
+}
+
+static double flop_per_token(const train_session *s)
+{
+    const model *m = s->m;
+    const model_dims *d = &m->d;
+    bool adapter = s->cfg.method->peft_type != NULL;
+    double per_weight = adapter ? 4 : 6, blocks = 0, tokens = 0, supervised = 0;
+    for (int64_t i = 0; i < m->n_site; i++) {
+        if (m->site[i].layer >= 0) blocks += (double)m->site[i].in * (double)m->site[i].out;
+    }
+    for (int i = 0; i < data_sources(s->train); i++) {
+        tokens += (double)data_stats(s->train, i)->tokens;
+        supervised += (double)data_stats(s->train, i)->supervised;
+    }
+    double head = (double)d->vocab_size * (double)d->hidden_size * supervised / tokens;
+    double attention = 12.0 * d->n_layer * d->n_head * d->head_dim * mean_context(s->train);
+    return per_weight * (blocks + head) + attention +
+           (adapter ? 6.0 * (double)s->plan.trainable_count : 0);
+}
+
+static ft_status measure(train_session *s, int steps, train_bench_result *r)
+{
+    train_seconds spent = {0}, warm = {0};
+    FT_TRY(train_step(s, &warm));
+    int64_t before = s->state.tokens;
+    double t0 = ft_seconds();
+    for (int i = 0; i < steps; i++) {
+        FT_TRY(train_step(s, &spent));
+        train_show_step(s, (ft_seconds() - t0) / (i + 1));
+    }
+    double seconds = ft_seconds() - t0, tokens = (double)(s->state.tokens - before);
+    *r = (train_bench_result){
+        .steps = steps,
+        .tokens_per_s = tokens / seconds,
+        .tokens_per_step = tokens / steps,
+        .data = spent.data / steps,
+        .forward = spent.forward / steps,
+        .backward = spent.backward / steps,
+        .optimizer = spent.optimizer / steps,
+        .flop_per_token = flop_per_token(s),
+        .planned_bytes = s->plan.total,
+        .peak_rss_bytes = ft_peak_rss(),
+        .trainable = s->plan.trainable_count,
+        .micro_tokens = s->plan.micro_tokens,
+    };
+    r->gflops = r->flop_per_token * r->tokens_per_s * 1e-9;
+    return FT_OK;
+}
+
+static ft_status bench(train_session *s, const train_options *opt, int steps, train_bench_result *r)
+{
+    FT_TRY(train_session_config(s, opt));
+    FT_TRY(train_session_open(s, true));
+    FT_TRY(train_plan_make(s));
+    FT_TRY(train_session_attach(s));
+    train_show_header(s);
+    return measure(s, steps, r);
+}
+
+ft_status train_bench(const train_options *opt, int steps, train_bench_result *result)
+{
+    train_session s;
+    train_options o = *opt;
+    o.out = ""; /* nothing is written */
+    ft_status rc = bench(&s, &o, steps, result);
+    train_session_close(&s);
+    return rc;
+}

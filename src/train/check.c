@@ -1,0 +1,144 @@
+/* check.c – `ft check`: all that `ft train` does before it writes, on a model opened without weights, and a report. */
+#include "train_private.h"
+
+#include "ft/kernel.h"
+
+#include <string.h>
+
+static cJSON *source_json(const data_source_stats *d)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "name", d->name);
+    cJSON_AddStringToObject(o, "path", d->path);
+    cJSON_AddStringToObject(o, "format", d->format);
+    if (d->weight > 0) cJSON_AddNumberToObject(o, "weight", d->weight);
+    cJSON_AddNumberToObject(o, "records", (double)d->records);
+    cJSON_AddNumberToObject(o, "samples", (double)d->samples);
+    cJSON_AddNumberToObject(o, "truncated", (double)d->truncated);
+    cJSON_AddNumberToObject(o, "dropped", (double)d->dropped);
+    cJSON_AddNumberToObject(o, "tokens", (double)d->tokens);
+    cJSON_AddNumberToObject(o, "supervised_tokens", (double)d->supervised);
+    cJSON_AddNumberToObject(o, "longest", (double)d->longest);
+    return o;
+}
+
+static void add_data(const train_session *s, cJSON *root)
+{
+    const data_set *sets[] = {s->train, s->eval};
+    static const char *const names[] = {"train", "eval"};
+    cJSON *o = cJSON_AddObjectToObject(root, "data");
+    for (size_t k = 0; k < FT_COUNT_OF(sets); k++) {
+        if (!sets[k]) continue;
+        cJSON *list = cJSON_AddArrayToObject(o, names[k]);
+        for (int i = 0; i < data_sources(sets[k]); i++)
+            cJSON_AddItemToArray(list, source_json(data_stats(sets[k], i)));
+    }
+}
+
+static void add_bytes(cJSON *o, const char *key, size_t bytes)
+{
+    cJSON_AddNumberToObject(o, key, (double)bytes);
+}
+
+static void add_plan(const train_session *s, cJSON *root)
+{
+    const train_plan *p = &s->plan;
+    cJSON *o = cJSON_AddObjectToObject(root, "memory");
+    add_bytes(o, "weights_bytes", p->weights);
+    add_bytes(o, "trainable_bytes", p->trainable);
+    add_bytes(o, "gradients_bytes", p->gradients);
+    add_bytes(o, "optimizer_bytes", p->optimizer);
+    add_bytes(o, "activations_bytes", p->activations);
+    add_bytes(o, "workspace_bytes", p->workspace);
+    add_bytes(o, "total_bytes", p->total);
+    add_bytes(o, "limit_bytes", p->limit);
+    cJSON_AddStringToObject(o, "limit", p->limit_name);
+    o = cJSON_AddObjectToObject(root, "disk");
+    add_bytes(o, "checkpoint_bytes", p->checkpoint_bytes);
+    add_bytes(o, "result_bytes", p->result_bytes);
+    add_bytes(o, "need_bytes", p->disk_need);
+    add_bytes(o, "free_bytes", p->disk_free);
+}
+
+static ft_status json_report(const train_session *s, str_buf *result)
+{
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "config", s->opt->config);
+    cJSON *o = cJSON_AddObjectToObject(root, "model");
+    cJSON_AddStringToObject(o, "family", model_family_name(s->m));
+    cJSON_AddNumberToObject(o, "parameters", (double)model_count(s->m));
+    cJSON_AddNumberToObject(o, "trainable", (double)s->plan.trainable_count);
+    cJSON_AddStringToObject(root, "method", s->cfg.method->name);
+    add_data(s, root);
+    cJSON_AddNumberToObject(root, "steps", (double)s->total_steps);
+    cJSON_AddNumberToObject(root, "steps_per_epoch", (double)s->epoch_steps);
+    cJSON_AddNumberToObject(root, "micro_batch_tokens", (double)s->plan.micro_tokens);
+    add_plan(s, root);
+    cJSON *sample = data_show_json(s->train, 0);
+    if (sample) cJSON_AddItemToObject(root, "sample", sample);
+    js_print(result, root, false);
+    str_addc(result, '\n');
+    cJSON_Delete(root);
+    return str_ok(result);
+}
+
+static void text_sources(const data_set *d, const char *what, str_buf *out)
+{
+    for (int i = 0; d && i < data_sources(d); i++) {
+        const data_source_stats *t = data_stats(d, i);
+        str_printf(out,
+                   "%-6s %s (%s): %lld samples of %lld records, %lld tokens, %lld supervised, "
+                   "longest %lld",
+                   what, ft_shows(t->name), t->format, (long long)t->samples, (long long)t->records,
+                   (long long)t->tokens, (long long)t->supervised, (long long)t->longest);
+        if (t->truncated) str_printf(out, ", %lld cut", (long long)t->truncated);
+        if (t->dropped) str_printf(out, ", %lld left out", (long long)t->dropped);
+        str_addc(out, '\n');
+    }
+}
+
+static ft_status text_report(const train_session *s, str_buf *out)
+{
+    const train_plan *p = &s->plan;
+    str_printf(out, "model  %s: %s, %lld parameters, %s trains %lld\n", ft_shows(s->cfg.base_name),
+               model_family_name(s->m), (long long)model_count(s->m), s->cfg.method->name,
+               (long long)p->trainable_count);
+    text_sources(s->train, "train", out);
+    text_sources(s->eval, "eval", out);
+    str_printf(out, "steps  %lld (%lld an epoch), micro-batches of up to %lld tokens\n",
+               (long long)s->total_steps, (long long)s->epoch_steps, (long long)p->micro_tokens);
+    str_printf(out,
+               "memory %s of %s (%s): weights %s, trainable %s, gradients %s, optimizer %s, "
+               "activations %s, workspace %s\n",
+               train_bytes_text(p->total), train_bytes_text(p->limit), p->limit_name,
+               train_bytes_text(p->weights), train_bytes_text(p->trainable),
+               train_bytes_text(p->gradients), train_bytes_text(p->optimizer),
+               train_bytes_text(p->activations), train_bytes_text(p->workspace));
+    str_printf(out, "disk   %s needed in %s, %s free\n", train_bytes_text(p->disk_need), s->out,
+               train_bytes_text(p->disk_free));
+    str_adds(out, "sample\n");
+    FT_TRY(data_show(s->train, 0, out));
+    return str_ok(out);
+}
+
+static ft_status check(train_session *s, const train_options *opt, str_buf *result)
+{
+    train_start as;
+    FT_TRY(train_session_config(s, opt));
+    FT_TRY(train_session_open(s, false));
+    FT_TRY(train_plan_make(s));
+    FT_TRY(opt->json ? json_report(s, result) : text_report(s, result));
+    FT_TRY(train_plan_memory(s));
+    FT_TRY(train_plan_disk(s));
+    if (!opt->resume && !opt->force && train_resume_look(s, &as) == FT_EEXIST)
+        log_warn("%s", ft_error());
+    return FT_OK;
+}
+
+ft_status train_check(const train_options *opt, str_buf *result)
+{
+    train_session s;
+    ft_status rc = check(&s, opt, result);
+    train_session_close(&s);
+    return rc;
+}

@@ -1,0 +1,405 @@
+/* checkpoint.c – checkpoints that survive a crash at any instruction.
+ *
+ * A checkpoint is made as step-N.tmp: each file is written, synced and renamed inside it; manifest.json, which holds size
+ * and SHA-256 of the others and what run they belong to, comes last; then the folder is synced, renamed to step-N and its
+ * parent synced. It is read back and compared with memory, and only then are older ones removed. So a folder called
+ * step-N is whole, and at every moment the last good one is still there. The newest is the one with the highest step *of
+ * this run*: folders of other runs, half-made and damaged ones are passed over. */
+#include "train_private.h"
+
+#include "ft/kernel.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VALUES "params.safetensors"
+#define STATES "optimizer.safetensors"
+#define STATE "state.json"
+#define MANIFEST "manifest.json"
+static const char *const files[] = {VALUES, STATES, STATE};
+enum { FORMAT = 1 };
+
+const char *train_checkpoint_path(arena *mem, const char *out, int64_t step, const char *file)
+{
+    return arena_printf(mem, "%s/checkpoints/step-%lld%s%s", out, (long long)step,
+                        file[0] ? "/" : "", file);
+}
+
+static const char *file_in(arena *mem, const char *dir, const char *name)
+{
+    return arena_printf(mem, "%s/%s", dir, name);
+}
+
+/* --- flat ranges as named tensors --------------------------------------------------------------------------------- */
+typedef struct tensor_list {
+    st_decl *decl;
+    const void **data;
+    int64_t n;
+} tensor_list;
+
+/* All trainable values (states 0), or all optimizer states as NAME.exp_avg, …: views, nothing is copied. */
+static ft_status list_tensors(const train_session *s, bool states, tensor_list *t)
+{
+    const pe_params *p = &s->pe->params;
+    const opt_rule *rule = s->optimizer->rule;
+    int sets = states ? rule->states : 1;
+    t->n = 0;
+    t->decl = arena_get(s->batch, (size_t)(p->n * sets + 1) * sizeof *t->decl);
+    t->data = arena_get(s->batch, (size_t)(p->n * sets + 1) * sizeof *t->data);
+    if (!t->decl || !t->data) return FT_EMEM;
+    for (int k = 0; k < sets; k++) {
+        float *flat = states ? s->optimizer->state[k] : p->w;
+        for (int64_t i = 0; i < p->n; i++) {
+            const tn_tensor *x = &p->param[i]->t;
+            const char *name = p->param[i]->name;
+            if (states) name = arena_printf(s->batch, "%s.%s", name, rule->state_name[k]);
+            if (!name) return FT_EMEM;
+            st_decl *d = &t->decl[t->n];
+            *d = (st_decl){.name = name, .type = &dt_f32, .nd = x->nd};
+            for (int j = 0; j < x->nd; j++) d->dim[j] = x->dim[j];
+            t->data[t->n++] = flat + p->offset[i];
+        }
+    }
+    return FT_OK;
+}
+
+static size_t decl_bytes(const st_decl *d)
+{
+    size_t n = sizeof(float);
+    for (int i = 0; i < d->nd; i++) n *= (size_t)d->dim[i];
+    return n;
+}
+
+/* --- writing ------------------------------------------------------------------------------------------------------------ */
+/* A checkpoint never holds a NaN or an Inf. */
+static ft_status check_finite(const train_session *s, const tensor_list *t)
+{
+    for (int64_t i = 0; i < t->n; i++) {
+        if (kn_find_nonfinite(t->data[i], (int64_t)(decl_bytes(&t->decl[i]) / sizeof(float))) < 0)
+            continue;
+        return ft_fail(FT_EDIVERGED,
+                       "step %lld: %s is not finite after the update; nothing was saved",
+                       (long long)s->state.step, ft_shows(t->decl[i].name));
+    }
+    return FT_OK;
+}
+
+static void add_text(str_buf *out, const char *key, const char *value)
+{
+    str_printf(out, ",\n  \"%s\": ", key);
+    str_json(out, value, strlen(value));
+}
+
+static ft_status write_manifest(const train_session *s, const char *dir)
+{
+    str_buf out = {0};
+    ft_status rc = FT_OK;
+    str_printf(&out, "{\n  \"format\": %d,\n  \"step\": %lld", FORMAT, (long long)s->state.step);
+    add_text(&out, "run_id", s->run_id);
+    add_text(&out, "version", FT_VERSION);
+    add_text(&out, "kernel", kn_core_name());
+    add_text(&out, "config_sha256", s->config_sha);
+    add_text(&out, "data_sha256", s->data_sha);
+    add_text(&out, "base_sha256", s->base_sha);
+    str_adds(&out, ",\n  \"files\": [");
+    for (size_t i = 0; i < FT_COUNT_OF(files); i++) {
+        char hex[65];
+        const char *path = file_in(s->batch, dir, files[i]);
+        FT_GUARD(path, FT_EMEM, "out of memory");
+        FT_TRY_OUT(file_sha256(path, hex));
+        str_printf(&out, "%s\n    {\"name\": \"%s\", \"bytes\": %lld, \"sha256\": \"%s\"}",
+                   i ? "," : "", files[i], (long long)file_size(path), hex);
+    }
+    str_adds(&out, "\n  ]");
+    rc = train_sealed_write(file_in(s->batch, dir, MANIFEST), &out);
+out:
+    str_free(&out);
+    return rc;
+}
+
+/* The bytes on disk against those in memory. */
+static ft_status compare_file(const train_session *s, const char *path, const tensor_list *t)
+{
+    st_file f;
+    ft_status rc = FT_OK;
+    FT_TRY(st_open(&f, path, s->batch));
+    FT_GUARD(f.n == t->n, FT_EIO, "%s: %lld tensors were written, %lld are there", path,
+             (long long)t->n, (long long)f.n);
+    for (int64_t i = 0; i < t->n; i++) {
+        const io_tensor *x = st_find(&f, t->decl[i].name);
+        size_t n = decl_bytes(&t->decl[i]);
+        FT_GUARD(x && x->bytes == n && memcmp(x->data, t->data[i], n) == 0, FT_EIO,
+                 "%s: tensor \"%s\" differs from what was written; is the disk failing?", path,
+                 ft_shows(t->decl[i].name));
+    }
+out:
+    st_close(&f);
+    return rc;
+}
+
+static ft_status write_files(train_session *s, const char *dir, const tensor_list *values,
+                             const tensor_list *states)
+{
+    FT_TRY(dir_make(dir));
+    FT_TRY(st_write_all(file_in(s->batch, dir, VALUES), values->decl, values->data, values->n, NULL,
+                        0));
+    FT_TRY(st_write_all(file_in(s->batch, dir, STATES), states->decl, states->data, states->n, NULL,
+                        0));
+    s->state.seconds = train_elapsed(s);
+    FT_TRY(train_state_write(&s->state, file_in(s->batch, dir, STATE)));
+    FT_TRY(write_manifest(s, dir));
+    return dir_sync(dir);
+}
+
+static ft_status prune(const train_session *s);
+
+static ft_status save(train_session *s)
+{
+    tensor_list values, states;
+    arena *mem = s->batch;
+    FT_TRY(list_tensors(s, false, &values));
+    FT_TRY(list_tensors(s, true, &states));
+    FT_TRY(check_finite(s, &values));
+    FT_TRY(check_finite(s, &states));
+    FT_TRY(train_log_sync(s));
+    const char *dir = train_checkpoint_path(mem, s->out, s->state.step, "");
+    const char *tmp = dir ? arena_printf(mem, "%s.tmp", dir) : NULL;
+    if (!tmp) return FT_EMEM;
+    FT_TRY(dir_remove(tmp));
+    ft_status rc = write_files(s, tmp, &values, &states);
+    if (rc != FT_OK) {
+        char why[600];
+        strncpy(why, ft_error(), sizeof why - 1);
+        why[sizeof why - 1] = 0;
+        if (dir_remove(tmp) != FT_OK) log_warn("%s: cannot be removed", tmp);
+        return ft_fail(rc, "%s", why);
+    }
+    /* What stands there can only be one that was found damaged, or another run's. */
+    FT_TRY(dir_remove(dir));
+    FT_TRY(dir_rename(tmp, dir));
+    FT_TRY(compare_file(s, file_in(mem, dir, VALUES), &values));
+    FT_TRY(compare_file(s, file_in(mem, dir, STATES), &states));
+    s->saved_step = s->state.step;
+    return prune(s);
+}
+
+ft_status train_checkpoint_save(train_session *s)
+{
+    arena_reset(s->batch, 0);
+    FT_TRY(save(s));
+    arena_reset(s->batch, 0);
+    log_info("step %lld: checkpoint saved; after an interruption go on with: %s",
+             (long long)s->state.step, s->command);
+    return FT_OK;
+}
+
+/* --- finding -------------------------------------------------------------------------------------------------------------- */
+/* N of "step-N", −1 for any other name. */
+static int64_t step_of(const char *name)
+{
+    if (strncmp(name, "step-", 5) != 0 || !isdigit((unsigned char)name[5])) return -1;
+    if (name[5] == '0' && name[6]) return -1;
+    char *end;
+    long long n = strtoll(name + 5, &end, 10);
+    return *end || n > (long long)1e15 ? -1 : (int64_t)n;
+}
+
+static ft_status check_file(const js_doc *d, const cJSON *entry, const char *dir, bool full,
+                            arena *mem)
+{
+    const char *name = NULL, *want = NULL;
+    int64_t bytes = -1;
+    char hex[65];
+    FT_TRY(js_get_str(d, entry, "name", NULL, &name));
+    FT_TRY(js_get_str(d, entry, "sha256", NULL, &want));
+    FT_TRY(js_get_int(d, entry, "bytes", -1, -1, INT64_MAX, &bytes));
+    FT_CHECK(name && want && !strchr(name, '/'), FT_EDATA, "%s: an entry of \"files\" is not whole",
+             d->name);
+    const char *path = file_in(mem, dir, name);
+    if (!path) return FT_EMEM;
+    FT_CHECK(file_size(path) == bytes, FT_EDATA, "%s: %lld bytes where %lld were written", path,
+             (long long)file_size(path), (long long)bytes);
+    if (!full) return FT_OK;
+    FT_TRY(file_sha256(path, hex));
+    FT_CHECK(strcmp(hex, want) == 0, FT_EDATA, "%s: damaged: its SHA-256 is not the manifest's",
+             path);
+    return FT_OK;
+}
+
+ft_status train_checkpoint_check(const train_session *s, int64_t step, bool full, arena *mem)
+{
+    js_doc d;
+    char *text;
+    const char *run = NULL;
+    int64_t format = 0, at = -1;
+    int n = 0;
+    const char *dir = train_checkpoint_path(mem, s->out, step, "");
+    if (!dir) return FT_EMEM;
+    FT_TRY(train_sealed_read(&d, &text, file_in(mem, dir, MANIFEST)));
+    ft_status rc = FT_OK;
+    FT_TRY_OUT(js_get_str(&d, d.root, "run_id", NULL, &run));
+    if (!run || strcmp(run, s->run_id) != 0) {
+        rc = FT_END;
+        goto out;
+    }
+    FT_TRY_OUT(js_get_int(&d, d.root, "format", 0, 0, INT64_MAX, &format));
+    FT_TRY_OUT(js_get_int(&d, d.root, "step", -1, -1, INT64_MAX, &at));
+    FT_GUARD(format == FORMAT, FT_EDATA, "%s: format %lld, this version reads %d", d.name,
+             (long long)format, FORMAT);
+    FT_GUARD(at == step, FT_EDATA, "%s: belongs to step %lld", d.name, (long long)at);
+    const cJSON *list = js_get(d.root, "files"), *entry;
+    cJSON_ArrayForEach(entry, list)
+    {
+        FT_TRY_OUT(check_file(&d, entry, dir, full, mem));
+        n++;
+    }
+    FT_GUARD(n == (int)FT_COUNT_OF(files), FT_EDATA, "%s: lists %d files", d.name, n);
+out:
+    js_close(&d);
+    ft_free(text);
+    return rc;
+}
+
+static int by_falling_step(const void *a, const void *b)
+{
+    int64_t x = ((const train_found *)a)->step, y = ((const train_found *)b)->step;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+ft_status train_checkpoint_list(const train_session *s, arena *mem, train_found **out, int64_t *n)
+{
+    const char **names, *dir = arena_printf(mem, "%s/checkpoints", s->out);
+    int64_t count;
+    *out = NULL;
+    *n = 0;
+    if (!dir) return FT_EMEM;
+    if (!dir_exists(dir)) return FT_OK;
+    FT_TRY(dir_list(dir, mem, &names, &count));
+    *out = arena_get(mem, (size_t)(count + 1) * sizeof **out);
+    if (!*out) return FT_EMEM;
+    for (int64_t i = 0; i < count; i++) {
+        train_found f = {.step = step_of(names[i])};
+        if (f.step < 0) continue;
+        ft_status rc = train_checkpoint_check(s, f.step, false, mem);
+        if (rc == FT_END) continue;
+        if (rc == FT_EMEM) return rc;
+        f.valid = rc == FT_OK;
+        f.why = rc == FT_OK ? "" : arena_str(mem, ft_error());
+        (*out)[(*n)++] = f;
+    }
+    if (*n > 0) qsort(*out, (size_t)*n, sizeof **out, by_falling_step);
+    return FT_OK;
+}
+
+/* --- removing -------------------------------------------------------------------------------------------------------------- */
+/* Out of sight first, so that a removal that is cut short leaves no half checkpoint under a final name. */
+static ft_status remove_one(const train_session *s, int64_t step)
+{
+    const char *dir = train_checkpoint_path(s->batch, s->out, step, "");
+    const char *tmp = dir ? arena_printf(s->batch, "%s.tmp", dir) : NULL;
+    if (!tmp) return FT_EMEM;
+    FT_TRY(dir_remove(tmp));
+    FT_TRY(dir_rename(dir, tmp));
+    return dir_remove(tmp);
+}
+
+/* Keeps the newest, never fewer than two, the best one, and the one this process started from. */
+static ft_status prune(const train_session *s)
+{
+    train_found *found;
+    int64_t n, keep = s->cfg.train.keep_checkpoints, seen = 0;
+    if (keep < 2) keep = 2;
+    FT_TRY(train_checkpoint_list(s, s->batch, &found, &n));
+    for (int64_t i = 0; i < n; i++) {
+        if (!found[i].valid || seen++ < keep) continue;
+        bool best = s->cfg.train.keep_best && found[i].step == s->state.best_step;
+        if (best || found[i].step == s->resumed_from) continue;
+        FT_TRY(remove_one(s, found[i].step));
+    }
+    return FT_OK;
+}
+
+ft_status train_checkpoint_clean(const train_session *s)
+{
+    const char **names, *dir = arena_printf(s->batch, "%s/checkpoints", s->out);
+    int64_t n;
+    if (!dir) return FT_EMEM;
+    if (!dir_exists(dir)) return FT_OK;
+    FT_TRY(dir_list(dir, s->batch, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        if (str_starts(names[i], "step-") && str_ends(names[i], ".tmp"))
+            FT_TRY(dir_remove(file_in(s->batch, dir, names[i])));
+    }
+    return FT_OK;
+}
+
+/* --- loading -------------------------------------------------------------------------------------------------------------- */
+static bool same_shape(const io_tensor *x, const st_decl *d)
+{
+    bool same = x->type == &dt_f32 && x->nd == d->nd;
+    for (int i = 0; same && i < d->nd; i++) same = x->dim[i] == d->dim[i];
+    return same;
+}
+
+/* Every tensor of the list from the file, no more and no fewer; all that does not fit is named. */
+static ft_status load_file(const train_session *s, const char *path, const tensor_list *t)
+{
+    st_file f;
+    str_buf wrong = {0};
+    int64_t bad = 0;
+    FT_TRY(st_open(&f, path, s->batch));
+    for (int64_t i = 0; i < t->n; i++) {
+        const io_tensor *x = st_find(&f, t->decl[i].name);
+        if (x && same_shape(x, &t->decl[i])) {
+            memcpy((void *)(uintptr_t)t->data[i], x->data, x->bytes);
+            continue;
+        }
+        if (bad++ < 5)
+            str_printf(&wrong, "%s\"%s\" %s", bad > 1 ? ", " : "", ft_shows(t->decl[i].name),
+                       x ? "has another shape" : "is missing");
+    }
+    ft_status rc = FT_OK;
+    if (bad > 0)
+        rc = ft_fail(FT_EDATA, "%s: %lld tensors do not fit this run: %s%s", path, (long long)bad,
+                     wrong.data ? wrong.data : "", bad > 5 ? ", ..." : "");
+    else if (f.n != t->n)
+        rc = ft_fail(FT_EDATA, "%s: holds %lld tensors, this run has %lld", path, (long long)f.n,
+                     (long long)t->n);
+    str_free(&wrong);
+    st_close(&f);
+    return rc;
+}
+
+/* Another kernel gives other last bits: the run goes on, but says so. */
+static ft_status warn_of_kernel(const train_session *s, const char *dir)
+{
+    js_doc d;
+    char *text;
+    const char *kernel = "?";
+    FT_TRY(train_sealed_read(&d, &text, file_in(s->batch, dir, MANIFEST)));
+    ft_status rc = js_get_str(&d, d.root, "kernel", "?", &kernel);
+    if (rc == FT_OK && strcmp(kernel, kn_core_name()) != 0)
+        log_warn("%s was written by kernel %s, this machine runs %s: the last bits of the result "
+                 "will differ from an undisturbed run's",
+                 dir, ft_shows(kernel), kn_core_name());
+    js_close(&d);
+    ft_free(text);
+    return rc;
+}
+
+ft_status train_checkpoint_load(train_session *s, int64_t step, bool values_only)
+{
+    tensor_list values, states;
+    arena_reset(s->batch, 0);
+    const char *dir = train_checkpoint_path(s->batch, s->out, step, "");
+    if (!dir) return FT_EMEM;
+    FT_TRY(list_tensors(s, false, &values));
+    FT_TRY(load_file(s, file_in(s->batch, dir, VALUES), &values));
+    if (values_only) return FT_OK;
+    FT_TRY(list_tensors(s, true, &states));
+    FT_TRY(load_file(s, file_in(s->batch, dir, STATES), &states));
+    FT_TRY(train_state_read(&s->state, file_in(s->batch, dir, STATE)));
+    return warn_of_kernel(s, dir);
+}

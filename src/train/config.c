@@ -1,0 +1,445 @@
+/* config.c – the seven sections of a training config: tables, cross-field checks, the resolved config, and which keys a
+ * resumed run may change.
+ *
+ * "method" and "objective" pick a row by their type; that row's keys stand beside `type` in the same object, so both
+ * tables are joined into one before reading. */
+#include "train_private.h"
+
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
+
+#define M(k) .key = #k, .offset = offsetof(model_cfg, k)
+static const cfg_field model_rows[] = {
+    {M(path), .type = CFG_PATH, .help = "Hugging Face folder or .gguf file"},
+    {M(from_config), .type = CFG_PATH,
+     .help = "config.json: random weights, to train from scratch"},
+    {M(tokenizer), .type = CFG_PATH, .help = "tokenizer folder; with from_config"},
+    {M(quantization), .type = CFG_JSON, .help = "of the frozen base; none"},
+    CFG_END,
+};
+#undef M
+
+/* Bounds of counts only keep sums and products of int64 safe. */
+#define L(k, t, d, lo, hi)                                                                         \
+    .key = #k, .offset = offsetof(loop_cfg, k), .type = t, .def = d, .low = lo, .high = hi
+static const cfg_field loop_rows[] = {
+    {L(epochs, CFG_FLOAT, "1", 0, 1e6), .low_open = true, .help = "passes over the data"},
+    {L(max_steps, CFG_INT, "0", 0, 1e12), .help = "optimizer steps; 0: by epochs"},
+    {L(batch_size, CFG_INT, "8", 1, 1e6), .help = "samples of an optimizer step"},
+    {L(micro_batch_size, CFG_AUTO_INT, "\"auto\"", 1, 1e6),
+     .help = "samples of a forward pass; changes memory, never a bit of the result"},
+    {.key = "precision",
+     .type = CFG_ENUM,
+     .offset = offsetof(loop_cfg, precision),
+     .def = "\"auto\"",
+     .choices = precisions,
+     .help = "operands of matrix products; bf16 is taken as f32 by this build"},
+    {.key = "gradient_checkpointing",
+     .type = CFG_AUTO_BOOL,
+     .offset = offsetof(loop_cfg, gradient_checkpointing),
+     .def = "\"auto\"",
+     .help = "recompute activations to save memory, to the same bits; auto: where it is needed"},
+    {L(seed, CFG_INT, "42", 0, 9007199254740991.0), .help = "of order, dropout and new weights"},
+    {L(log_every, CFG_INT, "1", 1, 1e12), .help = "steps from one line of log.jsonl to the next"},
+    {L(eval_every, CFG_INT, "0", 0, 1e12), .help = "steps between evaluations; 0: at the end only"},
+    {L(checkpoint_every, CFG_INT, "0", 0, 1e12), .help = "steps; 0: every 10 minutes"},
+    {L(keep_checkpoints, CFG_INT, "2", 1, 1e6), .help = "the newest ones that stay; at least 2 do"},
+    {.key = "keep_best",
+     .type = CFG_BOOL,
+     .offset = offsetof(loop_cfg, keep_best),
+     .def = "false",
+     .help = "the values with the lowest eval_loss become the result"},
+    {L(patience, CFG_INT, "0", 0, 1e9),
+     .help = "evaluations without gain before stopping; 0: never"},
+    {L(max_seconds, CFG_FLOAT, "0", 0, 1e12),
+     .help = "save and end with exit code 75; 0: no limit"},
+    CFG_END,
+};
+#undef L
+
+static const cfg_field output_rows[] = {
+    {.key = "dir", .type = CFG_PATH, .offset = offsetof(output_cfg, dir), .help = "output folder"},
+    CFG_END,
+};
+
+/* `choices` of the type rows are the registries' names: filled in where the rows are joined. */
+static const cfg_field method_head_rows[] = {
+    {.key = "type",
+     .type = CFG_ENUM,
+     .offset = offsetof(method_head, type),
+     .def = "\"lora\"",
+     .help = "what is trained (ft help method TYPE)"},
+    {.key = "init_from",
+     .type = CFG_PATH,
+     .offset = offsetof(method_head, init_from),
+     .help = "PEFT adapter folder to continue from"},
+    CFG_END,
+};
+static const cfg_field objective_head_rows[] = {
+    {.key = "type",
+     .type = CFG_ENUM,
+     .offset = offsetof(objective_head, type),
+     .def = "\"sft\"",
+     .help = "the loss"},
+    CFG_END,
+};
+
+const train_section train_sections[] = {
+    {"model", model_rows, "the base model"},
+    {"method", method_head_rows, "what is trained"},
+    {"data", data_fields, "training and evaluation data"},
+    {"objective", objective_head_rows, "the loss"},
+    {"optim", opt_fields, "update rule and learning rate"},
+    {"train", loop_rows, "the loop"},
+    {"output", output_rows, "where the result goes"},
+    {NULL, NULL, NULL},
+};
+
+/* --- sections that pick a row by type ------------------------------------------------------------------------ */
+static size_t count_rows(const cfg_field *rows)
+{
+    size_t n = 0;
+    while (rows && rows[n].key) n++;
+    return n;
+}
+
+/* Head rows (type among `names`) and the rows of the type, moved behind the head, in one table. */
+static const cfg_field *join_rows(arena *mem, const cfg_field *head, const char *const *names,
+                                  const cfg_field *rows, size_t head_size)
+{
+    size_t n = count_rows(head), more = count_rows(rows);
+    cfg_field *all = arena_get(mem, (n + more + 1) * sizeof *all);
+    if (!all) return NULL;
+    for (size_t i = 0; i < n; i++) {
+        all[i] = head[i];
+        if (all[i].type == CFG_ENUM) all[i].choices = names;
+    }
+    for (size_t i = 0; i < more; i++) {
+        all[n + i] = rows[i];
+        all[n + i].offset += head_size;
+    }
+    return all;
+}
+
+/* Floats without a default are NAN until someone gives them: 0 is a value. */
+static void absent_floats(const cfg_field *rows, void *out)
+{
+    for (; rows->key; rows++) {
+        if (rows->type == CFG_FLOAT && !rows->def)
+            *(double *)((char *)out + rows->offset) = (double)NAN;
+    }
+}
+
+/* The type as written, the default when it is absent, NULL when it is not a string (reported by cfg_read). */
+static const char *type_of(const cJSON *object, const char *def)
+{
+    const cJSON *type = cJSON_IsObject(object) ? js_get(object, "type") : NULL;
+    return !type ? def : cJSON_IsString(type) ? type->valuestring : NULL;
+}
+
+/* An object of an unknown type: only its type is read, and its other keys are nobody's mistake. */
+static void read_type_only(cfg_doc *d, const cJSON *object, const char *path, const cfg_field *head,
+                           void *out)
+{
+    enum { MOST = 64 };
+    const char *also[MOST + 1] = {0};
+    int n = 0;
+    const cJSON *first = cJSON_IsObject(object) ? object->child : NULL;
+    for (const cJSON *node = first; node && n < MOST; node = node->next) also[n++] = node->string;
+    cfg_read(d, object, path, head, out, also);
+}
+
+enum { HEAD = 64 }; /* bytes kept for the head of a section, so that what follows is aligned */
+_Static_assert(sizeof(method_head) <= HEAD && sizeof(objective_head) <= HEAD, "heads fit");
+
+static ft_status read_method(train_config *c, arena *mem)
+{
+    const cJSON *object = js_get(c->doc.js.root, "method");
+    const char *type = type_of(object, "lora");
+    c->method = type ? pe_by_name(type) : NULL;
+    size_t size = c->method ? c->method->cfg_size : 0;
+    c->method_head = arena_get(mem, HEAD + size);
+    c->method_rows =
+        join_rows(mem, method_head_rows, pe_names(), c->method ? c->method->fields : NULL, HEAD);
+    if (!c->method_head || !c->method_rows) return FT_EMEM;
+    c->method_cfg = (char *)c->method_head + HEAD;
+    absent_floats(c->method_rows, c->method_head);
+    if (!c->method) {
+        read_type_only(&c->doc, object, "method", c->method_rows, c->method_head);
+        return FT_OK;
+    }
+    cfg_read(&c->doc, object, "method", c->method_rows, c->method_head, NULL);
+    if (c->method->check) c->method->check(&c->doc, object, c->method_cfg);
+    return FT_OK;
+}
+
+static ft_status read_objective(train_config *c, arena *mem)
+{
+    const cJSON *object = js_get(c->doc.js.root, "objective");
+    const char *type = type_of(object, "sft");
+    c->objective = type ? obj_by_name(type) : NULL;
+    size_t size = c->objective ? c->objective->cfg_size : 0;
+    c->objective_head = arena_get(mem, HEAD + size);
+    c->objective_rows = join_rows(mem, objective_head_rows, obj_names(),
+                                  c->objective ? c->objective->fields : NULL, HEAD);
+    if (!c->objective_head || !c->objective_rows) return FT_EMEM;
+    c->objective_cfg = (char *)c->objective_head + HEAD;
+    absent_floats(c->objective_rows, c->objective_head);
+    if (c->objective)
+        cfg_read(&c->doc, object, "objective", c->objective_rows, c->objective_head, NULL);
+    else
+        read_type_only(&c->doc, object, "objective", c->objective_rows, c->objective_head);
+    return FT_OK;
+}
+
+/* --- checks across keys ------------------------------------------------------------------------------------------ */
+static bool quantized(const cJSON *q)
+{
+    return q && !(cJSON_IsString(q) && strcmp(q->valuestring, "none") == 0);
+}
+
+static void check_model(train_config *c)
+{
+    cfg_doc *d = &c->doc;
+    const cJSON *root = d->js.root, *object = js_get(root, "model");
+    const cJSON *at = object ? object : root;
+    const model_cfg *m = &c->model;
+    if (!m->path && !m->from_config)
+        cfg_fail(d, at, "model.path",
+                 "this key is required (a folder or a .gguf file), or model.from_config");
+    if (m->path && m->from_config)
+        cfg_fail(d, js_get(object, "from_config"), "model.from_config",
+                 "model.path is given too; keep one of them");
+    if (m->path && m->tokenizer)
+        cfg_fail(d, js_get(object, "tokenizer"), "model.tokenizer",
+                 "goes with model.from_config only: a model brings its own tokenizer");
+    if (quantized(m->quantization))
+        cfg_fail(d, m->quantization, "model.quantization",
+                 "this build does not quantise on loading; a .gguf base keeps its own blocks");
+}
+
+static void check_loop(train_config *c)
+{
+    cfg_doc *d = &c->doc;
+    const cJSON *object = js_get(d->js.root, "train"), *at = object ? object : d->js.root;
+    const loop_cfg *t = &c->train;
+    if (t->keep_best && !c->data.eval)
+        cfg_fail(d, at, "train.keep_best", "needs evaluation data; add data.eval");
+    if (t->patience > 0 && !c->data.eval)
+        cfg_fail(d, at, "train.patience", "needs evaluation data; add data.eval");
+    if (c->data.eval && (t->keep_best || t->patience > 0) && t->eval_every == 0)
+        cfg_fail(d, at, t->keep_best ? "train.keep_best" : "train.patience",
+                 "needs evaluations during the run; set train.eval_every");
+}
+
+static bool same_folder(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static void check_output(train_config *c, const train_options *opt)
+{
+    const cJSON *object = js_get(c->doc.js.root, "output");
+    const char *dir = opt->out ? opt->out : c->output.dir;
+    if (!dir)
+        cfg_fail(&c->doc, object ? object : c->doc.js.root, "output.dir",
+                 "this key is required, unless --out names the folder");
+    else if (c->model.path && same_folder(dir, c->model.path))
+        cfg_fail(&c->doc, js_get(object, "dir"), "output.dir",
+                 "is the folder of the model; choose another, so that the base stays as it is");
+}
+
+static void read_optim(train_config *c)
+{
+    const cJSON *object = js_get(c->doc.js.root, "optim");
+    int before = c->doc.errors;
+    absent_floats(opt_fields, &c->optim);
+    cfg_read(&c->doc, object, "optim", opt_fields, &c->optim, NULL);
+    bool whole = c->method && strcmp(c->method->name, "full") == 0;
+    if (isnan(c->optim.learning_rate)) c->optim.learning_rate = whole ? 2e-5 : 2e-4;
+    if (c->doc.errors == before) opt_check(&c->doc, object, &c->optim);
+}
+
+static void set_base_name(train_config *c)
+{
+    const cJSON *object = js_get(c->doc.js.root, "model");
+    const cJSON *node =
+        cJSON_IsObject(object) ? js_get(object, c->model.path ? "path" : "from_config") : NULL;
+    c->base_name = cJSON_IsString(node) ? node->valuestring : "";
+}
+
+ft_status train_config_open(train_config *c, const train_options *opt, arena *mem)
+{
+    static const char *keys[FT_COUNT_OF(train_sections)];
+    static const cfg_field none[] = { CFG_END };
+    *c = (train_config){0};
+    FT_TRY(cfg_open(&c->doc, opt->config, opt->sets, opt->n_sets, mem));
+    cfg_doc *d = &c->doc;
+    const cJSON *root = d->js.root;
+    for (size_t i = 0; train_sections[i].key; i++) keys[i] = train_sections[i].key;
+    cfg_read(d, root, "", none, c, keys);
+    cfg_read(d, js_get(root, "model"), "model", model_rows, &c->model, NULL);
+    FT_TRY(read_method(c, mem));
+    cfg_read(d, js_get(root, "data"), "data", data_fields, &c->data, NULL);
+    FT_TRY(read_objective(c, mem));
+    read_optim(c);
+    cfg_read(d, js_get(root, "train"), "train", loop_rows, &c->train, NULL);
+    cfg_read(d, js_get(root, "output"), "output", output_rows, &c->output, NULL);
+    check_model(c);
+    check_loop(c);
+    check_output(c, opt);
+    set_base_name(c);
+    return cfg_done(d);
+}
+
+void train_config_close(train_config *c)
+{
+    if (c->doc.sets) cfg_close(&c->doc);
+}
+
+/* --- the resolved config --------------------------------------------------------------------------------------------- */
+/* Values that cfg_resolve takes for absent: floats without a default that are 0. */
+static void add_zeros(cJSON *object, const cfg_field *rows, const void *values)
+{
+    for (; rows->key; rows++) {
+        if (rows->type == CFG_FLOAT && !rows->def &&
+            *(const double *)((const char *)values + rows->offset) == 0)
+            cJSON_AddNumberToObject(object, rows->key, 0);
+    }
+}
+
+static cJSON *section(cJSON *root, const char *key, const cfg_field *rows, const void *values)
+{
+    cJSON *object = cJSON_AddObjectToObject(root, key);
+    if (!object) return NULL;
+    cfg_resolve(object, rows, values);
+    add_zeros(object, rows, values);
+    return object;
+}
+
+static const char *absolute(arena *mem, const char *path)
+{
+    char cwd[PATH_MAX];
+    if (path[0] == '/' || !getcwd(cwd, sizeof cwd)) return path;
+    const char *joined = path_join(mem, cwd, path);
+    return joined ? joined : path;
+}
+
+/* Makes the paths of a source list absolute: a string, an object with `path`, or a list of either. `from` is the node the
+ * copy was made of, which knows the folder its path is relative to. */
+static void absolute_sources(cfg_doc *d, const cJSON *from, cJSON *copy, arena *mem)
+{
+    if (cJSON_IsArray(copy)) {
+        const cJSON *source = from->child;
+        for (cJSON *node = copy->child; node && source; node = node->next, source = source->next)
+            absolute_sources(d, source, node, mem);
+    } else if (cJSON_IsObject(copy)) {
+        cJSON *path = cJSON_GetObjectItemCaseSensitive(copy, "path");
+        if (path) absolute_sources(d, js_get(from, "path"), path, mem);
+    } else if (cJSON_IsString(copy)) {
+        const char *path = cfg_path(d, from, from->valuestring);
+        if (path) cJSON_SetValuestring(copy, absolute(mem, path));
+    }
+}
+
+static void resolve_sources(const train_config *c, cJSON *data, const char *key, const cJSON *from,
+                            arena *mem)
+{
+    cJSON *copy = cJSON_GetObjectItemCaseSensitive(data, key);
+    cfg_doc doc = c->doc; /* cfg_path only reads it */
+    if (copy && from) absolute_sources(&doc, from, copy, mem);
+}
+
+cJSON *train_config_resolved(const train_config *c, arena *mem)
+{
+    cJSON *root = cJSON_CreateObject();
+    if (!root) return NULL;
+    section(root, "model", model_rows, &c->model);
+    section(root, "method", c->method_rows, c->method_head);
+    cJSON *data = section(root, "data", data_fields, &c->data);
+    if (data) {
+        resolve_sources(c, data, "train", c->data.train, mem);
+        resolve_sources(c, data, "eval", c->data.eval, mem);
+    }
+    section(root, "objective", c->objective_rows, c->objective_head);
+    section(root, "optim", opt_fields, &c->optim);
+    section(root, "train", loop_rows, &c->train);
+    section(root, "output", output_rows, &c->output);
+    return root;
+}
+
+/* --- what a resumed run may not change ---------------------------------------------------------------------------------- */
+/* Keys that a resumed run may change: pace and place. Data and base are compared by their content, not by name. */
+static const char *const free_keys[] = {
+    "model.path",        "model.from_config", "model.tokenizer",        "method.init_from",
+    "data.train",        "data.eval",         "train.max_steps",        "train.micro_batch_size",
+    "train.log_every",   "train.eval_every",  "train.checkpoint_every", "train.keep_checkpoints",
+    "train.max_seconds", "train.keep_best",   "train.patience",         "output.dir",
+};
+
+static bool is_free(const char *section_key, const char *key)
+{
+    size_t n = strlen(section_key);
+    for (size_t i = 0; i < FT_COUNT_OF(free_keys); i++) {
+        if (strncmp(free_keys[i], section_key, n) == 0 && free_keys[i][n] == '.' &&
+            strcmp(free_keys[i] + n + 1, key) == 0)
+            return true;
+    }
+    return false;
+}
+
+ft_status train_config_identity(const cJSON *resolved, str_buf *out)
+{
+    for (const cJSON *s = resolved->child; s; s = s->next) {
+        for (const cJSON *v = s->child; v; v = v->next) {
+            if (is_free(s->string, v->string)) continue;
+            str_printf(out, "%s.%s=", s->string, v->string);
+            js_print(out, v, false);
+            str_addc(out, '\n');
+        }
+    }
+    return str_ok(out);
+}
+
+static void value_text(str_buf *out, const cJSON *v)
+{
+    if (v)
+        js_print(out, v, false);
+    else
+        str_adds(out, "absent");
+}
+
+/* Differences of one section, seen from `a`; with `only_new` those keys that `b` lacks. */
+static int section_differences(const cJSON *a, const cJSON *b, bool only_new, str_buf *out)
+{
+    int n = 0;
+    for (const cJSON *v = a ? a->child : NULL; v; v = v->next) {
+        const cJSON *w = b ? js_get(b, v->string) : NULL;
+        if (is_free(a->string, v->string) || (only_new && w)) continue;
+        if (w && cJSON_Compare(v, w, true)) continue;
+        str_printf(out, "%s%s.%s: ", out->len ? "; " : "", a->string, v->string);
+        value_text(out, only_new ? w : v);
+        str_adds(out, " -> ");
+        value_text(out, only_new ? v : w);
+        n++;
+    }
+    return n;
+}
+
+int train_config_differences(const cJSON *before, const cJSON *now, str_buf *out)
+{
+    int n = 0;
+    for (size_t i = 0; train_sections[i].key; i++) {
+        const cJSON *a = js_get(before, train_sections[i].key),
+                    *b = js_get(now, train_sections[i].key);
+        n += section_differences(a, b, false, out);
+        n += section_differences(b, a, true, out);
+    }
+    return n;
+}

@@ -1,0 +1,326 @@
+/* loop.c – optimizer steps: order, micro-batches, accumulation, update; and around them evaluation, logs and checkpoints.
+ *
+ * The loss of a step is the sum over its supervised tokens divided by their number, which is counted before the first
+ * micro-batch; so how a step is cut never changes it. A step that is interrupted is dropped whole: nothing of the state
+ * changes before its update, and the same step runs again on resume. */
+#include "train_private.h"
+
+#include "ft/kernel.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STEP_KEY 0x73746570u /* identity of an optimizer step's random numbers: "step" */
+
+void train_bind(ag_tape *t, pe_ctx *pe, nn_run *r, const data_batch *b, uint64_t key,
+                train_pass pass)
+{
+    ag_reset(t);
+    t->record = pass != TRAIN_EVAL;
+    t->seq_len = b->len;
+    t->n_seq = b->n_seq;
+    t->row_key = b->row_key;
+    t->rng_key = key;
+    *r = (nn_run){.t = t,
+                  .ids = b->ids,
+                  .pos = b->pos,
+                  .tokens = b->tokens,
+                  .hooks = &pe->method->hooks,
+                  .checkpoint = pass == TRAIN_RECOMPUTE};
+}
+
+/* --- the samples of a step ----------------------------------------------------------------------------------- */
+static ft_status step_samples(train_session *s, int64_t step, const int64_t **samples, int *n)
+{
+    int64_t epoch = step / s->epoch_steps, first = step % s->epoch_steps * s->cfg.train.batch_size;
+    int64_t left = s->epoch_samples - first;
+    if (s->order_epoch != epoch) {
+        s->order_epoch = -1;
+        FT_TRY(data_order(s->train, (uint64_t)s->cfg.train.seed, epoch, s->cfg.data.shuffle,
+                          s->order));
+        s->order_epoch = epoch;
+    }
+    *samples = s->order + first;
+    *n = (int)(left < s->cfg.train.batch_size ? left : s->cfg.train.batch_size);
+    return FT_OK;
+}
+
+/* Joins neighbouring micro-batches of one sample each up to the planned number of tokens. */
+static ft_status join_micros(const train_session *s, data_step *step, int n, arena *mem)
+{
+    int64_t *sample = arena_get(mem, (size_t)n * sizeof *sample);
+    int64_t *slot = arena_get(mem, (size_t)n * sizeof *slot);
+    data_micro *micro = arena_get(mem, (size_t)n * sizeof *micro);
+    int used = 0, at = 0;
+    int64_t tokens = 0;
+    if (!sample || !slot || !micro) return FT_EMEM;
+    for (int i = 0; i < step->n_micro; i++) {
+        const data_micro *one = &step->micro[i];
+        data_sample d;
+        int64_t more = 0;
+        for (int j = 0; j < one->n; j++) {
+            data_get(s->train, one->sample[j], &d);
+            more += d.len;
+        }
+        if (used == 0 || tokens + more > s->plan.micro_tokens) {
+            micro[used++] = (data_micro){.sample = sample + at, .slot = slot + at};
+            tokens = 0;
+        }
+        for (int j = 0; j < one->n; j++, at++) {
+            sample[at] = one->sample[j];
+            slot[at] = one->slot[j];
+        }
+        micro[used - 1].n += one->n;
+        tokens += more;
+    }
+    step->micro = micro;
+    step->n_micro = used;
+    return FT_OK;
+}
+
+static ft_status split_step(const train_session *s, const int64_t *samples, int n, data_step *step)
+{
+    int64_t micro = s->cfg.train.micro_batch_size;
+    bool concat =
+        cJSON_IsString(s->cfg.data.packing); /* a row of "concat" may not be cut or joined */
+    if (micro == CFG_AUTO && concat) micro = s->plan.micro_tokens / s->cfg.data.max_length;
+    if (micro != CFG_AUTO || concat) {
+        micro = micro < 1 ? 1 : micro < n ? micro : n;
+        return data_step_plan(s->train, samples, n, (int)micro, step, s->batch);
+    }
+    FT_TRY(data_step_plan(s->train, samples, n, 1, step, s->batch));
+    return join_micros(s, step, n, s->batch);
+}
+
+/* --- one optimizer step ------------------------------------------------------------------------------------------ */
+static ft_status run_micro(train_session *s, const data_micro *micro, int64_t step_tokens,
+                           uint64_t key, obj_stats *stats, train_record *rec, train_seconds *spent)
+{
+    ft_status rc;
+    data_batch b;
+    nn_run r;
+    size_t mark = arena_mark(s->batch);
+    double t0 = ft_seconds(), t1, t2;
+
+    FT_TRY_OUT(data_batch_make(s->train, micro->sample, micro->slot, micro->n, key, &b, s->batch));
+    t1 = ft_seconds();
+    train_bind(s->tape, s->pe, &r, &b, key, s->plan.checkpointing ? TRAIN_RECOMPUTE : TRAIN_KEEP);
+    tn_tensor *loss =
+        s->cfg.objective->loss(s->cfg.objective_cfg, s->m, &r, &b, step_tokens, stats);
+    FT_TRY_OUT(s->tape->status);
+    t2 = ft_seconds();
+    FT_TRY_OUT(ag_backward(s->tape, loss));
+    rec->tokens += b.tokens;
+    for (int i = 0; i < s->state.n_sources; i++) s->state.step_sources[i] += b.source_tokens[i];
+    spent->data += t1 - t0;
+    spent->forward += t2 - t1;
+    spent->backward += ft_seconds() - t2;
+out:
+    arena_reset(s->batch, mark);
+    return rc;
+}
+
+static ft_status check_loss(const train_record *rec, const obj_stats *stats, int64_t supervised)
+{
+    FT_CHECK(stats->tokens == supervised, FT_EINTERNAL,
+             "step %lld: %lld supervised tokens were planned, %lld were seen", (long long)rec->step,
+             (long long)supervised, (long long)stats->tokens);
+    FT_CHECK(isfinite(rec->loss), FT_EDIVERGED,
+             "step %lld: the loss is %s; stopped before the update. A lower learning rate, more "
+             "warm-up or cleaner data may help; so does a look for NaN in the base model",
+             (long long)rec->step, isnan(rec->loss) ? "NaN" : "infinite");
+    return FT_OK;
+}
+
+ft_status train_step(train_session *s, train_seconds *spent)
+{
+    train_state *st = &s->state;
+    const int64_t *samples;
+    int n;
+    data_step plan;
+    obj_stats stats = {0};
+    train_record rec = {.step = st->step + 1};
+    uint64_t key = rng_key((uint64_t)s->cfg.train.seed, STEP_KEY, (uint64_t)st->step);
+    double t0 = ft_seconds();
+
+    arena_reset(s->batch, 0);
+    memset(st->step_sources, 0, (size_t)st->n_sources * sizeof *st->step_sources);
+    FT_TRY(step_samples(s, st->step, &samples, &n));
+    FT_TRY(split_step(s, samples, n, &plan));
+    FT_CHECK(plan.supervised > 0, FT_EDATA, "step %lld: no token of its samples is supervised",
+             (long long)rec.step);
+    spent->data += ft_seconds() - t0;
+    pe_zero_grads(s->pe);
+    for (int i = 0; i < plan.n_micro; i++) {
+        FT_TRY(train_stop(s));
+        FT_TRY(run_micro(s, &plan.micro[i], plan.supervised, key, &stats, &rec, spent));
+    }
+    t0 = ft_seconds();
+    pe_finish_grads(s->pe);
+    rec.supervised = stats.tokens;
+    rec.loss = stats.loss_sum / (double)stats.tokens;
+    FT_TRY(check_loss(&rec, &stats, plan.supervised));
+    FT_TRY(opt_grad_norm(s->optimizer, rec.step, &rec.grad_norm));
+    rec.rate = opt_rate(&s->cfg.optim, st->step, s->total_steps);
+    opt_step(s->optimizer, st->step, rec.grad_norm);
+    spent->optimizer += ft_seconds() - t0;
+    st->step = rec.step;
+    st->tokens += rec.tokens;
+    st->supervised += rec.supervised;
+    for (int i = 0; i < st->n_sources; i++) st->source_tokens[i] += st->step_sources[i];
+    if (rec.step == 1) st->first_loss = rec.loss;
+    st->last_loss = rec.loss;
+    st->record = rec;
+    st->pending = true;
+    return FT_OK;
+}
+
+/* --- what follows a step --------------------------------------------------------------------------------------------- */
+typedef struct loop_clock {
+    double step_seconds; /* since the last logged step */
+    int64_t step_tokens;
+    double checkpoint_at;         /* clock of the newest checkpoint, or of the start */
+    double fail_first, fail_last; /* clock of failed attempts to write one; 0: none */
+    int fails;
+    bool best; /* the values at hand are the best ones so far and must be kept */
+} loop_clock;
+
+static void note_eval(train_session *s, const train_eval *e, loop_clock *c)
+{
+    train_state *st = &s->state;
+    memcpy(st->eval_last, e->loss, (size_t)st->n_evals * sizeof *e->loss);
+    if (isnan(st->best_loss) || e->mean < st->best_loss) {
+        st->best_loss = e->mean;
+        st->best_step = st->step;
+        st->bad_evals = 0;
+        c->best = s->cfg.train.keep_best;
+        return;
+    }
+    st->bad_evals++;
+    if (s->cfg.train.patience > 0 && st->bad_evals >= s->cfg.train.patience) {
+        log_info("step %lld: %lld evaluations without gain: stopped early", (long long)st->step,
+                 (long long)st->bad_evals);
+        st->finished = true;
+    }
+}
+
+/* Evaluates, logs and counts the pending step. A stop during the evaluation leaves it pending. */
+static ft_status finish_step(train_session *s, loop_clock *c)
+{
+    train_state *st = &s->state;
+    const loop_cfg *t = &s->cfg.train;
+    train_eval eval = {0};
+    bool last = st->step >= s->total_steps;
+    bool due = s->eval && (last || (t->eval_every > 0 && st->step % t->eval_every == 0));
+    arena_reset(s->batch, 0);
+    if (due) {
+        FT_TRY(train_evaluate(s, &eval, s->batch));
+        note_eval(s, &eval, c);
+    }
+    if (due || last || st->step % t->log_every == 0) {
+        FT_TRY(train_log_step(s, due ? &eval : NULL, c->step_seconds, c->step_tokens));
+        c->step_seconds = 0;
+        c->step_tokens = 0;
+    }
+    if (last) st->finished = true;
+    st->pending = false;
+    return FT_OK;
+}
+
+/* A disk that is full may have room again: a failed checkpoint is tried again while training goes on, and given up after
+ * three more attempts over a minute. FT_TEST_RETRY_SECONDS shortens the wait in tests. */
+static double retry_seconds(void)
+{
+    const char *text = getenv("FT_TEST_RETRY_SECONDS");
+    return text ? strtod(text, NULL) : 20.0;
+}
+
+static ft_status save_failed(train_session *s, loop_clock *c, ft_status rc)
+{
+    double now = ft_seconds();
+    /* Values that are the best so far are gone after the next step: there is nothing to wait for. */
+    if (rc != FT_EIO || c->best || s->state.finished) return rc;
+    if (c->fails++ == 0) c->fail_first = now;
+    c->fail_last = now;
+    if (c->fails > 3 && now - c->fail_first >= 3 * retry_seconds()) return rc;
+    log_warn("step %lld: the checkpoint could not be written (%s); trying again in %.0f s",
+             (long long)s->state.step, ft_error(), retry_seconds());
+    return FT_OK;
+}
+
+static ft_status checkpoint_if_due(train_session *s, loop_clock *c)
+{
+    const loop_cfg *t = &s->cfg.train;
+    double now = ft_seconds();
+    int64_t step = s->state.step;
+    bool due =
+        t->checkpoint_every > 0 ? step % t->checkpoint_every == 0 : now - c->checkpoint_at >= 600;
+    if (s->state.finished && s->saved_step >= 0) due = true;
+    if (c->fails > 0) due = now - c->fail_last >= retry_seconds();
+    if (!due && !c->best) return FT_OK;
+    ft_status rc = train_checkpoint_save(s);
+    if (rc != FT_OK) return save_failed(s, c, rc);
+    c->checkpoint_at = ft_seconds();
+    c->fails = 0;
+    c->best = false;
+    return FT_OK;
+}
+
+/* Saves what is done and makes the message of the stop say how to go on. */
+static ft_status save_and_stop(train_session *s, ft_status why)
+{
+    const char *name = ft_stop_signal() == SIGINT ? "SIGINT" : "SIGTERM";
+    if (why == FT_ETIME) name = "train.max_seconds";
+    if (s->state.step == 0)
+        return ft_fail(why, "stopped by %s before the first step; start again with: %s", name,
+                       s->command);
+    if (s->saved_step != s->state.step) FT_TRY(train_checkpoint_save(s));
+    return ft_fail(why, "stopped by %s after step %lld of %lld, saved; go on with: %s", name,
+                   (long long)s->state.step, (long long)s->total_steps, s->command);
+}
+
+/* The losses before step 1, for the summary's changes. */
+static ft_status first_evaluation(train_session *s)
+{
+    train_eval eval;
+    train_state *st = &s->state;
+    if (!s->eval || st->step > 0 || !isnan(st->eval_first[0])) return FT_OK;
+    arena_reset(s->batch, 0);
+    FT_TRY(train_evaluate(s, &eval, s->batch));
+    memcpy(st->eval_first, eval.loss, (size_t)st->n_evals * sizeof *eval.loss);
+    log_info("before step 1: eval_loss %.4f over %lld tokens", eval.mean, (long long)eval.total);
+    return FT_OK;
+}
+
+static ft_status steps(train_session *s, loop_clock *c)
+{
+    train_state *st = &s->state;
+    FT_TRY(first_evaluation(s));
+    if (st->pending) {
+        FT_TRY(finish_step(s, c));
+        FT_TRY(checkpoint_if_due(s, c));
+    }
+    while (!st->finished && st->step < s->total_steps) {
+        train_seconds spent = {0};
+        double t0 = ft_seconds();
+        FT_TRY(train_step(s, &spent));
+        c->step_seconds += ft_seconds() - t0;
+        c->step_tokens += st->record.tokens;
+        s->step_seconds += ft_seconds() - t0;
+        s->part_tokens += st->record.tokens;
+        train_show_step(s, ft_seconds() - t0);
+        FT_TRY(finish_step(s, c));
+        FT_TRY(checkpoint_if_due(s, c));
+    }
+    return FT_OK;
+}
+
+ft_status train_loop(train_session *s)
+{
+    loop_clock clock = {.checkpoint_at = ft_seconds()};
+    ft_status rc = steps(s, &clock);
+    if (rc == FT_ESIGNAL || rc == FT_ETIME) return save_and_stop(s, rc);
+    return rc;
+}

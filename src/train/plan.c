@@ -1,0 +1,200 @@
+/* plan.c – what a run will need in memory and on disk, told by a dry tape: the builder code of the model runs once on the
+ * largest micro-batch with counting arenas and without arithmetic, on a model opened without weights. */
+#include "train_private.h"
+
+#include "ft/kernel.h"
+
+#include <string.h>
+
+/* Measured: the program itself, its tables and its stacks (a release build on an empty model). */
+#define PROGRAM_BYTES ((size_t)12 << 20)
+/* Panels and tiles that a thread holds inside products and attention. */
+#define SCRATCH_BYTES ((size_t)4 << 20)
+
+static size_t data_bytes(const data_set *d)
+{
+    size_t bytes = 0;
+    for (int i = 0; d && i < data_sources(d); i++) {
+        const data_source_stats *st = data_stats(d, i);
+        bytes += (size_t)st->tokens * 8 + (size_t)st->samples * 48;
+    }
+    return bytes;
+}
+
+/* Tokens of the largest micro-batch. concat: rows of max_length are whole. */
+static int64_t largest_micro(const train_session *s, int64_t samples)
+{
+    int64_t n = samples < s->cfg.train.batch_size ? samples : s->cfg.train.batch_size;
+    int64_t tokens = data_longest(s->train, n);
+    const cJSON *packing = s->cfg.data.packing;
+    if (cJSON_IsString(packing) && tokens < s->cfg.data.max_length) tokens = s->cfg.data.max_length;
+    return tokens;
+}
+
+/* Bytes of activations and their gradients for one pass of n sequences with `tokens` tokens together. */
+static ft_status dry_pass(const train_session *s, model *m, pe_ctx *pe, int64_t tokens, int n,
+                          train_pass pass, size_t *bytes)
+{
+    ft_status rc;
+    ag_tape *t = NULL;
+    nn_run r;
+    obj_stats stats = {0};
+    size_t mark = arena_mark(s->batch), count = (size_t)tokens;
+    int32_t *len = arena_get(s->batch, (size_t)n * sizeof *len);
+    int32_t *ids = arena_get(s->batch, count * sizeof *ids);
+    int32_t *pos = arena_get(s->batch, count * sizeof *pos);
+    uint64_t *key = arena_get(s->batch, count * sizeof *key);
+    int64_t *of = arena_get(s->batch, (size_t)n * sizeof *of);
+    int64_t *sources = arena_get(s->batch, (size_t)data_sources(s->train) * sizeof *sources);
+
+    if (!len || !ids || !pos || !key || !of || !sources) return FT_EMEM;
+    for (int i = 0; i < n; i++) len[i] = (int32_t)(tokens / n + (i < tokens % n ? 1 : 0));
+    data_batch b = {.n_seq = n,
+                    .len = len,
+                    .tokens = tokens,
+                    .ids = ids,
+                    .pos = pos,
+                    .labels = ids,
+                    .row_key = key,
+                    .supervised = tokens,
+                    .sample_of_seq = of,
+                    .source_tokens = sources};
+    FT_TRY_OUT(ag_open(&t, 0));
+    train_bind(t, pe, &r, &b, 0, pass);
+    tn_tensor *loss = s->cfg.objective->loss(s->cfg.objective_cfg, m, &r, &b,
+                                             pass == TRAIN_EVAL ? 0 : tokens, &stats);
+    FT_TRY_OUT(t->status);
+    if (pass != TRAIN_EVAL) FT_TRY_OUT(ag_backward(t, loss));
+    *bytes = ag_peak_bytes(t);
+out:
+    ag_close(t);
+    arena_reset(s->batch, mark);
+    return rc;
+}
+
+/* Files of a result: trainable values for an adapter, else the whole model. */
+static size_t result_bytes(const model *m, const pe_ctx *pe)
+{
+    size_t extra = (size_t)16 << 10;
+    if (pe->method->peft_type) return (size_t)pe->params.count * sizeof(float) + extra;
+    return (size_t)model_count(m) * (size_t)(m->dtype ? m->dtype->bytes : 4) + ((size_t)8 << 20);
+}
+
+static void plan_sums(train_session *s, const model *m, const pe_ctx *pe)
+{
+    train_plan *p = &s->plan;
+    const pe_params *params = &pe->params;
+    size_t values = (size_t)params->count * sizeof(float);
+    p->weights = model_bytes(m);
+    p->trainable = values;
+    p->gradients = values;
+    /* A tied matrix that is trained collects the head's gradient apart. */
+    if (m->d.tied && m->head->w->own)
+        p->gradients += (size_t)tn_count(&m->embed->w->t) * sizeof(float);
+    p->optimizer = opt_state_bytes(&s->cfg.optim, params->count);
+    p->workspace = PROGRAM_BYTES + (size_t)pool_threads() * SCRATCH_BYTES + data_bytes(s->train) +
+                   data_bytes(s->eval);
+    p->total =
+        p->weights + p->trainable + p->gradients + p->optimizer + p->activations + p->workspace;
+    p->limit = ft_memory_limit(&p->limit_name);
+    p->trainable_count = 0;
+    p->checkpoint_bytes = (size_t)64 << 10;
+    for (int64_t i = 0; i < params->n; i++) p->trainable_count += tn_count(&params->param[i]->t);
+    p->checkpoint_bytes += (size_t)p->trainable_count * sizeof(float) +
+                           opt_state_bytes(&s->cfg.optim, p->trainable_count) +
+                           (size_t)params->n * 512;
+    p->result_bytes = result_bytes(m, pe);
+    p->disk_need = 2 * p->checkpoint_bytes + p->result_bytes;
+    p->disk_free = s->out && s->out[0] ? dir_free_space(s->out) : SIZE_MAX;
+}
+
+static ft_status plan_activations(train_session *s, model *m, pe_ctx *pe)
+{
+    train_plan *p = &s->plan;
+    size_t step = 0, eval = 0;
+    int64_t n = p->micro_samples < 1 ? 1 : p->micro_samples;
+    if (n > p->micro_tokens) n = p->micro_tokens;
+    FT_TRY(dry_pass(s, m, pe, p->micro_tokens, (int)n,
+                    p->checkpointing ? TRAIN_RECOMPUTE : TRAIN_KEEP, &step));
+    if (s->eval) {
+        int64_t longest = data_longest(s->eval, 1);
+        FT_TRY(dry_pass(s, m, pe, longest > MICRO_TOKENS ? longest : MICRO_TOKENS, 1, TRAIN_EVAL,
+                        &eval));
+    }
+    p->activations = step > eval ? step : eval;
+    return FT_OK;
+}
+
+/* "auto": MICRO_TOKENS a micro-batch, halved down to one sample while the plan does not fit. */
+static ft_status plan_auto(train_session *s, model *m, pe_ctx *pe)
+{
+    train_plan *p = &s->plan;
+    int64_t longest = data_longest(s->train, 1), step = largest_micro(s, s->cfg.train.batch_size);
+    for (int64_t budget = MICRO_TOKENS;; budget /= 2) {
+        p->micro_tokens = budget < longest ? longest : budget < step ? budget : step;
+        p->micro_samples = 1;
+        FT_TRY(plan_activations(s, m, pe));
+        plan_sums(s, m, pe);
+        if (p->total <= p->limit || budget <= longest || budget <= 1) return FT_OK;
+    }
+}
+
+static ft_status plan_given(train_session *s, model *m, pe_ctx *pe)
+{
+    train_plan *p = &s->plan;
+    int64_t micro = s->cfg.train.micro_batch_size, batch = s->cfg.train.batch_size;
+    p->micro_samples = micro < batch ? micro : batch;
+    p->micro_tokens = largest_micro(s, p->micro_samples);
+    FT_TRY(plan_activations(s, m, pe));
+    plan_sums(s, m, pe);
+    return FT_OK;
+}
+
+ft_status train_plan_make(train_session *s)
+{
+    ft_status rc;
+    model *m = NULL;
+    pe_ctx *pe = NULL;
+    bool choose = s->cfg.train.gradient_checkpointing < 0;
+    ft_status (*plan)(train_session *, model *, pe_ctx *) =
+        s->cfg.train.micro_batch_size == CFG_AUTO ? plan_auto : plan_given;
+
+    FT_TRY_OUT(train_open_model(s, false, &m));
+    FT_TRY_OUT(train_attach_method(s, m, &pe));
+    s->plan.checkpointing = s->cfg.train.gradient_checkpointing == 1;
+    FT_TRY_OUT(plan(s, m, pe));
+    if (choose && s->plan.total > s->plan.limit) {
+        s->plan.checkpointing = true;
+        FT_TRY_OUT(plan(s, m, pe));
+    }
+out:
+    pe_close(pe);
+    model_close(m);
+    return rc;
+}
+
+ft_status train_plan_memory(const train_session *s)
+{
+    const train_plan *p = &s->plan;
+    FT_CHECK(
+        p->total <= p->limit, FT_EMEM,
+        "this run needs %s of memory, %s grants %s: weights %s, trainable values %s, gradients "
+        "%s, optimizer %s, activations %s, workspace %s; a smaller train.micro_batch_size, "
+        "data.max_length or method saves memory",
+        train_bytes_text(p->total), p->limit_name, train_bytes_text(p->limit),
+        train_bytes_text(p->weights), train_bytes_text(p->trainable),
+        train_bytes_text(p->gradients), train_bytes_text(p->optimizer),
+        train_bytes_text(p->activations), train_bytes_text(p->workspace));
+    return FT_OK;
+}
+
+ft_status train_plan_disk(const train_session *s)
+{
+    const train_plan *p = &s->plan;
+    FT_CHECK(p->disk_need <= p->disk_free, FT_EIO,
+             "%s: this run needs %s of disk space (two checkpoints of %s and a result of %s), %s "
+             "are free",
+             s->out, train_bytes_text(p->disk_need), train_bytes_text(p->checkpoint_bytes),
+             train_bytes_text(p->result_bytes), train_bytes_text(p->disk_free));
+    return FT_OK;
+}

@@ -1,0 +1,355 @@
+/* report.c – what a run tells: log.jsonl (a pure function of config and data), time.jsonl (everything that is not),
+ * summary.json, and lines for the eye. */
+#include "train_private.h"
+
+#include "ft/kernel.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOG "log.jsonl"
+#define TIMES "time.jsonl"
+
+const char *train_bytes_text(size_t bytes)
+{
+    static char ring[12][24];
+    static unsigned next;
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    char *out = ring[next++ % FT_COUNT_OF(ring)];
+    double v = (double)bytes;
+    size_t u = 0;
+    for (; v >= 1024 && u + 1 < FT_COUNT_OF(units); u++) v /= 1024;
+    snprintf(out, sizeof ring[0], u == 0 || v >= 100 ? "%.0f %s" : "%.1f %s", v, units[u]);
+    return out;
+}
+
+/* --- the logs ----------------------------------------------------------------------------------------------------------- */
+/* Opens a log at the length of the state; a log that was cut by someone goes on where it ends. */
+static ft_status open_one(const train_session *s, const char *name, int *fd, int64_t *keep)
+{
+    const char *path = path_join(s->mem, s->out, name);
+    if (!path) return FT_EMEM;
+    int64_t size = file_size(path);
+    if (size < 0) size = 0;
+    if (size < *keep) {
+        log_warn("%s: holds %lld bytes where %lld were written; it is no longer the whole log",
+                 path, (long long)size, (long long)*keep);
+        *keep = size;
+    }
+    return file_append_open(fd, path, *keep);
+}
+
+ft_status train_log_open(train_session *s)
+{
+    FT_TRY(open_one(s, LOG, &s->log_fd, &s->state.log_bytes));
+    return open_one(s, TIMES, &s->time_fd, &s->state.time_bytes);
+}
+
+void train_log_close(train_session *s)
+{
+    if (s->log_fd >= 0) close(s->log_fd);
+    if (s->time_fd >= 0) close(s->time_fd);
+    s->log_fd = s->time_fd = -1;
+}
+
+ft_status train_log_sync(const train_session *s)
+{
+    const int fds[] = {s->log_fd, s->time_fd};
+    for (size_t i = 0; i < FT_COUNT_OF(fds); i++) {
+        if (fds[i] >= 0 && fsync(fds[i]) != 0 && errno != EINVAL && errno != EROFS)
+            return ft_fail_errno(FT_EIO, "%s/%s: cannot be written to disk", s->out,
+                                 i ? TIMES : LOG);
+    }
+    return FT_OK;
+}
+
+static ft_status append(const train_session *s, int fd, const char *name, str_buf *line,
+                        int64_t *length)
+{
+    const char *path = path_join(s->batch, s->out, name);
+    str_adds(line, "}\n");
+    ft_status rc = str_ok(line);
+    if (rc == FT_OK && !path) rc = FT_EMEM;
+    if (rc == FT_OK) rc = file_append(fd, path, line->data, line->len);
+    if (rc == FT_OK) *length += (int64_t)line->len;
+    str_free(line);
+    return rc;
+}
+
+static void add_float(str_buf *out, const char *key, double v)
+{
+    str_printf(out, ",\"%s\":", key);
+    if (isfinite(v))
+        str_float(out, (float)v);
+    else
+        str_adds(out, "null");
+}
+
+static void add_named(str_buf *out, const char *prefix, const char *name)
+{
+    char key[300];
+    snprintf(key, sizeof key, "%s%.200s", prefix, name);
+    str_addc(out, ',');
+    str_json(out, key, strlen(key));
+    str_addc(out, ':');
+}
+
+/* Several sources are told apart by name; the mean over all stands under the plain key in any case. */
+static void add_eval(const train_session *s, const train_eval *e, str_buf *out)
+{
+    add_float(out, "eval_loss", e->mean);
+    str_printf(out, ",\"eval_tokens\":%lld", (long long)e->total);
+    for (int i = 0; s->state.n_evals > 1 && i < s->state.n_evals; i++) {
+        const char *name = data_stats(s->eval, i)->name;
+        add_named(out, "eval_loss.", name);
+        str_float(out, (float)e->loss[i]);
+        add_named(out, "eval_tokens.", name);
+        str_printf(out, "%lld", (long long)e->tokens[i]);
+    }
+}
+
+static ft_status log_times(train_session *s, double seconds, int64_t tokens)
+{
+    str_buf line = {0};
+    str_printf(&line, "{\"step\":%lld", (long long)s->state.step);
+    add_float(&line, "seconds", seconds);
+    add_float(&line, "tokens_per_s", seconds > 0 ? (double)tokens / seconds : 0);
+    str_printf(&line, ",\"rss_bytes\":%zu", ft_rss());
+    return append(s, s->time_fd, TIMES, &line, &s->state.time_bytes);
+}
+
+ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens)
+{
+    const train_state *st = &s->state;
+    const train_record *r = &st->record;
+    str_buf line = {0};
+    str_printf(&line, "{\"step\":%lld", (long long)r->step);
+    add_float(&line, "epoch", (double)r->step / (double)s->epoch_steps);
+    add_float(&line, "loss", r->loss);
+    str_adds(&line, ",\"learning_rate\":");
+    str_double(&line, r->rate);
+    add_float(&line, "grad_norm", r->grad_norm);
+    str_printf(&line, ",\"tokens\":%lld,\"supervised_tokens\":%lld", (long long)r->tokens,
+               (long long)r->supervised);
+    if (st->n_sources > 1) {
+        str_adds(&line, ",\"source_tokens\":{");
+        for (int i = 0; i < st->n_sources; i++) {
+            const char *name = data_stats(s->train, i)->name;
+            if (i) str_addc(&line, ',');
+            str_json(&line, name, strlen(name));
+            str_printf(&line, ":%lld", (long long)st->step_sources[i]);
+        }
+        str_addc(&line, '}');
+    }
+    if (eval) add_eval(s, eval, &line);
+    FT_TRY(append(s, s->log_fd, LOG, &line, &s->state.log_bytes));
+    if (eval)
+        log_info("step %lld: loss %.4f, eval_loss %.4f over %lld tokens", (long long)r->step,
+                 r->loss, eval->mean, (long long)eval->total);
+    return log_times(s, seconds, tokens);
+}
+
+/* --- for the eye ----------------------------------------------------------------------------------------------------------- */
+void train_show_step(const train_session *s, double seconds)
+{
+    const train_record *r = &s->state.record;
+    double left = (double)(s->total_steps - r->step) * seconds;
+    log_progress("step %lld/%lld  loss %.4f  lr %.3g  %.0f tok/s  left %d:%02d:%02d",
+                 (long long)r->step, (long long)s->total_steps, r->loss, r->rate,
+                 seconds > 0 ? (double)r->tokens / seconds : 0, (int)(left / 3600),
+                 (int)(left / 60) % 60, (int)left % 60);
+}
+
+void train_show_header(const train_session *s)
+{
+    const train_plan *p = &s->plan;
+    const loop_cfg *t = &s->cfg.train;
+    int64_t tokens = 0;
+    for (int i = 0; i < data_sources(s->train); i++) {
+        const data_source_stats *d = data_stats(s->train, i);
+        tokens += d->tokens;
+        if (d->dropped || d->truncated)
+            log_info(
+                "%s: %lld samples cut at %lld tokens, %lld left out because nothing supervised "
+                "remained",
+                d->name, (long long)d->truncated, (long long)s->cfg.data.max_length,
+                (long long)d->dropped);
+    }
+    log_info("ft %s, core %s, %d threads, matrices %s", FT_VERSION, kn_core_name(), pool_threads(),
+             kn_gemm_name());
+    log_info("%s: %s, %lld parameters, %s trains %lld (%.3g %%)", ft_shows(s->cfg.base_name),
+             model_family_name(s->m), (long long)model_count(s->m), s->cfg.method->name,
+             (long long)p->trainable_count,
+             100.0 * (double)p->trainable_count / (double)model_count(s->m));
+    log_info("%lld samples, %lld tokens; %lld steps of %lld samples, micro-batches of up to %lld "
+             "tokens",
+             (long long)data_count(s->train), (long long)tokens, (long long)s->total_steps,
+             (long long)t->batch_size, (long long)p->micro_tokens);
+    log_info("memory %s of %s: weights %s, trainable %s, gradients %s, optimizer %s, activations "
+             "%s, workspace %s",
+             train_bytes_text(p->total), train_bytes_text(p->limit), train_bytes_text(p->weights),
+             train_bytes_text(p->trainable), train_bytes_text(p->gradients),
+             train_bytes_text(p->optimizer), train_bytes_text(p->activations),
+             train_bytes_text(p->workspace));
+    if (t->precision && strcmp(t->precision, "bf16") == 0)
+        log_warn("train.precision: this build computes in f32; \"bf16\" changes nothing");
+    if (p->checkpointing)
+        log_info("gradient checkpointing: activations inside blocks are recomputed");
+}
+
+/* --- the summary ------------------------------------------------------------------------------------------------------------- */
+static void add_number(cJSON *o, const char *key, double v)
+{
+    if (isfinite(v))
+        cJSON_AddNumberToObject(o, key, v);
+    else
+        cJSON_AddNullToObject(o, key);
+}
+
+static void add_sources(const train_session *s, cJSON *root)
+{
+    cJSON *list = cJSON_AddArrayToObject(cJSON_AddObjectToObject(root, "data"), "sources");
+    for (int i = 0; i < s->state.n_sources; i++) {
+        const data_source_stats *d = data_stats(s->train, i);
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "name", d->name);
+        cJSON_AddNumberToObject(o, "tokens", (double)s->state.source_tokens[i]);
+        cJSON_AddNumberToObject(o, "epochs", (double)s->state.source_tokens[i] / (double)d->tokens);
+        cJSON_AddItemToArray(list, o);
+    }
+}
+
+static void add_evals(const train_session *s, cJSON *root)
+{
+    const train_state *st = &s->state;
+    if (!s->eval) return;
+    cJSON *all = cJSON_AddObjectToObject(root, "eval");
+    for (int i = 0; i < st->n_evals; i++) {
+        cJSON *o = cJSON_AddObjectToObject(all, data_stats(s->eval, i)->name);
+        add_number(o, "first", st->eval_first[i]);
+        add_number(o, "last", st->eval_last[i]);
+        add_number(o, "change", st->eval_last[i] - st->eval_first[i]);
+    }
+    cJSON *best = cJSON_AddObjectToObject(root, "best");
+    cJSON_AddNumberToObject(best, "step", (double)st->best_step);
+    add_number(best, "eval_loss", st->best_loss);
+    cJSON_AddBoolToObject(best, "is_result", s->cfg.train.keep_best);
+}
+
+static ft_status add_hashes(const train_session *s, cJSON *root)
+{
+    const char **names;
+    int64_t n;
+    char hex[65];
+    cJSON *o = cJSON_AddObjectToObject(root, "sha256");
+    cJSON_AddStringToObject(o, "base", s->base_sha);
+    cJSON_AddStringToObject(o, "data", s->data_sha);
+    cJSON_AddStringToObject(o, "config", s->config_sha);
+    cJSON *result = cJSON_AddObjectToObject(o, "result");
+    FT_TRY(dir_list(s->out, s->mem, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        if (!str_ends(names[i], ".safetensors")) continue;
+        FT_TRY(file_sha256(path_join(s->mem, s->out, names[i]), hex));
+        cJSON_AddStringToObject(result, names[i], hex);
+    }
+    return FT_OK;
+}
+
+static void add_figures(const train_session *s, cJSON *root)
+{
+    const train_state *st = &s->state;
+    double seconds = train_elapsed(s), part = ft_seconds() - s->started;
+    cJSON_AddStringToObject(root, "run_id", s->run_id);
+    cJSON_AddNumberToObject(root, "steps", (double)st->step);
+    cJSON_AddNumberToObject(root, "max_steps", (double)s->cfg.train.max_steps);
+    cJSON_AddNumberToObject(root, "epochs", (double)st->step / (double)s->epoch_steps);
+    cJSON_AddBoolToObject(root, "stopped_early", st->step < s->total_steps);
+    if (s->resumed_from >= 0)
+        cJSON_AddNumberToObject(root, "resumed_from", (double)s->resumed_from);
+    add_number(root, "first_loss", st->first_loss);
+    add_number(root, "last_loss", st->last_loss);
+    cJSON_AddNumberToObject(root, "tokens", (double)st->tokens);
+    cJSON_AddNumberToObject(root, "supervised_tokens", (double)st->supervised);
+    cJSON_AddNumberToObject(root, "seconds", seconds);
+    cJSON_AddNumberToObject(root, "tokens_per_s",
+                            s->step_seconds > 0 ? (double)s->part_tokens / s->step_seconds : 0);
+    cJSON_AddNumberToObject(root, "part_seconds", part);
+    cJSON_AddNumberToObject(root, "peak_rss_bytes", (double)ft_peak_rss());
+    cJSON_AddNumberToObject(root, "planned_bytes", (double)s->plan.total);
+    cJSON_AddNumberToObject(root, "trainable_parameters", (double)s->plan.trainable_count);
+    cJSON_AddNumberToObject(root, "parameters", (double)model_count(s->m));
+    cJSON_AddStringToObject(root, "method", s->cfg.method->name);
+    cJSON_AddStringToObject(root, "core", kn_core_name());
+    cJSON_AddStringToObject(root, "simd", kn_level());
+    cJSON_AddNumberToObject(root, "threads", pool_threads());
+    cJSON_AddStringToObject(cJSON_AddObjectToObject(root, "versions"), "ft", FT_VERSION);
+}
+
+static ft_status write_json(const train_session *s, const char *name, const cJSON *root)
+{
+    str_buf text = {0};
+    const char *path = path_join(s->mem, s->out, name);
+    js_print(&text, root, true);
+    str_addc(&text, '\n');
+    ft_status rc = str_ok(&text);
+    if (rc == FT_OK && !path) rc = FT_EMEM;
+    if (rc == FT_OK) rc = file_write(path, text.data, text.len);
+    str_free(&text);
+    return rc;
+}
+
+ft_status train_write_summary(train_session *s)
+{
+    FT_TRY(write_json(s, "config.resolved.json", s->resolved));
+    cJSON *root = cJSON_CreateObject();
+    if (!root) return FT_EMEM;
+    add_figures(s, root);
+    add_sources(s, root);
+    add_evals(s, root);
+    ft_status rc = add_hashes(s, root);
+    if (rc == FT_OK) rc = write_json(s, "summary.json", root);
+    cJSON_Delete(root);
+    return rc;
+}
+
+/* --- the result on stdout ------------------------------------------------------------------------------------------------------ */
+static void text_result(const train_session *s, const js_doc *d, str_buf *out)
+{
+    const cJSON *steps = js_get(d->root, "steps"), *first = js_get(d->root, "first_loss"),
+                *last = js_get(d->root, "last_loss"), *eval = js_get(d->root, "eval"), *e;
+    str_printf(out, "%s: %.0f steps", s->out, steps ? steps->valuedouble : 0);
+    if (cJSON_IsNumber(first) && cJSON_IsNumber(last))
+        str_printf(out, ", loss %.4f -> %.4f", first->valuedouble, last->valuedouble);
+    cJSON_ArrayForEach(e, eval)
+    {
+        const cJSON *from = js_get(e, "first"), *to = js_get(e, "last");
+        if (cJSON_IsNumber(from) && cJSON_IsNumber(to))
+            str_printf(out, ", eval %s %.4f -> %.4f", ft_shows(e->string), from->valuedouble,
+                       to->valuedouble);
+    }
+    str_addc(out, '\n');
+}
+
+ft_status train_result(train_session *s, str_buf *result)
+{
+    js_doc d = {0};
+    char *text = NULL;
+    size_t n;
+    const char *path = path_join(s->mem, s->out, "summary.json");
+    if (!path) return FT_EMEM;
+    FT_TRY(file_read(&text, &n, path, (size_t)64 << 20));
+    ft_status rc = js_parse(&d, text, n, path, 1, JS_STRICT, FT_EDATA);
+    if (rc == FT_OK && s->opt->json) {
+        js_print(result, d.root, false);
+        str_addc(result, '\n');
+    } else if (rc == FT_OK) {
+        text_result(s, &d, result);
+    }
+    if (rc == FT_OK) rc = str_ok(result);
+    js_close(&d);
+    ft_free(text);
+    return rc;
+}

@@ -1,0 +1,260 @@
+/* resume.c – what an output folder holds, and whether this run may start, go on, or has nothing left to do.
+ *
+ * checkpoints/run.json is written before step 1: the identity of the run, its resolved config, and the hashes of data and
+ * base. Only checkpoints that carry this identity count. */
+#include "train_private.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RUN "checkpoints/run.json"
+/* Any of these means that the folder has been used. */
+static const char *const traces[] = {
+    RUN,
+    "summary.json",
+    "log.jsonl",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+};
+
+static const char *trace_of(const train_session *s)
+{
+    for (size_t i = 0; i < FT_COUNT_OF(traces); i++) {
+        const char *path = path_join(s->mem, s->out, traces[i]);
+        if (path && file_exists(path)) return traces[i];
+    }
+    return NULL;
+}
+
+/* --- run.json ------------------------------------------------------------------------------------------------------- */
+/* 128 random bits: only the identity of a run, never a part of its arithmetic. */
+static void make_run_id(char out[33])
+{
+    uint8_t bytes[16] = {0};
+    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, bytes, sizeof bytes) : 0;
+    if (fd >= 0) close(fd);
+    if (got != sizeof bytes) {
+        uint64_t key = rng_key((uint64_t)getpid(), (uint64_t)(ft_seconds() * 1e9), 0);
+        for (uint64_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)rng_u64(key, i);
+    }
+    for (int i = 0; i < 16; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
+static ft_status write_run(const train_session *s)
+{
+    str_buf out = {0};
+    str_adds(&out, "{\n  \"format\": 1,\n  \"run_id\": ");
+    str_json(&out, s->run_id, strlen(s->run_id));
+    str_adds(&out, ",\n  \"version\": \"" FT_VERSION "\",\n  \"base_name\": ");
+    str_json(&out, s->cfg.base_name, strlen(s->cfg.base_name));
+    str_printf(&out, ",\n  \"data_sha256\": \"%s\",\n  \"base_sha256\": \"%s\",\n  \"config\": ",
+               s->data_sha, s->base_sha);
+    js_print(&out, s->resolved, false);
+    const char *path = path_join(s->mem, s->out, RUN);
+    ft_status rc = path ? train_sealed_write(path, &out) : FT_EMEM;
+    str_free(&out);
+    return rc;
+}
+
+/* All that differs from the config the run began with: 78 with the list. */
+static ft_status compare_config(const train_session *s, const js_doc *run)
+{
+    str_buf list = {0};
+    const char *name = NULL;
+    FT_TRY(js_get_str(run, run->root, "base_name", "", &name));
+    if (strcmp(name, s->cfg.base_name) != 0)
+        str_printf(&list, "model.path: \"%s\" -> \"%s\"", ft_shows(name),
+                   ft_shows(s->cfg.base_name));
+    train_config_differences(js_get(run->root, "config"), s->resolved, &list);
+    ft_status rc = str_ok(&list);
+    if (rc == FT_OK && list.len > 0)
+        rc =
+            ft_fail(FT_ECONFIG,
+                    "%s: the config is not that of the run in %s: %s; undo this, or choose another "
+                    "folder (--out), or --force to start anew",
+                    s->opt->config, s->out, list.data);
+    str_free(&list);
+    return rc;
+}
+
+static ft_status read_run(train_session *s)
+{
+    js_doc run;
+    char *text;
+    const char *id = NULL, *data = NULL, *base = NULL, *path = path_join(s->mem, s->out, RUN);
+    if (!path) return FT_EMEM;
+    ft_status rc = train_sealed_read(&run, &text, path);
+    if (rc == FT_EDATA) return ft_fail(rc, "%s; --force starts the run anew", ft_error());
+    FT_TRY(rc);
+    FT_TRY_OUT(js_get_str(&run, run.root, "run_id", "", &id));
+    FT_TRY_OUT(js_get_str(&run, run.root, "data_sha256", "", &data));
+    FT_TRY_OUT(js_get_str(&run, run.root, "base_sha256", "", &base));
+    snprintf(s->run_id, sizeof s->run_id, "%s", id);
+    snprintf(s->before_data, sizeof s->before_data, "%s", data);
+    snprintf(s->before_base, sizeof s->before_base, "%s", base);
+    rc = compare_config(s, &run);
+out:
+    js_close(&run);
+    ft_free(text);
+    return rc;
+}
+
+/* summary.json is the last file of a run. It is complete unless more steps are wanted now than then. */
+static ft_status read_summary(train_session *s, bool *complete)
+{
+    js_doc d = {0};
+    char *text = NULL;
+    size_t n;
+    const char *id = "", *path = path_join(s->mem, s->out, "summary.json");
+    int64_t steps = 0, max_steps = 0, now = s->cfg.train.max_steps;
+    *complete = false;
+    if (!path) return FT_EMEM;
+    if (!file_exists(path)) return FT_OK;
+    FT_TRY(file_read(&text, &n, path, (size_t)64 << 20));
+    ft_status rc = js_parse(&d, text, n, path, 1, JS_STRICT, FT_EDATA);
+    if (rc == FT_OK) rc = js_get_str(&d, d.root, "run_id", "", &id);
+    if (rc == FT_OK) rc = js_get_int(&d, d.root, "steps", 0, 0, INT64_MAX, &steps);
+    if (rc == FT_OK) rc = js_get_int(&d, d.root, "max_steps", 0, 0, INT64_MAX, &max_steps);
+    if (rc == FT_OK && strcmp(id, s->run_id) == 0) {
+        *complete = now == max_steps || (now > 0 && steps >= now);
+        s->was_complete = !*complete;
+    }
+    js_close(&d);
+    ft_free(text);
+    if (rc == FT_EDATA) {
+        log_warn("%s; the run is taken as unfinished", ft_error());
+        return FT_OK;
+    }
+    return rc;
+}
+
+ft_status train_resume_look(train_session *s, train_start *as)
+{
+    const char *trace = trace_of(s);
+    bool complete;
+    *as = TRAIN_FRESH;
+    if (!trace) return FT_OK;
+    if (!s->opt->resume) {
+        FT_CHECK(s->opt->force, FT_EEXIST,
+                 "%s: holds a run or its result already (%s); go on with --resume, start anew with "
+                 "--force, or choose another folder with --out",
+                 s->out, trace);
+        return FT_OK;
+    }
+    FT_CHECK(strcmp(trace, RUN) == 0, FT_EEXIST,
+             "%s: holds %s but no run to resume; start anew with --force, or choose another folder "
+             "with --out",
+             s->out, trace);
+    FT_TRY(read_run(s));
+    FT_TRY(read_summary(s, &complete));
+    *as = complete ? TRAIN_COMPLETE : TRAIN_GO_ON;
+    return FT_OK;
+}
+
+ft_status train_resume_compare(const train_session *s)
+{
+    bool data = strcmp(s->before_data, s->data_sha) != 0;
+    bool base = strcmp(s->before_base, s->base_sha) != 0;
+    if (!s->before_data[0] || (!data && !base)) return FT_OK;
+    return ft_fail(FT_EDATA,
+                   "%s: %s%s%s changed since the run in this folder began; put it back, or choose "
+                   "another folder (--out), or --force to start anew",
+                   s->out, data ? "the data, or how it is tokenised," : "",
+                   data && base ? " and " : "", base ? "the base model" : "");
+}
+
+/* --- starting ---------------------------------------------------------------------------------------------------------- */
+static ft_status remove_file(const train_session *s, const char *name)
+{
+    const char *path = path_join(s->mem, s->out, name);
+    return path ? dir_remove(path) : FT_EMEM;
+}
+
+/* Removes the run that stands here, run.json last, so that a removal cut short can be seen. Files of others stay. */
+static ft_status wipe(const train_session *s)
+{
+    static const char *const names[] = {
+        "summary.json",      "config.resolved.json",         "log.jsonl",
+        "time.jsonl",        "adapter_config.json",          "adapter_model.safetensors",
+        "model.safetensors", "model.safetensors.index.json",
+    };
+    const char *run = path_join(s->mem, s->out, RUN), **entries;
+    int64_t n;
+    if (!run || !file_exists(run)) return FT_OK;
+    for (size_t i = 0; i < FT_COUNT_OF(names); i++) FT_TRY(remove_file(s, names[i]));
+    FT_TRY(dir_list(s->out, s->mem, &entries, &n));
+    for (int64_t i = 0; i < n; i++) {
+        if (str_starts(entries[i], "model-") && str_ends(entries[i], ".safetensors"))
+            FT_TRY(remove_file(s, entries[i]));
+    }
+    const char *checkpoints = path_join(s->mem, s->out, "checkpoints");
+    FT_TRY(dir_list(checkpoints, s->mem, &entries, &n));
+    for (int64_t i = 0; i < n; i++) {
+        if (str_starts(entries[i], "step-"))
+            FT_TRY(dir_remove(path_join(s->mem, checkpoints, entries[i])));
+    }
+    return remove_file(s, RUN);
+}
+
+static ft_status start_afresh(train_session *s)
+{
+    int n_sources = s->state.n_sources, n_evals = s->state.n_evals;
+    FT_TRY(wipe(s));
+    make_run_id(s->run_id);
+    FT_TRY(train_state_init(&s->state, n_sources, n_evals, s->mem));
+    const char *dir = path_join(s->mem, s->out, "checkpoints");
+    if (!dir) return FT_EMEM;
+    FT_TRY(dir_make(dir));
+    FT_TRY(train_checkpoint_clean(s));
+    FT_TRY(write_run(s));
+    return train_log_open(s);
+}
+
+/* The newest checkpoint whose every byte is right; −1 when there is none. */
+static ft_status newest_valid(train_session *s, int64_t *step)
+{
+    train_found *found;
+    int64_t n;
+    *step = -1;
+    FT_TRY(train_checkpoint_list(s, s->mem, &found, &n));
+    for (int64_t i = 0; i < n && *step < 0; i++) {
+        ft_status rc = FT_OK;
+        if (found[i].valid) rc = train_checkpoint_check(s, found[i].step, true, s->mem);
+        if (rc == FT_EMEM) return rc;
+        if (found[i].valid && rc == FT_OK)
+            *step = found[i].step;
+        else
+            log_warn("the checkpoint of step %lld is passed over: %s", (long long)found[i].step,
+                     found[i].valid ? ft_error() : found[i].why);
+    }
+    return FT_OK;
+}
+
+ft_status train_resume_load(train_session *s, train_start as)
+{
+    train_state *st = &s->state;
+    int64_t step;
+    if (as == TRAIN_FRESH) return start_afresh(s);
+    FT_TRY(train_checkpoint_clean(s));
+    FT_TRY(newest_valid(s, &step));
+    if (step < 0) {
+        FT_CHECK(!s->was_complete, FT_EEXIST,
+                 "%s: the finished run left no checkpoint to go on from; start anew with --force",
+                 s->out);
+        log_info("no checkpoint yet: starting afresh");
+        return start_afresh(s);
+    }
+    FT_TRY(train_checkpoint_load(s, step, false));
+    s->resumed_from = s->saved_step = step;
+    s->part_seconds = st->seconds;
+    bool impatient = s->cfg.train.patience > 0 && st->bad_evals >= s->cfg.train.patience;
+    st->finished = st->step >= s->total_steps || impatient;
+    log_info("going on after step %lld of %lld", (long long)step, (long long)s->total_steps);
+    return train_log_open(s);
+}

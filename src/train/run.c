@@ -1,0 +1,104 @@
+/* run.c – `ft train`, from the command to the last file.
+ *
+ * Everything that can refuse does so before anything is written: config, output folder, tokenizer, model, data, memory,
+ * disk. The folder is locked as soon as it exists and looked at again under the lock. */
+#include "train_private.h"
+
+#include "ft/kernel.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static ft_status lock_folder(train_session *s, train_start *as)
+{
+    if (s->lock >= 0) return FT_OK;
+    FT_TRY(dir_make(s->out));
+    FT_TRY(dir_lock(s->out, &s->lock));
+    return train_resume_look(s, as); /* another process may have been faster */
+}
+
+static ft_status prepare(train_session *s, train_start *as)
+{
+    if (dir_exists(s->out)) FT_TRY(dir_lock(s->out, &s->lock));
+    FT_TRY(train_resume_look(s, as));
+    if (*as == TRAIN_COMPLETE) return FT_OK;
+    FT_TRY(train_session_open(s, true));
+    FT_TRY(train_plan_make(s));
+    FT_TRY(train_session_attach(s));
+    FT_TRY(train_plan_disk(s));
+    FT_TRY(train_resume_compare(s));
+    FT_TRY(lock_folder(s, as));
+    if (*as == TRAIN_COMPLETE) return FT_OK;
+    FT_TRY(train_resume_compare(s));
+    return FT_OK;
+}
+
+/* The values that become the result: the best ones where they were asked for, else the last. */
+static ft_status choose_values(train_session *s)
+{
+    const train_state *st = &s->state;
+    if (!s->cfg.train.keep_best || st->best_step == 0 || st->best_step == st->step) return FT_OK;
+    arena_reset(s->batch, 0);
+    FT_TRY(train_checkpoint_check(s, st->best_step, true, s->batch));
+    FT_TRY(train_checkpoint_load(s, st->best_step, true));
+    log_info("the values of step %lld, with the lowest eval_loss (%.4f), become the result",
+             (long long)st->best_step, st->best_loss);
+    return FT_OK;
+}
+
+static ft_status check_values(const train_session *s)
+{
+    const pe_params *p = &s->pe->params;
+    FT_CHECK(kn_find_nonfinite(p->w, p->count) < 0, FT_EDIVERGED,
+             "step %lld: a trained value is not finite after the last update; no result was saved",
+             (long long)s->state.step);
+    return FT_OK;
+}
+
+static ft_status save_result(train_session *s)
+{
+    FT_TRY(choose_values(s));
+    FT_TRY(check_values(s));
+    FT_TRY(train_log_sync(s));
+    FT_TRY(s->cfg.method->save(s->pe, s->out));
+    FT_TRY(train_write_summary(s));
+    return dir_sync(s->out);
+}
+
+/* A failure after the first checkpoint tells how to go on; after a divergence, where the last good values are. */
+static ft_status with_remedy(const train_session *s, ft_status rc)
+{
+    char why[800];
+    if (rc == FT_OK || rc == FT_ESIGNAL || rc == FT_ETIME || s->saved_step < 0) return rc;
+    snprintf(why, sizeof why, "%s", ft_error());
+    if (rc == FT_EDIVERGED)
+        return ft_fail(rc, "%s; the checkpoint of step %lld in %s holds the last good values", why,
+                       (long long)s->saved_step, s->out);
+    return ft_fail(rc, "%s; the checkpoint of step %lld is whole; go on with: %s", why,
+                   (long long)s->saved_step, s->command);
+}
+
+static ft_status run(train_session *s, const train_options *opt, str_buf *result)
+{
+    train_start as;
+    FT_TRY(train_session_config(s, opt));
+    FT_TRY(prepare(s, &as));
+    if (as == TRAIN_COMPLETE) {
+        log_info("%s: this run is complete; nothing to do", s->out);
+        return train_result(s, result);
+    }
+    train_show_header(s);
+    ft_status rc = train_resume_load(s, as);
+    if (rc == FT_OK) rc = train_loop(s);
+    if (rc == FT_OK) rc = save_result(s);
+    if (rc != FT_OK) return with_remedy(s, rc);
+    return train_result(s, result);
+}
+
+ft_status train_run(const train_options *opt, str_buf *result)
+{
+    train_session s;
+    ft_status rc = run(&s, opt, result);
+    train_session_close(&s);
+    return rc;
+}

@@ -1,0 +1,219 @@
+/* session.c – opening everything a run needs, in the order in which mistakes are cheapest to find: config, tokenizer,
+ * model, data, then values and memory. Nothing here writes. */
+#include "train_private.h"
+
+#include "ft/kernel.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Quoted for a shell when it holds anything but the usual characters of paths. */
+static void add_word(str_buf *s, const char *word)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+    str_addc(s, ' ');
+    if (word[0] && strspn(word, plain) == strlen(word)) {
+        str_adds(s, word);
+        return;
+    }
+    str_addc(s, '\'');
+    for (const char *p = word; *p; p++) {
+        if (*p == '\'')
+            str_adds(s, "'\\''");
+        else
+            str_addc(s, *p);
+    }
+    str_addc(s, '\'');
+}
+
+/* The command that goes on with this run. */
+static ft_status make_command(train_session *s)
+{
+    str_buf text = {0};
+    str_adds(&text, "ft train");
+    add_word(&text, s->opt->config);
+    if (s->opt->out) {
+        str_adds(&text, " --out");
+        add_word(&text, s->opt->out);
+    }
+    for (int i = 0; i < s->opt->n_sets; i++) {
+        str_adds(&text, " --set");
+        add_word(&text, s->opt->sets[i]);
+    }
+    str_adds(&text, " --resume");
+    ft_status rc = str_ok(&text);
+    s->command = rc == FT_OK ? arena_str(s->mem, text.data) : NULL;
+    str_free(&text);
+    return rc != FT_OK ? rc : s->command ? FT_OK : FT_EMEM;
+}
+
+static ft_status hash_config(train_session *s)
+{
+    str_buf text = {0};
+    sha256_state sha;
+    ft_status rc = train_config_identity(s->resolved, &text);
+    sha256_init(&sha);
+    if (rc == FT_OK) sha256_add(&sha, text.data ? text.data : "", text.len);
+    sha256_hex(&sha, s->config_sha);
+    str_free(&text);
+    return rc;
+}
+
+ft_status train_session_config(train_session *s, const train_options *opt)
+{
+    *s = (train_session){.opt = opt, .lock = -1, .order_epoch = -1, .resumed_from = -1};
+    s->saved_step = -1;
+    s->log_fd = s->time_fd = -1;
+    s->started = ft_seconds();
+    FT_TRY(arena_open(&s->mem, "the run", (size_t)256 << 20));
+    FT_TRY(arena_open(&s->batch, "batches", (size_t)1 << 30));
+    FT_TRY(train_config_open(&s->cfg, opt, s->mem));
+    s->out = opt->out ? opt->out : s->cfg.output.dir;
+    s->resolved = train_config_resolved(&s->cfg, s->mem);
+    if (!s->resolved) return FT_EMEM;
+    FT_TRY(hash_config(s));
+    return make_command(s);
+}
+
+static ft_status open_tokenizer(train_session *s)
+{
+    const char *path = s->cfg.model.path ? s->cfg.model.path : s->cfg.model.tokenizer;
+    if (!path) return FT_OK; /* from_config over the `tokens` format */
+    FT_TRY(tok_open(&s->tok, path));
+    if (tok_chat_template(s->tok)) FT_TRY(chat_open(&s->chat, s->tok));
+    return FT_OK;
+}
+
+ft_status train_open_model(const train_session *s, bool weights, model **out)
+{
+    model_options mo = {.path = s->cfg.model.path,
+                        .from_config = s->cfg.model.path ? NULL : s->cfg.model.from_config,
+                        .seed = (uint64_t)s->cfg.train.seed,
+                        .no_weights = !weights};
+    return model_open(out, &mo);
+}
+
+ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
+{
+    return pe_attach(out, s->cfg.method, s->cfg.method_cfg, m, (uint64_t)s->cfg.train.seed,
+                     s->cfg.base_name, s->cfg.method_head->init_from);
+}
+
+static ft_status check_data(train_session *s, const data_set *d, const char *key)
+{
+    const model_dims *dims = &s->m->d;
+    int64_t longest = data_longest(d, 1);
+    FT_CHECK(data_max_id(d) < dims->vocab_size, FT_EDATA,
+             "%s: token id %d does not exist in the model, whose vocabulary has %lld; do the "
+             "tokenizer and the model belong together?",
+             key, data_max_id(d), (long long)dims->vocab_size);
+    FT_CHECK(!s->m->position || longest <= dims->max_position, FT_ECONFIG,
+             "%s: data.max_length: a sample has %lld tokens, the model has %lld positions; lower "
+             "data.max_length",
+             s->opt->config, (long long)longest, (long long)dims->max_position);
+    if (!s->m->position && dims->max_position > 0 && longest > dims->max_position)
+        log_warn("%s: a sample has %lld tokens, the model was made for %lld", key,
+                 (long long)longest, (long long)dims->max_position);
+    return FT_OK;
+}
+
+/* One hash over both sets: a resumed run may change neither. */
+static void hash_data(train_session *s)
+{
+    sha256_state sha;
+    char hex[65];
+    sha256_init(&sha);
+    data_sha256(s->train, hex);
+    sha256_add(&sha, hex, 64);
+    if (s->eval) {
+        data_sha256(s->eval, hex);
+        sha256_add(&sha, hex, 64);
+    }
+    sha256_hex(&sha, s->data_sha);
+}
+
+ft_status train_session_open(train_session *s, bool weights)
+{
+    const data_cfg *d = &s->cfg.data;
+    const loop_cfg *t = &s->cfg.train;
+    FT_TRY(train_stop(s));
+    FT_TRY(open_tokenizer(s));
+    FT_TRY(train_stop(s));
+    FT_TRY(train_open_model(s, weights, &s->m));
+    FT_TRY(train_stop(s));
+    FT_TRY(data_open(&s->train, &s->cfg.doc, d->train, d, s->tok, s->chat, true));
+    FT_TRY(train_stop(s));
+    if (d->eval) FT_TRY(data_open(&s->eval, &s->cfg.doc, d->eval, d, s->tok, s->chat, false));
+    FT_TRY(train_stop(s));
+    FT_TRY(check_data(s, s->train, "data.train"));
+    if (s->eval) FT_TRY(check_data(s, s->eval, "data.eval"));
+    hash_data(s);
+    s->epoch_samples = data_epoch_length(s->train);
+    s->epoch_steps = (s->epoch_samples + t->batch_size - 1) / t->batch_size;
+    s->total_steps =
+        t->max_steps > 0 ? t->max_steps : (int64_t)ceil(t->epochs * (double)s->epoch_steps);
+    return train_state_init(&s->state, data_sources(s->train), s->eval ? data_sources(s->eval) : 0,
+                            s->mem);
+}
+
+static ft_status hash_base(train_session *s)
+{
+    sha256_state sha;
+    if (!s->cfg.model.from_config) return io_weights_sha256(&s->m->weights, s->base_sha);
+    sha256_init(&sha);
+    sha256_add(&sha, s->m->config, strlen(s->m->config));
+    sha256_hex(&sha, s->base_sha);
+    return FT_OK;
+}
+
+ft_status train_session_attach(train_session *s)
+{
+    size_t states;
+    FT_TRY(train_plan_memory(s));
+    FT_TRY(train_attach_method(s, s->m, &s->pe));
+    states = opt_state_bytes(&s->cfg.optim, s->pe->params.count);
+    FT_TRY(arena_open(&s->states, "optimizer states", states + ((size_t)1 << 20)));
+    FT_TRY(opt_open(&s->optimizer, &s->cfg.optim, &s->pe->params, s->total_steps, s->states));
+    /* Address space only: twice the plan, so that a plan that is a little short never stops a run. */
+    FT_TRY(ag_open(&s->tape, 2 * s->plan.activations + ((size_t)64 << 20)));
+    s->order = ft_alloc((size_t)s->epoch_samples, sizeof *s->order);
+    if (!s->order) return FT_EMEM;
+    FT_TRY(train_stop(s));
+    return hash_base(s);
+}
+
+void train_session_close(train_session *s)
+{
+    if (s->log_fd >= 0) train_log_close(s);
+    ag_close(s->tape);
+    pe_close(s->pe);
+    data_close(s->train);
+    data_close(s->eval);
+    model_close(s->m);
+    chat_close(s->chat);
+    tok_close(s->tok);
+    ft_free(s->order);
+    cJSON_Delete(s->resolved);
+    train_config_close(&s->cfg);
+    arena_close(s->states);
+    arena_close(s->batch);
+    arena_close(s->mem);
+    if (s->lock >= 0) dir_unlock(s->lock);
+}
+
+ft_status train_stop(const train_session *s)
+{
+    int signal_number = ft_stop_signal();
+    double limit = s->cfg.train.max_seconds;
+    if (signal_number)
+        return ft_fail(FT_ESIGNAL, "stopped by signal %d before the first step", signal_number);
+    if (limit > 0 && ft_seconds() - s->started > limit)
+        return ft_fail(FT_ETIME, "train.max_seconds (%g) is over", limit);
+    return FT_OK;
+}
+
+double train_elapsed(const train_session *s)
+{
+    return s->part_seconds + (ft_seconds() - s->started);
+}

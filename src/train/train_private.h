@@ -1,0 +1,225 @@
+/* train_private.h – what the files of the trainer share: the parsed config, the session of one run, its state. */
+#ifndef FT_TRAIN_PRIVATE_H
+#define FT_TRAIN_PRIVATE_H
+
+#include "ft/train.h"
+
+#define MICRO_TOKENS                                                                               \
+    2048 /* micro_batch_size "auto" and evaluation aim at batches of this many tokens */
+
+/* --- config.c ------------------------------------------------------------------------------------------ */
+typedef struct model_cfg {
+    const char *path, *from_config, *tokenizer;
+    const cJSON *quantization;
+} model_cfg;
+
+typedef struct loop_cfg {
+    double epochs;
+    int64_t max_steps; /* 0: by epochs */
+    int64_t batch_size, micro_batch_size;
+    const char *precision;
+    int gradient_checkpointing;
+    int64_t seed, log_every, eval_every, checkpoint_every, keep_checkpoints;
+    bool keep_best;
+    int64_t patience;   /* 0: never */
+    double max_seconds; /* 0: none */
+} loop_cfg;
+
+typedef struct output_cfg {
+    const char *dir;
+} output_cfg;
+
+/* The keys that every method has; the rows of its type follow in the same block of memory. */
+typedef struct method_head {
+    const char *type, *init_from;
+} method_head;
+typedef struct objective_head {
+    const char *type;
+} objective_head;
+
+typedef struct train_config {
+    cfg_doc doc;
+    model_cfg model;
+    const pe_method *method;
+    method_head *method_head;
+    void *method_cfg;
+    const cfg_field *method_rows; /* head and type together, offsets from method_head */
+    data_cfg data;
+    const obj_objective *objective;
+    objective_head *objective_head;
+    void *objective_cfg;
+    const cfg_field *objective_rows;
+    opt_cfg optim;
+    loop_cfg train;
+    output_cfg output;
+    const char *base_name; /* model.path or model.from_config as written */
+} train_config;
+/* Parses and checks everything; all mistakes are reported in one go. Close with train_config_close in any case. */
+ft_status train_config_open(train_config *c, const train_options *opt, arena *mem);
+void train_config_close(train_config *c);
+/* Every default filled in, paths absolute; NULL when out of memory. The caller deletes it. */
+cJSON *train_config_resolved(const train_config *c, arena *mem);
+/* The part of a resolved config that a resumed run may not change, as compact text. */
+ft_status train_config_identity(const cJSON *resolved, str_buf *out);
+/* Adds "section.key: old → new" for every key that differs in that part; returns their number. */
+int train_config_differences(const cJSON *before, const cJSON *now, str_buf *out);
+
+/* --- state.c: what a checkpoint holds beside values and optimizer states ------------------------- */
+typedef struct train_record { /* a step on its way to log.jsonl */
+    int64_t step;
+    double loss, rate, grad_norm;
+    int64_t tokens, supervised;
+} train_record;
+
+typedef struct train_state {
+    int64_t step; /* optimizer steps done */
+    int64_t tokens, supervised;
+    double first_loss, last_loss;
+    double best_loss; /* NAN: no evaluation yet */
+    int64_t best_step, bad_evals;
+    bool finished; /* no further step is wanted: all done, or patience ran out */
+    bool pending;  /* `record` is done but not yet evaluated and logged */
+    train_record record;
+    double seconds; /* of all parts of the run */
+    int64_t log_bytes, time_bytes;
+    int n_sources, n_evals;
+    int64_t *source_tokens;         /* [n_sources] of the whole run */
+    int64_t *step_sources;          /* [n_sources] of `record` */
+    double *eval_first, *eval_last; /* [n_evals]; NAN: none yet */
+} train_state;
+ft_status train_state_init(train_state *s, int n_sources, int n_evals, arena *mem);
+ft_status train_state_write(const train_state *s, const char *path);
+ft_status train_state_read(train_state *s, const char *path);
+/* JSON text with a seal: its last member is the SHA-256 of what stands before it. body: an object without its closing
+ * brace. A file that was changed or cut is 65. */
+ft_status train_sealed_write(const char *path, str_buf *body);
+ft_status train_sealed_read(js_doc *doc, char **text, const char *path); /* js_close, ft_free */
+
+/* --- plan.c --------------------------------------------------------------------------------------------------- */
+typedef struct train_plan {
+    bool checkpointing;                  /* of gradients: given, or the only way to fit */
+    int64_t micro_tokens, micro_samples; /* of the largest micro-batch */
+    size_t weights, trainable, gradients, optimizer, activations, workspace, total;
+    size_t limit;
+    const char *limit_name;
+    size_t checkpoint_bytes, result_bytes, disk_need, disk_free;
+    int64_t trainable_count;
+} train_plan;
+
+/* --- session.c -------------------------------------------------------------------------------------------------- */
+typedef struct train_session {
+    const train_options *opt;
+    arena *mem;   /* lives as long as the session */
+    arena *batch; /* one step or micro-batch */
+    train_config cfg;
+    tok_tokenizer *tok;
+    chat *chat;
+    model *m;
+    data_set *train, *eval;
+    pe_ctx *pe;
+    arena *states;
+    opt_optimizer *optimizer;
+    ag_tape *tape;
+    train_plan plan;
+    const char *out, *command; /* output folder; the command that goes on */
+    int lock;
+    cJSON *resolved;
+    char config_sha[65], data_sha[65], base_sha[65];
+    char run_id[33];
+    char before_data[65], before_base[65]; /* of the run that is resumed */
+    bool was_complete;                     /* it had finished, and now has more steps to do */
+    int64_t epoch_samples, epoch_steps, total_steps;
+    int64_t *order, order_epoch; /* [epoch_samples] of that epoch; −1: none */
+    train_state state;
+    int64_t resumed_from; /* step; −1: afresh */
+    int64_t saved_step;   /* of the newest checkpoint on disk that this run may use; −1: none */
+    int log_fd, time_fd;
+    double started, part_seconds; /* clock at the start; seconds of earlier parts */
+    double step_seconds;          /* of this part's steps, and their tokens */
+    int64_t part_tokens;
+} train_session;
+/* The config, the output folder's name, and the command that goes on. Close with train_session_close in any case. */
+ft_status train_session_config(train_session *s, const train_options *opt);
+/* Tokenizer, model and data: all that costs seconds; nothing is written. */
+ft_status train_session_open(train_session *s, bool weights);
+/* Trainable values and optimizer, after the plan was made; refuses what does not fit in memory (71). */
+ft_status train_session_attach(train_session *s);
+ft_status train_open_model(const train_session *s, bool weights, model **out);
+ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out);
+void train_session_close(train_session *s);
+ft_status train_plan_make(train_session *s);
+ft_status train_plan_memory(const train_session *s); /* FT_EMEM when it does not fit */
+ft_status train_plan_disk(const train_session *s);   /* FT_EIO when it does not fit */
+/* 0, or the status of a stop that was asked for: FT_ESIGNAL, FT_ETIME. */
+ft_status train_stop(const train_session *s);
+double train_elapsed(const train_session *s); /* of all parts of the run */
+
+/* --- loop.c ----------------------------------------------------------------------------------------------------- */
+typedef struct train_seconds {
+    double data, forward, backward, optimizer;
+} train_seconds;
+/* One optimizer step: state.step grows by one, the record tells the rest. FT_ESIGNAL and FT_ETIME leave everything as
+ * it was before the step. */
+ft_status train_step(train_session *s, train_seconds *spent);
+/* Trains up to the last step, evaluates, logs, writes checkpoints. */
+ft_status train_loop(train_session *s);
+/* Sets up tape and run for one pass over a batch; key: of the optimizer step. */
+typedef enum train_pass {
+    TRAIN_EVAL,
+    TRAIN_KEEP,
+    TRAIN_RECOMPUTE
+} train_pass; /* last: gradient checkpointing */
+void train_bind(ag_tape *t, pe_ctx *pe, nn_run *r, const data_batch *b, uint64_t key,
+                train_pass pass);
+
+/* --- evaluate.c ----------------------------------------------------------------------------------------------------- */
+typedef struct train_eval {
+    double *loss;    /* [n_evals] mean per supervised token */
+    int64_t *tokens; /* [n_evals] supervised */
+    double mean;     /* over all sources, by token */
+    int64_t total;
+} train_eval;
+ft_status train_evaluate(train_session *s, train_eval *out, arena *mem);
+
+/* --- checkpoint.c --------------------------------------------------------------------------------------------------- */
+/* Writes, verifies and commits a checkpoint of the state at hand, then prunes older ones. */
+ft_status train_checkpoint_save(train_session *s);
+/* Loads values, states and counters of a checkpoint that was found valid. */
+ft_status train_checkpoint_load(train_session *s, int64_t step, bool values_only);
+/* FT_OK for a whole checkpoint of this run, FT_END for one of another run, else what is wrong with it. full: every byte
+ * is hashed; else names and sizes. */
+ft_status train_checkpoint_check(const train_session *s, int64_t step, bool full, arena *mem);
+typedef struct train_found { /* a folder step-N that is not another run's */
+    int64_t step;
+    bool valid;      /* by names and sizes */
+    const char *why; /* what is wrong with it */
+} train_found;
+/* By falling step. */
+ft_status train_checkpoint_list(const train_session *s, arena *mem, train_found **out, int64_t *n);
+ft_status train_checkpoint_clean(const train_session *s); /* removes half-made ones */
+const char *train_checkpoint_path(arena *mem, const char *out, int64_t step, const char *file);
+
+/* --- resume.c ------------------------------------------------------------------------------------------------------- */
+typedef enum train_start { TRAIN_FRESH, TRAIN_GO_ON, TRAIN_COMPLETE } train_start;
+/* Looks at the output folder before anything is loaded: 73 where a run is in the way, 78 with the list of differences. */
+ft_status train_resume_look(train_session *s, train_start *as);
+/* Once data and base are known: the same as the run began with, or 65. */
+ft_status train_resume_compare(const train_session *s);
+/* Loads the newest valid checkpoint, or starts afresh; then the logs are open. */
+ft_status train_resume_load(train_session *s, train_start as);
+
+/* --- report.c ------------------------------------------------------------------------------------------------------- */
+ft_status train_log_open(train_session *s); /* cut back to the state's lengths */
+void train_log_close(train_session *s);
+ft_status train_log_sync(const train_session *s);
+ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens);
+void train_show_step(const train_session *s, double seconds);
+void train_show_header(const train_session *s);
+ft_status train_write_summary(train_session *s);
+/* What a finished run says: summary.json on one line, or a few lines of text. */
+ft_status train_result(train_session *s, str_buf *result);
+const char *train_bytes_text(size_t bytes); /* "1.2 GiB"; ring of buffers */
+
+/* --- check.c -------------------------------------------------------------------------------------------------------- */
+ft_status train_check_report(train_session *s, str_buf *result);
+#endif
