@@ -52,6 +52,9 @@ const cli_verb *cli_verb_at(int i); /* in the order of verbs.def; NULL past the 
 const cli_verb *cli_verb_by_name(const char *name);
 const cfg_field *cli_global_rows(void); /* options of every verb; precision only of CLI_MODEL */
 
+/* The verb's --set values and, where it was given, --precision as one more (train.precision). */
+FT_MUST_USE ft_status cli_precision_set(const cli_call *c, const char *const **sets, int *n_sets);
+
 /* Runs the command line (without the program's name). */
 FT_MUST_USE ft_status cli_run(int n, char *const *words);
 

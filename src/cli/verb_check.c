@@ -1,0 +1,47 @@
+/* verb_check.c – `ft check CONFIG`. */
+#include "cli.h"
+
+#include "ft/train.h"
+
+typedef struct check_flags {
+    const char *out;
+    bool resume;
+} check_flags;
+static const cfg_field flags[] = {
+    {"out", CFG_PATH, offsetof(check_flags, out), .help = "output folder; the config's output.dir"},
+    {"resume", CFG_BOOL, offsetof(check_flags, resume), .def = "false",
+     .help = "as for ft train: a run in the output folder is no concern"},
+    CFG_END};
+
+static ft_status run(const cli_call *c)
+{
+    const check_flags *f = c->opt;
+    str_buf report = {0};
+    train_options opt = {.config = c->arg[0],
+                         .sets = c->sets,
+                         .n_sets = c->n_sets,
+                         .out = f->out,
+                         .resume = f->resume,
+                         .force = c->force,
+                         .json = c->json};
+    ft_status rc = train_check(&opt, &report);
+    /* The report is complete where it exists: memory and disk are judged after it. */
+    ft_status out =
+        report.len > 0 && (rc == FT_OK || c->json) ? cli_out(report.data, report.len) : FT_OK;
+    str_free(&report);
+    return rc != FT_OK ? rc : out;
+}
+
+const cli_verb verb_check = {
+    .name = "check",
+    .help = "all that train would refuse, in seconds, nothing written",
+    .usage = "CONFIG [--out DIR] [--set A.B=VALUE]...",
+    .more = "Prints counts of the data, the memory and disk plan, and one rendered sample with its "
+            "mask.",
+    .flags = flags,
+    .opt_size = sizeof(check_flags),
+    .min_args = 1,
+    .max_args = 1,
+    .needs = CLI_KERNELS | CLI_CONFIG,
+    .run = run,
+};
