@@ -170,17 +170,39 @@ MAILS = [("You have WON a free cruise!!! Click here within 24 hours.", "spam"),
          ("Your library books are due on Friday.", "not spam")]
 
 
+CLASSIFY = ["Classify the sentiment of the review as positive, negative or neutral.",
+            "Which kind of support ticket is this: billing, bug, feature request or question?",
+            "Assign the sentence to one topic: sport, business, science or culture.",
+            "Is this mail spam? Answer with spam or not spam."]
+
+
 def classification(rng):
     del rng
     for text, label in REVIEWS:
-        yield "Classify the sentiment of the review as positive, negative or neutral.", text, label
+        yield CLASSIFY[0], text, label
     for text, label in TICKETS:
-        yield "Which kind of support ticket is this: billing, bug, feature request or question?", text, label
+        yield CLASSIFY[1], text, label
     for text, label in TEXTS:
-        yield "Assign the sentence to one topic: sport, business, science or culture.", text, label
+        yield CLASSIFY[2], text, label
     for text, label in MAILS:
-        yield "Is this mail spam? Answer with spam or not spam.", text, label
+        yield CLASSIFY[3], text, label
 
+
+UNSEEN_REVIEWS = [
+    ("The shoes fit perfectly and look great.", "positive"), ("The zip broke on the first day.", "negative"),
+    ("The bottle holds one litre.", "neutral"), ("I am delighted with this little radio!", "positive"),
+    ("Rude staff and a dirty room.", "negative"), ("The shop opens at nine.", "neutral"),
+]
+UNSEEN_TICKETS = [
+    ("The amount on my bill is too high.", "billing"), ("The program crashes when I press save.", "bug"),
+    ("Please add an option to sort by date.", "feature request"), ("How can I delete my account?", "question"),
+]
+UNSEEN_TEXTS = [
+    ("The goalkeeper saved a penalty in the last minute.", "sport"),
+    ("The company doubled its profit in the third quarter.", "business"),
+    ("Biologists described a new kind of frog.", "science"),
+    ("The theatre shows a comedy by a young author.", "culture"),
+]
 
 PHRASES = [
     ("Good morning!", "Guten Morgen!", "Bonjour !", "¡Buenos días!"),
@@ -198,6 +220,19 @@ PHRASES = [
     ("Happy birthday!", "Alles Gute zum Geburtstag!", "Joyeux anniversaire !", "¡Feliz cumpleaños!"),
     ("The train is late.", "Der Zug hat Verspätung.", "Le train est en retard.", "El tren llega tarde."),
 ]
+
+
+def unseen(rng):
+    """Questions of the same kinds with other texts and numbers, each with one exact answer."""
+    for (text, label), ask in ([(row, CLASSIFY[0]) for row in UNSEEN_REVIEWS]
+                               + [(row, CLASSIFY[1]) for row in UNSEEN_TICKETS]
+                               + [(row, CLASSIFY[2]) for row in UNSEEN_TEXTS]):
+        yield ask, text, label
+    at = 0
+    for unit, target, answer, (low, high) in CONVERSIONS[:4] + CONVERSIONS[7:8]:
+        for x in rng.sample(range(low, high), 3):
+            yield ASK[at % len(ASK)].format(x, unit, target), "", answer(x)
+            at += 1
 
 
 def translation(rng):

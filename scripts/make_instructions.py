@@ -7,6 +7,8 @@ Writes
     instructions.jsonl        training examples, formats mixed line by line: messages (some with a system
                               turn, some of several turns), alpaca and completion
     instructions.eval.jsonl   the held-out tail: HELD_OUT examples of the same mix
+    instructions.unseen.jsonl   questions of the kinds trained on, none of them a training example, with the
+                              exact answer expected, for the `generate` task of `ft eval`
     alpaca.jsonl, sharegpt.jsonl, completion.jsonl      LINES examples each in one format, for the configs
 
 The hand-written examples stand in scripts/instructions/*.txt: "! " system, "> " user, "< " assistant, a turn
@@ -98,6 +100,13 @@ def mixed(examples, rng):
             yield as_completion(turns)
 
 
+def answer_rows(rng, seen):
+    for instruction, given, answer in tasks.unseen(rng):
+        question = f"{instruction}\n\n{given}" if given else instruction
+        if question not in seen:
+            yield {"messages": [{"role": "user", "content": question}], "answer": answer}
+
+
 def write(folder, name, rows):
     rows = list(rows)
     path = os.path.join(folder, name)
@@ -119,6 +128,9 @@ def main():
     rows = list(mixed(examples, rng))
     write(arguments.out, "instructions.jsonl", rows[:-HELD_OUT])
     write(arguments.out, "instructions.eval.jsonl", rows[-HELD_OUT:])
+
+    seen = {turns[-2]["content"] for turns, _ in examples}
+    write(arguments.out, "instructions.unseen.jsonl", answer_rows(random.Random(7), seen))
 
     # The single-format files must fit the 256 positions of the embedded model, so: short examples first.
     single = [e for e in examples[:-HELD_OUT] if len(e[0]) == 2]
