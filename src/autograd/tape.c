@@ -151,8 +151,11 @@ static void pool_give(ag_tape *t, void *data, size_t bytes)
     if (b)
         p->spare = b->next;
     else
-        b = ag_meta(t, sizeof *b);
-    if (!b) return;
+        b = arena_get(p->cells, sizeof *b); /* outlives a segment's nodes */
+    if (!b) {
+        ag_fail(t, FT_EMEM);
+        return;
+    }
     *b = (free_buffer){p->free, (bytes + 63) & ~(size_t)63, data};
     p->free = b;
 }
