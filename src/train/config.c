@@ -174,6 +174,10 @@ static ft_status read_method(train_config *c, arena *mem)
         return FT_OK;
     }
     cfg_read(&c->doc, object, "method", c->method_rows, c->method_head, NULL);
+    if (c->method_head->init_from && !c->method->load)
+        cfg_fail(&c->doc, js_get(object, "init_from"), "method.init_from",
+                 "%s has no adapter to continue from; give the folder as model.path",
+                 c->method->name);
     if (c->method->check) c->method->check(&c->doc, object, c->method_cfg);
     return FT_OK;
 }
