@@ -4,6 +4,9 @@
 
 #include "ft/cfg.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 typedef struct inner {
     const char *type;
     int64_t block;
@@ -301,7 +304,7 @@ static void resolves_to_a_config(void **state)
     cfg_read(&d, d.js.root, "", rows, &a, NULL);
     assert_ok(cfg_done(&d));
     cJSON *out = cJSON_CreateObject();
-    cfg_resolve(out, rows, &a);
+    assert_ok(cfg_resolve(out, rows, &a));
     str_buf s = {0};
     js_print(&s, out, true);
     assert_null(js_get(out, "name"));
@@ -315,14 +318,14 @@ static void resolves_to_a_config(void **state)
     cfg_read(&d, d.js.root, "", rows, &b, NULL);
     assert_ok(cfg_done(&d));
     cJSON *again = cJSON_CreateObject();
-    cfg_resolve(again, rows, &b);
+    assert_ok(cfg_resolve(again, rows, &b));
     assert_true(cJSON_Compare(out, again, true));
     cJSON_Delete(out);
     cJSON_Delete(again);
     /* Without the table its required key stays away, and so does the table. */
     a = (options){.path = "/x", .kind = "linear"};
     out = cJSON_CreateObject();
-    cfg_resolve(out, rows, &a);
+    assert_ok(cfg_resolve(out, rows, &a));
     assert_null(js_get(out, "quantization"));
     assert_null(js_get(out, "learning_rate"));
     cJSON_Delete(out);
@@ -465,8 +468,78 @@ static int close_arena(void **state)
     return 0;
 }
 
-int main(void)
+/* --- every allocation that fails is told, and nothing leaks ----------------------------------------- */
+static ft_status memory_job(const char *path)
 {
+    static const char *const sets[] = {"epochs=5", "quantization.type=fp4", "name=x",
+                                       "target_modules={\"a\":[1]}"};
+    options o = {0};
+    cfg_doc d;
+    str_buf s = {0};
+    ft_status rc = arena_open(&mem, "config", (size_t)64 << 20);
+    if (rc != FT_OK) return rc;
+    rc = cfg_open(&d, path, sets, FT_COUNT_OF(sets), mem);
+    if (rc == FT_OK) {
+        cJSON *out = cJSON_CreateObject();
+        rc = out ? FT_OK : FT_EMEM;
+        cfg_read(&d, d.js.root, "", rows, &o, NULL);
+        if (rc == FT_OK) rc = cfg_done(&d);
+        if (rc == FT_OK) rc = cfg_resolve(out, rows, &o);
+        js_print(&s, out, true);
+        cfg_help(&s, rows, "train.");
+        if (rc == FT_OK) rc = str_ok(&s);
+        ft_error_clear();
+        if (rc == FT_OK) cfg_schema(out, inner_rows);
+        if (rc == FT_OK && ft_error()[0]) rc = FT_EMEM;
+        cJSON_Delete(out);
+        cfg_close(&d);
+    }
+    str_free(&s);
+    arena_close(mem);
+    return rc;
+}
+
+/* The allocator reads FT_TEST_FAIL_AT once a process, so the program starts itself for each point. */
+static int memory_run(const char *path, int k)
+{
+    char at[16];
+    int status;
+    snprintf(at, sizeof at, "%d", k);
+    pid_t child = fork();
+    if (child == 0) {
+        setenv("FT_TEST_FAIL_AT", at, 1);
+        execl("/proc/self/exe", "test_cfg", "job", path, (char *)NULL);
+        _exit(99);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void tells_every_failed_allocation(void **state)
+{
+    (void)state;
+    str_buf s = {0};
+    str_adds(&s, "{\"path\": \"m\", \"learning_rate\": 1, \"quantization\": {\"block_size\": 64},"
+                 " \"target_modules\": {");
+    for (int i = 0; i < 70; i++) str_printf(&s, "%s\"k%d\": \"\\u00e4\"", i ? ", " : "", i);
+    str_adds(&s, "}}");
+    const char *path = file(s.data);
+    str_free(&s);
+    assert_int_equal(memory_run(path, 0), FT_OK);
+    int k = 1;
+    for (; k < 2000; k++) {
+        int rc = memory_run(path, k);
+        if (rc == FT_OK) break; /* fewer than k allocations */
+        if (rc != FT_EMEM) fail_msg("allocation %d: exit code %d", k, rc);
+    }
+    assert_true(k > 200 && k < 2000);
+    print_message("%d allocations\n", k - 1);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3) return (int)memory_job(argv[2]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fills_defaults),
         cmocka_unit_test(reads_every_type),
@@ -478,6 +551,7 @@ int main(void)
         cmocka_unit_test(resolves_to_a_config),
         cmocka_unit_test(documents_itself),
         cmocka_unit_test(suggests_the_right_key),
+        cmocka_unit_test(tells_every_failed_allocation),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
 }

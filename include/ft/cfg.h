@@ -117,9 +117,10 @@ FT_MUST_USE ft_status cfg_done(const cfg_doc *d);
 const char *cfg_path(cfg_doc *d, const cJSON *from, const char *value);
 /* Adds every row with its value (defaults filled in) to `object`: the resolved config. Members of rows
  * without a default that are 0, NULL, NAN or CFG_AUTO count as absent. Paths are written absolute, so
- * that the resolved config is valid wherever it is put. */
-void cfg_resolve(cJSON *object, const cfg_field *rows, const void *values);
-/* Help lines ("  key  type  default  help"), and JSON Schema properties of a table. */
+ * that the resolved config is valid wherever it is put. FT_EMEM: keys are missing. */
+ft_status cfg_resolve(cJSON *object, const cfg_field *rows, const void *values);
+/* Help lines ("  key  type  default  help"), and JSON Schema properties of a table (out of memory: parts are
+ * missing and ft_error() has the message). */
 void cfg_help(str_buf *out, const cfg_field *rows, const char *prefix);
 void cfg_schema(cJSON *properties, const cfg_field *rows);
 /* Nearest of `names` (NULL-terminated) to `word` by edit distance; NULL when none is near. */

@@ -298,50 +298,70 @@ static bool table_absent(const cfg_field *rows, const void *values)
     return false;
 }
 
-static cJSON *resolved(const cfg_field *r, const void *at)
+/* Nothing there, and no default that would come back when the key is left out. */
+static bool value_absent(const cfg_field *r, const void *at)
 {
-    int64_t i = 0;
-    double f = 0;
-    const char *text = NULL;
-    cJSON *table;
-
     switch (r->type) {
     case CFG_BOOL:
-        return r->def || *(const bool *)at ? cJSON_CreateBool(*(const bool *)at) : NULL;
+        return !r->def && !*(const bool *)at;
     case CFG_INT:
+        return (!r->def && *(const int64_t *)at == 0) || *(const int64_t *)at == CFG_AUTO;
     case CFG_AUTO_INT:
-        i = *(const int64_t *)at;
-        if (i == CFG_AUTO) return r->type == CFG_AUTO_INT ? cJSON_CreateString("auto") : NULL;
-        return r->def || i ? cJSON_CreateNumber((double)i) : NULL;
+        return !r->def && *(const int64_t *)at == 0;
     case CFG_FLOAT:
-        f = *(const double *)at;
-        return isfinite(f) && (r->def || f != 0) ? cJSON_CreateNumber(f) : NULL;
+        return (!r->def && *(const double *)at == 0) || !isfinite(*(const double *)at);
+    case CFG_AUTO_BOOL:
+        return false;
+    case CFG_TABLE:
+        return table_absent(r->sub, at);
+    default:
+        return !*(const void *const *)at;
+    }
+}
+
+static cJSON *resolved(const cfg_field *r, const void *at)
+{
+    cJSON *table;
+    switch (r->type) {
+    case CFG_BOOL:
+        return cJSON_CreateBool(*(const bool *)at);
+    case CFG_INT:
+        return cJSON_CreateNumber((double)*(const int64_t *)at);
+    case CFG_AUTO_INT:
+        if (*(const int64_t *)at == CFG_AUTO) return cJSON_CreateString("auto");
+        return cJSON_CreateNumber((double)*(const int64_t *)at);
+    case CFG_FLOAT:
+        return cJSON_CreateNumber(*(const double *)at);
     case CFG_STR:
     case CFG_ENUM:
+        return cJSON_CreateString(*(const char *const *)at);
     case CFG_PATH:
-        text = *(const char *const *)at;
-        if (!text) return NULL;
-        return r->type == CFG_PATH ? absolute_path(text) : cJSON_CreateString(text);
+        return absolute_path(*(const char *const *)at);
     case CFG_JSON:
-        return *(const cJSON *const *)at ? cJSON_Duplicate(*(const cJSON *const *)at, true) : NULL;
+        return cJSON_Duplicate(*(const cJSON *const *)at, true);
     case CFG_AUTO_BOOL:
         if (*(const int *)at < 0) return cJSON_CreateString("auto");
         return cJSON_CreateBool(*(const int *)at);
     case CFG_TABLE:
-        if (table_absent(r->sub, at) || !(table = cJSON_CreateObject())) return NULL;
-        cfg_resolve(table, r->sub, at);
-        if (table->child) return table;
+        table = cJSON_CreateObject();
+        if (table && cfg_resolve(table, r->sub, at) == FT_OK) return table;
         cJSON_Delete(table);
     }
     return NULL;
 }
 
-void cfg_resolve(cJSON *object, const cfg_field *rows, const void *values)
+ft_status cfg_resolve(cJSON *object, const cfg_field *rows, const void *values)
 {
     for (; rows->key; rows++) {
-        cJSON *node = resolved(rows, (const char *)values + rows->offset);
-        if (!node) continue;
+        const void *at = (const char *)values + rows->offset;
+        if (value_absent(rows, at)) continue;
+        cJSON *node = resolved(rows, at);
+        if (!node) return FT_EMEM;
         cJSON_DeleteItemFromObjectCaseSensitive(object, rows->key);
-        if (!cJSON_AddItemToObject(object, rows->key, node)) cJSON_Delete(node);
+        if (!cJSON_AddItemToObject(object, rows->key, node)) {
+            cJSON_Delete(node);
+            return FT_EMEM;
+        }
     }
+    return FT_OK;
 }

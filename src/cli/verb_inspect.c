@@ -24,6 +24,7 @@ typedef struct report {
     arena *mem;
     const char *path;
     cJSON *facts; /* in the order they were found */
+    bool failed;  /* out of memory for one of them */
     const io_tensor *tensor;
     int64_t n;
     io_weights weights; /* what is open: tensors point into it */
@@ -33,12 +34,12 @@ typedef struct report {
 
 static void fact(report *r, const char *key, const char *value)
 {
-    cJSON_AddStringToObject(r->facts, key, value);
+    if (!cJSON_AddStringToObject(r->facts, key, value)) r->failed = true;
 }
 
 static void count(report *r, const char *key, double value)
 {
-    cJSON_AddNumberToObject(r->facts, key, value);
+    if (!cJSON_AddNumberToObject(r->facts, key, value)) r->failed = true;
 }
 
 /* --- tensors ------------------------------------------------------------------------------------------ */
@@ -424,7 +425,8 @@ static ft_status run(const cli_call *c)
     else
         rc = ft_fail(FT_ENOINPUT, "%s: there is no such file or folder", r.path);
     if (rc != FT_OK) goto out;
-    cJSON_AddBoolToObject(r.facts, "whole", true);
+    if (!cJSON_AddBoolToObject(r.facts, "whole", true)) r.failed = true;
+    FT_GUARD(!r.failed, FT_EMEM, "out of memory");
     rc = print_report(&r);
 out:
     io_weights_close(&r.weights);

@@ -58,6 +58,7 @@ static ft_status run(const cli_call *c)
     cli_table tables[CLI_TABLES];
     str_buf s = {0};
     int n = cli_tables(tables);
+    ft_error_clear();
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "$schema", "https://json-schema.org/draft/2020-12/schema");
     cJSON_AddStringToObject(root, "title", "training config of ft " FT_VERSION);
@@ -68,7 +69,7 @@ static ft_status run(const cli_call *c)
     js_print(&s, root, !c->json);
     str_addc(&s, '\n');
     cJSON_Delete(root);
-    ft_status rc = str_ok(&s);
+    ft_status rc = ft_error()[0] ? FT_EMEM : str_ok(&s); /* a part may be missing */
     if (rc == FT_OK) rc = cli_out(s.data, s.len);
     str_free(&s);
     return rc;
