@@ -27,9 +27,13 @@ void tok_close(tok_tokenizer *t);
  * in the text are recognised in both cases. Thread-safe. Linear in len. */
 FT_MUST_USE ft_status tok_encode(const tok_tokenizer *t, const char *text, size_t len, bool special,
                                  tok_ids *out);
-/* Appends the text of ids: skips nothing, cleans up no spaces. An id outside the vocabulary is 65. */
+/* Appends the text of ids: skips nothing, cleans up no spaces. An id outside the vocabulary is 65. Valid UTF-8:
+ * bytes that make no character become U+FFFD, as in the reference library. */
 FT_MUST_USE ft_status tok_decode(const tok_tokenizer *t, const int32_t *ids, int64_t n,
                                  str_buf *out);
+/* The same with such bytes as they are: the inverse of tok_encode for byte-level models; for streaming. */
+FT_MUST_USE ft_status tok_decode_bytes(const tok_tokenizer *t, const int32_t *ids, int64_t n,
+                                       str_buf *out);
 
 int64_t tok_size(const tok_tokenizer *t); /* largest id + 1, added tokens included */
 int32_t tok_bos(const tok_tokenizer *t);  /* −1 when there is none */

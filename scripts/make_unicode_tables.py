@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Writes src/token/unicode_tab.c: the character classes that the reference tokenizer library applies.
+
+The library mixes four sources (Oniguruma's Unicode 16, Rust's standard library, the regex crate, an old
+category crate), so every class is read off the library itself, one code point at a time.  libutf8proc is
+loaded to find the code points that it normalises but the library does not know yet.
+
+usage: make_unicode_tables.py OUT.c    (needs the Python package `tokenizers` and libutf8proc)
+"""
+import ctypes
+import ctypes.util
+import sys
+
+from tokenizers import Regex
+from tokenizers import normalizers as N
+from tokenizers import pre_tokenizers as P
+
+CHARS = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+TEXT = "".join(CHARS)
+
+
+def regex(pattern):
+    split = P.Split(Regex(pattern), "removed", invert=True)
+    return {c for word, _ in split.pre_tokenize_str(TEXT) for c in word}
+
+
+def vanishing(normalizer):
+    return {c for c in CHARS if normalizer.normalize_str(c) == ""}
+
+
+def splits_after_a(pre):
+    """Characters that do not stay together with a letter before them."""
+    out = set()
+    for c in CHARS:
+        pieces = pre.pre_tokenize_str("a" + c)
+        if len(pieces) != 1 or pieces[0][0] != "a" + c:
+            out.add(c)
+    return out
+
+
+def utf8proc():
+    lib = ctypes.CDLL(ctypes.util.find_library("utf8proc"))
+    forms = {"NFC": lib.utf8proc_NFC, "NFD": lib.utf8proc_NFD, "NFKC": lib.utf8proc_NFKC, "NFKD": lib.utf8proc_NFKD}
+    for f in forms.values():
+        f.restype = ctypes.c_void_p
+    libc = ctypes.CDLL(None)
+
+    def run(form, text):
+        p = forms[form](text.encode())
+        out = ctypes.string_at(p).decode()
+        libc.free(ctypes.c_void_p(p))
+        return out
+
+    return run
+
+
+def newer_than_library(marks):
+    ours = utf8proc()
+    theirs = {f: getattr(N, f)() for f in ("NFC", "NFD", "NFKC", "NFKD")}
+    out = set()
+    for c in CHARS[1:]:
+        for form, t in theirs.items():
+            a = ours(form, c)
+            if a != t.normalize_str(c):
+                out.add(c)
+                if form in ("NFC", "NFD"):
+                    out.update(a)
+    for c in marks:  # reordering shows a combining class
+        for probe in ("a" + c + "\u0334", "a\u0345" + c):
+            if ours("NFD", probe) != theirs["NFD"].normalize_str(probe):
+                out.add(c)
+    return out
+
+
+def main():
+    marks = regex(r"\p{M}")
+    word = set(CHARS) - splits_after_a(P.Whitespace())
+    classes = [
+        ("LU", regex(r"\p{Lu}")), ("LL", regex(r"\p{Ll}")), ("LT", regex(r"\p{Lt}")),
+        ("LM", regex(r"\p{Lm}")), ("LO", regex(r"\p{Lo}")), ("M", marks), ("MN", regex(r"\p{Mn}")),
+        ("ND", regex(r"\p{Nd}")), ("NL", regex(r"\p{Nl}")), ("NO", regex(r"\p{No}")),
+        ("P", regex(r"\p{P}")), ("S", regex(r"\p{S}")), ("Z", regex(r"\p{Z}")), ("C", regex(r"\p{C}")),
+        ("SPACE", regex(r"\s")), ("WORD", regex(r"\w")), ("HAN", regex(r"\p{Han}")),
+        ("RWORD", word), ("NUMERIC", splits_after_a(P.Digits(True))),
+        ("PUNCT", splits_after_a(P.Punctuation())),
+        ("BERT_OTHER", vanishing(N.BertNormalizer(True, False, False, False))),
+        ("MARK", vanishing(N.StripAccents())),
+        ("BERT_MN", vanishing(N.BertNormalizer(False, False, True, False))),
+        ("NEW", newer_than_library(marks)),
+    ]
+    white = splits_after_a(P.WhitespaceSplit())
+    assert white == dict(classes)["SPACE"], "white space differs between the sources"
+    mask = [0] * 0x110000
+    for bit, (_, members) in enumerate(classes):
+        for c in members:
+            mask[ord(c)] |= 1 << bit
+    kinds, runs, pages = {}, [], []
+    for cp in range(0x110000):
+        kind = kinds.setdefault(mask[cp], len(kinds))
+        if cp % 256 == 0:
+            pages.append(max(0, len(runs) - 1) if runs and runs[-1][1] == kind else len(runs))
+        if not runs or runs[-1][1] != kind:
+            runs.append((cp, kind))
+    assert len(kinds) < 256 and len(runs) < 65536
+    lower = N.Lowercase()
+    pairs = []
+    for c in CHARS:
+        low = lower.normalize_str(c)
+        if low != c and c != "\u0130":
+            assert len(low) == 1
+            pairs.append((ord(c), ord(low)))
+    low_runs = []  # first, last, step, delta
+    for a, b in pairs:
+        r = low_runs[-1] if low_runs else None
+        if r and b - a == r[3] and (a - r[1] == r[2] or (r[0] == r[1] and a - r[1] in (1, 2))):
+            r[2] = a - r[1]
+            r[1] = a
+        else:
+            low_runs.append([a, a, 1, b - a])
+
+    def rows(items, per, fmt):
+        items = [fmt(i) for i in items]
+        return "".join("    " + ", ".join(items[i:i + per]) + ",\n" for i in range(0, len(items), per))
+
+    last_page = max(i for i in range(1, len(pages)) if pages[i] != pages[i - 1]) + 1
+    with open(sys.argv[1], "w") as f:
+        f.write("/* unicode_tab.c – character classes, generated by scripts/make_unicode_tables.py: do not edit.\n"
+                " *\n"
+                " * They are the reference library's, which mixes several versions of Unicode; a table is the only way to\n"
+                " * have the same ids for every code point.  Runs of equal class, an index of the first run of each page of\n"
+                " * 256 code points, and the lower-casing map as arithmetic runs. */\n"
+                '#include "token_private.h"\n\n// clang-format off\n')
+        f.write("const uint32_t tk_kind_flags[] = {\n" + rows(list(kinds), 8, lambda m: "0x%06x" % m) + "};\n\n")
+        f.write("/* first code point << 8 | kind */\nconst uint32_t tk_runs[] = {\n")
+        f.write(rows(runs, 9, lambda r: "0x%x" % (r[0] << 8 | r[1])) + "};\n")
+        f.write("const int tk_n_runs = %d;\n\n" % len(runs))
+        f.write("const uint16_t tk_pages[] = {\n" + rows(pages[:last_page], 16, str) + "};\n")
+        f.write("const int tk_n_pages = %d;\n\n" % last_page)
+        f.write("const tk_case_run tk_lower_runs[] = {\n")
+        f.write(rows(low_runs, 4, lambda r: "{0x%x, 0x%x, %d, %d}" % tuple(r)) + "};\n")
+        f.write("const int tk_n_lower_runs = %d;\n" % len(low_runs))
+    for bit, (name, members) in enumerate(classes):
+        print("TK_%s = 1u << %d, /* %d code points */" % (name, bit, len(members)))
+    print(len(kinds), "kinds", len(runs), "runs", last_page, "pages", len(low_runs), "case runs")
+
+
+main()

@@ -1,0 +1,335 @@
+/* model_bpe.c – byte-pair encoding: byte-level and SentencePiece-like.
+ *
+ * Merging takes the applicable pair of lowest rank, leftmost first, from a binary heap; an entry that no longer
+ * fits is skipped when it comes up. Words may be a megabyte long (files without a pre-tokenizer), so nothing
+ * here is quadratic. Sennrich et al. 2016; order of merges as in the reference library. */
+#include "token_private.h"
+
+/* --- the pair table ------------------------------------------------------------------------------------------ */
+static size_t pair_slot(const tk_model *m, uint64_t key)
+{
+    uint64_t h = key * 0x9e3779b97f4a7c15u;
+    size_t mask = m->merge_cap - 1, i = (size_t)(h >> 30) & mask;
+    while (m->merge[i].key && m->merge[i].key != key) i = (i + 1) & mask;
+    return i;
+}
+
+static const tk_merge *pair_find(const tk_model *m, int32_t left, int32_t right)
+{
+    if (m->merge_cap == 0) return NULL;
+    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
+    const tk_merge *e = &m->merge[pair_slot(m, key)];
+    return e->key ? e : NULL;
+}
+
+static ft_status pairs_ready(tk_model *m, const char *name)
+{
+    size_t cap = 16;
+    while (cap < (size_t)m->n_pairs * 2) cap *= 2;
+    m->merge = ft_alloc(cap, sizeof *m->merge);
+    if (!m->merge) return FT_EMEM;
+    m->merge_cap = cap;
+    str_buf text = {0};
+    ft_status rc = FT_OK;
+    for (int64_t i = 0; i < m->n_pairs && rc == FT_OK; i++) {
+        tk_span a = m->vocab.by_id[m->pairs[i].left], b = m->vocab.by_id[m->pairs[i].right];
+        size_t skip = m->prefix.n;
+        FT_GUARD(b.n >= skip, FT_EDATA, "%s: merge %lld: %s is shorter than the prefix", name,
+                 (long long)i, ft_show(b.s, b.n));
+        str_clear(&text);
+        str_add(&text, a.s, a.n);
+        str_add(&text, b.s + skip, b.n - skip);
+        FT_TRY_OUT(str_ok(&text));
+        int32_t made = tk_vocab_id(&m->vocab, text.data, text.len);
+        FT_GUARD(made >= 0, FT_EDATA, "%s: merge %lld makes %s, which is not in the vocabulary",
+                 name, (long long)i, ft_show(text.data, text.len));
+        uint64_t key =
+            ((uint64_t)(uint32_t)m->pairs[i].left << 32 | (uint32_t)m->pairs[i].right) + 1;
+        tk_merge *e = &m->merge[pair_slot(m, key)];
+        *e =
+            (tk_merge){.key = key, .rank = (int32_t)i, .made = made}; /* the last one listed wins */
+    }
+out:
+    str_free(&text);
+    return rc;
+}
+
+static ft_status chars_ready(tk_model *m, arena *mem)
+{
+    m->char_id = arena_get(mem, TK_DIRECT * sizeof *m->char_id);
+    if (!m->char_id) return FT_EMEM;
+    for (int32_t cp = 0; cp < TK_DIRECT; cp++) {
+        char text[4];
+        size_t n = (size_t)utf8_put(text, cp);
+        m->char_id[cp] = tk_vocab_id(&m->vocab, text, n);
+    }
+    return FT_OK;
+}
+
+ft_status tk_bpe_ready(tk_model *m, arena *mem, const char *name)
+{
+    FT_TRY(pairs_ready(m, name));
+    tk_byte_ids(m);
+    m->unk = m->unk_text.s ? tk_vocab_id(&m->vocab, m->unk_text.s, m->unk_text.n) : -1;
+    return chars_ready(m, mem);
+}
+
+/* --- encoding -------------------------------------------------------------------------------------------------- */
+static bool less(const tk_heap_entry *a, const tk_heap_entry *b)
+{
+    return a->rank != b->rank ? a->rank < b->rank : a->pos < b->pos;
+}
+
+static ft_status heap_push(tk_scratch *x, tk_heap_entry e)
+{
+    if (x->heap_n == x->heap_cap) {
+        size_t cap = x->heap_cap ? x->heap_cap * 2 : 256;
+        tk_heap_entry *bigger = ft_realloc(x->heap, cap, sizeof *bigger);
+        if (!bigger) return FT_EMEM;
+        x->heap = bigger;
+        x->heap_cap = cap;
+    }
+    size_t i = x->heap_n++;
+    for (; i > 0 && less(&e, &x->heap[(i - 1) / 2]); i = (i - 1) / 2) {
+        x->heap[i] = x->heap[(i - 1) / 2];
+    }
+    x->heap[i] = e;
+    return FT_OK;
+}
+
+static tk_heap_entry heap_pop(tk_scratch *x)
+{
+    tk_heap_entry top = x->heap[0], e = x->heap[--x->heap_n];
+    size_t i = 0;
+    for (;;) {
+        size_t kid = 2 * i + 1;
+        if (kid >= x->heap_n) break;
+        if (kid + 1 < x->heap_n && less(&x->heap[kid + 1], &x->heap[kid])) kid++;
+        if (!less(&x->heap[kid], &e)) break;
+        x->heap[i] = x->heap[kid];
+        i = kid;
+    }
+    x->heap[i] = e;
+    return top;
+}
+
+static ft_status push_pair(const tk_model *m, tk_scratch *x, int32_t pos, int32_t left,
+                           int32_t right)
+{
+    const tk_merge *e = pair_find(m, left, right);
+    if (!e) return FT_OK;
+    return heap_push(x, (tk_heap_entry){.rank = e->rank, .pos = pos, .made = e->made});
+}
+
+static ft_status merge_all(const tk_model *m, tk_scratch *x, int32_t n)
+{
+    tk_symbol *s = x->sym;
+    x->heap_n = 0;
+    for (int32_t i = 0; i + 1 < n; i++) FT_TRY(push_pair(m, x, i, s[i].id, s[i + 1].id));
+    while (x->heap_n) {
+        tk_heap_entry top = heap_pop(x);
+        tk_symbol *left = &s[top.pos];
+        if (left->len == 0 || left->next < 0) continue;
+        tk_symbol *right = &s[left->next];
+        const tk_merge *e = pair_find(m, left->id, right->id);
+        if (!e || e->made != top.made) continue; /* stale */
+        left->id = top.made;
+        left->len += right->len;
+        right->len = 0;
+        left->next = right->next;
+        if (left->next >= 0) s[left->next].prev = top.pos;
+        if (left->prev >= 0) {
+            FT_TRY(push_pair(m, x, left->prev, s[left->prev].id, left->id));
+        }
+        if (left->next >= 0) FT_TRY(push_pair(m, x, top.pos, left->id, s[left->next].id));
+    }
+    return FT_OK;
+}
+
+typedef struct builder {
+    tk_scratch *x;
+    int32_t n;
+    ft_status rc;
+} builder;
+
+static void add_symbol(builder *b, int32_t id, int32_t len)
+{
+    tk_scratch *x = b->x;
+    if (b->rc != FT_OK) return;
+    if ((size_t)b->n == x->sym_cap) {
+        size_t cap = x->sym_cap ? x->sym_cap * 2 : 256;
+        tk_symbol *bigger = ft_realloc(x->sym, cap, sizeof *bigger);
+        if (!bigger) {
+            b->rc = FT_EMEM;
+            return;
+        }
+        x->sym = bigger;
+        x->sym_cap = cap;
+    }
+    if (b->n) x->sym[b->n - 1].next = b->n;
+    x->sym[b->n] = (tk_symbol){.id = id, .prev = b->n - 1, .next = -1, .len = len};
+    b->n++;
+}
+
+/* The text a character is looked up by: with the prefix inside a word, with the suffix at its end. */
+static tk_span dress(const tk_model *m, tk_scratch *x, tk_span c, bool first, bool last)
+{
+    bool before = !first && m->prefix.n, after = last && m->suffix.n;
+    if (!before && !after) return c;
+    str_clear(&x->text);
+    if (before) str_add(&x->text, m->prefix.s, m->prefix.n);
+    str_add(&x->text, c.s, c.n);
+    if (after) str_add(&x->text, m->suffix.s, m->suffix.n);
+    return (tk_span){x->text.data, x->text.len};
+}
+
+static bool add_bytes(const tk_model *m, builder *b, tk_span text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        if (m->byte_id[(unsigned char)text.s[i]] < 0) return false;
+    }
+    for (size_t i = 0; i < text.n; i++) add_symbol(b, m->byte_id[(unsigned char)text.s[i]], 1);
+    return true;
+}
+
+/* Characters of the word → symbols. A pending unknown is added late, as the library does: byte tokens that
+ * follow it come first. */
+static ft_status symbols(const tk_model *m, tk_span word, builder *b)
+{
+    int32_t unk_len = 0;
+    bool unk = false;
+    for (size_t i = 0; i < word.n;) {
+        int32_t cp, id;
+        size_t len = (size_t)utf8_next(word.s + i, word.n - i, &cp);
+        tk_span c = dress(m, b->x, (tk_span){word.s + i, len}, i == 0, i + len == word.n);
+        bool plain = c.s == word.s + i;
+        id = plain && cp >= 0 && cp < TK_DIRECT ? m->char_id[cp] : tk_vocab_id(&m->vocab, c.s, c.n);
+        i += len;
+        if (id >= 0) {
+            if (unk) add_symbol(b, m->unk, unk_len);
+            unk = false;
+            add_symbol(b, id, (int32_t)len);
+            continue;
+        }
+        if (m->byte_fallback && add_bytes(m, b, c)) continue;
+        if (!m->unk_text.s) continue;
+        FT_CHECK(m->unk >= 0, FT_EDATA, "the unknown token %s is not in the vocabulary",
+                 ft_show(m->unk_text.s, m->unk_text.n));
+        if (unk && m->fuse_unk) {
+            unk_len += (int32_t)len;
+        } else {
+            if (unk) add_symbol(b, m->unk, unk_len);
+            unk_len = (int32_t)len;
+            unk = true;
+        }
+    }
+    if (unk) add_symbol(b, m->unk, unk_len);
+    return b->rc;
+}
+
+ft_status tk_bpe_encode(const tk_model *m, tk_span word, tk_scratch *x, tok_ids *out)
+{
+    FT_CHECK(word.n < INT32_MAX, FT_EDATA, "a word of %zu bytes is too long", word.n);
+    if (m->ignore_merges) {
+        int32_t id = tk_vocab_id(&m->vocab, word.s, word.n);
+        if (id >= 0) return tok_ids_push(out, id);
+    }
+    builder b = {.x = x};
+    FT_TRY(symbols(m, word, &b));
+    if (b.n > 1) FT_TRY(merge_all(m, x, b.n));
+    for (int32_t i = 0; i < b.n; i++) {
+        if (x->sym[i].len) FT_TRY(tok_ids_push(out, x->sym[i].id));
+    }
+    return FT_OK;
+}
+
+/* --- reading ----------------------------------------------------------------------------------------------------- */
+static ft_status merge_part(tk_model *m, const tk_src *src, const cJSON *at, const char *s,
+                            size_t n, int32_t *id)
+{
+    *id = tk_vocab_id(&m->vocab, s, n);
+    if (*id >= 0) return FT_OK;
+    return js_fail(src->doc, at, FT_EDATA, "merges", "%s is not in the vocabulary", ft_show(s, n));
+}
+
+/* "left right" or ["left", "right"]. *skip: a version line. */
+static ft_status merge_item(tk_model *m, const tk_src *src, const cJSON *item, tk_pair *out,
+                            bool *skip)
+{
+    *skip = false;
+    if (cJSON_IsString(item)) {
+        const char *s = item->valuestring, *space = strchr(s, ' ');
+        if (str_starts(s, "#version")) {
+            *skip = true;
+            return FT_OK;
+        }
+        if (!space || strchr(space + 1, ' ')) {
+            return js_fail(src->doc, item, FT_EDATA, "merges",
+                           "%s is not two tokens with one space", ft_shows(s));
+        }
+        FT_TRY(merge_part(m, src, item, s, (size_t)(space - s), &out->left));
+        return merge_part(m, src, item, space + 1, strlen(space + 1), &out->right);
+    }
+    const cJSON *left = cJSON_IsArray(item) ? item->child : NULL, *right = left ? left->next : NULL;
+    if (!cJSON_IsString(left) || !cJSON_IsString(right) || right->next) {
+        return js_fail(src->doc, item, FT_EDATA, "merges", "an entry is not two tokens");
+    }
+    FT_TRY(merge_part(m, src, item, left->valuestring, strlen(left->valuestring), &out->left));
+    return merge_part(m, src, item, right->valuestring, strlen(right->valuestring), &out->right);
+}
+
+static ft_status parse_merges(tk_model *m, const tk_src *src, const cJSON *list)
+{
+    if (!cJSON_IsArray(list)) return js_fail(src->doc, list, FT_EDATA, "merges", "must be a list");
+    const cJSON *item;
+    size_t n = 0;
+    cJSON_ArrayForEach(item, list) n++;
+    if (n > INT32_MAX) return js_fail(src->doc, list, FT_EDATA, "merges", "too many");
+    m->pairs = ft_alloc(n + 1, sizeof *m->pairs);
+    if (!m->pairs) return FT_EMEM;
+    int type = list->child ? list->child->type & 0xff : 0;
+    cJSON_ArrayForEach(item, list)
+    {
+        bool skip;
+        if ((item->type & 0xff) != type) {
+            return js_fail(src->doc, item, FT_EDATA, "merges", "strings and pairs are mixed");
+        }
+        FT_TRY(merge_item(m, src, item, &m->pairs[m->n_pairs], &skip));
+        m->n_pairs += !skip;
+    }
+    return FT_OK;
+}
+
+static ft_status optional_text(const tk_src *src, const cJSON *o, const char *key, tk_span *out)
+{
+    const char *text = NULL;
+    FT_TRY(js_get_str(src->doc, o, key, NULL, &text));
+    if (!text) return FT_OK;
+    *out = (tk_span){arena_str(src->mem, text), strlen(text)};
+    return out->s ? FT_OK : FT_EMEM;
+}
+
+ft_status tk_bpe_parse(tk_model *m, const tk_src *src, const cJSON *o)
+{
+    double dropout = 0;
+    const cJSON *vocab = NULL, *merges = NULL, *kid;
+    cJSON_ArrayForEach(kid, o)
+    {
+        if (strcmp(kid->string, "vocab") == 0) vocab = kid;
+        if (strcmp(kid->string, "merges") == 0) merges = kid;
+    }
+    if (!vocab || !merges) {
+        return js_fail(src->doc, o, FT_EDATA, "model", "has no vocab or no merges");
+    }
+    FT_TRY(optional_text(src, o, "unk_token", &m->unk_text));
+    FT_TRY(optional_text(src, o, "continuing_subword_prefix", &m->prefix));
+    FT_TRY(optional_text(src, o, "end_of_word_suffix", &m->suffix));
+    FT_TRY(tk_parse_bool(src, o, "fuse_unk", 0, &m->fuse_unk));
+    FT_TRY(tk_parse_bool(src, o, "byte_fallback", 0, &m->byte_fallback));
+    FT_TRY(tk_parse_bool(src, o, "ignore_merges", 0, &m->ignore_merges));
+    FT_TRY(js_get_num(src->doc, o, "dropout", 0, &dropout));
+    if (dropout > 0) log_warn("%s: dropout %g is ignored", src->doc->name, dropout);
+    FT_TRY(tk_parse_vocab(&m->vocab, src, vocab));
+    FT_TRY(parse_merges(m, src, merges));
+    return tk_bpe_ready(m, src->mem, src->doc->name);
+}

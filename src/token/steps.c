@@ -1,0 +1,168 @@
+/* steps.c – reading the components of a tokenizer.json, and the small containers they work on. */
+#include "token_private.h"
+
+void tk_add_piece(tk_text *t, size_t from, size_t to, int32_t id, uint32_t head)
+{
+    if (t->failed || (from == to && id < 0)) return;
+    if (t->n_pieces == t->cap) {
+        size_t cap = t->cap ? t->cap * 2 : 64;
+        tk_piece *bigger = ft_realloc(t->piece, cap, sizeof *bigger);
+        if (!bigger) {
+            t->failed = true;
+            return;
+        }
+        t->piece = bigger;
+        t->cap = cap;
+    }
+    t->piece[t->n_pieces++] = (tk_piece){.from = from, .to = to, .id = id, .head = head};
+}
+
+void tk_text_free(tk_text *t)
+{
+    str_free(&t->own);
+    ft_free(t->piece);
+    *t = (tk_text){0};
+}
+
+void tk_list_cut(tk_list *l)
+{
+    if (l->failed) return;
+    if (l->n == l->cap) {
+        size_t cap = l->cap ? l->cap * 2 : 64;
+        size_t *bigger = ft_realloc(l->end, cap, sizeof *bigger);
+        if (!bigger) {
+            l->failed = true;
+            return;
+        }
+        l->end = bigger;
+        l->cap = cap;
+    }
+    l->end[l->n++] = l->text.len;
+}
+
+void tk_list_add(tk_list *l, const char *s, size_t n)
+{
+    str_add(&l->text, s, n);
+    tk_list_cut(l);
+}
+
+void tk_list_clear(tk_list *l)
+{
+    str_clear(&l->text);
+    l->n = 0;
+}
+
+void tk_list_free(tk_list *l)
+{
+    str_free(&l->text);
+    ft_free(l->end);
+    *l = (tk_list){0};
+}
+
+/* --- parsing ---------------------------------------------------------------------------------------------- */
+ft_status tk_parse_text(const tk_src *src, const cJSON *o, const char *key, const char *def,
+                        tk_span *out)
+{
+    const char *text = NULL;
+    FT_TRY(js_get_str(src->doc, o, key, def, &text));
+    if (!text) return js_fail(src->doc, o, FT_EDATA, key, "missing");
+    size_t n = strlen(text);
+    *out = (tk_span){arena_strn(src->mem, text, n), n};
+    return out->s ? FT_OK : FT_EMEM;
+}
+
+ft_status tk_parse_bool(const tk_src *src, const cJSON *o, const char *key, int def, bool *out)
+{
+    const cJSON *v = js_get(o, key);
+    if (!v && def < 0) return js_fail(src->doc, o, FT_EDATA, key, "missing");
+    return js_get_bool(src->doc, o, key, def > 0, out);
+}
+
+ft_status tk_parse_pattern(tk_op *op, const tk_src *src, const cJSON *o)
+{
+    const cJSON *pattern = js_get(o, "pattern");
+    const cJSON *regex = js_get(pattern, "Regex"), *text = js_get(pattern, "String");
+    const cJSON *v = regex ? regex : text;
+    if (!cJSON_IsObject(pattern) || !cJSON_IsString(v)) {
+        return js_fail(src->doc, pattern ? pattern : o, FT_EDATA, "pattern",
+                       "must be {\"String\": …} or {\"Regex\": …}");
+    }
+    size_t n = strlen(v->valuestring);
+    op->pattern = (tk_span){arena_strn(src->mem, v->valuestring, n), n};
+    op->pattern_is_regex = regex != NULL;
+    if (!op->pattern.s) return FT_EMEM;
+    return regex ? tk_regex_open(&op->re, op->pattern) : tk_regex_literal(&op->re, op->pattern);
+}
+
+static ft_status parse_one(tk_op *op, const tk_src *src, const cJSON *o, const tk_kind *kinds,
+                           const char *what)
+{
+    const char *type = NULL;
+    FT_TRY(js_get_str(src->doc, o, "type", NULL, &type));
+    if (!type) return js_fail(src->doc, o, FT_EDATA, what, "has no \"type\"");
+    for (const tk_kind *k = kinds; k->name; k++) {
+        if (strcmp(k->name, type) != 0) continue;
+        *op = (tk_op){.kind = k};
+        return k->parse ? k->parse(op, src, o) : FT_OK;
+    }
+    return js_fail(src->doc, o, FT_EDATA, what, "unknown type %s", ft_shows(type));
+}
+
+/* Counts or reads the steps below o; nested Sequences are as deep as the JSON reader allows. */
+static ft_status walk(tk_ops *out, int *n, const tk_src *src, const cJSON *o, const tk_kind *kinds,
+                      const char *list, const char *what)
+{
+    if (!cJSON_IsObject(o)) return js_fail(src->doc, o, FT_EDATA, what, "must be an object");
+    const cJSON *type = js_get(o, "type");
+    if (cJSON_IsString(type) && strcmp(type->valuestring, "Sequence") == 0) {
+        const cJSON *items = js_get(o, list), *item;
+        if (!cJSON_IsArray(items)) return js_fail(src->doc, o, FT_EDATA, list, "must be a list");
+        cJSON_ArrayForEach(item, items) FT_TRY(walk(out, n, src, item, kinds, list, what));
+        return FT_OK;
+    }
+    if (out->op) {
+        FT_TRY(parse_one(&out->op[*n], src, o, kinds, what));
+        out->n = *n + 1;
+    }
+    ++*n;
+    return FT_OK;
+}
+
+ft_status tk_ops_parse(tk_ops *out, const tk_src *src, const cJSON *o, const tk_kind *kinds,
+                       const char *list, const char *what)
+{
+    *out = (tk_ops){0};
+    if (!o || cJSON_IsNull(o)) return FT_OK;
+    int n = 0;
+    FT_TRY(walk(out, &n, src, o, kinds, list, what));
+    if (n == 0) return FT_OK;
+    if (n > 1000) return js_fail(src->doc, o, FT_EDATA, what, "more than 1000 steps");
+    out->op = arena_get(src->mem, (size_t)n * sizeof *out->op);
+    if (!out->op) return FT_EMEM;
+    n = 0;
+    ft_status rc = walk(out, &n, src, o, kinds, list, what);
+    /* a step whose parser failed may hold a pattern already */
+    if (rc != FT_OK) out->n = n + 1 > out->n ? n + 1 : out->n;
+    return rc;
+}
+
+void tk_ops_close(tk_ops *ops)
+{
+    for (int i = 0; i < ops->n; i++) tk_regex_close(ops->op[i].re);
+    *ops = (tk_ops){0};
+}
+
+bool tk_ops_equal(const tk_ops *a, const tk_ops *b)
+{
+    if (a->n != b->n) return false;
+    for (int i = 0; i < a->n; i++) {
+        const tk_op *x = &a->op[i], *y = &b->op[i];
+        if (x->kind != y->kind || memcmp(x->on, y->on, sizeof x->on) != 0 ||
+            memcmp(x->num, y->num, sizeof x->num) != 0 || !tk_same(x->a, y->a) ||
+            !tk_same(x->b, y->b) || !tk_same(x->pattern, y->pattern) ||
+            x->pattern_is_regex != y->pattern_is_regex) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,308 @@
+/* tokenizer.c – the public face: opening, encoding, decoding, questions. */
+#include "token_private.h"
+
+ft_status tok_ids_push(tok_ids *v, int32_t id)
+{
+    if (v->n == v->cap) {
+        int64_t cap = v->cap ? v->cap * 2 : 64;
+        int32_t *bigger = ft_realloc(v->id, (size_t)cap, sizeof *bigger);
+        if (!bigger) return FT_EMEM;
+        v->id = bigger;
+        v->cap = cap;
+    }
+    v->id[v->n++] = id;
+    return FT_OK;
+}
+
+void tok_ids_free(tok_ids *v)
+{
+    ft_free(v->id);
+    *v = (tok_ids){0};
+}
+
+ft_status tok_open(tok_tokenizer **out, const char *model_path)
+{
+    tok_tokenizer *t = ft_alloc(1, sizeof *t);
+    *out = NULL;
+    if (!t) return FT_EMEM;
+    t->bos = t->eos = t->pad = t->unk = t->model.unk = -1;
+    ft_status rc = arena_open(&t->mem, "the tokenizer", (size_t)512 << 20);
+    if (rc == FT_OK) {
+        rc = dir_exists(model_path) ? tk_load_folder(t, model_path) : tk_load_gguf(t, model_path);
+    }
+    if (rc != FT_OK) {
+        tok_close(t);
+        return rc;
+    }
+    *out = t;
+    return FT_OK;
+}
+
+void tok_close(tok_tokenizer *t)
+{
+    if (!t) return;
+    tk_ops_close(&t->normalizers);
+    tk_ops_close(&t->pretokenizers);
+    tk_ops_close(&t->decoders);
+    tk_model_close(&t->model);
+    tk_added_close(&t->added);
+    arena_close(t->mem);
+    ft_free(t->own_json);
+    ft_free(t->own_config);
+    ft_free(t);
+}
+
+static ft_status check_ids(const tok_tokenizer *t, const int32_t *id, int n, const char *name)
+{
+    for (int i = 0; i < n; i++) {
+        FT_CHECK(id[i] < t->size, FT_EDATA, "%s: post_processor: id %d is not in the vocabulary",
+                 name, id[i]);
+    }
+    return FT_OK;
+}
+
+ft_status tk_finish(tok_tokenizer *t, const char *name)
+{
+    t->size = t->model.vocab.size;
+    for (int64_t i = 0; i < t->added.n; i++) {
+        if (t->added.tok[i].id >= t->size) t->size = (int64_t)t->added.tok[i].id + 1;
+    }
+    FT_CHECK(t->size > 0, FT_EDATA, "%s: the vocabulary is empty", name);
+    t->text = arena_get(t->mem, (size_t)t->size * sizeof *t->text);
+    if (!t->text) return FT_EMEM;
+    for (int64_t i = 0; i < t->model.vocab.size; i++) t->text[i] = t->model.vocab.by_id[i];
+    for (int64_t i = 0; i < t->added.n; i++) t->text[t->added.tok[i].id] = t->added.tok[i].text;
+    FT_TRY(check_ids(t, t->post.before, t->post.n_before, name));
+    return check_ids(t, t->post.after, t->post.n_after, name);
+}
+
+/* --- encoding ------------------------------------------------------------------------------------------------- */
+/* Raw pieces → normalised text, cut again at the tokens that match after normalising. */
+static ft_status normalize_pieces(const tok_tokenizer *t, tk_text *in, tk_text *out)
+{
+    str_buf one = {0};
+    ft_status rc = FT_OK;
+    tk_text pieces = {0};
+    str_clear(&out->own);
+    for (size_t i = 0; i < in->n_pieces; i++) {
+        tk_piece p = in->piece[i];
+        if (p.id >= 0) {
+            tk_add_piece(out, 0, 0, p.id, 0);
+            continue;
+        }
+        str_clear(&one);
+        FT_TRY_OUT(
+            tk_normalize(&t->normalizers, (tk_span){in->s + p.from, p.to - p.from}, &one, &p.head));
+        tk_piece whole = {.from = 0, .to = one.len, .id = -1, .head = p.head};
+        pieces.n_pieces = 0;
+        if (one.len) tk_added_split(&t->added, true, one.data, &whole, &pieces);
+        size_t base = out->own.len;
+        str_add(&out->own, one.data, one.len);
+        for (size_t k = 0; k < pieces.n_pieces; k++) {
+            const tk_piece *q = &pieces.piece[k];
+            tk_add_piece(out, base + q->from, base + q->to, q->id, q->head);
+        }
+    }
+    out->s = out->own.data;
+    out->n = out->own.len;
+    FT_GUARD(!out->failed && !pieces.failed, FT_EMEM, "out of memory for pieces of text");
+    rc = str_ok(&out->own);
+out:
+    str_free(&one);
+    tk_text_free(&pieces);
+    return rc;
+}
+
+static void swap_texts(tk_text *a, tk_text *b)
+{
+    tk_text t = *a;
+    *a = *b;
+    *b = t;
+    b->n_pieces = 0;
+}
+
+static ft_status encode_text(const tok_tokenizer *t, const char *text, size_t len, tk_text *a,
+                             tk_text *b, tk_scratch *x, tok_ids *out)
+{
+    int32_t cp;
+    tk_piece all = {.from = 0, .to = len, .id = -1};
+    all.head = (uint32_t)utf8_next(text, len, &cp);
+    a->s = text;
+    a->n = len;
+    tk_added_split(&t->added, false, text, &all, a);
+    if (t->normalizers.n || t->added.any_normal) {
+        FT_TRY(normalize_pieces(t, a, b));
+        swap_texts(a, b);
+    }
+    for (int i = 0; i < t->pretokenizers.n; i++) {
+        FT_TRY(t->pretokenizers.op[i].kind->split(&t->pretokenizers.op[i], a, b));
+        swap_texts(a, b);
+    }
+    FT_CHECK(!a->failed, FT_EMEM, "out of memory for pieces of text");
+    for (size_t i = 0; i < a->n_pieces; i++) {
+        const tk_piece *p = &a->piece[i];
+        if (p->id >= 0) {
+            FT_TRY(tok_ids_push(out, p->id));
+        } else {
+            tk_span word = {a->s + p->from, p->to - p->from};
+            FT_TRY(t->model.kind->encode(&t->model, word, x, out));
+        }
+    }
+    return FT_OK;
+}
+
+ft_status tok_encode(const tok_tokenizer *t, const char *text, size_t len, bool special,
+                     tok_ids *out)
+{
+    tk_text a = {0}, b = {0};
+    tk_scratch x = {0};
+    ft_status rc = FT_OK;
+    for (int i = 0; i < t->post.n_before && special; i++) {
+        FT_TRY(tok_ids_push(out, t->post.before[i]));
+    }
+    if (len) rc = encode_text(t, text, len, &a, &b, &x, out);
+    tk_text_free(&a);
+    tk_text_free(&b);
+    tk_scratch_free(&x);
+    for (int i = 0; i < t->post.n_after && special && rc == FT_OK; i++) {
+        rc = tok_ids_push(out, t->post.after[i]);
+    }
+    return rc;
+}
+
+/* --- decoding ------------------------------------------------------------------------------------------------- */
+/* The library decodes a normalized added token by its normalised text. */
+static tk_span decode_text(const tok_tokenizer *t, int32_t id)
+{
+    tk_span text = t->text[id];
+    int64_t at;
+    if (t->added.any_normal && t->normalizers.n && map_get(&t->added.index, text.s, text.n, &at) &&
+        t->added.tok[at].id == id) {
+        return t->added.tok[at].normal;
+    }
+    return text;
+}
+
+static ft_status decode(const tok_tokenizer *t, const int32_t *ids, int64_t n, bool raw,
+                        str_buf *out)
+{
+    tk_list a = {.raw = raw}, b = {.raw = raw};
+    ft_status rc = FT_OK;
+    for (int64_t i = 0; i < n; i++) {
+        FT_GUARD(ids[i] >= 0 && ids[i] < t->size && t->text[ids[i]].s, FT_EDATA,
+                 "id %d is not in the vocabulary (0 … %lld)", ids[i], (long long)t->size - 1);
+        tk_span text = decode_text(t, ids[i]);
+        if (t->decoders.n == 0 && i > 0) str_addc(&a.text, ' ');
+        tk_list_add(&a, text.s, text.n);
+    }
+    FT_GUARD(!a.failed, FT_EMEM, "out of memory for %lld tokens", (long long)n);
+    FT_TRY_OUT(str_ok(&a.text));
+    for (int i = 0; i < t->decoders.n && a.n > 0; i++) {
+        const tk_op *op = &t->decoders.op[i];
+        tk_list_clear(&b);
+        FT_TRY_OUT(op->kind->decode(op, &a, &b));
+        tk_list swap = a;
+        a = b;
+        b = swap;
+    }
+    str_add(out, a.text.data, a.text.len);
+    rc = str_ok(out);
+out:
+    tk_list_free(&a);
+    tk_list_free(&b);
+    return rc;
+}
+
+ft_status tok_decode(const tok_tokenizer *t, const int32_t *ids, int64_t n, str_buf *out)
+{
+    return decode(t, ids, n, false, out);
+}
+
+ft_status tok_decode_bytes(const tok_tokenizer *t, const int32_t *ids, int64_t n, str_buf *out)
+{
+    return decode(t, ids, n, true, out);
+}
+
+/* --- questions ------------------------------------------------------------------------------------------------- */
+int64_t tok_size(const tok_tokenizer *t)
+{
+    return t->size;
+}
+int32_t tok_bos(const tok_tokenizer *t)
+{
+    return t->bos;
+}
+int32_t tok_eos(const tok_tokenizer *t)
+{
+    return t->eos;
+}
+int32_t tok_pad(const tok_tokenizer *t)
+{
+    return t->pad;
+}
+bool tok_adds_bos(const tok_tokenizer *t)
+{
+    return t->post.n_before > 0 && t->post.before[0] == t->bos;
+}
+int32_t tok_id(const tok_tokenizer *t, const char *text, size_t n)
+{
+    int64_t at;
+    if (map_get(&t->added.index, text, n, &at)) return t->added.tok[at].id;
+    return tk_vocab_id(&t->model.vocab, text, n);
+}
+const char *tok_text(const tok_tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->size ? t->text[id].s : NULL;
+}
+bool tok_is_special(const tok_tokenizer *t, int32_t id)
+{
+    int64_t at;
+    if (id < 0 || id >= t->size || !t->text[id].s) return false;
+    return map_get(&t->added.index, t->text[id].s, t->text[id].n, &at) && t->added.tok[at].special;
+}
+const int32_t *tok_stops(const tok_tokenizer *t, int *n)
+{
+    *n = t->n_stops;
+    return t->stops;
+}
+const char *tok_chat_template(const tok_tokenizer *t)
+{
+    return t->chat_template;
+}
+
+void tk_add_stop(tok_tokenizer *t, int64_t id)
+{
+    if (id < 0 || id >= t->size || t->n_stops == (int)FT_COUNT_OF(t->stops)) return;
+    for (int i = 0; i < t->n_stops; i++) {
+        if (t->stops[i] == id) return;
+    }
+    t->stops[t->n_stops++] = (int32_t)id;
+}
+
+void tk_template_stops(tok_tokenizer *t)
+{
+    static const char *const ends[] = {"<|im_end|>",    "<|eot_id|>", "<|eom_id|>",
+                                       "<end_of_turn>", "<|end|>",    "<|END_OF_TURN_TOKEN|>",
+                                       "<turn|>",       "<|eot|>",    "<|return|>"};
+    if (!t->chat_template) return;
+    for (size_t i = 0; i < FT_COUNT_OF(ends); i++) {
+        int64_t at;
+        if (!strstr(t->chat_template, ends[i])) continue;
+        if (map_get(&t->added.index, ends[i], strlen(ends[i]), &at)) {
+            tk_add_stop(t, t->added.tok[at].id);
+        }
+    }
+}
+
+ft_status tk_set_bos_eos(tok_tokenizer *t, bool bos, bool eos)
+{
+    t->post = (tk_post){0};
+    int32_t *ids = arena_get(t->mem, 2 * sizeof *ids);
+    if (!ids) return FT_EMEM;
+    ids[0] = t->bos;
+    ids[1] = t->eos;
+    t->post = (tk_post){.before = ids, .after = ids + 1};
+    t->post.n_before = bos && t->bos >= 0;
+    t->post.n_after = eos && t->eos >= 0;
+    return FT_OK;
+}

@@ -1,0 +1,98 @@
+/* trie.c – byte strings to numbers, for prefix searches: added tokens in a text, pieces of a Unigram model.
+ * Children stand in one hash table keyed (node, byte); the first byte, where most searches end, has an array. */
+#include "token_private.h"
+
+static size_t slot_of(const tk_trie *t, uint64_t key)
+{
+    uint64_t h = key * 0x9e3779b97f4a7c15u;
+    size_t mask = t->cap - 1;
+    size_t i = (size_t)(h >> 32) & mask;
+    while (t->key[i] && t->key[i] != key) i = (i + 1) & mask;
+    return i;
+}
+
+static ft_status grow_table(tk_trie *t)
+{
+    tk_trie bigger = *t;
+    bigger.cap = t->cap ? t->cap * 2 : 256;
+    bigger.key = ft_alloc(bigger.cap, sizeof *bigger.key);
+    bigger.child = ft_alloc(bigger.cap, sizeof *bigger.child);
+    if (!bigger.key || !bigger.child) {
+        ft_free(bigger.key);
+        ft_free(bigger.child);
+        return FT_EMEM;
+    }
+    for (size_t i = 0; i < t->cap; i++) {
+        if (!t->key[i]) continue;
+        size_t at = slot_of(&bigger, t->key[i]);
+        bigger.key[at] = t->key[i];
+        bigger.child[at] = t->child[i];
+    }
+    ft_free(t->key);
+    ft_free(t->child);
+    *t = bigger;
+    return FT_OK;
+}
+
+static ft_status new_node(tk_trie *t, int32_t *node)
+{
+    if (t->nodes == t->nodes_cap) {
+        size_t cap = t->nodes_cap ? t->nodes_cap * 2 : 256;
+        FT_CHECK(cap <= INT32_MAX / 2, FT_EDATA, "the vocabulary is too large for its index");
+        int32_t *value = ft_realloc(t->value, cap, sizeof *value);
+        if (!value) return FT_EMEM;
+        t->value = value;
+        t->nodes_cap = cap;
+    }
+    t->value[t->nodes] = -1;
+    *node = (int32_t)t->nodes++;
+    return FT_OK;
+}
+
+ft_status tk_trie_open(tk_trie *t)
+{
+    *t = (tk_trie){0};
+    for (int i = 0; i < 256; i++) t->root[i] = -1;
+    int32_t root;
+    FT_TRY(new_node(t, &root));
+    return grow_table(t);
+}
+
+int32_t tk_trie_step(const tk_trie *t, int32_t node, unsigned char byte)
+{
+    if (node == 0) return t->root[byte];
+    size_t at = slot_of(t, ((uint64_t)node << 8 | byte) + 1);
+    return t->key[at] ? t->child[at] : -1;
+}
+
+ft_status tk_trie_put(tk_trie *t, const char *s, size_t n, int32_t value)
+{
+    int32_t node = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char byte = (unsigned char)s[i];
+        int32_t next = tk_trie_step(t, node, byte);
+        if (next < 0) {
+            FT_TRY(new_node(t, &next));
+            if (node == 0) {
+                t->root[byte] = next;
+            } else {
+                if ((t->count + 1) * 4 > t->cap * 3) FT_TRY(grow_table(t));
+                size_t at = slot_of(t, ((uint64_t)node << 8 | byte) + 1);
+                t->key[at] = ((uint64_t)node << 8 | byte) + 1;
+                t->child[at] = next;
+                t->count++;
+            }
+        }
+        node = next;
+    }
+    t->value[node] = value;
+    return FT_OK;
+}
+
+void tk_trie_close(tk_trie *t)
+{
+    ft_free(t->key);
+    ft_free(t->child);
+    ft_free(t->value);
+    *t = (tk_trie){0};
+}
