@@ -77,7 +77,7 @@ static int open_fixture(void **state)
     fixture *f = test_alloc(sizeof *f);
     const char *names[2] = {"a.weight", "b.weight"};
     for (int i = 0; i < 2; i++) {
-        f->p[i] = (nn_param){.name = names[i], .trainable = true, .lr_ratio = i ? 4.0f : 1.0f};
+        f->p[i] = (nn_param){.name = names[i], .lr_ratio = i ? 4.0f : 1.0f};
         f->p[i].no_decay = i == 1;
         f->p[i].t = (tn_tensor){.type = &dt_f32, .nd = 1, .dim = {sizes[i]}};
         f->p[i].t.data = f->w + places[i];
