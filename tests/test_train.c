@@ -1,0 +1,563 @@
+/* test_train.c – whole runs of a two-layer model: the same bytes over threads, micro-batches and interruptions; refusals,
+ * damaged checkpoints, best values, plans. */
+#include "support.h"
+
+#include "ft/io.h"
+#include "ft/kernel.h"
+#include "ft/train.h"
+
+#include <unistd.h>
+
+static const char model_json[] =
+    "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"vocab_size\":64,"
+    "\"hidden_size\":32,\"intermediate_size\":48,\"num_hidden_layers\":2,\"num_attention_heads\":4,"
+    "\"num_key_value_heads\":2,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,"
+    "\"rope_theta\":10000.0,\"tie_word_embeddings\":true,\"hidden_act\":\"silu\"}";
+
+/* --- data and config ------------------------------------------------------------------------------------------ */
+/* n samples of 5 to 20 tokens that count up by 3; the first two are not supervised. */
+static void write_tokens(const char *name, int n, uint64_t seed)
+{
+    str_buf s = {0};
+    for (int i = 0; i < n; i++) {
+        int len = 5 + (int)(test_u64(seed, (uint64_t)(2 * i)) % 16);
+        int first = (int)(test_u64(seed, (uint64_t)(2 * i + 1)) % 40);
+        for (int part = 0; part < 2; part++) {
+            str_adds(&s, part ? "],\"labels\":[" : "{\"input_ids\":[");
+            for (int k = 0; k < len; k++)
+                str_printf(&s, "%s%d", k ? "," : "", part && k < 2 ? -100 : (first + 3 * k) % 64);
+        }
+        str_adds(&s, "]}\n");
+    }
+    test_write_file(test_path(name), s.data, s.len);
+    str_free(&s);
+}
+
+/* 37 samples, batches of 8 with a short last one, two epochs: 10 steps. Dropout, evaluation and checkpoints on. */
+static void write_config(const char *name, const char *method)
+{
+    str_buf s = {0};
+    str_printf(&s,
+               "{\"model\":{\"from_config\":\"model.json\",\"tokenizer\":\"%s\"},\"method\":%s,"
+               "\"data\":{\"train\":{\"path\":\"train.jsonl\",\"format\":\"tokens\"},"
+               "\"eval\":{\"path\":\"eval.jsonl\",\"format\":\"tokens\"}},"
+               "\"optim\":{\"learning_rate\":0.01,\"weight_decay\":0.01},"
+               "\"train\":{\"epochs\":2,\"batch_size\":8,\"checkpoint_every\":2,\"eval_every\":3}}",
+               source_path("data/tiny"), method);
+    test_write_file(test_path(name), s.data, s.len);
+    str_free(&s);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    test_write_file(test_path("model.json"), model_json, strlen(model_json));
+    write_tokens("train.jsonl", 37, 1);
+    write_tokens("eval.jsonl", 9, 2);
+    write_tokens("other.jsonl", 7, 3);
+    write_config("lora.json", "{\"type\":\"lora\",\"r\":4,\"lora_dropout\":0.1}");
+    write_config("full.json", "{\"type\":\"full\"}");
+    return 0;
+}
+
+/* --- runs --------------------------------------------------------------------------------------------------------- */
+typedef struct job {
+    const char *config, *out;
+    bool resume, force, json;
+    const char *set[6];
+} job;
+
+static ft_status train(job j)
+{
+    str_buf result = {0};
+    int n = 0;
+    while (n < 6 && j.set[n]) n++;
+    train_options o = {.config = test_path(j.config ? j.config : "lora.json"),
+                       .sets = j.set,
+                       .n_sets = n,
+                       .out = test_path(j.out),
+                       .resume = j.resume,
+                       .force = j.force,
+                       .json = j.json};
+    ft_status rc = train_run(&o, &result);
+    str_free(&result);
+    return rc;
+}
+
+static const char *in(const char *dir, const char *name)
+{
+    static char ring[8][256];
+    static int next;
+    char *out = ring[next++ % 8];
+    snprintf(out, sizeof ring[0], "%s/%s", dir, name);
+    return out;
+}
+
+static void assert_same_file(const char *a, const char *b, const char *name)
+{
+    size_t n, m;
+    char *x = test_read_file(test_path(in(a, name)), &n),
+         *y = test_read_file(test_path(in(b, name)), &m);
+    if (n != m || memcmp(x, y, n) != 0) fail_msg("%s differs between %s and %s", name, a, b);
+}
+
+static void assert_same_run(const char *a, const char *b)
+{
+    assert_same_file(a, b, "adapter_model.safetensors");
+    assert_same_file(a, b, "adapter_config.json");
+    assert_same_file(a, b, "log.jsonl");
+}
+
+/* The undisturbed run that others are compared with: ten steps, and every checkpoint kept. */
+static const char *reference(void)
+{
+    static bool made;
+    if (!made)
+        assert_ok(train(
+            (job){.out = "ref", .set = {"train.checkpoint_every=1", "train.keep_checkpoints=99"}}));
+    made = true;
+    return "ref";
+}
+
+static void copy_run(const char *from, const char *to, int last_step)
+{
+    char command[2048];
+    snprintf(command, sizeof command,
+             "rm -rf '%s' && cp -r '%s' '%s' && cd '%s' && rm -f summary.json adapter_* "
+             "config.resolved.json",
+             test_path(to), test_path(from), test_path(to), test_path(to));
+    if (system(command) != 0) exit(2);
+    for (int k = last_step + 1; k <= 10; k++) {
+        snprintf(command, sizeof command, "rm -rf '%s/checkpoints/step-%d'", test_path(to), k);
+        if (system(command) != 0) exit(2);
+    }
+}
+
+static int count_steps(const char *dir)
+{
+    char *text = test_read_file(test_path(in(dir, "log.jsonl")), NULL);
+    int n = 0;
+    for (char *p = text; (p = strchr(p, '\n')); p++) n++;
+    return n;
+}
+
+static double number_in(const char *dir, const char *file, const char *a, const char *b,
+                        const char *c)
+{
+    size_t n;
+    char *text = test_read_file(test_path(in(dir, file)), &n);
+    js_doc d;
+    assert_ok(js_parse(&d, text, n, file, 1, JS_STRICT, FT_EDATA));
+    const cJSON *node = js_get(d.root, a);
+    if (b) node = js_get(node, b);
+    if (c) node = js_get(node, c);
+    double v = cJSON_IsNumber(node) ? node->valuedouble : (double)NAN;
+    js_close(&d);
+    return v;
+}
+
+/* --- tests ---------------------------------------------------------------------------------------------------------- */
+static void a_run_learns_and_leaves_its_files(void **state)
+{
+    static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors",
+                                        "log.jsonl",           "time.jsonl",
+                                        "summary.json",        "config.resolved.json"};
+    (void)state;
+    const char *ref = reference();
+    for (size_t i = 0; i < FT_COUNT_OF(files); i++)
+        assert_true(file_exists(test_path(in(ref, files[i]))));
+    assert_int_equal(count_steps(ref), 10);
+    assert_true(number_in(ref, "summary.json", "last_loss", NULL, NULL) <
+                number_in(ref, "summary.json", "first_loss", NULL, NULL));
+    assert_true(number_in(ref, "summary.json", "eval", "eval", "change") < 0);
+    assert_true(number_in(ref, "summary.json", "steps", NULL, NULL) == 10);
+    char *log = test_read_file(test_path(in(ref, "log.jsonl")), NULL);
+    assert_true(str_starts(log, "{\"step\":1,\"epoch\":0.2,\"loss\":"));
+    assert_non_null(strstr(log, "\"eval_loss\":"));
+    assert_null(strstr(log, "seconds"));
+}
+
+static void the_resolved_config_gives_the_same_run(void **state)
+{
+    (void)state;
+    assert_ok(train((job){.config = in(reference(), "config.resolved.json"), .out = "again"}));
+    assert_same_file("again", "ref", "adapter_model.safetensors");
+    assert_same_file("again", "ref", "log.jsonl");
+}
+
+static void threads_and_micro_batches_change_no_bit(void **state)
+{
+    static const char *const sets[] = {"train.micro_batch_size=1", "train.micro_batch_size=2",
+                                       "train.micro_batch_size=4", "train.micro_batch_size=8",
+                                       "train.gradient_checkpointing=true"};
+    (void)state;
+    reference();
+    for (int threads = 1; threads <= 3; threads++) {
+        pool_close();
+        assert_ok(pool_open(threads));
+        assert_ok(train((job){.out = "bits", .force = true}));
+        assert_same_run("bits", "ref");
+    }
+    for (size_t i = 0; i < FT_COUNT_OF(sets); i++) {
+        assert_ok(train((job){.out = "bits", .force = true, .set = {sets[i]}}));
+        assert_same_run("bits", "ref");
+    }
+}
+
+static void resuming_anywhere_changes_no_bit(void **state)
+{
+    (void)state;
+    reference();
+    for (int k = 1; k <= 10; k++) {
+        copy_run("ref", "resumed", k);
+        assert_ok(train((job){.out = "resumed", .resume = true}));
+        assert_same_run("resumed", "ref");
+    }
+    copy_run("ref", "resumed", 0); /* no checkpoint yet: afresh */
+    assert_ok(train((job){.out = "resumed", .resume = true}));
+    assert_same_run("resumed", "ref");
+}
+
+static void resuming_with_another_split_changes_no_bit(void **state)
+{
+    (void)state;
+    reference();
+    for (int k = 2; k <= 8; k += 3) {
+        copy_run("ref", "split", k);
+        pool_close();
+        assert_ok(pool_open(1 + k % 3));
+        assert_ok(
+            train((job){.out = "split", .resume = true, .set = {"train.micro_batch_size=3"}}));
+        assert_same_run("split", "ref");
+    }
+}
+
+static void full_training_resumes_to_the_same_bits(void **state)
+{
+    char command[512];
+    (void)state;
+    assert_ok(
+        train((job){.config = "full.json", .out = "full", .set = {"train.keep_checkpoints=9"}}));
+    snprintf(
+        command, sizeof command,
+        "cd '%s' && rm -rf f2 && cp -r full f2 && cd f2 && rm -rf summary.json model.safetensors "
+        "checkpoints/step-10 checkpoints/step-8 checkpoints/step-6",
+        test_dir());
+    assert_int_equal(system(command), 0);
+    assert_ok(train((job){
+        .config = "full.json", .out = "f2", .resume = true, .set = {"train.micro_batch_size=2"}}));
+    assert_same_file("f2", "full", "model.safetensors");
+    assert_same_file("f2", "full", "log.jsonl");
+}
+
+static void a_folder_with_a_run_is_not_overwritten(void **state)
+{
+    (void)state;
+    reference();
+    assert_fails(train((job){.out = "ref"}), FT_EEXIST, "--resume");
+    assert_ok(train((job){.out = "ref", .resume = true})); /* complete: nothing to do */
+    assert_int_equal(count_steps("ref"), 10);
+    test_write_file(test_path("adapter_model.safetensors"), "x", 1);
+    char dir[512];
+    snprintf(dir, sizeof dir, "%s", test_dir());
+    str_buf result = {0};
+    train_options o = {.config = test_path("lora.json"), .out = dir, .resume = true};
+    assert_fails(train_run(&o, &result), FT_EEXIST, "no run to resume");
+    unlink(test_path("adapter_model.safetensors"));
+}
+
+static void a_locked_folder_is_refused_with_the_pid(void **state)
+{
+    int fd;
+    char pid[32];
+    (void)state;
+    assert_ok(dir_make(test_path("locked")));
+    assert_ok(dir_lock(test_path("locked"), &fd));
+    snprintf(pid, sizeof pid, "%ld", (long)getpid());
+    assert_fails(train((job){.out = "locked"}), FT_EEXIST, pid);
+    dir_unlock(fd);
+    assert_ok(train((job){.out = "locked", .set = {"train.max_steps=1"}}));
+}
+
+static void a_changed_config_is_refused_with_all_differences(void **state)
+{
+    (void)state;
+    reference();
+    copy_run("ref", "changed", 6);
+    job j = {.out = "changed",
+             .resume = true,
+             .set = {"method.r=8", "optim.learning_rate=0.001", "train.batch_size=4"}};
+    assert_fails(train(j), FT_ECONFIG, "method.r: 4 -> 8");
+    assert_non_null(strstr(ft_error(), "optim.learning_rate: 0.01 -> 0.001"));
+    assert_non_null(strstr(ft_error(), "train.batch_size: 8 -> 4"));
+    /* pace may change */
+    assert_ok(train((job){
+        .out = "changed",
+        .resume = true,
+        .set = {"train.log_every=1", "train.keep_checkpoints=3", "train.checkpoint_every=5"}}));
+    assert_same_run("changed", "ref");
+}
+
+static void changed_data_and_base_are_refused(void **state)
+{
+    (void)state;
+    reference();
+    copy_run("ref", "moved", 6);
+    assert_fails(train((job){.out = "moved", .resume = true, .set = {"data.max_length=12"}}),
+                 FT_ECONFIG, "data.max_length");
+    write_tokens("train.jsonl", 38, 1);
+    ft_status rc = train((job){.out = "moved", .resume = true});
+    write_tokens("train.jsonl", 37, 1);
+    assert_int_equal(rc, FT_EDATA);
+    assert_non_null(strstr(ft_error(), "the data"));
+    test_write_file(test_path("model.json"), model_json, strlen(model_json) - 1);
+    str_buf wider = {0};
+    str_printf(&wider, "%.*s,\"attention_bias\":false}", (int)strlen(model_json) - 1, model_json);
+    test_write_file(test_path("model.json"), wider.data, wider.len);
+    str_free(&wider);
+    rc = train((job){.out = "moved", .resume = true});
+    test_write_file(test_path("model.json"), model_json, strlen(model_json));
+    assert_int_equal(rc, FT_EDATA);
+    assert_non_null(strstr(ft_error(), "the base model"));
+}
+
+static void flip(const char *path, size_t at)
+{
+    size_t n;
+    char *text = test_read_file(path, &n);
+    text[at % n] ^= 0x10;
+    test_write_file(path, text, n);
+}
+
+static void damaged_checkpoints_are_passed_over(void **state)
+{
+    static const char *const files[] = {"params.safetensors", "optimizer.safetensors", "state.json",
+                                        "manifest.json"};
+    (void)state;
+    reference();
+    for (size_t i = 0; i < FT_COUNT_OF(files); i++) {
+        copy_run("ref", "damaged", 7);
+        flip(test_path(in("damaged/checkpoints/step-7", files[i])), 97 * (i + 1));
+        assert_ok(train((job){.out = "damaged", .resume = true}));
+        assert_same_run("damaged", "ref");
+        assert_true(number_in("damaged", "summary.json", "resumed_from", NULL, NULL) == 6);
+    }
+    copy_run("ref", "damaged", 7); /* cut short */
+    assert_int_equal(truncate(test_path("damaged/checkpoints/step-7/params.safetensors"), 200), 0);
+    assert_int_equal(truncate(test_path("damaged/checkpoints/step-6/manifest.json"), 100), 0);
+    assert_ok(train((job){.out = "damaged", .resume = true}));
+    assert_same_run("damaged", "ref");
+    assert_true(number_in("damaged", "summary.json", "resumed_from", NULL, NULL) == 5);
+}
+
+static void foreign_and_half_made_folders_are_never_chosen(void **state)
+{
+    char command[1024];
+    (void)state;
+    reference();
+    assert_ok(train((job){.out = "foreign", .set = {"optim.learning_rate=0.5"}}));
+    copy_run("ref", "strays", 4);
+    snprintf(command, sizeof command,
+             "cd '%s' && mkdir strays/checkpoints/step-999 && cp -r foreign/checkpoints/step-10 "
+             "strays/checkpoints/"
+             " && cp -r strays/checkpoints/step-4 strays/checkpoints/step-5.tmp"
+             " && cp -r strays/checkpoints/step-4 strays/checkpoints/step-0007"
+             " && cp -r strays/checkpoints/step-4 strays/checkpoints/step-8",
+             test_dir());
+    assert_int_equal(system(command), 0);
+    assert_ok(train((job){.out = "strays", .resume = true}));
+    assert_same_run("strays", "ref");
+    assert_true(number_in("strays", "summary.json", "resumed_from", NULL, NULL) == 4);
+    assert_false(dir_exists(test_path("strays/checkpoints/step-5.tmp")));
+}
+
+static void rotation_keeps_the_newest(void **state)
+{
+    (void)state;
+    assert_ok(train(
+        (job){.out = "rotated", .set = {"train.checkpoint_every=1", "train.keep_checkpoints=3"}}));
+    for (int k = 1; k <= 10; k++) {
+        char name[64];
+        snprintf(name, sizeof name, "rotated/checkpoints/step-%d", k);
+        assert_int_equal(dir_exists(test_path(name)), k > 7);
+    }
+}
+
+static void more_steps_go_on_from_a_complete_run(void **state)
+{
+    (void)state;
+    job j = {.out = "longer", .set = {"train.max_steps=4", "optim.lr_scheduler_type=constant"}};
+    assert_ok(train(j));
+    j.resume = true;
+    j.set[0] = "train.max_steps=10";
+    assert_ok(train(j));
+    assert_true(number_in("longer", "summary.json", "resumed_from", NULL, NULL) == 4);
+    assert_ok(train((job){.out = "longer2", .set = {"optim.lr_scheduler_type=constant"}}));
+    assert_same_file("longer", "longer2", "adapter_model.safetensors");
+}
+
+static void a_time_limit_saves_and_resumes(void **state)
+{
+    (void)state;
+    reference();
+    ft_status rc = FT_ETIME;
+    int rounds = 0;
+    for (; rc == FT_ETIME && rounds < 400; rounds++)
+        rc = train((job){.out = "limited", .resume = true, .set = {"train.max_seconds=0.03"}});
+    assert_int_equal(rc, FT_OK);
+    assert_same_run("limited", "ref");
+}
+
+static void divergence_stops_before_the_update(void **state)
+{
+    (void)state;
+    assert_fails(
+        train((job){.out = "nan", .set = {"optim.learning_rate=1e30", "train.checkpoint_every=1"}}),
+        FT_EDIVERGED, "step 2");
+    assert_false(file_exists(test_path("nan/adapter_model.safetensors")));
+}
+
+static void the_best_values_become_the_result(void **state)
+{
+    (void)state;
+    /* A rate that grows: the first evaluations are the best ones, then the loss explodes. */
+    job j = {.out = "best",
+             .set = {"train.keep_best=true", "train.eval_every=1", "optim.learning_rate=2",
+                     "optim.warmup_steps=10", "train.patience=3", "train.checkpoint_every=100"}};
+    ft_status rc = train(j);
+    if (rc == FT_EDIVERGED) fail_msg("diverged: %s", ft_error());
+    assert_int_equal(rc, FT_OK);
+    double best = number_in("best", "summary.json", "best", "step", NULL);
+    double steps = number_in("best", "summary.json", "steps", NULL, NULL);
+    assert_true(best >= 1 && steps == best + 3);
+    char name[128];
+    snprintf(name, sizeof name, "best/checkpoints/step-%d/params.safetensors", (int)best);
+    arena *mem;
+    st_file values, result;
+    assert_ok(arena_open(&mem, "test", 1 << 24));
+    assert_ok(st_open(&values, test_path(name), mem));
+    assert_ok(st_open(&result, test_path("best/adapter_model.safetensors"), mem));
+    assert_int_equal(values.n, result.n);
+    for (int64_t i = 0; i < result.n; i++) {
+        bool found = false; /* names in PEFT's file carry its prefix */
+        for (int64_t k = 0; k < values.n && !found; k++)
+            found =
+                values.tensor[k].bytes == result.tensor[i].bytes &&
+                memcmp(values.tensor[k].data, result.tensor[i].data, result.tensor[i].bytes) == 0;
+        assert_true(found);
+    }
+    st_close(&values);
+    st_close(&result);
+    arena_close(mem);
+}
+
+static void several_sources_are_told_apart(void **state)
+{
+    char sources[2][1024];
+    (void)state;
+    snprintf(sources[0], sizeof sources[0],
+             "data.train=[{\"path\":\"%s\",\"format\":\"tokens\",\"name\":\"new\"},"
+             "{\"path\":\"%s\",\"format\":\"tokens\",\"name\":\"old\"}]",
+             test_path("train.jsonl"), test_path("other.jsonl"));
+    snprintf(sources[1], sizeof sources[1],
+             "data.eval=[{\"path\":\"%s\",\"format\":\"tokens\",\"name\":\"old\"},"
+             "{\"path\":\"%s\",\"format\":\"tokens\",\"name\":\"new\"}]",
+             test_path("other.jsonl"), test_path("eval.jsonl"));
+    assert_ok(train((job){.out = "sources", .set = {"train.max_steps=3", sources[0], sources[1]}}));
+    char *log = test_read_file(test_path("sources/log.jsonl"), NULL);
+    assert_non_null(strstr(log, "\"source_tokens\":{\"new\":"));
+    assert_non_null(strstr(log, "\"eval_loss.old\":"));
+    assert_non_null(strstr(log, "\"eval_tokens.new\":"));
+    assert_false(isnan(number_in("sources", "summary.json", "eval", "old", "change")));
+}
+
+static void all_mistakes_are_listed_at_once(void **state)
+{
+    static const char text[] =
+        "{\"model\":{\"pat\":\"x\"},\"method\":{\"type\":\"lorra\"},\"data\":{\"max_length\":-1},"
+        "\"optim\":{\"lr_scheduler_type\":\"cosin\"},\"train\":{\"keep_best\":true,\"epochs\":0},"
+        "\"outpt\":{}}";
+    static const char *const wanted[] = {"\"path\"",        "\"lora\"",   "data.train",
+                                         "data.max_length", "\"cosine\"", "train.epochs",
+                                         "train.keep_best", "\"output\"", "output.dir"};
+    (void)state;
+    test_write_file(test_path("bad.json"), text, strlen(text));
+    str_buf result = {0};
+    train_options o = {.config = test_path("bad.json")};
+    assert_int_equal(train_run(&o, &result), FT_ECONFIG);
+    for (size_t i = 0; i < FT_COUNT_OF(wanted); i++) {
+        if (!strstr(ft_error(), wanted[i])) fail_msg("%s is not among:\n%s", wanted[i], ft_error());
+    }
+    assert_int_equal(train_check(&o, &result), FT_ECONFIG);
+    str_free(&result);
+}
+
+static void check_reports_and_writes_nothing(void **state)
+{
+    static const char *const memory[] = {"weights_bytes",   "trainable_bytes",   "gradients_bytes",
+                                         "optimizer_bytes", "activations_bytes", "workspace_bytes",
+                                         "total_bytes"};
+    str_buf r = {0};
+    js_doc d;
+    (void)state;
+    train_options o = {
+        .config = test_path("lora.json"), .out = test_path("unwritten"), .json = true};
+    assert_ok(train_check(&o, &r));
+    assert_false(dir_exists(test_path("unwritten")));
+    assert_ok(js_parse(&d, r.data, r.len, "report", 1, JS_STRICT, FT_EDATA));
+    double total = 0;
+    for (size_t i = 0; i < FT_COUNT_OF(memory); i++) {
+        const cJSON *v = js_get(js_get(d.root, "memory"), memory[i]);
+        assert_true(cJSON_IsNumber(v) && v->valuedouble > 0);
+        total += i < 6 ? v->valuedouble : -v->valuedouble;
+    }
+    assert_true(total == 0);
+    const cJSON *source = js_get(js_get(d.root, "data"), "train")->child;
+    assert_true(js_get(source, "samples")->valuedouble == 37);
+    js_close(&d);
+    str_free(&r);
+}
+
+static void what_does_not_fit_is_refused(void **state)
+{
+    (void)state;
+    assert_ok(dir_make(test_path("cgroup")));
+    test_write_file(test_path("cgroup/memory.max"), "4000000\n", 8);
+    setenv("FT_CGROUP_ROOT", test_path("cgroup"), 1);
+    ft_status rc = train((job){.out = "small"});
+    unsetenv("FT_CGROUP_ROOT");
+    assert_int_equal(rc, FT_EMEM);
+    assert_non_null(strstr(ft_error(), "memory.max"));
+    assert_false(dir_exists(test_path("small")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_learns_and_leaves_its_files),
+        cmocka_unit_test(the_resolved_config_gives_the_same_run),
+        cmocka_unit_test(threads_and_micro_batches_change_no_bit),
+        cmocka_unit_test(resuming_anywhere_changes_no_bit),
+        cmocka_unit_test(resuming_with_another_split_changes_no_bit),
+        cmocka_unit_test(full_training_resumes_to_the_same_bits),
+        cmocka_unit_test(a_folder_with_a_run_is_not_overwritten),
+        cmocka_unit_test(a_locked_folder_is_refused_with_the_pid),
+        cmocka_unit_test(a_changed_config_is_refused_with_all_differences),
+        cmocka_unit_test(changed_data_and_base_are_refused),
+        cmocka_unit_test(damaged_checkpoints_are_passed_over),
+        cmocka_unit_test(foreign_and_half_made_folders_are_never_chosen),
+        cmocka_unit_test(rotation_keeps_the_newest),
+        cmocka_unit_test(more_steps_go_on_from_a_complete_run),
+        cmocka_unit_test(a_time_limit_saves_and_resumes),
+        cmocka_unit_test(divergence_stops_before_the_update),
+        cmocka_unit_test(the_best_values_become_the_result),
+        cmocka_unit_test(several_sources_are_told_apart),
+        cmocka_unit_test(all_mistakes_are_listed_at_once),
+        cmocka_unit_test(check_reports_and_writes_nothing),
+        cmocka_unit_test(what_does_not_fit_is_refused),
+    };
+    if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
+    int failed = cmocka_run_group_tests(tests, setup, NULL);
+    pool_close();
+    return failed;
+}
