@@ -48,6 +48,13 @@ FT_MUST_USE ft_status js_get_bool(const js_doc *d, const cJSON *o, const char *k
                                   bool *out);
 FT_MUST_USE ft_status js_get_str(const js_doc *d, const cJSON *o, const char *key, const char *def,
                                  const char **out); /* lives in the document */
+/* A number that was written with a point or an exponent: 1.0 is not 1 where numbers become text again (a
+ * private bit of cJSON's type, which cJSON_IsNumber and the like ignore). */
+#define JS_FLOAT_BIT (1 << 16)
+static inline bool js_is_float(const cJSON *node)
+{
+    return node && (node->type & JS_FLOAT_BIT) != 0;
+}
 static inline const cJSON *js_get(const cJSON *o, const char *key)
 {
     return cJSON_GetObjectItemCaseSensitive(o, key);

@@ -302,6 +302,7 @@ static ft_status read_number(scan *s, cJSON *node)
     } else {
         set_number(node, v);
     }
+    if (!whole) node->type |= JS_FLOAT_BIT;
     s->p = end;
     return rc;
 }
