@@ -63,6 +63,18 @@ void tpl_close(tpl_template *t);
  * output, depth) is 65. */
 FT_MUST_USE ft_status tpl_render(const tpl_template *t, const cJSON *vars, str_buf *out);
 
+/* Where `{% generation %}` blocks stand in the output: byte ranges [from, to), in order. */
+typedef struct tpl_span {
+    int64_t from, to;
+} tpl_span;
+typedef struct tpl_spans {
+    tpl_span *v; /* ft_alloc'ed; start with { 0 }, release with ft_free(v) */
+    int64_t n, cap;
+} tpl_spans;
+bool tpl_has_generation(const tpl_template *t);
+FT_MUST_USE ft_status tpl_render_spans(const tpl_template *t, const cJSON *vars, str_buf *out,
+                                       tpl_spans *spans);
+
 /* Renders messages as transformers' apply_chat_template does: variables messages, tools (NULL: none),
  * add_generation_prompt, bos_token, eos_token, … of the tokenizer. 65 where the model has no template. */
 typedef struct chat chat;
@@ -70,4 +82,8 @@ FT_MUST_USE ft_status chat_open(chat **out, const tok_tokenizer *t);
 void chat_close(chat *c);
 FT_MUST_USE ft_status chat_render(const chat *c, const cJSON *messages, const cJSON *tools,
                                   bool add_generation_prompt, str_buf *out);
+/* The same with the spans of generation blocks; chat_has_generation tells whether there are any. */
+bool chat_has_generation(const chat *c);
+FT_MUST_USE ft_status chat_render_spans(const chat *c, const cJSON *messages, const cJSON *tools,
+                                        bool add_generation_prompt, str_buf *out, tpl_spans *spans);
 #endif
