@@ -54,7 +54,7 @@ while IFS=: read -r may calls; do
     done < <(find src -name '*.c' | sort)
 done <<<"$rules"
 
-# --- exported symbols carry the prefix of their module
+# --- exported symbols carry a prefix of their module (the later ones: names shared inside it)
 prefixes='
 base:ft_|arena_|str_|map_|rng_|log_|pool_|sha256_|utf8_
 cfg:cfg_|js_|json_
@@ -62,15 +62,15 @@ tensor:dt_|tn_
 kernel:kn_|kern_
 io:file_|dir_|path_|lines_|text_|st_|gguf_|io_
 autograd:ag_|op_
-token:tok_|tpl_|chat_
+token:tok_|tpl_|chat_|tk_|rx_
 nn:nn_
-model:model_|family_|rope_
+model:model_|family_|rope_|save_
 method:pe_
 data:data_
 objective:obj_
 optim:opt_
 train:train_
-tool:tool_
+tool:tool_|eval_
 cli:cli_|verb_
 '
 objects=$build/CMakeFiles/ft_core.dir/src

@@ -232,7 +232,7 @@ size_t dir_free_space(const char *path)
         while (n > 0 && part[n - 1] != '/') n--;
         if (n == 0 && strcmp(part, ".") == 0) return SIZE_MAX;
         if (n == 0) {
-            strcpy(part, ".");
+            memcpy(part, ".", 2);
         } else {
             if (n == 1 && strcmp(part, "/") == 0) return SIZE_MAX;
             part[n > 1 ? n - 1 : n] = '\0';
