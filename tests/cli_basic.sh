@@ -223,7 +223,8 @@ fails_t 65 'standard input:1:3: expected ids' '1 x\n' --decode
 fails_t 65 'an id is an integer' '[1.5]\n' --decode --json
 fails_t 65 '' '[99]\n' --decode --json
 fails_t 65 'unknown key; did you mean "messages"?' '{"message": []}\n' --chat
-fails_t 65 'no tools' '{"messages": [], "tools": [{"a": 1}]}\n' --chat
+fails_t 65 'standard input:1: ' '{"messages": []}\n' --chat
+fails_t 65 'no tools' '{"messages": [{"role": "user", "content": "a"}], "tools": [{"a": 1}]}\n' --chat
 fails_t 64 'exclude each other' '' --chat --decode
 # an answer for each line as soon as it is there
 coproc answers { "$ft" tokenize --model tok; }

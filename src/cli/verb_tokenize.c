@@ -4,6 +4,7 @@
 
 #include "ft/token.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef struct options {
@@ -121,6 +122,15 @@ static ft_status read_line(job *j, const char *text, size_t len, int64_t line)
     return tok_encode(j->tok, text, len, j->opt->special, &j->ids);
 }
 
+/* Failures of template and tokenizer do not know where the text came from. */
+static ft_status at_line(ft_status rc, int64_t line)
+{
+    char what[512];
+    if (str_starts(ft_error(), STDIN_NAME)) return rc;
+    snprintf(what, sizeof what, "%s", ft_error());
+    return ft_fail(rc, STDIN_NAME ":%lld: %s", (long long)line, what);
+}
+
 /* --- out -------------------------------------------------------------------------------------------- */
 /* Text as JSON: bytes that are no UTF-8 (half of a character in the ids) become U+FFFD. */
 static void add_json_text(str_buf *out, const char *text, size_t n)
@@ -176,7 +186,9 @@ static ft_status all_lines(job *j)
     while ((rc = cli_line(&in, &text, &len)) == FT_OK) {
         j->ids.n = 0;
         str_clear(&j->text);
-        FT_TRY_OUT(read_line(j, text, len, in.line));
+        rc = read_line(j, text, len, in.line);
+        if (rc != FT_OK) rc = at_line(rc, in.line);
+        if (rc != FT_OK) goto out;
         FT_TRY_OUT(write_line(j));
         if (in.at == in.len)
             FT_TRY_OUT(cli_flush()); /* nothing more is waiting: the reader may be */
