@@ -54,13 +54,14 @@ void kn_gemv(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w
 
 /* --- attention ---------------------------------------------------------------------------------------
  * Causal, grouped-query, exact, in tiles; keeps log-sum-exp and never a T×T matrix. */
+enum { KN_HEAD_DIM_MAX = 384 };
 typedef struct kn_attn {
-    int n_head, n_kv, head_dim;
-    float scale;          /* of the scores, d^−½ unless the family says otherwise */
-    int64_t window;       /* 0: none; else query p sees keys p−window < k ≤ p */
-    float softcap;        /* 0: none; else scores = c·tanh(scores/c) before the mask */
-    const int32_t *q_len; /* per sequence: queries (rows of q and out) */
-    const int32_t *k_len; /* per sequence: keys; the last q_len keys are the queries' own
+    int n_head, n_kv, head_dim; /* head_dim ≤ KN_HEAD_DIM_MAX */
+    float scale;                /* of the scores, d^−½ unless the family says otherwise */
+    int64_t window;             /* 0: none; else query p sees keys p−window < k ≤ p */
+    float softcap;              /* 0: none; else scores = c·tanh(scores/c) before the mask */
+    const int32_t *q_len;       /* per sequence: queries (rows of q and out) */
+    const int32_t *k_len;       /* per sequence: keys; the last q_len keys are the queries' own
                                   positions. NULL: the same as q_len (training) */
     int n_seq;
 } kn_attn;
@@ -125,8 +126,8 @@ void kn_softcap(float *x, int64_t ld, int64_t t, int64_t v, float cap);
 
 /* AdamW on a flat range (Loshchilov & Hutter 2019, PyTorch's order of operations): decoupled decay,
  * c1 = 1−β1^s, c2 = 1−β2^s computed by the caller. g is multiplied by gscale (clipping) first. */
-void kn_adamw(float *w, const float *g, float *m, float *v, int64_t n, float lr, float beta1,
-              float beta2, float eps, float decay, double c1, double c2, float gscale);
+void kn_adamw(float *w, const float *g, float *m, float *v, int64_t n, float lr, double beta1,
+              double beta2, float eps, float decay, double c1, double c2, float gscale);
 /* Σ x² in double, in a fixed order of blocks of 4096 whatever the threads. */
 double kn_sum_squares(const float *x, int64_t n);
 /* Index of the first NaN or Inf, −1 when all are finite. */

@@ -9,7 +9,7 @@ static void update(float *w, const float *g, float *const *state, int64_t n, dou
 {
     double c1 = 1.0 - pow(cfg->adam_beta1, (double)step);
     double c2 = 1.0 - pow(cfg->adam_beta2, (double)step);
-    kn_adamw(w, g, state[0], state[1], n, (float)lr, (float)cfg->adam_beta1, (float)cfg->adam_beta2,
+    kn_adamw(w, g, state[0], state[1], n, (float)lr, cfg->adam_beta1, cfg->adam_beta2,
              (float)cfg->adam_epsilon, (float)decay, c1, c2, (float)gscale);
 }
 
