@@ -1,0 +1,144 @@
+/* dispatch.c – picks the instruction set and the row of matrix products, once, before the pool starts.
+ *
+ * By CPUID and environment only, never by timing: a timed choice would change bits between runs. Until kn_init
+ * the generic level is in force, so that no call can fail. */
+#include "kern.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const kern_table *kern = &kern_generic;
+static const kern_gemm *row = &kern_gemm_own;
+static char core_name[96] = "generic";
+
+const kern_table *kern_level_at(int i)
+{
+    const kern_table *can[3] = {&kern_generic, NULL, NULL};
+#if defined(__x86_64__)
+    int n = 1;
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2")) {
+        can[n++] = &kern_avx2;
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+            can[n++] = &kern_avx512;
+    }
+#endif
+    return i >= 0 && i < 3 ? can[i] : NULL;
+}
+
+static ft_status pick_level(const char *name, const kern_table **out)
+{
+    static const char *const known[] = {"generic", "avx2", "avx512"};
+    const kern_table *best = NULL;
+    bool is_known = !name;
+    for (size_t i = 0; name && i < FT_COUNT_OF(known); i++)
+        if (strcmp(name, known[i]) == 0) is_known = true;
+    FT_CHECK(is_known, FT_EUSAGE, "FT_CPU: %s is not a level; use generic, avx2 or avx512",
+             ft_shows(name));
+    for (int i = 0; kern_level_at(i); i++) {
+        best = kern_level_at(i);
+        if (name && strcmp(name, best->name) == 0) break;
+    }
+    if (name && strcmp(name, best->name) != 0)
+        log_warn("FT_CPU: this machine has no %s; using %s", name, best->name);
+    *out = best;
+    return FT_OK;
+}
+
+ft_status kern_use(const char *level, const char *gemm)
+{
+    const kern_table *table = NULL;
+    const kern_gemm *found = &kern_gemm_own;
+    FT_TRY(pick_level(level, &table));
+    const bool forced = gemm && strcmp(gemm, "openblas") == 0;
+    if (forced || (!gemm && table == &kern_generic)) {
+        found = kern_openblas();
+        FT_CHECK(found || !forced, FT_EUSAGE,
+                 "FT_GEMM: OpenBLAS cannot be used here (not installed, or built without threads); "
+                 "unset FT_GEMM");
+        if (!found) found = &kern_gemm_own;
+    }
+    FT_CHECK(!gemm || forced || strcmp(gemm, table->name) == 0, FT_EUSAGE,
+             "FT_GEMM: %s is not a row of level %s; use %s or openblas", ft_shows(gemm),
+             table->name, table->name);
+    kern = table;
+    row = found;
+    if (row == &kern_gemm_own)
+        snprintf(core_name, sizeof core_name, "%s", table->name);
+    else
+        snprintf(core_name, sizeof core_name, "%s+openblas(%s)", table->name, kern_openblas_core());
+    return FT_OK;
+}
+
+static const char *env(const char *name)
+{
+    const char *value = getenv(name);
+    return value && value[0] ? value : NULL;
+}
+
+ft_status kn_init(void)
+{
+    return kern_use(env("FT_CPU"), env("FT_GEMM"));
+}
+
+const char *kn_level(void)
+{
+    return kern->name;
+}
+
+const char *kn_gemm_name(void)
+{
+    return row == &kern_gemm_own ? kern->name : row->name;
+}
+
+const char *kn_core_name(void)
+{
+    return core_name;
+}
+
+void kn_gemm_nt(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
+                const float *bias, bool accumulate)
+{
+    row->wx(y, ldy, x, ldx, w, m, bias, accumulate, true);
+}
+
+void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
+                const float *bias, bool accumulate)
+{
+    row->wx(y, ldy, x, ldx, w, m, bias, accumulate, false);
+}
+
+void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
+                int64_t ldb, int64_t n, const int32_t *seg, int n_seg)
+{
+    row->tn(c, ldc, a, lda, m, b, ldb, n, seg, n_seg);
+}
+
+void kern_src_of(kern_src *s, const kn_mat *w)
+{
+    *s = (kern_src){.unpack = w->type->unpack,
+                    .data = w->data,
+                    .row_bytes = (size_t)(w->cols / w->type->block) * (size_t)w->type->bytes,
+                    .row_of = w->row_of,
+                    .block = w->type->block,
+                    .bytes = w->type->bytes};
+    for (const kern_format *f = kern->format; f->name; f++) {
+        if (strcmp(f->name, w->type->name) != 0) continue;
+        s->unpack = f->unpack;
+        s->dot = f->dot;
+    }
+    s->plain = w->type == &dt_f32 && (uintptr_t)w->data % sizeof(float) == 0;
+}
+
+void kern_src_f32(kern_src *s, const float *data, int64_t ld)
+{
+    *s = (kern_src){.unpack = dt_f32.unpack,
+                    .data = (const char *)data,
+                    .row_bytes = (size_t)ld * sizeof(float),
+                    .block = 1,
+                    .bytes = sizeof(float),
+                    .plain = true};
+}

@@ -1,0 +1,232 @@
+/* gemm.c – matrix products on the pool with the level's own register block: tiles, packing, and the products of
+ * a few rows.
+ *
+ * A tile is a range of rows and a range of columns. For each block of its columns and each block of k it
+ * packs the panels of W (in L2), then goes over its rows: a block of A (in L1) against all panels. The bits do
+ * not depend on the tiles (kern_gemm.inc), so the grid is whatever costs least on this many threads. */
+#include "kern.h"
+
+#include <string.h>
+
+enum {
+    PANEL_FLOATS = 320 * KERN_KC, /* panels of one block: 480 KB, half of the smallest usual L2 */
+    MAX_SPLIT = 16,               /* parts of either dimension */
+};
+
+typedef struct product {
+    float *c;
+    int64_t ldc;
+    const float *a; /* rows [m, k], or with `tn` columns: [k, m] */
+    int64_t lda;
+    kern_src b;
+    bool b_rows_are_n; /* B holds rows of n (x · Wᵀ), else rows of k */
+    bool tn, accumulate;
+    const float *bias;
+    int64_t m, n, k;
+    int mr;
+    int64_t kc;   /* of a block */
+    int64_t unit; /* columns that a split of n keeps together */
+    int m_parts, n_parts;
+} product;
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Equal blocks of k, at most KERN_KC, whole blocks of the storage format. */
+static int64_t block_of_k(int64_t k, int64_t multiple)
+{
+    int64_t blocks = ceil_div(k, KERN_KC);
+    int64_t kc = ceil_div(ceil_div(k, blocks), multiple) * multiple;
+    if (kc > KERN_KC) kc = KERN_KC / multiple * multiple;
+    return kc;
+}
+
+/* The part `i` of `parts` of n items, in multiples of `unit`. */
+static int64_t part_start(int64_t n, int64_t unit, int parts, int64_t i)
+{
+    int64_t units = ceil_div(n, unit), start = units * i / parts * unit;
+    return start < n ? start : n;
+}
+
+typedef struct scratch {
+    float *panel, *a, *tmp;
+} scratch;
+
+static bool get_scratch(scratch *s, int thread, int64_t cols)
+{
+    int64_t a = (int64_t)KERN_MR * KERN_KS, tmp = kern_pack_tmp(cols);
+    int64_t panel = PANEL_FLOATS + 2 * 16 * KERN_KC;
+    float *p = pool_scratch(thread, 0, (size_t)(panel + a + tmp) * sizeof(float));
+    if (!p) return false;
+    *s = (scratch){p, p + panel, p + panel + a};
+    return true;
+}
+
+/* One block of k against rows m0 … m1: every row block packs its A and meets all panels. */
+static void rows_of_block(const product *g, const scratch *s, int64_t m0, int64_t m1, int64_t n0,
+                          int64_t n, int64_t k0, int64_t kc)
+{
+    const bool load = g->accumulate || k0 > 0;
+    const float *bias = g->bias && k0 + kc == g->k ? g->bias + n0 : NULL;
+    int64_t blocks = ceil_div(m1 - m0, g->mr);
+    for (int64_t i = 0; i < blocks; i++) {
+        int64_t r0 = m0 + (m1 - m0) * i / blocks, r1 = m0 + (m1 - m0) * (i + 1) / blocks;
+        int rows = (int)(r1 - r0);
+        if (g->tn) {
+            kern->copy_cols(s->a, g->a + k0 * g->lda + r0, g->lda, kc, rows, r0 + KERN_MR <= g->m);
+        } else {
+            for (int r = 0; r < rows; r++)
+                memcpy(s->a + r * KERN_KS, g->a + (r0 + r) * g->lda + k0,
+                       (size_t)kc * sizeof(float));
+        }
+        kern->panels(g->c + r0 * g->ldc + n0, g->ldc, s->a, g->tn ? KERN_MR : 0, rows, s->panel, kc,
+                     kc, n, load, bias);
+    }
+}
+
+static void run_tile(void *ctx, int64_t tile, int thread)
+{
+    const product *g = ctx;
+    int64_t mi = tile / g->n_parts, ni = tile % g->n_parts;
+    int64_t m0 = part_start(g->m, g->mr, g->m_parts, mi);
+    int64_t m1 = part_start(g->m, g->mr, g->m_parts, mi + 1);
+    int64_t n_start = part_start(g->n, g->unit, g->n_parts, ni);
+    int64_t n_end = part_start(g->n, g->unit, g->n_parts, ni + 1);
+    int64_t width = PANEL_FLOATS / g->kc / kern->nr * kern->nr;
+    scratch s;
+    if (m0 == m1 || n_start == n_end) return;
+    /* equal blocks of columns, whole panels */
+    width =
+        ceil_div(ceil_div(n_end - n_start, ceil_div(n_end - n_start, width)), kern->nr) * kern->nr;
+    if (!get_scratch(&s, thread, width)) return;
+    for (int64_t n0 = n_start; n0 < n_end; n0 += width) {
+        int64_t n = n_end - n0 < width ? n_end - n0 : width;
+        for (int64_t k0 = 0; k0 < g->k; k0 += g->kc) {
+            int64_t kc = g->k - k0 < g->kc ? g->k - k0 : g->kc;
+            (g->b_rows_are_n ? kern->pack_t : kern->pack_n)(s.panel, &g->b, n0, n, k0, kc, s.tmp);
+            rows_of_block(g, &s, m0, m1, n0, n, k0, kc);
+        }
+    }
+}
+
+/* The split that costs least, in multiply-adds of a vector: an element of A costs a quarter for each part of
+ * n, one of B a half for each part of m; the slowest thread counts. */
+static void choose_grid(product *g)
+{
+    const int threads = pool_threads();
+    const double vectors = (double)kern->lanes;
+    double best = -1;
+    int64_t rows = ceil_div(g->m, g->mr), cols = ceil_div(g->n, g->unit);
+    g->m_parts = g->n_parts = 1;
+    if ((double)g->m * (double)g->n * (double)g->k < 3e5) return; /* not worth waking anyone */
+    for (int mp = 1; mp <= MAX_SPLIT * 4 && mp <= rows; mp = mp < 8 ? mp + 1 : mp * 2) {
+        for (int np = 1; np <= MAX_SPLIT * 4 && np <= cols; np = np < 8 ? np + 1 : np * 2) {
+            double m = (double)ceil_div(rows, mp) * g->mr,
+                   n = (double)(ceil_div(cols, np) * g->unit);
+            if (m > (double)g->m) m = (double)g->m;
+            double each = m * n / vectors + 0.25 * m + 0.5 * n + 200.0 / (double)g->k;
+            double turns = (double)ceil_div((int64_t)mp * np, threads);
+            /* several turns let a late thread catch up */
+            double cost = each * turns * (turns < 4 ? 1.0 + 0.02 * (4 - turns) : 1.0);
+            if (best < 0 || cost < best) {
+                best = cost;
+                g->m_parts = mp;
+                g->n_parts = np;
+            }
+        }
+    }
+}
+
+static void run(product *g)
+{
+    if (g->m <= 0 || g->n <= 0) return;
+    g->mr = g->n <= kern->lanes ? kern->mr1 : kern->mr;
+    g->unit = !g->b_rows_are_n && g->b.block > kern->nr ? g->b.block : kern->nr;
+    g->kc = block_of_k(g->k, g->b_rows_are_n && g->b.block > 32 ? g->b.block : 32);
+    choose_grid(g);
+    pool_run(run_tile, g, (int64_t)g->m_parts * g->n_parts);
+}
+
+static void own_wx(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
+                   const float *bias, bool accumulate, bool transposed)
+{
+    product g = {.c = y,
+                 .ldc = ldy,
+                 .a = x,
+                 .lda = ldx,
+                 .b_rows_are_n = transposed,
+                 .accumulate = accumulate,
+                 .bias = bias,
+                 .m = m,
+                 .n = transposed ? w->rows : w->cols,
+                 .k = transposed ? w->cols : w->rows};
+    kern_src_of(&g.b, w);
+    run(&g);
+}
+
+static void own_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
+                   int64_t ldb, int64_t n, const int32_t *seg, int n_seg)
+{
+    product g = {
+        .c = c, .ldc = ldc, .a = a, .lda = lda, .tn = true, .accumulate = true, .m = m, .n = n};
+    for (int i = 0; i < n_seg; i++) g.k += seg[i];
+    if (g.k == 0) return;
+    kern_src_f32(&g.b, b, ldb);
+    run(&g);
+}
+
+const kern_gemm kern_gemm_own = {"own", own_wx, own_tn};
+
+/* --- a few rows: W is read once and never packed -------------------------------------------------------- */
+
+typedef struct few {
+    float *y;
+    int64_t ldy;
+    const float *x;
+    int64_t ldx;
+    kern_src w;
+    int64_t n, k, step; /* rows of W in a tile */
+    int m;
+    const float *bias;
+} few;
+
+static void few_tile(void *ctx, int64_t tile, int thread)
+{
+    const few *f = ctx;
+    int64_t n0 = tile * f->step, n1 = n0 + f->step < f->n ? n0 + f->step : f->n;
+    const bool fused = f->m == 1 && f->w.dot;
+    float *row = fused ? NULL : pool_scratch(thread, 0, (size_t)f->k * sizeof(float));
+    float out[KERN_GEMV];
+    if (!fused && !row) return;
+    for (int64_t n = n0; n < n1; n++) {
+        const char *w = f->w.data + (size_t)(f->w.row_of ? f->w.row_of[n] : n) * f->w.row_bytes;
+        if (fused) {
+            out[0] = f->w.dot(w, f->x, f->k);
+        } else {
+            f->w.unpack(row, w, f->k);
+            kern->dots(out, row, f->x, f->ldx, f->k, f->m);
+        }
+        for (int i = 0; i < f->m; i++)
+            f->y[i * f->ldy + n] = out[i] + (f->bias ? f->bias[n] : 0.0f);
+    }
+}
+
+void kn_gemv(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
+             const float *bias)
+{
+    enum { TILE_BYTES = 96 << 10 };
+    few f = {.y = y,
+             .ldy = ldy,
+             .x = x,
+             .ldx = ldx,
+             .n = w->rows,
+             .k = w->cols,
+             .m = (int)m,
+             .bias = bias};
+    if (m <= 0 || f.n <= 0) return;
+    kern_src_of(&f.w, w);
+    f.step = 1 + TILE_BYTES / (int64_t)(f.w.row_bytes + 1);
+    pool_run(few_tile, &f, ceil_div(f.n, f.step));
+}

@@ -1,0 +1,168 @@
+/* kern.h – private to kernel: the table of vector loops that each instruction set exports, and the
+ * geometry of packed panels.
+ *
+ * The loops stand once in kern_*.inc; kern_generic.c, kern_avx2.c and kern_avx512.c compile them for 4, 8
+ * and 16 lanes. gemm.c, attn.c and rows.c divide the work into tiles and call through the table.
+ *
+ * Packed panel of a product: `kc` rows of `w` floats, w = nr, for n columns ceil(n / nr) panels one after
+ * another; the last one is `lanes` wide when that suffices. Missing columns are zero. A bf16 row (pairs of
+ * k, AMX tiles or vdpbf16ps) is a further kern_gemm with pack functions of its own.
+ *
+ * Scratch slots of the pool: 0 products, 1 attention, 2 rows; 3 is free for callers. */
+#ifndef FT_KERN_H
+#define FT_KERN_H
+
+#include "ft/kernel.h"
+
+enum {
+    KERN_KC = 384, /* most k of one block: A's rows (KERN_KS · mr) stay in L1, panels in L2 */
+    KERN_KS = 400, /* row distance of a packed block of A and of a tile of scores: an odd number of
+                       cache lines, so that rows spread over the sets of L1 */
+    KERN_MR = 16,  /* no level has more rows in its register block */
+    KERN_GEMV = 8, /* most rows of kn_gemv */
+    KERN_ACTS = 6,
+};
+
+typedef void (*kern_unpack)(float *dst, const void *src, int64_t n);
+
+/* Rows of weights as they lie in memory. */
+typedef struct kern_src {
+    kern_unpack unpack;
+    const char *data;
+    size_t row_bytes;
+    const int32_t *row_of;                                  /* NULL or the stored row of each row */
+    int block, bytes;                                       /* elements and bytes of one block */
+    bool plain;                                             /* aligned floats, read in place */
+    float (*dot)(const void *w, const float *x, int64_t n); /* of a whole row; NULL: unpack first */
+} kern_src;
+
+typedef struct kern_format {
+    const char *name; /* of a dt_type */
+    kern_unpack unpack;
+    float (*dot)(const void *w, const float *x, int64_t n);
+} kern_format;
+
+typedef struct kern_table {
+    const char *name;
+    int lanes;
+    int mr, nr; /* register block of products */
+    int mr1;    /* rows of the block when all columns fit into one vector */
+
+    /* c [rows, n] = (load ? c : 0) + a · panels (+ bias). rows ≤ mr (mr1 when n ≤ lanes).
+     * a_cols = 0: a holds rows at distance KERN_KS; else a holds columns: element (i, k) at
+     * a[k · a_cols + i]. packed ≥ kc: rows of k that the panels hold. */
+    void (*panels)(float *c, int64_t ldc, const float *a, int64_t a_cols, int rows,
+                   const float *panel, int64_t packed, int64_t kc, int64_t n, bool load,
+                   const float *bias);
+    /* Panels of rows n0 … n0+n of w, columns k0 … k0+kc (for x · Wᵀ), and of rows k0 … k0+kc, columns
+     * n0 … n0+n (for x · W). tmp: kern_pack_tmp floats. */
+    void (*pack_t)(float *dst, const kern_src *w, int64_t n0, int64_t n, int64_t k0, int64_t kc,
+                   float *tmp);
+    void (*pack_n)(float *dst, const kern_src *w, int64_t n0, int64_t n, int64_t k0, int64_t kc,
+                   float *tmp);
+    /* dst [kc, KERN_MR] = the first `rows` columns of a [kc, lda]; `wide`: KERN_MR may be read. */
+    void (*copy_cols)(float *dst, const float *a, int64_t lda, int64_t kc, int rows, bool wide);
+    const kern_format *format; /* formats with vector loops, ended by a NULL name */
+    /* out[i] = Σ_k x[i, k] · w[k], i < m ≤ KERN_GEMV */
+    void (*dots)(float *out, const float *w, const float *x, int64_t ldx, int64_t k, int m);
+
+    /* attention, see kern_attn.inc */
+    float (*attn_softmax)(float *s, int64_t n, int64_t lo, int64_t hi, float scale, float softcap,
+                          float *max, float *sum);
+    void (*attn_probs)(float *p, float *s, int64_t n, int64_t lo, int64_t hi, float scale,
+                       float softcap, float lse);
+    void (*attn_dscore)(float *dp, const float *p, const float *s, int64_t n, float delta,
+                        float scale, float softcap);
+    void (*attn_out)(float *out, const float *acc, float factor, int64_t n);
+
+    /* rows */
+    void (*rmsnorm)(float *y, float *rstd, const float *x, const float *w, int64_t c, float eps);
+    void (*rmsnorm_dx)(float *dx, const float *dy, const float *x, const float *w, float rstd,
+                       int64_t c);
+    void (*layernorm)(float *y, float *mean, float *rstd, const float *x, const float *w,
+                      const float *b, int64_t c, float eps);
+    void (*layernorm_dx)(float *dx, const float *dy, const float *x, const float *w, float mean,
+                         float rstd, int64_t c);
+    /* dw[j] += Σ_t dy[t, j] · (x[t, j] − mean[t]) · rstd[t], db[j] += Σ_t dy[t, j], for n columns at
+     * row distance ld; mean, rstd, dw, db may be NULL. */
+    void (*norm_dw)(float *dw, float *db, const float *dy, const float *x, const float *mean,
+                    const float *rstd, int64_t ld, int64_t t, int64_t n);
+    void (*rope)(float *x, const float *cos, const float *sin, int64_t half, float sign);
+    void (*glu[KERN_ACTS])(float *y, const float *gate, const float *up, int64_t n);
+    void (*glu_back[KERN_ACTS])(float *dgate, float *dup, const float *dy, const float *gate,
+                                const float *up, int64_t n);
+    void (*act[KERN_ACTS])(float *y, const float *x, int64_t n);
+    void (*act_back[KERN_ACTS])(float *dx, const float *dy, const float *x, int64_t n);
+    void (*add)(float *y, const float *a, const float *b, int64_t n);
+    void (*axpy)(float *y, float s, const float *x, int64_t n);
+    void (*scale)(float *x, float s, int64_t n);
+    void (*mul_add)(float *y, const float *a, const float *b, int64_t n);
+    void (*dropout)(float *y, const float *x, int64_t c, uint32_t limit, float gain, uint64_t row,
+                    bool accumulate);
+    void (*softcap)(float *x, int64_t n, float cap);
+    /* Returns the sum of exp(x − max); with `keep` x becomes exp(x − max). */
+    float (*exp_sum)(float *x, int64_t n, float max, bool keep);
+    float (*max)(const float *x, int64_t n);
+    int64_t (*find)(const float *x, int64_t n, float value); /* −1: not there */
+    void (*adamw)(float *w, const float *g, float *m, float *v, int64_t n, const float *coef);
+    double (*sum_squares)(const float *x, int64_t n);
+    bool (*all_finite)(const float *x, int64_t n);
+} kern_table;
+
+/* Coefficients of the AdamW loop. */
+enum {
+    ADAMW_GSCALE, /* of the gradient */
+    ADAMW_KEEP,   /* 1 − lr·decay */
+    ADAMW_B1C,    /* 1 − β1 */
+    ADAMW_B2,
+    ADAMW_B2C,  /* 1 − β2 */
+    ADAMW_ROOT, /* √(1 − β2^s) */
+    ADAMW_EPS,
+    ADAMW_STEP, /* lr / (1 − β1^s) */
+    ADAMW_COEFS
+};
+
+extern const kern_table kern_generic;
+#if defined(__x86_64__)
+extern const kern_table kern_avx2, kern_avx512;
+#endif
+
+/* A row of matrix products. */
+typedef struct kern_gemm {
+    const char *name;
+    void (*wx)(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
+               const float *bias, bool accumulate, bool transposed);
+    void (*tn)(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
+               int64_t ldb, int64_t n, const int32_t *seg, int n_seg);
+} kern_gemm;
+
+extern const kern_gemm kern_gemm_own;
+
+/* The library row: opens it on the first call; FT_OK and *row = NULL when it is not there or unfit. */
+const kern_gemm *kern_openblas(void);
+const char *kern_openblas_core(void);
+
+extern const kern_table *kern; /* the chosen level */
+
+/* Chooses by name; NULL: the best. For tests, which go through all levels; not while the pool runs. */
+FT_MUST_USE ft_status kern_use(const char *level, const char *gemm);
+/* The i-th level this machine can run, best last; NULL past the end. */
+const kern_table *kern_level_at(int i);
+
+/* The rows of w, for the level in use. */
+void kern_src_of(kern_src *s, const kn_mat *w);
+void kern_src_f32(kern_src *s, const float *data, int64_t ld);
+/* Floats of scratch that pack_t and pack_n need for n columns. */
+static inline int64_t kern_pack_tmp(int64_t n)
+{
+    int64_t rows = 16 * KERN_KS; /* the lanes' rows of one block of k */
+    int64_t cols = n + 2 * 256;  /* a row segment widened to whole blocks */
+    return rows > cols ? rows : cols;
+}
+/* Columns that panels of n columns occupy. */
+static inline int64_t kern_padded(int64_t n)
+{
+    int64_t nr = kern->nr, rest = n % nr;
+    return n - rest + (rest == 0 ? 0 : rest <= kern->lanes ? kern->lanes : nr);
+}
+#endif

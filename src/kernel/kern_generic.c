@@ -1,0 +1,14 @@
+/* kern_generic.c – the vector loops for any machine: 4 lanes, and on x86 without fused multiply-add. */
+#define VL 4
+#define KERN_NAME "generic"
+#define KERN_TABLE kern_generic
+/* 8 accumulators, 2 of the panel, 1 of A, products: the 16 registers of SSE2 */
+#define MR 4
+#define MR1 8
+#define ROWS2(X) UP_TO_4(X)
+#define ROWS1(X) UP_TO_8(X)
+#include "kern_vec.inc"
+#include "kern_gemm.inc"
+#include "kern_attn.inc"
+#include "kern_rows.inc"
+#include "kern_table.inc"

@@ -1,0 +1,129 @@
+/* loss.c – softmax cross-entropy over rows of logits, AdamW, and sums over flat ranges. */
+#include "kern.h"
+
+#include <math.h>
+#include <stdatomic.h>
+
+enum { CHUNK = 16384, SUM_BLOCK = 4096, SUM_WAVE = 1024 };
+
+typedef struct ce_run {
+    float *logits, *logprob;
+    int64_t ld, v;
+    int32_t *best;
+    const int32_t *target;
+    float scale;
+} ce_run;
+
+/* One row: maximum, Σ exp, and with a scale the gradient in place. A target outside the vocabulary counts for
+ * nothing: log-probability 0, gradient 0. */
+static void ce_tile(void *ctx, int64_t t, int thread)
+{
+    const ce_run *r = ctx;
+    float *x = r->logits + t * r->ld;
+    const int32_t target = r->target[t];
+    const bool counts = target >= 0 && target < r->v, grad = r->scale != 0.0f;
+    const float max = kern->max(x, r->v);
+    (void)thread;
+    if (r->best) {
+        int64_t at = kern->find(x, r->v, max);
+        r->best[t] = at < 0 ? 0 : (int32_t)at;
+    }
+    const float own = counts ? x[target] : 0.0f;
+    const float sum = kern->exp_sum(x, r->v, max, grad);
+    r->logprob[t] = counts ? (own - max) - logf(sum) : 0.0f;
+    if (!grad) return;
+    kern->scale(x, counts ? r->scale / sum : 0.0f, r->v);
+    if (counts) x[target] -= r->scale;
+}
+
+void kn_softmax_ce(float *logits, int64_t ld, float *logprob, int32_t *best, const int32_t *target,
+                   int64_t t, int64_t v, float scale)
+{
+    ce_run r = {logits, logprob, ld, v, best, target, scale};
+    if (v > 0) pool_run(ce_tile, &r, t);
+}
+
+typedef struct adamw_run {
+    float *w, *m, *v;
+    const float *g;
+    int64_t n;
+    float coef[ADAMW_COEFS];
+} adamw_run;
+
+static void adamw_tile(void *ctx, int64_t tile, int thread)
+{
+    const adamw_run *r = ctx;
+    int64_t i = tile * CHUNK, n = r->n - i < CHUNK ? r->n - i : CHUNK;
+    (void)thread;
+    kern->adamw(r->w + i, r->g + i, r->m + i, r->v + i, n, r->coef);
+}
+
+void kn_adamw(float *w, const float *g, float *m, float *v, int64_t n, float lr, double beta1,
+              double beta2, float eps, float decay, double c1, double c2, float gscale)
+{
+    adamw_run r = {.w = w, .m = m, .v = v, .g = g, .n = n};
+    r.coef[ADAMW_GSCALE] = gscale;
+    r.coef[ADAMW_KEEP] = (float)(1.0 - (double)lr * (double)decay);
+    r.coef[ADAMW_B1C] = (float)(1.0 - beta1);
+    r.coef[ADAMW_B2] = (float)beta2;
+    r.coef[ADAMW_B2C] = (float)(1.0 - beta2);
+    r.coef[ADAMW_ROOT] = (float)sqrt(c2);
+    r.coef[ADAMW_EPS] = eps;
+    r.coef[ADAMW_STEP] = (float)((double)lr / c1);
+    pool_run(adamw_tile, &r, (n + CHUNK - 1) / CHUNK);
+}
+
+/* --- sums ------------------------------------------------------------------------------------------------ */
+
+typedef struct sum_run {
+    const float *x;
+    int64_t n;
+    double part[SUM_WAVE];
+} sum_run;
+
+static void sum_tile(void *ctx, int64_t tile, int thread)
+{
+    sum_run *r = ctx;
+    int64_t i = tile * SUM_BLOCK, n = r->n - i < SUM_BLOCK ? r->n - i : SUM_BLOCK;
+    (void)thread;
+    r->part[tile] = kern->sum_squares(r->x + i, n);
+}
+
+double kn_sum_squares(const float *x, int64_t n)
+{
+    double sum = 0;
+    const int64_t wave = (int64_t)SUM_BLOCK * SUM_WAVE;
+    for (int64_t i = 0; i < n; i += wave) {
+        sum_run r = {.x = x + i, .n = n - i < wave ? n - i : wave};
+        int64_t blocks = (r.n + SUM_BLOCK - 1) / SUM_BLOCK;
+        pool_run(sum_tile, &r, blocks);
+        for (int64_t b = 0; b < blocks; b++) sum += r.part[b];
+    }
+    return sum;
+}
+
+typedef struct finite_run {
+    const float *x;
+    int64_t n;
+    atomic_llong found; /* smallest index so far */
+} finite_run;
+
+static void finite_tile(void *ctx, int64_t tile, int thread)
+{
+    finite_run *r = ctx;
+    int64_t i = tile * CHUNK, end = r->n - i < CHUNK ? r->n : i + CHUNK;
+    long long before = atomic_load(&r->found);
+    (void)thread;
+    if (before < i || kern->all_finite(r->x + i, end - i)) return;
+    while (isfinite(r->x[i])) i++;
+    while (i < before && !atomic_compare_exchange_weak(&r->found, &before, i)) {
+    }
+}
+
+int64_t kn_find_nonfinite(const float *x, int64_t n)
+{
+    finite_run r = {.x = x, .n = n, .found = INT64_MAX};
+    pool_run(finite_tile, &r, (n + CHUNK - 1) / CHUNK);
+    int64_t found = atomic_load(&r.found);
+    return found == INT64_MAX ? -1 : found;
+}

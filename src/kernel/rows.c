@@ -1,0 +1,356 @@
+/* rows.c – the functions on rows and flat ranges: tiles for the pool around the loops of the level in use.
+ *
+ * Rows are handed out in groups of about 16 K elements: enough work to be worth a wake-up, small enough for
+ * L1 and L2. Column sums (weights of norms, biases) go by groups of columns, each over all tokens. */
+#include "kern.h"
+
+#include <string.h>
+
+enum { TILE = 16384, COLUMNS = 64 };
+
+typedef struct rows_run {
+    int64_t t, c, step; /* rows, columns, rows (or elements, or columns) of a tile */
+    float *out[4];
+    const float *in[6];
+    float f[3];
+    const int32_t *pos;
+    const uint64_t *row_key;
+    uint64_t key;
+    uint32_t limit;
+    int64_t ld;
+    int heads, half, kind;
+    bool accumulate;
+} rows_run;
+
+static int64_t first(const rows_run *r, int64_t tile)
+{
+    return tile * r->step;
+}
+
+static int64_t last(const rows_run *r, int64_t tile, int64_t n)
+{
+    int64_t end = (tile + 1) * r->step;
+    return end < n ? end : n;
+}
+
+static void over_rows(pool_fn fn, rows_run *r, int64_t elements)
+{
+    r->step = 1 + TILE / (elements + 1);
+    pool_run(fn, r, (r->t + r->step - 1) / r->step);
+}
+
+static void over_elements(pool_fn fn, rows_run *r, int64_t n)
+{
+    r->t = n;
+    r->step = TILE;
+    pool_run(fn, r, (n + TILE - 1) / TILE);
+}
+
+static void over_columns(pool_fn fn, rows_run *r)
+{
+    r->step = COLUMNS;
+    pool_run(fn, r, (r->c + COLUMNS - 1) / COLUMNS);
+}
+
+static float *at(float *p, int64_t i)
+{
+    return p ? p + i : NULL;
+}
+
+static const float *cat(const float *p, int64_t i)
+{
+    return p ? p + i : NULL;
+}
+
+/* --- norms ------------------------------------------------------------------------------------------- */
+
+static void rmsnorm_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++)
+        kern->rmsnorm(r->out[0] + i * r->c, at(r->out[1], i), r->in[0] + i * r->c, r->in[1], r->c,
+                      r->f[0]);
+}
+
+void kn_rmsnorm(float *y, float *rstd, const float *x, const float *w, int64_t t, int64_t c,
+                float eps)
+{
+    rows_run r = {.t = t, .c = c, .out = {y, rstd}, .in = {x, w}, .f = {eps}};
+    over_rows(rmsnorm_tile, &r, c);
+}
+
+/* in: dy, x, w, mean, rstd; out: dx, dw, db */
+static void norm_dx_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++) {
+        const float *dy = r->in[0] + i * r->c, *x = r->in[1] + i * r->c;
+        float *dx = r->out[0] + i * r->c;
+        if (r->in[3])
+            kern->layernorm_dx(dx, dy, x, r->in[2], r->in[3][i], r->in[4][i], r->c);
+        else
+            kern->rmsnorm_dx(dx, dy, x, r->in[2], r->in[4][i], r->c);
+    }
+}
+
+static void norm_dw_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    int64_t j = first(r, tile), n = last(r, tile, r->c) - j;
+    (void)thread;
+    kern->norm_dw(at(r->out[1], j), at(r->out[2], j), r->in[0] + j, cat(r->in[1], j), r->in[3],
+                  r->in[4], r->ld, r->t, n);
+}
+
+static void norm_back(rows_run *r)
+{
+    if (r->out[0]) over_rows(norm_dx_tile, r, r->c);
+    if (r->out[1] || r->out[2]) over_columns(norm_dw_tile, r);
+}
+
+void kn_rmsnorm_back(float *dx, float *dw, const float *dy, const float *x, const float *w,
+                     const float *rstd, int64_t t, int64_t c)
+{
+    rows_run r = {.t = t, .c = c, .ld = c, .out = {dx, dw}, .in = {dy, x, w, NULL, rstd}};
+    norm_back(&r);
+}
+
+static void layernorm_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++)
+        kern->layernorm(r->out[0] + i * r->c, at(r->out[1], i), at(r->out[2], i),
+                        r->in[0] + i * r->c, r->in[1], r->in[2], r->c, r->f[0]);
+}
+
+void kn_layernorm(float *y, float *mean, float *rstd, const float *x, const float *w,
+                  const float *b, int64_t t, int64_t c, float eps)
+{
+    rows_run r = {.t = t, .c = c, .out = {y, mean, rstd}, .in = {x, w, b}, .f = {eps}};
+    over_rows(layernorm_tile, &r, c);
+}
+
+void kn_layernorm_back(float *dx, float *dw, float *db, const float *dy, const float *x,
+                       const float *w, const float *mean, const float *rstd, int64_t t, int64_t c)
+{
+    rows_run r = {.t = t, .c = c, .ld = c, .out = {dx, dw, db}, .in = {dy, x, w, mean, rstd}};
+    norm_back(&r);
+}
+
+void kn_col_sum_add(float *db, const float *dy, int64_t ld, int64_t t, int64_t c)
+{
+    rows_run r = {.t = t, .c = c, .ld = ld, .out = {NULL, NULL, db}, .in = {dy}};
+    over_columns(norm_dw_tile, &r);
+}
+
+/* --- rotary embedding ---------------------------------------------------------------------------------- */
+
+static void rope_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++) {
+        const int64_t angle = (int64_t)r->pos[i] * r->half;
+        for (int h = 0; h < r->heads; h++)
+            kern->rope(r->out[0] + i * r->ld + h * r->c, r->in[0] + angle, r->in[1] + angle,
+                       r->half, r->f[0]);
+    }
+}
+
+void kn_rope(float *x, int64_t ldx, int64_t t, int n_head, int head_dim, int half, const float *cos,
+             const float *sin, const int32_t *pos, float sign)
+{
+    rows_run r = {.t = t,
+                  .c = head_dim,
+                  .ld = ldx,
+                  .out = {x},
+                  .in = {cos, sin},
+                  .f = {sign},
+                  .pos = pos,
+                  .heads = n_head,
+                  .half = half};
+    over_rows(rope_tile, &r, (int64_t)n_head * half * 2);
+}
+
+/* --- activations ------------------------------------------------------------------------------------------ */
+
+struct kn_act {
+    const char *name;
+    int kind; /* of the functions in kern_table */
+};
+
+const kn_act *kn_act_by_name(const char *name)
+{
+    /* in the order of ACTS in kern_rows.inc; the last row is another name of the third */
+    static const kn_act acts[] = {
+        {"silu", 0}, {"gelu", 1},  {"gelu_new", 2},         {"quick_gelu", 3},
+        {"relu", 4}, {"relu2", 5}, {"gelu_pytorch_tanh", 2}};
+    for (size_t i = 0; i < FT_COUNT_OF(acts); i++)
+        if (strcmp(acts[i].name, name) == 0) return &acts[i];
+    return NULL;
+}
+
+static void glu_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++) {
+        const float *gate = r->in[0] + i * 2 * r->c, *up = gate + r->c;
+        if (r->in[1]) {
+            float *d = r->out[0] + i * 2 * r->c;
+            kern->glu_back[r->kind](d, d + r->c, r->in[1] + i * r->c, gate, up, r->c);
+        } else {
+            kern->glu[r->kind](r->out[0] + i * r->c, gate, up, r->c);
+        }
+    }
+}
+
+void kn_glu(const kn_act *act, float *y, const float *gu, int64_t t, int64_t i)
+{
+    rows_run r = {.t = t, .c = i, .out = {y}, .in = {gu}, .kind = act->kind};
+    over_rows(glu_tile, &r, i);
+}
+
+void kn_glu_back(const kn_act *act, float *dgu, const float *dy, const float *gu, int64_t t,
+                 int64_t i)
+{
+    rows_run r = {.t = t, .c = i, .out = {dgu}, .in = {gu, dy}, .kind = act->kind};
+    if (dgu) over_rows(glu_tile, &r, 2 * i);
+}
+
+static void act_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    int64_t i = first(r, tile), n = last(r, tile, r->t) - i;
+    (void)thread;
+    if (r->in[1])
+        kern->act_back[r->kind](r->out[0] + i, r->in[1] + i, r->in[0] + i, n);
+    else
+        kern->act[r->kind](r->out[0] + i, r->in[0] + i, n);
+}
+
+void kn_act_rows(const kn_act *act, float *y, const float *x, int64_t n)
+{
+    rows_run r = {.out = {y}, .in = {x}, .kind = act->kind};
+    over_elements(act_tile, &r, n);
+}
+
+void kn_act_back(const kn_act *act, float *dx, const float *dy, const float *x, int64_t n)
+{
+    rows_run r = {.out = {dx}, .in = {x, dy}, .kind = act->kind};
+    if (dx) over_elements(act_tile, &r, n);
+}
+
+/* --- elementwise -------------------------------------------------------------------------------------------- */
+
+static void add_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    int64_t i = first(r, tile);
+    (void)thread;
+    kern->add(r->out[0] + i, r->in[0] + i, r->in[1] + i, last(r, tile, r->t) - i);
+}
+
+void kn_add(float *y, const float *a, const float *b, int64_t n)
+{
+    rows_run r = {.out = {y}, .in = {a, b}};
+    over_elements(add_tile, &r, n);
+}
+
+static void axpy_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    int64_t i = first(r, tile);
+    (void)thread;
+    kern->axpy(r->out[0] + i, r->f[0], r->in[0] + i, last(r, tile, r->t) - i);
+}
+
+void kn_axpy(float *y, float s, const float *x, int64_t n)
+{
+    rows_run r = {.out = {y}, .in = {x}, .f = {s}};
+    over_elements(axpy_tile, &r, n);
+}
+
+static void scale_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    int64_t i = first(r, tile);
+    (void)thread;
+    kern->scale(r->out[0] + i, r->f[0], last(r, tile, r->t) - i);
+}
+
+void kn_scale(float *x, float s, int64_t n)
+{
+    rows_run r = {.out = {x}, .f = {s}};
+    over_elements(scale_tile, &r, n);
+}
+
+static void mul_add_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    int64_t i = first(r, tile);
+    (void)thread;
+    kern->mul_add(r->out[0] + i, r->in[0] + i, r->in[1] + i, last(r, tile, r->t) - i);
+}
+
+void kn_mul_add(float *y, const float *a, const float *b, int64_t n)
+{
+    rows_run r = {.out = {y}, .in = {a, b}};
+    over_elements(mul_add_tile, &r, n);
+}
+
+static void softcap_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++)
+        kern->softcap(r->out[0] + i * r->ld, r->c, r->f[0]);
+}
+
+void kn_softcap(float *x, int64_t ld, int64_t t, int64_t v, float cap)
+{
+    rows_run r = {.t = t, .c = v, .ld = ld, .out = {x}, .f = {cap}};
+    over_rows(softcap_tile, &r, v);
+}
+
+/* --- dropout --------------------------------------------------------------------------------------------------- */
+
+static void dropout_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++)
+        kern->dropout(r->out[0] + i * r->c, r->in[0] + i * r->c, r->c, r->limit, r->f[0],
+                      rng_u64(r->key, r->row_key[i]), r->accumulate);
+}
+
+static void dropout(float *y, const float *x, int64_t t, int64_t c, float p, uint64_t key,
+                    const uint64_t *row_key, bool accumulate)
+{
+    const double keep = 1.0 - (double)p, limit = (double)p * 0x1p32;
+    rows_run r = {.t = t,
+                  .c = c,
+                  .out = {y},
+                  .in = {x},
+                  .f = {keep > 0 ? (float)(1.0 / keep) : 0.0f},
+                  .key = key,
+                  .row_key = row_key,
+                  .limit = limit >= 0xffffffffp0 ? UINT32_MAX : (uint32_t)limit,
+                  .accumulate = accumulate};
+    over_rows(dropout_tile, &r, c);
+}
+
+void kn_dropout(float *y, const float *x, int64_t t, int64_t c, float p, uint64_t key,
+                const uint64_t *row_key)
+{
+    dropout(y, x, t, c, p, key, row_key, false);
+}
+
+void kn_dropout_back(float *dx, const float *dy, int64_t t, int64_t c, float p, uint64_t key,
+                     const uint64_t *row_key)
+{
+    if (dx) dropout(dx, dy, t, c, p, key, row_key, true);
+}

@@ -1,0 +1,301 @@
+/* test_kernel_attn.c – attention forward and backward on every level against whole score matrices in double, and
+ * the rule of the same bits: alone or packed, any number of threads, with a cache or without. */
+#include "support.h"
+
+#include "../src/kernel/kern.h"
+#include "ft/kernel.h"
+
+enum { MAX_SEQ = 4 };
+
+typedef struct problem {
+    int n_head, n_kv, d;
+    int64_t window;
+    float softcap;
+    int32_t q_len[MAX_SEQ], k_len[MAX_SEQ];
+    int n_seq;
+} problem;
+
+static const problem problems[] = {
+    {1, 1, 1, 0, 0, {1}, {1}, 1},
+    {3, 1, 64, 0, 0, {70, 1, 3}, {70, 1, 3}, 3},
+    {4, 2, 17, 0, 0, {300, 33}, {300, 33}, 2},
+    {2, 2, 40, 0, 5.0f, {129, 300}, {129, 300}, 2},
+    {6, 2, 32, 37, 0, {530}, {530}, 1},
+    {9, 1, 8, 1, 2.0f, {20, 65}, {20, 65}, 2},
+    {4, 1, 96, 300, 0, {700}, {700}, 1},
+    {2, 1, 384, 0, 0, {90}, {90}, 1},
+    {4, 2, 24, 0, 0, {1, 5, 0, 64}, {300, 5, 7, 321}, 4}, /* with a cache: forward only */
+    {3, 3, 16, 50, 0, {1, 2}, {257, 700}, 2},
+};
+
+/* Everything a call needs, at row distances wider than the heads. */
+typedef struct arrays {
+    kn_attn a;
+    int64_t tq, tk, ldq, ldk, ldv, ldo;
+    float *q, *k, *v, *out, *lse, *dout, *dq, *dk, *dv;
+} arrays;
+
+static arrays make(const problem *p, uint64_t seed)
+{
+    arrays s = {.a = {.n_head = p->n_head,
+                      .n_kv = p->n_kv,
+                      .head_dim = p->d,
+                      .scale = 1.7f / sqrtf((float)p->d),
+                      .window = p->window,
+                      .softcap = p->softcap,
+                      .q_len = p->q_len,
+                      .k_len = p->k_len,
+                      .n_seq = p->n_seq}};
+    for (int i = 0; i < p->n_seq; i++) s.tq += p->q_len[i], s.tk += p->k_len[i];
+    s.ldq = p->n_head * p->d + 3;
+    s.ldk = p->n_kv * p->d + 1;
+    s.ldv = p->n_kv * p->d + 2;
+    s.ldo = p->n_head * p->d + 5;
+    s.q = test_uniform(seed, s.tq * s.ldq, -2, 2);
+    s.k = test_uniform(seed + 1, s.tk * s.ldk, -2, 2);
+    s.v = test_uniform(seed + 2, s.tk * s.ldv, -1, 1);
+    s.dout = test_uniform(seed + 3, s.tq * s.ldo, -1, 1);
+    s.out = test_alloc((size_t)(s.tq * s.ldo) * 4);
+    s.lse = test_alloc((size_t)(s.tq * p->n_head) * 4);
+    s.dq = test_uniform(seed + 4, s.tq * s.ldq, -1, 1);
+    s.dk = test_uniform(seed + 5, s.tk * s.ldk, -1, 1);
+    s.dv = test_uniform(seed + 6, s.tk * s.ldv, -1, 1);
+    return s;
+}
+
+static void forward(arrays *s)
+{
+    kn_attention(&s->a, s->out, s->ldo, s->lse, s->q, s->ldq, s->k, s->ldk, s->v, s->ldv);
+}
+
+static void backward(arrays *s)
+{
+    kn_attention_back(&s->a, s->dq, s->dk, s->dv, s->dout, s->ldo, s->out, s->ldo, s->lse, s->q,
+                      s->ldq, s->k, s->ldk, s->v, s->ldv);
+}
+
+/* --- reference: one query of one head ------------------------------------------------------------------------- */
+
+typedef struct reference {
+    double *out, *lse, *dq, *dk,
+        *dv; /* packed without padding: [tq, H·d], [tq, H], …, [tk, KV·d] */
+} reference;
+
+static void ref_query(const arrays *s, reference *r, int64_t row, int64_t key0, int64_t pos,
+                      int head)
+{
+    const kn_attn *a = &s->a;
+    const int d = a->head_dim, kv = head / (a->n_head / a->n_kv);
+    const float *q = s->q + row * s->ldq + head * d, *g = s->dout + row * s->ldo + head * d;
+    double *p = test_alloc((size_t)(pos + 1) * 8), *t = test_alloc((size_t)(pos + 1) * 8);
+    double max = -1e300, sum = 0, delta = 0;
+    int64_t lo = a->window > 0 && pos - a->window + 1 > 0 ? pos - a->window + 1 : 0;
+    for (int64_t j = lo; j <= pos; j++) {
+        const float *k = s->k + (key0 + j) * s->ldk + kv * d;
+        double x = 0;
+        for (int c = 0; c < d; c++) x += (double)q[c] * (double)k[c];
+        x *= (double)a->scale;
+        if (a->softcap > 0) x = (double)a->softcap * tanh(x / (double)a->softcap);
+        t[j] = x;
+        max = fmax(max, x);
+    }
+    for (int64_t j = lo; j <= pos; j++) sum += p[j] = exp(t[j] - max);
+    double *out = r->out + (row * a->n_head + head) * d, *dq = r->dq + (row * a->n_head + head) * d;
+    for (int64_t j = lo; j <= pos; j++) {
+        const float *v = s->v + (key0 + j) * s->ldv + kv * d;
+        p[j] /= sum;
+        for (int c = 0; c < d; c++) out[c] += p[j] * (double)v[c];
+    }
+    r->lse[row * a->n_head + head] = max + log(sum);
+    for (int c = 0; c < d; c++) delta += out[c] * (double)g[c];
+    for (int64_t j = lo; j <= pos; j++) {
+        const float *k = s->k + (key0 + j) * s->ldk + kv * d,
+                    *v = s->v + (key0 + j) * s->ldv + kv * d;
+        double *dk = r->dk + ((key0 + j) * a->n_kv + kv) * d,
+               *dv = r->dv + ((key0 + j) * a->n_kv + kv) * d;
+        double dp = 0, u = a->softcap > 0 ? t[j] / (double)a->softcap : 0;
+        for (int c = 0; c < d; c++) dp += (double)g[c] * (double)v[c];
+        double ds = p[j] * (dp - delta) * (double)a->scale * (1 - u * u);
+        for (int c = 0; c < d; c++) {
+            dq[c] += ds * (double)k[c];
+            dk[c] += ds * (double)q[c];
+            dv[c] += p[j] * (double)g[c];
+        }
+    }
+    /* test_alloc keeps everything until exit; these are small */
+}
+
+static reference make_reference(const arrays *s)
+{
+    const kn_attn *a = &s->a;
+    const size_t d = (size_t)a->head_dim, h = (size_t)a->n_head, kv = (size_t)a->n_kv;
+    reference r = {test_alloc((size_t)s->tq * h * d * 8), test_alloc((size_t)s->tq * h * 8),
+                   test_alloc((size_t)s->tq * h * d * 8), test_alloc((size_t)s->tk * kv * d * 8),
+                   test_alloc((size_t)s->tk * kv * d * 8)};
+    int64_t row = 0, key0 = 0;
+    for (int i = 0; i < a->n_seq; i++) {
+        for (int64_t j = 0; j < a->q_len[i]; j++, row++)
+            for (int head = 0; head < a->n_head; head++)
+                ref_query(s, &r, row, key0, a->k_len[i] - a->q_len[i] + j, head);
+        key0 += a->k_len[i];
+    }
+    return r;
+}
+
+/* Largest error of got − before against want, over the root mean square of want. */
+static void check(const char *what, const float *got, const float *before, int64_t ld,
+                  const double *want, int64_t rows, int64_t cols, double tolerance)
+{
+    double worst = 0, square = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < cols; j++) {
+            double w = want[i * cols + j];
+            double g = (double)got[i * ld + j] - (before ? (double)before[i * ld + j] : 0);
+            worst = isnan(g) ? 1e300 : fmax(worst, fabs(g - w));
+            square += w * w;
+        }
+    }
+    double rms = sqrt(square / (double)(rows * cols)) + 0.02;
+    if (worst <= tolerance * rms) return;
+    print_error("%s %s: error %.3g, rms %.3g (%d x %d)\n", kern->name, what, worst, rms, (int)rows,
+                (int)cols);
+    fail();
+}
+
+static void against_double(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(problems); i++) {
+        const problem *p = &problems[i];
+        arrays s = make(p, 10 * i);
+        const int64_t wq = p->n_head * p->d, wk = p->n_kv * p->d;
+        reference r = make_reference(&s);
+        forward(&s);
+        check("out", s.out, NULL, s.ldo, r.out, s.tq, wq, 2e-5);
+        check("lse", s.lse, NULL, p->n_head, r.lse, s.tq, p->n_head, 1e-5);
+        if (s.tq != s.tk) continue;
+        arrays old = make(p, 10 * i);
+        for (int threads = 1; threads <= 4; threads += 3) { /* both plans */
+            arrays again = make(p, 10 * i);
+            again.out = s.out;
+            again.lse = s.lse;
+            assert_ok(pool_open(threads));
+            backward(&again);
+            pool_close();
+            check("dq", again.dq, old.dq, s.ldq, r.dq, s.tq, wq, 1e-4);
+            check("dk", again.dk, old.dk, s.ldk, r.dk, s.tk, wk, 1e-4);
+            check("dv", again.dv, old.dv, s.ldv, r.dv, s.tk, wk, 1e-4);
+        }
+    }
+}
+
+/* --- the same bits --------------------------------------------------------------------------------------------- */
+
+static void assert_same(const float *a, const float *b, int64_t n, const char *what)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (memcmp(a + i, b + i, sizeof *a) == 0) continue;
+        print_error("%s %s: element %d is %.9g and %.9g\n", kern->name, what, (int)i, (double)a[i],
+                    (double)b[i]);
+        fail();
+    }
+}
+
+static void threads_do_not_show(void **state)
+{
+    (void)state;
+    for (size_t i = 1; i < 8; i++) {
+        arrays first = make(&problems[i], 10 * i);
+        forward(&first);
+        backward(&first);
+        for (int threads = 2; threads <= 5; threads += threads == 2 ? 1 : 2) {
+            arrays s = make(&problems[i], 10 * i);
+            assert_ok(pool_open(threads));
+            forward(&s);
+            backward(&s);
+            pool_close();
+            assert_same(first.out, s.out, s.tq * s.ldo, "out");
+            assert_same(first.lse, s.lse, s.tq * s.a.n_head, "lse");
+            assert_same(first.dq, s.dq, s.tq * s.ldq, "dq");
+            assert_same(first.dk, s.dk, s.tk * s.ldk, "dk");
+            assert_same(first.dv, s.dv, s.tk * s.ldv, "dv");
+        }
+    }
+}
+
+static void sequences_do_not_see_each_other(void **state)
+{
+    static const problem together = {6, 2, 32, 90, 0, {77, 301, 12}, {77, 301, 12}, 3};
+    (void)state;
+    arrays all = make(&together, 5);
+    forward(&all);
+    backward(&all);
+    int64_t at = 0;
+    for (int i = 0; i < together.n_seq; i++) {
+        problem alone = together;
+        alone.n_seq = 1;
+        alone.q_len[0] = alone.k_len[0] = together.q_len[i];
+        arrays whole = make(&together, 5), s = whole;
+        s.a.n_seq = 1;
+        s.a.q_len = s.a.k_len = alone.q_len;
+        s.q += at * s.ldq, s.k += at * s.ldk, s.v += at * s.ldv;
+        s.dout += at * s.ldo, s.out += at * s.ldo, s.lse += at * s.a.n_head;
+        s.dq += at * s.ldq, s.dk += at * s.ldk, s.dv += at * s.ldv;
+        forward(&s);
+        backward(&s);
+        const int64_t n = together.q_len[i];
+        assert_same(all.out + at * s.ldo, s.out, n * s.ldo, "out alone");
+        assert_same(all.dq + at * s.ldq, s.dq, n * s.ldq, "dq alone");
+        assert_same(all.dk + at * s.ldk, s.dk, n * s.ldk, "dk alone");
+        assert_same(all.dv + at * s.ldv, s.dv, n * s.ldv, "dv alone");
+        at += n;
+    }
+}
+
+/* The last queries of a sequence, asked for with a cache, have the bits of the whole. */
+static void a_cache_does_not_show(void **state)
+{
+    static const problem p = {4, 2, 24, 0, 0, {530}, {530}, 1};
+    (void)state;
+    arrays s = make(&p, 7);
+    forward(&s);
+    for (int32_t last = 1; last <= 67; last += 66) {
+        arrays c = make(&p, 7);
+        c.a.q_len = &last;
+        c.q += (530 - last) * s.ldq;
+        forward(&c);
+        assert_same(s.out + (530 - last) * s.ldo, c.out, last * s.ldo, "out with a cache");
+    }
+}
+
+/* Far apart scores: exp underflows, nothing becomes NaN; equal scores of −∞ cannot arise from finite input. */
+static void large_scores(void **state)
+{
+    static const problem p = {2, 1, 16, 0, 0, {300}, {300}, 1};
+    (void)state;
+    arrays s = make(&p, 9);
+    s.a.scale = 1000.0f;
+    forward(&s);
+    backward(&s);
+    assert_true(kn_find_nonfinite(s.out, s.tq * s.ldo) < 0);
+    assert_true(kn_find_nonfinite(s.dq, s.tq * s.ldq) < 0);
+    assert_true(kn_find_nonfinite(s.dk, s.tk * s.ldk) < 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest each[] = {
+        cmocka_unit_test(against_double),
+        cmocka_unit_test(threads_do_not_show),
+        cmocka_unit_test(sequences_do_not_see_each_other),
+        cmocka_unit_test(a_cache_does_not_show),
+        cmocka_unit_test(large_scores),
+    };
+    int failed = 0;
+    for (int i = 0; kern_level_at(i); i++) {
+        const char *level = kern_level_at(i)->name;
+        if (kern_use(level, level) != FT_OK) return 1;
+        failed += cmocka_run_group_tests_name(level, each, NULL, NULL);
+    }
+    return failed;
+}
