@@ -100,14 +100,27 @@ static tn_tensor *block(void *ctx, tn_tensor *h)
     return mlp_block(c->m, c->r, l, attention_block(c->m, c->r, l, c->layer, c->rope, h));
 }
 
+/* Without a backward nothing inside a block is needed after it: its memory serves the next one, so a pass of T tokens
+ * takes one block's activations and not all of them. */
+static tn_tensor *keep_only(ag_tape *t, tn_tensor *kept, tn_tensor *h, size_t mark)
+{
+    if (t->status != FT_OK) return h;
+    if (!t->dry) memcpy(kept->data, h->data, (size_t)tn_count(h) * sizeof(float));
+    arena_reset(t->keep, mark);
+    return kept;
+}
+
 static tn_tensor *blocks(model *m, nn_run *r, const rope_view *rope, tn_tensor *h)
 {
     bool checkpoint = r->checkpoint && r->t->record && !r->cache;
+    tn_tensor *kept = r->t->record ? NULL : ag_new(r->t, tn_rows(h), tn_cols(h));
+    size_t mark = arena_mark(r->t->keep);
     for (int i = 0; i < m->d.n_layer && r->t->status == FT_OK; i++) {
         block_ctx *c = ag_meta(r->t, sizeof *c);
         if (!c) return h;
         *c = (block_ctx){m, r, rope, i};
         h = checkpoint ? ag_checkpoint(r->t, h, block, c) : block(c, h);
+        if (kept) h = keep_only(r->t, kept, h, mark);
     }
     return h;
 }
