@@ -192,58 +192,89 @@ static const char *torch_name(const dt_type *type)
     return type == &dt_bf16 ? "bfloat16" : "float32";
 }
 
-/* Sets a string member; *changed when it was another. */
-static bool set_text(cJSON *o, const char *key, const char *text, bool *changed)
+/* The place of a top-level member's value in the text of a valid JSON object: edits are made in the text, so that
+ * everything else stays as the writer had it (1e-05, 0.0, order, indent). */
+static bool find_value(const char *text, const char *key, size_t *start, size_t *end)
 {
-    const cJSON *old = js_get(o, key);
-    const char *was = cJSON_IsString(old) ? old->valuestring : "";
-    if (str_starts(was, "torch.")) was += strlen("torch.");
-    if (strcmp(was, text) == 0) return true;
-    *changed = true;
-    cJSON *item = cJSON_CreateString(text);
-    if (item && (old ? cJSON_ReplaceItemInObjectCaseSensitive(o, key, item)
-                     : cJSON_AddItemToObject(o, key, item)))
-        return true;
-    cJSON_Delete(item);
+    int depth = 0;
+    size_t name = 0, name_end = 0, n = strlen(key);
+    bool want = false; /* inside the value of `key` */
+    for (size_t i = 0; text[i]; i++) {
+        char c = text[i];
+        if (c == '"') {
+            size_t open = i++;
+            while (text[i] && text[i] != '"') i += text[i] == '\\' && text[i + 1] ? 2 : 1;
+            if (!text[i]) return false;
+            if (depth == 1 && !want) name = open + 1, name_end = i;
+        } else if (c == '{' || c == '[') {
+            depth++;
+        } else if (c == ':' && depth == 1 && !want && name_end - name == n &&
+                   memcmp(text + name, key, n) == 0) {
+            want = true;
+            *start = i + 1 + strspn(text + i + 1, " \t\r\n");
+        } else if ((c == ',' && depth == 1) || ((c == '}' || c == ']') && --depth == 0)) {
+            *end = i;
+            while (want && strchr(" \t\r\n", text[*end - 1])) --*end;
+            if (want || depth == 0) return want;
+        }
+    }
     return false;
 }
 
-static bool set_untied(cJSON *o, bool *changed)
+/* Text with one top-level member set to a JSON value; a new one comes last. */
+static void set_member(str_buf *s, const char *key, const char *value)
 {
-    const cJSON *old = js_get(o, "tie_word_embeddings");
-    if (old && cJSON_IsFalse(old)) return true;
-    *changed = true;
-    cJSON *item = cJSON_CreateBool(false);
-    if (item && (old ? cJSON_ReplaceItemInObjectCaseSensitive(o, "tie_word_embeddings", item)
-                     : cJSON_AddItemToObject(o, "tie_word_embeddings", item)))
-        return true;
-    cJSON_Delete(item);
-    return false;
+    size_t start = 0, end = 0;
+    str_buf out = {0};
+    if (s->failed || !s->data) return;
+    if (find_value(s->data, key, &start, &end)) {
+        str_add(&out, s->data, start);
+        str_adds(&out, value);
+        str_adds(&out, s->data + end);
+    } else {
+        size_t close = s->len;
+        while (close > 0 && s->data[close - 1] != '}') close--;
+        size_t last = close > 0 ? close - 1 : 0;
+        while (last > 0 && strchr(" \t\r\n", s->data[last - 1])) last--;
+        str_add(&out, s->data, last);
+        str_printf(&out, "%s\n  \"%s\": %s\n", s->data[last - 1] == '{' ? "" : ",", key, value);
+        str_adds(&out, s->data + (close > 0 ? close - 1 : 0));
+    }
+    bool failed = out.failed;
+    str_free(s);
+    *s = out;
+    s->failed = failed;
+}
+
+static bool is_text(const cJSON *v, const char *text)
+{
+    const char *was = cJSON_IsString(v) ? v->valuestring : "";
+    if (str_starts(was, "torch.")) was += strlen("torch.");
+    return strcmp(was, text) == 0;
 }
 
 ft_status model_config_text(const model *m, const dt_type *type, bool untie, str_buf *out)
 {
+    static const char *const keys[] = {"dtype", "torch_dtype"};
     js_doc d = {0};
-    bool changed = false, ok = true;
+    char quoted[32];
+    bool named = false;
     FT_TRY(
         js_parse(&d, m->config, strlen(m->config), "config.json", 1, JS_ALLOW_NONFINITE, FT_EDATA));
-    const char *dtype = torch_name(type);
-    bool newer = js_get(d.root, "dtype") != NULL;
-    if (newer) ok = set_text(d.root, "dtype", dtype, &changed);
-    if (!newer || js_get(d.root, "torch_dtype"))
-        ok = ok && set_text(d.root, "torch_dtype", dtype, &changed);
-    if (untie || !m->d.tied) {
-        /* Families whose class ties by default need the key; for the others it does no harm. */
-        ok = ok && set_untied(d.root, &changed);
+    str_adds(out, m->config);
+    snprintf(quoted, sizeof quoted, "\"%s\"", torch_name(type));
+    for (size_t i = 0; i < FT_COUNT_OF(keys); i++) {
+        const cJSON *v = js_get(d.root, keys[i]);
+        named = named || v;
+        if (v && !is_text(v, torch_name(type))) set_member(out, keys[i], quoted);
     }
-    if (changed) {
-        js_print(out, d.root, true);
-        str_addc(out, '\n');
-    } else {
-        str_adds(out, m->config);
-    }
+    if (!named) set_member(out, "torch_dtype", quoted); /* the older name: known to all versions */
+    /* Families whose class ties by default need the key; for the others it does no harm. */
+    const cJSON *tie = js_get(d.root, "tie_word_embeddings");
+    if ((untie || !m->d.tied) && !cJSON_IsFalse(tie))
+        set_member(out, "tie_word_embeddings", "false");
     js_close(&d);
-    return ok ? str_ok(out) : ft_fail(FT_EMEM, "out of memory");
+    return str_ok(out);
 }
 
 /* --- the other files ------------------------------------------------------------------------------------------ */

@@ -2,6 +2,7 @@
  *
  * From a GGUF base every key and every tensor that ft does not know is kept as it is. From a folder the keys are
  * made from config.json, as llama.cpp's converter makes them. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "ft/token.h"
@@ -24,11 +25,17 @@ static int file_type(const dt_type *t)
 
 /* --- tensors ------------------------------------------------------------------------------------------------- */
 
-/* Vectors, norms and position tables stay f32; a row that is no whole number of blocks becomes f16. */
-static const dt_type *tensor_type(const save_item *it, const dt_type *asked)
+/* Vectors, norms and position tables stay f32; a row that is no whole number of blocks becomes f16. The matrix of the
+ * logits is more sensitive than the rest: below 8 bits it is written in q8_0, where llama.cpp's tool uses q6_k. */
+static const dt_type *tensor_type(const save_plan *p, const save_item *it, const dt_type *asked)
 {
     if (it->nd == 1 || str_ends(it->name, "_norm.weight") || str_starts(it->name, "position_embd"))
         return &dt_f32;
+    model_kind kind = p->m->info[it->param].kind;
+    bool logits = kind == T_HEAD || (kind == T_EMBED && p->m->d.tied && !p->untie);
+    bool coarse = asked->block > 1 && asked->bytes < asked->block;
+    const dt_type *q8 = dt_by_name("q8_0");
+    if (logits && coarse && it->dim[1] % q8->block == 0) return q8;
     return it->dim[1] % asked->block == 0 ? asked : &dt_f16;
 }
 
@@ -55,7 +62,7 @@ static ft_status choose(save_plan *p, const dt_type *type)
             it->dim[0] = m->param[it->param].t.dim[1];
             it->dim[1] = m->param[it->param].t.dim[0];
         }
-        it->type = tensor_type(it, type);
+        it->type = tensor_type(p, it, type);
         if (info->permute) {
             it->order = gguf_rows(p, info->permute);
             if (!it->order) return FT_EMEM;
@@ -87,6 +94,23 @@ static ft_status keep_unknown(save_plan *p)
         for (int k = 0; k < t->nd; k++) it->dim[k] = t->dim[k];
     }
     return FT_OK;
+}
+
+static int by_rank(const void *a, const void *b)
+{
+    const save_item *x = a, *y = b;
+    return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+/* The base's order: a file written in its own types is the same file. A tensor that is new comes last. */
+static void order_as_base(save_plan *p)
+{
+    const io_weights *w = &p->m->weights;
+    for (int64_t i = 0; i < p->n; i++) {
+        const io_tensor *t = io_find(w, p->item[i].name);
+        p->item[i].rank = t ? t - w->tensor : w->n + i;
+    }
+    qsort(p->item, (size_t)p->n, sizeof *p->item, by_rank);
 }
 
 /* --- metadata ------------------------------------------------------------------------------------------------- */
@@ -263,20 +287,33 @@ static ft_status put_made(meta *k, const dt_type *type)
     return rc == FT_OK ? put_tokenizer(k) : rc;
 }
 
+static void put_type_key(const meta *k, const dt_type *type, bool version)
+{
+    if (!version)
+        gguf_put_int(k->w, "general.file_type", GGUF_U32, file_type(type));
+    else if (type->block > 1)
+        gguf_put_int(k->w, "general.quantization_version", GGUF_U32, 2);
+}
+
 static void put_kept(const meta *k, const dt_type *type)
 {
     static const char *const ours[] = {"general.file_type", "general.quantization_version"};
     const gguf_file *g = k->p->m->weights.gguf;
+    bool done[] = {false, false};
     for (int64_t i = 0; i < g->n_kv; i++) {
         const gguf_kv *kv = &g->kv[i];
-        bool skip = kv->key.n >= 6 && memcmp(kv->key.s, "split.", 6) == 0;
-        for (size_t j = 0; j < FT_COUNT_OF(ours); j++)
-            skip = skip ||
-                   (kv->key.n == strlen(ours[j]) && memcmp(kv->key.s, ours[j], kv->key.n) == 0);
-        if (!skip) gguf_put_copy(k->w, kv);
+        bool copy = kv->key.n < 6 || memcmp(kv->key.s, "split.", 6) != 0;
+        for (size_t j = 0; j < FT_COUNT_OF(ours); j++) {
+            if (kv->key.n != strlen(ours[j]) || memcmp(kv->key.s, ours[j], kv->key.n) != 0)
+                continue;
+            copy = false;
+            done[j] = true;
+            put_type_key(k, type, j == 1);
+        }
+        if (copy) gguf_put_copy(k->w, kv);
     }
-    gguf_put_int(k->w, "general.file_type", GGUF_U32, file_type(type));
-    if (type->block > 1) gguf_put_int(k->w, "general.quantization_version", GGUF_U32, 2);
+    for (size_t j = 0; j < FT_COUNT_OF(ours); j++)
+        if (!done[j]) put_type_key(k, type, j == 1);
 }
 
 /* --- the file --------------------------------------------------------------------------------------------------- */
@@ -316,7 +353,10 @@ ft_status save_gguf(save_plan *p, const char *path)
                  (type->block > 1 || type == &dt_f32 || type == &dt_f16 || type == &dt_bf16),
              FT_EUSAGE, "type %s has no place in a .gguf", type->name);
     FT_TRY(choose(p, type));
-    if (p->m->from_gguf) FT_TRY(keep_unknown(p));
+    if (p->m->from_gguf) {
+        FT_TRY(keep_unknown(p));
+        order_as_base(p);
+    }
     FT_TRY(gguf_write_open(&w, path));
     ft_status rc = write_file(p, w, type);
     if (rc == FT_OK) return gguf_write_close(w);

@@ -15,6 +15,7 @@ typedef struct save_item {
     bool transpose;       /* the output's matrix is the parameter's, turned */
     const int32_t *order; /* NULL, or output row r is the parameter's row order[r] */
     const io_tensor *raw; /* param −1: copied byte for byte */
+    int64_t rank;         /* place in the file, for formats that have an order of their own */
 } save_item;
 
 typedef struct save_plan {
