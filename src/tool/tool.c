@@ -236,6 +236,7 @@ static void begin_run(tool_model *t, nn_run *r, const int32_t *ids, const int32_
 {
     ag_reset(t->tape);
     t->tape->record = false;
+    t->tape->few = false;
     t->tape->seq_len = seq_len;
     t->tape->n_seq = n_seq;
     *r = (nn_run){.t = t->tape, .ids = ids, .pos = pos, .tokens = tokens, .bare = bare};
@@ -268,6 +269,7 @@ ft_status tool_step(tool_model *t, nn_cache *cache, const int32_t *id, int64_t n
     *len = (int32_t)n;
     begin_run(t, run, id, pos, n, len, 1, false);
     run->cache = cache;
+    t->tape->few = n <= KN_GEMV_ROWS;
     *hidden = model_hidden(t->m, run);
     return t->tape->status;
 }
