@@ -22,13 +22,16 @@ static bool bounded(const cfg_field *r)
 
 static void help_bounds(str_buf *out, const cfg_field *r)
 {
+    char low[32], high[32];
     if (!bounded(r)) return;
+    json_number(low, r->low);
+    json_number(high, r->high);
     if (r->high >= JSON_EXACT_INT)
-        str_printf(out, " (%s %.15g)", r->low_open ? ">" : ">=", r->low);
+        str_printf(out, " (%s %s)", r->low_open ? ">" : ">=", low);
     else if (r->low <= -JSON_EXACT_INT)
-        str_printf(out, " (<= %.15g)", r->high);
+        str_printf(out, " (<= %s)", high);
     else
-        str_printf(out, " (%.15g%s to %.15g)", r->low, r->low_open ? " excluded" : "", r->high);
+        str_printf(out, " (%s%s to %s)", low, r->low_open ? " excluded" : "", high);
 }
 
 void cfg_help(str_buf *out, const cfg_field *rows, const char *prefix)

@@ -10,6 +10,8 @@
 void json_line_col(const char *text, const char *at, int64_t line0, int64_t *line, int *col);
 /* The first `cap` nodes of a tree in document order (out NULL: only counted); returns their number. */
 size_t json_nodes(const cJSON *root, const cJSON **out, size_t cap);
+/* Shortest text of a bound or value for a message: 1000000, 0.5, 1e-08. */
+const char *json_number(char out[32], double v);
 const char *json_kind(const cJSON *node); /* "a number" */
 
 /* Where a node came from: a place in the file, or a --set. */

@@ -43,15 +43,19 @@ static void wrong_type(const slot *s, const char *wanted)
 static bool in_range(const slot *s, double v)
 {
     const cfg_field *r = s->row;
+    char value[32], low[32], high[32];
     if (!(r->low < r->high)) return true;
     if (v <= r->high && (r->low_open ? v > r->low : v >= r->low)) return true;
+    json_number(value, v);
+    json_number(low, r->low);
+    json_number(high, r->high);
     if (r->high >= JSON_EXACT_INT)
-        mistake(s, "%.15g must be %s %.15g", v, r->low_open ? "greater than" : "at least", r->low);
+        mistake(s, "%s must be %s %s", value, r->low_open ? "greater than" : "at least", low);
     else if (r->low <= -JSON_EXACT_INT)
-        mistake(s, "%.15g must be at most %.15g", v, r->high);
+        mistake(s, "%s must be at most %s", value, high);
     else
-        mistake(s, "%.15g must be between %.15g%s and %.15g", v, r->low,
-                r->low_open ? " (excluded)" : "", r->high);
+        mistake(s, "%s must be between %s%s and %s", value, low, r->low_open ? " (excluded)" : "",
+                high);
     return false;
 }
 

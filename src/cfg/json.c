@@ -96,11 +96,15 @@ static const char *found(const scan *s, const char *at)
     return ft_show(at, n);
 }
 
+static bool at_comment(const scan *s)
+{
+    return s->p < s->end && (*s->p == '/' || *s->p == '#');
+}
+
 static ft_status unexpected(const scan *s, const char *wanted)
 {
     const char *at = s->p;
-    if (at < s->end && (*at == '/' || *at == '#'))
-        return fail_at(s, at, "comments are not JSON; remove it");
+    if (at_comment(s)) return fail_at(s, at, "comments are not JSON; remove it");
     if (at < s->end && *at == '\'') return fail_at(s, at, "strings stand in double quotes");
     return fail_at(s, at, "expected %s, found %s", wanted, found(s, at));
 }
@@ -495,6 +499,7 @@ static ft_status read_document(scan *s)
         FT_TRY(advance(s, s->depth > depth, &more));
     }
     skip_space(s);
+    if (at_comment(s)) return unexpected(s, "");
     if (s->p < s->end)
         return fail_at(s, s->p, "text behind the end of the document: %s", found(s, s->p));
     return FT_OK;

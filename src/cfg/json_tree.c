@@ -64,6 +64,13 @@ ft_status js_fail(const js_doc *doc, const cJSON *node, ft_status status, const 
                    key ? ft_shows(key) : "", key ? ": " : "", what);
 }
 
+const char *json_number(char out[32], double v)
+{
+    bool whole = v == floor(v) && fabs(v) <= JSON_EXACT_INT;
+    snprintf(out, 32, whole ? "%.0f" : "%.15g", v);
+    return out;
+}
+
 const char *json_kind(const cJSON *node)
 {
     switch (node->type & 0xff) {

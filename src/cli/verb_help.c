@@ -44,7 +44,7 @@ static void flag_line(str_buf *out, const cfg_field *r)
 static void verb_help_text(str_buf *out, const cli_verb *v)
 {
     str_printf(out, "ft %s – %s\n\nusage: ft %s %s\n", v->name, v->help, v->name, v->usage);
-    if (v->more) str_printf(out, "\n%s", v->more);
+    if (v->more) str_printf(out, "\n%s%s", v->more, str_ends(v->more, "\n") ? "" : "\n");
     if (v->flags && v->flags->key) str_adds(out, "\noptions:\n");
     for (const cfg_field *r = v->flags; r && r->key; r++) flag_line(out, r);
     str_adds(out, "\noptions of every verb:\n");
@@ -128,6 +128,19 @@ static int key_help(str_buf *out, const char *key)
     return found;
 }
 
+/* A word may name a verb and a section: "train". */
+static void section_help(str_buf *out, const char *word)
+{
+    cli_table tables[CLI_TABLES];
+    int n = cli_tables(tables);
+    for (int i = 0; i < n; i++) {
+        if (strcmp(tables[i].section, word) != 0) continue;
+        str_adds(out, "\nsection of a training config:\n");
+        key_help(out, word);
+        return;
+    }
+}
+
 static ft_status unknown(const char *word)
 {
     const char *names[NAMES + 1];
@@ -159,12 +172,14 @@ static ft_status run(const cli_call *c)
         if (!word) return FT_EMEM;
         v = NULL;
     }
-    if (!word)
+    if (!word) {
         overview(&s);
-    else if (v)
+    } else if (v) {
         verb_help_text(&s, v);
-    else if (key_help(&s, word) == 0)
+        section_help(&s, word);
+    } else if (key_help(&s, word) == 0) {
         rc = unknown(word);
+    }
     if (rc == FT_OK) rc = str_ok(&s);
     if (rc == FT_OK && c->json) { /* {"help": TEXT}: stdout has JSON lines only */
         cJSON *o = cJSON_CreateObject();

@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# cli_config.sh FT SOURCE – every key of a training config from outside: each one-edit typo is refused and the
+# right key suggested, each wrong value is refused, JSON that is not strict is refused, all in one go and before
+# any model file is opened.
+set -u
+ft=$1
+dir=$(mktemp -d "${TMPDIR:-/tmp}/ft-config-XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 99
+failures=0
+wrong() { echo "FAILED: $*" >&2; failures=$((failures + 1)); }
+
+echo '{"model": {"path": "none"}, "data": {"train": "none.jsonl"}, "output": {"dir": "o"}}' >base.json
+"$ft" check base.json >out 2>err
+[ $? -eq 66 ] || wrong "a fine config for a model that is not there: $(cat err)"
+
+# --- the keys, from the help: SECTION TYPE KEY KIND, one a line ------------------------------------------
+for section in $("$ft" help | sed -n '/^sections of/,/^$/p' | awk 'NR > 1 && NF { print $1 }'); do
+    "$ft" help "$section" | awk -v s="$section" '
+        /^[a-z]/ { type = $2 == "–" ? "-" : $2; next }
+        index($1, s ".") == 1 { print s, type, $1, $2 }'
+done >keys
+[ "$(wc -l <keys)" -ge 60 ] || wrong "few keys: $(wc -l <keys)"
+
+# --- typos ------------------------------------------------------------------------------------------------
+# Delete, swap, double and replace at every place; 15 typos a run, since a run lists 20 mistakes.
+awk '
+{ n = split($3, part, "."); key = part[n]; path = substr($3, 1, length($3) - length(key)); len = length(key)
+  for (i = 1; i <= len; i++) {
+      a = substr(key, 1, i - 1); c = substr(key, i, 1); b = substr(key, i + 1)
+      print $1, $2, path a b, key
+      print $1, $2, path a c c b, key
+      print $1, $2, path a (c == "x" ? "y" : "x") b, key
+      if (i < len && c != substr(b, 1, 1)) print $1, $2, path a substr(b, 1, 1) c substr(b, 2), key
+  } }' keys | awk 'NR == FNR { known[$1 " " $2 " " $3] = 1; next }
+    substr($3, length($3)) != "." && !(($1 " " $2 " " $3) in known) && !seen[$1 " " $2 " " $3]++' keys - >typos
+
+sets=()
+expected=()
+all=0
+right=0
+last=
+flush() {
+    local i rc
+    [ ${#expected[@]} -eq 0 ] && return
+    "$ft" check base.json ${sets[@]+"${sets[@]}"} >out 2>err
+    rc=$?
+    [ $rc -eq 78 ] || wrong "${sets[*]} gave $rc: $(head -n 3 err)"
+    for i in "${!expected[@]}"; do
+        set -- ${expected[$i]}
+        all=$((all + 1))
+        if ! grep -qF -- "--set $1: unknown key" err; then
+            wrong "$1 is not refused"
+        elif grep -qF -- "--set $1: unknown key; did you mean \"$2\"?" err; then
+            right=$((right + 1))
+        fi
+    done
+    sets=()
+    expected=()
+}
+while read -r section type path key; do
+    if [ ${#expected[@]} -ge 15 ] || [ "$section $type" != "$last" ]; then flush; fi
+    if [ ${#expected[@]} -eq 0 ] && [ "$type" != - ]; then sets+=(--set "$section.type=$type"); fi
+    last="$section $type"
+    sets+=(--set "$path=1")
+    expected+=("$path $key")
+done <typos
+flush
+echo "cli_config: $right of $all typos get the right key"
+[ $((right * 100)) -ge $((all * 95)) ] || wrong "less than 95 %"
+[ $all -ge 2000 ] || wrong "only $all typos tried"
+
+# --- values ----------------------------------------------------------------------------------------------
+refused() { # TYPE SECTION KEY=VALUE
+    local sets=()
+    [ "$1" != - ] && sets=(--set "$2.type=$1")
+    "$ft" check base.json ${sets[@]+"${sets[@]}"} --set "$3" >out 2>err
+    local rc=$?
+    [ $rc -eq 78 ] || wrong "--set $3 gave $rc: $(head -n 1 err)"
+    grep -qF -- "--set ${3%%=*}: " err || wrong "--set $3: $(head -n 1 err)"
+}
+while read -r section type key kind; do
+    refused "$type" "$section" "$key=null"
+    case $kind in
+    integer | number | bool | integer\|auto | bool\|auto) refused "$type" "$section" "$key=word"; refused "$type" "$section" "$key=[1]" ;;
+    string | path | choice) refused "$type" "$section" "$key=7"; refused "$type" "$section" "$key={}" ;;
+    table) refused "$type" "$section" "$key=7" ;;
+    esac
+done <keys
+
+# --- JSON ---------------------------------------------------------------------------------------------------
+strict() { # PLACE WHAT TEXT
+    printf '%b' "$3" >c.json
+    "$ft" check c.json >out 2>err
+    [ $? -eq 78 ] || wrong "accepted: $3"
+    [ "$(grep -c '^ft: error: ' err)" = 1 ] && [ "$(wc -l <err)" = 1 ] || wrong "not one line: $3: $(cat err)"
+    grep -qF "c.json:$1: " err && grep -qF -- "$2" err || wrong "$3: $(cat err)"
+}
+strict 1:1 'byte order mark' '\0357\0273\0277{}'
+strict 1:11 'comments' '{"a": {}} // x'
+strict 2:1 'comma' '{"train": {"seed": 1}\n,}'
+strict 1:20 'begin with 0' '{"train": {"seed": 01}}'
+strict 1:20 'digit behind' '{"train": {"seed": 1.}}'
+strict 1:20 'NaN' '{"train": {"seed": NaN}}'
+strict 1:20 'range' '{"train": {"seed": 1e999}}'
+strict 1:20 '2^53' '{"train": {"seed": 9007199254740993}}'
+strict 1:15 'u0000' '{"output": {"d\\u0000ir": "x"}}'
+strict 1:14 'UTF-8' '{"output": {"\0377": "x"}}'
+strict 2:2 'twice' '{"train": {"seed": 1,\n "seed": 2}}'
+strict 1:4 'behind the end' '{} {}'
+strict 1:1 'object' '[]'
+strict 1:1 'nothing here' ''
+printf '{"train": %065d}' 0 | sed 's/0/[/g' >c.json
+"$ft" check c.json 2>err
+[ $? -eq 78 ] && grep -qF 'nested deeper than 64' err || wrong "depth 65: $(cat err)"
+
+# every mistake in one go, in the order of the file
+cat >c.json <<'JSON'
+{ "model": { "path": "none" },
+  "method": { "type": "lora", "r": 0, "lora_alpa": 16 },
+  "data": { "train": "none.jsonl", "max_lenght": 8 },
+  "optim": { "learning_rate": "fast", "lr_scheduler_type": "cosin" },
+  "train": { "epochs": true, "seed": null },
+  "outputs": {} }
+JSON
+"$ft" check c.json >out 2>err
+[ $? -eq 78 ] || wrong "c.json is accepted"
+for text in 'c.json:2:36: method.r: ' 'c.json:2:39: method.lora_alpa: unknown key; did you mean "lora_alpha"?' \
+    'c.json:3:36: data.max_lenght: unknown key; did you mean "max_length"?' 'c.json:4:31: optim.learning_rate: ' \
+    'c.json:4:60: optim.lr_scheduler_type: ' 'c.json:5:24: train.epochs: ' 'c.json:5:38: train.seed: ' \
+    'c.json:6:3: outputs: unknown key; did you mean "output"?'; do
+    grep -qF "ft: error: $text" err || wrong "not told: $text"
+done
+[ ! -s out ] || wrong "results in spite of mistakes"
+
+echo "cli_config: $(wc -l <keys) keys, $failures failed"
+[ $failures -eq 0 ]
