@@ -19,7 +19,7 @@ static const cli_verb *const verbs[] = {
 };
 #undef X
 
-enum { NAMES = 128, NAME_BYTES = 64, ARENA_BYTES = 256 << 20 };
+enum { NAMES = 128, NAME_BYTES = 64, ARENA_BYTES = 16 << 20 };
 
 static const char *const precisions[] = {"f32", "bf16", "auto", NULL};
 

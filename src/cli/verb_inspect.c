@@ -413,7 +413,7 @@ static ft_status run(const cli_call *c)
     report r = {.call = c, .path = c->arg[0]};
     ft_status rc;
     /* Headers of a large model with its shards: names and shapes, some hundred bytes a tensor. */
-    FT_TRY(arena_open(&r.mem, "inspect", (size_t)4 << 30));
+    FT_TRY(arena_open(&r.mem, "inspect", (size_t)512 << 20));
     r.facts = cJSON_CreateObject();
     FT_GUARD(r.facts, FT_EMEM, "out of memory");
     if (c->json) fact(&r, "path", r.path);
