@@ -5,6 +5,7 @@
 #include "ft/kernel.h"
 
 #include <math.h>
+#include <signal.h>
 #include <string.h>
 
 /* Quoted for a shell when it holds anything but the usual characters of paths. */
@@ -202,13 +203,16 @@ void train_session_close(train_session *s)
     if (s->lock >= 0) dir_unlock(s->lock);
 }
 
+/* The time limit counts from the first finished step of this part on, so that even a limit that loading alone exceeds
+ * makes progress with every --resume. */
 ft_status train_stop(const train_session *s)
 {
     int signal_number = ft_stop_signal();
     double limit = s->cfg.train.max_seconds;
     if (signal_number)
-        return ft_fail(FT_ESIGNAL, "stopped by signal %d before the first step", signal_number);
-    if (limit > 0 && ft_seconds() - s->started > limit)
+        return ft_fail(FT_ESIGNAL, "stopped by %s before the first step; start again with: %s",
+                       signal_number == SIGINT ? "SIGINT" : "SIGTERM", s->command);
+    if (limit > 0 && s->part_tokens > 0 && ft_seconds() - s->started > limit)
         return ft_fail(FT_ETIME, "train.max_seconds (%g) is over", limit);
     return FT_OK;
 }

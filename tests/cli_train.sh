@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# cli_train.sh FT SOURCE – ft train as a program: killed at random, stopped by signals, started twice, and every shipped config.
+set -u
+ft=$1 source=$2 failed=0
+work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT && cd "$work" || exit 2
+bad() {
+    echo "FAILED: $*"
+    failed=1
+}
+
+cat > model.json << 'END'
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 64, "hidden_size": 32,
+ "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+ "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "hidden_act": "silu"}
+END
+# n samples that count up by 3
+tokens() {
+    awk -v n="$1" 'BEGIN { for (i = 0; i < n; i++) { ids = ""; labels = ""; len = 5 + i * 7 % 13
+        for (k = 0; k < len; k++) { v = (i * 11 + 3 * k) % 64; ids = ids (k ? "," : "") v
+            labels = labels (k ? "," : "") (k < 2 ? -100 : v) }
+        printf "{\"input_ids\":[%s],\"labels\":[%s]}\n", ids, labels } }'
+}
+tokens 37 > train.jsonl
+tokens 9 > eval.jsonl
+cat > run.json << END
+{"model": {"from_config": "model.json", "tokenizer": "$source/data/tiny"},
+ "method": {"type": "lora", "r": 4, "lora_dropout": 0.1},
+ "data": {"train": {"path": "train.jsonl", "format": "tokens"}, "eval": {"path": "eval.jsonl", "format": "tokens"}},
+ "optim": {"learning_rate": 0.01},
+ "train": {"epochs": 16, "batch_size": 8, "checkpoint_every": 4, "eval_every": 5},
+ "output": {"dir": "ref"}}
+END
+
+same() {
+    cmp "$1/adapter_model.safetensors" ref/adapter_model.safetensors && cmp "$1/log.jsonl" ref/log.jsonl
+}
+start=$(date +%s%N)
+"$ft" train run.json -q > out.txt 2> err.txt || { cat err.txt; bad "the undisturbed run: $?"; exit 1; }
+span=$((($(date +%s%N) - start) / 1000000))
+[ -s err.txt ] && bad "-q is not quiet"
+
+# Killed at random times, some twice; then resumed to the same bytes.
+for i in $(seq 12); do
+    rm -rf o
+    for round in 1 $((i % 3)); do
+        [ "$round" = 0 ] && continue
+        "$ft" train run.json --out o --resume -q > /dev/null 2>&1 &
+        pid=$!
+        sleep "$(awk -v s="$span" -v r="$RANDOM" 'BEGIN { printf "%.3f", s * r / 32768 / 1000 }')"
+        kill -9 $pid 2> /dev/null
+        wait $pid 2> /dev/null
+    done
+    "$ft" train run.json --out o --resume -q > /dev/null 2> err.txt || { cat err.txt; bad "kill $i: resume gave $?"; }
+    same o || bad "kill $i: the resumed run differs"
+done
+
+# SIGTERM and SIGINT save, tell how to go on, and end as the signal; that command gives the same bytes.
+# A background job of a script ignores SIGINT, so the second signal is sent from inside a child shell.
+for i in 1 2 3 4; do
+    rm -rf o
+    "$ft" train run.json --out o > /dev/null 2> err.txt &
+    pid=$!
+    sleep "$(awk -v s="$span" -v i=$i 'BEGIN { printf "%.3f", s * i / 6 / 1000 }')"
+    kill -TERM $pid 2> /dev/null
+    wait $pid
+    code=$?
+    [ $code = 0 ] && continue # it was faster
+    [ $code = 143 ] || bad "SIGTERM gave $code"
+    tail -n 1 err.txt | grep -q -- "ft train run.json --out o --resume" || bad "no resume command: $(tail -n 1 err.txt)"
+    "$ft" train run.json --out o --resume -q > /dev/null || bad "resume after SIGTERM"
+    same o || bad "SIGTERM $i: the resumed run differs"
+done
+
+# Exit codes.
+expect() {
+    local want=$1
+    shift
+    "$@" > out.txt 2> err.txt
+    local code=$?
+    [ $code = "$want" ] || bad "$* gave $code, not $want: $(cat err.txt)"
+}
+expect 73 "$ft" train run.json
+expect 0 "$ft" train run.json --resume
+expect 78 "$ft" train run.json --resume --set method.r=8
+expect 78 "$ft" train run.json --set optim.learning_rat=1
+grep -q 'did you mean "learning_rate"' err.txt || bad "no suggestion"
+expect 66 "$ft" train run.json --out x --set data.train=nowhere.jsonl
+[ -e x ] && bad "a refused run made its folder"
+expect 80 "$ft" train run.json --out nan --set optim.learning_rate=1e30
+expect 75 "$ft" train run.json --out limited --set train.max_seconds=0.001
+expect 64 "$ft" train
+expect 0 "$ft" check run.json --out fresh --json
+[ -e fresh ] && bad "check wrote something"
+python3 -c 'import json,sys; json.load(open("out.txt"))' 2> /dev/null || grep -q '^{"config"' out.txt || bad "check --json: no JSON"
+expect 0 "$ft" train run.json --out j --json --set train.max_steps=2
+[ "$(wc -l < out.txt)" = 1 ] && grep -q '^{"run_id"' out.txt || bad "train --json: $(cat out.txt)"
+
+# Two started at the same instant: exactly one wins.
+for i in 1 2 3; do
+    rm -rf pair
+    "$ft" train run.json --out pair -q > /dev/null 2>&1 &
+    a=$!
+    "$ft" train run.json --out pair -q > /dev/null 2>&1 &
+    b=$!
+    wait $a
+    x=$?
+    wait $b
+    y=$?
+    [ $((x + y)) = 73 ] || bad "two at once gave $x and $y"
+    same pair || bad "two at once: the result differs"
+done
+
+# Every shipped training config for two steps.
+for config in "$source"/configs/*.json; do
+    grep -q '"train"' "$config" || continue
+    name=$(basename "$config" .json)
+    "$ft" train "$config" --out "all/$name" --set train.max_steps=2 -q > out.txt 2> err.txt || bad "configs/$name.json: $? $(cat err.txt)"
+done
+exit $failed
