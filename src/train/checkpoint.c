@@ -10,7 +10,7 @@
 #include "ft/kernel.h"
 
 #include <ctype.h>
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,15 +21,27 @@
 static const char *const files[] = {VALUES, STATES, STATE};
 enum { FORMAT = 1 };
 
-const char *train_checkpoint_path(arena *mem, const char *out, int64_t step, const char *file)
+static const char *checkpoint_dir(arena *mem, const char *out, int64_t step)
 {
-    return arena_printf(mem, "%s/checkpoints/step-%lld%s%s", out, (long long)step,
-                        file[0] ? "/" : "", file);
+    return arena_printf(mem, "%s/checkpoints/step-%lld", out, (long long)step);
 }
 
-static const char *file_in(arena *mem, const char *dir, const char *name)
+/* The files of one checkpoint. */
+typedef struct names {
+    const char *dir, *values, *states, *state, *manifest;
+} names;
+
+static ft_status name_files(arena *mem, const char *dir, names *n)
 {
-    return arena_printf(mem, "%s/%s", dir, name);
+    if (!dir) return FT_EMEM;
+    *n = (names){
+        .dir = dir,
+        .values = arena_printf(mem, "%s/" VALUES, dir),
+        .states = arena_printf(mem, "%s/" STATES, dir),
+        .state = arena_printf(mem, "%s/" STATE, dir),
+        .manifest = arena_printf(mem, "%s/" MANIFEST, dir),
+    };
+    return n->values && n->states && n->state && n->manifest ? FT_OK : FT_EMEM;
 }
 
 /* --- flat ranges as named tensors --------------------------------------------------------------------------------- */
@@ -92,8 +104,9 @@ static void add_text(str_buf *out, const char *key, const char *value)
     str_json(out, value, strlen(value));
 }
 
-static ft_status write_manifest(const train_session *s, const char *dir)
+static ft_status write_manifest(const train_session *s, const names *n)
 {
+    const char *const paths[] = {n->values, n->states, n->state};
     str_buf out = {0};
     ft_status rc = FT_OK;
     str_printf(&out, "{\n  \"format\": %d,\n  \"step\": %lld", FORMAT, (long long)s->state.step);
@@ -106,14 +119,12 @@ static ft_status write_manifest(const train_session *s, const char *dir)
     str_adds(&out, ",\n  \"files\": [");
     for (size_t i = 0; i < FT_COUNT_OF(files); i++) {
         char hex[65];
-        const char *path = file_in(s->batch, dir, files[i]);
-        FT_GUARD(path, FT_EMEM, "out of memory");
-        FT_TRY_OUT(file_sha256(path, hex));
+        FT_TRY_OUT(file_sha256(paths[i], hex));
         str_printf(&out, "%s\n    {\"name\": \"%s\", \"bytes\": %lld, \"sha256\": \"%s\"}",
-                   i ? "," : "", files[i], (long long)file_size(path), hex);
+                   i ? "," : "", files[i], (long long)file_size(paths[i]), hex);
     }
     str_adds(&out, "\n  ]");
-    rc = train_sealed_write(file_in(s->batch, dir, MANIFEST), &out);
+    rc = train_sealed_write(n->manifest, &out);
 out:
     str_free(&out);
     return rc;
@@ -139,18 +150,16 @@ out:
     return rc;
 }
 
-static ft_status write_files(train_session *s, const char *dir, const tensor_list *values,
+static ft_status write_files(train_session *s, const names *n, const tensor_list *values,
                              const tensor_list *states)
 {
-    FT_TRY(dir_make(dir));
-    FT_TRY(st_write_all(file_in(s->batch, dir, VALUES), values->decl, values->data, values->n, NULL,
-                        0));
-    FT_TRY(st_write_all(file_in(s->batch, dir, STATES), states->decl, states->data, states->n, NULL,
-                        0));
+    FT_TRY(dir_make(n->dir));
+    FT_TRY(st_write_all(n->values, values->decl, values->data, values->n, NULL, 0));
+    FT_TRY(st_write_all(n->states, states->decl, states->data, states->n, NULL, 0));
     s->state.seconds = train_elapsed(s);
-    FT_TRY(train_state_write(&s->state, file_in(s->batch, dir, STATE)));
-    FT_TRY(write_manifest(s, dir));
-    return dir_sync(dir);
+    FT_TRY(train_state_write(&s->state, n->state));
+    FT_TRY(write_manifest(s, n));
+    return dir_sync(n->dir);
 }
 
 static ft_status prune(const train_session *s);
@@ -158,29 +167,29 @@ static ft_status prune(const train_session *s);
 static ft_status save(train_session *s)
 {
     tensor_list values, states;
+    names tmp, final;
     arena *mem = s->batch;
     FT_TRY(list_tensors(s, false, &values));
     FT_TRY(list_tensors(s, true, &states));
     FT_TRY(check_finite(s, &values));
     FT_TRY(check_finite(s, &states));
     FT_TRY(train_log_sync(s));
-    const char *dir = train_checkpoint_path(mem, s->out, s->state.step, "");
-    const char *tmp = dir ? arena_printf(mem, "%s.tmp", dir) : NULL;
-    if (!tmp) return FT_EMEM;
-    FT_TRY(dir_remove(tmp));
-    ft_status rc = write_files(s, tmp, &values, &states);
+    const char *dir = checkpoint_dir(mem, s->out, s->state.step);
+    FT_TRY(name_files(mem, dir, &final));
+    FT_TRY(name_files(mem, arena_printf(mem, "%s.tmp", dir), &tmp));
+    FT_TRY(dir_remove(tmp.dir));
+    ft_status rc = write_files(s, &tmp, &values, &states);
     if (rc != FT_OK) {
         char why[600];
-        strncpy(why, ft_error(), sizeof why - 1);
-        why[sizeof why - 1] = 0;
-        if (dir_remove(tmp) != FT_OK) log_warn("%s: cannot be removed", tmp);
+        snprintf(why, sizeof why, "%s", ft_error());
+        if (dir_remove(tmp.dir) != FT_OK) log_warn("%s: cannot be removed", tmp.dir);
         return ft_fail(rc, "%s", why);
     }
     /* What stands there can only be one that was found damaged, or another run's. */
     FT_TRY(dir_remove(dir));
-    FT_TRY(dir_rename(tmp, dir));
-    FT_TRY(compare_file(s, file_in(mem, dir, VALUES), &values));
-    FT_TRY(compare_file(s, file_in(mem, dir, STATES), &states));
+    FT_TRY(dir_rename(tmp.dir, dir));
+    FT_TRY(compare_file(s, final.values, &values));
+    FT_TRY(compare_file(s, final.states, &states));
     s->saved_step = s->state.step;
     return prune(s);
 }
@@ -217,7 +226,7 @@ static ft_status check_file(const js_doc *d, const cJSON *entry, const char *dir
     FT_TRY(js_get_int(d, entry, "bytes", -1, -1, INT64_MAX, &bytes));
     FT_CHECK(name && want && !strchr(name, '/'), FT_EDATA, "%s: an entry of \"files\" is not whole",
              d->name);
-    const char *path = file_in(mem, dir, name);
+    const char *path = arena_printf(mem, "%s/%s", dir, name);
     if (!path) return FT_EMEM;
     FT_CHECK(file_size(path) == bytes, FT_EDATA, "%s: %lld bytes where %lld were written", path,
              (long long)file_size(path), (long long)bytes);
@@ -235,9 +244,9 @@ ft_status train_checkpoint_check(const train_session *s, int64_t step, bool full
     const char *run = NULL;
     int64_t format = 0, at = -1;
     int n = 0;
-    const char *dir = train_checkpoint_path(mem, s->out, step, "");
-    if (!dir) return FT_EMEM;
-    FT_TRY(train_sealed_read(&d, &text, file_in(mem, dir, MANIFEST)));
+    names at_step;
+    FT_TRY(name_files(mem, checkpoint_dir(mem, s->out, step), &at_step));
+    FT_TRY(train_sealed_read(&d, &text, at_step.manifest));
     ft_status rc = FT_OK;
     FT_TRY_OUT(js_get_str(&d, d.root, "run_id", NULL, &run));
     if (!run || strcmp(run, s->run_id) != 0) {
@@ -252,7 +261,7 @@ ft_status train_checkpoint_check(const train_session *s, int64_t step, bool full
     const cJSON *list = js_get(d.root, "files"), *entry;
     cJSON_ArrayForEach(entry, list)
     {
-        FT_TRY_OUT(check_file(&d, entry, dir, full, mem));
+        FT_TRY_OUT(check_file(&d, entry, at_step.dir, full, mem));
         n++;
     }
     FT_GUARD(n == (int)FT_COUNT_OF(files), FT_EDATA, "%s: lists %d files", d.name, n);
@@ -270,17 +279,17 @@ static int by_falling_step(const void *a, const void *b)
 
 ft_status train_checkpoint_list(const train_session *s, arena *mem, train_found **out, int64_t *n)
 {
-    const char **names, *dir = arena_printf(mem, "%s/checkpoints", s->out);
+    const char **list, *dir = arena_printf(mem, "%s/checkpoints", s->out);
     int64_t count;
     *out = NULL;
     *n = 0;
     if (!dir) return FT_EMEM;
     if (!dir_exists(dir)) return FT_OK;
-    FT_TRY(dir_list(dir, mem, &names, &count));
+    FT_TRY(dir_list(dir, mem, &list, &count));
     *out = arena_get(mem, (size_t)(count + 1) * sizeof **out);
     if (!*out) return FT_EMEM;
     for (int64_t i = 0; i < count; i++) {
-        train_found f = {.step = step_of(names[i])};
+        train_found f = {.step = step_of(list[i])};
         if (f.step < 0) continue;
         ft_status rc = train_checkpoint_check(s, f.step, false, mem);
         if (rc == FT_END) continue;
@@ -297,7 +306,7 @@ ft_status train_checkpoint_list(const train_session *s, arena *mem, train_found 
 /* Out of sight first, so that a removal that is cut short leaves no half checkpoint under a final name. */
 static ft_status remove_one(const train_session *s, int64_t step)
 {
-    const char *dir = train_checkpoint_path(s->batch, s->out, step, "");
+    const char *dir = checkpoint_dir(s->batch, s->out, step);
     const char *tmp = dir ? arena_printf(s->batch, "%s.tmp", dir) : NULL;
     if (!tmp) return FT_EMEM;
     FT_TRY(dir_remove(tmp));
@@ -321,16 +330,22 @@ static ft_status prune(const train_session *s)
     return FT_OK;
 }
 
+static ft_status remove_entry(const train_session *s, const char *dir, const char *name)
+{
+    const char *path = arena_printf(s->batch, "%s/%s", dir, name);
+    return path ? dir_remove(path) : FT_EMEM;
+}
+
 ft_status train_checkpoint_clean(const train_session *s)
 {
-    const char **names, *dir = arena_printf(s->batch, "%s/checkpoints", s->out);
+    const char **list, *dir = arena_printf(s->batch, "%s/checkpoints", s->out);
     int64_t n;
     if (!dir) return FT_EMEM;
     if (!dir_exists(dir)) return FT_OK;
-    FT_TRY(dir_list(dir, s->batch, &names, &n));
+    FT_TRY(dir_list(dir, s->batch, &list, &n));
     for (int64_t i = 0; i < n; i++) {
-        if (str_starts(names[i], "step-") && str_ends(names[i], ".tmp"))
-            FT_TRY(dir_remove(file_in(s->batch, dir, names[i])));
+        if (str_starts(list[i], "step-") && str_ends(list[i], ".tmp"))
+            FT_TRY(remove_entry(s, dir, list[i]));
     }
     return FT_OK;
 }
@@ -373,17 +388,17 @@ static ft_status load_file(const train_session *s, const char *path, const tenso
 }
 
 /* Another kernel gives other last bits: the run goes on, but says so. */
-static ft_status warn_of_kernel(const train_session *s, const char *dir)
+static ft_status warn_of_kernel(const names *n)
 {
     js_doc d;
     char *text;
     const char *kernel = "?";
-    FT_TRY(train_sealed_read(&d, &text, file_in(s->batch, dir, MANIFEST)));
+    FT_TRY(train_sealed_read(&d, &text, n->manifest));
     ft_status rc = js_get_str(&d, d.root, "kernel", "?", &kernel);
     if (rc == FT_OK && strcmp(kernel, kn_core_name()) != 0)
         log_warn("%s was written by kernel %s, this machine runs %s: the last bits of the result "
                  "will differ from an undisturbed run's",
-                 dir, ft_shows(kernel), kn_core_name());
+                 n->dir, ft_shows(kernel), kn_core_name());
     js_close(&d);
     ft_free(text);
     return rc;
@@ -392,14 +407,14 @@ static ft_status warn_of_kernel(const train_session *s, const char *dir)
 ft_status train_checkpoint_load(train_session *s, int64_t step, bool values_only)
 {
     tensor_list values, states;
+    names n;
     arena_reset(s->batch, 0);
-    const char *dir = train_checkpoint_path(s->batch, s->out, step, "");
-    if (!dir) return FT_EMEM;
+    FT_TRY(name_files(s->batch, checkpoint_dir(s->batch, s->out, step), &n));
     FT_TRY(list_tensors(s, false, &values));
-    FT_TRY(load_file(s, file_in(s->batch, dir, VALUES), &values));
+    FT_TRY(load_file(s, n.values, &values));
     if (values_only) return FT_OK;
     FT_TRY(list_tensors(s, true, &states));
-    FT_TRY(load_file(s, file_in(s->batch, dir, STATES), &states));
-    FT_TRY(train_state_read(&s->state, file_in(s->batch, dir, STATE)));
-    return warn_of_kernel(s, dir);
+    FT_TRY(load_file(s, n.states, &states));
+    FT_TRY(train_state_read(&s->state, n.state));
+    return warn_of_kernel(&n);
 }

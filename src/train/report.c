@@ -252,7 +252,9 @@ static ft_status add_hashes(const train_session *s, cJSON *root)
     FT_TRY(dir_list(s->out, s->mem, &names, &n));
     for (int64_t i = 0; i < n; i++) {
         if (!str_ends(names[i], ".safetensors")) continue;
-        FT_TRY(file_sha256(path_join(s->mem, s->out, names[i]), hex));
+        const char *path = path_join(s->mem, s->out, names[i]);
+        if (!path) return FT_EMEM;
+        FT_TRY(file_sha256(path, hex));
         cJSON_AddStringToObject(result, names[i], hex);
     }
     return FT_OK;

@@ -170,10 +170,15 @@ ft_status train_resume_compare(const train_session *s)
 }
 
 /* --- starting ---------------------------------------------------------------------------------------------------------- */
+static ft_status remove_at(const train_session *s, const char *dir, const char *name)
+{
+    const char *path = dir ? path_join(s->mem, dir, name) : NULL;
+    return path ? dir_remove(path) : FT_EMEM;
+}
+
 static ft_status remove_file(const train_session *s, const char *name)
 {
-    const char *path = path_join(s->mem, s->out, name);
-    return path ? dir_remove(path) : FT_EMEM;
+    return remove_at(s, s->out, name);
 }
 
 /* Removes the run that stands here, run.json last, so that a removal cut short can be seen. Files of others stay. */
@@ -194,10 +199,10 @@ static ft_status wipe(const train_session *s)
             FT_TRY(remove_file(s, entries[i]));
     }
     const char *checkpoints = path_join(s->mem, s->out, "checkpoints");
+    if (!checkpoints) return FT_EMEM;
     FT_TRY(dir_list(checkpoints, s->mem, &entries, &n));
     for (int64_t i = 0; i < n; i++) {
-        if (str_starts(entries[i], "step-"))
-            FT_TRY(dir_remove(path_join(s->mem, checkpoints, entries[i])));
+        if (str_starts(entries[i], "step-")) FT_TRY(remove_at(s, checkpoints, entries[i]));
     }
     return remove_file(s, RUN);
 }

@@ -197,7 +197,6 @@ typedef struct train_found { /* a folder step-N that is not another run's */
 /* By falling step. */
 ft_status train_checkpoint_list(const train_session *s, arena *mem, train_found **out, int64_t *n);
 ft_status train_checkpoint_clean(const train_session *s); /* removes half-made ones */
-const char *train_checkpoint_path(arena *mem, const char *out, int64_t step, const char *file);
 
 /* --- resume.c ------------------------------------------------------------------------------------------------------- */
 typedef enum train_start { TRAIN_FRESH, TRAIN_GO_ON, TRAIN_COMPLETE } train_start;
