@@ -295,6 +295,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     read_optim(c);
     cfg_read(d, js_get(root, "train"), "train", loop_rows, &c->train, NULL);
     cfg_read(d, js_get(root, "output"), "output", output_rows, &c->output, NULL);
+    if (cfg_done(d) == FT_EMEM) return FT_EMEM;
     check_model(c);
     check_loop(c);
     check_output(c, opt);

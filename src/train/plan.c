@@ -4,6 +4,7 @@
 
 #include "ft/kernel.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Measured: the program itself, its tables and its stacks (a release build on an empty model). */
@@ -72,12 +73,57 @@ out:
     return rc;
 }
 
-/* Files of a result: trainable values for an adapter, else the whole model. */
-static size_t result_bytes(const model *m, const pe_ctx *pe)
+/* Bytes of a safetensors file of all trainable values, once for each name in `suffix` ("" or the optimizer's states):
+ * data, and for each tensor its entry in the header ("NAME":{"dtype":"F32","shape":[…],"data_offsets":[…,…]}). */
+static size_t tensors_bytes(const pe_params *p, const char *const *suffix, int n)
 {
-    size_t extra = (size_t)16 << 10;
-    if (pe->method->peft_type) return (size_t)pe->params.count * sizeof(float) + extra;
-    return (size_t)model_count(m) * (size_t)(m->dtype ? m->dtype->bytes : 4) + ((size_t)8 << 20);
+    size_t bytes = 64, at = 0;
+    for (int k = 0; k < n; k++) {
+        for (int64_t i = 0; i < p->n; i++) {
+            const tn_tensor *t = &p->param[i]->t;
+            size_t data = (size_t)tn_count(t) * sizeof(float);
+            char shape[96];
+            int len = snprintf(shape, sizeof shape, "[%lld,%lld],[%zu,%zu]", (long long)t->dim[0],
+                               (long long)tn_cols(t), at, at + data);
+            bytes += strlen(p->param[i]->name) + strlen(suffix[k]) + 47 + (size_t)len + data;
+            at += data;
+        }
+    }
+    return bytes;
+}
+
+/* manifest.json and state.json beside the tensors. */
+enum { CHECKPOINT_TEXT = 2400, RESULT_TEXT = 8 << 10, LOG_LINE = 180, MODEL_TEXT = 4 << 20 };
+
+static size_t checkpoint_bytes(const train_session *s, const pe_params *p)
+{
+    static const char *const plain[] = {""};
+    const opt_rule *rule = opt_rule_by_name(s->cfg.optim.type);
+    char names[OPT_MAX_STATES][64];
+    const char *suffix[OPT_MAX_STATES];
+    for (int k = 0; k < rule->states; k++) {
+        snprintf(names[k], sizeof names[k], ".%s", rule->state_name[k]);
+        suffix[k] = names[k];
+    }
+    return tensors_bytes(p, plain, 1) + tensors_bytes(p, suffix, rule->states) + CHECKPOINT_TEXT;
+}
+
+/* Trainable values for an adapter, else the whole model with its tokenizer; and the texts beside it. */
+static size_t result_bytes(const train_session *s, const model *m, const pe_ctx *pe)
+{
+    static const char *const plain[] = {""};
+    size_t text = RESULT_TEXT + (size_t)(s->total_steps / s->cfg.train.log_every) * LOG_LINE;
+    if (pe->method->peft_type) return tensors_bytes(&pe->params, plain, 1) + text;
+    return (size_t)model_count(m) * (size_t)(m->dtype ? m->dtype->bytes : 4) + MODEL_TEXT + text;
+}
+
+/* Checkpoints on disk at the same time: those that are kept, and the next one while it is written. */
+static int64_t checkpoints_at_once(const train_session *s)
+{
+    const loop_cfg *t = &s->cfg.train;
+    int64_t most = (t->keep_checkpoints < 2 ? 2 : t->keep_checkpoints) + 1 + (t->keep_best ? 1 : 0);
+    int64_t made = t->checkpoint_every > 0 ? s->total_steps / t->checkpoint_every : 2;
+    return made < 2 ? 2 : made < most ? made : most;
 }
 
 static void plan_sums(train_session *s, const model *m, const pe_ctx *pe)
@@ -98,13 +144,11 @@ static void plan_sums(train_session *s, const model *m, const pe_ctx *pe)
         p->weights + p->trainable + p->gradients + p->optimizer + p->activations + p->workspace;
     p->limit = ft_memory_limit(&p->limit_name);
     p->trainable_count = 0;
-    p->checkpoint_bytes = (size_t)64 << 10;
     for (int64_t i = 0; i < params->n; i++) p->trainable_count += tn_count(&params->param[i]->t);
-    p->checkpoint_bytes += (size_t)p->trainable_count * sizeof(float) +
-                           opt_state_bytes(&s->cfg.optim, p->trainable_count) +
-                           (size_t)params->n * 512;
-    p->result_bytes = result_bytes(m, pe);
-    p->disk_need = 2 * p->checkpoint_bytes + p->result_bytes;
+    p->checkpoint_bytes = checkpoint_bytes(s, params);
+    p->result_bytes = result_bytes(s, m, pe);
+    p->checkpoints = checkpoints_at_once(s);
+    p->disk_need = (size_t)p->checkpoints * p->checkpoint_bytes + p->result_bytes;
     p->disk_free = s->out && s->out[0] ? dir_free_space(s->out) : SIZE_MAX;
 }
 
@@ -191,10 +235,16 @@ ft_status train_plan_memory(const train_session *s)
 ft_status train_plan_disk(const train_session *s)
 {
     const train_plan *p = &s->plan;
-    FT_CHECK(p->disk_need <= p->disk_free, FT_EIO,
-             "%s: this run needs %s of disk space (two checkpoints of %s and a result of %s), %s "
+    train_found *found;
+    int64_t there = 0;
+    if (s->run_id[0]) FT_TRY(train_checkpoint_list(s, s->mem, &found, &there)); /* being resumed */
+    if (there > p->checkpoints - 1) there = p->checkpoints - 1;
+    size_t need = p->disk_need - (size_t)there * p->checkpoint_bytes;
+    FT_CHECK(need <= p->disk_free, FT_EIO,
+             "%s: this run needs %s of disk space (%lld checkpoints of %s and a result of %s), %s "
              "are free",
-             s->out, train_bytes_text(p->disk_need), train_bytes_text(p->checkpoint_bytes),
-             train_bytes_text(p->result_bytes), train_bytes_text(p->disk_free));
+             s->out, train_bytes_text(need), (long long)(p->checkpoints - there),
+             train_bytes_text(p->checkpoint_bytes), train_bytes_text(p->result_bytes),
+             train_bytes_text(p->disk_free));
     return FT_OK;
 }

@@ -103,6 +103,7 @@ typedef struct train_plan {
     size_t limit;
     const char *limit_name;
     size_t checkpoint_bytes, result_bytes, disk_need, disk_free;
+    int64_t checkpoints; /* at the same time */
     int64_t trainable_count;
 } train_plan;
 
