@@ -9,6 +9,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+/* What stands on the terminal. */
+static struct {
+    bool quiet, live; /* live: progress may be drawn */
+    bool drawn;       /* a progress line stands on the terminal */
+} sink;
+
 /* --- stdout ----------------------------------------------------------------------------------------- */
 enum { OUT_BYTES = 1 << 16 };
 static char out_data[OUT_BYTES];
@@ -37,6 +43,7 @@ ft_status cli_flush(void)
 {
     size_t n = out_len;
     out_len = 0;
+    if (sink.drawn) sink.drawn = !write_all(STDERR_FILENO, "\r\x1b[K", 4);
     if (n == 0 || out_failed) return FT_OK;
     if (write_all(STDOUT_FILENO, out_data, n)) return FT_OK;
     out_failed = true;
@@ -86,11 +93,6 @@ ft_status cli_out_json(const cJSON *node)
 }
 
 /* --- stderr ------------------------------------------------------------------------------------------- */
-static struct {
-    bool quiet, live; /* live: progress may be drawn */
-    bool drawn;       /* a progress line stands on the terminal */
-} sink;
-
 /* The line with nothing in it that moves a cursor or turns text around. */
 static void add_safe(str_buf *out, const char *line, size_t n)
 {
@@ -132,7 +134,9 @@ static void on_log(void *ctx, log_level level, const char *line)
         say(level == LOG_WARN ? "ft: warning: " : "", line, n, "\n");
     } else if (sink.live) {
         if (!sink.drawn) sink.drawn = true; /* so that say() clears what it writes over */
-        say("", line, n < width ? n : width - 1, "");
+        if (n >= width) n = width - 1;
+        while (n > 0 && ((unsigned char)line[n] & 0xc0) == 0x80) n--; /* not inside a character */
+        say("", line, n, "");
         sink.drawn = true;
     }
 }
