@@ -42,4 +42,7 @@ typedef struct train_bench_result {
     int64_t trainable, micro_tokens;
 } train_bench_result;
 FT_MUST_USE ft_status train_bench(const train_options *opt, int steps, train_bench_result *result);
+/* A sealed JSON file of a checkpoint (its last member is the SHA-256 of what stands before it), e.g. manifest.json. One
+ * that was changed or cut is 65. The caller ends with js_close(doc) and ft_free(*text). */
+FT_MUST_USE ft_status train_sealed_read(js_doc *doc, char **text, const char *path);
 #endif

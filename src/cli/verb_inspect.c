@@ -6,6 +6,7 @@
 
 #include "ft/io.h"
 #include "ft/token.h"
+#include "ft/train.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -247,12 +248,13 @@ static ft_status check_file(const char *dir, const js_doc *doc, const cJSON *ent
 
 static ft_status check_manifest(const char *dir, arena *mem, int *files, double *bytes)
 {
-    report at = {.mem = mem, .path = dir};
     js_doc doc;
     char *text;
     const cJSON *entry;
     ft_status rc = FT_OK;
-    FT_TRY(open_json(&at, "manifest.json", &doc, &text));
+    const char *path = path_join(mem, dir, "manifest.json");
+    if (!path) return FT_EMEM;
+    FT_TRY(train_sealed_read(&doc, &text, path));
     const cJSON *list = js_get(doc.root, "files");
     *files = 0;
     *bytes = 0;
@@ -277,7 +279,8 @@ static ft_status inspect_checkpoint(report *r)
     int files;
     double bytes;
     fact(r, "kind", "checkpoint");
-    FT_TRY(json_facts(r, "manifest.json", "version step epoch core run_id config_hash data_hash"));
+    FT_TRY(json_facts(r, "manifest.json",
+                      "format step run_id version kernel config_sha256 data_sha256 base_sha256"));
     FT_TRY(check_manifest(r->path, r->mem, &files, &bytes));
     count(r, "files", files);
     count(r, "bytes", bytes);

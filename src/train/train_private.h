@@ -93,7 +93,6 @@ ft_status train_state_read(train_state *s, const char *path);
 /* JSON text with a seal: its last member is the SHA-256 of what stands before it. body: an object without its closing
  * brace. A file that was changed or cut is 65. */
 ft_status train_sealed_write(const char *path, str_buf *body);
-ft_status train_sealed_read(js_doc *doc, char **text, const char *path); /* js_close, ft_free */
 
 /* --- plan.c --------------------------------------------------------------------------------------------------- */
 typedef struct train_plan {
