@@ -1,7 +1,14 @@
-/* sha256.c – SHA-256 (FIPS 180-4): identities of models, data and checkpoint files. */
+/* sha256.c – SHA-256 (FIPS 180-4): identities of models, data and checkpoint files.
+ *
+ * A model is hashed before step 1, so the rate matters: with the SHA instructions of x86 1.5–2 GB/s, without about
+ * 0.25. Which of the two runs never shows in the result. */
 #include "ft/base.h"
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 static const uint32_t K[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -19,7 +26,7 @@ static uint32_t ror(uint32_t v, int n)
     return (v >> n) | (v << (32 - n));
 }
 
-static void compress(uint32_t h[8], const uint8_t *p)
+static void compress_plain(uint32_t h[8], const uint8_t *p)
 {
     uint32_t w[64], s[8];
     for (int i = 0; i < 16; i++)
@@ -44,6 +51,53 @@ static void compress(uint32_t h[8], const uint8_t *p)
     for (int i = 0; i < 8; i++) h[i] += s[i];
 }
 
+#if defined(__x86_64__)
+/* Four rounds an iteration; the message schedule runs four words ahead in a ring of four vectors. */
+__attribute__((target("sha,sse4.1"))) static void compress_x86(uint32_t h[8], const uint8_t *p)
+{
+    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bll, 0x0405060700010203ll);
+    __m128i w[4];
+    __m128i t = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)h), 0xb1);
+    __m128i efgh = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(h + 4)), 0x1b);
+    __m128i abef = _mm_alignr_epi8(t, efgh, 8), cdgh = _mm_blend_epi16(efgh, t, 0xf0);
+    const __m128i abef0 = abef, cdgh0 = cdgh;
+    for (int i = 0; i < 4; i++)
+        w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(p + 16 * i)), swap);
+    for (int i = 0; i < 16; i++) {
+        __m128i now = w[i & 3];
+        __m128i k = _mm_add_epi32(now, _mm_loadu_si128((const __m128i *)(K + 4 * i)));
+        cdgh = _mm_sha256rnds2_epu32(cdgh, abef, k);
+        abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(k, 0x0e));
+        if (i >= 12) continue;
+        __m128i a = _mm_sha256msg1_epu32(now, w[(i + 1) & 3]);
+        a = _mm_add_epi32(a, _mm_alignr_epi8(w[(i + 3) & 3], w[(i + 2) & 3], 4));
+        w[i & 3] = _mm_sha256msg2_epu32(a, w[(i + 3) & 3]);
+    }
+    abef = _mm_add_epi32(abef, abef0);
+    cdgh = _mm_add_epi32(cdgh, cdgh0);
+    t = _mm_shuffle_epi32(abef, 0x1b);
+    cdgh = _mm_shuffle_epi32(cdgh, 0xb1);
+    _mm_storeu_si128((__m128i *)h, _mm_blend_epi16(t, cdgh, 0xf0));
+    _mm_storeu_si128((__m128i *)(h + 4), _mm_alignr_epi8(cdgh, t, 8));
+}
+
+static bool has_sha(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b >> 29 & 1)) return false;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c >> 19 & 1); /* SSE4.1 */
+}
+#endif
+
+static void compress(uint32_t h[8], const uint8_t *p, size_t blocks)
+{
+    void (*fn)(uint32_t h[8], const uint8_t *p) = compress_plain;
+#if defined(__x86_64__)
+    if (has_sha()) fn = compress_x86;
+#endif
+    for (size_t i = 0; i < blocks; i++) fn(h, p + 64 * i);
+}
+
 void sha256_init(sha256_state *s)
 {
     *s = (sha256_state){.h = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f,
@@ -56,9 +110,9 @@ void sha256_add(sha256_state *s, const void *data, size_t n)
     s->bytes += n;
     while (n > 0) {
         if (s->fill == 0 && n >= 64) {
-            compress(s->h, p);
-            p += 64;
-            n -= 64;
+            compress(s->h, p, n / 64);
+            p += n / 64 * 64;
+            n %= 64;
             continue;
         }
         size_t take = 64 - s->fill < n ? 64 - s->fill : n;
@@ -67,7 +121,7 @@ void sha256_add(sha256_state *s, const void *data, size_t n)
         p += take;
         n -= take;
         if (s->fill == 64) {
-            compress(s->h, s->block);
+            compress(s->h, s->block, 1);
             s->fill = 0;
         }
     }
