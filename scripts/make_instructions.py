@@ -4,9 +4,9 @@
     python scripts/make_instructions.py [--out data]
 
 Writes
-    instructions.jsonl        training examples, formats mixed line by line: messages (some with a system
-                              turn, some of several turns), alpaca and completion
-    instructions.eval.jsonl   the held-out tail: HELD_OUT examples of the same mix
+    instructions.jsonl        training examples as messages, some with a system turn, some of several turns
+                              (a source has one format, so the other formats stand in files of their own)
+    instructions.eval.jsonl   the held-out tail: HELD_OUT examples
     instructions.unseen.jsonl   questions of the kinds trained on, none of them a training example, with the
                               exact answer expected, for the `generate` task of `ft eval`
     alpaca.jsonl, sharegpt.jsonl, completion.jsonl      LINES examples each in one format, for the configs
@@ -88,18 +88,6 @@ def collect(rng):
     return examples
 
 
-def mixed(examples, rng):
-    """Half messages, the rest alpaca and completion; only messages can hold a system or several turns."""
-    for turns, split in examples:
-        draw = rng.random()
-        if len(turns) > 2 or draw < 0.5:
-            yield as_messages(turns)
-        elif draw < 0.8:
-            yield as_alpaca(turns, split)
-        else:
-            yield as_completion(turns)
-
-
 def answer_rows(rng, seen):
     for instruction, given, answer in tasks.unseen(rng):
         question = f"{instruction}\n\n{given}" if given else instruction
@@ -125,7 +113,7 @@ def main():
     arguments = parser.parse_args()
     rng = random.Random(20240)
     examples = collect(rng)
-    rows = list(mixed(examples, rng))
+    rows = [as_messages(turns) for turns, _ in examples]
     write(arguments.out, "instructions.jsonl", rows[:-HELD_OUT])
     write(arguments.out, "instructions.eval.jsonl", rows[-HELD_OUT:])
 
