@@ -1,0 +1,347 @@
+/* chat_mask.c – conversations to tokens, and which of them are the assistant's.
+ *
+ * Most published templates mark nothing, so the turns are found by rendering prefixes of the conversation and
+ * comparing: a turn begins where the prefix with the generation prompt ends, and ends where the prefix that
+ * includes it ends. Some templates render a turn in another way once it is no longer the last one (reasoning is
+ * dropped from history); there, the text of the turn is changed and the renderings are compared instead. When
+ * neither says where a turn stands the sample is refused: a wrong mask trains silently on the wrong tokens. */
+#include "data_private.h"
+
+#include <string.h>
+
+#define MARK "\xEE\x80\x80\xEE\x80\x81" /* two private-use characters no template tests for */
+
+typedef struct turns {
+    data_item *it;
+    const cJSON *node, *messages, *tools;
+    str_buf full;
+    tpl_span *span; /* supervised bytes of full */
+    int n;
+} turns;
+
+static size_t common(const str_buf *a, const str_buf *b)
+{
+    size_t n = a->len < b->len ? a->len : b->len, i = 0;
+    while (i < n && a->data[i] == b->data[i]) i++;
+    while (i > 0 && i < a->len && ((unsigned char)a->data[i] & 0xC0) == 0x80) i--;
+    return i;
+}
+
+static bool starts(const str_buf *full, const str_buf *with)
+{
+    return with->len <= full->len && (!with->len || !memcmp(full->data, with->data, with->len));
+}
+
+/* The first n messages; `changed` (may be NULL) stands in for message `at`. False: the template refuses them. */
+static bool render(const turns *t, int n, bool prompt, int at, const cJSON *changed, str_buf *out)
+{
+    cJSON *list = cJSON_CreateArray();
+    const cJSON *m = t->messages->child;
+    bool ok = list != NULL;
+    str_clear(out);
+    for (int i = 0; ok && i < n && m; i++, m = m->next) {
+        ok = cJSON_AddItemReferenceToArray(list,
+                                           (cJSON *)(uintptr_t)(changed && i == at ? changed : m));
+    }
+    ok = ok && chat_render(t->it->d->chat, list, t->tools, prompt, out) == FT_OK;
+    cJSON_Delete(list);
+    return ok;
+}
+
+/* After the text that ends at `from`: the end of the turn's mark, or `from` when none follows directly. */
+static size_t through_mark(const turns *t, size_t from, bool anywhere)
+{
+    const tok_tokenizer *tok = t->it->d->tok;
+    size_t best = SIZE_MAX, best_end = from;
+    int n;
+    const int32_t *stops = tok_stops(tok, &n);
+    for (int i = -1; i < n; i++) {
+        int32_t id = i < 0 ? tok_eos(tok) : stops[i];
+        const char *s = id >= 0 ? tok_text(tok, id) : NULL;
+        if (!s || !*s || from >= t->full.len) continue;
+        const char *hit = memmem(t->full.data + from, t->full.len - from, s, strlen(s));
+        if (!hit) continue;
+        size_t at = (size_t)(hit - t->full.data), k = from;
+        while (k < at && strchr(" \t\r\n", t->full.data[k])) k++;
+        if ((anywhere || k == at) && at < best) {
+            best = at;
+            best_end = at + strlen(s);
+        }
+    }
+    return best_end;
+}
+
+static cJSON *with_mark(const cJSON *message, bool before)
+{
+    const cJSON *content = js_get(message, "content");
+    str_buf s = {0};
+    if (!cJSON_IsString(content)) return NULL;
+    cJSON *copy = cJSON_Duplicate(message, true);
+    if (before) str_adds(&s, MARK);
+    str_adds(&s, content->valuestring);
+    if (!before) str_adds(&s, MARK);
+    cJSON *text = s.failed || !copy ? NULL : cJSON_CreateString(s.data);
+    str_free(&s);
+    if (text && cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", text)) return copy;
+    cJSON_Delete(text);
+    cJSON_Delete(copy);
+    return NULL;
+}
+
+/* Begin (before) or end of the content of message i in the whole rendering. */
+static bool by_marking(const turns *t, int i, const cJSON *message, bool before, size_t *out)
+{
+    str_buf other = {0};
+    cJSON *changed = with_mark(message, before);
+    bool found = false;
+    if (changed && render(t, t->n, false, i, changed, &other)) {
+        size_t at = common(&t->full, &other);
+        const char *mark = memmem(other.data + at, other.len - at, MARK, strlen(MARK));
+        size_t q = mark ? (size_t)(mark - other.data) : 0, rest = q + strlen(MARK);
+        for (size_t k = at; mark && k < q; k++) { /* only trimmed white space lies between */
+            if (!strchr(" \t\r\n", other.data[k])) mark = NULL;
+        }
+        if (mark) {
+            while (before && rest < other.len && at < t->full.len &&
+                   other.len - rest > t->full.len - at)
+                rest++;
+            found = other.len - rest == t->full.len - at &&
+                    !memcmp(other.data + rest, t->full.data + at, other.len - rest);
+        }
+        *out = at;
+    }
+    cJSON_Delete(changed);
+    str_free(&other);
+    return found;
+}
+
+static bool turn_begin(const turns *t, int i, const cJSON *message, size_t *out)
+{
+    str_buf prompt = {0}, bare = {0};
+    bool found = false;
+    if (i > 0 && render(t, i, true, 0, NULL, &prompt)) {
+        found = starts(&t->full, &prompt);
+        *out = prompt.len;
+        if (!found && render(t, i, false, 0, NULL, &bare) && starts(&t->full, &bare)) {
+            *out = common(&t->full, &prompt); /* the prompt goes on otherwise than history does */
+            if (*out < bare.len) *out = bare.len;
+            found = true;
+        }
+    }
+    str_free(&prompt);
+    str_free(&bare);
+    return found || by_marking(t, i, message, true, out);
+}
+
+static bool turn_end(const turns *t, int i, const cJSON *message, size_t begin, size_t *out)
+{
+    str_buf upto = {0};
+    bool found = false;
+    if (i + 1 == t->n) {
+        *out = t->full.len;
+        return true;
+    }
+    found = render(t, i + 1, false, 0, NULL, &upto) && starts(&t->full, &upto) && upto.len > begin;
+    *out = upto.len;
+    str_free(&upto);
+    if (found) return true;
+    bool calls = js_get(message, "tool_calls") != NULL;
+    if (by_marking(t, i, message, false, out) && *out >= begin) {
+        *out = through_mark(t, *out, calls);
+        return true;
+    }
+    *out = through_mark(t, begin, true);
+    return calls && *out > begin;
+}
+
+static bool weight_zero(const cJSON *m)
+{
+    const cJSON *w = js_get(m, "weight"), *lw = js_get(m, "loss_weight");
+    return (cJSON_IsNumber(w) && w->valuedouble == 0) ||
+           (cJSON_IsNumber(lw) && lw->valuedouble == 0) || cJSON_IsFalse(js_get(m, "train"));
+}
+
+static bool is_assistant(const cJSON *m)
+{
+    const cJSON *role = js_get(m, "role");
+    return cJSON_IsString(role) &&
+           (!strcmp(role->valuestring, "assistant") || !strcmp(role->valuestring, "model"));
+}
+
+static ft_status find_turns(turns *t, int first, int *count)
+{
+    int i = 0;
+    size_t last = 0;
+    *count = 0;
+    for (const cJSON *m = t->messages->child; m; m = m->next, i++) {
+        size_t begin = 0, end = 0;
+        if (!is_assistant(m) || i < first || weight_zero(m)) continue;
+        bool found = turn_begin(t, i, m, &begin) && turn_end(t, i, m, begin, &end);
+        if (!found || begin < last || end <= begin) {
+            return js_fail(
+                t->it->doc, t->node, FT_EDATA, NULL,
+                "cannot tell where assistant turn %d stands in the rendered text: the chat "
+                "template "
+                "writes it in another way inside a longer conversation; use a template with "
+                "{%% generation %%} blocks, split the conversation, or set "
+                "data.assistant_only_loss false",
+                i + 1);
+        }
+        t->span[(*count)++] = (tpl_span){(int64_t)begin, (int64_t)end};
+        last = end;
+    }
+    return FT_OK;
+}
+
+/* --- bytes to tokens ------------------------------------------------------------------------------------------ */
+/* Tokens that end at or before byte `at`: those that the text up to there has in common with the whole. */
+static ft_status tokens_before(const data_item *it, const char *text, int64_t at, int64_t *out)
+{
+    tok_ids head = {0};
+    ft_status rc = tok_encode(it->d->tok, text, (size_t)at, false, &head);
+    *out = 0;
+    while (rc == FT_OK && *out < head.n && *out < it->ids.n && head.id[*out] == it->ids.id[*out])
+        (*out)++;
+    tok_ids_free(&head);
+    return rc;
+}
+
+static ft_status span_tokens(const data_item *it, const str_buf *text, const int64_t *off,
+                             tpl_span s, int64_t *from, int64_t *to)
+{
+    if (!off) {
+        FT_TRY(tokens_before(it, text->data, s.from, from));
+        FT_TRY(tokens_before(it, text->data, s.to, to));
+        return FT_OK;
+    }
+    *from = *to = 0;
+    while (*from < it->ids.n && off[*from + 1] <= s.from) (*from)++;
+    *to = *from;
+    while (*to < it->ids.n && off[*to] < s.to) (*to)++;
+    return FT_OK;
+}
+
+static bool white(const data_item *it, int64_t k)
+{
+    str_buf s = {0};
+    bool yes = tok_decode_bytes(it->d->tok, &it->ids.id[k], 1, &s) == FT_OK;
+    for (size_t i = 0; i < s.len; i++) yes = yes && strchr(" \t\r\n", s.data[i]);
+    str_free(&s);
+    return yes && !tok_is_special(it->d->tok, it->ids.id[k]);
+}
+
+/* The white space after an end-of-turn token is the template's, not the model's. */
+static int64_t without_space(const data_item *it, int64_t from, int64_t to)
+{
+    int64_t k = to;
+    while (k > from + 1 && white(it, k - 1)) k--;
+    return k < to && k > from && data_ends_turn(it->d->tok, it->ids.id[k - 1]) ? k : to;
+}
+
+static ft_status mask_tokens(turns *t, int count)
+{
+    data_item *it = t->it;
+    int64_t *off = ft_alloc((size_t)it->ids.n + 1, sizeof *off), from, to;
+    if (!off) return FT_EMEM;
+    bool exact = data_offsets(it->d->tok, t->full.data, t->full.len, &it->ids, off);
+    ft_status rc = FT_OK;
+    ft_error_clear();
+    for (int i = 0; rc == FT_OK && i < count; i++) {
+        rc = span_tokens(it, &t->full, exact ? off : NULL, t->span[i], &from, &to);
+        if (rc != FT_OK) break;
+        to = without_space(it, from, to);
+        for (int64_t k = from; k < to; k++) it->labels[k] = it->ids.id[k];
+    }
+    ft_free(off);
+    return rc;
+}
+
+/* A conversation that ends with the assistant must end with a token that says so. */
+static ft_status add_end(turns *t, bool supervised)
+{
+    data_item *it = t->it;
+    const cJSON *last = cJSON_GetArrayItem(t->messages, t->n - 1);
+    int64_t k = it->ids.n;
+    int32_t eos = tok_eos(it->d->tok);
+    while (k > 0 && white(it, k - 1)) k--;
+    if (!is_assistant(last) || eos < 0 ||
+        (k > 0 && data_ends_turn(it->d->tok, it->ids.id[k - 1]))) {
+        return FT_OK;
+    }
+    it->no_end = true;
+    FT_TRY(tok_ids_push(&it->ids, eos));
+    int32_t *more = ft_realloc(it->labels, (size_t)it->ids.n, sizeof *more);
+    if (!more) return FT_EMEM;
+    it->labels = more;
+    more[it->ids.n - 1] = supervised ? eos : DATA_IGNORE;
+    return FT_OK;
+}
+
+static ft_status make_mask(turns *t, const tpl_spans *marked, int first)
+{
+    data_item *it = t->it;
+    int count = 0;
+    bool weights = first > 0;
+    for (const cJSON *m = t->messages->child; m; m = m->next) weights = weights || weight_zero(m);
+    for (int64_t i = 0; i < it->ids.n; i++) {
+        it->labels[i] = it->d->assistant_only ? DATA_IGNORE : it->ids.id[i];
+    }
+    if (!it->d->assistant_only) return FT_OK;
+    if (marked->n && !weights) {
+        t->span = ft_alloc((size_t)marked->n, sizeof *t->span);
+        if (!t->span) return FT_EMEM;
+        for (; count < marked->n; count++) {
+            t->span[count] = marked->v[count];
+            size_t end = through_mark(t, (size_t)marked->v[count].to, false);
+            size_t gap = (size_t)marked->v[count].to;
+            if (end > gap && !strchr(" \t\r\n", t->full.data[gap]))
+                t->span[count].to = (int64_t)end;
+        }
+    } else {
+        t->span = ft_alloc((size_t)t->n, sizeof *t->span);
+        if (!t->span) return FT_EMEM;
+        FT_TRY(find_turns(t, first, &count));
+    }
+    return mask_tokens(t, count);
+}
+
+/* The message of a failed rendering, with the place of the record in front. */
+static ft_status render_fail(const data_item *it, const cJSON *node, ft_status rc)
+{
+    char *why = ft_strdup(ft_error());
+    if (rc == FT_EDATA) rc = js_fail(it->doc, node, rc, NULL, "%s", why ? why : "");
+    ft_free(why);
+    return rc;
+}
+
+ft_status data_render_chat(data_item *it, const cJSON *node, const cJSON *messages,
+                           const cJSON *tools, int first)
+{
+    turns t = {.it = it,
+               .node = node,
+               .messages = messages,
+               .tools = tools,
+               .n = cJSON_GetArraySize(messages)};
+    tpl_spans marked = {0};
+    ft_status rc;
+    if (!it->d->chat) {
+        return js_fail(it->doc, node, FT_EDATA, NULL,
+                       "the model has no chat template, so conversations cannot be rendered; add "
+                       "chat_template.jinja to its folder or use the completion format");
+    }
+    rc = chat_render_spans(it->d->chat, messages, tools, false, &t.full, &marked);
+    if (rc != FT_OK) rc = render_fail(it, node, rc);
+    if (rc == FT_OK) rc = tok_encode(it->d->tok, t.full.data, t.full.len, false, &it->ids);
+    if (rc == FT_OK) {
+        it->labels = ft_alloc((size_t)it->ids.n + 1, sizeof *it->labels);
+        rc = it->labels ? make_mask(&t, &marked, first) : FT_EMEM;
+    }
+    if (rc == FT_OK) {
+        const cJSON *last = cJSON_GetArrayItem(messages, t.n - 1);
+        rc = add_end(&t, !it->d->assistant_only || !weight_zero(last));
+    }
+    ft_free(marked.v);
+    ft_free(t.span);
+    str_free(&t.full);
+    return rc;
+}

@@ -1,0 +1,220 @@
+/* config.c – the "data" table of a config and its lists of sources. */
+#include "data_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const source_shapes[] = {"path", "source", "list of sources", NULL};
+static const char *const packing_shapes[] = {"false", "true", "\"concat\"", NULL};
+
+const cfg_field data_fields[] = {
+    {"train", CFG_JSON, offsetof(data_cfg, train), .choices = source_shapes,
+     .help = "training data: \"path\", {\"path\", \"format\", \"weight\", \"limit\", \"name\", "
+             "\"document_separator\"}, or a list of them"},
+    {"eval", CFG_JSON, offsetof(data_cfg, eval), .choices = source_shapes,
+     .help = "evaluation data, in the same forms; each source is logged by its name"},
+    {"max_length", CFG_INT, offsetof(data_cfg, max_length), .def = "1024", .low = 2,
+     .high = 1 << 24, .help = "longest sample in tokens; longer ones are cut at the end"},
+    {"packing", CFG_JSON, offsetof(data_cfg, packing), .def = "false", .choices = packing_shapes,
+     .help = "true: several samples in one row, each for itself; \"concat\": rows joined without "
+             "borders"},
+    {"shuffle", CFG_BOOL, offsetof(data_cfg, shuffle), .def = "true",
+     .help = "another order of the samples in every epoch"},
+    {"completion_only_loss", CFG_BOOL, offsetof(data_cfg, completion_only_loss), .def = "true",
+     .help = "train on completions, not on their prompts"},
+    {"assistant_only_loss", CFG_BOOL, offsetof(data_cfg, assistant_only_loss), .def = "true",
+     .help = "train on the turns of the assistant, not on the rest of a conversation"},
+    CFG_END};
+
+typedef struct source_cfg {
+    const char *path, *format, *name, *separator;
+    double weight;
+    int64_t limit;
+} source_cfg;
+
+static const cfg_field source_fields[] = {
+    {"path", CFG_PATH, offsetof(source_cfg, path), .required = true,
+     .help = ".jsonl, .json (a list) or .txt, each also .gz"},
+    {"format", CFG_ENUM, offsetof(source_cfg, format), .def = "\"auto\"",
+     .choices = data_format_names, .help = "form of the records"},
+    {"weight", CFG_FLOAT, offsetof(source_cfg, weight), .low = 0, .high = 1e9, .low_open = true,
+     .help = "share of the tokens of the mix (all sources have one, or none)"},
+    {"limit", CFG_INT, offsetof(source_cfg, limit), .low = 1, .high = 9e15,
+     .help = "use the first so many records only"},
+    {"name", CFG_STR, offsetof(source_cfg, name),
+     .help = "name in the log; default: the file's stem"},
+    {"document_separator", CFG_STR, offsetof(source_cfg, separator),
+     .help = "text between the documents of a .txt file"},
+    CFG_END};
+
+static const char *stem(arena *mem, const char *path)
+{
+    static const char *const ends[] = {".gz", ".jsonl", ".json", ".txt"};
+    const char *base = path_base(path);
+    size_t n = strlen(base);
+    for (size_t i = 0; i < FT_COUNT_OF(ends); i++) {
+        size_t k = strlen(ends[i]);
+        if (n > k && !strncmp(base + n - k, ends[i], k)) n -= k;
+    }
+    return arena_strn(mem, base, n);
+}
+
+static ft_status read_one(data_set *d, const cJSON *node, const char *key, data_source *out)
+{
+    source_cfg c = {.format = "auto"};
+    *out = (data_source){.node = node};
+    if (cJSON_IsString(node)) {
+        c.path = cfg_path(d->cfg, node, node->valuestring);
+    } else if (cJSON_IsObject(node)) {
+        cfg_read(d->cfg, node, key, source_fields, &c, NULL);
+    } else {
+        cfg_fail(d->cfg, node, key, "a source is a path or an object with \"path\"");
+        return FT_OK;
+    }
+    if (!d->training && js_get(node, "weight")) {
+        cfg_fail(d->cfg, js_get(node, "weight"), key,
+                 "weights mix training sources; evaluation reads every "
+                 "source whole");
+    }
+    if (c.separator && !*c.separator) {
+        cfg_fail(d->cfg, js_get(node, "document_separator"), key, "document_separator is empty");
+    }
+    if (!c.path) return FT_OK; /* recorded above */
+    out->path = arena_str(d->mem, c.path);
+    out->format_name = c.format;
+    out->format = strcmp(c.format, "auto") != 0 ? data_format_find(c.format) : NULL;
+    out->weight = js_get(node, "weight") ? c.weight : 0;
+    out->limit = js_get(node, "limit") ? c.limit : 0;
+    out->separator = c.separator ? arena_str(d->mem, c.separator) : NULL;
+    out->named = c.name != NULL;
+    out->name = c.name ? arena_str(d->mem, c.name) : stem(d->mem, c.path);
+    return out->path && out->name ? FT_OK : FT_EMEM;
+}
+
+/* Names are keys of the log: a given name must be unique, a stem gets a number. */
+static ft_status unique_names(data_set *d, const char *key)
+{
+    for (int i = 1; i < d->n_sources; i++) {
+        data_source *s = &d->source[i];
+        const char *base = s->name;
+        for (int j = 0, copy = 2; base && j < d->n_sources; j++) {
+            const data_source *o = &d->source[j];
+            if (j == i || !o->name || (j > i && !o->named) || strcmp(o->name, s->name) != 0)
+                continue;
+            if (s->named) {
+                if (j < i && o->named)
+                    cfg_fail(d->cfg, s->node, key, "two sources are named \"%s\"",
+                             ft_shows(s->name));
+                continue;
+            }
+            s->name = arena_printf(d->mem, "%s-%d", base, copy++);
+            if (!s->name) return FT_EMEM;
+            j = -1;
+        }
+    }
+    return FT_OK;
+}
+
+static void check_weights(data_set *d, const char *key)
+{
+    double sum = 0;
+    int with = 0;
+    for (int i = 0; i < d->n_sources; i++) {
+        sum += d->source[i].weight;
+        with += d->source[i].weight > 0;
+    }
+    d->weighted = with > 0 && d->n_sources > 1;
+    for (int i = 0; i < d->n_sources; i++) {
+        if (with && d->source[i].weight <= 0) {
+            cfg_fail(d->cfg, d->source[i].node, key,
+                     "this source has no weight but another one has; give every source a weight, "
+                     "or none");
+        }
+        d->source[i].weight = d->weighted ? d->source[i].weight / sum : 0;
+    }
+}
+
+static ft_status read_sources(data_set *d, const cJSON *sources)
+{
+    const char *key = d->training ? "data.train" : "data.eval";
+    int n = cJSON_IsArray(sources) ? cJSON_GetArraySize(sources) : 1;
+    const cJSON *node = cJSON_IsArray(sources) ? sources->child : sources;
+    if (!sources || !n) {
+        cfg_fail(d->cfg, sources, key, "names no source");
+        return FT_OK;
+    }
+    d->source = arena_get(d->mem, (size_t)n * sizeof *d->source);
+    if (!d->source) return FT_EMEM;
+    d->n_sources = n;
+    for (int i = 0; i < n; i++, node = node->next) FT_TRY(read_one(d, node, key, &d->source[i]));
+    FT_TRY(unique_names(d, key));
+    check_weights(d, key);
+    return FT_OK;
+}
+
+static ft_status set_options(data_set *d, const data_cfg *opt)
+{
+    const cJSON *p = opt->packing;
+    d->max_length = opt->max_length;
+    d->completion_only = opt->completion_only_loss;
+    d->assistant_only = opt->assistant_only_loss;
+    d->concat = cJSON_IsString(p) && !strcmp(p->valuestring, "concat");
+    if (p && !cJSON_IsNull(p) && !cJSON_IsBool(p) && !d->concat)
+        cfg_fail(d->cfg, p, "data.packing", "is false, true or \"concat\"");
+    return FT_OK;
+}
+
+static ft_status read_all(data_set *d)
+{
+    for (int i = 0; i < d->n_sources; i++) {
+        data_source *s = &d->source[i];
+        s->stats.name = s->name;
+        s->stats.path = s->path;
+        s->stats.weight = s->weight;
+        s->stats.first = d->n_rows;
+        FT_TRY(data_read_source(d, i));
+        s->stats.samples = d->n_rows - s->stats.first;
+        s->stats.format = s->format ? s->format->name : s->format_name;
+        FT_CHECK(
+            s->stats.samples || !s->stats.records, FT_EDATA,
+            "%s: no sample is left: cutting at max_length %lld removed every supervised token of "
+            "all %lld; raise data.max_length",
+            s->path, (long long)d->max_length, (long long)s->stats.records);
+        FT_CHECK(s->stats.records, FT_EDATA, "%s: holds no records", s->path);
+    }
+    return FT_OK;
+}
+
+ft_status data_open(data_set **out, cfg_doc *cfg, const cJSON *sources, const data_cfg *opt,
+                    const tok_tokenizer *tok, const chat *tpl, bool training)
+{
+    data_set *d = ft_alloc(1, sizeof *d);
+    ft_status rc;
+    *out = NULL;
+    if (!d) return FT_EMEM;
+    d->tok = tok;
+    d->chat = tpl;
+    d->cfg = cfg;
+    d->training = training;
+    FT_TRY_OUT(arena_open(&d->mem, "data sources", 16u << 20));
+    FT_TRY_OUT(set_options(d, opt));
+    FT_TRY_OUT(read_sources(d, sources));
+    FT_TRY_OUT(cfg_done(cfg));
+    FT_TRY_OUT(read_all(d));
+    *out = d;
+    d = NULL;
+out:
+    data_close(d);
+    return rc;
+}
+
+void data_close(data_set *d)
+{
+    if (!d) return;
+    arena_close(d->mem);
+    ft_free(d->ids);
+    ft_free(d->labels);
+    ft_free(d->seq);
+    ft_free(d->row);
+    ft_free(d);
+}

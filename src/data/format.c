@@ -1,0 +1,442 @@
+/* format.c – the forms a record may have, one row each: the keys it is known by and how it becomes tokens. */
+#include "data_private.h"
+
+#include <math.h>
+#include <string.h>
+
+const char *const data_format_names[] = {"auto",   "text",     "completion", "messages",
+                                         "alpaca", "sharegpt", "tokens",     NULL};
+
+static ft_status want_string(const data_item *it, const cJSON *o, const char *key, const char **out)
+{
+    const cJSON *v = js_get(o, key);
+    *out = "";
+    if (!v)
+        return js_fail(it->doc, o, FT_EDATA, key, "is missing in this %s record", it->format->name);
+    if (!cJSON_IsString(v)) return js_fail(it->doc, v, FT_EDATA, key, "must be a string");
+    *out = v->valuestring;
+    return FT_OK;
+}
+
+static ft_status optional_string(const data_item *it, const cJSON *o, const char *key,
+                                 const char **out)
+{
+    *out = "";
+    if (!js_get(o, key) || cJSON_IsNull(js_get(o, key))) return FT_OK;
+    return want_string(it, o, key, out);
+}
+
+static ft_status out_of_memory(bool failed)
+{
+    return failed ? ft_fail(FT_EMEM, "out of memory") : FT_OK;
+}
+
+/* --- prompt and completion as plain text -------------------------------------------------------------- */
+/* Both are tokenised as one text. The prompt's tokens are those it has in common with the text on its own, so a
+ * token that spans the border belongs to the completion. */
+static ft_status plain(data_item *it, const char *prompt, const char *completion)
+{
+    const tok_tokenizer *tok = it->d->tok;
+    str_buf text = {0};
+    tok_ids head = {0};
+    int32_t bos = tok_bos(tok), eos = tok_eos(tok);
+    int64_t k = 0;
+    ft_status rc;
+    str_adds(&text, prompt);
+    size_t n = text.len;
+    str_adds(&text, completion);
+    FT_TRY_OUT(str_ok(&text));
+    FT_TRY_OUT(tok_encode(tok, text.data ? text.data : "", text.len, true, &it->ids));
+    FT_TRY_OUT(tok_encode(tok, text.data ? text.data : "", n, true, &head));
+    while (k < head.n && k < it->ids.n && head.id[k] == it->ids.id[k]) k++;
+    if (it->ids.n > 1 && bos >= 0 && it->ids.id[0] == bos && it->ids.id[1] == bos &&
+        tok_adds_bos(tok)) {
+        memmove(it->ids.id, it->ids.id + 1,
+                (size_t)--it->ids.n * sizeof *it->ids.id); /* the text had it */
+        k -= k > 0;
+    }
+    if (k == it->ids.n && k && it->ids.id[k - 1] == eos && !*completion) k--;
+    if (eos >= 0 && (k == it->ids.n || it->ids.id[it->ids.n - 1] != eos)) {
+        FT_TRY_OUT(tok_ids_push(&it->ids, eos));
+    }
+    it->labels = ft_alloc((size_t)it->ids.n + 1, sizeof *it->labels);
+    FT_GUARD(it->labels, FT_EMEM, "out of memory");
+    for (int64_t i = 0; i < it->ids.n; i++) {
+        it->labels[i] = i < k && it->d->completion_only ? DATA_IGNORE : it->ids.id[i];
+    }
+out:
+    str_free(&text);
+    tok_ids_free(&head);
+    return rc;
+}
+
+/* --- messages ------------------------------------------------------------------------------------------------ */
+/* Text parts of a list content joined; NULL: not text only. */
+static cJSON *joined_parts(const cJSON *parts)
+{
+    str_buf s = {0};
+    bool ok = true;
+    for (const cJSON *p = parts->child; p && ok; p = p->next) {
+        const cJSON *type = js_get(p, "type");
+        const cJSON *text = js_get(p, "text") ? js_get(p, "text") : js_get(p, "value");
+        ok = cJSON_IsString(text) &&
+             (!type || (cJSON_IsString(type) && !strcmp(type->valuestring, "text")));
+        if (ok) str_adds(&s, text->valuestring);
+    }
+    cJSON *out = ok && !s.failed ? cJSON_CreateString(s.data ? s.data : "") : NULL;
+    str_free(&s);
+    return out;
+}
+
+static ft_status copy_message(const data_item *it, const cJSON *m, cJSON *list)
+{
+    const cJSON *role = js_get(m, "role"), *content = js_get(m, "content");
+    if (!cJSON_IsObject(m))
+        return js_fail(it->doc, m, FT_EDATA, NULL, "a message must be an object");
+    if (!cJSON_IsString(role))
+        return js_fail(it->doc, m, FT_EDATA, "role", "a message needs a role");
+    if (!content && !js_get(m, "tool_calls")) {
+        return js_fail(it->doc, m, FT_EDATA, "content", "a message needs content or tool_calls");
+    }
+    if (content && !cJSON_IsString(content) && !cJSON_IsNull(content) && !cJSON_IsArray(content)) {
+        return js_fail(it->doc, content, FT_EDATA, "content",
+                       "must be a string or a list of text parts");
+    }
+    cJSON *copy = cJSON_Duplicate(m, true);
+    if (!copy || !cJSON_AddItemToArray(list, copy)) {
+        cJSON_Delete(copy);
+        return out_of_memory(true);
+    }
+    if (!cJSON_IsArray(content)) return FT_OK;
+    cJSON *text = joined_parts(content);
+    if (!text)
+        return js_fail(it->doc, content, FT_EDATA, "content",
+                       "only parts of type text are supported");
+    if (cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", text)) return FT_OK;
+    cJSON_Delete(text);
+    return out_of_memory(true);
+}
+
+static ft_status copy_messages(const data_item *it, const cJSON *from, cJSON *list)
+{
+    if (!cJSON_IsArray(from))
+        return js_fail(it->doc, from, FT_EDATA, NULL, "must be a list of messages");
+    for (const cJSON *m = from->child; m; m = m->next) FT_TRY(copy_message(it, m, list));
+    return FT_OK;
+}
+
+/* "tools" as a list of schemas: a list, or one written as text; bare functions are wrapped as the templates
+ * expect them. *out stays NULL when there are none. */
+static ft_status read_tools(const data_item *it, cJSON **out)
+{
+    const cJSON *tools = js_get(it->rec, "tools");
+    js_doc doc = {0};
+    *out = NULL;
+    if (!tools || cJSON_IsNull(tools)) return FT_OK;
+    const cJSON *from = tools;
+    if (cJSON_IsString(tools)) {
+        if (!tools->valuestring[strspn(tools->valuestring, " \n\t")]) return FT_OK;
+        if (js_parse(&doc, tools->valuestring, strlen(tools->valuestring), "tools", 1,
+                     JS_BIG_NUMBERS, FT_EDATA) != FT_OK) {
+            return js_fail(it->doc, tools, FT_EDATA, "tools", "is text that is not JSON");
+        }
+        from = doc.root;
+    }
+    ft_status rc = FT_OK;
+    if (!cJSON_IsArray(from))
+        rc = js_fail(it->doc, tools, FT_EDATA, "tools", "must be a list");
+    else if (from->child && !(*out = cJSON_CreateArray()))
+        rc = out_of_memory(true);
+    for (const cJSON *f = from->child; rc == FT_OK && f; f = f->next) {
+        cJSON *copy = cJSON_Duplicate(f, true), *item = copy;
+        if (copy && cJSON_IsObject(f) && !js_get(f, "type") && js_get(f, "name")) {
+            item = cJSON_CreateObject();
+            if (!item || !cJSON_AddStringToObject(item, "type", "function") ||
+                !cJSON_AddItemToObject(item, "function", copy)) {
+                rc = out_of_memory(true);
+            }
+        }
+        if (!item || !cJSON_AddItemToArray(*out, item)) rc = out_of_memory(true);
+    }
+    js_close(&doc);
+    if (rc != FT_OK) {
+        cJSON_Delete(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+/* Renders `list` (taken over) with the tools of the record. */
+static ft_status chat_sample(data_item *it, const cJSON *node, cJSON *list, int first)
+{
+    cJSON *tools = NULL;
+    ft_status rc = read_tools(it, &tools);
+    if (rc == FT_OK && !list->child)
+        rc = js_fail(it->doc, node, FT_EDATA, NULL, "an empty conversation");
+    if (rc == FT_OK) rc = data_render_chat(it, node, list, tools, first);
+    cJSON_Delete(tools);
+    cJSON_Delete(list);
+    return rc;
+}
+
+static ft_status messages(data_item *it)
+{
+    const cJSON *from = js_get(it->rec, "messages");
+    cJSON *list = cJSON_CreateArray();
+    if (!list) return out_of_memory(true);
+    if (!from) from = js_get(it->rec, "conversations");
+    ft_status rc =
+        from ? copy_messages(it, from, list)
+             : js_fail(it->doc, it->rec, FT_EDATA, "messages", "is missing in this record");
+    if (rc == FT_OK) return chat_sample(it, from, list, 0);
+    cJSON_Delete(list);
+    return rc;
+}
+
+static ft_status completion(data_item *it)
+{
+    const char *prompt, *answer;
+    const cJSON *p = js_get(it->rec, "prompt"), *c = js_get(it->rec, "completion");
+    if (cJSON_IsArray(p) && cJSON_IsArray(c)) { /* conversations in two parts */
+        cJSON *list = cJSON_CreateArray();
+        ft_status rc = list ? copy_messages(it, p, list) : out_of_memory(true);
+        if (rc == FT_OK) rc = copy_messages(it, c, list);
+        if (rc == FT_OK)
+            return chat_sample(it, p, list, it->d->completion_only ? cJSON_GetArraySize(p) : 0);
+        cJSON_Delete(list);
+        return rc;
+    }
+    FT_TRY(want_string(it, it->rec, "prompt", &prompt));
+    FT_TRY(want_string(it, it->rec, "completion", &answer));
+    return plain(it, prompt, answer);
+}
+
+static bool add_message(cJSON *list, const char *role, const char *text)
+{
+    cJSON *m = cJSON_CreateObject();
+    if (m && cJSON_AddStringToObject(m, "role", role) &&
+        cJSON_AddStringToObject(m, "content", text) && cJSON_AddItemToArray(list, m)) {
+        return true;
+    }
+    cJSON_Delete(m);
+    return false;
+}
+
+/* Stanford's two prompts. */
+static const char with_input[] = "Below is an instruction that describes a task, paired with an "
+                                 "input that provides further context. "
+                                 "Write a response that appropriately completes the request.\n\n"
+                                 "### Instruction:\n%s\n\n### Input:\n%s\n\n### Response:";
+static const char without_input[] = "Below is an instruction that describes a task. "
+                                    "Write a response that appropriately completes the request.\n\n"
+                                    "### Instruction:\n%s\n\n### Response:";
+
+static ft_status alpaca(data_item *it)
+{
+    const char *instruction, *input, *output, *system;
+    str_buf s = {0};
+    ft_status rc;
+    FT_TRY(want_string(it, it->rec, "instruction", &instruction));
+    FT_TRY(optional_string(it, it->rec, "input", &input));
+    FT_TRY(optional_string(it, it->rec, "system", &system));
+    FT_TRY(want_string(it, it->rec, "output", &output));
+    if (!it->d->chat) {
+        if (*input)
+            str_printf(&s, with_input, instruction, input);
+        else
+            str_printf(&s, without_input, instruction);
+        rc = str_ok(&s);
+        if (rc == FT_OK) rc = plain(it, s.data, output);
+        str_free(&s);
+        return rc;
+    }
+    str_adds(&s, instruction);
+    if (*input) str_printf(&s, "\n\n%s", input);
+    cJSON *list = cJSON_CreateArray();
+    bool ok = list && !s.failed && (!*system || add_message(list, "system", system)) &&
+              add_message(list, "user", s.data ? s.data : "") &&
+              add_message(list, "assistant", output);
+    str_free(&s);
+    if (ok) return chat_sample(it, it->rec, list, 0);
+    cJSON_Delete(list);
+    return out_of_memory(true);
+}
+
+/* --- ShareGPT ------------------------------------------------------------------------------------------------- */
+static const char *const share_roles[][2] = {
+    {"human", "user"},          {"user", "user"},         {"gpt", "assistant"},
+    {"assistant", "assistant"}, {"chatgpt", "assistant"}, {"bing", "assistant"},
+    {"bard", "assistant"},      {"model", "assistant"},   {"system", "system"},
+    {"observation", "tool"},    {"tool", "tool"},         {"function_response", "tool"},
+    {"function_call", "call"},
+};
+
+/* The value of a function_call turn, {"name", "arguments"} or a list of them, as tool_calls. */
+static ft_status add_calls(const data_item *it, const cJSON *value, cJSON *list)
+{
+    js_doc doc = {0};
+    ft_status rc = FT_OK;
+    cJSON *m = cJSON_CreateObject(), *calls = m ? cJSON_AddArrayToObject(m, "tool_calls") : NULL;
+    bool ok =
+        calls && cJSON_AddStringToObject(m, "role", "assistant") && cJSON_AddItemToArray(list, m);
+    if (!ok) {
+        cJSON_Delete(m);
+        return out_of_memory(true);
+    }
+    if (js_parse(&doc, value->valuestring, strlen(value->valuestring), "function_call", 1,
+                 JS_BIG_NUMBERS, FT_EDATA) != FT_OK) {
+        return js_fail(it->doc, value, FT_EDATA, "value",
+                       "a function_call must be JSON: name and arguments");
+    }
+    const cJSON *f = cJSON_IsArray(doc.root) ? doc.root->child : doc.root;
+    for (; rc == FT_OK && f; f = cJSON_IsArray(doc.root) ? f->next : NULL) {
+        cJSON *call = cJSON_CreateObject(), *copy = cJSON_Duplicate(f, true);
+        ok = call && copy && cJSON_AddStringToObject(call, "type", "function") &&
+             cJSON_AddItemToObject(call, "function", copy);
+        if (!ok) cJSON_Delete(copy);
+        if (!ok || !cJSON_AddItemToArray(calls, call)) {
+            cJSON_Delete(call);
+            rc = out_of_memory(true);
+        }
+    }
+    js_close(&doc);
+    return rc;
+}
+
+static ft_status share_turn(const data_item *it, const cJSON *turn, cJSON *list)
+{
+    const cJSON *from = js_get(turn, "from"), *value = js_get(turn, "value");
+    if (!cJSON_IsString(from) || !cJSON_IsString(value)) {
+        return js_fail(it->doc, turn, FT_EDATA, NULL, "a turn needs the strings from and value");
+    }
+    for (size_t i = 0; i < FT_COUNT_OF(share_roles); i++) {
+        if (strcmp(share_roles[i][0], from->valuestring) != 0) continue;
+        if (!strcmp(share_roles[i][1], "call")) return add_calls(it, value, list);
+        return out_of_memory(!add_message(list, share_roles[i][1], value->valuestring));
+    }
+    return js_fail(it->doc, from, FT_EDATA, "from",
+                   "unknown speaker \"%s\"; known are human, gpt, system, "
+                   "function_call, observation",
+                   ft_shows(from->valuestring));
+}
+
+static ft_status sharegpt(data_item *it)
+{
+    const cJSON *turns = js_get(it->rec, "conversations");
+    const char *system;
+    FT_TRY(optional_string(it, it->rec, "system", &system));
+    if (!cJSON_IsArray(turns)) {
+        return js_fail(it->doc, turns ? turns : it->rec, FT_EDATA, "conversations",
+                       "must be a list of turns");
+    }
+    if (turns->child && js_get(turns->child, "role")) return messages(it);
+    cJSON *list = cJSON_CreateArray();
+    ft_status rc = out_of_memory(!list || (*system && !add_message(list, "system", system)));
+    for (const cJSON *t = turns->child; rc == FT_OK && t; t = t->next) rc = share_turn(it, t, list);
+    if (rc == FT_OK) return chat_sample(it, turns, list, 0);
+    cJSON_Delete(list);
+    return rc;
+}
+
+/* --- tokens and text --------------------------------------------------------------------------------------------- */
+static ft_status read_id(const data_item *it, const cJSON *v, const char *key, bool label,
+                         int32_t *out)
+{
+    double f = cJSON_IsNumber(v) ? v->valuedouble : -1;
+    int64_t size = tok_size(it->d->tok);
+    bool ignored = label && f == DATA_IGNORE;
+    if (!ignored && !(f >= 0 && f < (double)size && f == floor(f))) {
+        return js_fail(it->doc, v, FT_EDATA, key, "must be a token id below %lld%s",
+                       (long long)size, label ? ", or -100" : "");
+    }
+    *out = (int32_t)f;
+    return FT_OK;
+}
+
+static ft_status tokens(data_item *it)
+{
+    const cJSON *ids = js_get(it->rec, "input_ids"), *labels = js_get(it->rec, "labels");
+    int64_t n = 0;
+    int32_t id;
+    if (!cJSON_IsArray(ids)) {
+        return js_fail(it->doc, ids ? ids : it->rec, FT_EDATA, "input_ids",
+                       "must be a list of token ids");
+    }
+    if (labels && !cJSON_IsArray(labels)) {
+        return js_fail(it->doc, labels, FT_EDATA, "labels", "must be a list of token ids or -100");
+    }
+    for (const cJSON *v = ids->child; v; v = v->next) {
+        FT_TRY(read_id(it, v, "input_ids", false, &id));
+        FT_TRY(tok_ids_push(&it->ids, id));
+    }
+    it->labels = ft_alloc((size_t)it->ids.n + 1, sizeof *it->labels);
+    if (!it->labels) return FT_EMEM;
+    for (const cJSON *v = labels ? labels->child : NULL; v; v = v->next, n++) {
+        if (n >= it->ids.n) break;
+        FT_TRY(read_id(it, v, "labels", true, &it->labels[n]));
+    }
+    if (!labels && it->ids.n)
+        memcpy(it->labels, it->ids.id, (size_t)it->ids.n * sizeof *it->labels);
+    if (labels && cJSON_GetArraySize(labels) != it->ids.n) {
+        return js_fail(it->doc, labels, FT_EDATA, "labels", "has %d entries for %lld input_ids",
+                       cJSON_GetArraySize(labels), (long long)it->ids.n);
+    }
+    return FT_OK;
+}
+
+static ft_status text(data_item *it)
+{
+    const char *s;
+    FT_TRY(want_string(it, it->rec, "text", &s));
+    return data_encode_text(it->d->tok, s, strlen(s), true, &it->ids);
+}
+
+/* --- the rows ------------------------------------------------------------------------------------------------------ */
+static const char *const k_tokens[] = {"input_ids", NULL}, *const k_messages[] = {"messages", NULL},
+                         *const k_sharegpt[] = {"conversations", NULL},
+                         *const k_completion[] = {"prompt", "completion", NULL},
+                         *const k_alpaca[] = {"instruction", "output", NULL},
+                         *const k_text[] = {"text", NULL};
+
+static const data_format formats[] = {
+    /* in the order they are tried */
+    {"tokens", k_tokens, tokens},       {"messages", k_messages, messages},
+    {"sharegpt", k_sharegpt, sharegpt}, {"completion", k_completion, completion},
+    {"alpaca", k_alpaca, alpaca},       {"text", k_text, text},
+};
+
+const data_format *data_format_find(const char *name)
+{
+    for (size_t i = 0; i < FT_COUNT_OF(formats); i++) {
+        if (!strcmp(formats[i].name, name)) return &formats[i];
+    }
+    return NULL;
+}
+
+bool data_format_is_text(const data_format *f)
+{
+    return f->render == text;
+}
+
+ft_status data_format_detect(const js_doc *doc, const cJSON *rec, const data_format **out)
+{
+    str_buf keys = {0};
+    for (size_t i = 0; i < FT_COUNT_OF(formats); i++) {
+        const char *const *k = formats[i].keys;
+        while (*k && js_get(rec, *k)) k++;
+        if (*k) continue;
+        *out = &formats[i];
+        return FT_OK;
+    }
+    int n = 0;
+    for (const cJSON *k = rec->child; k && cJSON_IsObject(rec) && n < 8; k = k->next, n++) {
+        str_printf(&keys, "%s%s", n ? ", " : "", ft_shows(k->string));
+    }
+    ft_status rc = js_fail(
+        doc, rec, FT_EDATA, NULL,
+        "cannot tell the format of this record (keys: %s); known are text, prompt + completion, "
+        "messages, instruction + output, conversations, input_ids",
+        keys.data ? keys.data : "none");
+    str_free(&keys);
+    return rc;
+}

@@ -1,0 +1,354 @@
+/* read.c – a source's file to samples: .jsonl by lines, .json as a list, .txt as documents, each also gzipped.
+ *
+ * Records are taken in portions; the pool parses, renders and tokenises them, then they are stored in order, so
+ * the result does not depend on the number of threads. The first bad record ends it, named by its place. */
+#include "data_private.h"
+
+#include <string.h>
+
+enum { PORTION = 256, PORTION_BYTES = 8 << 20 };
+#define TEXT_LIMIT ((size_t)1 << 34)
+#define JSON_LIMIT ((size_t)1 << 31) /* positions are 32 bits */
+
+typedef struct reader {
+    data_set *d;
+    data_source *src;
+    int index;
+    data_stream stream;
+    data_item item[PORTION];
+    int n;
+    size_t at[PORTION]; /* of .jsonl lines in `lines` */
+    str_buf lines;
+} reader;
+
+/* --- one record ----------------------------------------------------------------------------------------- */
+static ft_status run_item(data_item *it)
+{
+    js_doc own = {0};
+    ft_status rc = FT_OK;
+    if (it->text) {
+        rc = js_parse(&own, it->text, it->len, it->name, it->line, JS_BIG_NUMBERS, FT_EDATA);
+        if (rc != FT_OK) return rc;
+        it->doc = &own;
+        it->rec = own.root;
+    }
+    if (!cJSON_IsObject(it->rec))
+        rc = js_fail(it->doc, it->rec, FT_EDATA, NULL, "a record must be an object");
+    if (rc == FT_OK) rc = it->format->render(it);
+    if (rc == FT_OK && it->labels) { /* told here, while the place is known */
+        bool any = false;
+        for (int64_t i = 1; i < it->ids.n; i++) any = any || it->labels[i] != DATA_IGNORE;
+        if (!any) {
+            rc = js_fail(it->doc, it->rec, FT_EDATA, NULL,
+                         "this sample has no supervised token: there is nothing to learn from it");
+        }
+    }
+    js_close(&own);
+    it->doc = NULL;
+    it->rec = NULL;
+    return rc;
+}
+
+static void work(void *ctx, int64_t tile, int thread)
+{
+    data_item *it = &((data_item *)ctx)[tile];
+    (void)thread;
+    it->rc = run_item(it);
+    if (it->rc != FT_OK) it->error = ft_strdup(ft_error());
+}
+
+static ft_status take(reader *r, data_item *it)
+{
+    if (it->rc != FT_OK) {
+        return ft_fail(it->rc, "%s", it->error && *it->error ? it->error : "out of memory");
+    }
+    r->src->stats.records++;
+    if (it->no_end && !r->d->warned_no_end) {
+        r->d->warned_no_end = true;
+        log_warn("%s:%lld: the chat template ends an assistant turn with no end-of-turn token; EOS "
+                 "is added so "
+                 "that the model learns to stop",
+                 ft_shows(it->name), (long long)it->line);
+    }
+    if (!data_format_is_text(it->format)) return data_store_item(r->d, r->index, it);
+    FT_TRY(data_stream_document(&r->stream));
+    return data_stream_add(&r->stream, &it->ids);
+}
+
+static ft_status flush(reader *r)
+{
+    ft_status rc = FT_OK;
+    for (int i = 0; i < r->n; i++) {
+        if (r->item[i].len) r->item[i].text = r->lines.data + r->at[i];
+    }
+    pool_run(work, r->item, r->n);
+    for (int i = 0; i < r->n; i++) {
+        data_item *it = &r->item[i];
+        if (rc == FT_OK) rc = take(r, it);
+        tok_ids_free(&it->ids);
+        ft_free(it->labels);
+        ft_free(it->error);
+    }
+    r->n = 0;
+    str_clear(&r->lines);
+    return rc;
+}
+
+static data_item *new_item(reader *r, int64_t line)
+{
+    data_item *it = &r->item[r->n];
+    *it = (data_item){
+        .d = r->d, .src = r->src, .format = r->src->format, .name = r->src->path, .line = line};
+    return it;
+}
+
+static bool enough(const reader *r, int64_t taken)
+{
+    return r->src->limit && taken >= r->src->limit;
+}
+
+/* --- .jsonl ------------------------------------------------------------------------------------------------- */
+static ft_status detect_line(reader *r, const char *text, size_t len, int64_t line)
+{
+    js_doc doc;
+    FT_TRY(js_parse(&doc, text, len, r->src->path, line, JS_BIG_NUMBERS, FT_EDATA));
+    ft_status rc = data_format_detect(&doc, doc.root, &r->src->format);
+    js_close(&doc);
+    return rc;
+}
+
+static bool blank_line(const char *s, size_t n)
+{
+    size_t i = 0;
+    while (i < n && (s[i] == ' ' || s[i] == '\t')) i++;
+    return i == n;
+}
+
+static ft_status read_jsonl(reader *r)
+{
+    line_reader *lines = NULL;
+    const char *text;
+    size_t len;
+    int64_t taken = 0;
+    ft_status rc = lines_open(&lines, r->src->path);
+    while (rc == FT_OK && !enough(r, taken)) {
+        rc = lines_next(lines, &text, &len);
+        if (rc != FT_OK || blank_line(text, len)) continue;
+        if (!r->src->format) rc = detect_line(r, text, len, lines_number(lines));
+        if (rc != FT_OK) break;
+        data_item *it = new_item(r, lines_number(lines));
+        it->len = len;
+        r->at[r->n++] = r->lines.len;
+        str_add(&r->lines, text, len);
+        rc = str_ok(&r->lines);
+        taken++;
+        if (rc == FT_OK && (r->n == PORTION || r->lines.len > PORTION_BYTES)) rc = flush(r);
+        if (ft_stop_signal()) rc = ft_fail(FT_ESIGNAL, "stopped while reading %s", r->src->path);
+    }
+    if (rc == FT_END || rc == FT_OK)
+        rc = flush(r); /* a failed line before the end comes first */
+    else if (r->n) {
+        char *later = ft_strdup(ft_error());
+        ft_status earlier = flush(r);
+        if (earlier != FT_OK)
+            rc = earlier;
+        else
+            rc = ft_fail(rc, "%s", later ? later : "");
+        ft_free(later);
+    }
+    lines_close(lines);
+    return rc;
+}
+
+/* --- .json --------------------------------------------------------------------------------------------------- */
+static size_t count_values(const cJSON *v) /* the reader bounds the depth */
+{
+    size_t n = 1;
+    for (const cJSON *c = v->child; c; c = c->next) n += count_values(c);
+    return n;
+}
+
+static ft_status each_record(reader *r, const js_doc *doc)
+{
+    int64_t taken = 0, line = 1;
+    size_t value = 1,
+           seen = 0; /* index of the record among all values; bytes whose lines are counted */
+    if (!cJSON_IsArray(doc->root)) {
+        return js_fail(doc, doc->root, FT_EDATA, NULL,
+                       "a .json source is a list of records; one record a line "
+                       "belongs in a .jsonl file");
+    }
+    for (const cJSON *rec = doc->root->child; rec && !enough(r, taken); rec = rec->next) {
+        if (!r->src->format) FT_TRY(data_format_detect(doc, rec, &r->src->format));
+        for (; value < doc->n_pos && seen < doc->pos[value]; seen++)
+            line += doc->text[seen] == '\n';
+        value += count_values(rec);
+        data_item *it = new_item(r, line);
+        it->doc = doc;
+        it->rec = rec;
+        r->n++;
+        taken++;
+        if (r->n == PORTION) FT_TRY(flush(r));
+        if (ft_stop_signal()) return ft_fail(FT_ESIGNAL, "stopped while reading %s", r->src->path);
+    }
+    return flush(r);
+}
+
+static ft_status read_json(reader *r)
+{
+    char *text = NULL;
+    size_t n;
+    js_doc doc = {0};
+    FT_TRY(text_read(&text, &n, r->src->path, JSON_LIMIT));
+    ft_status rc = js_parse(&doc, text, n, r->src->path, 1, JS_BIG_NUMBERS, FT_EDATA);
+    if (rc == FT_OK) rc = each_record(r, &doc);
+    js_close(&doc);
+    ft_free(text);
+    return rc;
+}
+
+/* --- .txt ---------------------------------------------------------------------------------------------------- */
+typedef struct pieces { /* of one document, tokenised side by side */
+    const tok_tokenizer *tok;
+    const char *text[PORTION];
+    size_t len[PORTION];
+    tok_ids ids[PORTION];
+    ft_status rc[PORTION];
+    int n;
+    bool begins;
+} pieces;
+
+static void encode_piece(void *ctx, int64_t tile, int thread)
+{
+    pieces *p = ctx;
+    (void)thread;
+    p->rc[tile] =
+        data_encode_text(p->tok, p->text[tile], p->len[tile], p->begins && !tile, &p->ids[tile]);
+}
+
+static ft_status add_document(reader *r, const char *text, size_t n, pieces *p)
+{
+    ft_status rc = data_stream_document(&r->stream);
+    p->begins = true;
+    r->src->stats.records++;
+    while (rc == FT_OK && n) {
+        for (p->n = 0; p->n < PORTION && n; p->n++) {
+            size_t k = data_piece(text, n);
+            p->text[p->n] = text;
+            p->len[p->n] = k;
+            p->ids[p->n] = (tok_ids){0};
+            text += k;
+            n -= k;
+        }
+        pool_run(encode_piece, p, p->n);
+        p->begins = false;
+        for (int i = 0; i < p->n; i++) {
+            if (rc == FT_OK)
+                rc = p->rc[i] == FT_OK ? data_stream_add(&r->stream, &p->ids[i])
+                                       : ft_fail(p->rc[i], "%s: cannot be tokenised", r->src->path);
+            tok_ids_free(&p->ids[i]);
+        }
+        if (ft_stop_signal()) rc = ft_fail(FT_ESIGNAL, "stopped while reading %s", r->src->path);
+    }
+    return rc;
+}
+
+static ft_status check_utf8(const reader *r, const char *text, size_t n)
+{
+    int64_t line = 1;
+    size_t line_at = 0;
+    if (utf8_valid(text, n)) return FT_OK;
+    for (size_t i = 0; i < n;) {
+        int32_t cp;
+        int k = utf8_next(text + i, n - i, &cp);
+        if (cp < 0) {
+            return ft_fail(FT_EDATA, "%s:%lld:%zu: this byte is not UTF-8", r->src->path,
+                           (long long)line, i - line_at + 1);
+        }
+        if (cp == '\n') {
+            line++;
+            line_at = i + 1;
+        }
+        i += (size_t)k;
+    }
+    return FT_OK;
+}
+
+static ft_status read_txt(reader *r)
+{
+    char *text = NULL;
+    size_t n = 0, at = 0;
+    const char *sep = r->src->separator;
+    int64_t taken = 0;
+    pieces *p = ft_alloc(1, sizeof *p);
+    ft_status rc = p ? text_read(&text, &n, r->src->path, TEXT_LIMIT) : FT_EMEM;
+    if (rc == FT_OK) rc = check_utf8(r, text, n);
+    if (p) p->tok = r->d->tok;
+    while (rc == FT_OK && at < n && !enough(r, taken)) {
+        const char *end = sep ? memmem(text + at, n - at, sep, strlen(sep)) : NULL;
+        size_t to = end ? (size_t)(end - text) : n;
+        if (to > at) {
+            rc = add_document(r, text + at, to - at, p);
+            taken++;
+        }
+        at = to + (end ? strlen(sep) : 0);
+    }
+    ft_free(text);
+    ft_free(p);
+    return rc;
+}
+
+/* --- by the name of the file ------------------------------------------------------------------------------------ */
+typedef struct kind {
+    const char *end;
+    ft_status (*read)(reader *r);
+} kind;
+static const kind kinds[] = {{".jsonl", read_jsonl},
+                             {".ndjson", read_jsonl},
+                             {".json", read_json},
+                             {".txt", read_txt},
+                             {".raw", read_txt}};
+
+static const kind *kind_of(const char *path)
+{
+    size_t n = strlen(path);
+    if (str_ends(path, ".gz")) n -= 3;
+    for (size_t i = 0; i < FT_COUNT_OF(kinds); i++) {
+        size_t k = strlen(kinds[i].end);
+        if (n > k && !strncmp(path + n - k, kinds[i].end, k)) return &kinds[i];
+    }
+    return NULL;
+}
+
+ft_status data_read_source(data_set *d, int source)
+{
+    data_source *src = &d->source[source];
+    const kind *k = kind_of(src->path);
+    FT_CHECK(k, FT_EDATA, "%s: the name must end in .jsonl, .json or .txt (each also .gz)",
+             src->path);
+    if (k->read == read_txt) {
+        const data_format *text = data_format_find("text");
+        FT_CHECK(!src->format || src->format == text, FT_EDATA,
+                 "%s: a text file holds documents, not %s "
+                 "records; use .jsonl",
+                 src->path, src->format->name);
+        src->format = text;
+    }
+    reader *r = ft_alloc(1, sizeof *r);
+    if (!r) return FT_EMEM;
+    r->d = d;
+    r->src = src;
+    r->index = source;
+    data_stream_open(&r->stream, d, source);
+    ft_status rc = k->read(r);
+    if (rc == FT_OK && src->format && data_format_is_text(src->format))
+        rc = data_stream_close(&r->stream);
+    for (int i = 0; i < r->n; i++) {
+        tok_ids_free(&r->item[i].ids);
+        ft_free(r->item[i].labels);
+        ft_free(r->item[i].error);
+    }
+    str_free(&r->lines);
+    ft_free(r);
+    return rc;
+}
