@@ -357,7 +357,9 @@ ft_status model_save_side_files(const char *model_path, const char *dir)
         goto out;
     }
     FT_TRY_OUT(gguf_open(&g, model_path, a));
-    if (!gguf_get(&g, "tokenizer.ggml.model")) {
+    const char *kind;
+    FT_TRY_OUT(gguf_text(&g, "tokenizer.ggml.model", a, &kind));
+    if (!kind || strcmp(kind, "none") == 0) {
         log_warn("%s: holds no tokenizer; the folder has none either", ft_shows(model_path));
         goto out;
     }

@@ -49,10 +49,16 @@ ft_status tool_adapter_base(const char *adapter, arena *a, const char **base)
     return rc;
 }
 
-static bool has_tokenizer(const char *path, arena *a)
+static ft_status has_tokenizer(const tool_model *t, const char *path, bool *out)
 {
-    if (str_ends(path, ".gguf")) return true;
-    return io_side_file(a, path, "tokenizer.json") != NULL;
+    const char *kind = NULL;
+    if (!t->m->from_gguf) {
+        *out = io_side_file(t->mem, path, "tokenizer.json") != NULL;
+        return FT_OK;
+    }
+    FT_TRY(gguf_text(t->m->weights.gguf, "tokenizer.ggml.model", t->mem, &kind));
+    *out = kind && strcmp(kind, "none") != 0;
+    return FT_OK;
 }
 
 static ft_status open_parts(tool_model *t, const char *path, const char *adapter, bool need_tok)
@@ -62,7 +68,9 @@ static ft_status open_parts(tool_model *t, const char *path, const char *adapter
         FT_TRY(tool_adapter_base(adapter, t->mem, &path));
     }
     FT_TRY(model_open(&t->m, &(model_options){.path = path}));
-    if (need_tok || has_tokenizer(path, t->mem)) FT_TRY(tok_open(&t->tok, path));
+    bool has;
+    FT_TRY(has_tokenizer(t, path, &has));
+    if (need_tok || has) FT_TRY(tok_open(&t->tok, path));
     if (adapter) FT_TRY(pe_open_adapter(&t->adapter, t->m, adapter));
     FT_TRY(ag_open(&t->tape, ft_memory_limit(NULL)));
     t->tape->record = false;
