@@ -202,9 +202,9 @@ static ft_status put_num(gguf_source *s, cJSON *o, const char *from, const char 
 
 /* rope_freqs.weight holds the divisors of llama3 scaling; its parameters are recovered and proved by recomputing. */
 static ft_status put_llama3(gguf_source *s, cJSON *scaling, const io_tensor *freqs, double theta,
-                            int64_t head_dim)
+                            int64_t head_dim, int64_t said)
 {
-    static const double originals[] = {8192, 4096, 2048, 16384, 32768};
+    const double originals[] = {(double)(said > 0 ? said : 8192), 8192, 4096, 2048, 16384, 32768};
     int64_t half = freqs->dim[0];
     float have[512], want[512], factor = 1.0f;
     FT_CHECK(freqs->type == &dt_f32 && freqs->nd == 1 && half == head_dim / 2 && half <= 512,
@@ -245,7 +245,8 @@ static ft_status put_rope(gguf_source *s, cJSON *o, int64_t head_dim, arena *mem
     FT_TRY(gguf_int(s->g, arch_key(s, "rope.scaling.original_context_length"), 0, 0, MAX_POSITIONS,
                     &original));
     if (freqs) {
-        return put_llama3(s, cJSON_AddObjectToObject(o, "rope_scaling"), freqs, theta, head_dim);
+        return put_llama3(s, cJSON_AddObjectToObject(o, "rope_scaling"), freqs, theta, head_dim,
+                          original);
     }
     if (!type || strcmp(type, "none") == 0 || factor == 1.0) return FT_OK;
     FT_CHECK(strcmp(type, "linear") == 0 || strcmp(type, "yarn") == 0, FT_EDATA,

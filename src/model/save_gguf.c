@@ -145,6 +145,8 @@ static ft_status put_llama3(meta *k, const js_doc *d, const cJSON *o, double the
     int half = k->p->m->d.rope_half;
     FT_TRY(js_get_num(d, o, "low_freq_factor", 1.0, &low));
     FT_TRY(js_get_num(d, o, "high_freq_factor", 4.0, &high));
+    /* llama.cpp needs the divisors alone; with this the scaling can be told from them again. */
+    put_u32(k, "rope.scaling.original_context_length", (int64_t)original);
     k->rope_divisors = arena_get(k->p->mem, (size_t)half * sizeof(float));
     if (!k->rope_divisors) return FT_EMEM;
     rope_llama3_divisors(k->rope_divisors, half, k->p->m->d.head_dim, theta, factor, low, high,
