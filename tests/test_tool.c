@@ -1,0 +1,907 @@
+/* test_tool.c – scoring, generating, evaluating and merging on tiny models: against plain forward passes, against
+ * PEFT's merged weights, and on adapters that were damaged in every way one can think of. */
+#include "golden.h"
+#include "support.h"
+
+#include "ft/tool.h"
+
+#include <math.h>
+
+/* --- helpers ------------------------------------------------------------------------------------------------- */
+
+static ft_status append(void *ctx, const char *text, size_t n)
+{
+    str_add(ctx, text, n);
+    return FT_OK;
+}
+
+/* A folder with the tokenizer of data/tiny and random weights. */
+static const char *tiny(void)
+{
+    const char *dir = test_path("tiny");
+    model *m = NULL;
+    if (dir_exists(dir)) return dir;
+    assert_ok(model_open(
+        &m, &(model_options){.from_config = source_path("data/tiny/config.json"), .seed = 5}));
+    assert_ok(model_save(m, dir, NULL));
+    model_close(m);
+    assert_ok(model_save_side_files(source_path("data/tiny"), dir));
+    return dir;
+}
+
+static cJSON *parse(const char *text, size_t n)
+{
+    cJSON *o = cJSON_ParseWithLength(text, n);
+    if (!o) print_error("not JSON: %.*s\n", (int)n, text);
+    assert_non_null(o);
+    return o;
+}
+
+static double number(const cJSON *o, const char *key)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+    assert_true(cJSON_IsNumber(v));
+    return v->valuedouble;
+}
+
+/* Runs tool_score_lines on lines; answers one parsed object a line in out (max of them), returns how many. */
+static int score(const char *model_path, const char *lines, const tool_score_options *opt,
+                 cJSON **out, int max, ft_status want)
+{
+    tool_model *t = NULL;
+    str_buf text = {0};
+    const char *path = test_path("lines.jsonl");
+    int n = 0;
+    test_write_file(path, lines, strlen(lines));
+    assert_ok(tool_open(&t, model_path, NULL, false));
+    tool_score_options o = opt ? *opt : (tool_score_options){0};
+    o.data = path;
+    ft_error_clear();
+    ft_status rc = tool_score_lines(t, &o, &(tool_sink){append, &text});
+    if (rc != want) print_error("status %d: %s\n", (int)rc, ft_error());
+    assert_int_equal(rc, want);
+    for (char *p = text.data; p && *p;) {
+        char *end = strchr(p, '\n');
+        assert_non_null(end);
+        assert_true(n < max);
+        out[n++] = parse(p, (size_t)(end - p));
+        p = end + 1;
+    }
+    str_free(&text);
+    tool_close(t);
+    return n;
+}
+
+/* log-probabilities of ids[1 …] by one plain pass a sequence. */
+static void plain_logprobs(tool_model *t, const int32_t *ids, int64_t n, double *out, int32_t *best)
+{
+    nn_run r;
+    tn_tensor *h;
+    int64_t v = t->m->d.vocab_size;
+    float *logits = test_alloc((size_t)v * sizeof *logits);
+    assert_ok(tool_hidden(t, ids, n, false, &r, &h));
+    for (int64_t i = 0; i + 1 < n; i++) {
+        assert_ok(model_logits(t->m, &r, h, &i, 1, logits, false));
+        out[i] = (double)logits[ids[i + 1]] - tool_lse(logits, v);
+        best[i] = 0;
+        for (int64_t k = 1; k < v; k++)
+            if (logits[k] > logits[best[i]]) best[i] = (int32_t)k;
+    }
+}
+
+/* --- score --------------------------------------------------------------------------------------------------- */
+
+static void scores_are_those_of_a_plain_pass(void **state)
+{
+    (void)state;
+    cJSON *o[4];
+    tool_model *t = NULL;
+    const int32_t ids[] = {3, 17, 5, 40, 8, 2, 61, 12};
+    const int64_t n = FT_COUNT_OF(ids);
+    double want[8], sum = 0;
+    int32_t best[8];
+    bool greedy = true;
+    assert_ok(tool_open(&t, golden_model("llama"), NULL, false));
+    plain_logprobs(t, ids, n, want, best);
+    tool_close(t);
+    const tool_score_options opt = {.per_token = true, .top = 3};
+    assert_int_equal(score(golden_model("llama"),
+                           "{\"id\": {\"a\": [1, null]}, \"tokens\": [3,17,5,40,8,2,61,12]}\n\n"
+                           "{\"tokens\": [3,17,5,40,8,2,61,12], \"start\": 6, \"id\": \"x\"}\n"
+                           "{\"tokens\": [9]}\n{\"tokens\": []}\n",
+                           &opt, o, 4, FT_OK),
+                     4);
+    for (int64_t i = 0; i + 1 < n; i++) {
+        sum += want[i];
+        greedy = greedy && best[i] == ids[i + 1];
+        double have =
+            cJSON_GetArrayItem(cJSON_GetObjectItem(o[0], "token_logprobs"), (int)i)->valuedouble;
+        assert_true(fabs(have - want[i]) < 1e-5);
+        assert_int_equal(
+            cJSON_GetArrayItem(cJSON_GetObjectItem(o[0], "token_ids"), (int)i)->valueint,
+            ids[i + 1]);
+    }
+    assert_true(fabs(number(o[0], "logprob") - sum) < 1e-4);
+    assert_int_equal(number(o[0], "tokens"), 7);
+    assert_int_equal(cJSON_IsTrue(cJSON_GetObjectItem(o[0], "greedy")), greedy);
+    assert_true(cJSON_IsArray(cJSON_GetObjectItem(cJSON_GetObjectItem(o[0], "id"), "a")));
+    assert_int_equal(number(o[1], "tokens"), 2);
+    assert_true(fabs(number(o[1], "logprob") - want[5] - want[6]) < 1e-5);
+    assert_string_equal(cJSON_GetObjectItem(o[1], "id")->valuestring, "x");
+    /* nothing to score: the top of the only position is there all the same */
+    assert_int_equal(number(o[2], "tokens"), 0);
+    assert_true(number(o[2], "logprob") == 0);
+    const cJSON *top = cJSON_GetObjectItem(o[2], "top");
+    assert_int_equal(cJSON_GetArraySize(top), 3);
+    double last = 0;
+    for (int i = 0; i < 3; i++) {
+        double lp = cJSON_GetArrayItem(cJSON_GetArrayItem(top, i), 1)->valuedouble;
+        assert_true(lp <= last);
+        last = lp;
+    }
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(o[3], "top")), 0);
+    for (int i = 0; i < 4; i++) cJSON_Delete(o[i]);
+}
+
+/* A line's numbers are the same bits alone and among a thousand others. */
+static void neighbours_do_not_matter(void **state)
+{
+    (void)state;
+    enum { LINES = 700 };
+    str_buf all = {0};
+    cJSON **many = test_alloc(LINES * sizeof *many), *one;
+    for (int i = 0; i < LINES; i++) {
+        int n = 2 + (int)(test_u64(1, (uint64_t)i) % 11);
+        str_adds(&all, "{\"tokens\": [");
+        for (int k = 0; k < n; k++)
+            str_printf(&all, "%s%d", k ? "," : "",
+                       (int)(test_u64(2, (uint64_t)(i * 100 + k)) % 64));
+        str_adds(&all, "]}\n");
+    }
+    assert_int_equal(score(golden_model("qwen2"), all.data, NULL, many, LINES, FT_OK), LINES);
+    const char *p = all.data;
+    for (int i = 0; i < LINES; i++) {
+        const char *end = strchr(p, '\n');
+        if (i % 97 == 0) {
+            char line[512];
+            snprintf(line, sizeof line, "%.*s", (int)(end - p), p);
+            assert_int_equal(score(golden_model("qwen2"), line, NULL, &one, 1, FT_OK), 1);
+            assert_true(number(one, "logprob") == number(many[i], "logprob"));
+            cJSON_Delete(one);
+        }
+        p = end + 1;
+        cJSON_Delete(many[i]);
+    }
+    str_free(&all);
+}
+
+static void texts_and_continuations(void **state)
+{
+    (void)state;
+    cJSON *o[6];
+    const tool_score_options opt = {.per_token = true};
+    assert_int_equal(score(tiny(),
+                           "{\"context\": \"Once upon a\", \"continuation\": \" time\"}\n"
+                           "{\"context\": \"Once upon a \", \"continuation\": \"time\"}\n"
+                           "{\"context\": \"Once upon a \\n\", \"continuation\": \"time\"}\n"
+                           "{\"context\": \"\", \"continuation\": \"Once\"}\n"
+                           "{\"text\": \"Once upon a time\"}\n{\"text\": \"\"}\n",
+                           &opt, o, 6, FT_OK),
+                     6);
+    /* a trailing space belongs to the continuation */
+    assert_true(number(o[0], "logprob") == number(o[1], "logprob"));
+    assert_int_equal(number(o[0], "tokens"), number(o[1], "tokens"));
+    assert_true(number(o[2], "tokens") >= number(o[0], "tokens"));
+    assert_true(number(o[3], "tokens") >= 1);
+    assert_true(number(o[4], "tokens") >= number(o[0], "tokens"));
+    assert_int_equal(number(o[5], "tokens"), 0);
+    for (int i = 0; i < 6; i++) cJSON_Delete(o[i]);
+}
+
+static void bad_lines_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *lines, *message;
+        int answered;
+    } cases[] = {
+        {"{\"tokens\": [1,2]}\n{\"tokens\": [1,2]\n", ":2:", 1},
+        {"{\"tokens\": [1, 9999]}\n", ":1:16: tokens: not a token id of this model", 0},
+        {"{\"tokens\": [1, -1]}\n", "not a token id", 0},
+        {"{\"tokens\": [1, 2.5]}\n", "not a token id", 0},
+        {"{\"tokens\": \"abc\"}\n", "tokens: must be a list of ids", 0},
+        {"{\"tokens\": [1,2], \"start\": 0}\n", "start", 0},
+        {"\n{\"tokns\": [1,2]}\n", ":2:", 0},
+        {"{\"tokens\": [1,2], \"strat\": 1}\n", "did you mean \"start\"", 0},
+        {"{\"text\": \"a\", \"tokens\": [1]}\n", "needs one of", 0},
+        {"{\"text\": \"a\", \"start\": 1}\n", "start: belongs to tokens", 0},
+        {"{\"context\": \"a\"}\n", "continuation: missing", 0},
+        {"[1,2]\n", "must be an object", 0},
+        {"{\"text\": \"a\"}\n", "no tokenizer", 0},
+    };
+    cJSON *o[4];
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        int n = score(golden_model("llama"), cases[i].lines, NULL, o, 4, FT_EDATA);
+        if (!strstr(ft_error(), cases[i].message))
+            print_error("%s gives: %s\n", cases[i].lines, ft_error());
+        assert_non_null(strstr(ft_error(), cases[i].message));
+        assert_int_equal(n, cases[i].answered);
+        for (int k = 0; k < n; k++) cJSON_Delete(o[k]);
+    }
+}
+
+/* --- generate ------------------------------------------------------------------------------------------------- */
+
+static void greedy_is_the_arg_max_of_a_full_pass(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"llama", "gpt2", "qwen3", "qwen2_window",
+                                        "llama_rope_linear"};
+    for (size_t i = 0; i < FT_COUNT_OF(names); i++) {
+        tool_model *t = NULL;
+        tool_generated g;
+        int32_t ids[16] = {1, 9, 30, 7};
+        double unused[16];
+        int32_t best[16];
+        tool_sampling s = TOOL_SAMPLING_DEFAULT;
+        s.max_new = 10;
+        assert_ok(tool_open(&t, golden_model(names[i]), NULL, false));
+        assert_ok(tool_generate(t, ids, 4, &s, 0, NULL, &g));
+        assert_int_equal(g.ids.n, 10);
+        memcpy(ids + 4, g.ids.id, 10 * sizeof *ids);
+        plain_logprobs(t, ids, 14, unused, best);
+        for (int k = 0; k < 10; k++) assert_int_equal(g.ids.id[k], best[k + 3]);
+        tool_generated_free(&g);
+        tool_close(t);
+    }
+}
+
+static void sampling_follows_the_options(void **state)
+{
+    (void)state;
+    enum { V = 6, DRAWS = 4000 };
+    static const float base[V] = {1.0f, 3.0f, 0.0f, 2.0f, -1.0f, 3.0f};
+    float x[V];
+    int32_t id;
+    int count[V] = {0};
+    tool_sampling s = TOOL_SAMPLING_DEFAULT;
+    memcpy(x, base, sizeof x);
+    assert_ok(tool_sample(x, V, &s, NULL, 0, 1, 0, &id));
+    assert_int_equal(id, 1); /* the smaller of two equal ones */
+    memcpy(x, base, sizeof x);
+    assert_ok(tool_sample(x, V, &s, (int32_t[]){1, 5}, 2, 1, 0, &id));
+    assert_int_equal(id, 3);
+    s.temperature = 1;
+    double total = 0;
+    for (int i = 0; i < V; i++) total += exp((double)base[i]);
+    for (int i = 0; i < DRAWS; i++) {
+        memcpy(x, base, sizeof x);
+        assert_ok(tool_sample(x, V, &s, NULL, 0, 77, (uint64_t)i, &id));
+        count[id]++;
+    }
+    for (int i = 0; i < V; i++) {
+        double p = exp((double)base[i]) / total, have = (double)count[i] / DRAWS;
+        assert_true(fabs(have - p) < 5 * sqrt(p * (1 - p) / DRAWS) + 1e-3);
+    }
+    /* top-k 3: ids 1, 5, 3 alone; top-p: the two largest have 0.76 of the mass */
+    for (int i = 0; i < 200; i++) {
+        s.top_k = 3;
+        memcpy(x, base, sizeof x);
+        assert_ok(tool_sample(x, V, &s, NULL, 0, 78, (uint64_t)i, &id));
+        assert_true(id == 1 || id == 5 || id == 3);
+        s.top_k = 0;
+        s.top_p = 0.7;
+        memcpy(x, base, sizeof x);
+        assert_ok(tool_sample(x, V, &s, NULL, 0, 79, (uint64_t)i, &id));
+        assert_true(id == 1 || id == 5);
+        s.top_p = 1;
+    }
+    x[2] = NAN;
+    assert_fails(tool_sample(x, V, &s, NULL, 0, 1, 0, &id), FT_EDIVERGED, "not finite");
+}
+
+/* The same seed gives the same text; pieces of the stream put together are the text. */
+static void streams_and_repeats(void **state)
+{
+    (void)state;
+    tool_model *t = NULL;
+    tool_generated a, b;
+    str_buf streamed = {0};
+    tok_ids ids = {0};
+    tool_sampling s = TOOL_SAMPLING_DEFAULT;
+    s.max_new = s.min_new = 60;
+    s.temperature = 1.5;
+    assert_ok(tool_open(&t, tiny(), NULL, true));
+    assert_ok(tool_encode(t, "Once", 4, &ids));
+    assert_ok(tool_generate(t, ids.id, ids.n, &s, 3, &(tool_sink){append, &streamed}, &a));
+    assert_ok(tool_generate(t, ids.id, ids.n, &s, 3, NULL, &b));
+    assert_int_equal(a.ids.n, 60);
+    assert_int_equal(b.ids.n, 60);
+    assert_memory_equal(a.ids.id, b.ids.id, 60 * sizeof(int32_t));
+    assert_int_equal(streamed.len, a.text.len);
+    assert_memory_equal(streamed.data, a.text.data, a.text.len);
+    tool_generated_free(&b);
+    assert_ok(tool_generate(t, ids.id, ids.n, &s, 4, NULL, &b));
+    assert_true(memcmp(a.ids.id, b.ids.id, 60 * sizeof(int32_t)) != 0);
+    tool_generated_free(&a);
+    tool_generated_free(&b);
+    tok_ids_free(&ids);
+    str_free(&streamed);
+    tool_close(t);
+}
+
+/* --- eval ------------------------------------------------------------------------------------------------------ */
+
+static void answers_match(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *match, *output, *answer;
+        bool hit;
+    } cases[] = {
+        {"exact", " Paris\n", "Paris", true},
+        {"exact", "Paris.", "Paris", false},
+        {"contains", "It is Paris.", " Paris ", true},
+        {"contains", "It is Rome.", "Paris", false},
+        {"regex", "abc 123", "^abc \\d+$", true},
+        {"regex", "abc", "\\d", false},
+        {"regex", "\xff 7", "7", true},
+        {"last_number", "3 apples and 4 pears make 7.", "#### 7", true},
+        {"last_number", "the total is $1,234.50", "1234.5", true},
+        {"last_number", "18", "#### 18.0", true},
+        {"last_number", "it is -5", "-5", true},
+        {"last_number", "8-5", "5", true},
+        {"last_number", "12,34", "34", true},
+        {"last_number", "1,234,567", "1234567", true},
+        {"last_number", "no number", "4", false},
+        {"last_number", "41", "4", false},
+    };
+    bool hit;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        const tool_match *m = tool_match_by_name(cases[i].match);
+        assert_ok(m->match(cases[i].output, strlen(cases[i].output), cases[i].answer, &hit));
+        if (hit != cases[i].hit)
+            print_error("%s: %s against %s\n", m->name, cases[i].output, cases[i].answer);
+        assert_int_equal(hit, cases[i].hit);
+    }
+    assert_null(tool_match_by_name("fuzzy"));
+    const tool_match *regex = tool_match_by_name("regex");
+    char long_text[5000];
+    memset(long_text, 'a', sizeof long_text);
+    long_text[sizeof long_text - 1] = 'c';
+    assert_fails(regex->match(long_text, sizeof long_text, "^(a|a)*$", &hit), FT_EDATA, "simplify");
+    assert_fails(regex->match("a", 1, "(", &hit), FT_EDATA, "regex \"(\"");
+    assert_fails(tool_match_by_name("last_number")->match("4", 1, "four", &hit), FT_EDATA,
+                 "no number");
+}
+
+static ft_status evaluate(const char *config, str_buf *out)
+{
+    const char *path = test_path("eval.json");
+    test_write_file(path, config, strlen(config));
+    str_clear(out);
+    ft_error_clear();
+    return tool_eval(&(tool_eval_options){.config = path, .json = true}, &(tool_sink){append, out});
+}
+
+/* Strided windows against the definition, by plain passes. */
+static double plain_perplexity(const char *text, int64_t max_length, int64_t stride, int64_t *count)
+{
+    tool_model *t = NULL;
+    tok_ids ids = {0};
+    double nll = 0;
+    assert_ok(tool_open(&t, tiny(), NULL, true));
+    assert_ok(tool_encode(t, text, strlen(text), &ids));
+    *count = 0;
+    for (int64_t begin = 0, before = 0; begin < ids.n; begin += stride) {
+        int64_t end = begin + max_length < ids.n ? begin + max_length : ids.n, n = end - begin;
+        double *lp = test_alloc((size_t)n * sizeof *lp);
+        int32_t *best = test_alloc((size_t)n * sizeof *best);
+        plain_logprobs(t, ids.id + begin, n, lp, best);
+        for (int64_t i = 1; i < n; i++) {
+            if (begin + i < before) continue;
+            nll -= lp[i - 1];
+            ++*count;
+        }
+        before = end;
+        if (end == ids.n) break;
+    }
+    tok_ids_free(&ids);
+    tool_close(t);
+    return exp(nll / (double)*count);
+}
+
+static void perplexity_is_strided(void **state)
+{
+    (void)state;
+    str_buf out = {0};
+    size_t n;
+    char *text = test_read_file(source_path("data/text/tiny.eval.txt"), &n);
+    text[n < 1500 ? n : 1500] = '\0';
+    test_write_file(test_path("text.txt"), text, strlen(text));
+    static const int64_t sizes[][2] = {{64, 64}, {64, 16}, {50, 49}, {200, 7}, {100000, 100000}};
+    for (size_t i = 0; i < FT_COUNT_OF(sizes); i++) {
+        if (sizes[i][0] > 1000) text[300] = '\0';
+        if (sizes[i][0] > 1000) test_write_file(test_path("text.txt"), text, strlen(text));
+        char config[400];
+        int64_t count;
+        snprintf(config, sizeof config,
+                 "{\"model\": {\"path\": \"tiny\"}, \"tasks\": [{\"type\": \"perplexity\", "
+                 "\"data\": \"text.txt\", \"max_length\": %lld, \"stride\": %lld}]}",
+                 (long long)sizes[i][0], (long long)sizes[i][1]);
+        double want = plain_perplexity(text, sizes[i][0], sizes[i][1], &count);
+        assert_ok(evaluate(config, &out));
+        cJSON *o = parse(out.data, out.len);
+        assert_int_equal(number(o, "tokens"), count);
+        assert_true(fabs(number(o, "perplexity") / want - 1) < 1e-5);
+        assert_true(fabs(exp(number(o, "nll")) / want - 1) < 1e-5);
+        cJSON_Delete(o);
+    }
+    str_free(&out);
+}
+
+static void gates_and_results(void **state)
+{
+    (void)state;
+    str_buf out = {0};
+    static const char choices[] =
+        "{\"query\": \"Once\", \"choices\": [\"upon a time\", \"a\"], \"gold\": 0}\n"
+        "{\"query\": \"One\", \"choices\": [\"day\", \"b\", \"c\"], \"gold\": 2}\n";
+    static const char prompts[] = "{\"prompt\": \"Once\", \"answer\": [\"zzzz\", \"qqqq\"]}\n";
+    test_write_file(test_path("choices.jsonl"), choices, strlen(choices));
+    test_write_file(test_path("prompts.jsonl"), prompts, strlen(prompts));
+    static const char config[] =
+        "{\"model\": {\"path\": \"tiny\"}, \"tasks\": ["
+        "{\"name\": \"c\", \"type\": \"multiple_choice\", \"data\": \"choices.jsonl\"},"
+        "{\"name\": \"g\", \"type\": \"generate\", \"data\": \"prompts.jsonl\", \"match\": "
+        "\"contains\", \"max_new_tokens\": 4}],"
+        "\"gates\": {\"c.n\": {\"min\": 2, \"max\": 2}, \"g.accuracy\": {\"min\": 0.5}, "
+        "\"c.acc\": {\"max\": -1}}}";
+    (void)tiny();
+    assert_int_equal(evaluate(config, &out), FT_EGATE);
+    assert_non_null(strstr(ft_error(), "gate g.accuracy: 0 is below the minimum 0.5"));
+    assert_non_null(strstr(ft_error(), "gate c.acc"));
+    assert_null(strstr(ft_error(), "c.n"));
+    char *second = strchr(out.data, '\n');
+    assert_non_null(second);
+    cJSON *o = parse(out.data, (size_t)(second - out.data));
+    assert_int_equal(number(o, "n"), 2);
+    double acc = number(o, "acc"), err = number(o, "acc_stderr");
+    assert_true(fabs(err - sqrt(acc * (1 - acc))) < 1e-12);
+    cJSON_Delete(o);
+    o = parse(second + 1, strlen(second + 1));
+    assert_string_equal(cJSON_GetObjectItem(o, "task")->valuestring, "g");
+    cJSON_Delete(o);
+    str_free(&out);
+}
+
+static void eval_configs_are_checked(void **state)
+{
+    (void)state;
+    str_buf out = {0};
+#define TASK "{\"type\": \"perplexity\", \"data\": \"text.txt\"}"
+    static const struct {
+        const char *config, *message;
+        ft_status status;
+    } cases[] = {
+        {"{\"model\": {\"path\": \"tiny\"}}", "tasks", FT_ECONFIG},
+        {"{\"tasks\": [" TASK "]}", "model.path", FT_ECONFIG},
+        {"{\"model\": {\"path\": \"tiny\"}, \"tasks\": []}", "at least one task", FT_ECONFIG},
+        {"{\"model\": {\"path\": \"tiny\"}, \"tasks\": [" TASK ", " TASK "]}", "another task",
+         FT_ECONFIG},
+        {"{\"model\": {\"path\": \"tiny\"}, \"tasks\": [{\"type\": \"perplexty\"}]}",
+         "did you mean \"perplexity\"", FT_ECONFIG},
+        {"{\"model\": {\"path\": \"tiny\"}, \"tasks\": [{\"type\": \"perplexity\", \"data\": "
+         "\"x\", "
+         "\"strid\": 3}]}",
+         "did you mean \"stride\"", FT_ECONFIG},
+        {"{\"model\": {\"path\": \"tiny\"}, \"tasks\": [" TASK "], \"gates\": {\"perplexity.ppl\": "
+         "{\"max\": 1}}}",
+         "no such result", FT_ECONFIG},
+        {"{\"model\": {\"path\": \"tiny\"}, \"tasks\": [" TASK "], \"gates\": {\"wiki.nll\": "
+         "{\"max\": 1}}}",
+         "no such task", FT_ECONFIG},
+        {"{\"model\": {\"path\": \"tiny\"}, \"tasks\": [" TASK "], \"gates\": {\"perplexity.nll\": "
+         "{\"mx\": 1}}}",
+         "unknown key", FT_ECONFIG},
+        {"{\"model\": {\"path\": \"tiny\"}, \"tasks\": [{\"type\": \"perplexity\", \"data\": "
+         "\"absent\"}]}",
+         "no such file", FT_ENOINPUT},
+        {"{\"model\": {\"path\": \"absent\"}, \"tasks\": [" TASK "]}", "absent", FT_ENOINPUT},
+        {"{\"model\": {\"path\": \"tiny\"}, \"tasks\": [{\"type\": \"perplexity\", \"data\": "
+         "\"text.txt\", \"max_length\": 8, \"stride\": 9}]}",
+         "never be scored", FT_ECONFIG},
+    };
+    (void)tiny();
+    test_write_file(test_path("text.txt"), "Once upon a time", 16);
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        ft_status rc = evaluate(cases[i].config, &out);
+        if (rc != cases[i].status || !strstr(ft_error(), cases[i].message))
+            print_error("%s gives %d: %s\n", cases[i].config, (int)rc, ft_error());
+        assert_int_equal(rc, cases[i].status);
+        assert_non_null(strstr(ft_error(), cases[i].message));
+        assert_int_equal(out.len, 0);
+    }
+    str_free(&out);
+}
+
+/* --- merge-adapter ----------------------------------------------------------------------------------------------- */
+
+static ft_status merge(const tool_merge_options *opt, tool_proof *proof)
+{
+    str_buf out = {0};
+    tool_merge_options o = *opt;
+    o.json = true;
+    ft_error_clear();
+    ft_status rc = tool_merge_adapter(&o, &(tool_sink){append, &out});
+    if (out.len > 0 && proof) {
+        cJSON *line = parse(out.data, out.len);
+        const cJSON *p = cJSON_GetObjectItem(line, "proof");
+        *proof = (tool_proof){.tokens = (int64_t)number(p, "tokens"),
+                              .max_logit_diff = number(p, "max_logit_diff"),
+                              .max_logprob_diff = number(p, "max_logprob_diff"),
+                              .mean_kl = number(p, "mean_kl"),
+                              .top1_agreement = number(p, "top1_agreement"),
+                              .effect = number(p, "adapter_effect")};
+        cJSON_Delete(line);
+    }
+    str_free(&out);
+    return rc;
+}
+
+static const char *peft(const char *name, const char *file)
+{
+    char path[300];
+    snprintf(path, sizeof path, "peft/%s/%s", name, file);
+    return golden_path(path);
+}
+
+/* What stands in the merged folder is what PEFT's merge_and_unload made. */
+static void check_merged(const char *name, const char *folder)
+{
+    arena *mem = NULL;
+    st_file want = {0}, have = {0};
+    char path[600];
+    assert_ok(arena_open(&mem, "t", (size_t)64 << 20));
+    assert_ok(st_open(&want, peft(name, "golden.safetensors"), mem));
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    assert_ok(st_open(&have, path, mem));
+    int checked = 0;
+    for (int64_t i = 0; i < want.n; i++) {
+        const io_tensor *w = &want.tensor[i];
+        if (!str_starts(w->name, "merged.")) continue;
+        const io_tensor *h = st_find(&have, w->name + strlen("merged."));
+        assert_non_null(h);
+        assert_int_equal(h->bytes, w->bytes);
+        float *a = test_alloc(w->bytes), *b = test_alloc(w->bytes);
+        memcpy(a, h->data, w->bytes);
+        memcpy(b, w->data, w->bytes);
+        assert_true(max_abs_diff(a, b, (int64_t)(w->bytes / 4)) <= 1e-6);
+        checked++;
+    }
+    assert_true(checked > 0);
+    st_close(&want);
+    st_close(&have);
+    arena_close(mem);
+}
+
+static void merges_what_peft_merges(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {{"llama_lora", "llama"},
+                                           {"llama_patterns", "llama"},
+                                           {"llama_saved_head", "llama"},
+                                           {"gpt2_lora", "gpt2"},
+                                           {"gpt2_patterns", "gpt2"},
+                                           {"qwen2_layers", "qwen2"},
+                                           {"llama_bias_all", "llama_bias_tied"}};
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        tool_proof p;
+        const char *out = test_path("merged"), *gguf = test_path("merged.gguf");
+        tool_merge_options opt = {.adapter = peft(cases[i][0], "adapter"),
+                                  .base = golden_model(cases[i][1]),
+                                  .out = out,
+                                  .tolerance = -1};
+        assert_ok(merge(&opt, &p));
+        assert_true(p.tokens >= 16);
+        assert_true(p.max_logit_diff < 1e-4 && p.mean_kl < 1e-8 && p.top1_agreement == 1);
+        assert_true(p.effect > 1e-3);
+        check_merged(cases[i][0], out);
+        /* over what is there only with force; again gives the same */
+        assert_int_equal(merge(&opt, NULL), FT_EEXIST);
+        opt.force = true;
+        assert_ok(merge(&opt, &p));
+        check_merged(cases[i][0], out);
+        assert_ok(dir_remove(out));
+        opt.out = gguf;
+        assert_ok(merge(&opt, &p));
+        assert_true(p.max_logit_diff < 1e-4 && p.mean_kl < 1e-8);
+        assert_int_equal(remove(gguf), 0);
+    }
+}
+
+static int entries(const char *dir)
+{
+    arena *mem = NULL;
+    const char **names;
+    int64_t n;
+    assert_ok(arena_open(&mem, "t", (size_t)1 << 20));
+    assert_ok(dir_list(dir, mem, &names, &n));
+    arena_close(mem);
+    return (int)n;
+}
+
+/* Coarse outputs: reported; refused above a tolerance, and then nothing is left. */
+static void tolerance_decides(void **state)
+{
+    (void)state;
+    tool_proof p;
+    const char *dir = test_path("deep/er");
+    assert_ok(dir_make(dir));
+    char folder[600], gguf[600];
+    snprintf(folder, sizeof folder, "%s/out", dir);
+    snprintf(gguf, sizeof gguf, "%s/out.gguf", dir);
+    tool_merge_options opt = {.adapter = peft("llama_lora", "adapter"),
+                              .base = golden_model("llama"),
+                              .out = folder,
+                              .type = "bf16",
+                              .tolerance = 1e-12};
+    assert_int_equal(merge(&opt, &p), FT_EGATE);
+    assert_non_null(strstr(ft_error(), "more than the tolerance of 1e-12"));
+    assert_true(p.mean_kl > 1e-12);
+    assert_int_equal(entries(dir), 0);
+    opt.out = gguf;
+    opt.type = "q8_0";
+    opt.tolerance = 0;
+    assert_int_equal(merge(&opt, &p), FT_EGATE);
+    assert_int_equal(entries(dir), 0);
+    opt.tolerance = -1;
+    assert_ok(merge(&opt, &p));
+    assert_int_equal(entries(dir), 1);
+    opt.out = folder;
+    assert_int_equal(merge(&opt, NULL), FT_EUSAGE); /* q8_0 has no place in a folder */
+    opt.type = "float17";
+    assert_int_equal(merge(&opt, NULL), FT_EUSAGE);
+    assert_int_equal(entries(dir), 1);
+}
+
+/* --- damaged adapters -------------------------------------------------------------------------------------------- */
+
+typedef struct adapter {
+    st_decl decl[64];
+    const void *data[64];
+    int64_t n;
+    char *config;
+    bool bin; /* write adapter_model.bin instead */
+    size_t cut;
+} adapter;
+
+static void read_adapter(adapter *a)
+{
+    arena *mem = NULL;
+    st_file f = {0};
+    size_t len;
+    *a = (adapter){.config =
+                       test_read_file(peft("llama_lora", "adapter/adapter_config.json"), &len)};
+    assert_ok(arena_open(&mem, "t", (size_t)16 << 20));
+    assert_ok(st_open(&f, peft("llama_lora", "adapter/adapter_model.safetensors"), mem));
+    for (int64_t i = 0; i < f.n; i++) {
+        const io_tensor *t = &f.tensor[i];
+        char *name = test_alloc(strlen(t->name) + 1);
+        strcpy(name, t->name);
+        a->decl[i] =
+            (st_decl){.name = name, .type = t->type, .nd = t->nd, .dim = {t->dim[0], t->dim[1]}};
+        a->data[i] = memcpy(test_alloc(t->bytes), t->data, t->bytes);
+    }
+    a->n = f.n;
+    st_close(&f);
+    arena_close(mem);
+}
+
+static void replace(adapter *a, const char *from, const char *to)
+{
+    char *at = strstr(a->config, from);
+    assert_non_null(at);
+    char *text = test_alloc(strlen(a->config) + strlen(to) + 1);
+    sprintf(text, "%.*s%s%s", (int)(at - a->config), a->config, to, at + strlen(from));
+    a->config = text;
+}
+
+static void key_removed(adapter *a)
+{
+    a->n--;
+}
+static void key_added(adapter *a)
+{
+    a->decl[a->n] = a->decl[0];
+    a->decl[a->n].name = "base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight";
+    a->data[a->n] = a->data[0];
+    a->n++;
+}
+static void key_renamed(adapter *a)
+{
+    a->decl[2].name = "base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight";
+}
+static void prefix_gone(adapter *a)
+{
+    for (int64_t i = 0; i < a->n; i++) a->decl[i].name += strlen("base_model.model.");
+}
+static void transposed(adapter *a)
+{
+    int64_t r = a->decl[0].dim[0];
+    a->decl[0].dim[0] = a->decl[0].dim[1];
+    a->decl[0].dim[1] = r;
+}
+static void one_dimension(adapter *a)
+{
+    a->decl[1].nd = 1;
+    a->decl[1].dim[0] *= a->decl[1].dim[1];
+}
+static void integers(adapter *a)
+{
+    a->decl[0].type = dt_by_name("i32");
+}
+static void rank_changed(adapter *a)
+{
+    replace(a, "\"r\": ", "\"r\": 1");
+}
+static void rank_zero(adapter *a)
+{
+    replace(a, "\"r\": ", "\"r\": 0, \"rx\": ");
+}
+static void rank_pattern(adapter *a)
+{
+    replace(a, "\"rank_pattern\": {}", "\"rank_pattern\": {\"q_proj\": 2}");
+}
+static void no_targets(adapter *a)
+{
+    replace(a, "\"target_modules\": [", "\"target_modules\": [\"nothing\"], \"tx\": [");
+}
+static void more_targets(adapter *a)
+{
+    replace(a, "\"target_modules\": [", "\"target_modules\": [\"k_proj\", ");
+}
+static void layers_fewer(adapter *a)
+{
+    replace(a, "\"layers_to_transform\": null", "\"layers_to_transform\": [0]");
+}
+static void other_kind(adapter *a)
+{
+    replace(a, "\"LORA\"", "\"LOHA\"");
+}
+static void dora(adapter *a)
+{
+    replace(a, "\"use_dora\": false", "\"use_dora\": true");
+}
+static void saved_module(adapter *a)
+{
+    replace(a, "\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]");
+}
+static void config_cut(adapter *a)
+{
+    a->config[strlen(a->config) / 2] = '\0';
+}
+static void config_twice(adapter *a)
+{
+    replace(a, "\"r\": ", "\"r\": 4, \"r\": ");
+}
+static void file_cut(adapter *a)
+{
+    a->cut = 100;
+}
+static void header_cut(adapter *a)
+{
+    a->cut = 4000;
+}
+static void pickle(adapter *a)
+{
+    a->bin = true;
+}
+static void bias_wanted(adapter *a)
+{
+    replace(a, "\"bias\": \"none\"", "\"bias\": \"some\"");
+}
+
+static void write_adapter(const adapter *a, const char *dir)
+{
+    char path[600];
+    size_t n;
+    assert_ok(dir_remove(dir));
+    assert_ok(dir_make(dir));
+    snprintf(path, sizeof path, "%s/adapter_config.json", dir);
+    test_write_file(path, a->config, strlen(a->config));
+    snprintf(path, sizeof path, "%s/adapter_model.%s", dir, a->bin ? "bin" : "safetensors");
+    assert_ok(st_write_all(path, a->decl, a->data, a->n, NULL, 0));
+    char *bytes = test_read_file(path, &n);
+    if (a->cut) test_write_file(path, bytes, a->cut < n ? n - a->cut : n / 2);
+}
+
+static void damaged_adapters_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        void (*damage)(adapter *);
+        const char *message;
+    } cases[] = {
+        {"key removed", key_removed, "missing"},
+        {"key added", key_added, "unexpected"},
+        {"key renamed", key_renamed, "missing"},
+        {"prefix gone", prefix_gone, "missing"},
+        {"transposed", transposed, "wrong shape"},
+        {"one dimension", one_dimension, "wrong shape"},
+        {"integers", integers, "wrong shape or type"},
+        {"rank changed", rank_changed, "wrong shape"},
+        {"rank zero", rank_zero, "r: "},
+        {"rank pattern", rank_pattern, "wrong shape"},
+        {"no targets", no_targets, "no module of this llama model matches"},
+        {"more targets", more_targets, "missing"},
+        {"fewer layers", layers_fewer, "unexpected"},
+        {"another kind", other_kind, "peft_type"},
+        {"DoRA", dora, "use_dora"},
+        {"saved module", saved_module, "missing"},
+        {"config cut", config_cut, "adapter_config.json"},
+        {"key twice", config_twice, "adapter_config.json"},
+        {"file cut", file_cut, "adapter_model.safetensors"},
+        {"header cut", header_cut, "adapter_model.safetensors"},
+        {"pickle", pickle, "pickle"},
+        {"bias", bias_wanted, "bias"},
+    };
+    const char *dir = test_path("bad_adapter"), *place = test_path("bad_out");
+    assert_ok(dir_make(place));
+    char out[600];
+    snprintf(out, sizeof out, "%s/merged", place);
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        adapter a;
+        read_adapter(&a);
+        cases[i].damage(&a);
+        write_adapter(&a, dir);
+        tool_merge_options opt = {
+            .adapter = dir, .base = golden_model("llama"), .out = out, .tolerance = -1};
+        ft_status rc = merge(&opt, NULL);
+        if (rc != FT_EDATA || !strstr(ft_error(), cases[i].message))
+            print_error("%s: %d: %s\n", cases[i].name, (int)rc, ft_error());
+        assert_int_equal(rc, FT_EDATA);
+        assert_non_null(strstr(ft_error(), cases[i].message));
+        assert_int_equal(entries(place), 0);
+    }
+    /* the undamaged one passes, so it is the damage that was refused */
+    adapter a;
+    read_adapter(&a);
+    write_adapter(&a, dir);
+    tool_merge_options opt = {
+        .adapter = dir, .base = golden_model("llama"), .out = out, .tolerance = -1};
+    assert_ok(merge(&opt, NULL));
+    /* a base that is not there, and an adapter that is not */
+    opt.out = test_path("bad_out/other");
+    opt.base = NULL;
+    assert_int_equal(merge(&opt, NULL), FT_ENOINPUT);
+    opt.base = golden_model("llama");
+    opt.adapter = test_path("no_such");
+    assert_int_equal(merge(&opt, NULL), FT_ENOINPUT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scores_are_those_of_a_plain_pass),
+        cmocka_unit_test(neighbours_do_not_matter),
+        cmocka_unit_test(texts_and_continuations),
+        cmocka_unit_test(bad_lines_are_named),
+        cmocka_unit_test(greedy_is_the_arg_max_of_a_full_pass),
+        cmocka_unit_test(sampling_follows_the_options),
+        cmocka_unit_test(streams_and_repeats),
+        cmocka_unit_test(answers_match),
+        cmocka_unit_test(perplexity_is_strided),
+        cmocka_unit_test(gates_and_results),
+        cmocka_unit_test(eval_configs_are_checked),
+        cmocka_unit_test(merges_what_peft_merges),
+        cmocka_unit_test(tolerance_decides),
+        cmocka_unit_test(damaged_adapters_are_refused),
+    };
+    assert_ok(kn_init());
+    assert_ok(pool_open(2));
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    pool_close();
+    return failed;
+}
