@@ -260,7 +260,13 @@ ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
     FT_GUARD(c->cfg, FT_EMEM, "out of memory");
     FT_TRY_OUT(fill_defaults(c));
     FT_TRY_OUT(c->method->load_config(c, &c->adapter));
-    FT_TRY_OUT(c->method->attach(c));
+    rc = c->method->attach(c);
+    if (rc == FT_ECONFIG) { /* the config is the adapter's, not the user's */
+        char *why = ft_strdup(ft_error());
+        rc = ft_fail(FT_EDATA, "%s/adapter_config.json: %s", ft_shows(dir), why ? why : "");
+        ft_free(why);
+    }
+    if (rc != FT_OK) goto out;
     FT_TRY_OUT(c->method->load(c, dir));
 out:
     if (rc != FT_OK)
