@@ -1,0 +1,397 @@
+/* test_merge.c – merge-adapter: against PEFT's merged weights, under tolerances, and on adapters that were damaged in
+ * every way one can think of. */
+#include "golden.h"
+#include "support.h"
+
+#include "ft/tool.h"
+
+static ft_status append(void *ctx, const char *text, size_t n)
+{
+    str_add(ctx, text, n);
+    return FT_OK;
+}
+
+static cJSON *parse(const char *text, size_t n)
+{
+    cJSON *o = cJSON_ParseWithLength(text, n);
+    if (!o) print_error("not JSON: %.*s\n", (int)n, text);
+    assert_non_null(o);
+    return o;
+}
+
+static double number(const cJSON *o, const char *key)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+    assert_true(cJSON_IsNumber(v));
+    return v->valuedouble;
+}
+
+/* --- merge-adapter ----------------------------------------------------------------------------------------------- */
+
+static ft_status merge(const tool_merge_options *opt, tool_proof *proof)
+{
+    str_buf out = {0};
+    tool_merge_options o = *opt;
+    o.json = true;
+    ft_error_clear();
+    ft_status rc = tool_merge_adapter(&o, &(tool_sink){append, &out});
+    if (out.len > 0 && proof) {
+        cJSON *line = parse(out.data, out.len);
+        const cJSON *p = cJSON_GetObjectItem(line, "proof");
+        *proof = (tool_proof){.tokens = (int64_t)number(p, "tokens"),
+                              .max_logit_diff = number(p, "max_logit_diff"),
+                              .max_logprob_diff = number(p, "max_logprob_diff"),
+                              .mean_kl = number(p, "mean_kl"),
+                              .top1_agreement = number(p, "top1_agreement"),
+                              .effect = number(p, "adapter_effect")};
+        cJSON_Delete(line);
+    }
+    str_free(&out);
+    return rc;
+}
+
+static const char *peft(const char *name, const char *file)
+{
+    char path[300];
+    snprintf(path, sizeof path, "peft/%s/%s", name, file);
+    return golden_path(path);
+}
+
+/* What stands in the merged folder is what PEFT's merge_and_unload made. */
+static void check_merged(const char *name, const char *folder)
+{
+    arena *mem = NULL;
+    st_file want = {0}, have = {0};
+    char path[600];
+    assert_ok(arena_open(&mem, "t", (size_t)64 << 20));
+    assert_ok(st_open(&want, peft(name, "golden.safetensors"), mem));
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    assert_ok(st_open(&have, path, mem));
+    int checked = 0;
+    for (int64_t i = 0; i < want.n; i++) {
+        const io_tensor *w = &want.tensor[i];
+        if (!str_starts(w->name, "merged.")) continue;
+        const io_tensor *h = st_find(&have, w->name + strlen("merged."));
+        assert_non_null(h);
+        assert_int_equal(h->bytes, w->bytes);
+        float *a = test_alloc(w->bytes), *b = test_alloc(w->bytes);
+        memcpy(a, h->data, w->bytes);
+        memcpy(b, w->data, w->bytes);
+        assert_true(max_abs_diff(a, b, (int64_t)(w->bytes / 4)) <= 1e-6);
+        checked++;
+    }
+    assert_true(checked > 0);
+    st_close(&want);
+    st_close(&have);
+    arena_close(mem);
+}
+
+static void merges_what_peft_merges(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {{"llama_lora", "llama"},
+                                           {"llama_patterns", "llama"},
+                                           {"llama_saved_head", "llama"},
+                                           {"gpt2_lora", "gpt2"},
+                                           {"gpt2_patterns", "gpt2"},
+                                           {"qwen2_layers", "qwen2"},
+                                           {"llama_bias_all", "llama_bias_tied"}};
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        tool_proof p;
+        const char *out = test_path("merged"), *gguf = test_path("merged.gguf");
+        tool_merge_options opt = {.adapter = peft(cases[i][0], "adapter"),
+                                  .base = golden_model(cases[i][1]),
+                                  .out = out,
+                                  .tolerance = -1};
+        assert_ok(merge(&opt, &p));
+        assert_true(p.tokens >= 16);
+        assert_true(p.max_logit_diff < 1e-4 && p.mean_kl < 1e-8 && p.top1_agreement == 1);
+        assert_true(p.effect > 1e-3);
+        check_merged(cases[i][0], out);
+        /* over what is there only with force; again gives the same */
+        assert_int_equal(merge(&opt, NULL), FT_EEXIST);
+        opt.force = true;
+        assert_ok(merge(&opt, &p));
+        check_merged(cases[i][0], out);
+        assert_ok(dir_remove(out));
+        opt.out = gguf;
+        assert_ok(merge(&opt, &p));
+        assert_true(p.max_logit_diff < 1e-4 && p.mean_kl < 1e-8);
+        assert_int_equal(remove(gguf), 0);
+    }
+}
+
+static int entries(const char *dir)
+{
+    arena *mem = NULL;
+    const char **names;
+    int64_t n;
+    assert_ok(arena_open(&mem, "t", (size_t)1 << 20));
+    assert_ok(dir_list(dir, mem, &names, &n));
+    arena_close(mem);
+    return (int)n;
+}
+
+/* Coarse outputs: reported; refused above a tolerance, and then nothing is left. */
+static void tolerance_decides(void **state)
+{
+    (void)state;
+    tool_proof p;
+    const char *dir = test_path("deep/er");
+    assert_ok(dir_make(dir));
+    char folder[600], gguf[600];
+    snprintf(folder, sizeof folder, "%s/out", dir);
+    snprintf(gguf, sizeof gguf, "%s/out.gguf", dir);
+    tool_merge_options opt = {.adapter = peft("llama_lora", "adapter"),
+                              .base = golden_model("llama"),
+                              .out = folder,
+                              .type = "bf16",
+                              .tolerance = 1e-12};
+    assert_int_equal(merge(&opt, &p), FT_EGATE);
+    assert_non_null(strstr(ft_error(), "more than the tolerance of 1e-12"));
+    assert_true(p.mean_kl > 1e-12);
+    assert_int_equal(entries(dir), 0);
+    opt.out = gguf;
+    opt.type = "q8_0";
+    opt.tolerance = 0;
+    assert_int_equal(merge(&opt, &p), FT_EGATE);
+    assert_int_equal(entries(dir), 0);
+    opt.tolerance = -1;
+    assert_ok(merge(&opt, &p));
+    assert_int_equal(entries(dir), 1);
+    opt.out = folder;
+    assert_int_equal(merge(&opt, NULL), FT_EUSAGE); /* q8_0 has no place in a folder */
+    opt.type = "float17";
+    assert_int_equal(merge(&opt, NULL), FT_EUSAGE);
+    assert_int_equal(entries(dir), 1);
+}
+
+/* --- damaged adapters -------------------------------------------------------------------------------------------- */
+
+typedef struct adapter {
+    st_decl decl[64];
+    const void *data[64];
+    int64_t n;
+    char *config;
+    bool bin; /* write adapter_model.bin instead */
+    size_t cut;
+} adapter;
+
+static void read_adapter(adapter *a)
+{
+    arena *mem = NULL;
+    st_file f = {0};
+    size_t len;
+    *a = (adapter){.config =
+                       test_read_file(peft("llama_lora", "adapter/adapter_config.json"), &len)};
+    assert_ok(arena_open(&mem, "t", (size_t)16 << 20));
+    assert_ok(st_open(&f, peft("llama_lora", "adapter/adapter_model.safetensors"), mem));
+    for (int64_t i = 0; i < f.n; i++) {
+        const io_tensor *t = &f.tensor[i];
+        char *name = test_alloc(strlen(t->name) + 1);
+        strcpy(name, t->name);
+        a->decl[i] =
+            (st_decl){.name = name, .type = t->type, .nd = t->nd, .dim = {t->dim[0], t->dim[1]}};
+        a->data[i] = memcpy(test_alloc(t->bytes), t->data, t->bytes);
+    }
+    a->n = f.n;
+    st_close(&f);
+    arena_close(mem);
+}
+
+static void replace(adapter *a, const char *from, const char *to)
+{
+    char *at = strstr(a->config, from);
+    assert_non_null(at);
+    char *text = test_alloc(strlen(a->config) + strlen(to) + 1);
+    sprintf(text, "%.*s%s%s", (int)(at - a->config), a->config, to, at + strlen(from));
+    a->config = text;
+}
+
+static void key_removed(adapter *a)
+{
+    a->n--;
+}
+static void key_added(adapter *a)
+{
+    a->decl[a->n] = a->decl[0];
+    a->decl[a->n].name = "base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight";
+    a->data[a->n] = a->data[0];
+    a->n++;
+}
+static void key_renamed(adapter *a)
+{
+    a->decl[2].name = "base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight";
+}
+static void prefix_gone(adapter *a)
+{
+    for (int64_t i = 0; i < a->n; i++) a->decl[i].name += strlen("base_model.model.");
+}
+static void transposed(adapter *a)
+{
+    int64_t r = a->decl[0].dim[0];
+    a->decl[0].dim[0] = a->decl[0].dim[1];
+    a->decl[0].dim[1] = r;
+}
+static void one_dimension(adapter *a)
+{
+    a->decl[1].nd = 1;
+    a->decl[1].dim[0] *= a->decl[1].dim[1];
+}
+static void integers(adapter *a)
+{
+    a->decl[0].type = dt_by_name("i32");
+}
+static void rank_changed(adapter *a)
+{
+    replace(a, "\"r\": ", "\"r\": 1");
+}
+static void rank_zero(adapter *a)
+{
+    replace(a, "\"r\": ", "\"r\": 0, \"rx\": ");
+}
+static void rank_pattern(adapter *a)
+{
+    replace(a, "\"rank_pattern\": {}", "\"rank_pattern\": {\"q_proj\": 2}");
+}
+static void no_targets(adapter *a)
+{
+    replace(a, "\"target_modules\": [", "\"target_modules\": [\"nothing\"], \"tx\": [");
+}
+static void more_targets(adapter *a)
+{
+    replace(a, "\"target_modules\": [", "\"target_modules\": [\"k_proj\", ");
+}
+static void layers_fewer(adapter *a)
+{
+    replace(a, "\"layers_to_transform\": null", "\"layers_to_transform\": [0]");
+}
+static void other_kind(adapter *a)
+{
+    replace(a, "\"LORA\"", "\"LOHA\"");
+}
+static void dora(adapter *a)
+{
+    replace(a, "\"use_dora\": false", "\"use_dora\": true");
+}
+static void saved_module(adapter *a)
+{
+    replace(a, "\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]");
+}
+static void config_cut(adapter *a)
+{
+    a->config[strlen(a->config) / 2] = '\0';
+}
+static void config_twice(adapter *a)
+{
+    replace(a, "\"r\": ", "\"r\": 4, \"r\": ");
+}
+static void file_cut(adapter *a)
+{
+    a->cut = 100;
+}
+static void header_cut(adapter *a)
+{
+    a->cut = 4000;
+}
+static void pickle(adapter *a)
+{
+    a->bin = true;
+}
+static void bias_wanted(adapter *a)
+{
+    replace(a, "\"bias\": \"none\"", "\"bias\": \"some\"");
+}
+
+static void write_adapter(const adapter *a, const char *dir)
+{
+    char path[600];
+    size_t n;
+    assert_ok(dir_remove(dir));
+    assert_ok(dir_make(dir));
+    snprintf(path, sizeof path, "%s/adapter_config.json", dir);
+    test_write_file(path, a->config, strlen(a->config));
+    snprintf(path, sizeof path, "%s/adapter_model.%s", dir, a->bin ? "bin" : "safetensors");
+    assert_ok(st_write_all(path, a->decl, a->data, a->n, NULL, 0));
+    char *bytes = test_read_file(path, &n);
+    if (a->cut) test_write_file(path, bytes, a->cut < n ? n - a->cut : n / 2);
+}
+
+static void damaged_adapters_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        void (*damage)(adapter *);
+        const char *message;
+    } cases[] = {
+        {"key removed", key_removed, "missing"},
+        {"key added", key_added, "unexpected"},
+        {"key renamed", key_renamed, "missing"},
+        {"prefix gone", prefix_gone, "missing"},
+        {"transposed", transposed, "wrong shape"},
+        {"one dimension", one_dimension, "wrong shape"},
+        {"integers", integers, "wrong shape or type"},
+        {"rank changed", rank_changed, "wrong shape"},
+        {"rank zero", rank_zero, "r: "},
+        {"rank pattern", rank_pattern, "wrong shape"},
+        {"no targets", no_targets, "no module of this llama model matches"},
+        {"more targets", more_targets, "missing"},
+        {"fewer layers", layers_fewer, "unexpected"},
+        {"another kind", other_kind, "peft_type"},
+        {"DoRA", dora, "use_dora"},
+        {"saved module", saved_module, "missing"},
+        {"config cut", config_cut, "adapter_config.json"},
+        {"key twice", config_twice, "adapter_config.json"},
+        {"file cut", file_cut, "adapter_model.safetensors"},
+        {"header cut", header_cut, "adapter_model.safetensors"},
+        {"pickle", pickle, "pickle"},
+        {"bias", bias_wanted, "bias"},
+    };
+    const char *dir = test_path("bad_adapter"), *place = test_path("bad_out");
+    assert_ok(dir_make(place));
+    char out[600];
+    snprintf(out, sizeof out, "%s/merged", place);
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        adapter a;
+        read_adapter(&a);
+        cases[i].damage(&a);
+        write_adapter(&a, dir);
+        tool_merge_options opt = {
+            .adapter = dir, .base = golden_model("llama"), .out = out, .tolerance = -1};
+        ft_status rc = merge(&opt, NULL);
+        if (rc != FT_EDATA || !strstr(ft_error(), cases[i].message))
+            print_error("%s: %d: %s\n", cases[i].name, (int)rc, ft_error());
+        assert_int_equal(rc, FT_EDATA);
+        assert_non_null(strstr(ft_error(), cases[i].message));
+        assert_int_equal(entries(place), 0);
+    }
+    /* the undamaged one passes, so it is the damage that was refused */
+    adapter a;
+    read_adapter(&a);
+    write_adapter(&a, dir);
+    tool_merge_options opt = {
+        .adapter = dir, .base = golden_model("llama"), .out = out, .tolerance = -1};
+    assert_ok(merge(&opt, NULL));
+    /* a base that is not there, and an adapter that is not */
+    opt.out = test_path("bad_out/other");
+    opt.base = NULL;
+    assert_int_equal(merge(&opt, NULL), FT_ENOINPUT);
+    opt.base = golden_model("llama");
+    opt.adapter = test_path("no_such");
+    assert_int_equal(merge(&opt, NULL), FT_ENOINPUT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(merges_what_peft_merges),
+        cmocka_unit_test(tolerance_decides),
+        cmocka_unit_test(damaged_adapters_are_refused),
+    };
+    assert_ok(kn_init());
+    assert_ok(pool_open(2));
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    pool_close();
+    return failed;
+}
