@@ -5,7 +5,7 @@
 #include "ft/train.h"
 
 #define MICRO_TOKENS                                                                               \
-    2048 /* micro_batch_size "auto" and evaluation aim at batches of this many tokens */
+    1024 /* micro_batch_size "auto" and evaluation aim at batches of this many tokens */
 
 /* --- config.c ------------------------------------------------------------------------------------------ */
 typedef struct model_cfg {
