@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_LAYERS = 4096, MAX_HEADS = 4096, MAX_HEAD_DIM = 1024 };
+enum { MAX_LAYERS = 4096, MAX_HEADS = 4096, MAX_HEAD_DIM = KN_HEAD_DIM_MAX };
 static const int64_t MAX_DIM = (int64_t)1 << 22, MAX_POSITIONS = (int64_t)1 << 31;
 
 static ft_status find_family(model *m, const js_doc *d)
