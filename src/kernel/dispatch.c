@@ -29,6 +29,16 @@ const kern_table *kern_level_at(int i)
     return i >= 0 && i < 3 ? can[i] : NULL;
 }
 
+/* Eight columns (LoRA's thin products) leave half of 16 lanes idle; AVX2's products have the same bits. */
+const kern_table *kern_for_width(int64_t n)
+{
+#if defined(__x86_64__)
+    if (kern == &kern_avx512 && n <= kern_avx2.lanes) return &kern_avx2;
+#endif
+    (void)n;
+    return kern;
+}
+
 static ft_status pick_level(const char *name, const kern_table **out)
 {
     static const char *const known[] = {"generic", "avx2", "avx512"};

@@ -14,6 +14,7 @@ enum {
 };
 
 typedef struct product {
+    const kern_table *kern; /* the level in use or, for thin products, one with fewer lanes */
     float *c;
     int64_t ldc;
     const float *a; /* rows [m, k], or with `tn` columns: [k, m] */
@@ -75,14 +76,15 @@ static void rows_of_block(const product *g, const scratch *s, int64_t m0, int64_
         int64_t r0 = m0 + (m1 - m0) * i / blocks, r1 = m0 + (m1 - m0) * (i + 1) / blocks;
         int rows = (int)(r1 - r0);
         if (g->tn) {
-            kern->copy_cols(s->a, g->a + k0 * g->lda + r0, g->lda, kc, rows, r0 + KERN_MR <= g->m);
+            g->kern->copy_cols(s->a, g->a + k0 * g->lda + r0, g->lda, kc, rows,
+                               r0 + KERN_MR <= g->m);
         } else {
             for (int r = 0; r < rows; r++)
                 memcpy(s->a + r * KERN_KS, g->a + (r0 + r) * g->lda + k0,
                        (size_t)kc * sizeof(float));
         }
-        kern->panels(g->c + r0 * g->ldc + n0, g->ldc, s->a, g->tn ? KERN_MR : 0, rows, s->panel, kc,
-                     kc, n, load, bias);
+        g->kern->panels(g->c + r0 * g->ldc + n0, g->ldc, s->a, g->tn ? KERN_MR : 0, rows, s->panel,
+                        kc, kc, n, load, bias);
     }
 }
 
@@ -94,18 +96,19 @@ static void run_tile(void *ctx, int64_t tile, int thread)
     int64_t m1 = part_start(g->m, g->mr, g->m_parts, mi + 1);
     int64_t n_start = part_start(g->n, g->unit, g->n_parts, ni);
     int64_t n_end = part_start(g->n, g->unit, g->n_parts, ni + 1);
-    int64_t width = PANEL_FLOATS / g->kc / kern->nr * kern->nr;
+    int64_t width = PANEL_FLOATS / g->kc / g->kern->nr * g->kern->nr;
     scratch s;
     if (m0 == m1 || n_start == n_end) return;
     /* equal blocks of columns, whole panels */
-    width =
-        ceil_div(ceil_div(n_end - n_start, ceil_div(n_end - n_start, width)), kern->nr) * kern->nr;
+    width = ceil_div(ceil_div(n_end - n_start, ceil_div(n_end - n_start, width)), g->kern->nr) *
+            g->kern->nr;
     if (!get_scratch(&s, thread, width)) return;
     for (int64_t n0 = n_start; n0 < n_end; n0 += width) {
         int64_t n = n_end - n0 < width ? n_end - n0 : width;
         for (int64_t k0 = 0; k0 < g->k; k0 += g->kc) {
             int64_t kc = g->k - k0 < g->kc ? g->k - k0 : g->kc;
-            (g->b_rows_are_n ? kern->pack_t : kern->pack_n)(s.panel, &g->b, n0, n, k0, kc, s.tmp);
+            (g->b_rows_are_n ? g->kern->pack_t : g->kern->pack_n)(s.panel, &g->b, n0, n, k0, kc,
+                                                                  s.tmp);
             rows_of_block(g, &s, m0, m1, n0, n, k0, kc);
         }
     }
@@ -116,7 +119,7 @@ static void run_tile(void *ctx, int64_t tile, int thread)
 static void choose_grid(product *g)
 {
     const int threads = pool_threads();
-    const double vectors = (double)kern->lanes;
+    const double vectors = (double)g->kern->lanes;
     double best = -1;
     int64_t rows = ceil_div(g->m, g->mr), cols = ceil_div(g->n, g->unit);
     g->m_parts = g->n_parts = 1;
@@ -142,8 +145,9 @@ static void choose_grid(product *g)
 static void run(product *g)
 {
     if (g->m <= 0 || g->n <= 0) return;
-    g->mr = g->n <= kern->lanes ? kern->mr1 : kern->mr;
-    g->unit = !g->b_rows_are_n && g->b.block > kern->nr ? g->b.block : kern->nr;
+    g->kern = kern_for_width(g->n);
+    g->mr = g->n <= g->kern->lanes ? g->kern->mr1 : g->kern->mr;
+    g->unit = !g->b_rows_are_n && g->b.block > g->kern->nr ? g->b.block : g->kern->nr;
     g->kc = block_of_k(g->k, g->b_rows_are_n && g->b.block > 32 ? g->b.block : 32);
     choose_grid(g);
     pool_run(run_tile, g, (int64_t)g->m_parts * g->n_parts);

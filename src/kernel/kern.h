@@ -144,6 +144,9 @@ const char *kern_openblas_core(void);
 
 extern const kern_table *kern; /* the chosen level */
 
+/* The level whose loops suit a product of n columns best; its bits are those of `kern`. */
+const kern_table *kern_for_width(int64_t n);
+
 /* Chooses by name; NULL: the best. For tests, which go through all levels; not while the pool runs. */
 FT_MUST_USE ft_status kern_use(const char *level, const char *gemm);
 /* The i-th level this machine can run, best last; NULL past the end. */
