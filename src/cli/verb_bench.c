@@ -60,11 +60,12 @@ static ft_status run(const cli_call *c)
 {
     const bench_flags *f = c->opt;
     train_bench_result r = {0};
-    double gflops = kn_bench_gemm_gflops(f->seconds), bandwidth = kn_bench_bandwidth(f->seconds);
     train_options opt = {
         .config = c->n_arg > 0 ? c->arg[0] : NULL, .sets = c->sets, .n_sets = c->n_sets};
     FT_TRY(cli_precision_set(c, &opt.sets, &opt.n_sets));
+    /* Steps first: the buffers of the ceilings would count in their peak memory. */
     if (opt.config) FT_TRY(train_bench(&opt, (int)f->steps, &r));
+    double gflops = kn_bench_gemm_gflops(f->seconds), bandwidth = kn_bench_bandwidth(f->seconds);
     if (c->json) {
         cJSON *root = ceiling_json(gflops, bandwidth);
         if (opt.config) add_steps(root, &r, gflops);

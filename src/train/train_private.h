@@ -97,6 +97,7 @@ ft_status train_sealed_write(const char *path, str_buf *body);
 /* --- plan.c --------------------------------------------------------------------------------------------------- */
 typedef struct train_plan {
     bool checkpointing;                  /* of gradients: given, or the only way to fit */
+    size_t resident;                     /* before values, gradients and activations are made */
     int64_t micro_tokens, micro_samples; /* of the largest micro-batch */
     size_t weights, trainable, gradients, optimizer, activations, workspace, total;
     size_t limit;
