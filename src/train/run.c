@@ -61,6 +61,9 @@ static ft_status save_result(train_session *s)
     FT_TRY(check_values(s));
     FT_TRY(train_log_sync(s));
     FT_TRY(s->cfg.method->save(s->pe, s->out));
+    /* a model made from a config alone does not know its tokenizer: the run does */
+    if (!s->cfg.model.path && s->cfg.model.tokenizer && !s->cfg.method->peft_type)
+        FT_TRY(model_save_side_files(s->cfg.model.tokenizer, s->out));
     FT_TRY(train_write_summary(s));
     return dir_sync(s->out);
 }
