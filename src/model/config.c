@@ -195,6 +195,7 @@ static ft_status put_num(gguf_source *s, cJSON *o, const char *from, const char 
     /* the metadata is f32: print the decimal that was meant (1e-05, not 9.99999974e-06) */
     str_buf b = {0};
     str_float(&b, (float)v);
+    if (b.data && !strpbrk(b.data, ".en")) str_adds(&b, ".0"); /* strict readers want a float */
     cJSON_AddRawToObject(o, to, b.data ? b.data : "0");
     str_free(&b);
     return FT_OK;
@@ -335,6 +336,7 @@ ft_status model_gguf_config(const gguf_file *g, str_buf *out)
     FT_GUARD(o, FT_EMEM, "out of memory");
     FT_TRY_OUT(fill_config(&s, o, mem));
     js_print(out, o, true);
+    str_addc(out, '\n');
     rc = str_ok(out);
 out:
     str_free(&known);
