@@ -169,6 +169,23 @@ printf '\200\002}q' >model.bin
 expect 65 'model.bin' "$ft" inspect model.bin
 printf 'GGUF\003\000\000\000' >cut.gguf
 expect 65 'cut.gguf' "$ft" inspect cut.gguf
+# a checkpoint, whole and damaged; damaged ones do not make the run's result bad
+expect 0 '' "$ft" train "$source/configs/tiny-from-scratch.json" --out run --quiet --set train.max_steps=1 \
+    --set data.max_length=32 --set train.checkpoint_every=1
+step=run/checkpoints/step-1
+expect 0 '' "$ft" inspect $step
+expect_out 'kind                     checkpoint'
+expect 0 '' "$ft" inspect run --no-tensors
+grep -qE 'step-1 +whole' out || wrong "inspect of a run: $(tail -n 4 out)"
+size=$(stat -c %s $step/params.safetensors)
+printf '\001' | dd of=$step/params.safetensors bs=1 seek=$((size - 3)) conv=notrunc 2>/dev/null
+expect 65 "$step/params.safetensors: the contents do not have the checksum" "$ft" inspect $step
+expect 0 '' "$ft" inspect run --no-tensors
+grep -qE 'step-1 +run/checkpoints/step-1/params' out || wrong "inspect of a run: $(tail -n 4 out)"
+rm $step/params.safetensors
+expect 65 "$step/params.safetensors: is missing" "$ft" inspect $step
+sed -i 's/"step": 1/"step": 2/' $step/manifest.json
+expect 65 "$step/manifest.json: damaged" "$ft" inspect $step
 # names never reach the terminal raw
 mkdir "$(printf 'esc\033[31m')"
 expect 65 'esc\x1b[31m' "$ft" inspect "$(printf 'esc\033[31m')"
