@@ -219,6 +219,9 @@ static void check_model(train_config *c)
     if (m->path && m->from_config)
         cfg_fail(d, js_get(object, "from_config"), "model.from_config",
                  "model.path is given too; keep one of them");
+    if (!m->path && m->from_config && !m->tokenizer)
+        cfg_fail(d, at, "model.tokenizer",
+                 "this key is required with model.from_config: a folder with tokenizer.json");
     if (m->path && m->tokenizer)
         cfg_fail(d, js_get(object, "tokenizer"), "model.tokenizer",
                  "goes with model.from_config only: a model brings its own tokenizer");
@@ -239,6 +242,14 @@ static void check_loop(train_config *c)
     if (c->data.eval && (t->keep_best || t->patience > 0) && t->eval_every == 0)
         cfg_fail(d, at, t->keep_best ? "train.keep_best" : "train.patience",
                  "needs evaluations during the run; set train.eval_every");
+}
+
+static void check_data(train_config *c)
+{
+    const cJSON *object = js_get(c->doc.js.root, "data");
+    if (!c->data.train)
+        cfg_fail(&c->doc, object ? object : c->doc.js.root, "data.train",
+                 "this key is required: a source, or a list of sources");
 }
 
 static bool same_folder(const char *a, const char *b)
@@ -297,6 +308,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     cfg_read(d, js_get(root, "output"), "output", output_rows, &c->output, NULL);
     if (cfg_done(d) == FT_EMEM) return FT_EMEM;
     check_model(c);
+    check_data(c);
     check_loop(c);
     check_output(c, opt);
     set_base_name(c);
