@@ -138,6 +138,21 @@ for closed in 0 1 2 3 4 5 6 7; do
         json_lines "closed $closed"
     fi
 done
+# a run in such a world: the same artifact, and its files are not taken for a descriptor
+tiny=(train "$source/configs/tiny-from-scratch.json" --set train.max_steps=1 --set data.max_length=32)
+expect 0 '' "$ft" "${tiny[@]}" --quiet --out whole
+for closed in 1 2 4 7; do
+    checks=$((checks + 1))
+    (
+        [ $((closed & 1)) -ne 0 ] && exec <&-
+        [ $((closed & 4)) -ne 0 ] && exec 2>&-
+        if [ $((closed & 2)) -ne 0 ]; then exec >&-; else exec >out; fi
+        exec "$ft" "${tiny[@]}" --out "closed$closed"
+    ) 2>err
+    code=$?
+    [ $code -eq $(((closed & 2) ? 74 : 0)) ] || wrong "train, closed $closed: $code"
+    cmp -s whole/model.safetensors "closed$closed/model.safetensors" || wrong "train, closed $closed: another result"
+done
 (ulimit -n 16 && "$ft" version >/dev/null) || wrong "ulimit -n 16"
 mkdir gone && (cd gone && rmdir ../gone && "$ft" version >/dev/null) || wrong "in a folder that is gone"
 env -i "$ft" version >/dev/null || wrong "empty environment"
