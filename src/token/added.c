@@ -47,10 +47,9 @@ static ft_status merge_repeats(tk_added_set *a, tk_added *list, int64_t n)
 static ft_status normal_text(tk_added *t, const tk_ops *normalizers, arena *mem)
 {
     str_buf out = {0};
-    uint32_t head = 0;
     t->normal = t->text;
     if (!t->normalized || normalizers->n == 0) return FT_OK;
-    ft_status rc = tk_normalize(normalizers, t->text, &out, &head);
+    ft_status rc = tk_normalize(normalizers, t->text, &out, NULL);
     if (rc == FT_OK) {
         char *copy = arena_strn(mem, out.data ? out.data : "", out.len);
         t->normal = (tk_span){copy, out.len};

@@ -1,37 +1,30 @@
 /* normalize.c – the normalizers.
  *
- * Beside the text each one keeps `head`: how many leading bytes still stem from the first character of the whole
- * input. Only the pre-tokenizer Metaspace with scheme "first" asks for it. */
+ * Beside the text goes `head`: how many leading bytes still stem from the first character of the whole input. Only
+ * the pre-tokenizer Metaspace with scheme "first" asks for it; it is what a step makes of those bytes alone. */
 #include "token_private.h"
 
 #include <utf8proc.h>
 
-static ft_status form(tk_form f, tk_span in, str_buf *out, uint32_t *head)
-{
-    FT_TRY(tk_normal_form(f, in.s, in.n, out));
-    int32_t cp;
-    if (*head && out->len) *head = (uint32_t)utf8_next(out->data, out->len, &cp);
-    return FT_OK;
-}
-static ft_status run_nfc(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_nfc(const tk_op *op, tk_span in, str_buf *out)
 {
     (void)op;
-    return form(TK_NFC, in, out, head);
+    return tk_normal_form(TK_NFC, in.s, in.n, out);
 }
-static ft_status run_nfd(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_nfd(const tk_op *op, tk_span in, str_buf *out)
 {
     (void)op;
-    return form(TK_NFD, in, out, head);
+    return tk_normal_form(TK_NFD, in.s, in.n, out);
 }
-static ft_status run_nfkc(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_nfkc(const tk_op *op, tk_span in, str_buf *out)
 {
     (void)op;
-    return form(TK_NFKC, in, out, head);
+    return tk_normal_form(TK_NFKC, in.s, in.n, out);
 }
-static ft_status run_nfkd(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_nfkd(const tk_op *op, tk_span in, str_buf *out)
 {
     (void)op;
-    return form(TK_NFKD, in, out, head);
+    return tk_normal_form(TK_NFKD, in.s, in.n, out);
 }
 
 static ft_status lower(tk_span in, str_buf *out)
@@ -52,22 +45,22 @@ static ft_status lower(tk_span in, str_buf *out)
     return str_ok(out);
 }
 
-static ft_status run_lowercase(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_lowercase(const tk_op *op, tk_span in, str_buf *out)
 {
     (void)op;
-    size_t from = out->len;
-    FT_TRY(lower(in, out));
-    int32_t cp;
-    if (*head) *head = (uint32_t)utf8_next(out->data + from, out->len - from, &cp);
-    return FT_OK;
+    return lower(in, out);
 }
 
-static ft_status run_prepend(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_prepend(const tk_op *op, tk_span in, str_buf *out)
 {
     if (in.n) str_add(out, op->a.s, op->a.n);
     str_add(out, in.s, in.n);
-    if (in.n && *head) *head += (uint32_t)op->a.n;
     return str_ok(out);
+}
+
+static uint32_t within(size_t from, size_t to, size_t limit)
+{
+    return (uint32_t)((to < limit ? to : limit) - (from < limit ? from : limit));
 }
 
 ft_status tk_replace(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
@@ -79,44 +72,45 @@ ft_status tk_replace(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
     FT_TRY(tk_find_open(&f, op->re, in.s, in.n));
     ft_status rc;
     while ((rc = tk_find_next(&f, &start, &end)) == FT_OK) {
-        if (start < left) made += (uint32_t)(start - last < left ? start - last : left);
-        /* the new text belongs to the last character that it replaces */
-        if (left && (end == 0 || end <= left)) made += (uint32_t)op->a.n;
+        made += within(last, start, left);
+        /* the new text belongs to the last character before it, one that it replaces as a rule */
+        if (left && end <= left) made += (uint32_t)op->a.n;
         str_add(out, in.s + last, start - last);
         str_add(out, op->a.s, op->a.n);
         last = end;
     }
     tk_find_close(&f);
     if (rc != FT_END) return rc;
-    if (last < left) made += left - (uint32_t)last;
-    *head = made;
+    *head = made + within(last, in.n, left);
     str_add(out, in.s + last, in.n - last);
     return str_ok(out);
 }
 
+static ft_status run_replace(const tk_op *op, tk_span in, str_buf *out)
+{
+    uint32_t unused = 0;
+    return tk_replace(op, in, out, &unused);
+}
+
 /* Copies the characters that have none of the classes. */
-static void keep_without(uint32_t classes, tk_span in, str_buf *out, uint32_t *head)
+static void keep_without(uint32_t classes, tk_span in, str_buf *out)
 {
     for (size_t i = 0; i < in.n;) {
         int32_t cp;
         int len = utf8_next(in.s + i, in.n - i, &cp);
-        if (tk_flags(cp) & classes) {
-            if (i == 0) *head = 0;
-        } else {
-            str_add(out, in.s + i, (size_t)len);
-        }
+        if (!(tk_flags(cp) & classes)) str_add(out, in.s + i, (size_t)len);
         i += (size_t)len;
     }
 }
 
-static ft_status run_strip_accents(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_strip_accents(const tk_op *op, tk_span in, str_buf *out)
 {
     (void)op;
-    keep_without(TK_MARK, in, out, head);
+    keep_without(TK_MARK, in, out);
     return str_ok(out);
 }
 
-static ft_status run_strip(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_strip(const tk_op *op, tk_span in, str_buf *out)
 {
     size_t from = 0, to = in.n;
     int32_t cp;
@@ -124,7 +118,6 @@ static ft_status run_strip(const tk_op *op, tk_span in, str_buf *out, uint32_t *
         int len = utf8_next(in.s + from, to - from, &cp);
         if (!(tk_flags(cp) & TK_SPACE)) break;
         from += (size_t)len;
-        *head = 0;
     }
     while (op->on[1] && to > from) {
         size_t prev = tk_prev(in.s, to);
@@ -146,18 +139,15 @@ static bool nmt_is_space(int32_t c)
     return c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 || (c >= 0x200b && c <= 0x200f) ||
            c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xfeff || c == 0xfffd;
 }
-static ft_status run_nmt(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_nmt(const tk_op *op, tk_span in, str_buf *out)
 {
     (void)op;
     for (size_t i = 0; i < in.n;) {
         int32_t cp;
         int len = utf8_next(in.s + i, in.n - i, &cp);
-        if (nmt_drops(cp)) {
-            if (i == 0) *head = 0;
-        } else if (nmt_is_space(cp)) {
+        if (nmt_is_space(cp)) {
             str_addc(out, ' ');
-            if (i == 0 && *head) *head = 1;
-        } else {
+        } else if (!nmt_drops(cp)) {
             str_add(out, in.s + i, (size_t)len);
         }
         i += (size_t)len;
@@ -165,14 +155,10 @@ static ft_status run_nmt(const tk_op *op, tk_span in, str_buf *out, uint32_t *he
     return str_ok(out);
 }
 
-static ft_status run_bytelevel(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_bytelevel(const tk_op *op, tk_span in, str_buf *out)
 {
     (void)op;
-    size_t from = out->len;
-    tk_bytes_to_alphabet(out, in.s, *head < in.n ? *head : in.n);
-    size_t made = out->len - from;
-    if (*head < in.n) tk_bytes_to_alphabet(out, in.s + *head, in.n - *head);
-    *head = (uint32_t)made;
+    tk_bytes_to_alphabet(out, in.s, in.n);
     return str_ok(out);
 }
 
@@ -219,10 +205,9 @@ static size_t cluster_end(const char *s, size_t n, size_t from)
     return at;
 }
 
-static ft_status run_precompiled(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_precompiled(const tk_op *op, tk_span in, str_buf *out)
 {
     tk_span to;
-    size_t from = out->len;
     for (size_t i = 0; i < in.n;) {
         size_t end = cluster_end(in.s, in.n, i);
         if (end - i < 6 && charsmap_find(&op->map, in.s + i, end - i, &to)) {
@@ -241,12 +226,7 @@ static ft_status run_precompiled(const tk_op *op, tk_span in, str_buf *out, uint
             i += len;
         }
     }
-    FT_TRY(str_ok(out));
-    int32_t cp;
-    if (*head && out->len > from) {
-        *head = (uint32_t)utf8_next(out->data + from, out->len - from, &cp);
-    }
-    return FT_OK;
+    return str_ok(out);
 }
 
 ft_status tk_charsmap_open(tk_charsmap *m, arena *mem, const uint8_t *data, size_t n)
@@ -339,16 +319,15 @@ static void bert_clean(bool clean, bool chinese, tk_span in, str_buf *out)
     }
 }
 
-static ft_status run_bert(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status run_bert(const tk_op *op, tk_span in, str_buf *out)
 {
     str_buf a = {0}, b = {0}, c = {0};
-    uint32_t unused = 0;
     ft_status rc = FT_OK;
     bert_clean(op->on[0], op->on[1], in, &a);
     FT_TRY_OUT(str_ok(&a));
     if (op->on[2]) {
         FT_TRY_OUT(tk_normal_form(TK_NFD, a.data, a.len, &b));
-        keep_without(TK_BERT_MN, (tk_span){b.data, b.len}, &c, &unused);
+        keep_without(TK_BERT_MN, (tk_span){b.data, b.len}, &c);
         FT_TRY_OUT(str_ok(&c));
         str_buf swap = a;
         a = c;
@@ -360,7 +339,6 @@ static ft_status run_bert(const tk_op *op, tk_span in, str_buf *out, uint32_t *h
         str_add(out, a.data, a.len);
         rc = str_ok(out);
     }
-    *head = *head && out->len ? 1 : 0;
 out:
     str_free(&a);
     str_free(&b);
@@ -398,7 +376,7 @@ const tk_kind tk_normalizers[] = {
     {.name = "NFKD", .normalize = run_nfkd},
     {.name = "Lowercase", .normalize = run_lowercase},
     {.name = "Prepend", .parse = parse_prepend, .normalize = run_prepend},
-    {.name = "Replace", .parse = parse_replace, .normalize = tk_replace},
+    {.name = "Replace", .parse = parse_replace, .normalize = run_replace},
     {.name = "Strip", .parse = parse_strip, .normalize = run_strip},
     {.name = "StripAccents", .normalize = run_strip_accents},
     {.name = "Nmt", .normalize = run_nmt},
@@ -408,16 +386,40 @@ const tk_kind tk_normalizers[] = {
     {.name = NULL},
 };
 
+/* What becomes of the first *head bytes of `in`, of which `out` was made. */
+static ft_status follow_head(const tk_op *op, tk_span in, const str_buf *out, uint32_t *head)
+{
+    str_buf alone = {0};
+    int32_t cp;
+    FT_TRY(op->kind->normalize(op, (tk_span){in.s, *head}, &alone));
+    uint32_t n = (uint32_t)alone.len;
+    str_free(&alone);
+    /* composed with a mark behind it, a first character grows */
+    if (n && out->len) {
+        uint32_t first = (uint32_t)utf8_next(out->data, out->len, &cp);
+        if (first > n) n = first;
+    }
+    *head = n < out->len ? n : (uint32_t)out->len;
+    return FT_OK;
+}
+
+static ft_status one_step(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+{
+    if (!head || *head == 0) return op->kind->normalize(op, in, out);
+    if (op->re) return tk_replace(op, in, out, head);
+    FT_TRY(op->kind->normalize(op, in, out));
+    return follow_head(op, in, out, head);
+}
+
 ft_status tk_normalize(const tk_ops *ops, tk_span in, str_buf *out, uint32_t *head)
 {
     str_buf x[2] = {{0}, {0}};
     ft_status rc = FT_OK;
-    size_t before = out->len;
-    if (ops->n == 1 && before == 0) return ops->op[0].kind->normalize(&ops->op[0], in, out, head);
+    if (ops->n == 1 && out->len == 0) return one_step(&ops->op[0], in, out, head);
     for (int i = 0; i < ops->n && rc == FT_OK; i++) {
         str_buf *to = &x[i & 1];
         str_clear(to);
-        rc = ops->op[i].kind->normalize(&ops->op[i], in, to, head);
+        rc = one_step(&ops->op[i], in, to, head);
         in = (tk_span){to->data, to->len};
     }
     if (rc == FT_OK) {

@@ -283,7 +283,7 @@ static bool begins_with(const char *s, size_t n, tk_span what)
     return n >= what.n && memcmp(s, what.s, what.n) == 0;
 }
 
-static ft_status run_metaspace(const tk_op *op, tk_text *in, tk_text *out)
+ft_status tk_metaspace_split(const tk_op *op, tk_text *in, tk_text *out)
 {
     str_buf *text = &out->own;
     str_clear(text);
@@ -412,7 +412,7 @@ ft_status tk_parse_metaspace(tk_op *op, const tk_src *src, const cJSON *o)
 const tk_kind tk_pretokenizers[] = {
     {.name = "ByteLevel", .parse = tk_parse_bytelevel, .split = run_bytelevel},
     {.name = "Split", .parse = parse_split, .split = run_split},
-    {.name = "Metaspace", .parse = tk_parse_metaspace, .split = run_metaspace},
+    {.name = "Metaspace", .parse = tk_parse_metaspace, .split = tk_metaspace_split},
     {.name = "Digits", .parse = parse_digits, .split = run_digits},
     {.name = "Punctuation", .parse = parse_punctuation, .split = run_punctuation},
     {.name = "Whitespace", .split = run_whitespace},

@@ -171,7 +171,7 @@ typedef struct tk_src { /* where a step is read from */
 typedef struct tk_kind {
     const char *name;
     ft_status (*parse)(tk_op *op, const tk_src *src, const cJSON *o); /* NULL: no fields */
-    ft_status (*normalize)(const tk_op *op, tk_span in, str_buf *out, uint32_t *head);
+    ft_status (*normalize)(const tk_op *op, tk_span in, str_buf *out);
     ft_status (*split)(const tk_op *op, tk_text *in, tk_text *out);
     ft_status (*decode)(const tk_op *op, const tk_list *in, tk_list *out);
 } tk_kind;
@@ -203,7 +203,9 @@ FT_MUST_USE ft_status tk_parse_bool(const tk_src *src, const cJSON *o, const cha
                                     bool *out); /* def −1: required */
 FT_MUST_USE ft_status tk_parse_metaspace(tk_op *op, const tk_src *src, const cJSON *o);
 FT_MUST_USE ft_status tk_parse_bytelevel(tk_op *op, const tk_src *src, const cJSON *o);
+FT_MUST_USE ft_status tk_metaspace_split(const tk_op *op, tk_text *in, tk_text *out);
 FT_MUST_USE ft_status tk_charsmap_open(tk_charsmap *m, arena *mem, const uint8_t *data, size_t n);
+/* head NULL: nobody asks */
 FT_MUST_USE ft_status tk_normalize(const tk_ops *ops, tk_span in, str_buf *out, uint32_t *head);
 FT_MUST_USE ft_status tk_replace(const tk_op *op, tk_span in, str_buf *out, uint32_t *head);
 
@@ -336,6 +338,7 @@ struct tok_tokenizer {
     int64_t *types;                                                 /* GGUF */
     int64_t n_types;
     bool add_space_prefix; /* GGUF, kind llama */
+    bool wants_head;       /* a Metaspace with scheme "first" asks where the text begins */
 };
 FT_MUST_USE ft_status tk_load_folder(tok_tokenizer *t, const char *dir);
 FT_MUST_USE ft_status tk_load_gguf(tok_tokenizer *t, const char *path);

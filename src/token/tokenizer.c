@@ -63,6 +63,10 @@ static ft_status check_ids(const tok_tokenizer *t, const int32_t *id, int n, con
 
 ft_status tk_finish(tok_tokenizer *t, const char *name)
 {
+    for (int i = 0; i < t->pretokenizers.n; i++) {
+        const tk_op *op = &t->pretokenizers.op[i];
+        t->wants_head |= op->kind->split == tk_metaspace_split && op->num[0] == 1;
+    }
     t->size = t->model.vocab.size;
     for (int64_t i = 0; i < t->added.n; i++) {
         if (t->added.tok[i].id >= t->size) t->size = (int64_t)t->added.tok[i].id + 1;
