@@ -95,7 +95,7 @@ def random_regex(rng, depth=0):
 
     def piece():
         r = rng.random()
-        if r < 0.72 or depth > 2:
+        if r < 0.8 or depth > 0:
             return rng.choice(atoms) + rng.choice(quantifiers)
         if r < 0.84:
             return "(?:" + random_regex(rng, depth + 1) + ")" + rng.choice(["", "", "?", "+", "{1,2}", "?+"])

@@ -485,7 +485,7 @@ static int parse_piece(parser *p)
         }
         node_type kind = p->nodes[id].type;
         if (kind == N_LOOK || kind == N_ASSERT || kind == N_EMPTY) return give_up(p);
-        if (max != 0 && max != 1 && nullable(p, id)) return give_up(p);
+        if (max < 0 && nullable(p, id)) return give_up(p);
         int repeat = new_node(p, N_REPEAT);
         if (p->unsupported) return 0;
         p->nodes[repeat].kid = id;
