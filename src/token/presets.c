@@ -65,11 +65,15 @@
     SEQ("{\"type\":\"Punctuation\",\"behavior\":\"Contiguous\"}," BYTES("true") "," DIGITS(        \
         "false") "," SPLIT("[0-9][0-9][0-9]"))
 #define DEEPSEEK_LLM                                                                               \
-    SEQ(SPLIT("[\\r\\n]") "," SPLIT(DEEPSEEK_LETTERS) "," SPLIT("\\\\s?[!-/"                       \
-                                                                ":-~\\uff01-\\uff0f\\uff1a-"       \
-                                                                "\\uff5e\\u2018-\\u201f\\u3000-"   \
-                                                                "\\u3002]+") "," SPLIT(            \
-        "\\\\s+$") "," SPLIT(DEEPSEEK_CJK) "," DIGITS("true") "," BYTES("false"))
+    SEQ(SPLIT("[\\r\\n]") "," SPLIT(DEEPSEEK_LETTERS) "," SPLIT(                                   \
+        "\\\\s?[!-/"                                                                               \
+        ":-~\\uff01-\\uff0f\\uff1a-"                                                               \
+        "\\uff5e\\u2018-\\u201f\\u3000-"                                                           \
+        "\\u3002]+") "," SPLIT("\\\\s+$") "," SPLIT(DEEPSEEK_CJK) "," DIGITS("true") "," BYTES("f" \
+                                                                                               "a" \
+                                                                                               "l" \
+                                                                                               "s" \
+                                                                                               "e"))
 #define DEEPSEEK_CODER                                                                             \
     SEQ(SPLIT("[\\r\\n]") "," SPLIT("\\\\s?\\\\p{L}+") "," SPLIT("\\\\s?\\\\p{P}+") "," SPLIT(     \
         DEEPSEEK_CJK) "," DIGITS("true") "," BYTES("false"))

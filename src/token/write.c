@@ -1,18 +1,195 @@
-/* write.c – a tokenizer as the files of a Hugging Face folder. What was read from such files goes back as it was. */
+/* write.c – a tokenizer as the files of a Hugging Face folder. What was read from such files goes back as it was;
+ * what came from a GGUF is written from the tables it was made of. */
 #include "token_private.h"
+
+static void text_field(str_buf *out, const char *key, const char *text)
+{
+    str_printf(out, ",\n  \"%s\": ", key);
+    if (text) {
+        str_json(out, text, strlen(text));
+    } else {
+        str_adds(out, "null");
+    }
+}
+
+static void span_json(str_buf *out, tk_span s)
+{
+    str_json(out, s.s, s.n);
+}
+
+static void write_added(const tok_tokenizer *t, str_buf *out)
+{
+    str_adds(out, "  \"added_tokens\": [");
+    bool first = true;
+    for (int64_t id = 0; id < t->size; id++) {
+        int64_t at;
+        if (!t->text[id].s || !map_get(&t->added.index, t->text[id].s, t->text[id].n, &at))
+            continue;
+        const tk_added *a = &t->added.tok[at];
+        if (a->id != id) continue;
+        str_printf(out, "%s\n    {\"id\": %d, \"content\": ", first ? "" : ",", a->id);
+        span_json(out, a->text);
+        str_printf(out,
+                   ", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, "
+                   "\"special\": %s}",
+                   a->single_word ? "true" : "false", a->lstrip ? "true" : "false",
+                   a->rstrip ? "true" : "false", a->normalized ? "true" : "false",
+                   a->special ? "true" : "false");
+        first = false;
+    }
+    str_adds(out, first ? "]" : "\n  ]");
+}
+
+static void write_special(const tok_tokenizer *t, str_buf *out, int32_t id, bool *first)
+{
+    str_adds(out, *first ? "" : ", ");
+    *first = false;
+    span_json(out, t->text[id]);
+    str_adds(out, ": {\"id\": ");
+    span_json(out, t->text[id]);
+    str_printf(out, ", \"ids\": [%d], \"tokens\": [", id);
+    span_json(out, t->text[id]);
+    str_adds(out, "]}");
+}
+
+static void template_side(const tok_tokenizer *t, str_buf *out, const char *seq, int type)
+{
+    for (int i = 0; i < t->post.n_before; i++) {
+        str_adds(out, "{\"SpecialToken\": {\"id\": ");
+        span_json(out, t->text[t->post.before[i]]);
+        str_printf(out, ", \"type_id\": %d}}, ", type);
+    }
+    str_printf(out, "{\"Sequence\": {\"id\": \"%s\", \"type_id\": %d}}", seq, type);
+    for (int i = 0; i < t->post.n_after; i++) {
+        str_adds(out, ", {\"SpecialToken\": {\"id\": ");
+        span_json(out, t->text[t->post.after[i]]);
+        str_printf(out, ", \"type_id\": %d}}", type);
+    }
+}
+
+static void write_post(const tok_tokenizer *t, str_buf *out)
+{
+    bool first = true;
+    if (t->post.n_before + t->post.n_after == 0) {
+        str_adds(out, "null");
+        return;
+    }
+    str_adds(out, "{\"type\": \"TemplateProcessing\", \"single\": [");
+    template_side(t, out, "A", 0);
+    str_adds(out, "], \"pair\": [");
+    template_side(t, out, "A", 0);
+    str_adds(out, ", ");
+    template_side(t, out, "B", 1);
+    str_adds(out, "], \"special_tokens\": {");
+    for (int i = 0; i < t->post.n_before; i++) write_special(t, out, t->post.before[i], &first);
+    for (int i = 0; i < t->post.n_after; i++) {
+        bool seen = false;
+        for (int k = 0; k < t->post.n_before; k++) seen |= t->post.before[k] == t->post.after[i];
+        if (!seen) write_special(t, out, t->post.after[i], &first);
+    }
+    str_adds(out, "}}");
+}
+
+static ft_status write_model(const tok_tokenizer *t, str_buf *out)
+{
+    const tk_model *m = &t->model;
+    str_adds(out, "{\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": ");
+    if (m->unk_text.s) {
+        span_json(out, m->unk_text);
+    } else {
+        str_adds(out, "null");
+    }
+    str_printf(out,
+               ",\n    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n"
+               "    \"fuse_unk\": %s,\n    \"byte_fallback\": %s,\n    \"ignore_merges\": %s,\n"
+               "    \"vocab\": {",
+               m->fuse_unk ? "true" : "false", m->byte_fallback ? "true" : "false",
+               m->ignore_merges ? "true" : "false");
+    bool first = true;
+    for (int64_t id = 0; id < m->vocab.size; id++) {
+        tk_span s = m->vocab.by_id[id];
+        if (!s.s || tk_vocab_id(&m->vocab, s.s, s.n) != id) continue;
+        FT_CHECK(utf8_valid(s.s, s.n), FT_EDATA,
+                 "token %lld, %s, is not UTF-8: it cannot stand in a tokenizer.json", (long long)id,
+                 ft_show(s.s, s.n));
+        str_adds(out, first ? "\n      " : ",\n      ");
+        span_json(out, s);
+        str_printf(out, ": %lld", (long long)id);
+        first = false;
+    }
+    str_adds(out, "\n    },\n    \"merges\": [");
+    for (int64_t i = 0; i < m->n_pairs; i++) {
+        str_adds(out, i ? ",\n      [" : "\n      [");
+        span_json(out, m->vocab.by_id[m->pairs[i].left]);
+        str_adds(out, ", ");
+        span_json(out, m->vocab.by_id[m->pairs[i].right]);
+        str_addc(out, ']');
+    }
+    str_adds(out, "\n    ]\n  }");
+    return FT_OK;
+}
+
+static ft_status write_tokenizer(const tok_tokenizer *t, str_buf *out)
+{
+    str_adds(out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
+    write_added(t, out);
+    str_printf(out, ",\n  \"normalizer\": %s,\n  \"pre_tokenizer\": %s,\n  \"post_processor\": ",
+               t->json_normalizer ? t->json_normalizer : "null",
+               t->json_pretokenizer ? t->json_pretokenizer : "null");
+    write_post(t, out);
+    str_printf(out,
+               ",\n  \"decoder\": %s,\n  \"model\": ", t->json_decoder ? t->json_decoder : "null");
+    FT_TRY(write_model(t, out));
+    str_adds(out, "\n}\n");
+    return str_ok(out);
+}
+
+static ft_status write_config(const tok_tokenizer *t, str_buf *out)
+{
+    bool eos = t->post.n_after > 0 && t->post.after[t->post.n_after - 1] == t->eos;
+    str_printf(out, "{\n  \"add_bos_token\": %s,\n  \"add_eos_token\": %s",
+               tok_adds_bos(t) ? "true" : "false", eos ? "true" : "false");
+    text_field(out, "bos_token", tok_text(t, t->bos));
+    if (t->chat_template) text_field(out, "chat_template", t->chat_template);
+    str_adds(out, ",\n  \"clean_up_tokenization_spaces\": false");
+    text_field(out, "eos_token", tok_text(t, t->eos));
+    /* the number that transformers writes for "no limit" */
+    str_adds(out, ",\n  \"model_max_length\": 1000000000000000019884624838656");
+    text_field(out, "pad_token", tok_text(t, t->pad));
+    text_field(out, "tokenizer_class", "PreTrainedTokenizerFast");
+    text_field(out, "unk_token", tok_text(t, t->unk));
+    str_adds(out, "\n}\n");
+    return str_ok(out);
+}
+
+/* A config as it was read; a chat template that stood in its own file is put in, because some readers look for it
+ * here first. */
+static ft_status copy_config(const tok_tokenizer *t, str_buf *out)
+{
+    size_t n = t->own_config_len;
+    const char *s = t->own_config;
+    if (!t->chat_template || memmem(s, n, "\"chat_template\"", 15)) {
+        str_add(out, s, n);
+        return str_ok(out);
+    }
+    while (n && s[n - 1] != '}') n--;
+    if (n) n--;
+    while (n && strchr(" \t\r\n", s[n - 1]) && s[n - 1]) n--;
+    str_add(out, s, n);
+    if (n && s[n - 1] != '{') str_addc(out, ',');
+    str_adds(out, "\n  \"chat_template\": ");
+    str_json(out, t->chat_template, strlen(t->chat_template));
+    str_adds(out, "\n}\n");
+    return str_ok(out);
+}
 
 ft_status tok_write_json(const tok_tokenizer *t, str_buf *tokenizer_json, str_buf *tokenizer_config)
 {
     if (t->own_json) {
         str_add(tokenizer_json, t->own_json, t->own_json_len);
-        if (t->own_config) str_add(tokenizer_config, t->own_config, t->own_config_len);
         FT_TRY(str_ok(tokenizer_json));
-        return str_ok(tokenizer_config);
+    } else {
+        FT_TRY(write_tokenizer(t, tokenizer_json));
     }
-    return ft_fail(FT_EDATA, "a tokenizer of a GGUF cannot be written");
-}
-ft_status tok_write_gguf(const tok_tokenizer *t, gguf_writer *w, int64_t vocab_size)
-{
-    (void)t, (void)w, (void)vocab_size;
-    return ft_fail(FT_EDATA, "this tokenizer cannot be written as GGUF");
+    return t->own_config ? copy_config(t, tokenizer_config) : write_config(t, tokenizer_config);
 }

@@ -1,0 +1,265 @@
+/* write_gguf.c – the tokenizer.ggml.* keys: kind gpt2 for byte-level BPE, kind llama for SentencePiece-like BPE.
+ *
+ * llama.cpp knows pre-tokenizers by name only, and merges of kind llama by score only: what it cannot repeat is
+ * refused with the reason. */
+#include "token_private.h"
+
+#include <stdio.h>
+
+enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
+/* Score of a token that no merge makes: behind every other. */
+#define NEVER (-1e9f)
+
+typedef struct columns { /* one entry per id */
+    gguf_str *text;
+    int32_t *type;
+    float *score;
+    char (*pad)[16]; /* texts of unused ids */
+    str_buf spare;
+    int64_t n;
+} columns;
+
+static ft_status preset_ops(tk_ops *out, arena *mem, const char *json)
+{
+    js_doc doc = {0};
+    FT_TRY(js_parse(&doc, json, strlen(json), "preset", 1, JS_NO_POSITIONS, FT_EINTERNAL));
+    ft_status rc = tk_ops_parse(out, &(tk_src){&doc, mem}, doc.root, tk_pretokenizers,
+                                "pretokenizers", "pre_tokenizer");
+    js_close(&doc);
+    return rc;
+}
+
+static bool has_normalizer(const tok_tokenizer *t, const tk_preset *p)
+{
+    if (!p->normalizer) return t->normalizers.n == 0;
+    return t->normalizers.n == 1 && strcmp(t->normalizers.op[0].kind->name, "NFC") == 0;
+}
+
+/* The name llama.cpp knows this pre-tokenizer by: the first row that agrees in most. NULL: none. */
+static ft_status find_pre(const tok_tokenizer *t, const char **pre)
+{
+    arena *mem;
+    int best = -1;
+    *pre = NULL;
+    FT_TRY(arena_open(&mem, "presets", (size_t)64 << 20));
+    ft_status rc = FT_OK;
+    for (int i = 0; i < tk_n_presets && rc == FT_OK; i++) {
+        const tk_preset *p = &tk_presets[i];
+        tk_ops ops = {0};
+        rc = preset_ops(&ops, mem, p->pretokenizer);
+        if (rc == FT_OK && tk_ops_equal(&ops, &t->pretokenizers)) {
+            int fit = 2 * (p->ignore_merges == t->model.ignore_merges) + has_normalizer(t, p);
+            if (fit > best) {
+                best = fit;
+                *pre = p->pre;
+            }
+        }
+        tk_ops_close(&ops);
+    }
+    arena_close(mem);
+    return rc;
+}
+
+/* Which kind, and what names it: gpt2 with *pre, or llama with *prefix. */
+static ft_status classify(const tok_tokenizer *t, bool *llama, const char **pre, bool *prefix)
+{
+    const tk_ops *norm = &t->normalizers, *split = &t->pretokenizers;
+    FT_CHECK(t->model.kind == &tk_model_kinds[0], FT_EDATA,
+             "GGUF: a tokenizer of type %s cannot be written (BPE can)", t->model.kind->name);
+    FT_CHECK(t->model.prefix.n == 0 && t->model.suffix.n == 0, FT_EDATA,
+             "GGUF: a BPE tokenizer with a subword prefix or word suffix cannot be written");
+    *llama = t->model.byte_fallback;
+    if (!*llama) {
+        *pre = t->pre_name;
+        if (!*pre) FT_TRY(find_pre(t, pre));
+        FT_CHECK(*pre, FT_EDATA,
+                 "GGUF: llama.cpp has no name for the pre-tokenizer of this tokenizer; export as a "
+                 "Hugging Face folder instead");
+        return FT_OK;
+    }
+    int at = norm->n;
+    *prefix = false;
+    if (at == 2 && strcmp(norm->op[0].kind->name, "Prepend") == 0) *prefix = true;
+    if (split->n == 1 && strcmp(split->op[0].kind->name, "Metaspace") == 0) {
+        *prefix = split->op[0].num[0] != 2;
+        FT_CHECK(at == 0, FT_EDATA,
+                 "GGUF: a SentencePiece-like tokenizer with a normalizer before "
+                 "Metaspace cannot be written");
+        return FT_OK;
+    }
+    FT_CHECK(at >= 1 && at <= 2 && (at == 1 || *prefix) &&
+                 strcmp(norm->op[at - 1].kind->name, "Replace") == 0,
+             FT_EDATA, "GGUF: the normalizers of this tokenizer cannot be written");
+    return FT_OK;
+}
+
+static void score_merges(const tok_tokenizer *t, columns *c)
+{
+    const tk_model *m = &t->model;
+    for (size_t i = 0; i < m->merge_cap; i++) {
+        const tk_merge *e = &m->merge[i];
+        if (!e->key) continue;
+        float score = -(float)(e->rank + 1);
+        if (c->score[e->made] == NEVER || score > c->score[e->made]) c->score[e->made] = score;
+    }
+}
+
+static bool one_character(tk_span s)
+{
+    int32_t cp;
+    return s.n > 0 && (size_t)utf8_next(s.s, s.n, &cp) == s.n;
+}
+
+static bool is_byte_token(const tk_model *m, int64_t id)
+{
+    for (int b = 0; b < 256; b++) {
+        if (m->byte_id[b] == id) return true;
+    }
+    return false;
+}
+
+/* In kind llama an added token is matched in the text before spaces become ▁. */
+static void plain_text(columns *c, int64_t id, tk_span s)
+{
+    size_t from = c->spare.len;
+    for (size_t i = 0; i < s.n;) {
+        if (s.n - i >= 3 && memcmp(s.s + i, "▁", 3) == 0) {
+            str_addc(&c->spare, ' ');
+            i += 3;
+        } else {
+            str_addc(&c->spare, s.s[i++]);
+        }
+    }
+    c->text[id] = (gguf_str){NULL, c->spare.len - from}; /* placed when the buffer stands still */
+}
+
+static ft_status fill(const tok_tokenizer *t, columns *c, bool llama)
+{
+    for (int64_t id = 0; id < c->n; id++) {
+        tk_span s = id < t->size ? t->text[id] : (tk_span){0};
+        int64_t at;
+        if (!s.s) {
+            int n = snprintf(c->pad[id], sizeof c->pad[id], "[PAD%lld]", (long long)id);
+            c->text[id] = (gguf_str){c->pad[id], (size_t)n};
+            c->type[id] = TYPE_UNUSED;
+            c->score[id] = -10000;
+            continue;
+        }
+        c->text[id] = (gguf_str){s.s, s.n};
+        c->type[id] = TYPE_NORMAL;
+        c->score[id] = one_character(s) ? 0 : NEVER;
+        if (llama && is_byte_token(&t->model, id)) {
+            c->type[id] = TYPE_BYTE;
+            c->score[id] = 0;
+        }
+        if (map_get(&t->added.index, s.s, s.n, &at) && t->added.tok[at].id == id) {
+            c->type[id] = t->added.tok[at].special ? TYPE_CONTROL : TYPE_USER;
+            if (llama && c->type[id] == TYPE_USER) plain_text(c, id, s);
+        }
+        if (llama && id == t->model.unk) c->type[id] = TYPE_UNKNOWN;
+        if (t->types && id < t->n_types) c->type[id] = (int32_t)t->types[id];
+    }
+    FT_TRY(str_ok(&c->spare));
+    size_t from = 0;
+    for (int64_t id = 0; id < c->n; id++) {
+        if (c->text[id].s) continue;
+        c->text[id].s = c->spare.data ? c->spare.data + from : "";
+        from += c->text[id].n;
+    }
+    if (llama) score_merges(t, c);
+    for (int64_t id = 0; t->scores && id < t->n_types; id++) c->score[id] = t->scores[id];
+    return FT_OK;
+}
+
+/* "left right" in one text; a space inside a part is written as the byte alphabet has it. */
+static ft_status put_merges(const tok_tokenizer *t, gguf_writer *w)
+{
+    const tk_model *m = &t->model;
+    str_buf text = {0};
+    gguf_str *list = ft_alloc((size_t)m->n_pairs + 1, sizeof *list);
+    if (!list) return FT_EMEM;
+    for (int64_t i = 0; i < m->n_pairs; i++) {
+        tk_span part[2] = {m->vocab.by_id[m->pairs[i].left], m->vocab.by_id[m->pairs[i].right]};
+        size_t from = text.len;
+        for (int k = 0; k < 2; k++) {
+            if (k) str_addc(&text, ' ');
+            for (size_t j = 0; j < part[k].n; j++) {
+                if (part[k].s[j] == ' ') {
+                    str_adds(&text, "Ġ");
+                } else {
+                    str_addc(&text, part[k].s[j]);
+                }
+            }
+        }
+        list[i].n = text.len - from;
+    }
+    ft_status rc = str_ok(&text);
+    size_t from = 0;
+    for (int64_t i = 0; i < m->n_pairs && rc == FT_OK; i++) {
+        list[i].s = text.data + from;
+        from += list[i].n;
+    }
+    if (rc == FT_OK) gguf_put_strs(w, "tokenizer.ggml.merges", list, m->n_pairs);
+    str_free(&text);
+    ft_free(list);
+    return rc;
+}
+
+static void put_id(gguf_writer *w, const char *key, int64_t id)
+{
+    if (id >= 0) gguf_put_int(w, key, GGUF_U32, id);
+}
+
+static void put_specials(const tok_tokenizer *t, gguf_writer *w, bool llama, bool prefix)
+{
+    bool eos = t->post.n_after > 0 && t->post.after[t->post.n_after - 1] == t->eos;
+    put_id(w, "tokenizer.ggml.bos_token_id", t->bos);
+    put_id(w, "tokenizer.ggml.eos_token_id", t->eos);
+    put_id(w, "tokenizer.ggml.unknown_token_id", llama ? t->model.unk : t->unk);
+    put_id(w, "tokenizer.ggml.padding_token_id", t->pad);
+    for (int i = 0; i < t->n_stops; i++) {
+        if (t->stops[i] == t->eos) continue;
+        put_id(w, "tokenizer.ggml.eot_token_id", t->stops[i]);
+        break;
+    }
+    gguf_put_bool(w, "tokenizer.ggml.add_bos_token", tok_adds_bos(t));
+    gguf_put_bool(w, "tokenizer.ggml.add_eos_token", eos);
+    gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", llama && prefix);
+    if (t->chat_template) {
+        gguf_put_str(w, "tokenizer.chat_template", t->chat_template, strlen(t->chat_template));
+    }
+}
+
+ft_status tok_write_gguf(const tok_tokenizer *t, gguf_writer *w, int64_t vocab_size)
+{
+    bool llama = false, prefix = false;
+    const char *pre = NULL;
+    columns c = {.n = vocab_size};
+    FT_TRY(classify(t, &llama, &pre, &prefix));
+    FT_CHECK(vocab_size >= t->size && vocab_size <= TK_MAX_ID, FT_EDATA,
+             "GGUF: the tokenizer has %lld ids, the model %lld rows", (long long)t->size,
+             (long long)vocab_size);
+    ft_status rc = FT_EMEM;
+    c.text = ft_alloc((size_t)c.n, sizeof *c.text);
+    c.type = ft_alloc((size_t)c.n, sizeof *c.type);
+    c.score = ft_alloc((size_t)c.n, sizeof *c.score);
+    c.pad = ft_alloc((size_t)c.n, sizeof *c.pad);
+    if (c.text && c.type && c.score && c.pad) rc = fill(t, &c, llama);
+    if (rc == FT_OK) {
+        const char *kind = llama ? "llama" : "gpt2";
+        gguf_put_str(w, "tokenizer.ggml.model", kind, strlen(kind));
+        if (llama) pre = "default";
+        gguf_put_str(w, "tokenizer.ggml.pre", pre, strlen(pre));
+        gguf_put_strs(w, "tokenizer.ggml.tokens", c.text, c.n);
+        if (llama) gguf_put_f32s(w, "tokenizer.ggml.scores", c.score, c.n);
+        gguf_put_i32s(w, "tokenizer.ggml.token_type", c.type, c.n);
+        if (!llama) rc = put_merges(t, w);
+    }
+    if (rc == FT_OK) put_specials(t, w, llama, prefix);
+    ft_free(c.text);
+    ft_free(c.type);
+    ft_free(c.score);
+    ft_free(c.pad);
+    str_free(&c.spare);
+    return rc;
+}
