@@ -80,7 +80,7 @@ def main():
         ("LM", regex(r"\p{Lm}")), ("LO", regex(r"\p{Lo}")), ("M", marks), ("MN", regex(r"\p{Mn}")),
         ("ND", regex(r"\p{Nd}")), ("NL", regex(r"\p{Nl}")), ("NO", regex(r"\p{No}")),
         ("P", regex(r"\p{P}")), ("S", regex(r"\p{S}")), ("Z", regex(r"\p{Z}")), ("C", regex(r"\p{C}")),
-        ("SPACE", regex(r"\s")), ("WORD", regex(r"\w")), ("HAN", regex(r"\p{Han}")),
+        ("SPACE", regex(r"\s")), ("WORD", regex(r"[\w]")), ("HAN", regex(r"\p{Han}")),
         ("RWORD", word), ("NUMERIC", splits_after_a(P.Digits(True))),
         ("PUNCT", splits_after_a(P.Punctuation())),
         ("BERT_OTHER", vanishing(N.BertNormalizer(True, False, False, False))),

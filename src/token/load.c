@@ -307,6 +307,9 @@ static ft_status special_ids(tok_tokenizer *t, const char *dir, const side *s)
     if (t->bos < 0) t->bos = first_id(t, "bos_token_id", &s[MODEL], &s[GENERATION]);
     if (t->eos < 0) t->eos = first_id(t, "eos_token_id", &s[MODEL], &s[GENERATION]);
     if (t->pad < 0) t->pad = first_id(t, "pad_token_id", &s[MODEL], &s[GENERATION]);
+    /* files without names: what the post-processor puts around a text */
+    if (t->bos < 0 && t->post.n_before == 1) t->bos = t->post.before[0];
+    if (t->eos < 0 && t->post.n_after == 1) t->eos = t->post.after[0];
     FT_TRY(read_template(t, dir, &s[CONFIG]));
     tk_add_stop(t, t->eos);
     int64_t ids[32];

@@ -391,11 +391,15 @@ static ft_status follow_head(const tk_op *op, tk_span in, const str_buf *out, ui
 {
     str_buf alone = {0};
     int32_t cp;
-    FT_TRY(op->kind->normalize(op, (tk_span){in.s, *head}, &alone));
+    tk_op left = *op;
+    if (op->kind->normalize == run_strip) left.on[1] = false; /* its right end is not the text's */
+    FT_TRY(op->kind->normalize(&left, (tk_span){in.s, *head}, &alone));
     uint32_t n = (uint32_t)alone.len;
     str_free(&alone);
     /* composed with a mark behind it, a first character grows */
-    if (n && out->len) {
+    bool kept =
+        n || op->kind->normalize == run_precompiled; /* what it drops in front is still counted */
+    if (kept && out->len) {
         uint32_t first = (uint32_t)utf8_next(out->data, out->len, &cp);
         if (first > n) n = first;
     }

@@ -206,6 +206,36 @@ static ft_status run_whitespace(const tk_op *op, tk_text *in, tk_text *out)
     return done(out);
 }
 
+/* A piece begins where a script does; what stands before the first one is lost, as in the library. */
+static ft_status run_unicode_scripts(const tk_op *op, tk_text *in, tk_text *out)
+{
+    (void)op;
+    share_text(in, out);
+    for (size_t i = 0; i < in->n_pieces; i++) {
+        const tk_piece *p = &in->piece[i];
+        if (p->id >= 0) {
+            tk_add_piece(out, p->from, p->to, p->id, 0);
+            continue;
+        }
+        cutter c = {.out = out, .piece = p};
+        size_t from = p->from;
+        int last = 0;
+        for (size_t at = p->from; at < p->to;) {
+            int32_t cp;
+            size_t len = (size_t)utf8_next(out->s + at, p->to - at, &cp);
+            int script = tk_script(cp);
+            if (script && script != last) {
+                if (last) cut_write(&c, from, at);
+                from = at;
+                last = script;
+            }
+            at += len;
+        }
+        if (last) cut_write(&c, from, p->to);
+    }
+    return done(out);
+}
+
 static ft_status run_fixed_length(const tk_op *op, tk_text *in, tk_text *out)
 {
     share_text(in, out);
@@ -419,6 +449,7 @@ const tk_kind tk_pretokenizers[] = {
     {.name = "WhitespaceSplit", .split = run_whitespace_split},
     {.name = "BertPreTokenizer", .split = run_bert},
     {.name = "CharDelimiterSplit", .parse = parse_delimiter, .split = run_split},
+    {.name = "UnicodeScripts", .split = run_unicode_scripts},
     {.name = "FixedLength", .parse = parse_fixed_length, .split = run_fixed_length},
     {.name = NULL},
 };

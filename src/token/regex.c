@@ -391,6 +391,14 @@ static int parse_atom(parser *p)
     int set = new_set(p);
     if (p->unsupported) return 0;
     int32_t cp;
+    if (c == '\\' && p->pos + 1 < p->n && (p->s[p->pos + 1] == 'w' || p->s[p->pos + 1] == 'W')) {
+        rx_set *word = &p->re->set[set];
+        word->any = TK_WORD;
+        word->negated = p->s[p->pos + 1] == 'W';
+        for (int i = 0; i < 3; i++) add_range(p, set, rx_word_extra[i][0], rx_word_extra[i][1]);
+        p->pos += 2;
+        return set_node(p, set);
+    }
     if (c == '\\') {
         p->pos++;
         cp = escape(p, set);

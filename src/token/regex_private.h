@@ -53,6 +53,8 @@ typedef struct rx_frame {
     size_t pos, low;
 } rx_frame;
 
+/* ² ³ ¹ ¼ ½ ¾: word characters for \w and \b, but not for [\w] */
+extern const int32_t rx_word_extra[3][2];
 bool rx_has(const rx_set *s, int32_t cp);
 void rx_set_ready(rx_set *s);
 FT_MUST_USE ft_status rx_parse(tk_regex *re, tk_span pattern, bool *unsupported);

@@ -11,6 +11,8 @@
 #define STEPS_PER_BYTE 1000u
 #define MAX_FRAMES (1u << 22)
 
+const int32_t rx_word_extra[3][2] = {{0xb2, 0xb3}, {0xb9, 0xb9}, {0xbc, 0xbe}};
+
 bool rx_has(const rx_set *s, int32_t cp)
 {
     if (cp >= 0 && cp < 128) return s->ascii[cp >> 6] >> (cp & 63) & 1;
@@ -164,6 +166,9 @@ static bool word_at(const tk_find *f, size_t pos)
 {
     int32_t cp;
     utf8_next(f->s + pos, f->n - pos, &cp);
+    for (int i = 0; i < 3; i++) {
+        if (cp >= rx_word_extra[i][0] && cp <= rx_word_extra[i][1]) return true;
+    }
     return tk_flags(cp) & TK_WORD;
 }
 

@@ -152,6 +152,24 @@ void tk_ops_close(tk_ops *ops)
     *ops = (tk_ops){0};
 }
 
+/* The next unit of a pattern: an escape pair, or a character; \n and \r are what they stand for. */
+static int pattern_unit(tk_span p, size_t *at)
+{
+    char c = p.s[(*at)++];
+    if (c != '\\' || *at == p.n) return (unsigned char)c;
+    char d = p.s[(*at)++];
+    return d == 'n' ? '\n' : d == 'r' ? '\r' : 256 + (unsigned char)d;
+}
+
+static bool same_pattern(tk_span a, tk_span b)
+{
+    size_t i = 0, k = 0;
+    while (i < a.n && k < b.n) {
+        if (pattern_unit(a, &i) != pattern_unit(b, &k)) return false;
+    }
+    return i == a.n && k == b.n;
+}
+
 bool tk_ops_equal(const tk_ops *a, const tk_ops *b)
 {
     if (a->n != b->n) return false;
@@ -159,7 +177,7 @@ bool tk_ops_equal(const tk_ops *a, const tk_ops *b)
         const tk_op *x = &a->op[i], *y = &b->op[i];
         if (x->kind != y->kind || memcmp(x->on, y->on, sizeof x->on) != 0 ||
             memcmp(x->num, y->num, sizeof x->num) != 0 || !tk_same(x->a, y->a) ||
-            !tk_same(x->b, y->b) || !tk_same(x->pattern, y->pattern) ||
+            !tk_same(x->b, y->b) || !same_pattern(x->pattern, y->pattern) ||
             x->pattern_is_regex != y->pattern_is_regex) {
             return false;
         }

@@ -43,7 +43,7 @@ enum {
     TK_Z = 1u << 12,
     TK_C = 1u << 13,
     TK_SPACE = 1u << 14,   /* \s, White_Space */
-    TK_WORD = 1u << 15,    /* \w of Oniguruma */
+    TK_WORD = 1u << 15,    /* [\w] of Oniguruma; outside of brackets it has six more */
     TK_HAN = 1u << 16,     /* \p{Han} */
     TK_RWORD = 1u << 17,   /* \w of Rust's regex crate */
     TK_NUMERIC = 1u << 18, /* pre-tokenizer Digits */
@@ -65,8 +65,11 @@ extern const uint16_t tk_pages[];
 extern const int tk_n_pages;
 extern const tk_case_run tk_lower_runs[];
 extern const int tk_n_lower_runs;
+extern const uint32_t tk_script_runs[];
+extern const int tk_n_script_runs;
 uint32_t tk_flags(int32_t cp); /* 0 for −1, an invalid byte */
 int32_t tk_lower(int32_t cp);  /* one to one; U+0130 is the caller's */
+int tk_script(int32_t cp);     /* of UnicodeScripts; 0 goes with all */
 /* Start of the character that ends at `pos` (> 0); an invalid byte is a character of its own. */
 size_t tk_prev(const char *s, size_t pos);
 typedef enum tk_form { TK_NFC, TK_NFD, TK_NFKC, TK_NFKD } tk_form;

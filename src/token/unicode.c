@@ -24,6 +24,21 @@ uint32_t tk_flags(int32_t cp)
     return tk_kind_flags[tk_runs[low] & 0xff];
 }
 
+int tk_script(int32_t cp)
+{
+    int low = 0, high = tk_n_script_runs - 1;
+    if (cp < 0) return 0;
+    while (low < high) {
+        int mid = (low + high + 1) / 2;
+        if ((int32_t)(tk_script_runs[mid] >> 8) <= cp) {
+            low = mid;
+        } else {
+            high = mid - 1;
+        }
+    }
+    return (int)(tk_script_runs[low] & 0xff);
+}
+
 int32_t tk_lower(int32_t cp)
 {
     if (cp < 0x80) return cp >= 'A' && cp <= 'Z' ? cp + 32 : cp;
