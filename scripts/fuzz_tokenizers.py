@@ -70,7 +70,7 @@ def random_normalizer(rng):
     kinds = [N.NFC, N.NFD, N.NFKC, N.NFKD, N.Lowercase, N.StripAccents, N.Nmt,
              lambda: N.Strip(rng.random() < 0.7, rng.random() < 0.7), lambda: N.Prepend(rng.choice(["▁", "ab ", " "])),
              lambda: N.Replace(rng.choice([" ", "a", "  ", "\n", "é"]), rng.choice(["▁", "", "xx"])),
-             lambda: N.Replace(Regex(rng.choice([" {2,}", r"\s+", "[aeiou]", r"\p{M}", "a*", r"(?=b)", "^", "$", r"\d{2}"])),
+             lambda: N.Replace(Regex(rng.choice([" {2,}", r"\s+", "[aeiou]", r"\p{M}", r"\d{2}"])),
                                rng.choice(["▁", "", "-"])),
              lambda: N.BertNormalizer(*(rng.random() < 0.5 for _ in range(4))), lambda: Z.precompiled_cached(rng.choice(["nmt_nfkc", "nmt_nfkc_cf"]))]
     return N.Sequence([rng.choice(kinds)() for _ in range(rng.randint(1, 3))])

@@ -50,7 +50,7 @@ CL100K = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\
           r"\s+(?!\S)|\s")
 KIMI = (r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+" + C +
         r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-DS3 = (r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
+DS3 = ('[!"#$%' + r"&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
        r"\s*[\r\n]+|\s+(?!\S)|\s+")
 BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"
 SUPERBPE = r"(?=(\d{3})+(?!\d))"
@@ -341,3 +341,76 @@ def precompiled_cached(rule):
     if rule not in _charsmaps:
         _charsmaps[rule] = charsmap(rule)
     return N.Precompiled(_charsmaps[rule])
+
+
+def spec_cases():
+    """The four small tokenizers of the format description."""
+    merges = ["Ġ t", "h e", "Ġt he", "i n", "e r", "Ġ a", "Ġa n", "l l", "o n", "1 2", "Ċ Ċ", "Ã ©", "he ll"]
+    vocab = {c: b for b, c in byte_chars().items()}
+    for i, m in enumerate(merges):
+        vocab[m.replace(" ", "")] = 256 + i
+    vocab["Ġhello"] = 269
+    t1 = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(m.split(" ")) for m in merges], ignore_merges=True))
+    t1.pre_tokenizer = P.Sequence([split(LLAMA3), raw_bytes()])
+    t1.add_special_tokens(["<|bos|>", "<|eot|>"])
+    t1.add_tokens([AddedToken("<tool>", normalized=True)])
+    t1.post_processor = processors.TemplateProcessing(single="<|bos|> $A", pair="$A $B", special_tokens=[("<|bos|>", 270)])
+    t1.decoder = D.ByteLevel()
+
+    vocab = {t: i for i, t in enumerate(["<unk>", "<s>", "</s>"] + BYTE_TOKENS + list("▁helowrd"))}
+    merges = [("h", "e"), ("l", "l"), ("he", "ll"), ("hell", "o"), ("▁", "hello"), ("▁", "w"), ("o", "r"), ("▁", "▁"), ("▁w", "or")]
+    for a, b in merges:
+        vocab[a + b] = len(vocab)
+
+    def llama(normalizer, pre):
+        t = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        if normalizer is not None:
+            t.normalizer = normalizer
+        if pre is not None:
+            t.pre_tokenizer = pre
+        t.add_special_tokens(["<unk>", "<s>", "</s>"])
+        t.post_processor = processors.TemplateProcessing(single="<s> $A", pair="$A $B", special_tokens=[("<s>", 1)])
+        t.decoder = llama_decoder()
+        return t
+
+    t3 = Tokenizer(models.Unigram([("<unk>", 0), ("▁", -3), ("a", -2.5), ("b", -2.75), ("c", -3.5), ("ab", -4), ("bc", -4.25),
+                                   ("abc", -7.5), ("▁a", -3.25), ("▁ab", -6), ("ca", -5.5)], 0, False))
+    t3.pre_tokenizer = P.Metaspace("▁", "always", True)
+    t3.decoder = D.Metaspace("▁", "always", True)
+    t3.add_special_tokens(["<unk>"])
+    return {"spec_t1": t1, "spec_t2": llama(N.Sequence([N.Prepend("▁"), N.Replace(" ", "▁")]), None),
+            "spec_t2n": llama(None, P.Metaspace("▁", "first", False)), "spec_t3": t3}
+
+
+SPEC_TEXTS = ["", " ", "hello", " hello", "hello  world", "é\n", "hello</s>hello", "wor<s> hello", "</s> hello", "the hello in",
+              "12345 the\n\n\nan er", "é café", "a<|eot|>the <|eot|>", "x <tool> the", "ton’s", "\u0000😀", "abc", "ab c", "a bca", "zab z", "  abab"]
+
+
+def byte_chars():
+    keep = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
+    out, n = {b: chr(b) for b in keep}, 0
+    for b in range(256):
+        if b not in out:
+            out[b] = chr(256 + n)
+            n += 1
+    return out
+
+
+def probes():
+    """Every step on its own, over the model that shows each split."""
+    z = {"regex_" + k: probe(None, split(v)) for k, v in REGEXES.items()}
+    for b in ("removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"):
+        z["split_" + b] = probe(None, P.Split("-", b))
+        z["invert_" + b] = probe(None, P.Split(Regex(r"\w+"), b, True))
+        z["punctuation_" + b] = probe(None, P.Punctuation(b))
+    z.update(digits=probe(None, P.Digits(False)), digits_single=probe(None, P.Digits(True)), whitespace=probe(None, P.Whitespace()),
+             whitespace_split=probe(None, P.WhitespaceSplit()), bert_pre=probe(None, P.BertPreTokenizer()), fixed=probe(None, P.FixedLength(3)),
+             delimiter=probe(None, P.CharDelimiterSplit("a")), scripts=probe(None, P.UnicodeScripts()), digits_prefix=probe(None, [P.Digits(False), P.ByteLevel(True)]))
+    for s in ("always", "first", "never"):
+        z["metaspace_" + s] = probe(None, P.Metaspace("▁", s, True))
+    for n in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt"):
+        z["normal_" + n] = probe(getattr(N, n)())
+    z.update(normal_strip=probe(N.Strip()), normal_bert=probe(N.BertNormalizer()), normal_bert_off=probe(N.BertNormalizer(False, False, True, False)),
+             normal_bytes=probe(N.ByteLevel()), normal_replace=probe(N.Replace(Regex(r"\s+"), "_")), normal_replace_empty=probe(N.Replace(Regex("a*"), "-")),
+             first_stripped=probe(N.Strip(), P.Metaspace("▁", "first", True)))
+    return z
