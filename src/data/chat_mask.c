@@ -115,6 +115,22 @@ static bool by_marking(const turns *t, int i, const cJSON *message, bool before,
     return found;
 }
 
+/* The last place before the end of the content where the text of the generation prompt stands. */
+static bool by_prompt_text(const turns *t, int i, const cJSON *message, const str_buf *bare,
+                           const str_buf *prompt, size_t *out)
+{
+    size_t end;
+    if (!starts(prompt, bare) || prompt->len == bare->len) return false;
+    if (!by_marking(t, i, message, false, &end)) return false;
+    size_t n = prompt->len - bare->len;
+    for (size_t at = end + 1; at-- > n;) {
+        if (memcmp(t->full.data + at - n, prompt->data + bare->len, n) != 0) continue;
+        *out = at;
+        return true;
+    }
+    return false;
+}
+
 static bool turn_begin(const turns *t, int i, const cJSON *message, size_t *out)
 {
     str_buf prompt = {0}, bare = {0};
@@ -128,9 +144,11 @@ static bool turn_begin(const turns *t, int i, const cJSON *message, size_t *out)
             found = true;
         }
     }
+    found = found || by_marking(t, i, message, true, out) ||
+            (prompt.len && by_prompt_text(t, i, message, &bare, &prompt, out));
     str_free(&prompt);
     str_free(&bare);
-    return found || by_marking(t, i, message, true, out);
+    return found;
 }
 
 static bool turn_end(const turns *t, int i, const cJSON *message, size_t begin, size_t *out)

@@ -277,8 +277,8 @@ static ft_status add_calls(const data_item *it, const cJSON *value, cJSON *list)
     js_doc doc = {0};
     ft_status rc = FT_OK;
     cJSON *m = cJSON_CreateObject(), *calls = m ? cJSON_AddArrayToObject(m, "tool_calls") : NULL;
-    bool ok =
-        calls && cJSON_AddStringToObject(m, "role", "assistant") && cJSON_AddItemToArray(list, m);
+    bool ok = calls && cJSON_AddStringToObject(m, "role", "assistant") &&
+              cJSON_AddStringToObject(m, "content", "") && cJSON_AddItemToArray(list, m);
     if (!ok) {
         cJSON_Delete(m);
         return out_of_memory(true);

@@ -10,11 +10,12 @@
 
 #include "ft/token.h"
 
-#define TPL_MAX_DEPTH 400           /* nested expressions, blocks and macro calls */
-#define TPL_MAX_WORK 40000000       /* units: one per node, item or 16 bytes of text made */
-#define TPL_MAX_OUTPUT (64u << 20)  /* bytes */
-#define TPL_MAX_MEMORY (256u << 20) /* bytes of address space of one rendering */
-#define TPL_MAX_RANGE 100000        /* as Jinja's sandbox */
+#define TPL_MAX_DEPTH 400          /* nested expressions, blocks and macro calls */
+#define TPL_MAX_WORK 40000000      /* units: one per node, item or 16 bytes of text made */
+#define TPL_MAX_OUTPUT (32u << 20) /* bytes */
+#define TPL_MAX_MEMORY                                                                             \
+    (60u << 20)              /* bytes of values; an arena beyond 64 MiB would take huge pages */
+#define TPL_MAX_RANGE 100000 /* as Jinja's sandbox */
 
 /* --- values ---------------------------------------------------------------------------------------- */
 typedef enum tpl_type {
