@@ -1,141 +1,7 @@
-/* test_data.c – sources, formats, masks, rows, order and batches, on files and a tokenizer the test writes.
- *
- * The tokenizer has one id per byte and a few special tokens, so that expected ids can be read off the text. */
-#include "support.h"
+/* test_data.c – sources, formats, masks and rows, on files and a tokenizer the test writes. */
+#include "data_fixture.h"
 
-#include <unistd.h>
 #include <zlib.h>
-
-#include "ft/data.h"
-
-enum { IM_START = 256, IM_END, EOS, BOS, N_IDS };
-
-/* --- fixture ------------------------------------------------------------------------------------------ */
-static void byte_char(str_buf *s, int byte) /* GPT-2's printable stand-in for a byte */
-{
-    int32_t cp = byte, n = 0;
-    bool plain = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174);
-    for (int b = 0; !plain && b < byte; b++)
-        n += !((b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174);
-    if (!plain) cp = 256 + n;
-    char utf8[4];
-    str_add(s, utf8, (size_t)utf8_put(utf8, cp));
-}
-
-static const char *const specials[] = {"<|im_start|>", "<|im_end|>", "<eos>", "<bos>"};
-
-#define CHATML                                                                                     \
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' "  \
-    "+ "                                                                                           \
-    "'\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif "  \
-    "%}"
-
-/* A tokenizer folder; template may be NULL; bos: the post-processor puts BOS in front. */
-static const char *write_tokenizer(const char *name, const char *template, bool bos)
-{
-    static char folder[2][512];
-    static int turn;
-    char *dir = folder[turn++ % 2], path[600];
-    str_buf s = {0};
-    snprintf(dir, sizeof folder[0], "%s", test_path(name));
-    assert_ok(dir_make(dir));
-    str_adds(&s, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[");
-    for (int i = 0; i < 4; i++) {
-        str_printf(&s,
-                   "%s{\"id\":%d,\"content\":\"%s\",\"single_word\":false,\"lstrip\":false,"
-                   "\"rstrip\":false,"
-                   "\"normalized\":false,\"special\":true}",
-                   i ? "," : "", IM_START + i, specials[i]);
-    }
-    str_adds(&s, "],\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_"
-                 "space\":false,"
-                 "\"trim_offsets\":true,\"use_regex\":true},\"post_processor\":");
-    if (bos) {
-        str_adds(&s, "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<"
-                     "bos>\",\"type_id\":0}},"
-                     "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"pair\":[{\"Sequence\":{\"id\":"
-                     "\"A\",\"type_id\":0}},"
-                     "{\"Sequence\":{\"id\":\"B\",\"type_id\":1}}],\"special_tokens\":{\"<bos>\":{"
-                     "\"id\":\"<bos>\","
-                     "\"ids\":[259],\"tokens\":[\"<bos>\"]}}}");
-    } else {
-        str_adds(&s, "null");
-    }
-    str_adds(&s,
-             ",\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,"
-             "\"use_regex\":true},\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
-             "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":false,"
-             "\"byte_fallback\":false,\"ignore_merges\":false,\"vocab\":{");
-    for (int i = 0; i < 256; i++) {
-        str_buf c = {0};
-        byte_char(&c, i);
-        if (i) str_addc(&s, ',');
-        str_json(&s, c.data, c.len);
-        str_printf(&s, ":%d", i);
-        str_free(&c);
-    }
-    str_adds(&s, "},\"merges\":[]}}");
-    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
-    test_write_file(path, s.data, s.len);
-    str_clear(&s);
-    str_adds(&s, "{\"tokenizer_class\":\"PreTrainedTokenizerFast\",\"eos_token\":\"<eos>\",\"bos_"
-                 "token\":\"<bos>\"");
-    if (template) {
-        str_adds(&s, ",\"chat_template\":");
-        str_json(&s, template, strlen(template));
-    }
-    str_adds(&s, "}");
-    snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
-    test_write_file(path, s.data, s.len);
-    str_free(&s);
-    return dir;
-}
-
-typedef struct fixture {
-    tok_tokenizer *tok;
-    chat *chat;
-    data_set *set;
-    cfg_doc doc;
-    arena *mem;
-    data_cfg cfg;
-} fixture;
-
-static void begin(fixture *f, const char *name, const char *template, bool bos)
-{
-    *f = (fixture){0};
-    assert_ok(tok_open(&f->tok, write_tokenizer(name, template, bos)));
-    if (template) assert_ok(chat_open(&f->chat, f->tok));
-    assert_ok(arena_open(&f->mem, "test", 64u << 20));
-}
-
-/* Opens the data of a config text; the folder of the config is the test's. */
-static ft_status load(fixture *f, const char *json, bool training)
-{
-    const char *path = test_path("config.json");
-    test_write_file(path, json, strlen(json));
-    data_close(f->set);
-    f->set = NULL;
-    if (f->doc.mem) cfg_close(&f->doc);
-    assert_ok(cfg_open(&f->doc, path, NULL, 0, f->mem));
-    cfg_read(&f->doc, js_get(f->doc.js.root, "data"), "data", data_fields, &f->cfg, NULL);
-    assert_ok(cfg_done(&f->doc));
-    return data_open(&f->set, &f->doc, training ? f->cfg.train : f->cfg.eval, &f->cfg, f->tok,
-                     f->chat, training);
-}
-
-static void end(fixture *f)
-{
-    data_close(f->set);
-    if (f->doc.mem) cfg_close(&f->doc);
-    chat_close(f->chat);
-    tok_close(f->tok);
-    arena_close(f->mem);
-}
-
-static void put(const char *name, const char *text)
-{
-    test_write_file(test_path(name), text, strlen(text));
-}
 
 /* Text of the sample with what is trained on in [ ]. */
 static const char *marked(const fixture *f, int64_t sample)
@@ -250,6 +116,13 @@ static void masks_in_unusual_templates(void **state)
          "{% for m in messages %}{{ m.role }}: {{ m.content.split('>')[-1] }}\n{% endfor %}"
          "{% if add_generation_prompt %}assistant: {% endif %}",
          "user: u1\nassistant: [a1\n]user: u2\nassistant: [a2\n<eos>]"},
+        {"after", /* more than white space follows the end of the last turn */
+         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('>')[-1] "
+         "}}<|im_end|>\n{% endfor %}"
+         "{{ '<|im_start|>assistant\n' if add_generation_prompt else eos_token }}",
+         "<|im_start|>user\nu1<|im_end|>\n<|im_start|>assistant\n[a1<|im_end|>]\n<|im_start|>"
+         "user\nu2<|im_end|>\n"
+         "<|im_start|>assistant\n[a2<|im_end|>]\n<eos>"},
         {"prefix", /* everything moves when a message is added */
          "{{ messages|length }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ "
          "m.content.split('>')[-1] }}<|im_end|>\n{% endfor %}"
@@ -593,177 +466,6 @@ static void gzip_and_line_ends_change_nothing(void **state)
     end(&f);
 }
 
-/* --- order and batches ---------------------------------------------------------------------------------------------- */
-static void order_is_a_permutation_by_seed_and_epoch(void **state)
-{
-    fixture f;
-    str_buf s = {0};
-    int64_t a[100], b[100], seen[100] = {0};
-    (void)state;
-    begin(&f, "order", NULL, false);
-    for (int i = 0; i < 100; i++) str_printf(&s, "{\"prompt\":\"%d\",\"completion\":\"b\"}\n", i);
-    put("o.jsonl", s.data);
-    assert_ok(load(&f, "{\"data\":{\"train\":\"o.jsonl\"}}", true));
-    assert_int_equal(data_epoch_length(f.set), 100);
-    assert_ok(data_order(f.set, 42, 0, true, a));
-    assert_ok(data_order(f.set, 42, 0, true, b));
-    assert_memory_equal(a, b, sizeof a);
-    for (int i = 0; i < 100; i++) seen[a[i]]++;
-    for (int i = 0; i < 100; i++) assert_int_equal(seen[i], 1);
-    assert_ok(data_order(f.set, 42, 1, true, b));
-    assert_memory_not_equal(a, b, sizeof a);
-    assert_ok(data_order(f.set, 43, 0, true, b));
-    assert_memory_not_equal(a, b, sizeof a);
-    assert_ok(data_order(f.set, 42, 5, false, b));
-    for (int i = 0; i < 100; i++) assert_int_equal(b[i], i);
-    str_free(&s);
-    end(&f);
-}
-
-static void mix_follows_the_weights(void **state)
-{
-    fixture f;
-    str_buf big = {0}, small = {0};
-    (void)state;
-    begin(&f, "mix", NULL, false);
-    for (int i = 0; i < 200; i++)
-        str_printf(&big, "{\"prompt\":\"%0*d\",\"completion\":\"b\"}\n", 1 + i % 17, i);
-    for (int i = 0; i < 20; i++)
-        str_printf(&small, "{\"prompt\":\"%0*d\",\"completion\":\"b\"}\n", 30 + i, i);
-    put("big.jsonl", big.data);
-    put("small.jsonl", small.data);
-    assert_ok(load(&f,
-                   "{\"data\":{\"train\":[{\"path\":\"big.jsonl\",\"weight\":3},{\"path\":\"small."
-                   "jsonl\",\"weight\":1}]}}",
-                   true));
-    int64_t n = data_epoch_length(f.set);
-    int64_t *order = test_alloc((size_t)n * sizeof *order),
-            *again = test_alloc((size_t)n * sizeof *again);
-    double tokens[2] = {0, 0};
-    int used[220] = {0};
-    assert_ok(data_order(f.set, 7, 3, true, order));
-    for (int64_t i = 0; i < n; i++) {
-        data_sample x;
-        data_get(f.set, order[i], &x);
-        tokens[x.source] += (double)x.len;
-        used[order[i]]++;
-        if (i > 20 && i < n * 9 / 10)
-            assert_true(fabs(tokens[0] / (tokens[0] + tokens[1]) - 0.75) <
-                        50.0 / (tokens[0] + tokens[1]));
-    }
-    assert_true(fabs(tokens[0] / (tokens[0] + tokens[1]) - 0.75) < 0.02);
-    for (int i = 0; i < 200; i++)
-        assert_in_range(used[i], 0, 2); /* passes are used up before one repeats */
-    assert_ok(data_order(f.set, 7, 3, true, again));
-    assert_memory_equal(order, again, (size_t)n * sizeof *order);
-    str_free(&big);
-    str_free(&small);
-    end(&f);
-}
-
-static void batches_are_ragged_and_shifted(void **state)
-{
-    fixture f;
-    data_batch b, c;
-    data_step step;
-    const int64_t samples[] = {2, 0, 1};
-    (void)state;
-    begin(&f, "batch", NULL, false);
-    put("b.jsonl", "{\"prompt\":\"ab\",\"completion\":\"cd\"}\n{\"prompt\":\"x\",\"completion\":"
-                   "\"y\"}\n{\"prompt\":\"\",\"completion\":\"pq\"}\n");
-    assert_ok(load(&f, "{\"data\":{\"train\":\"b.jsonl\"}}", true));
-    assert_ok(data_step_plan(f.set, samples, 3, 2, &step, f.mem));
-    assert_int_equal(step.n_micro, 2);
-    assert_int_equal(step.micro[0].n, 2);
-    assert_int_equal(step.tokens, 5 + 3 + 3);
-    assert_ok(data_batch_make(f.set, samples, NULL, 3, 99, &b, f.mem));
-    assert_int_equal(b.n_seq, 3);
-    assert_int_equal(b.len[0], 3);
-    assert_int_equal(b.len[1], 5);
-    static const int32_t ids[] = {'p', 'q', EOS, 'a', 'b', 'c', 'd', EOS, 'x', 'y', EOS};
-    static const int32_t pos[] = {0, 1, 2, 0, 1, 2, 3, 4, 0, 1, 2};
-    static const int32_t labels[] = {'q', EOS, -100, -100, 'c', 'd', EOS, -100, 'y', EOS, -100};
-    assert_memory_equal(b.ids, ids, sizeof ids);
-    assert_memory_equal(b.pos, pos, sizeof pos);
-    assert_memory_equal(b.labels, labels, sizeof labels);
-    assert_int_equal(b.supervised, 7);
-    assert_int_equal(step.supervised, 7);
-    assert_int_equal(b.source_tokens[0], 11);
-    int64_t at = 0, sup = 0;
-    for (int i = 0; i < step.n_micro; i++) { /* the keys of a token do not depend on the split */
-        assert_ok(data_batch_make(f.set, step.micro[i].sample, step.micro[i].slot, step.micro[i].n,
-                                  99, &c, f.mem));
-        assert_memory_equal(c.row_key, b.row_key + at, (size_t)c.tokens * sizeof *c.row_key);
-        assert_memory_equal(c.labels, b.labels + at, (size_t)c.tokens * sizeof *c.labels);
-        at += c.tokens;
-        sup += c.supervised;
-    }
-    assert_int_equal(sup, 7);
-    assert_int_not_equal(b.row_key[0], b.row_key[1]);
-    end(&f);
-}
-
-static void concat_rows_do_not_depend_on_the_split(void **state)
-{
-    fixture f;
-    data_batch b;
-    const int64_t samples[] = {0, 1, 2, 3};
-    (void)state;
-    begin(&f, "concat", NULL, false);
-    put("k.jsonl",
-        "{\"prompt\":\"abc\",\"completion\":\"d\"}\n{\"prompt\":\"efgh\",\"completion\":\"ij\"}\n"
-        "{\"prompt\":\"\",\"completion\":\"k\"}\n{\"prompt\":\"lmn\",\"completion\":\"o\"}\n");
-    assert_ok(load(&f, "{\"data\":{\"train\":\"k.jsonl\",\"packing\":\"concat\",\"max_length\":8}}",
-                   true));
-    /* lengths 5 7 2 5: rows {0, 2} and {1} and {3} */
-    for (int micro = 1; micro <= 4; micro++) {
-        data_step step;
-        int64_t sup = 0;
-        int seqs = 0;
-        assert_ok(data_step_plan(f.set, samples, 4, micro, &step, f.mem));
-        for (int i = 0; i < step.n_micro; i++) {
-            assert_ok(data_batch_make(f.set, step.micro[i].sample, step.micro[i].slot,
-                                      step.micro[i].n, 1, &b, f.mem));
-            if (!i) {
-                assert_int_equal(b.len[0], 7);
-                assert_int_equal(b.pos[6], 6);
-                assert_int_equal(b.labels[4], 'k'); /* across the border: k is supervised */
-            }
-            sup += b.supervised;
-            seqs += b.n_seq;
-        }
-        assert_int_equal(seqs, 3);
-        assert_int_equal(sup, step.supervised);
-        assert_int_equal(sup, 2 + 3 + 2 + 2);
-    }
-    end(&f);
-}
-
-static void threads_change_nothing(void **state)
-{
-    fixture f;
-    str_buf s = {0};
-    char one[65], two[65];
-    (void)state;
-    begin(&f, "threads", CHATML, false);
-    for (int i = 0; i < 700; i++) {
-        str_printf(&s,
-                   "{\"messages\":[{\"role\":\"user\",\"content\":\"q%d\"},{\"role\":\"assistant\","
-                   "\"content\":\"a%d\"}]}\n",
-                   i, i);
-    }
-    put("t.jsonl", s.data);
-    assert_ok(load(&f, "{\"data\":{\"train\":\"t.jsonl\"}}", true));
-    data_sha256(f.set, one);
-    assert_ok(pool_open(4));
-    assert_ok(load(&f, "{\"data\":{\"train\":\"t.jsonl\"}}", true));
-    data_sha256(f.set, two);
-    pool_close();
-    assert_string_equal(one, two);
-    str_free(&s);
-    end(&f);
-}
-
 static void shows_a_sample(void **state)
 {
     fixture f;
@@ -800,11 +502,6 @@ int main(void)
         cmocka_unit_test(finds_the_first_of_many_bad_lines),
         cmocka_unit_test(checks_the_config),
         cmocka_unit_test(gzip_and_line_ends_change_nothing),
-        cmocka_unit_test(order_is_a_permutation_by_seed_and_epoch),
-        cmocka_unit_test(mix_follows_the_weights),
-        cmocka_unit_test(batches_are_ragged_and_shifted),
-        cmocka_unit_test(concat_rows_do_not_depend_on_the_split),
-        cmocka_unit_test(threads_change_nothing),
         cmocka_unit_test(shows_a_sample),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,8 +48,9 @@ static bool render(const turns *t, int n, bool prompt, int at, const cJSON *chan
     return ok;
 }
 
-/* After the text that ends at `from`: the end of the turn's mark, or `from` when none follows directly. */
-static size_t through_mark(const turns *t, size_t from, bool anywhere)
+/* After the text that ends at `from`: the end of the turn's mark, or `from` when none follows directly
+ * (anywhere: none before `limit`). */
+static size_t through_mark(const turns *t, size_t from, bool anywhere, size_t limit)
 {
     const tok_tokenizer *tok = t->it->d->tok;
     size_t best = SIZE_MAX, best_end = from;
@@ -63,7 +64,7 @@ static size_t through_mark(const turns *t, size_t from, bool anywhere)
         if (!hit) continue;
         size_t at = (size_t)(hit - t->full.data), k = from;
         while (k < at && strchr(" \t\r\n", t->full.data[k])) k++;
-        if ((anywhere || k == at) && at < best) {
+        if ((anywhere || k == at) && at < best && at < limit) {
             best = at;
             best_end = at + strlen(s);
         }
@@ -164,11 +165,17 @@ static bool turn_end(const turns *t, int i, const cJSON *message, size_t begin, 
     str_free(&upto);
     if (found) return true;
     bool calls = js_get(message, "tool_calls") != NULL;
+    size_t limit = SIZE_MAX; /* the end of this turn stands before the next message shown */
+    const cJSON *next = calls ? message->next : NULL;
+    for (int j = i + 1; next && !by_marking(t, j, next, true, &limit); j++) {
+        limit = SIZE_MAX;
+        next = next->next;
+    }
     if (by_marking(t, i, message, false, out) && *out >= begin) {
-        *out = through_mark(t, *out, calls);
+        *out = through_mark(t, *out, calls, limit);
         return true;
     }
-    *out = through_mark(t, begin, true);
+    *out = through_mark(t, begin, true, limit);
     return calls && *out > begin;
 }
 
@@ -248,12 +255,29 @@ static bool white(const data_item *it, int64_t k)
     return yes && !tok_is_special(it->d->tok, it->ids.id[k]);
 }
 
-/* The white space after an end-of-turn token is the template's, not the model's. */
-static int64_t without_space(const data_item *it, int64_t from, int64_t to)
+static bool stops(const tok_tokenizer *tok, int32_t id)
 {
-    int64_t k = to;
-    while (k > from + 1 && white(it, k - 1)) k--;
-    return k < to && k > from && data_ends_turn(it->d->tok, it->ids.id[k - 1]) ? k : to;
+    int n;
+    const int32_t *stop = tok_stops(tok, &n);
+    for (int i = 0; i < n; i++) {
+        if (stop[i] == id) return true;
+    }
+    return id == tok_eos(tok);
+}
+
+/* The turn ends with its first token that stops a generation (or else its last special one): white space and
+ * whatever the template writes after it is not the model's. */
+static int64_t turn_tokens(const data_item *it, int64_t from, int64_t to)
+{
+    const tok_tokenizer *tok = it->d->tok;
+    int64_t k = to, first = to;
+    bool found = false;
+    for (; k > from && (white(it, k - 1) || data_ends_turn(tok, it->ids.id[k - 1])); k--) {
+        bool ends = data_ends_turn(tok, it->ids.id[k - 1]);
+        if ((ends && !found) || stops(tok, it->ids.id[k - 1])) first = k;
+        found = found || ends;
+    }
+    return first;
 }
 
 static ft_status mask_tokens(turns *t, int count)
@@ -267,7 +291,7 @@ static ft_status mask_tokens(turns *t, int count)
     for (int i = 0; rc == FT_OK && i < count; i++) {
         rc = span_tokens(it, &t->full, exact ? off : NULL, t->span[i], &from, &to);
         if (rc != FT_OK) break;
-        to = without_space(it, from, to);
+        to = turn_tokens(it, from, to);
         for (int64_t k = from; k < to; k++) it->labels[k] = it->ids.id[k];
     }
     ft_free(off);
@@ -310,7 +334,7 @@ static ft_status make_mask(turns *t, const tpl_spans *marked, int first)
         if (!t->span) return FT_EMEM;
         for (; count < marked->n; count++) {
             t->span[count] = marked->v[count];
-            size_t end = through_mark(t, (size_t)marked->v[count].to, false);
+            size_t end = through_mark(t, (size_t)marked->v[count].to, false, SIZE_MAX);
             size_t gap = (size_t)marked->v[count].to;
             if (end > gap && !strchr(" \t\r\n", t->full.data[gap]))
                 t->span[count].to = (int64_t)end;
