@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# cli_bad.sh FT SOURCE – bad inputs through the program: the documented exit code, error lines that name the file, line or
+# key, nothing left behind, no signal. One fault is planted in each; everything else is the embedded model.
+set -u
+ft=$1
+source=$2
+dir=$(mktemp -d "${TMPDIR:-/tmp}/ft-bad-XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 99
+failures=0
+cases=0
+
+# bad CODE TEXT OUTPUT COMMAND…: exit code, TEXT on stderr, stdout empty, and OUTPUT (or OUTPUT.tmp) not
+# there. A missed tolerance (81) still prints its proof.
+bad() {
+    local code=$1 text=$2 output=$3 got
+    shift 3
+    cases=$((cases + 1))
+    timeout 60 "$@" >out 2>err </dev/null
+    got=$?
+    [ $got -eq "$code" ] || { echo "FAILED: $*: exit $got instead of $code: $(tail -n 1 err)"; failures=$((failures + 1)); }
+    grep '^ft: error: ' err | grep -qF -- "$text" ||
+        { echo "FAILED: $*: no error line with '$text': $(tail -n 2 err)"; failures=$((failures + 1)); }
+    [ ! -s out ] || [ $code -eq 81 ] || { echo "FAILED: $*: results on stdout"; failures=$((failures + 1)); }
+    if [ "$output" != - ] && compgen -G "$output*" >/dev/null; then
+        echo "FAILED: $*: left $(compgen -G "$output*")"
+        failures=$((failures + 1))
+        rm -rf "$output"*
+    fi
+}
+
+model() { # NAME: a copy of the embedded model
+    rm -rf "$1"
+    cp -r "$source/data/tiny" "$1"
+}
+config() { # NAME MODEL TRAIN [MORE]
+    printf '{"model": {"path": "%s"}, "method": {"type": "lora", "r": 2}, "data": {"train": "%s", "max_length": 64},
+ "train": {"max_steps": 2, "batch_size": 2}, "output": {"dir": "result"}%s}\n' "$2" "$3" "${4:-}" >"$1"
+}
+
+printf '{"text": "One warm day."}\n{"text": "Two cold nights."}\n' >good.jsonl
+model m
+config good.json m good.jsonl
+
+# --- configs: 78, named by file, line, column and key -------------------------------------------------------
+bad 66 'none.json' result "$ft" train none.json
+printf '{"model": {"path": "m"},}' >c.json
+bad 78 'c.json:1:' result "$ft" train c.json
+printf '{"model": {"path": "m"}, "model": {}}' >c.json
+bad 78 'model' result "$ft" train c.json
+config c.json m good.jsonl ', "optim": {"learning_rat": 1}'
+bad 78 'did you mean "learning_rate"' result "$ft" train c.json
+config c.json m good.jsonl ', "optim": {"learning_rate": "1e-4"}'
+bad 78 'optim.learning_rate' result "$ft" train c.json
+config c.json m good.jsonl ', "optim": {"lr_scheduler_type": "cosin"}'
+bad 78 'did you mean "cosine"' result "$ft" train c.json
+bad 78 'method.r' result "$ft" train good.json --set method.r=0
+bad 78 'method.lora_dropout' result "$ft" train good.json --set method.lora_dropout=1.5
+bad 78 'method.target_modules' result "$ft" train good.json --set 'method.target_modules=["query"]'
+bad 78 'regex' result "$ft" train good.json --set 'method.target_modules=(q_proj'
+bad 78 'train.keep_best' result "$ft" train good.json --set train.keep_best=true
+bad 78 'objective.type' result "$ft" train good.json --set objective.type=dpoo
+bad 64 '--ouput' result "$ft" train good.json --ouput x
+printf '\xef\xbb\xbf{}' >c.json
+bad 78 'c.json:1:1' result "$ft" train c.json
+printf '{"train": {"seed": 9007199254740993}}' >c.json
+bad 78 'c.json:1:' result "$ft" train c.json
+
+# --- data: 65, named by file and line, before step 1 -----------------------------------------------------------
+bad 66 'nothing.jsonl' result "$ft" train good.json --set data.train=nothing.jsonl
+printf '{"text": "fine"}\n{"text": "cut\n' >d.jsonl
+bad 65 'd.jsonl:2' result "$ft" train good.json --set data.train=d.jsonl
+printf '{"text": "fine"}\n{"txt": "what"}\n' >d.jsonl
+bad 65 'd.jsonl:2' result "$ft" train good.json --set data.train=d.jsonl
+printf '{"text": "fine"}\n{"text": 3}\n' >d.jsonl
+bad 65 'd.jsonl:2' result "$ft" train good.json --set data.train=d.jsonl
+printf '{"text": "\xff\xfe"}\n' >d.jsonl
+bad 65 'd.jsonl:1' result "$ft" train good.json --set data.train=d.jsonl
+: >d.jsonl
+bad 65 'd.jsonl' result "$ft" train good.json --set data.train=d.jsonl
+printf '{"messages": [{"role": "user", "content": "hi"}]}\n' >d.jsonl
+bad 65 'd.jsonl:1' result "$ft" train good.json --set data.train=d.jsonl
+printf '{"messages": [{"role": "wizard", "content": 1}]}\n' >d.jsonl
+bad 65 'd.jsonl:1' result "$ft" train good.json --set data.train=d.jsonl
+printf '{"input_ids": [1, 2, 99999], "labels": [1, 2, 99999]}\n' >d.jsonl
+bad 65 'd.jsonl:1' result "$ft" train good.json --set data.train=d.jsonl
+printf '{"input_ids": [1, 2], "labels": [1]}\n' >d.jsonl
+bad 65 'd.jsonl:1' result "$ft" train good.json --set data.train=d.jsonl
+gzip -c good.jsonl | head -c 40 >d.jsonl.gz
+bad 65 'd.jsonl.gz' result "$ft" train good.json --set data.train=d.jsonl.gz
+
+# --- models: 65 and 66, named by file and tensor ------------------------------------------------------------------
+bad 66 'nowhere' result "$ft" train good.json --set model.path=nowhere
+model b && rm b/config.json
+bad 66 'config.json' result "$ft" train good.json --set model.path=b
+model b && sed -i 's/"llama"/"lama"/' b/config.json
+bad 65 'model_type' result "$ft" train good.json --set model.path=b
+model b && sed -i 's/"hidden_size": [0-9]*/"hidden_size": 100/' b/config.json
+bad 65 'b/' result "$ft" train good.json --set model.path=b
+model b && truncate -s -1 b/model.safetensors
+bad 65 'b/model.safetensors' result "$ft" train good.json --set model.path=b
+model b && printf '\xff\xff\xff\xff\xff\xff\xff\x7f' | dd of=b/model.safetensors conv=notrunc status=none
+bad 65 'b/model.safetensors' result "$ft" train good.json --set model.path=b
+model b && printf 'garbage!' >b/tokenizer.json
+bad 65 'b/tokenizer.json' result "$ft" train good.json --set model.path=b
+model b && rm b/tokenizer.json
+bad 66 'tokenizer.json' result "$ft" train good.json --set model.path=b
+model b && rm b/model.safetensors && printf '\x80\x02' >b/pytorch_model.bin
+bad 65 'pytorch_model.bin' result "$ft" train good.json --set model.path=b
+printf 'GGUF\x03\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0' >b.gguf
+bad 65 'b.gguf' result "$ft" train good.json --set model.path=b.gguf
+bad 65 'b.gguf' result "$ft" inspect b.gguf
+mkdir -p s && cp m/config.json m/tokenizer*.json s/ &&
+    printf '{"metadata": {}, "weight_map": {"model.norm.weight": "../m/model.safetensors"}}' >s/model.safetensors.index.json
+bad 65 'model.safetensors.index.json' result "$ft" train good.json --set model.path=s
+
+# --- adapters, merging -------------------------------------------------------------------------------------------------
+"$ft" train good.json --out a -q >/dev/null 2>&1 || { echo "FAILED: the good config"; failures=$((failures + 1)); }
+bad 73 'a' - "$ft" train good.json --out a
+bad 66 'gone' merged "$ft" merge-adapter gone --base m --out merged
+cp -r a a2 && sed -i 's/"LORA"/"LOHA"/' a2/adapter_config.json
+bad 65 'peft_type' merged "$ft" merge-adapter a2 --base m --out merged
+rm -rf a2 && cp -r a a2 && sed -i 's/"r": 2/"r": 3/' a2/adapter_config.json
+bad 65 'lora_A' merged "$ft" merge-adapter a2 --base m --out merged
+rm -rf a2 && cp -r a a2 && truncate -s 100 a2/adapter_model.safetensors
+bad 65 'adapter_model.safetensors' merged "$ft" merge-adapter a2 --base m --out merged
+bad 81 'tolerance' merged "$ft" merge-adapter a --base m --out merged --tolerance 0
+mkdir there
+bad 73 'there' - "$ft" merge-adapter a --base m --out there
+bad 64 'type' merged "$ft" merge-adapter a --base m --out merged --type q9
+
+# --- evaluating, scoring, generating --------------------------------------------------------------------------------------
+printf '{"model": {"path": "m"}, "tasks": [{"name": "t", "type": "perplexit", "data": "good.jsonl"}]}' >e.json
+bad 78 'perplexity' - "$ft" eval e.json
+printf '{"tokens": [1, 2], "start": 0}\n' >s.jsonl
+bad 65 's.jsonl:1' - "$ft" score --model m --data s.jsonl
+printf 'no json\n' >s.jsonl
+bad 65 's.jsonl:1' - "$ft" score --model m --data s.jsonl
+bad 64 'temperature' - "$ft" generate --model m --prompt x --temperature -1
+bad 66 'nowhere' - "$ft" generate --model nowhere --prompt x
+bad 80 'step 2' - "$ft" train good.json --out diverged --set optim.learning_rate=1e30 --set optim.max_grad_norm=0 --set train.max_steps=20 --set optim.lr_scheduler_type=constant
+mkdir locked && chmod 500 locked
+if [ "$(id -u)" -ne 0 ]; then bad 77 'locked' - "$ft" train good.json --out locked/run; fi
+
+printf '%d cases: %d passed, %d failed\n' "$cases" $((cases - failures)) "$failures"
+[ "$failures" -eq 0 ]
