@@ -26,7 +26,8 @@ static ft_status run(const cli_call *c)
                          .json = c->json};
     FT_TRY(cli_precision_set(c, &opt.sets, &opt.n_sets));
     ft_status rc = train_run(&opt, &result);
-    if (rc == FT_OK && result.len > 0) rc = cli_out(result.data, result.len);
+    if (rc == FT_OK && result.len > 0 && (c->json || !c->quiet))
+        rc = cli_out(result.data, result.len);
     str_free(&result);
     return rc;
 }
