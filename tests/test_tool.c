@@ -1,4 +1,4 @@
-/* test_tool.c – scoring, generating and evaluating on tiny models, against plain forward passes. */
+/* test_tool.c – scoring, generating, evaluating and converting tiny models, against plain forward passes. */
 #include "golden.h"
 #include "support.h"
 
@@ -524,6 +524,61 @@ static void eval_configs_are_checked(void **state)
     str_free(&out);
 }
 
+/* --- convert ------------------------------------------------------------------------------------------------------ */
+static int entries(const char *dir)
+{
+    arena *mem = NULL;
+    const char **names;
+    int64_t n;
+    assert_ok(arena_open(&mem, "t", (size_t)1 << 20));
+    assert_ok(dir_list(dir, mem, &names, &n));
+    arena_close(mem);
+    return (int)n;
+}
+
+static void converts_and_leaves_nothing_half(void **state)
+{
+    (void)state;
+    str_buf out = {0};
+    const char *dir = test_path("conv");
+    assert_ok(dir_make(dir));
+    char gguf[600], folder[600];
+    snprintf(gguf, sizeof gguf, "%s/a.gguf", dir);
+    snprintf(folder, sizeof folder, "%s/b", dir);
+    const tool_sink sink = {append, &out};
+    assert_ok(tool_convert(
+        &(tool_convert_options){.model = tiny(), .out = gguf, .type = "f16", .json = true}, &sink));
+    cJSON *o = parse(out.data, out.len);
+    assert_string_equal(cJSON_GetObjectItem(o, "type")->valuestring, "f16");
+    cJSON_Delete(o);
+    assert_ok(tool_convert(&(tool_convert_options){.model = gguf, .out = folder}, &sink));
+    assert_int_equal(entries(dir), 2);
+    assert_fails(tool_convert(&(tool_convert_options){.model = gguf, .out = folder}, &sink),
+                 FT_EEXIST, "--force");
+    assert_ok(
+        tool_convert(&(tool_convert_options){.model = gguf, .out = folder, .force = true}, &sink));
+    assert_fails(
+        tool_convert(&(tool_convert_options){.model = test_path("nope"), .out = test_path("x")},
+                     &sink),
+        FT_ENOINPUT, "no such model");
+    assert_int_equal(entries(dir), 2);
+    /* the tokenizer went along: the same ids */
+    tool_model *a = NULL, *b = NULL;
+    tok_ids x = {0}, y = {0};
+    static const char text[] = "Once upon a time there was 1 caf\xc3\xa9.";
+    assert_ok(tool_open(&a, tiny(), NULL, true));
+    assert_ok(tool_open(&b, folder, NULL, true));
+    assert_ok(tool_encode(a, text, strlen(text), &x));
+    assert_ok(tool_encode(b, text, strlen(text), &y));
+    assert_int_equal(x.n, y.n);
+    assert_memory_equal(x.id, y.id, (size_t)x.n * sizeof *x.id);
+    tok_ids_free(&x);
+    tok_ids_free(&y);
+    tool_close(a);
+    tool_close(b);
+    str_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -538,6 +593,7 @@ int main(void)
         cmocka_unit_test(perplexity_is_strided),
         cmocka_unit_test(gates_and_results),
         cmocka_unit_test(eval_configs_are_checked),
+        cmocka_unit_test(converts_and_leaves_nothing_half),
     };
     assert_ok(kn_init());
     assert_ok(pool_open(2));

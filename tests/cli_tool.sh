@@ -1,0 +1,199 @@
+#!/usr/bin/env bash
+# cli_tool.sh FT SOURCE – score, generate, eval, merge-adapter and convert from outside, on a model and an adapter that
+# ft itself made.
+set -u
+ft=$1
+source=$2
+dir=$(mktemp -d "${TMPDIR:-/tmp}/ft-tool-XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 99
+failures=0
+checks=0
+
+wrong() { echo "FAILED: $*" >&2; failures=$((failures + 1)); }
+
+# expect CODE TEXT COMMAND…: the exit code, and TEXT in stderr ("" for anything but an error line).
+expect() {
+    local code=$1 text=$2 got
+    shift 2
+    checks=$((checks + 1))
+    "$@" >out 2>err <in
+    got=$?
+    [ $got -eq "$code" ] || wrong "$* gave $got instead of $code: $(head -c 300 err)"
+    if [ -n "$text" ]; then
+        grep -qF -- "$text" err || wrong "$*: stderr lacks '$text': $(head -c 300 err)"
+    fi
+    if [ "$code" -eq 0 ] && grep -q '^ft: error' err; then wrong "$*: an error in spite of success"; fi
+}
+out_has() { grep -qF -- "$1" out || wrong "stdout lacks '$1': $(head -c 300 out)"; }
+lines() { [ "$(wc -l <out)" -eq "$1" ] || wrong "$(wc -l <out) lines instead of $1: $(head -c 300 out)"; }
+field() { sed -n "${2:-1}p" out | sed 's/.*"'"$1"'":\([^,}]*\).*/\1/'; }
+: >in
+
+# --- a model, an adapter ---------------------------------------------------------------------------------------
+cat >base.json <<END
+{"model": {"from_config": "$source/data/tiny/config.json", "tokenizer": "$source/data/tiny"},
+ "method": {"type": "full"}, "data": {"train": "$source/data/text/tiny.txt", "max_length": 64},
+ "optim": {"learning_rate": 0.003}, "train": {"max_steps": 2, "batch_size": 4}, "output": {"dir": "base"}}
+END
+expect 0 '' "$ft" train base.json --quiet
+for f in tokenizer.json tokenizer_config.json generation_config.json; do
+    cmp -s "$source/data/tiny/$f" "base/$f" || wrong "the tokenizer did not go along: $f"
+done
+cat >lora.json <<END
+{"model": {"path": "base"}, "method": {"type": "lora", "r": 4, "init_lora_weights": false},
+ "data": {"train": "$source/data/text/tiny.chat.jsonl", "max_length": 64},
+ "optim": {"learning_rate": 0.01}, "train": {"max_steps": 2, "batch_size": 2}, "output": {"dir": "adapter"}}
+END
+expect 0 '' "$ft" train lora.json --quiet
+
+# --- score -------------------------------------------------------------------------------------------------------
+cat >in <<'END'
+{"id": "é\"", "context": "Once upon a", "continuation": " time"}
+
+{"id": 7, "text": "Once upon a time"}
+{"tokens": [5, 6, 7, 8], "start": 2}
+END
+expect 0 '' "$ft" score --model base --per-token --top 2
+lines 3
+out_has '"id":"é\"","tokens":'
+out_has '"token_logprobs":['
+out_has '"top":[['
+[ "$(field tokens 3)" = 2 ] || wrong "start 2 of 4 tokens"
+cp out first
+expect 0 '' "$ft" score --model base --per-token --top 2 --threads 1
+cmp -s out first || wrong "score depends on the threads"
+head -n 1 in >one
+expect 0 '' "$ft" score --model base --per-token --top 2 --data one
+cmp -s out <(head -n 1 first) || wrong "score depends on the other lines"
+gzip -k in
+expect 0 '' "$ft" score --model base --per-token --top 2 --data in.gz
+cmp -s out first || wrong "score of a .gz differs"
+expect 0 '' "$ft" score --adapter adapter
+[ "$(field logprob)" != "$(sed -n 1p first | sed 's/.*"logprob":\([^,]*\),.*/\1/')" ] ||
+    wrong "the adapter changes nothing"
+printf '{"text": "a"}\n{"txt": "a"}\n' >in
+expect 65 'standard input:2:' "$ft" score --model base
+lines 1
+printf '{"text": "a\xff"}\n' >in
+expect 65 'standard input:1:' "$ft" score --model base
+: >in
+expect 0 '' "$ft" score --model base
+lines 0
+expect 66 'nowhere' "$ft" score --model nowhere
+expect 64 'no model' "$ft" score
+expect 64 '--top' "$ft" score --model base --top 641
+
+# a harness that asks line by line gets its answer before it asks again
+mkfifo ask answer
+"$ft" score --model base <ask >answer 2>err &
+child=$!
+exec 3>ask 4<answer
+for i in 1 2 3; do
+    checks=$((checks + 1))
+    echo "{\"id\": $i, \"tokens\": [1, 2, $i]}" >&3
+    IFS= read -r -t 20 reply <&4 || wrong "no answer to line $i"
+    [[ $reply == *"\"id\":$i,"* ]] || wrong "answer to line $i: $reply"
+done
+exec 3>&- 4<&-
+wait $child || wrong "score ended with $?"
+
+# --- generate -----------------------------------------------------------------------------------------------------
+expect 0 '' "$ft" generate --model base --prompt 'Once upon' --max-new-tokens 8 --min-new-tokens 8 --json
+lines 1
+[ "$(field tokens)" = 8 ] || wrong "8 new tokens: $(cat out)"
+out_has '"token_ids":['
+out_has '"seconds":'
+cp out first
+expect 0 '' "$ft" generate --model base --prompt 'Once upon' --max-new-tokens 8 --min-new-tokens 8 --threads 1 --json
+[ "$(sed 's/"seconds.*//' out)" = "$(sed 's/"seconds.*//' first)" ] || wrong "greedy text depends on the threads"
+printf '{"prompt": "Once"}\n"There"\n{"id": 3, "messages": [{"role": "user", "content": "Hi"}]}\n' >in
+expect 0 '' "$ft" generate --model base --max-new-tokens 3 --min-new-tokens 3 --temperature 1 --seed 5 --json
+lines 3
+cp out first
+expect 0 '' "$ft" generate --model base --max-new-tokens 3 --min-new-tokens 3 --temperature 1 --seed 5 --json
+[ "$(sed 's/"seconds.*//' out)" = "$(sed 's/"seconds.*//' first)" ] || wrong "the seed does not decide the text"
+printf '{"promt": "Once"}\n' >in
+expect 65 'standard input:1:' "$ft" generate --model base
+: >in
+expect 0 '' "$ft" generate --model base --prompt Hi --chat --max-new-tokens 2
+expect 64 '--min-new-tokens' "$ft" generate --model base --prompt a --max-new-tokens 2 --min-new-tokens 3
+expect 64 '--top-p' "$ft" generate --model base --prompt a --top-p 0
+expect 64 '--data' "$ft" generate --model base --prompt a --data in
+
+# --- eval ----------------------------------------------------------------------------------------------------------
+head -c 2000 "$source/data/text/tiny.eval.txt" >text.txt
+head -n 4 "$source/data/text/tiny.choices.jsonl" >choices.jsonl
+head -n 2 "$source/data/text/tiny.answers.jsonl" >answers.jsonl
+cat >eval.json <<'END'
+{"model": {"path": "base"}, "adapter": "adapter",
+ "tasks": [{"name": "t", "type": "perplexity", "data": "text.txt", "max_length": 64, "stride": 32},
+           {"name": "c", "type": "multiple_choice", "data": "choices.jsonl", "limit": 3},
+           {"name": "g", "type": "generate", "data": "answers.jsonl", "match": "contains", "max_new_tokens": 4}],
+ "gates": {"t.perplexity": {"max": 1e9}, "c.acc": {"min": 0}}}
+END
+expect 0 '' "$ft" eval eval.json --json
+lines 3
+out_has '{"task":"t","type":"perplexity","perplexity":'
+[ "$(field n 2)" = 3 ] || wrong "limit 3: $(cat out)"
+expect 0 '' "$ft" eval eval.json
+out_has 'bits_per_byte'
+sed 's/"max": 1e9/"max": 1.5/' eval.json >gated.json
+expect 81 'gate t.perplexity' "$ft" eval gated.json --json
+lines 3
+sed 's/"stride"/"strde"/' eval.json >typo.json
+expect 78 'typo.json:2:86: tasks.strde: unknown key; did you mean "stride"?' "$ft" eval typo.json
+expect 0 '' "$ft" eval --model base --task multiple_choice --data choices.jsonl --json
+lines 1
+expect 64 'neither a config nor a task' "$ft" eval
+expect 66 'absent.txt' "$ft" eval --model base --task perplexity --data absent.txt
+printf '{"query": "a", "choices": ["b", "c"], "gold": 2}\n' >wrong.jsonl
+expect 65 'wrong.jsonl:1:' "$ft" eval --model base --task multiple_choice --data wrong.jsonl
+
+# --- merge-adapter --------------------------------------------------------------------------------------------------
+expect 0 '' "$ft" merge-adapter adapter --out merged --json
+out_has '"top1_agreement":1,'
+[ "$(field tokens)" -ge 16 ] || wrong "a proof over $(field tokens) tokens"
+expect 73 'merged: exists already' "$ft" merge-adapter adapter --out merged
+expect 0 '' "$ft" merge-adapter adapter --out merged --force
+MALLOC_PERTURB_=165 "$ft" merge-adapter adapter --out merged1 --type bf16 --quiet >out 2>err || wrong "merge: $(cat err)"
+MALLOC_PERTURB_=90 "$ft" merge-adapter adapter --out merged2 --type bf16 --threads 1 --quiet >out 2>err || wrong "merge"
+diff -r merged1 merged2 >out || wrong "two merges differ: $(cat out)"
+expect 0 '' "$ft" merge-adapter adapter --out merged.gguf --type q8_0
+out_has 'damage of rounding to q8_0'
+expect 81 'not written' "$ft" merge-adapter adapter --out no.gguf --type q8_0 --tolerance 0 --json
+out_has '"passed":false'
+expect 64 'has no place' "$ft" merge-adapter adapter --out no --type q8_0
+cp -r adapter damaged
+head -c 2000 adapter/adapter_model.safetensors >damaged/adapter_model.safetensors
+expect 65 'adapter_model.safetensors' "$ft" merge-adapter damaged --out no
+sed -i 's/"base_model_name_or_path": "[^"]*"/"base_model_name_or_path": "gone"/' damaged/adapter_config.json
+expect 66 '--base' "$ft" merge-adapter damaged --out no
+expect 66 'no such' "$ft" merge-adapter nowhere --out no
+for leftover in no no.gguf ./*.tmp-* ./*.old-*; do [ ! -e "$leftover" ] || wrong "left behind: $leftover"; done
+# the merged model alone is what base and adapter were
+printf '{"text": "Once upon a time there was"}\n' >in
+expect 0 '' "$ft" score --adapter adapter
+a=$(field logprob)
+expect 0 '' "$ft" score --model merged
+b=$(field logprob)
+awk -v a="$a" -v b="$b" 'BEGIN { exit !(a - b < 1e-3 && b - a < 1e-3) }' || wrong "merged $b, adapter on $a"
+
+# --- convert ----------------------------------------------------------------------------------------------------------
+expect 0 '' "$ft" convert base --out f16.gguf --type f16 --json
+out_has '"type":"f16"'
+expect 0 '' "$ft" convert f16.gguf --out back --type f32
+for f in config.json model.safetensors tokenizer.json tokenizer_config.json generation_config.json; do
+    [ -s "back/$f" ] || wrong "convert made no $f"
+done
+expect 0 '' "$ft" generate --model base --prompt 'Once upon' --max-new-tokens 6 --min-new-tokens 6 --json
+a=$(sed 's/,"prompt.*//' out)
+expect 0 '' "$ft" generate --model back --prompt 'Once upon' --max-new-tokens 6 --min-new-tokens 6 --json
+b=$(sed 's/,"prompt.*//' out)
+[ "$a" = "$b" ] || wrong "there and back: $a and $b"
+expect 64 '"q9_0" cannot be written; a .gguf holds f32' "$ft" convert base --out x.gguf --type q9_0
+expect 66 'nowhere' "$ft" convert nowhere --out x
+[ ! -e x ] && [ ! -e x.gguf ] || wrong "convert left something behind"
+
+echo "$checks checks, $failures failures"
+[ $failures -eq 0 ]
