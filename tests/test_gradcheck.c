@@ -83,7 +83,9 @@ static tn_tensor *low_rank_case(probe *p)
         {.a = p->leaf[2], .b = p->leaf[3], .scale = 0.7f, .dropout = 0.3f, .col = 0, .key = 5},
         {.a = p->leaf[4], .b = p->leaf[5], .scale = 1.3f, .col = 6}};
     tn_tensor *x = activation(p, p->leaf[0]);
-    return seed(p, ag_low_rank_add(p->t, activation(p, p->leaf[1]), x, s, 2));
+    tn_tensor *y = ag_low_rank_add(p->t, activation(p, p->leaf[1]), x, s, 2);
+    s[0].dropout = 0.0f; /* stacked */
+    return seed(p, ag_low_rank_add(p->t, y, x, s, 2));
 }
 
 static tn_tensor *rope_case(probe *p)

@@ -47,13 +47,107 @@ uint64_t op_mask_key(const ag_tape *t, const ag_low_rank *s)
     return rng_key(t->rng_key, s->key, 0);
 }
 
-static void forward(ag_tape *t, ag_node *n)
+/* Sites of a group share x: without dropout their A's are stacked into one matrix [Σr, I], so that x is read once instead
+ * of once a site. The chains of additions are the same. */
+static float *stack(ag_tape *t, const low_rank_attr *a, int64_t in, bool grads)
+{
+    float *all = ag_temp(t, a->rank * in);
+    int64_t row = 0;
+    for (int i = 0; i < a->n && all; i++) {
+        const tn_tensor *m = a->s[i].a;
+        memcpy(all + row * in, grads ? m->grad : tn_f32(m),
+               (size_t)(m->dim[0] * in) * sizeof(float));
+        row += m->dim[0];
+    }
+    return all;
+}
+
+static bool any_dropout(const low_rank_attr *a)
+{
+    for (int i = 0; i < a->n; i++) {
+        if (a->s[i].dropout > 0.0f) return true;
+    }
+    return false;
+}
+
+static void scale_columns(float *h, const low_rank_attr *a, int64_t rows)
+{
+    int64_t col = 0;
+    for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
+        for (int64_t t = 0; t < rows; t++) {
+            for (int64_t k = 0; k < a->s[i].a->dim[0]; k++)
+                h[t * a->rank + col + k] *= a->s[i].scale;
+        }
+    }
+}
+
+static void forward_stacked(ag_tape *t, ag_node *n)
+{
+    const low_rank_attr *a = n->attr;
+    int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[1]), col = 0;
+    float *all = stack(t, a, in, false);
+    if (!all) return;
+    kn_mat m = {.type = &dt_f32, .data = all, .rows = a->rank, .cols = in};
+    kn_gemm_nt(a->h, a->rank, tn_f32(n->in[1]), in, &m, rows, NULL, false);
+    scale_columns(a->h, a, rows);
+    for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
+        kn_mat b = op_mat(a->s[i].b);
+        kn_gemm_nt(tn_f32(n->out) + a->s[i].col, ldy, a->h + col, a->rank, &b, rows, NULL, true);
+    }
+    ag_temp_free(t, all, a->rank * in);
+}
+
+static void add_stacked_grads(ag_tape *t, const low_rank_attr *a, const float *dh, const float *x,
+                              int64_t in)
+{
+    int64_t row = 0;
+    for (int i = 0; i < a->n; i++) {
+        if (!ag_grad(t, a->s[i].a)) return; /* all of them are trained, or none */
+    }
+    float *all = stack(t, a, in, true);
+    if (!all) return;
+    kn_gemm_tn(all, in, dh, a->rank, a->rank, x, in, in, t->seq_len, t->n_seq);
+    for (int i = 0; i < a->n; i++) {
+        tn_tensor *m = a->s[i].a;
+        memcpy(m->grad, all + row * in, (size_t)(m->dim[0] * in) * sizeof(float));
+        row += m->dim[0];
+    }
+    ag_temp_free(t, all, a->rank * in);
+}
+
+static void backward_stacked(ag_tape *t, ag_node *n)
+{
+    const low_rank_attr *a = n->attr;
+    int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[1]), col = 0;
+    float *dx = ag_grad(t, n->in[1]), *dh = ag_temp(t, rows * a->rank);
+    if (!dh) return;
+    for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
+        const ag_low_rank *s = &a->s[i];
+        const float *dy = n->out->grad + s->col;
+        kn_mat b = op_mat(s->b);
+        float *db = ag_grad(t, s->b);
+        if (db)
+            kn_gemm_tn(db, b.cols, dy, ldy, b.rows, a->h + col, a->rank, b.cols, t->seq_len,
+                       t->n_seq);
+        kn_gemm_nn(dh + col, a->rank, dy, ldy, &b, rows, NULL, false);
+    }
+    scale_columns(dh, a, rows);
+    add_stacked_grads(t, a, dh, tn_f32(n->in[1]), in);
+    float *all = dx ? stack(t, a, in, false) : NULL;
+    if (all) {
+        kn_mat m = {.type = &dt_f32, .data = all, .rows = a->rank, .cols = in};
+        kn_gemm_nn(dx, in, dh, a->rank, &m, rows, NULL, true);
+        ag_temp_free(t, all, a->rank * in);
+    }
+    ag_temp_free(t, dh, rows * a->rank);
+}
+
+static void forward_each(ag_tape *t, ag_node *n)
 {
     const low_rank_attr *a = n->attr;
     const float *x = tn_f32(n->in[1]);
     int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[1]);
     float *h = a->h, *dropped = NULL;
-    if (t->dry) return;
     for (int i = 0; i < a->n; i++) {
         const ag_low_rank *s = &a->s[i];
         const float *input = x;
@@ -69,7 +163,7 @@ static void forward(ag_tape *t, ag_node *n)
     ag_temp_free(t, dropped, rows * in);
 }
 
-static void backward(ag_tape *t, ag_node *n)
+static void backward_each(ag_tape *t, ag_node *n)
 {
     const low_rank_attr *a = n->attr;
     const float *h = a->h, *x = tn_f32(n->in[1]);
@@ -98,6 +192,23 @@ static void backward(ag_tape *t, ag_node *n)
     ag_temp_free(t, dh, rows * a->rank);
     ag_temp_free(t, dropped, rows * in);
     ag_temp_free(t, ddropped, rows * in);
+}
+
+static void forward(ag_tape *t, ag_node *n)
+{
+    if (t->dry) return;
+    if (any_dropout(n->attr))
+        forward_each(t, n);
+    else
+        forward_stacked(t, n);
+}
+
+static void backward(ag_tape *t, ag_node *n)
+{
+    if (any_dropout(n->attr))
+        backward_each(t, n);
+    else
+        backward_stacked(t, n);
 }
 
 const ag_op ag_op_low_rank = {.name = "low_rank", .forward = forward, .backward = backward};
