@@ -268,8 +268,7 @@ static ft_status checkpoint_if_due(train_session *s, loop_clock *c)
     return FT_OK;
 }
 
-/* Saves what is done and makes the message of the stop say how to go on. */
-static ft_status save_and_stop(train_session *s, ft_status why)
+ft_status train_save_and_stop(train_session *s, ft_status why)
 {
     const char *name = ft_stop_signal() == SIGINT ? "SIGINT" : "SIGTERM";
     if (why == FT_ETIME) name = "train.max_seconds";
@@ -321,6 +320,6 @@ ft_status train_loop(train_session *s)
 {
     loop_clock clock = {.checkpoint_at = ft_seconds()};
     ft_status rc = steps(s, &clock);
-    if (rc == FT_ESIGNAL || rc == FT_ETIME) return save_and_stop(s, rc);
+    if (rc == FT_ESIGNAL || rc == FT_ETIME) return train_save_and_stop(s, rc);
     return rc;
 }

@@ -153,14 +153,22 @@ ft_status train_log_step(train_session *s, const train_eval *eval, double second
 }
 
 /* --- for the eye ----------------------------------------------------------------------------------------------------------- */
-void train_show_step(const train_session *s, double seconds)
+/* The live line, and every half minute one that stays, for logs of pipelines. */
+void train_show_step(train_session *s, double seconds)
 {
     const train_record *r = &s->state.record;
-    double left = (double)(s->total_steps - r->step) * seconds;
-    log_progress("step %lld/%lld  loss %.4f  lr %.3g  %.0f tok/s  left %d:%02d:%02d",
-                 (long long)r->step, (long long)s->total_steps, r->loss, r->rate,
-                 seconds > 0 ? (double)r->tokens / seconds : 0, (int)(left / 3600),
-                 (int)(left / 60) % 60, (int)left % 60);
+    double left = (double)(s->total_steps - r->step) * seconds, now = ft_seconds();
+    char line[200];
+    snprintf(line, sizeof line, "step %lld/%lld  loss %.4f  lr %.3g  %.0f tok/s  left %d:%02d:%02d",
+             (long long)r->step, (long long)s->total_steps, r->loss, r->rate,
+             seconds > 0 ? (double)r->tokens / seconds : 0, (int)(left / 3600),
+             (int)(left / 60) % 60, (int)left % 60);
+    if (now - s->shown < 30) {
+        log_progress("%s", line);
+        return;
+    }
+    log_info("%s", line);
+    s->shown = now;
 }
 
 void train_show_header(const train_session *s)

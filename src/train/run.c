@@ -55,8 +55,11 @@ static ft_status check_values(const train_session *s)
     return FT_OK;
 }
 
+/* A stop that comes with the last step is not lost in the writing of a whole model: the state is saved first, and only
+ * the result remains to be written. */
 static ft_status save_result(train_session *s)
 {
+    if (ft_stop_signal() && !s->cfg.method->peft_type) return train_save_and_stop(s, FT_ESIGNAL);
     FT_TRY(choose_values(s));
     FT_TRY(check_values(s));
     FT_TRY(train_log_sync(s));
@@ -72,7 +75,10 @@ static ft_status save_result(train_session *s)
 static ft_status with_remedy(const train_session *s, ft_status rc)
 {
     char why[800];
-    if (rc == FT_OK || rc == FT_ESIGNAL || rc == FT_ETIME || s->saved_step < 0) return rc;
+    bool stopped = rc == FT_ESIGNAL || rc == FT_ETIME;
+    if (stopped && !strstr(ft_error(), s->command))
+        return ft_fail(rc, "stopped while the result was written; go on with: %s", s->command);
+    if (rc == FT_OK || stopped || s->saved_step < 0) return rc;
     snprintf(why, sizeof why, "%s", ft_error());
     if (rc == FT_EDIVERGED)
         return ft_fail(rc, "%s; the checkpoint of step %lld in %s holds the last good values", why,

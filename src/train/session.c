@@ -66,7 +66,7 @@ ft_status train_session_config(train_session *s, const train_options *opt)
     *s = (train_session){.opt = opt, .lock = -1, .order_epoch = -1, .resumed_from = -1};
     s->saved_step = -1;
     s->log_fd = s->time_fd = -1;
-    s->started = ft_seconds();
+    s->started = s->shown = ft_seconds();
     FT_TRY(arena_open(&s->mem, "the run", (size_t)256 << 20));
     FT_TRY(arena_open(&s->batch, "batches", (size_t)1 << 30));
     FT_TRY(train_config_open(&s->cfg, opt, s->mem));

@@ -138,6 +138,7 @@ typedef struct train_session {
     double started, part_seconds; /* clock at the start; seconds of earlier parts */
     double step_seconds;          /* of this part's steps, and their tokens */
     int64_t part_tokens;
+    double shown; /* clock of the last line that stays */
 } train_session;
 /* The config, the output folder's name, and the command that goes on. Close with train_session_close in any case. */
 ft_status train_session_config(train_session *s, const train_options *opt);
@@ -164,6 +165,8 @@ typedef struct train_seconds {
 ft_status train_step(train_session *s, train_seconds *spent);
 /* Trains up to the last step, evaluates, logs, writes checkpoints. */
 ft_status train_loop(train_session *s);
+/* Saves what is done and makes the message of the stop say how to go on. */
+ft_status train_save_and_stop(train_session *s, ft_status why);
 /* Sets up tape and run for one pass over a batch; key: of the optimizer step. */
 typedef enum train_pass {
     TRAIN_EVAL,
@@ -213,7 +216,7 @@ ft_status train_log_open(train_session *s); /* cut back to the state's lengths *
 void train_log_close(train_session *s);
 ft_status train_log_sync(const train_session *s);
 ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens);
-void train_show_step(const train_session *s, double seconds);
+void train_show_step(train_session *s, double seconds);
 void train_show_header(const train_session *s);
 ft_status train_write_summary(train_session *s);
 /* What a finished run says: summary.json on one line, or a few lines of text. */
