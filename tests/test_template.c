@@ -32,7 +32,7 @@ static bool check_case(const char *line, size_t len, int number)
     }
     if (!good) {
         str_json(&shown, text->valuestring, strlen(text->valuestring));
-        print_error("case %d: %.1500s\n  want: %s\n  got:  %.*s\n  status %d %s\n", number,
+        print_error("case %d: %.400s\n  want: %.200s\n  got:  %.*s\n  status %d %s\n", number,
                     shown.data, want ? want->valuestring : "(a failure)", (int)out.len,
                     out.len ? out.data : "", (int)rc, rc == FT_OK ? "" : ft_error());
     }

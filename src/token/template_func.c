@@ -212,6 +212,8 @@ static tpl_val make_dict(tpl_ctx *c, const tpl_args *a)
         const tpl_dict *from = a->v[0].d;
         for (int64_t i = 0; i < from->n && c->rc == FT_OK; i++)
             tpl_dict_set(c, d.d, from->k[i], from->v[i]);
+    } else if (a->n && a->v[0].t == TV_UNDEF) {
+        return tpl_attr(c, a->v[0], "keys", 4); /* fails with its name */
     } else if (a->n) {
         tpl_list l = tpl_items(c, a->v[0]);
         for (int64_t i = 0; i < l.n && c->rc == FT_OK; i++) {

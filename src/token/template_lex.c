@@ -154,6 +154,7 @@ static ft_status raw_block(lexer *x)
         advance(x, end);
         return FT_OK;
     }
+    if (x->pos == x->len) return FT_OK;
     return lex_fail(x, "missing end of raw block");
 }
 
@@ -166,6 +167,7 @@ static ft_status comment(lexer *x)
             return FT_OK;
         }
     }
+    if (x->pos == x->len) return FT_OK; /* nothing was opened, as the reference sees it */
     return lex_fail(x, "missing end of comment");
 }
 

@@ -555,8 +555,9 @@ tpl_val tpl_percent(tpl_ctx *c, tpl_val fmt, tpl_val args)
             str_addc(&out, fmt.s[i++]);
         }
     }
-    bool left =
-        args.t == TV_TUPLE ? a.used < args.l->n : !a.used && args.t != TV_DICT && args.t != TV_LIST;
+    bool left = args.t == TV_TUPLE
+                    ? a.used < args.l->n
+                    : !a.used && args.t != TV_DICT && args.t != TV_LIST && args.t != TV_UNDEF;
     if (left) tpl_fail(c, "not all arguments converted during string formatting");
     return tpl_buf(c, &out);
 }

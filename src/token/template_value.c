@@ -672,7 +672,10 @@ tpl_val tpl_attr(tpl_ctx *c, tpl_val v, const char *name, size_t n)
 {
     tpl_val r;
     if (c->rc != FT_OK) return tpl_undef();
-    if (v.t == TV_UNDEF) return undef_error(c, v);
+    if (v.t == TV_UNDEF) {
+        if (n == 9 && !memcmp(name, "__class__", 9) && v.flag != 1) return refused(name, n);
+        return undef_error(c, v);
+    }
     if (v.t == TV_NS) {
         if (tpl_dict_get(c, v.d, tpl_strn(name, n), &r)) return r;
         return n > 1 && name[0] == '_' ? refused(name, n) : missing(name, n);
