@@ -1,0 +1,126 @@
+/* test_train_golden.c – twenty optimizer steps against PyTorch, transformers and PEFT: losses, learning rates, gradient
+ * norms, and every trained tensor at the end (tests/golden/peft/train_*, scripts/make_golden_peft.py). */
+#include "golden.h"
+#include "support.h"
+
+#include "ft/io.h"
+#include "ft/kernel.h"
+#include "ft/train.h"
+
+enum { STEPS = 20 };
+
+/* The golden base with a tokenizer beside it, which a run wants although its data are tokens already. */
+static const char *base_model(const char *name)
+{
+    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json"};
+    const char *dir = golden_model(name);
+    for (size_t i = 0; i < FT_COUNT_OF(files); i++) {
+        char from[600], to[600];
+        snprintf(from, sizeof from, "%s/%s", source_path("data/tiny"), files[i]);
+        snprintf(to, sizeof to, "%s/%s", dir, files[i]);
+        assert_ok(file_copy(from, to));
+    }
+    return dir;
+}
+
+static void compare_log(const char *out, const st_file *want)
+{
+    char path[600];
+    size_t len;
+    const float *losses = st_find(want, "losses")->data, *norms = st_find(want, "grad_norms")->data;
+    const float *rates = st_find(want, "learning_rates")->data;
+    snprintf(path, sizeof path, "%s/log.jsonl", out);
+    char *line = test_read_file(path, &len);
+    for (int i = 0; i < STEPS; i++) {
+        js_doc d;
+        char *end = strchr(line, '\n');
+        assert_non_null(end);
+        assert_ok(js_parse(&d, line, (size_t)(end - line), "log", i + 1, JS_STRICT, FT_EDATA));
+        double loss = js_get(d.root, "loss")->valuedouble,
+               norm = js_get(d.root, "grad_norm")->valuedouble;
+        double rate = js_get(d.root, "learning_rate")->valuedouble;
+        if (!(fabs(loss - (double)losses[i]) <= 2e-5 * loss))
+            fail_msg("step %d: loss %.9g, not %.9g", i + 1, loss, (double)losses[i]);
+        if (!(fabs(norm - (double)norms[i]) <= 1e-4 * norm))
+            fail_msg("step %d: gradient norm %.9g, not %.9g", i + 1, norm, (double)norms[i]);
+        if (!(fabs(rate - (double)rates[i]) <= 1e-6 * (double)rates[i]))
+            fail_msg("step %d: rate %.9g, not %.9g", i + 1, rate, (double)rates[i]);
+        js_close(&d);
+        line = end + 1;
+    }
+}
+
+static void compare_result(const char *out, const char *file, const st_file *want, arena *mem)
+{
+    st_file have;
+    char path[600];
+    int compared = 0;
+    snprintf(path, sizeof path, "%s/%s", out, file);
+    assert_ok(st_open(&have, path, mem));
+    for (int64_t i = 0; i < want->n; i++) {
+        const io_tensor *w = &want->tensor[i];
+        if (!str_starts(w->name, "final.")) continue;
+        const io_tensor *h = st_find(&have, w->name + strlen("final."));
+        if (!h) fail_msg("%s is missing from the result", w->name);
+        assert_true(h->type == &dt_f32 && h->bytes == w->bytes);
+        double d = rel_l2(h->data, w->data, (int64_t)(w->bytes / sizeof(float)));
+        if (!(d <= 1e-4)) fail_msg("%s: relative L2 %g", w->name, d);
+        compared++;
+    }
+    assert_int_equal(compared, have.n);
+    st_close(&have);
+}
+
+static void check_run(const char *name, const char *base, const char *file)
+{
+    char config[600], golden[600], set[700];
+    const char *sets[] = {set};
+    str_buf result = {0};
+    arena *mem;
+    st_file want;
+    snprintf(config, sizeof config, "%s/%s/config.json", golden_path("peft"), name);
+    snprintf(golden, sizeof golden, "%s/%s/golden.safetensors", golden_path("peft"), name);
+    snprintf(set, sizeof set, "model.path=%s", base_model(base));
+    const char *out = test_path(name);
+    train_options o = {.config = config, .sets = sets, .n_sets = 1, .out = out};
+    assert_ok(train_run(&o, &result));
+    str_free(&result);
+    assert_ok(arena_open(&mem, "test", 1 << 24));
+    assert_ok(st_open(&want, golden, mem));
+    compare_log(out, &want);
+    compare_result(out, file, &want, mem);
+    st_close(&want);
+    arena_close(mem);
+}
+
+static void lora_trains_as_peft_does(void **state)
+{
+    (void)state;
+    check_run("train_lora", "llama", "adapter_model.safetensors");
+}
+
+static void full_training_is_that_of_torch(void **state)
+{
+    char path[600], text[256];
+    size_t n;
+    js_doc d;
+    (void)state;
+    snprintf(path, sizeof path, "%s/train_full/golden.json", golden_path("peft"));
+    char *json = test_read_file(path, &n);
+    assert_ok(js_parse(&d, json, n, "golden.json", 1, JS_STRICT, FT_EDATA));
+    snprintf(text, sizeof text, "%s", js_get(d.root, "base")->valuestring);
+    js_close(&d);
+    check_run("train_full", text, "model.safetensors");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lora_trains_as_peft_does),
+        cmocka_unit_test(full_training_is_that_of_torch),
+    };
+    if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    pool_close();
+    return failed;
+}
