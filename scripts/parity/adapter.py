@@ -16,7 +16,7 @@ import warnings
 import torch
 from safetensors.torch import load_file
 
-from harness import (Report, ft_logprobs, hf_logprobs, load_model, make_model, run_ft, token_rows,
+from harness import (PADDING, Report, ft_logprobs, hf_logprobs, load_model, make_model, run_ft, token_rows,
                      worst_logprob)
 
 CASES = {
@@ -110,7 +110,7 @@ def main():
         with tempfile.TemporaryDirectory() as work:
             base = os.path.join(work, "base")
             plain = make_model(base_name, base)
-            vocab = plain.config.vocab_size
+            vocab = plain.config.vocab_size - PADDING
             rows = token_rows(vocab, (12, 31, 2))
             adapter = train(arguments.ft, work, base, method, vocab)
             model = load_peft(base, adapter, report, name)

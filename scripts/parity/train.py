@@ -14,7 +14,7 @@ import tempfile
 import torch
 from safetensors.torch import load_file
 
-from harness import Report, load_model, make_model, run_ft, token_rows
+from harness import PADDING, Report, load_model, make_model, run_ft, token_rows
 
 STEPS = 20
 CASES = {
@@ -128,7 +128,7 @@ def run_case(ft, name, work, report):
     base_name, method, optim, batch, micro = CASES[name]
     is_adapter = method["type"] == "lora"
     base, adapter, out = (os.path.join(work, part) for part in ("base", "first", "out"))
-    vocab = make_model(base_name, base).config.vocab_size
+    vocab = make_model(base_name, base).config.vocab_size - PADDING
     rows = make_rows(vocab, STEPS * batch)
     method = dict(method)
     if is_adapter:
