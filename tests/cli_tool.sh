@@ -171,6 +171,12 @@ sed -i 's/"base_model_name_or_path": "[^"]*"/"base_model_name_or_path": "gone"/'
 expect 66 '--base' "$ft" merge-adapter damaged --out no
 expect 66 'no such' "$ft" merge-adapter nowhere --out no
 for leftover in no no.gguf ./*.tmp-* ./*.old-*; do [ ! -e "$leftover" ] || wrong "left behind: $leftover"; done
+# the base is looked for from the adapter's folder upwards, wherever ft runs
+mkdir elsewhere runs && cp -r adapter runs/one
+(cd elsewhere && "$ft" merge-adapter ../runs/one --out there --quiet) >out 2>err || wrong "base above the adapter: $(cat err)"
+# another base of the same shape: it fits, and that is said
+cp -r base other && cp merged/model.safetensors other/
+expect 0 'is not the file this adapter was trained on' "$ft" merge-adapter adapter --base other --out two
 # the merged model alone is what base and adapter were
 printf '{"text": "Once upon a time there was"}\n' >in
 expect 0 '' "$ft" score --adapter adapter

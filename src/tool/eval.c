@@ -89,7 +89,7 @@ ft_status eval_lines(const eval_task *task, eval_line each, void *ctx)
     while (task->limit == 0 || n < task->limit) {
         rc = tool_lines_next(lines, &text, &len);
         if (rc == FT_OK) rc = one_line(task, lines, text, len, each, ctx, n++);
-        if (rc == FT_OK && ft_stop_signal()) rc = FT_ESIGNAL;
+        if (rc == FT_OK) rc = tool_go_on();
         if (rc != FT_OK) break;
     }
     tool_lines_close(lines);

@@ -67,7 +67,7 @@ static ft_status next_logits(tool_model *t, nn_cache *cache, const int32_t *ids,
     tn_tensor *hidden;
     for (int64_t at = 0; at < n;) {
         int64_t k = n - at < PREFILL_TOKENS ? n - at : PREFILL_TOKENS;
-        if (ft_stop_signal()) return FT_ESIGNAL;
+        FT_TRY(tool_go_on());
         FT_TRY(tool_step(t, cache, ids + at, k, &run, &hidden));
         at += k;
         if (at == n) FT_TRY(model_logits(t->m, &run, hidden, &(int64_t){k - 1}, 1, logits, true));
@@ -114,9 +114,16 @@ ft_status tool_generate(tool_model *t, const int32_t *prompt, int64_t n, const t
         FT_CHECK(prompt[i] >= 0 && prompt[i] < t->m->d.vocab_size, FT_EDATA,
                  "token id %d is outside the model's vocabulary of %lld", (int)prompt[i],
                  (long long)t->m->d.vocab_size);
+    tool_sampling within = *s;
+    int64_t most = t->m->d.max_position;
+    if (t->m->position) { /* a table of positions has an end; the last token needs none */
+        FT_CHECK(n <= most, FT_EDATA, "a prompt of %lld tokens; this model has %lld positions",
+                 (long long)n, (long long)most);
+        if (within.max_new > most - n + 1) within.max_new = most - n + 1;
+    }
     float *logits = ft_alloc((size_t)t->m->d.vocab_size, sizeof *logits);
-    ft_status rc = logits ? model_cache_open(&cache, t->m, n + s->max_new) : FT_EMEM;
-    if (rc == FT_OK) rc = generate(t, cache, logits, prompt, n, s, sample, sink, out);
+    ft_status rc = logits ? model_cache_open(&cache, t->m, n + within.max_new) : FT_EMEM;
+    if (rc == FT_OK) rc = generate(t, cache, logits, prompt, n, &within, sample, sink, out);
     if (cache) model_cache_close(cache, t->m);
     ft_free(logits);
     out->seconds = ft_seconds() - start;

@@ -21,6 +21,12 @@ struct tool_lines {
     bool ended;
 };
 
+ft_status tool_go_on(void)
+{
+    FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal");
+    return FT_OK;
+}
+
 ft_status tool_lines_open(tool_lines **out, const char *path)
 {
     ft_status rc = FT_OK;
@@ -84,7 +90,7 @@ static ft_status fill(tool_lines *l)
         l->cap = cap;
     }
     for (;;) {
-        if (ft_stop_signal()) return FT_ESIGNAL;
+        FT_TRY(tool_go_on());
         ssize_t n = read(STDIN_FILENO, l->data + l->len, l->cap - l->len);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return ft_fail_errno(FT_EIO, "standard input: cannot be read");

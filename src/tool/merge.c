@@ -81,6 +81,30 @@ static ft_status report(const merge *m, bool passed, const tool_sink *out)
     return rc;
 }
 
+/* The run that made the adapter noted the SHA-256 of its base: another base of the same shape fits and is wrong. */
+static ft_status check_base(const merge *m)
+{
+    char *text, hex[65];
+    size_t len;
+    js_doc d;
+    const char *path = path_join(m->mem, m->opt->adapter, "summary.json");
+    if (!path || !file_exists(path)) return FT_OK;
+    FT_TRY(file_read(&text, &len, path, (size_t)16 << 20));
+    ft_status rc = js_parse(&d, text, len, path, 1, JS_NO_POSITIONS, FT_EDATA);
+    if (rc == FT_OK) {
+        const cJSON *base = js_get(js_get(d.root, "sha256"), "base");
+        if (cJSON_IsString(base)) rc = io_weights_sha256(&m->on->m->weights, hex);
+        if (rc == FT_OK && cJSON_IsString(base) && strcmp(base->valuestring, hex) != 0)
+            log_warn(
+                "%s: is not the file this adapter was trained on (its summary.json has another "
+                "SHA-256); it fits, but does it belong?",
+                ft_shows(m->base));
+        js_close(&d);
+    }
+    ft_free(text);
+    return rc;
+}
+
 static ft_status open_on(merge *m)
 {
     const tool_merge_options *opt = m->opt;
@@ -92,7 +116,8 @@ static ft_status open_on(merge *m)
     FT_CHECK(m->on->adapter->method->fold, FT_EDATA,
              "%s: an adapter of method %s has no weights to fold; use it as it is, with --adapter",
              ft_shows(opt->adapter), m->on->adapter->method->name);
-    FT_TRY(tool_output_type(opt->type, opt->out, &m->type));
+    FT_TRY(check_base(m));
+    FT_TRY(tool_output_type(opt->type, m->target.path, &m->type));
     bool gguf = str_ends(m->target.path, ".gguf");
     if (!m->type) m->type = m->on->m->has_blocks && gguf ? &dt_f16 : m->on->m->dtype;
     m->tolerance = opt->tolerance;

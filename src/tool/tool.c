@@ -11,6 +11,26 @@
 
 /* --- open, close --------------------------------------------------------------------------------------- */
 
+static bool is_model(const char *path)
+{
+    return path && (dir_exists(path) || file_exists(path));
+}
+
+/* The path is as the training config had it, relative to a folder that the adapter does not know: most often one above
+ * the adapter's own, or the current one. */
+static const char *find_base(const char *adapter, const char *value, arena *a)
+{
+    enum { UP = 4 };
+    const char *dir = adapter;
+    for (int i = 0; value[0] != '/' && i < UP; i++) {
+        const char *path = path_join(a, dir, value);
+        if (is_model(path)) return path;
+        dir = path_join(a, dir, "..");
+        if (!dir) return NULL;
+    }
+    return is_model(value) ? value : NULL;
+}
+
 static ft_status base_from_config(const char *adapter, const char *text, size_t len,
                                   const char *name, arena *a, const char **base)
 {
@@ -22,14 +42,13 @@ static ft_status base_from_config(const char *adapter, const char *text, size_t 
     FT_GUARD(value && value[0], FT_EDATA,
              "%s: base_model_name_or_path: names no base; give the model with --base or --model",
              name);
-    const char *beside = path_join(a, adapter, value);
     value = arena_str(a, value);
-    FT_GUARD(beside && value, FT_EMEM, "%s: out of memory", name);
-    *base = value[0] != '/' && (dir_exists(beside) || file_exists(beside)) ? beside : value;
+    FT_GUARD(value, FT_EMEM, "%s: out of memory", name);
+    *base = find_base(adapter, value, a);
     FT_GUARD(
-        dir_exists(*base) || file_exists(*base), FT_ENOINPUT,
-        "%s: base_model_name_or_path: no model at \"%s\" (looked beside the adapter and in the "
-        "current folder); give it with --base or --model",
+        *base, FT_ENOINPUT,
+        "%s: base_model_name_or_path: no model at \"%s\" (looked from the adapter's folder and "
+        "those above it, and from the current one); give it with --base or --model",
         name, ft_shows(value));
 out:
     js_close(&d);
@@ -380,7 +399,7 @@ ft_status tool_score(tool_model *t, tool_seq *seq, int64_t n)
         int64_t end = first, rows = 0;
         while (end < n && (end == first || rows + seq_rows(&seq[end]) <= TOOL_PASS_TOKENS))
             rows += seq_rows(&seq[end++]);
-        if (ft_stop_signal()) return FT_ESIGNAL;
+        FT_TRY(tool_go_on());
         FT_TRY(run_pass(t, seq + first, end - first));
         first = end;
     }

@@ -4,6 +4,8 @@
 
 #include "ft/tool.h"
 
+/* FT_OK, or FT_ESIGNAL once the program was asked to stop. */
+FT_MUST_USE ft_status tool_go_on(void);
 /* Hidden states of n tokens that extend a cache. */
 FT_MUST_USE ft_status tool_step(tool_model *t, nn_cache *cache, const int32_t *id, int64_t n,
                                 nn_run *run, tn_tensor **hidden);
