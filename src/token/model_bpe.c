@@ -2,7 +2,8 @@
  *
  * Merging takes the applicable pair of lowest rank, leftmost first, from a binary heap; an entry that no longer
  * fits is skipped when it comes up. Words may be a megabyte long (files without a pre-tokenizer), so nothing
- * here is quadratic. Sennrich et al. 2016; order of merges as in the reference library. */
+ * here is quadratic, and a word is first cut where no merge can ever reach across: between two characters that
+ * are neighbours in no token that a merge makes. Sennrich et al. 2016; order of merges as in the reference library. */
 #include "token_private.h"
 
 /* --- the pair table ------------------------------------------------------------------------------------------ */
@@ -54,6 +55,41 @@ out:
     return rc;
 }
 
+/* --- seams: pairs of neighbouring characters over which some merge reaches ------------------------------------ */
+#define SEAM_BITS 20
+static size_t seam_of(int32_t left, int32_t right)
+{
+    uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
+    return (size_t)(h >> (64 - SEAM_BITS));
+}
+
+static bool may_merge(const tk_model *m, const tk_symbol *a, const tk_symbol *b)
+{
+    if (!m->seam || !a->plain || !b->plain) return true;
+    size_t at = seam_of(a->id, b->id);
+    return m->seam[at >> 6] >> (at & 63) & 1;
+}
+
+static ft_status seams_ready(tk_model *m, arena *mem)
+{
+    if (m->prefix.n || m->suffix.n) return FT_OK;
+    m->seam = arena_get(mem, ((size_t)1 << SEAM_BITS) / 8);
+    if (!m->seam) return FT_EMEM;
+    for (int64_t i = 0; i < m->n_pairs; i++) {
+        tk_span a = m->vocab.by_id[m->pairs[i].left], b = m->vocab.by_id[m->pairs[i].right];
+        if (a.n == 0 || b.n == 0) continue;
+        size_t last = tk_prev(a.s, a.n);
+        int32_t cp;
+        size_t first = (size_t)utf8_next(b.s, b.n, &cp);
+        int32_t left = tk_vocab_id(&m->vocab, a.s + last, a.n - last);
+        int32_t right = tk_vocab_id(&m->vocab, b.s, first);
+        if (left < 0 || right < 0) continue; /* such a character is no plain symbol */
+        size_t at = seam_of(left, right);
+        m->seam[at >> 6] |= (uint64_t)1 << (at & 63);
+    }
+    return FT_OK;
+}
+
 static ft_status chars_ready(tk_model *m, arena *mem)
 {
     m->char_id = arena_get(mem, TK_DIRECT * sizeof *m->char_id);
@@ -71,6 +107,7 @@ ft_status tk_bpe_ready(tk_model *m, arena *mem, const char *name)
     FT_TRY(pairs_ready(m, name));
     tk_byte_ids(m);
     m->unk = m->unk_text.s ? tk_vocab_id(&m->vocab, m->unk_text.s, m->unk_text.n) : -1;
+    FT_TRY(seams_ready(m, mem));
     return chars_ready(m, mem);
 }
 
@@ -121,11 +158,13 @@ static ft_status push_pair(const tk_model *m, tk_scratch *x, int32_t pos, int32_
     return heap_push(x, (tk_heap_entry){.rank = e->rank, .pos = pos, .made = e->made});
 }
 
-static ft_status merge_all(const tk_model *m, tk_scratch *x, int32_t n)
+/* Symbols from … to − 1, which the rest of the word does not touch. */
+static ft_status merge_part_of(const tk_model *m, tk_scratch *x, int32_t from, int32_t to)
 {
     tk_symbol *s = x->sym;
     x->heap_n = 0;
-    for (int32_t i = 0; i + 1 < n; i++) FT_TRY(push_pair(m, x, i, s[i].id, s[i + 1].id));
+    s[from].prev = s[to - 1].next = -1;
+    for (int32_t i = from; i + 1 < to; i++) FT_TRY(push_pair(m, x, i, s[i].id, s[i + 1].id));
     while (x->heap_n) {
         tk_heap_entry top = heap_pop(x);
         tk_symbol *left = &s[top.pos];
@@ -134,7 +173,7 @@ static ft_status merge_all(const tk_model *m, tk_scratch *x, int32_t n)
         const tk_merge *e = pair_find(m, left->id, right->id);
         if (!e || e->made != top.made) continue; /* stale */
         left->id = top.made;
-        left->len += right->len;
+        left->len = (left->len + right->len) & INT32_MAX;
         right->len = 0;
         left->next = right->next;
         if (left->next >= 0) s[left->next].prev = top.pos;
@@ -146,13 +185,23 @@ static ft_status merge_all(const tk_model *m, tk_scratch *x, int32_t n)
     return FT_OK;
 }
 
+static ft_status merge_all(const tk_model *m, tk_scratch *x, int32_t n)
+{
+    for (int32_t from = 0, i = 1; i <= n; i++) {
+        if (i < n && may_merge(m, &x->sym[i - 1], &x->sym[i])) continue;
+        if (i - from > 1) FT_TRY(merge_part_of(m, x, from, i));
+        from = i;
+    }
+    return FT_OK;
+}
+
 typedef struct builder {
     tk_scratch *x;
     int32_t n;
     ft_status rc;
 } builder;
 
-static void add_symbol(builder *b, int32_t id, int32_t len)
+static void add_symbol(builder *b, int32_t id, int32_t len, bool plain)
 {
     tk_scratch *x = b->x;
     if (b->rc != FT_OK) return;
@@ -167,7 +216,8 @@ static void add_symbol(builder *b, int32_t id, int32_t len)
         x->sym_cap = cap;
     }
     if (b->n) x->sym[b->n - 1].next = b->n;
-    x->sym[b->n] = (tk_symbol){.id = id, .prev = b->n - 1, .next = -1, .len = len};
+    x->sym[b->n] = (tk_symbol){
+        .id = id, .prev = b->n - 1, .next = -1, .plain = plain, .len = (uint32_t)len & INT32_MAX};
     b->n++;
 }
 
@@ -188,7 +238,8 @@ static bool add_bytes(const tk_model *m, builder *b, tk_span text)
     for (size_t i = 0; i < text.n; i++) {
         if (m->byte_id[(unsigned char)text.s[i]] < 0) return false;
     }
-    for (size_t i = 0; i < text.n; i++) add_symbol(b, m->byte_id[(unsigned char)text.s[i]], 1);
+    for (size_t i = 0; i < text.n; i++)
+        add_symbol(b, m->byte_id[(unsigned char)text.s[i]], 1, false);
     return true;
 }
 
@@ -206,9 +257,9 @@ static ft_status symbols(const tk_model *m, tk_span word, builder *b)
         id = plain && cp >= 0 && cp < TK_DIRECT ? m->char_id[cp] : tk_vocab_id(&m->vocab, c.s, c.n);
         i += len;
         if (id >= 0) {
-            if (unk) add_symbol(b, m->unk, unk_len);
+            if (unk) add_symbol(b, m->unk, unk_len, false);
             unk = false;
-            add_symbol(b, id, (int32_t)len);
+            add_symbol(b, id, (int32_t)len, plain);
             continue;
         }
         if (m->byte_fallback && add_bytes(m, b, c)) continue;
@@ -218,12 +269,12 @@ static ft_status symbols(const tk_model *m, tk_span word, builder *b)
         if (unk && m->fuse_unk) {
             unk_len += (int32_t)len;
         } else {
-            if (unk) add_symbol(b, m->unk, unk_len);
+            if (unk) add_symbol(b, m->unk, unk_len, false);
             unk_len = (int32_t)len;
             unk = true;
         }
     }
-    if (unk) add_symbol(b, m->unk, unk_len);
+    if (unk) add_symbol(b, m->unk, unk_len, false);
     return b->rc;
 }
 

@@ -227,7 +227,9 @@ typedef struct tk_pair { /* a merge as listed in the file */
     int32_t left, right;
 } tk_pair;
 typedef struct tk_symbol {
-    int32_t id, prev, next, len;
+    int32_t id, prev, next;
+    uint32_t plain : 1; /* one character that stands in the vocabulary as it is */
+    uint32_t len : 31;  /* bytes; 0: merged away */
 } tk_symbol;
 typedef struct tk_heap_entry {
     int32_t rank, pos, made;
@@ -258,6 +260,7 @@ struct tk_model {
     int32_t *char_id;     /* [TK_DIRECT] ids of the first characters, −1 */
     tk_merge *merge;      /* pair table */
     size_t merge_cap, n_merges;
+    uint64_t *seam; /* bits of hashed pairs of characters that some merge joins; NULL: not known */
     tk_pair *pairs; /* [n_pairs] in file order */
     int64_t n_pairs;
     double *score; /* Unigram [vocab.size] */
