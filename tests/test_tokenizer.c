@@ -285,6 +285,71 @@ static void gguf_refuses_what_it_cannot_hold(void **state)
     tok_close(t);
 }
 
+/* --- older files ------------------------------------------------------------------------------------------------- */
+static void lists_of_gpt2_open(void **state)
+{
+    static const char vocab[] = "{\"a\":0,\"b\":1,\"ab\":2,\"\u0120\":3,\"\u0120ab\":4}";
+    static const char merges[] = "#version: 0.2\na b\n\xc4\xa0 ab\n\n";
+    const char *dir = test_path("lists");
+    tok_tokenizer *t;
+    (void)state;
+    assert_ok(dir_make(dir));
+    write_text(dir, "vocab.json", vocab, sizeof vocab - 1);
+    assert_fails(tok_open(&t, dir), FT_ENOINPUT, "merges.txt");
+    write_text(dir, "merges.txt", merges, sizeof merges - 1);
+    assert_ok(tok_open(&t, dir));
+    static const int32_t expect[] = {2, 4, 3, 0};
+    tok_ids v = encode(t, "ab ab a", 7, true);
+    assert_int_equal(v.n, 4);
+    assert_memory_equal(v.id, expect, sizeof expect);
+    tok_ids_free(&v);
+    tok_close(t);
+}
+
+/* One SentencePiece piece: field 1 of the model, with text, score and type. */
+static void add_piece(str_buf *out, const char *text, float score, int type)
+{
+    size_t n = strlen(text);
+    str_printf(out, "\x0a%c\x0a%c%s\x15", (int)(n + 9), (int)n, text);
+    str_add(out, (const char *)&score, 4);
+    str_printf(out, "\x18%c", type);
+}
+
+static void sentencepiece_model_opens(void **state)
+{
+    static const char *const pieces[] = {"<unk>",
+                                         "<s>",
+                                         "</s>",
+                                         "\xe2\x96\x81",
+                                         "a",
+                                         "b",
+                                         "ab",
+                                         "\xe2\x96\x81"
+                                         "ab"};
+    const char *dir = test_path("spm");
+    str_buf model = {0};
+    tok_tokenizer *t;
+    (void)state;
+    for (int i = 0; i < 8; i++) add_piece(&model, pieces[i], (float)-i, i == 0 ? 2 : i < 3 ? 3 : 1);
+    str_add(&model, "\x12\x02\x18\x02", 4);         /* trainer: type BPE */
+    str_add(&model, "\x1a\x04\x18\x01\x20\x00", 6); /* normalizer: dummy prefix, no squeezing */
+    assert_ok(dir_make(dir));
+    write_text(dir, "tokenizer.model", model.data, model.len);
+    assert_ok(tok_open(&t, dir));
+    static const int32_t expect[] = {1, 7, 7, 3, 4, 0};
+    tok_ids v = encode(t, "ab ab az", 8, true);
+    assert_int_equal(v.n, 6);
+    assert_memory_equal(v.id, expect, sizeof expect);
+    assert_int_equal(tok_bos(t), 1);
+    tok_ids_free(&v);
+    tok_close(t);
+    for (size_t cut = 0; cut < model.len; cut++) {
+        write_text(dir, "tokenizer.model", model.data, cut);
+        if (tok_open(&t, dir) == FT_OK) tok_close(t);
+    }
+    str_free(&model);
+}
+
 /* --- special tokens ------------------------------------------------------------------------------------------------ */
 static void config_names_the_special_tokens(void **state)
 {
@@ -617,6 +682,8 @@ int main(void)
         cmocka_unit_test(spec_examples),
         cmocka_unit_test(formats_keep_the_ids),
         cmocka_unit_test(gguf_refuses_what_it_cannot_hold),
+        cmocka_unit_test(lists_of_gpt2_open),
+        cmocka_unit_test(sentencepiece_model_opens),
         cmocka_unit_test(config_names_the_special_tokens),
         cmocka_unit_test(flags_of_llama_classes_win),
         cmocka_unit_test(bytes_come_back),

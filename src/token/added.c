@@ -154,10 +154,10 @@ void tk_added_split(const tk_added_set *a, bool normalized, const char *s, const
         if (t->single_word && (word_before(s, p->from, start) || word_after(s, stop, p->to)))
             continue;
         if (t->lstrip) {
-            size_t left = space_left(s, p->from, start);
-            start = left > done ? left : done;
+            if (start > done) start = space_left(s, done, start);
         }
-        if (t->rstrip) stop = space_right(s, stop, p->to);
+        /* what an earlier token swallowed is white space up to `done` */
+        if (t->rstrip) stop = space_right(s, stop > done ? stop : done, p->to);
         if (done < start) {
             size_t into = done - p->from;
             tk_add_piece(out, done, start, -1, into < p->head ? p->head - (uint32_t)into : 0);

@@ -6,8 +6,6 @@
 
 #include <stdlib.h>
 
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
-
 /* One component from its JSON text. */
 static ft_status parse_ops(tk_ops *out, arena *mem, const char *json, const tk_kind *kinds,
                            const char *list, const char *what)
@@ -64,7 +62,7 @@ static ft_status read_vocab(tok_tokenizer *t, const gguf_file *f, const char *pa
 
 static int64_t type_of(const tok_tokenizer *t, int64_t id)
 {
-    return t->types ? t->types[id] : TYPE_NORMAL;
+    return t->types ? t->types[id] : TK_TYPE_NORMAL;
 }
 
 static ft_status read_added(tok_tokenizer *t, const char *path)
@@ -73,16 +71,17 @@ static ft_status read_added(tok_tokenizer *t, const char *path)
     tk_vocab *v = &t->model.vocab;
     for (int64_t i = 0; i < v->size; i++) {
         int64_t type = type_of(t, i);
-        n += type == TYPE_CONTROL || type == TYPE_USER || type == TYPE_UNKNOWN;
+        n += type == TK_TYPE_CONTROL || type == TK_TYPE_USER || type == TK_TYPE_UNKNOWN;
     }
     tk_added *list = arena_get(t->mem, (size_t)(n + 1) * sizeof *list);
     if (!list) return FT_EMEM;
     n = 0;
     for (int64_t i = 0; i < v->size; i++) {
         int64_t type = type_of(t, i);
-        if (type != TYPE_CONTROL && type != TYPE_USER && type != TYPE_UNKNOWN) continue;
+        if (type != TK_TYPE_CONTROL && type != TK_TYPE_USER && type != TK_TYPE_UNKNOWN) continue;
         if (tk_vocab_id(v, v->by_id[i].s, v->by_id[i].n) != i) continue;
-        list[n++] = (tk_added){.text = v->by_id[i], .id = (int32_t)i, .special = type != TYPE_USER};
+        list[n++] =
+            (tk_added){.text = v->by_id[i], .id = (int32_t)i, .special = type != TK_TYPE_USER};
     }
     return tk_added_open(&t->added, list, n, &t->model, &t->normalizers, t->mem, path);
 }
@@ -197,14 +196,14 @@ static ft_status split_token(const tok_tokenizer *t, int64_t id, candidates *c)
     return FT_OK;
 }
 
-static ft_status merges_from_scores(tok_tokenizer *t)
+ft_status tk_merges_from_scores(tok_tokenizer *t)
 {
     candidates c = {0};
     tk_model *m = &t->model;
     ft_status rc = FT_OK;
     for (int64_t id = 0; id < m->vocab.size; id++) {
         int64_t type = type_of(t, id);
-        if (type == TYPE_BYTE || type == TYPE_CONTROL || type == TYPE_UNKNOWN) continue;
+        if (type == TK_TYPE_BYTE || type == TK_TYPE_CONTROL || type == TK_TYPE_UNKNOWN) continue;
         if (m->vocab.by_id[id].n > 512) continue;
         FT_TRY_OUT(split_token(t, id, &c));
     }
@@ -224,6 +223,20 @@ out:
     "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" from "\"},\"content\":\"" to "\"}"
 #define BYTE_FUSE "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}"
 
+void tk_llama_components(tok_tokenizer *t)
+{
+    static const char norm_prefix[] =
+        "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\","
+        "\"prepend\":\"▁\"}," REPLACE(" ", "▁") "]}";
+    static const char norm_plain[] = REPLACE(" ", "▁");
+    static const char decode_prefix[] = "{\"type\":\"Sequence\",\"decoders\":[" REPLACE(
+        "▁", " ") "," BYTE_FUSE ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}";
+    static const char decode_plain[] =
+        "{\"type\":\"Sequence\",\"decoders\":[" REPLACE("▁", " ") "," BYTE_FUSE "]}";
+    t->json_normalizer = t->add_space_prefix ? norm_prefix : norm_plain;
+    t->json_decoder = t->add_space_prefix ? decode_prefix : decode_plain;
+}
+
 static ft_status open_llama(tok_tokenizer *t, const gguf_file *f, const char *path)
 {
     int64_t n = 0, unk = 0;
@@ -240,20 +253,11 @@ static ft_status open_llama(tok_tokenizer *t, const gguf_file *f, const char *pa
     }
     FT_TRY(gguf_bool(f, "tokenizer.ggml.add_space_prefix", true, &t->add_space_prefix));
     FT_TRY(gguf_int(f, "tokenizer.ggml.unknown_token_id", 0, 0, m->vocab.size - 1, &unk));
-    t->json_normalizer = t->add_space_prefix
-                             ? "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\","
-                               "\"prepend\":\"▁\"}," REPLACE(" ", "▁") "]}"
-                             : REPLACE(" ", "▁");
-    t->json_decoder =
-        t->add_space_prefix
-            ? "{\"type\":\"Sequence\",\"decoders\":[" REPLACE(
-                  "▁", " ") "," BYTE_FUSE
-                            ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}"
-            : "{\"type\":\"Sequence\",\"decoders\":[" REPLACE("▁", " ") "," BYTE_FUSE "]}";
+    tk_llama_components(t);
     m->unk_text = m->vocab.by_id[unk];
     m->fuse_unk = m->byte_fallback = true;
     FT_TRY(parse_components(t));
-    return merges_from_scores(t);
+    return tk_merges_from_scores(t);
 }
 
 /* --- both ------------------------------------------------------------------------------------------------------- */

@@ -361,12 +361,12 @@ ft_status tk_load_folder(tok_tokenizer *t, const char *dir)
     ft_status rc = FT_OK;
     const char *path = path_join(t->mem, dir, "tokenizer.json");
     FT_GUARD(path, FT_EMEM, "out of memory");
-    FT_GUARD(file_exists(path), FT_ENOINPUT,
-             "%s: no such file; a model folder needs tokenizer.json (transformers writes it with "
-             "AutoTokenizer.from_pretrained(…).save_pretrained(…))",
-             path);
     for (int i = 0; i < N_SIDES; i++) FT_TRY_OUT(side_open(&s[i], t, dir, names[i]));
-    FT_TRY_OUT(text_read(&t->own_json, &t->own_json_len, path, MAX_FILE));
+    if (file_exists(path)) {
+        FT_TRY_OUT(text_read(&t->own_json, &t->own_json_len, path, MAX_FILE));
+    } else {
+        FT_TRY_OUT(tk_legacy_json(dir, t->mem, &t->own_json, &t->own_json_len));
+    }
     rc = load(t, t->own_json, t->own_json_len, path, dir, s);
     if (rc == FT_OK && s[CONFIG].text) {
         t->own_config = s[CONFIG].text;

@@ -357,6 +357,21 @@ void tk_add_stop(tok_tokenizer *t, int64_t id);
 void tk_template_stops(tok_tokenizer *t);
 FT_MUST_USE ft_status tk_set_bos_eos(tok_tokenizer *t, bool bos, bool eos);
 
+/* Types of SentencePiece pieces and of tokenizer.ggml.token_type. */
+enum {
+    TK_TYPE_NORMAL = 1,
+    TK_TYPE_UNKNOWN,
+    TK_TYPE_CONTROL,
+    TK_TYPE_USER,
+    TK_TYPE_UNUSED,
+    TK_TYPE_BYTE
+};
+/* Ranked merges from vocabulary, types and scores, as transformers converts SentencePiece models. */
+FT_MUST_USE ft_status tk_merges_from_scores(tok_tokenizer *t);
+void tk_llama_components(tok_tokenizer *t); /* normalizer and decoder, by add_space_prefix */
+/* The text of a tokenizer.json made of older files of a folder: tokenizer.model, or vocab.json and merges.txt. */
+FT_MUST_USE ft_status tk_legacy_json(const char *dir, arena *mem, char **text, size_t *len);
+
 /* Pre-tokenizers that GGUF knows by name (presets.c). */
 typedef struct tk_preset {
     const char *pre;          /* name in tokenizer.ggml.pre */

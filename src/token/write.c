@@ -90,9 +90,31 @@ static void write_post(const tok_tokenizer *t, str_buf *out)
     str_adds(out, "}}");
 }
 
+static ft_status write_unigram(const tok_tokenizer *t, str_buf *out)
+{
+    const tk_model *m = &t->model;
+    str_printf(out,
+               "{\n    \"type\": \"Unigram\",\n    \"unk_id\": %d,\n    \"byte_fallback\": %s,\n"
+               "    \"vocab\": [",
+               m->unk, m->byte_fallback ? "true" : "false");
+    for (int64_t id = 0; id < m->vocab.size; id++) {
+        tk_span s = m->vocab.by_id[id];
+        FT_CHECK(utf8_valid(s.s, s.n), FT_EDATA, "token %lld, %s, is not UTF-8", (long long)id,
+                 ft_show(s.s, s.n));
+        str_adds(out, id ? ",\n      [" : "\n      [");
+        span_json(out, s);
+        str_adds(out, ", ");
+        str_double(out, m->score[id]);
+        str_addc(out, ']');
+    }
+    str_adds(out, "\n    ]\n  }");
+    return FT_OK;
+}
+
 static ft_status write_model(const tok_tokenizer *t, str_buf *out)
 {
     const tk_model *m = &t->model;
+    if (m->score) return write_unigram(t, out);
     str_adds(out, "{\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": ");
     if (m->unk_text.s) {
         span_json(out, m->unk_text);

@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
 /* Score of a token that no merge makes: behind every other. */
 #define NEVER (-1e9f)
 
@@ -141,22 +140,22 @@ static ft_status fill(const tok_tokenizer *t, columns *c, bool llama)
         if (!s.s) {
             int n = snprintf(c->pad[id], sizeof c->pad[id], "[PAD%lld]", (long long)id);
             c->text[id] = (gguf_str){c->pad[id], (size_t)n};
-            c->type[id] = TYPE_UNUSED;
+            c->type[id] = TK_TYPE_UNUSED;
             c->score[id] = -10000;
             continue;
         }
         c->text[id] = (gguf_str){s.s, s.n};
-        c->type[id] = TYPE_NORMAL;
+        c->type[id] = TK_TYPE_NORMAL;
         c->score[id] = one_character(s) ? 0 : NEVER;
         if (llama && is_byte_token(&t->model, id)) {
-            c->type[id] = TYPE_BYTE;
+            c->type[id] = TK_TYPE_BYTE;
             c->score[id] = 0;
         }
         if (map_get(&t->added.index, s.s, s.n, &at) && t->added.tok[at].id == id) {
-            c->type[id] = t->added.tok[at].special ? TYPE_CONTROL : TYPE_USER;
-            if (llama && c->type[id] == TYPE_USER) plain_text(c, id, s);
+            c->type[id] = t->added.tok[at].special ? TK_TYPE_CONTROL : TK_TYPE_USER;
+            if (llama && c->type[id] == TK_TYPE_USER) plain_text(c, id, s);
         }
-        if (llama && id == t->model.unk) c->type[id] = TYPE_UNKNOWN;
+        if (llama && id == t->model.unk) c->type[id] = TK_TYPE_UNKNOWN;
         if (t->types && id < t->n_types) c->type[id] = (int32_t)t->types[id];
     }
     FT_TRY(str_ok(&c->spare));
