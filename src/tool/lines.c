@@ -11,6 +11,8 @@
 #include "tool_private.h"
 
 #define LINE_CAP ((size_t)16 << 20)
+#define POLL_MS                                                                                    \
+    200 /* a signal restarts a read, so the flag is looked at this often while waiting */
 
 struct tool_lines {
     line_reader *file; /* NULL: standard input */
@@ -90,9 +92,12 @@ static ft_status fill(tool_lines *l)
         l->cap = cap;
     }
     for (;;) {
+        struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+        int ready = poll(&p, 1, POLL_MS);
         FT_TRY(tool_go_on());
+        if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
         ssize_t n = read(STDIN_FILENO, l->data + l->len, l->cap - l->len);
-        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (n < 0) return ft_fail_errno(FT_EIO, "standard input: cannot be read");
         l->len += (size_t)n;
         l->ended = n == 0;
