@@ -17,6 +17,7 @@ typedef struct turns {
     str_buf full;
     tpl_span *span; /* supervised bytes of full */
     int n;
+    ft_status rc; /* out of memory while looking: not to be taken for "not found" */
 } turns;
 
 static size_t common(const str_buf *a, const str_buf *b)
@@ -33,7 +34,7 @@ static bool starts(const str_buf *full, const str_buf *with)
 }
 
 /* The first n messages; `changed` (may be NULL) stands in for message `at`. False: the template refuses them. */
-static bool render(const turns *t, int n, bool prompt, int at, const cJSON *changed, str_buf *out)
+static bool render(turns *t, int n, bool prompt, int at, const cJSON *changed, str_buf *out)
 {
     cJSON *list = cJSON_CreateArray();
     const cJSON *m = t->messages->child;
@@ -43,14 +44,15 @@ static bool render(const turns *t, int n, bool prompt, int at, const cJSON *chan
         ok = cJSON_AddItemReferenceToArray(list,
                                            (cJSON *)(uintptr_t)(changed && i == at ? changed : m));
     }
-    ok = ok && chat_render(t->it->d->chat, list, t->tools, prompt, out) == FT_OK;
+    ft_status rc = ok ? chat_render(t->it->d->chat, list, t->tools, prompt, out) : FT_EMEM;
+    if (rc != FT_OK && rc != FT_EDATA) t->rc = rc;
     cJSON_Delete(list);
-    return ok;
+    return rc == FT_OK;
 }
 
 /* After the text that ends at `from`: the end of the turn's mark, or `from` when none follows directly
  * (anywhere: none before `limit`). */
-static size_t through_mark(const turns *t, size_t from, bool anywhere, size_t limit)
+static size_t through_mark(turns *t, size_t from, bool anywhere, size_t limit)
 {
     const tok_tokenizer *tok = t->it->d->tok;
     size_t best = SIZE_MAX, best_end = from;
@@ -72,7 +74,7 @@ static size_t through_mark(const turns *t, size_t from, bool anywhere, size_t li
     return best_end;
 }
 
-static cJSON *with_mark(const cJSON *message, bool before)
+static cJSON *with_mark(turns *t, const cJSON *message, bool before)
 {
     const cJSON *content = js_get(message, "content");
     str_buf s = {0};
@@ -84,16 +86,17 @@ static cJSON *with_mark(const cJSON *message, bool before)
     cJSON *text = s.failed || !copy ? NULL : cJSON_CreateString(s.data);
     str_free(&s);
     if (text && cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", text)) return copy;
+    t->rc = FT_EMEM;
     cJSON_Delete(text);
     cJSON_Delete(copy);
     return NULL;
 }
 
 /* Begin (before) or end of the content of message i in the whole rendering. */
-static bool by_marking(const turns *t, int i, const cJSON *message, bool before, size_t *out)
+static bool by_marking(turns *t, int i, const cJSON *message, bool before, size_t *out)
 {
     str_buf other = {0};
-    cJSON *changed = with_mark(message, before);
+    cJSON *changed = with_mark(t, message, before);
     bool found = false;
     if (changed && render(t, t->n, false, i, changed, &other)) {
         size_t at = common(&t->full, &other);
@@ -117,7 +120,7 @@ static bool by_marking(const turns *t, int i, const cJSON *message, bool before,
 }
 
 /* The last place before the end of the content where the text of the generation prompt stands. */
-static bool by_prompt_text(const turns *t, int i, const cJSON *message, const str_buf *bare,
+static bool by_prompt_text(turns *t, int i, const cJSON *message, const str_buf *bare,
                            const str_buf *prompt, size_t *out)
 {
     size_t end;
@@ -132,7 +135,7 @@ static bool by_prompt_text(const turns *t, int i, const cJSON *message, const st
     return false;
 }
 
-static bool turn_begin(const turns *t, int i, const cJSON *message, size_t *out)
+static bool turn_begin(turns *t, int i, const cJSON *message, size_t *out)
 {
     str_buf prompt = {0}, bare = {0};
     bool found = false;
@@ -152,7 +155,7 @@ static bool turn_begin(const turns *t, int i, const cJSON *message, size_t *out)
     return found;
 }
 
-static bool turn_end(const turns *t, int i, const cJSON *message, size_t begin, size_t *out)
+static bool turn_end(turns *t, int i, const cJSON *message, size_t begin, size_t *out)
 {
     str_buf upto = {0};
     bool found = false;
@@ -202,6 +205,7 @@ static ft_status find_turns(turns *t, int first, int *count)
         size_t begin = 0, end = 0;
         if (!is_assistant(m) || i < first || weight_zero(m)) continue;
         bool found = turn_begin(t, i, m, &begin) && turn_end(t, i, m, begin, &end);
+        if (t->rc != FT_OK) return ft_fail(t->rc, "out of memory");
         if (!found || begin < last || end <= begin) {
             return js_fail(
                 t->it->doc, t->node, FT_EDATA, NULL,
@@ -246,10 +250,11 @@ static ft_status span_tokens(const data_item *it, const str_buf *text, const int
     return FT_OK;
 }
 
-static bool white(const data_item *it, int64_t k)
+static bool white(data_item *it, int64_t k)
 {
     str_buf s = {0};
-    bool yes = tok_decode_bytes(it->d->tok, &it->ids.id[k], 1, &s) == FT_OK;
+    if (it->rc == FT_OK) it->rc = tok_decode_bytes(it->d->tok, &it->ids.id[k], 1, &s);
+    bool yes = it->rc == FT_OK;
     for (size_t i = 0; i < s.len; i++) yes = yes && strchr(" \t\r\n", s.data[i]);
     str_free(&s);
     return yes && !tok_is_special(it->d->tok, it->ids.id[k]);
@@ -267,7 +272,7 @@ static bool stops(const tok_tokenizer *tok, int32_t id)
 
 /* The turn ends with its first token that stops a generation (or else its last special one): white space and
  * whatever the template writes after it is not the model's. */
-static int64_t turn_tokens(const data_item *it, int64_t from, int64_t to)
+static int64_t turn_tokens(data_item *it, int64_t from, int64_t to)
 {
     const tok_tokenizer *tok = it->d->tok;
     int64_t k = to, first = to;
@@ -285,13 +290,13 @@ static ft_status mask_tokens(turns *t, int count)
     data_item *it = t->it;
     int64_t *off = ft_alloc((size_t)it->ids.n + 1, sizeof *off), from, to;
     if (!off) return FT_EMEM;
-    bool exact = data_offsets(it->d->tok, t->full.data, t->full.len, &it->ids, off);
-    ft_status rc = FT_OK;
-    ft_error_clear();
+    bool exact = false;
+    ft_status rc = data_offsets(it->d->tok, t->full.data, t->full.len, &it->ids, off, &exact);
     for (int i = 0; rc == FT_OK && i < count; i++) {
         rc = span_tokens(it, &t->full, exact ? off : NULL, t->span[i], &from, &to);
         if (rc != FT_OK) break;
         to = turn_tokens(it, from, to);
+        rc = it->rc;
         for (int64_t k = from; k < to; k++) it->labels[k] = it->ids.id[k];
     }
     ft_free(off);
@@ -306,6 +311,7 @@ static ft_status add_end(turns *t, bool supervised)
     int64_t k = it->ids.n;
     int32_t eos = tok_eos(it->d->tok);
     while (k > 0 && white(it, k - 1)) k--;
+    FT_TRY(it->rc);
     if (!is_assistant(last) || eos < 0 ||
         (k > 0 && data_ends_turn(it->d->tok, it->ids.id[k - 1]))) {
         return FT_OK;

@@ -101,10 +101,10 @@ FT_MUST_USE ft_status data_reserve(void *array, int64_t *cap, int64_t need, size
  * supervised. `node` is named in messages. */
 FT_MUST_USE ft_status data_render_chat(data_item *it, const cJSON *node, const cJSON *messages,
                                        const cJSON *tools, int first);
-/* offsets.c: off[k] = byte of text where token k begins, off[n] = len. False when the tokens do not spell the
- * text (a normalizer changed it). */
-bool data_offsets(const tok_tokenizer *tok, const char *text, size_t len, const tok_ids *ids,
-                  int64_t *off);
+/* offsets.c: off[k] = byte of text where token k begins, off[n] = len. exact: false when the tokens do not spell
+ * the text (a normalizer changed it). */
+FT_MUST_USE ft_status data_offsets(const tok_tokenizer *tok, const char *text, size_t len,
+                                   const tok_ids *ids, int64_t *off, bool *exact);
 bool data_ends_turn(const tok_tokenizer *tok, int32_t id); /* a special token or one that stops */
 
 /* batch.c */

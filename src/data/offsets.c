@@ -33,20 +33,23 @@ static bool spells(const char *text, size_t left, const char *s, size_t n, size_
     return false;
 }
 
-bool data_offsets(const tok_tokenizer *tok, const char *text, size_t len, const tok_ids *ids,
-                  int64_t *off)
+ft_status data_offsets(const tok_tokenizer *tok, const char *text, size_t len, const tok_ids *ids,
+                       int64_t *off, bool *exact)
 {
     str_buf s = {0};
     size_t at = 0, used = 0;
-    bool ok = true;
-    for (int64_t i = 0; ok && i < ids->n; i++) {
+    ft_status rc = FT_OK;
+    *exact = true;
+    for (int64_t i = 0; rc == FT_OK && *exact && i < ids->n; i++) {
         str_clear(&s);
         off[i] = (int64_t)at;
-        ok = tok_decode_bytes(tok, &ids->id[i], 1, &s) == FT_OK && !s.failed &&
-             spells(text + at, len - at, s.data ? s.data : "", s.len, &used);
-        at += ok ? used : 0;
+        rc = tok_decode_bytes(tok, &ids->id[i], 1, &s);
+        if (rc == FT_OK) rc = str_ok(&s);
+        *exact = rc == FT_OK && spells(text + at, len - at, s.data ? s.data : "", s.len, &used);
+        at += *exact ? used : 0;
     }
     off[ids->n] = (int64_t)len;
+    *exact = *exact && at == len;
     str_free(&s);
-    return ok && at == len;
+    return rc;
 }
