@@ -54,7 +54,7 @@ void kn_gemv(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w
 
 /* --- attention ---------------------------------------------------------------------------------------
  * Causal, grouped-query, exact, in tiles; keeps log-sum-exp and never a T×T matrix. */
-enum { KN_HEAD_DIM_MAX = 384 };
+enum { KN_HEAD_DIM_MAX = 512 };
 typedef struct kn_attn {
     int n_head, n_kv, head_dim; /* head_dim ≤ KN_HEAD_DIM_MAX */
     float scale;                /* of the scores, d^−½ unless the family says otherwise */

@@ -6,7 +6,6 @@
 #include "attn.h"
 
 #include <math.h>
-#include <string.h>
 
 enum { HEADS = 8, ROWS = 96 }; /* most heads of a tile, rows aimed at */
 
@@ -98,9 +97,10 @@ static void forward_tile(void *ctx, int64_t tile, int thread)
     const int64_t nq = attn_min(f->block, seq.q_len - q0), rows = heads * nq;
     const int64_t p0 = seq.k_len - seq.q_len + q0, end = p0 + nq;
     const int64_t column = (int64_t)(kv * group + head0) * d;
+    for (int h = 0; h < heads; h++)
+        kern->copy_rows(s.q + h * nq * KERN_KS, f->q + (seq.q0 + q0) * f->ldq + column + h * d,
+                        f->ldq, nq, d);
     for (int64_t r = 0; r < rows; r++) {
-        memcpy(s.q + r * KERN_KS, f->q + (seq.q0 + q0 + r % nq) * f->ldq + column + r / nq * d,
-               (size_t)d * sizeof(float));
         s.max[r] = -INFINITY;
         s.sum[r] = 0.0f;
     }

@@ -9,9 +9,6 @@
  * second is taken when there are too few key heads for the threads. */
 #include "attn.h"
 
-#include <math.h>
-#include <string.h>
-
 enum { QUERIES = 64 };
 
 typedef struct back_run {
@@ -77,10 +74,10 @@ static void pack_queries(const back_run *b, back_scratch *s, const place *at, in
 {
     const int64_t d = b->a->head_dim, row = at->seq.q0 + q0;
     const float *q = b->q + row * b->ldq + head * d, *g = b->dout + row * b->lddo + head * d;
+    kern->copy_rows(s->q, q, b->ldq, nq, d);
+    kern->copy_rows(s->dout, g, b->lddo, nq, d);
     for (int64_t i = 0; i < nq; i++) {
         const float *o = b->out + (row + i) * b->ldo + head * d;
-        memcpy(s->q + i * KERN_KS, q + i * b->ldq, (size_t)d * sizeof(float));
-        memcpy(s->dout + i * KERN_KS, g + i * b->lddo, (size_t)d * sizeof(float));
         kern->dots(&s->delta[i], o, g + i * b->lddo, 0, d, 1);
     }
     if (!panels) return;

@@ -6,10 +6,8 @@
  * not depend on the tiles (kern_gemm.inc), so the grid is whatever costs least on this many threads. */
 #include "kern.h"
 
-#include <string.h>
-
 enum {
-    PANEL_FLOATS = 320 * KERN_KC, /* panels of one block: 480 KB, half of the smallest usual L2 */
+    PANEL_FLOATS = 200 * KERN_KC, /* panels of one block: 450 KB, half of the smallest usual L2 */
     MAX_SPLIT = 16,               /* parts of either dimension */
 };
 
@@ -79,9 +77,7 @@ static void rows_of_block(const product *g, const scratch *s, int64_t m0, int64_
             g->kern->copy_cols(s->a, g->a + k0 * g->lda + r0, g->lda, kc, rows,
                                r0 + KERN_MR <= g->m);
         } else {
-            for (int r = 0; r < rows; r++)
-                memcpy(s->a + r * KERN_KS, g->a + (r0 + r) * g->lda + k0,
-                       (size_t)kc * sizeof(float));
+            g->kern->copy_rows(s->a, g->a + r0 * g->lda + k0, g->lda, rows, kc);
         }
         g->kern->panels(g->c + r0 * g->ldc + n0, g->ldc, s->a, g->tn ? KERN_MR : 0, rows, s->panel,
                         kc, kc, n, load, bias);

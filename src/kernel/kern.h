@@ -15,8 +15,8 @@
 #include "ft/kernel.h"
 
 enum {
-    KERN_KC = 384, /* most k of one block: A's rows (KERN_KS · mr) stay in L1, panels in L2 */
-    KERN_KS = 400, /* row distance of a packed block of A and of a tile of scores: an odd number of
+    KERN_KC = 576, /* most k of one block: A's rows (KERN_KS · mr) stay in L1, panels in L2 */
+    KERN_KS = 592, /* row distance of a packed block of A and of a tile of scores: an odd number of
                        cache lines, so that rows spread over the sets of L1 */
     KERN_MR = 16,  /* no level has more rows in its register block */
     KERN_GEMV = 8, /* most rows of kn_gemv */
@@ -60,6 +60,8 @@ typedef struct kern_table {
                    float *tmp);
     void (*pack_n)(float *dst, const kern_src *w, int64_t n0, int64_t n, int64_t k0, int64_t kc,
                    float *tmp);
+    /* dst [rows, KERN_KS] = the first n columns of src [rows, lds]. */
+    void (*copy_rows)(float *dst, const float *src, int64_t lds, int64_t rows, int64_t n);
     /* dst [kc, KERN_MR] = the first `rows` columns of a [kc, lda]; `wide`: KERN_MR may be read. */
     void (*copy_cols)(float *dst, const float *a, int64_t lda, int64_t kc, int rows, bool wide);
     const kern_format *format; /* formats with vector loops, ended by a NULL name */
