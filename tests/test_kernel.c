@@ -135,7 +135,7 @@ static void unpacking_is_exact(void **state)
     for (const kern_format *f = kern->format; f->name; f++) {
         const dt_type *t = dt_by_name(f->name);
         int64_t step = t->block > 1 ? t->block : 1;
-        for (int64_t n = step; n <= 96 + step; n += step) {
+        for (int64_t n = step; n <= 96 + 2 * step; n += step) {
             size_t bytes;
             assert_true(dt_bytes(t, n, &bytes));
             unsigned char *src = test_alloc(bytes + 1);
@@ -210,6 +210,23 @@ static void assert_same(const float *a, const float *b, int64_t n, const char *w
         print_error("%s %s: element %d is %.9g and %.9g\n", kn_core_name(), what, (int)i,
                     (double)a[i], (double)b[i]);
         fail();
+    }
+}
+
+static void few_rows_do_not_see_each_other(void **state)
+{
+    (void)state;
+    for (int i = 0; dt_at(i); i++) {
+        const dt_type *t = dt_at(i);
+        if (!t->unpack) continue;
+        const int64_t k = t->block > 1 ? 3 * t->block : 201, n = 9;
+        weights w = make_weights(t->name, n, k, 50, false);
+        float *x = test_uniform(51, 7 * k, -1, 1), all[7 * 9], one[9];
+        kn_gemv(all, n, x, k, &w.mat, 7, NULL);
+        for (int64_t r = 0; r < 7; r++) {
+            kn_gemv(one, n, x + r * k, k, &w.mat, 1, NULL);
+            assert_same(all + r * n, one, n, t->name);
+        }
     }
 }
 
@@ -331,6 +348,7 @@ int main(void)
         cmocka_unit_test(rows_do_not_see_each_other),
         cmocka_unit_test(tokens_split_into_calls),
         cmocka_unit_test(threads_do_not_show),
+        cmocka_unit_test(few_rows_do_not_see_each_other),
         cmocka_unit_test(products_are_one_chain),
     };
     const struct CMUnitTest once[] = {

@@ -8,6 +8,7 @@
 #define ROWS2(X) UP_TO_4(X)
 #define ROWS1(X) UP_TO_8(X)
 #include "kern_vec.inc"
+#include "kern_formats.inc"
 #include "kern_gemm.inc"
 #include "kern_attn.inc"
 #include "kern_rows.inc"
