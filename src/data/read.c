@@ -1,7 +1,8 @@
 /* read.c – a source's file to samples: .jsonl by lines, .json as a list, .txt as documents, each also gzipped.
  *
  * Records are taken in portions; the pool parses, renders and tokenises them, then they are stored in order, so
- * the result does not depend on the number of threads. The first bad record ends it, named by its place. */
+ * the result does not depend on the number of threads. The first bad record ends it, named by its place. Lines of
+ * white space alone are no records; nothing else is passed over. */
 #include "data_private.h"
 
 #include <string.h>

@@ -157,14 +157,21 @@ void data_sha256(const data_set *d, char hex[65])
 }
 
 /* --- one sample for the eye --------------------------------------------------------------------------------- */
-/* The next piece of equal supervision from *at on; a label without a predictor is not supervised. */
-static bool piece(const data_sample *x, int64_t *at, int64_t *end, bool *sup)
+/* Trained on: a label that an earlier token of the same sequence predicts. */
+static bool trained(const data_sample *x, int64_t i)
 {
-    int64_t i = *at;
-    if (i >= x->len) return false;
-    *sup = i > 0 && x->labels[i] != DATA_IGNORE;
-    while (i < x->len && (i > 0 && x->labels[i] != DATA_IGNORE) == *sup) i++;
-    *end = i;
+    int64_t first = 0;
+    for (int s = 0; s < x->n_seq && first < i; s++) first += x->seq_len[s];
+    return first != i && x->labels[i] != DATA_IGNORE;
+}
+
+/* The next piece of equal supervision from *at on. */
+static bool piece(const data_sample *x, int64_t at, int64_t *end, bool *sup)
+{
+    if (at >= x->len) return false;
+    *sup = trained(x, at);
+    *end = at + 1;
+    while (*end < x->len && trained(x, *end) == *sup) (*end)++;
     return true;
 }
 
@@ -181,7 +188,7 @@ ft_status data_show(const data_set *d, int64_t sample, str_buf *out)
     if (x.line)
         str_printf(out, " (%s:%lld)", ft_shows(d->source[x.source].path), (long long)x.line);
     str_printf(out, ": %lld tokens, %d supervised\n", (long long)x.len, d->row[sample].supervised);
-    for (int64_t at = 0, end; rc == FT_OK && piece(&x, &at, &end, &sup); at = end) {
+    for (int64_t at = 0, end; rc == FT_OK && piece(&x, at, &end, &sup); at = end) {
         str_clear(&text);
         rc = tok_decode(d->tok, x.ids + at, end - at, &text);
         str_adds(out, sup ? "  train  " : "         ");
@@ -220,7 +227,7 @@ cJSON *data_show_json(const data_set *d, int64_t sample)
          cJSON_AddNumberToObject(o, "tokens", (double)x.len) &&
          cJSON_AddNumberToObject(o, "supervised_tokens", d->row[sample].supervised) &&
          (list = cJSON_AddArrayToObject(o, "segments")) != NULL;
-    for (int64_t at = 0, end; ok && piece(&x, &at, &end, &sup); at = end) {
+    for (int64_t at = 0, end; ok && piece(&x, at, &end, &sup); at = end) {
         cJSON *s = segment(d, &x, at, end, sup);
         ok = s && cJSON_AddItemToArray(list, s);
     }
