@@ -25,13 +25,16 @@ typedef enum js_flags {
     JS_STRICT = 0,
     JS_ALLOW_NONFINITE = 1, /* NaN, Infinity, -Infinity as 4.x transformers writes them */
     JS_NO_POSITIONS = 2,    /* large data files: positions only for scan errors; text is not kept */
-    JS_BIG_NUMBERS = 4 /* numbers that no double holds (ids of 64 bits in data lines) keep their
+    JS_BIG_NUMBERS = 4, /* numbers that no double holds (ids of 64 bits in data lines) keep their
                                digits in valuestring; js_print writes them so, js_get_* refuse them */
+    JS_NUL = 8 /* \u0000 is allowed and becomes the bytes C0 80, which are in no other text */
 } js_flags;
 /* `status` is the class of a mistake: FT_ECONFIG for a config, FT_EDATA for data and models. */
 FT_MUST_USE ft_status js_parse(js_doc *out, const char *text, size_t len, const char *name,
                                int64_t line0, js_flags flags, ft_status status);
 void js_close(js_doc *doc);
+/* Turns the C0 80 of JS_NUL into NUL characters, in place; the new length. */
+size_t js_nul(char *text, size_t n);
 /* Line and column (from 1) of a node of this document. */
 void js_where(const js_doc *doc, const cJSON *node, int64_t *line, int *col);
 /* ft_fail with "NAME:LINE:COL: KEY: " in front; key may be NULL. */

@@ -141,8 +141,15 @@ static ft_status escape(const scan *s, const char **pp, char **out)
                        p < s->end ? found(s, p) : "");
     int32_t cp = hex4(p + 1, s->end);
     if (cp < 0) return fail_at(s, *pp, "\\u takes four hexadecimal digits");
-    if (cp == 0) return fail_at(s, *pp, "\\u0000 cannot be part of a string");
+    if (cp == 0 && !(s->flags & JS_NUL))
+        return fail_at(s, *pp, "\\u0000 cannot be part of a string");
     p += 5;
+    if (cp == 0) {
+        *(*out)++ = (char)0xc0;
+        *(*out)++ = (char)0x80;
+        *pp = p;
+        return FT_OK;
+    }
     if (cp >= 0xd800 && cp <= 0xdbff && s->end - p >= 6 && p[0] == '\\' && p[1] == 'u') {
         int low = hex4(p + 2, s->end);
         if (low >= 0xdc00 && low <= 0xdfff) {
@@ -521,6 +528,20 @@ ft_status js_parse(js_doc *out, const char *text, size_t len, const char *name, 
     if (flags & JS_NO_POSITIONS) out->text = NULL;
     if (rc != FT_OK) js_close(out);
     return rc;
+}
+
+size_t js_nul(char *text, size_t n)
+{
+    size_t to = 0;
+    if (n < 2 || !memchr(text, 0xc0, n)) return n;
+    for (size_t i = 0; i < n; i++) {
+        bool nul =
+            i + 1 < n && (unsigned char)text[i] == 0xc0 && (unsigned char)text[i + 1] == 0x80;
+        text[to++] = nul ? 0 : text[i];
+        i += nul;
+    }
+    text[to] = 0;
+    return to;
 }
 
 void js_close(js_doc *doc)

@@ -80,8 +80,8 @@ static ft_status read_json(job *j, const js_doc *doc)
     if (!j->opt->decode) {
         if (!cJSON_IsString(doc->root))
             return js_fail(doc, doc->root, FT_EDATA, NULL, "a line is a JSON string");
-        const char *s = doc->root->valuestring;
-        return tok_encode(j->tok, s, strlen(s), j->opt->special, &j->ids);
+        char *s = doc->root->valuestring;
+        return tok_encode(j->tok, s, js_nul(s, strlen(s)), j->opt->special, &j->ids);
     }
     if (!cJSON_IsArray(doc->root))
         return js_fail(doc, doc->root, FT_EDATA, NULL, "a line is an array of ids");
@@ -113,7 +113,8 @@ static ft_status read_line(job *j, const char *text, size_t len, int64_t line)
 {
     if (j->opt->chat || j->call->json) {
         js_doc doc;
-        FT_TRY(js_parse(&doc, text, len, STDIN_NAME, line, JS_STRICT, FT_EDATA));
+        js_flags how = j->opt->chat ? JS_STRICT : JS_NUL; /* in a text U+0000 is like any other */
+        FT_TRY(js_parse(&doc, text, len, STDIN_NAME, line, how, FT_EDATA));
         ft_status rc = read_json(j, &doc);
         js_close(&doc);
         return rc;
