@@ -306,6 +306,30 @@ static void lists_of_gpt2_open(void **state)
     tok_close(t);
 }
 
+static void nul_is_a_character(void **state)
+{
+    static const char json[] =
+        "{\"decoder\":{\"type\":\"Fuse\"},\"model\":{\"type\":\"BPE\",\"vocab\":"
+        "{\"a\":0,\"\\u0000\":1,\"a\\u0000\":2},\"merges\":[[\"a\",\"\\u0000\"]]}}";
+    const char *dir = test_path("nul");
+    tok_tokenizer *t;
+    (void)state;
+    assert_ok(dir_make(dir));
+    write_text(dir, "tokenizer.json", json, sizeof json - 1);
+    assert_ok(tok_open(&t, dir));
+    tok_ids v = encode(t, "\0a\0", 3, false);
+    str_buf back = {0};
+    assert_int_equal(v.n, 2);
+    assert_int_equal(v.id[0], 1);
+    assert_int_equal(v.id[1], 2);
+    assert_ok(tok_decode(t, v.id, v.n, &back));
+    assert_int_equal(back.len, 3);
+    assert_memory_equal(back.data, "\0a\0", 3);
+    str_free(&back);
+    tok_ids_free(&v);
+    tok_close(t);
+}
+
 /* One SentencePiece piece: field 1 of the model, with text, score and type. */
 static void add_piece(str_buf *out, const char *text, float score, int type)
 {
@@ -683,6 +707,7 @@ int main(void)
         cmocka_unit_test(formats_keep_the_ids),
         cmocka_unit_test(gguf_refuses_what_it_cannot_hold),
         cmocka_unit_test(lists_of_gpt2_open),
+        cmocka_unit_test(nul_is_a_character),
         cmocka_unit_test(sentencepiece_model_opens),
         cmocka_unit_test(config_names_the_special_tokens),
         cmocka_unit_test(flags_of_llama_classes_win),

@@ -326,7 +326,7 @@ static ft_status load(tok_tokenizer *t, const char *text, size_t len, const char
 {
     js_doc doc = {0};
     added_list added = {0};
-    ft_status rc = js_parse(&doc, text, len, name, 1, JS_NO_POSITIONS, FT_EDATA);
+    ft_status rc = js_parse(&doc, text, len, name, 1, JS_NO_POSITIONS | JS_NUL, FT_EDATA);
     if (rc == FT_OK) rc = parse_root(t, &(tk_src){&doc, t->mem}, &added);
     js_close(&doc);
     if (rc == FT_OK && s[CONFIG].text) rc = add_from_decoder(&added, &s[CONFIG]);

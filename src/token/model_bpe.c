@@ -299,6 +299,12 @@ static ft_status merge_part(tk_model *m, const tk_src *src, const cJSON *at, con
                             size_t n, int32_t *id)
 {
     *id = tk_vocab_id(&m->vocab, s, n);
+    if (*id < 0 && n < 256 && memchr(s, 0xc0, n)) { /* U+0000, as the reader writes it */
+        char copy[256];
+        memcpy(copy, s, n);
+        copy[n] = 0;
+        *id = tk_vocab_id(&m->vocab, copy, js_nul(copy, n));
+    }
     if (*id >= 0) return FT_OK;
     return js_fail(src->doc, at, FT_EDATA, "merges", "%s is not in the vocabulary", ft_show(s, n));
 }

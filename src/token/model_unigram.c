@@ -42,6 +42,7 @@ ft_status tk_unigram_parse(tk_model *m, const tk_src *src, const cJSON *o)
     {
         size_t len = strlen(item->child->valuestring);
         memcpy(text, item->child->valuestring, len + 1);
+        len = js_nul(text, len);
         m->score[id] = item->child->next->valuedouble;
         if (m->score[id] < m->min_score) m->min_score = m->score[id];
         FT_TRY(tk_vocab_put(&m->vocab, (tk_span){text, len}, id));

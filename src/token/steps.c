@@ -67,8 +67,10 @@ ft_status tk_parse_text(const tk_src *src, const cJSON *o, const char *key, cons
     FT_TRY(js_get_str(src->doc, o, key, def, &text));
     if (!text) return js_fail(src->doc, o, FT_EDATA, key, "missing");
     size_t n = strlen(text);
-    *out = (tk_span){arena_strn(src->mem, text, n), n};
-    return out->s ? FT_OK : FT_EMEM;
+    char *copy = arena_strn(src->mem, text, n);
+    if (!copy) return FT_EMEM;
+    *out = (tk_span){copy, js_nul(copy, n)};
+    return FT_OK;
 }
 
 ft_status tk_parse_bool(const tk_src *src, const cJSON *o, const char *key, int def, bool *out)

@@ -50,6 +50,7 @@ ft_status tk_parse_vocab(tk_vocab *v, const tk_src *src, const cJSON *o)
     {
         size_t n = strlen(item->string);
         memcpy(text, item->string, n + 1);
+        n = js_nul(text, n);
         FT_TRY(tk_vocab_put(v, (tk_span){text, n}, (int64_t)item->valuedouble));
         text += n + 1;
     }
