@@ -324,7 +324,7 @@ static double metric_value(const eval_task *task, const char *name)
 {
     for (int i = 0; i < task->n_metric; i++)
         if (strcmp(task->metric[i].name, name) == 0) return task->metric[i].value;
-    return NAN;
+    return (double)NAN;
 }
 
 static ft_status check_gates(const evaluation *e)
