@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 build=${1:-build/release}
 
 file_lines=800     # of one file
-budget=38000      # of src and include together; raise it in a commit that says why
+budget=40000      # of src and include together; raise it in a commit that says why
 bad=0
 complain() { echo "check-style: $*" >&2; bad=1; }
 sources() { find src include tests fuzz -name '*.[ch]' -not -path 'tests/golden/*' 2>/dev/null | sort; }
