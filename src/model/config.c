@@ -233,6 +233,22 @@ static ft_status put_llama3(gguf_source *s, cJSON *scaling, const io_tensor *fre
         ft_shows(s->g->path));
 }
 
+/* Keys that are there only when they differ from the defaults of both. llama.cpp's scale of cos and sin is
+ * attn_factor · (1 + 0.1 ln factor). */
+static ft_status put_yarn(gguf_source *s, cJSON *scaling, double factor)
+{
+    double fast, slow, attn;
+    FT_TRY(gguf_num(s->g, arch_key(s, "rope.scaling.yarn_beta_fast"), 32.0, &fast));
+    FT_TRY(gguf_num(s->g, arch_key(s, "rope.scaling.yarn_beta_slow"), 1.0, &slow));
+    FT_TRY(gguf_num(s->g, arch_key(s, "rope.scaling.attn_factor"), 1.0, &attn));
+    if (fast != 32.0) cJSON_AddNumberToObject(scaling, "beta_fast", fast);
+    if (slow != 1.0) cJSON_AddNumberToObject(scaling, "beta_slow", slow);
+    if (attn != 1.0)
+        cJSON_AddNumberToObject(scaling, "attention_factor",
+                                attn * (factor > 1.0 ? 1.0 + 0.1 * log(factor) : 1.0));
+    return FT_OK;
+}
+
 static ft_status put_rope(gguf_source *s, cJSON *o, int64_t head_dim, arena *mem)
 {
     double theta, factor;
@@ -258,7 +274,7 @@ static ft_status put_rope(gguf_source *s, cJSON *o, int64_t head_dim, arena *mem
     cJSON_AddNumberToObject(scaling, "factor", factor);
     if (original)
         cJSON_AddNumberToObject(scaling, "original_max_position_embeddings", (double)original);
-    return FT_OK;
+    return strcmp(type, "yarn") == 0 ? put_yarn(s, scaling, factor) : FT_OK;
 }
 
 static ft_status put_token_ids(const gguf_file *g, cJSON *o)

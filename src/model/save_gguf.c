@@ -2,6 +2,7 @@
  *
  * From a GGUF base every key and every tensor that ft does not know is kept as it is. From a folder the keys are
  * made from config.json, as llama.cpp's converter makes them. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,19 +155,25 @@ static ft_status put_llama3(meta *k, const js_doc *d, const cJSON *o, double the
     return FT_OK;
 }
 
-static ft_status put_yarn(meta *k, const js_doc *d, const cJSON *o)
+/* llama.cpp multiplies cos and sin by attn_factor · (1 + 0.1 ln factor); whatever the config says (attention_factor, mscale)
+ * has become rope_mscale on opening. */
+static ft_status put_yarn(meta *k, const js_doc *d, const cJSON *o, double factor)
 {
-    double fast, slow;
+    double fast, slow, own = factor > 1 ? 1 + 0.1 * log(factor) : 1;
+    double attn = (double)k->p->m->d.rope_mscale / own;
+    bool truncate;
     FT_TRY(js_get_num(d, o, "beta_fast", 32.0, &fast));
     FT_TRY(js_get_num(d, o, "beta_slow", 1.0, &slow));
-    if (js_get(o, "beta_fast")) put_f32(k, "rope.scaling.yarn_beta_fast", fast);
-    if (js_get(o, "beta_slow")) put_f32(k, "rope.scaling.yarn_beta_slow", slow);
-    for (const char *const *name =
-             (const char *const[]){"attention_factor", "mscale", "mscale_all_dim", NULL};
-         *name; name++)
-        if (js_get(o, *name))
-            log_warn("config.json: %s of yarn has no key in GGUF; llama.cpp uses its default",
-                     *name);
+    FT_TRY(js_get_bool(d, o, "truncate", true, &truncate));
+    if (fast != 32.0 || slow != 1.0) {
+        put_f32(k, "rope.scaling.yarn_beta_fast", fast);
+        put_f32(k, "rope.scaling.yarn_beta_slow", slow);
+        log_warn("config.json: llama.cpp reads yarn's betas from its command line and not from the "
+                 "file: run it with --yarn-beta-fast %g --yarn-beta-slow %g",
+                 fast, slow);
+    }
+    if (fabs(attn - 1) > 1e-6) put_f32(k, "rope.scaling.attn_factor", attn);
+    if (!truncate) log_warn("config.json: yarn's \"truncate\": false has no key in GGUF");
     return FT_OK;
 }
 
@@ -193,7 +200,7 @@ static ft_status put_scaling(meta *k, const js_doc *d, const cJSON *o, double th
     put_f32(k, "rope.scaling.factor", factor);
     if (strcmp(type, "yarn") != 0) return FT_OK;
     put_u32(k, "rope.scaling.original_context_length", (int64_t)original);
-    return put_yarn(k, d, o);
+    return put_yarn(k, d, o, factor);
 }
 
 static ft_status put_rope(meta *k, const js_doc *d)
@@ -215,6 +222,9 @@ static ft_status check_expressible(const save_plan *p)
     FT_CHECK(m->d.act == kn_act_by_name(m->family->act), FT_EDATA,
              "%s: GGUF has no key for another activation than %s; write a folder",
              ft_shows(m->path), m->family->act);
+    FT_CHECK(!(m->family->traits & FAM_QK_NORM) || !m->d.qkv_bias, FT_EDATA,
+             "%s: GGUF has no key for attention_bias of a %s model; write a folder",
+             ft_shows(m->path), m->family->model_type);
     FT_CHECK(!m->d.scale_by_layer, FT_EDATA,
              "%s: GGUF has no key for scale_attn_by_inverse_layer_idx; write a folder",
              ft_shows(m->path));
