@@ -63,6 +63,9 @@ out_has '"top":[['
 cp out first
 expect 0 '' "$ft" score --model base --per-token --top 2 --threads 1
 cmp -s out first || wrong "score depends on the threads"
+printf '%s\n' '{"id":["\u0000",12345678901234567890123],"text":"a\u0000b"}' >big
+expect 0 '' "$ft" score --model base --data big
+out_has '{"id":["\u0000",12345678901234567890123],"tokens":'
 head -n 1 in >one
 expect 0 '' "$ft" score --model base --per-token --top 2 --data one
 cmp -s out <(head -n 1 first) || wrong "score depends on the other lines"

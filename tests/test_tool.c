@@ -187,6 +187,13 @@ static void texts_and_continuations(void **state)
                            "{\"text\": \"Once upon a time\"}\n{\"text\": \"\"}\n",
                            &opt, o, 6, FT_OK),
                      6);
+    /* U+0000 is a character like others, and an id comes back as it went in */
+    cJSON *nul[1];
+    assert_int_equal(score(tiny(), "{\"id\": 1234567890123456789, \"text\": \"a\\u0000b\"}\n", &opt,
+                           nul, 1, FT_OK),
+                     1);
+    assert_true(number(nul[0], "tokens") >= 2);
+    cJSON_Delete(nul[0]);
     /* a trailing space belongs to the continuation */
     assert_true(number(o[0], "logprob") == number(o[1], "logprob"));
     assert_int_equal(number(o[0], "tokens"), number(o[1], "tokens"));

@@ -7,7 +7,8 @@ Random models of every family that GGUF can hold are converted to f32; log-proba
 must agree. Real models (--model) are converted to each of --types and continue four prompts greedily: the
 tokens must be equal, or differ first where the two best logits lie closer than --gap.
 
-Some of llama.cpp's functions (GELU) are tables in f16 even for f32 files, which is what --bound allows for.
+llama.cpp rounds activations to the type of the weights (bf16, q8_0), hence --gap; some of its functions (GELU) are
+tables in f16 even for f32 files, hence --bound.
 """
 import argparse
 import json
@@ -103,7 +104,7 @@ def main():
     parser.add_argument("--model", action="append", default=[])
     parser.add_argument("--types", default="f32,f16,bf16,q8_0")
     parser.add_argument("--bound", type=float, default=5e-3)
-    parser.add_argument("--gap", type=float, default=0.05)
+    parser.add_argument("--gap", type=float, default=0.1)
     arguments = parser.parse_args()
     report = Report()
     with tempfile.TemporaryDirectory() as work:

@@ -70,7 +70,7 @@ static ft_status one_line(const eval_task *task, tool_lines *lines, const char *
                           eval_line each, void *ctx, int64_t index)
 {
     js_doc d;
-    FT_TRY(js_parse(&d, text, len, task->data, tool_lines_number(lines), JS_STRICT, FT_EDATA));
+    FT_TRY(js_parse(&d, text, len, task->data, tool_lines_number(lines), JS_BIG_NUMBERS, FT_EDATA));
     ft_status rc = cJSON_IsObject(d.root)
                        ? each(ctx, &d, index)
                        : js_fail(&d, d.root, FT_EDATA, NULL, "must be an object");

@@ -230,7 +230,7 @@ static ft_status answer_line(tool_model *t, const tool_generate_options *opt, to
 {
     js_doc d;
     request r = {0};
-    FT_TRY(js_parse(&d, text, len, tool_lines_name(lines), tool_lines_number(lines), JS_STRICT,
+    FT_TRY(js_parse(&d, text, len, tool_lines_name(lines), tool_lines_number(lines), JS_BIG_NUMBERS,
                     FT_EDATA));
     ft_status rc = read_request(t, opt, &d, &r);
     if (rc == FT_OK && r.ids.n == 0)

@@ -152,7 +152,7 @@ ft_status tool_string(const js_doc *d, const cJSON *o, const char *key, const ch
                       size_t *len)
 {
     FT_TRY(js_get_str(d, o, key, NULL, text));
-    *len = *text ? strlen(*text) : 0;
+    *len = *text ? js_nul((char *)(uintptr_t)*text, strlen(*text)) : 0;
     return FT_OK;
 }
 

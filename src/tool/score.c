@@ -95,13 +95,27 @@ static ft_status check_keys(const js_doc *d)
     return FT_OK;
 }
 
+/* The id as it came: what JS_NUL made of \u0000 is written as it was. */
+static void print_id(str_buf *out, const cJSON *id)
+{
+    str_buf raw = {0};
+    js_print(&raw, id, false);
+    for (size_t i = 0; i < raw.len; i++) {
+        bool nul = i + 1 < raw.len && memcmp(raw.data + i, "\xc0\x80", 2) == 0;
+        str_add(out, nul ? "\\u0000" : raw.data + i, nul ? 6 : 1);
+        i += nul;
+    }
+    if (raw.failed) out->failed = true;
+    str_free(&raw);
+}
+
 static ft_status read_item(scorer *s, const js_doc *d, item *it)
 {
     const char *text;
     size_t n;
     FT_TRY(check_keys(d));
     const cJSON *id = js_get(d->root, "id");
-    if (id) js_print(&it->id, id, false);
+    if (id) print_id(&it->id, id);
     FT_TRY(str_ok(&it->id));
     const cJSON *tokens = js_get(d->root, "tokens");
     if (tokens) return read_tokens(d, tokens, it, s->t->m->d.vocab_size);
@@ -128,7 +142,7 @@ static ft_status item_buffers(scorer *s, item *it)
 static ft_status read_line(scorer *s, const char *text, size_t len, const char *name, int64_t line)
 {
     js_doc d;
-    FT_TRY(js_parse(&d, text, len, name, line, JS_STRICT, FT_EDATA));
+    FT_TRY(js_parse(&d, text, len, name, line, JS_NUL | JS_BIG_NUMBERS, FT_EDATA));
     item *it = &s->item[s->n];
     *it = (item){0};
     ft_status rc = read_item(s, &d, it);
