@@ -110,8 +110,8 @@ static void run_tile(void *ctx, int64_t tile, int thread)
     }
 }
 
-/* The split that costs least, in multiply-adds of a vector: an element of A costs a quarter for each part of
- * n, one of B a half for each part of m; the slowest thread counts. */
+/* The split that costs least, in multiply-adds of a vector: an element of A costs a half for each part of
+ * n, one of B as much for each part of m; the slowest thread counts. */
 static void choose_grid(product *g)
 {
     const int threads = pool_threads();
@@ -125,7 +125,7 @@ static void choose_grid(product *g)
             double m = (double)ceil_div(rows, mp) * g->mr,
                    n = (double)(ceil_div(cols, np) * g->unit);
             if (m > (double)g->m) m = (double)g->m;
-            double each = m * n / vectors + 0.25 * m + 0.5 * n + 200.0 / (double)g->k;
+            double each = m * n / vectors + 0.5 * m + 0.5 * n + 200.0 / (double)g->k;
             double turns = (double)ceil_div((int64_t)mp * np, threads);
             /* several turns let a late thread catch up */
             double cost = each * turns * (turns < 4 ? 1.0 + 0.02 * (4 - turns) : 1.0);
