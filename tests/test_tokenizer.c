@@ -341,15 +341,8 @@ static void add_piece(str_buf *out, const char *text, float score, int type)
 
 static void sentencepiece_model_opens(void **state)
 {
-    static const char *const pieces[] = {"<unk>",
-                                         "<s>",
-                                         "</s>",
-                                         "\xe2\x96\x81",
-                                         "a",
-                                         "b",
-                                         "ab",
-                                         "\xe2\x96\x81"
-                                         "ab"};
+    static const char *const pieces[] = {"<unk>", "<s>", "</s>", "\xe2\x96\x81",
+                                         "a",     "b",   "ab",   "▁ab"};
     const char *dir = test_path("spm");
     str_buf model = {0};
     tok_tokenizer *t;

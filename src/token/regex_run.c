@@ -220,8 +220,31 @@ static bool span(tk_find *f, const rx_inst *i, size_t pos, size_t *low, size_t *
     return count >= i->min;
 }
 
-/* One attempt at `pos`. FT_END: no match. *run_end: where the first run of the program stopped, for the search.
- * Look-ahead and atomic groups call it again: as deep as the pattern is nested, which is bounded. */
+static ft_status attempt(tk_find *f, int pc, size_t pos, size_t *end);
+
+/* Look-ahead and atomic groups call the machine again: as deep as the pattern is nested, which is bounded. */
+static ft_status group(tk_find *f, int pc, size_t *pos, bool *ok)
+{
+    const rx_inst *i = &f->re->code[pc];
+    size_t inner = *pos;
+    ft_status rc = attempt(f, pc + 1, *pos, &inner);
+    if (rc != FT_OK && rc != FT_END) return rc;
+    *ok = (rc == FT_OK) != (i->op == RX_LOOK && i->mode == 1);
+    if (i->op == RX_ATOM) *pos = inner;
+    return FT_OK;
+}
+
+static bool one_of(const tk_find *f, const rx_inst *i, size_t *pos)
+{
+    int32_t cp;
+    if (*pos >= f->n) return false;
+    size_t len = (size_t)utf8_next(f->s + *pos, f->n - *pos, &cp);
+    if (!rx_has(&f->re->set[i->x], cp)) return false;
+    *pos += len;
+    return true;
+}
+
+/* One attempt at `pos`. FT_END: no match. */
 static ft_status attempt(tk_find *f, int pc, size_t pos, size_t *end)
 {
     const tk_regex *re = f->re;
@@ -232,18 +255,10 @@ static ft_status attempt(tk_find *f, int pc, size_t pos, size_t *end)
         bool ok = true;
         if (++f->steps > limit) return too_long(f);
         switch (i->op) {
-        case RX_SET: {
-            int32_t cp;
-            if (pos >= f->n) {
-                ok = false;
-                break;
-            }
-            int len = utf8_next(f->s + pos, f->n - pos, &cp);
-            ok = rx_has(&re->set[i->x], cp);
-            pos += (size_t)len;
+        case RX_SET:
+            ok = one_of(f, i, &pos);
             pc++;
             break;
-        }
         case RX_SPAN: {
             size_t low, high;
             ok = span(f, i, pos, &low, &high);
@@ -262,15 +277,10 @@ static ft_status attempt(tk_find *f, int pc, size_t pos, size_t *end)
             pc = i->x;
             break;
         case RX_LOOK:
-        case RX_ATOM: {
-            size_t inner = pos;
-            ft_status rc = attempt(f, pc + 1, pos, &inner);
-            if (rc != FT_OK && rc != FT_END) return rc;
-            ok = (rc == FT_OK) != (i->op == RX_LOOK && i->mode == 1);
-            if (i->op == RX_ATOM) pos = inner;
+        case RX_ATOM:
+            FT_TRY(group(f, pc, &pos, &ok));
             pc = i->x;
             break;
-        }
         case RX_DONE:
             f->depth = base;
             *end = pos;
