@@ -136,7 +136,7 @@ static ft_status read_piece(tok_tokenizer *t, wire w, int64_t id, const char *pa
     }
     FT_CHECK(!w.bad && t->scores[id] == t->scores[id] && utf8_valid((const char *)text, n),
              FT_EDATA, "%s: piece %lld is damaged", path, (long long)id);
-    char *copy = arena_strn(t->mem, (const char *)text, n);
+    char *copy = arena_strn(t->mem, text ? (const char *)text : "", n);
     if (!copy) return FT_EMEM;
     FT_CHECK(tk_vocab_id(&t->model.vocab, copy, n) < 0, FT_EDATA,
              "%s: piece %lld, %s, is there twice", path, (long long)id, ft_show(copy, n));
