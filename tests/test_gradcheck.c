@@ -46,7 +46,7 @@ static tn_tensor *activation(probe *p, tn_tensor *x)
 
 static tn_tensor *embed_case(probe *p)
 {
-    return seed(p, ag_embed(p->t, p->leaf[0], ids, T));
+    return seed(p, ag_embed(p->t, p->leaf[0], ids, T, -1));
 }
 
 static tn_tensor *add_case(probe *p)

@@ -82,8 +82,9 @@ void ag_walk(ag_tape *t);     /* the backward walk from t->last, for ops that re
 const ag_op *ag_op_at(int i); /* rows of ops.def; NULL past the end */
 
 /* --- operations ------------------------------------------------------------------------------------------- */
-/* rows of w [V, C] (any dtype) → [T, C]; w wants a gradient only as f32. */
-tn_tensor *ag_embed(ag_tape *t, tn_tensor *w, const int32_t *ids, int64_t n);
+/* rows of w [V, C] (any dtype) → [T, C]; w wants a gradient only as f32. The row of id
+ * `frozen` (−1: none) gets no gradient, as torch's padding_idx. */
+tn_tensor *ag_embed(ag_tape *t, tn_tensor *w, const int32_t *ids, int64_t n, int32_t frozen);
 tn_tensor *ag_add(ag_tape *t, tn_tensor *a, tn_tensor *b);
 tn_tensor *ag_rmsnorm(ag_tape *t, tn_tensor *x, tn_tensor *w, float eps);
 tn_tensor *ag_layernorm(ag_tape *t, tn_tensor *x, tn_tensor *w, tn_tensor *b, float eps);

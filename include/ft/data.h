@@ -20,6 +20,7 @@ typedef struct data_cfg {
     const cJSON *packing; /* false, true or "concat"; checked by data_open */
     bool shuffle;
     bool completion_only_loss, assistant_only_loss;
+    int64_t vocab_size; /* no key: of the model, bounds ids of `tokens` sources; 0: the tokenizer's size */
 } data_cfg;
 extern const cfg_field data_fields[];
 

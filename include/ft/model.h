@@ -17,6 +17,7 @@ typedef struct model_dims {
     int n_layer, n_head, n_kv, head_dim;
     float norm_eps;
     bool tied; /* the head is the input embedding */
+    int32_t pad_row; /* row of the embedding that is not trained from the input side; −1: none */
     bool qkv_bias, o_bias, mlp_bias;
     const kn_act *act;
     int64_t *window; /* [n_layer], 0: full attention */

@@ -39,6 +39,7 @@ typedef struct nn_site {
     nn_param *w, *b;  /* b NULL when there is none */
     bool in_out;      /* w is [I, O] */
     int64_t in, out;
+    int32_t frozen_row; /* of an embedding: the padding token's row gets no gradient; −1: none */
     void *slot; /* the method's private state of this site; NULL: not a target */
 } nn_site;
 

@@ -29,7 +29,7 @@ struct data_set {
     const chat *chat;
     cfg_doc *cfg;
     arena *mem; /* sources and their strings */
-    int64_t max_length;
+    int64_t max_length, vocab_size;
     bool concat, completion_only, assistant_only, training, weighted;
     data_source *source;
     int n_sources;

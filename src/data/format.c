@@ -343,7 +343,7 @@ static ft_status read_id(const data_item *it, const cJSON *v, const char *key, b
                          int32_t *out)
 {
     double f = cJSON_IsNumber(v) ? v->valuedouble : -1;
-    int64_t size = tok_size(it->d->tok);
+    int64_t size = it->d->vocab_size;
     bool ignored = label && f == DATA_IGNORE;
     if (!ignored && !(f >= 0 && f < (double)size && f == floor(f))) {
         return js_fail(it->doc, v, FT_EDATA, key, "must be a token id below %lld%s",

@@ -35,6 +35,11 @@ static ft_status run_item(data_item *it)
     }
     if (!cJSON_IsObject(it->rec))
         rc = js_fail(it->doc, it->rec, FT_EDATA, NULL, "a record must be an object");
+    if (rc == FT_OK && !it->d->tok && strcmp(it->format->name, "tokens") != 0)
+        rc = ft_fail(
+            FT_ENOINPUT,
+            "%s: records of format %s need a tokenizer, and the model has none: no tokenizer.json",
+            it->name, it->format->name);
     if (rc == FT_OK) rc = it->format->render(it);
     if (rc == FT_OK && it->labels) { /* told here, while the place is known */
         bool any = false;
@@ -334,6 +339,9 @@ ft_status data_read_source(data_set *d, int source)
                  "records; use .jsonl",
                  src->path, src->format->name);
         src->format = text;
+        FT_CHECK(d->tok, FT_ENOINPUT,
+                 "%s: text needs a tokenizer, and the model has none: no tokenizer.json",
+                 src->path);
     }
     reader *r = ft_alloc(1, sizeof *r);
     if (!r) return FT_EMEM;

@@ -175,6 +175,14 @@ static bool piece(const data_sample *x, int64_t at, int64_t *end, bool *sup)
     return true;
 }
 
+/* Text of a piece; its ids where the model has no tokenizer. */
+static ft_status piece_text(const data_set *d, const int32_t *ids, int64_t n, str_buf *out)
+{
+    if (d->tok) return tok_decode(d->tok, ids, n, out);
+    for (int64_t i = 0; i < n; i++) str_printf(out, "%s%d", i ? " " : "", ids[i]);
+    return str_ok(out);
+}
+
 ft_status data_show(const data_set *d, int64_t sample, str_buf *out)
 {
     data_sample x;
@@ -190,7 +198,7 @@ ft_status data_show(const data_set *d, int64_t sample, str_buf *out)
     str_printf(out, ": %lld tokens, %d supervised\n", (long long)x.len, d->row[sample].supervised);
     for (int64_t at = 0, end; rc == FT_OK && piece(&x, at, &end, &sup); at = end) {
         str_clear(&text);
-        rc = tok_decode(d->tok, x.ids + at, end - at, &text);
+        rc = piece_text(d, x.ids + at, end - at, &text);
         str_adds(out, sup ? "  train  " : "         ");
         str_json(out, text.data ? text.data : "", text.len);
         str_addc(out, '\n');
@@ -204,7 +212,7 @@ static cJSON *segment(const data_set *d, const data_sample *x, int64_t at, int64
 {
     cJSON *o = cJSON_CreateObject();
     str_buf text = {0};
-    bool ok = o && tok_decode(d->tok, x->ids + at, end - at, &text) == FT_OK;
+    bool ok = o && piece_text(d, x->ids + at, end - at, &text) == FT_OK;
     ok = ok && cJSON_AddBoolToObject(o, "supervised", sup) &&
          cJSON_AddStringToObject(o, "text", text.data ? text.data : "");
     cJSON *ids = ok ? cJSON_CreateIntArray(x->ids + at, (int)(end - at)) : NULL;

@@ -455,7 +455,7 @@ static tn_tensor *embed(nn_run *r, const nn_site *s, tn_tensor *h)
     const lora_slot *slot = s->slot;
     if (!slot) return h;
     ag_weight b = {.w = &slot->b->t};
-    tn_tensor *rows = ag_embed(r->t, &slot->a->t, r->ids, r->tokens);
+    tn_tensor *rows = ag_embed(r->t, &slot->a->t, r->ids, r->tokens, s->frozen_row);
     return ag_linear(r->t, ag_scale(r->t, rows, slot->scale), &b, 1, h);
 }
 

@@ -83,6 +83,10 @@ static ft_status read_rules(model *m, const js_doc *d)
         return js_fail(d, js_get(o, f->k_act), FT_EDATA, f->k_act, "activation \"%s\" is not known",
                        ft_shows(act));
     FT_TRY(js_get_bool(d, o, "tie_word_embeddings", f->tied, &s->tied));
+    /* transformers gives the embedding of these families a padding_idx: its row gets no gradient from the input */
+    int64_t pad;
+    FT_TRY(js_get_int(d, o, "pad_token_id", -1, -1, MAX_DIM, &pad));
+    s->pad_row = f->traits & FAM_LEARNED_POS ? -1 : (int32_t)pad;
     if (f->traits & FAM_BIAS_KEYS) {
         FT_TRY(js_get_bool(d, o, "attention_bias", false, &attention_bias));
         if (!(f->traits & FAM_QK_NORM)) FT_TRY(js_get_bool(d, o, "mlp_bias", false, &mlp_bias));

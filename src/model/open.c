@@ -118,6 +118,7 @@ static nn_site *add_site(model *m, const model_name *n, int layer)
     s->role = shape.role;
     s->layer = layer;
     s->path = layer_name(m, n->hf, layer, "");
+    s->frozen_row = n->kind == T_EMBED ? m->d.pad_row : -1;
     s->in = shape.in;
     s->out = shape.out;
     s->in_out = shape.linear && (m->family->traits & FAM_CONV1D) && !m->from_gguf;

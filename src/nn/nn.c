@@ -26,6 +26,6 @@ tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add)
 tn_tensor *nn_embed(nn_run *r, const nn_site *s, const int32_t *ids)
 {
     const nn_hooks *h = r->bare ? NULL : r->hooks;
-    tn_tensor *y = ag_embed(r->t, nn_weight(r, s).w, ids, r->tokens);
+    tn_tensor *y = ag_embed(r->t, nn_weight(r, s).w, ids, r->tokens, s->frozen_row);
     return h && h->embed ? h->embed(r, s, y) : y;
 }

@@ -81,7 +81,12 @@ static ft_status open_tokenizer(train_session *s)
 {
     const char *path = s->cfg.model.path ? s->cfg.model.path : s->cfg.model.tokenizer;
     if (!path) return FT_OK; /* from_config over the `tokens` format */
-    FT_TRY(tok_open(&s->tok, path));
+    ft_status rc = tok_open(&s->tok, path);
+    if (rc == FT_ENOINPUT && dir_exists(path)) { /* `tokens` sources need none; others say so */
+        ft_error_clear();
+        return FT_OK;
+    }
+    FT_TRY(rc);
     if (tok_chat_template(s->tok)) FT_TRY(chat_open(&s->chat, s->tok));
     return FT_OK;
 }
@@ -136,13 +141,14 @@ static void hash_data(train_session *s)
 
 ft_status train_session_open(train_session *s, bool weights)
 {
-    const data_cfg *d = &s->cfg.data;
+    data_cfg *d = &s->cfg.data;
     const loop_cfg *t = &s->cfg.train;
     FT_TRY(train_stop(s));
     FT_TRY(open_tokenizer(s));
     FT_TRY(train_stop(s));
     FT_TRY(train_open_model(s, weights, &s->m));
     FT_TRY(train_stop(s));
+    d->vocab_size = s->m->d.vocab_size;
     FT_TRY(data_open(&s->train, &s->cfg.doc, d->train, d, s->tok, s->chat, true));
     FT_TRY(train_stop(s));
     if (d->eval) FT_TRY(data_open(&s->eval, &s->cfg.doc, d->eval, d, s->tok, s->chat, false));

@@ -6,6 +6,7 @@
 typedef struct embed_attr {
     const int32_t *ids;
     int64_t n;
+    int32_t frozen; /* id whose row gets no gradient; −1: none */
 } embed_attr;
 
 typedef struct embed_job {
@@ -43,6 +44,7 @@ static void add_rows(void *ctx, int64_t tile, int thread)
     int64_t c0 = tile * COLS, c1 = c0 + COLS < j->cols ? c0 + COLS : j->cols;
     (void)thread;
     for (int64_t t = 0; t < j->a->n; t++) {
+        if (j->a->ids[t] == j->a->frozen) continue;
         float *dw = j->dw + (int64_t)j->a->ids[t] * j->cols;
         const float *dy = j->dy + t * j->cols;
         for (int64_t c = c0; c < c1; c++) dw[c] += dy[c];
@@ -58,10 +60,10 @@ static void backward(ag_tape *t, ag_node *n)
 
 const ag_op ag_op_embed = {.name = "embed", .forward = forward, .backward = backward};
 
-tn_tensor *ag_embed(ag_tape *t, tn_tensor *w, const int32_t *ids, int64_t n)
+tn_tensor *ag_embed(ag_tape *t, tn_tensor *w, const int32_t *ids, int64_t n, int32_t frozen)
 {
     embed_attr *a = ag_meta(t, sizeof *a);
     tn_tensor *y = ag_new(t, n, tn_cols(w));
-    if (a) *a = (embed_attr){ids, n};
+    if (a) *a = (embed_attr){ids, n, frozen};
     return ag_call(t, &ag_op_embed, a ? y : NULL, a, 1, &w);
 }
