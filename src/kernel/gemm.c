@@ -8,6 +8,7 @@
 
 enum {
     PANEL_FLOATS = 200 * KERN_KC, /* panels of one block: 450 KB, half of the smallest usual L2 */
+    GROUP = 4,                    /* row blocks of a weight gradient copied together */
     MAX_SPLIT = 16,               /* parts of either dimension */
 };
 
@@ -55,12 +56,28 @@ typedef struct scratch {
 
 static bool get_scratch(scratch *s, int thread, int64_t cols)
 {
-    int64_t a = (int64_t)KERN_MR * KERN_KS, tmp = kern_pack_tmp(cols);
+    int64_t a = (int64_t)GROUP * KERN_MR * KERN_KS, tmp = kern_pack_tmp(cols);
     int64_t panel = PANEL_FLOATS + 2 * 16 * KERN_KC;
     float *p = pool_scratch(thread, 0, (size_t)(panel + a + tmp) * sizeof(float));
     if (!p) return false;
     *s = (scratch){p, p + panel, p + panel + a};
     return true;
+}
+
+/* A group of row blocks of A's columns is copied together; rows are copied one block at a time. */
+static int copy_blocks(const product *g, float *dst, const int64_t *row, int left, int64_t k0,
+                       int64_t kc)
+{
+    int start[GROUP], n = left < GROUP ? left : GROUP;
+    const float *a = g->a + k0 * g->lda + row[0];
+    const int64_t cols = g->m - row[0];
+    if (!g->tn) {
+        g->kern->copy_rows(dst, g->a + row[0] * g->lda + k0, g->lda, row[1] - row[0], kc);
+        return 1;
+    }
+    for (int i = 0; i < n; i++) start[i] = (int)(row[i] - row[0]);
+    g->kern->copy_cols(dst, a, g->lda, kc, start, n, cols < INT32_MAX ? (int)cols : INT32_MAX);
+    return n;
 }
 
 /* One block of k against rows m0 … m1: every row block packs its A and meets all panels. */
@@ -69,18 +86,16 @@ static void rows_of_block(const product *g, const scratch *s, int64_t m0, int64_
 {
     const bool load = g->accumulate || k0 > 0;
     const float *bias = g->bias && k0 + kc == g->k ? g->bias + n0 : NULL;
-    int64_t blocks = ceil_div(m1 - m0, g->mr);
-    for (int64_t i = 0; i < blocks; i++) {
-        int64_t r0 = m0 + (m1 - m0) * i / blocks, r1 = m0 + (m1 - m0) * (i + 1) / blocks;
-        int rows = (int)(r1 - r0);
-        if (g->tn) {
-            g->kern->copy_cols(s->a, g->a + k0 * g->lda + r0, g->lda, kc, rows,
-                               r0 + KERN_MR <= g->m);
-        } else {
-            g->kern->copy_rows(s->a, g->a + r0 * g->lda + k0, g->lda, rows, kc);
-        }
-        g->kern->panels(g->c + r0 * g->ldc + n0, g->ldc, s->a, g->tn ? KERN_MR : 0, rows, s->panel,
-                        kc, kc, n, load, bias);
+    const int64_t blocks = ceil_div(m1 - m0, g->mr);
+    for (int64_t i = 0; i < blocks;) {
+        int64_t row[GROUP + 1], left = blocks - i < GROUP ? blocks - i : GROUP;
+        for (int64_t j = 0; j <= left; j++) row[j] = m0 + (m1 - m0) * (i + j) / blocks;
+        int n_blocks = copy_blocks(g, s->a, row, (int)left, k0, kc);
+        for (int j = 0; j < n_blocks; j++)
+            g->kern->panels(g->c + row[j] * g->ldc + n0, g->ldc, s->a + j * kc * KERN_MR,
+                            g->tn ? KERN_MR : 0, (int)(row[j + 1] - row[j]), s->panel, kc, kc, n,
+                            load, bias);
+        i += n_blocks;
     }
 }
 

@@ -62,8 +62,10 @@ typedef struct kern_table {
                    float *tmp);
     /* dst [rows, KERN_KS] = the first n columns of src [rows, lds]. */
     void (*copy_rows)(float *dst, const float *src, int64_t lds, int64_t rows, int64_t n);
-    /* dst [kc, KERN_MR] = the first `rows` columns of a [kc, lda]; `wide`: KERN_MR may be read. */
-    void (*copy_cols)(float *dst, const float *a, int64_t lda, int64_t kc, int rows, bool wide);
+    /* dst [blocks][kc, KERN_MR] = columns start[b] … of a [kc, lda], of which `cols` exist. Several
+     * blocks at once use the cache lines of a row while they are there. */
+    void (*copy_cols)(float *dst, const float *a, int64_t lda, int64_t kc, const int *start,
+                      int blocks, int cols);
     const kern_format *format; /* formats with vector loops, ended by a NULL name */
     /* out[i] = Σ_k x[i, k] · w[k], i < m ≤ KERN_GEMV */
     void (*dots)(float *out, const float *w, const float *x, int64_t ldx, int64_t k, int m);
