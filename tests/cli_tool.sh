@@ -204,5 +204,28 @@ expect 64 '"q9_0" cannot be written; a .gguf holds f32' "$ft" convert base --out
 expect 66 'nowhere' "$ft" convert nowhere --out x
 [ ! -e x ] && [ ! -e x.gguf ] || wrong "convert left something behind"
 
+# --- no memory: exit 71 and nothing left, or the same result --------------------------------------------------------
+starve() { # NAME STEP LAST COMMAND…: every STEP-th allocation fails in turn; results under the name `starved`
+    local name=$1 step=$2 last=$3 n got
+    shift 3
+    "$@" >good 2>/dev/null </dev/null || wrong "$name fails on its own"
+    for n in $(seq 1 "$step" "$last"); do
+        checks=$((checks + 1))
+        rm -rf starved*
+        FT_TEST_FAIL_AT=$n "$@" >out 2>err </dev/null
+        got=$?
+        case $got in
+        0) cmp -s out good || wrong "$name, allocation $n: another result" ;;
+        71) for f in starved*; do [ ! -e "$f" ] || wrong "$name, allocation $n: left $f"; done ;;
+        *) wrong "$name, allocation $n: $got $(head -c 200 err)" ;;
+        esac
+    done
+}
+starve score 23 900 "$ft" score --adapter adapter --data one --per-token --top 2
+starve convert 19 600 "$ft" convert f16.gguf --out starved --type bf16
+starve gguf 29 700 "$ft" convert base --out starved.gguf --type q8_0
+starve merge 61 1900 "$ft" merge-adapter adapter --out starved --json
+starve eval 31 900 "$ft" eval eval.json --json
+
 echo "$checks checks, $failures failures"
 [ $failures -eq 0 ]

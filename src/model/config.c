@@ -3,6 +3,7 @@
 #include "model_private.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { MAX_LAYERS = 4096, MAX_HEADS = 4096, MAX_HEAD_DIM = KN_HEAD_DIM_MAX };
@@ -169,16 +170,19 @@ typedef struct gguf_source {
     const gguf_file *g;
     const char *arch;
     char key[128];
+    bool failed; /* a member of the config could not be added: out of memory */
 } gguf_source;
+
+/* A member that is silently missing would be read as its default: every addition is watched. */
+static cJSON *added(gguf_source *s, cJSON *item)
+{
+    s->failed = s->failed || !item;
+    return item;
+}
 
 static const char *arch_key(gguf_source *s, const char *name)
 {
-    str_buf b = {0};
-    str_printf(&b, "%s.%s", s->arch, name);
-    size_t n = b.len < sizeof s->key ? b.len : sizeof s->key - 1;
-    if (b.data) memcpy(s->key, b.data, n);
-    s->key[n] = 0;
-    str_free(&b);
+    snprintf(s->key, sizeof s->key, "%s.%s", s->arch, name); /* both are ours, and short */
     return s->key;
 }
 
@@ -188,7 +192,7 @@ static ft_status put_int(gguf_source *s, cJSON *o, const char *from, const char 
     FT_TRY(gguf_int(s->g, arch_key(s, from), def, 0, MAX_POSITIONS, &v));
     FT_CHECK(v >= 0, FT_EDATA, "%s: key \"%s\" is missing", ft_shows(s->g->path),
              arch_key(s, from));
-    cJSON_AddNumberToObject(o, to, (double)v);
+    added(s, cJSON_AddNumberToObject(o, to, (double)v));
     return FT_OK;
 }
 
@@ -200,9 +204,10 @@ static ft_status put_num(gguf_source *s, cJSON *o, const char *from, const char 
     str_buf b = {0};
     str_float(&b, (float)v);
     if (b.data && !strpbrk(b.data, ".en")) str_adds(&b, ".0"); /* strict readers want a float */
-    cJSON_AddRawToObject(o, to, b.data ? b.data : "0");
+    ft_status rc = str_ok(&b);
+    if (rc == FT_OK) added(s, cJSON_AddRawToObject(o, to, b.data));
     str_free(&b);
-    return FT_OK;
+    return rc;
 }
 
 /* rope_freqs.weight holds the divisors of llama3 scaling; its parameters are recovered and proved by recomputing. */
@@ -224,11 +229,12 @@ static ft_status put_llama3(gguf_source *s, cJSON *scaling, const io_tensor *fre
         for (int64_t i = 0; i < half; i++)
             worst = fmax(worst, fabs((double)(want[i] - have[i])) / (double)want[i]);
         if (worst > 1e-4) continue;
-        cJSON_AddStringToObject(scaling, "rope_type", "llama3");
-        cJSON_AddNumberToObject(scaling, "factor", (double)factor);
-        cJSON_AddNumberToObject(scaling, "low_freq_factor", 1.0);
-        cJSON_AddNumberToObject(scaling, "high_freq_factor", 4.0);
-        cJSON_AddNumberToObject(scaling, "original_max_position_embeddings", originals[k]);
+        added(s, cJSON_AddStringToObject(scaling, "rope_type", "llama3"));
+        added(s, cJSON_AddNumberToObject(scaling, "factor", (double)factor));
+        added(s, cJSON_AddNumberToObject(scaling, "low_freq_factor", 1.0));
+        added(s, cJSON_AddNumberToObject(scaling, "high_freq_factor", 4.0));
+        added(s,
+              cJSON_AddNumberToObject(scaling, "original_max_position_embeddings", originals[k]));
         return FT_OK;
     }
     return ft_fail(
@@ -245,11 +251,11 @@ static ft_status put_yarn(gguf_source *s, cJSON *scaling, double factor)
     FT_TRY(gguf_num(s->g, arch_key(s, "rope.scaling.yarn_beta_fast"), 32.0, &fast));
     FT_TRY(gguf_num(s->g, arch_key(s, "rope.scaling.yarn_beta_slow"), 1.0, &slow));
     FT_TRY(gguf_num(s->g, arch_key(s, "rope.scaling.attn_factor"), 1.0, &attn));
-    if (fast != 32.0) cJSON_AddNumberToObject(scaling, "beta_fast", fast);
-    if (slow != 1.0) cJSON_AddNumberToObject(scaling, "beta_slow", slow);
+    if (fast != 32.0) added(s, cJSON_AddNumberToObject(scaling, "beta_fast", fast));
+    if (slow != 1.0) added(s, cJSON_AddNumberToObject(scaling, "beta_slow", slow));
     if (attn != 1.0)
-        cJSON_AddNumberToObject(scaling, "attention_factor",
-                                attn * (factor > 1.0 ? 1.0 + 0.1 * log(factor) : 1.0));
+        added(s, cJSON_AddNumberToObject(scaling, "attention_factor",
+                                         attn * (factor > 1.0 ? 1.0 + 0.1 * log(factor) : 1.0)));
     return FT_OK;
 }
 
@@ -266,30 +272,32 @@ static ft_status put_rope(gguf_source *s, cJSON *o, int64_t head_dim, arena *mem
     FT_TRY(gguf_int(s->g, arch_key(s, "rope.scaling.original_context_length"), 0, 0, MAX_POSITIONS,
                     &original));
     if (freqs) {
-        return put_llama3(s, cJSON_AddObjectToObject(o, "rope_scaling"), freqs, theta, head_dim,
-                          original);
+        return put_llama3(s, added(s, cJSON_AddObjectToObject(o, "rope_scaling")), freqs, theta,
+                          head_dim, original);
     }
     if (!type || strcmp(type, "none") == 0 || factor == 1.0) return FT_OK;
     FT_CHECK(strcmp(type, "linear") == 0 || strcmp(type, "yarn") == 0, FT_EDATA,
              "%s: key \"%s.rope.scaling.type\": \"%s\" is not supported", ft_shows(s->g->path),
              s->arch, ft_shows(type));
-    cJSON *scaling = cJSON_AddObjectToObject(o, "rope_scaling");
-    cJSON_AddStringToObject(scaling, "rope_type", type);
-    cJSON_AddNumberToObject(scaling, "factor", factor);
+    cJSON *scaling = added(s, cJSON_AddObjectToObject(o, "rope_scaling"));
+    added(s, cJSON_AddStringToObject(scaling, "rope_type", type));
+    added(s, cJSON_AddNumberToObject(scaling, "factor", factor));
     if (original)
-        cJSON_AddNumberToObject(scaling, "original_max_position_embeddings", (double)original);
+        added(s, cJSON_AddNumberToObject(scaling, "original_max_position_embeddings",
+                                         (double)original));
     return strcmp(type, "yarn") == 0 ? put_yarn(s, scaling, factor) : FT_OK;
 }
 
-static ft_status put_token_ids(const gguf_file *g, cJSON *o)
+static ft_status put_token_ids(gguf_source *s, cJSON *o)
 {
+    const gguf_file *g = s->g;
     static const char *const keys[][2] = {{"tokenizer.ggml.bos_token_id", "bos_token_id"},
                                           {"tokenizer.ggml.eos_token_id", "eos_token_id"},
                                           {"tokenizer.ggml.padding_token_id", "pad_token_id"}};
     for (size_t i = 0; i < FT_COUNT_OF(keys); i++) {
         int64_t id;
         FT_TRY(gguf_int(g, keys[i][0], -1, -1, MAX_DIM, &id));
-        if (id >= 0) cJSON_AddNumberToObject(o, keys[i][1], (double)id);
+        if (id >= 0) added(s, cJSON_AddNumberToObject(o, keys[i][1], (double)id));
     }
     return FT_OK;
 }
@@ -305,10 +313,13 @@ static ft_status fill_config(gguf_source *s, cJSON *o, arena *mem)
         embed && embed->nd == 2, FT_EDATA,
         "%s: tensor \"token_embd.weight\" is missing: a vocabulary without weights is not a model",
         ft_shows(g->path));
-    cJSON_AddItemToObject(o, "architectures",
-                          cJSON_CreateStringArray((const char *[]){f->hf_arch}, 1));
-    cJSON_AddStringToObject(o, "model_type", f->model_type);
-    cJSON_AddNumberToObject(o, "vocab_size", (double)embed->dim[0]);
+    cJSON *archs = added(s, cJSON_CreateStringArray((const char *[]){f->hf_arch}, 1));
+    if (!cJSON_AddItemToObject(o, "architectures", archs)) {
+        s->failed = true;
+        cJSON_Delete(archs);
+    }
+    added(s, cJSON_AddStringToObject(o, "model_type", f->model_type));
+    added(s, cJSON_AddNumberToObject(o, "vocab_size", (double)embed->dim[0]));
     FT_TRY(put_int(s, o, "embedding_length", f->k_hidden, -1));
     FT_TRY(put_int(s, o, "block_count", f->k_layers, -1));
     FT_TRY(put_int(s, o, "attention.head_count", f->k_heads, -1));
@@ -316,9 +327,11 @@ static ft_status fill_config(gguf_source *s, cJSON *o, arena *mem)
     FT_TRY(put_int(s, o, "context_length", f->k_max_pos, f->max_pos));
     FT_TRY(put_num(s, o, rope ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon",
                    f->k_eps, f->eps));
-    cJSON_AddStringToObject(o, f->k_act, f->act);
-    cJSON_AddBoolToObject(o, "tie_word_embeddings", gguf_find(g, "output.weight") == NULL);
-    cJSON_AddNumberToObject(o, "initializer_range", 0.02);
+    added(s, cJSON_AddStringToObject(o, f->k_act, f->act));
+    added(s,
+          cJSON_AddBoolToObject(o, "tie_word_embeddings", gguf_find(g, "output.weight") == NULL));
+    added(s, cJSON_AddNumberToObject(o, "initializer_range", 0.02));
+    FT_CHECK(!s->failed, FT_EMEM, "out of memory");
     hidden = (int64_t)js_get(o, f->k_hidden)->valuedouble;
     heads = (int64_t)js_get(o, f->k_heads)->valuedouble;
     FT_CHECK(heads > 0, FT_EDATA, "%s: key \"%s.attention.head_count\" is 0", ft_shows(g->path),
@@ -327,16 +340,18 @@ static ft_status fill_config(gguf_source *s, cJSON *o, arena *mem)
         FT_TRY(put_int(s, o, "attention.head_count_kv", "num_key_value_heads", heads));
         FT_TRY(gguf_int(g, arch_key(s, "attention.key_length"), hidden / heads, 1, MAX_HEAD_DIM,
                         &head_dim));
-        cJSON_AddNumberToObject(o, "head_dim", (double)head_dim);
+        added(s, cJSON_AddNumberToObject(o, "head_dim", (double)head_dim));
         FT_TRY(put_rope(s, o, head_dim, mem));
     }
     if (f->traits & FAM_BIAS_KEYS) {
-        cJSON_AddBoolToObject(o, "attention_bias", gguf_find(g, "blk.0.attn_q.bias") != NULL);
+        added(s, cJSON_AddBoolToObject(o, "attention_bias",
+                                       gguf_find(g, "blk.0.attn_q.bias") != NULL));
         if (!(f->traits & FAM_QK_NORM))
-            cJSON_AddBoolToObject(o, "mlp_bias", gguf_find(g, "blk.0.ffn_gate.bias") != NULL);
+            added(s, cJSON_AddBoolToObject(o, "mlp_bias",
+                                           gguf_find(g, "blk.0.ffn_gate.bias") != NULL));
     }
-    cJSON_AddBoolToObject(o, "use_cache", true);
-    return put_token_ids(g, o);
+    added(s, cJSON_AddBoolToObject(o, "use_cache", true));
+    return put_token_ids(s, o);
 }
 
 ft_status model_gguf_config(const gguf_file *g, str_buf *out)
@@ -355,6 +370,7 @@ ft_status model_gguf_config(const gguf_file *g, str_buf *out)
     o = cJSON_CreateObject();
     FT_GUARD(o, FT_EMEM, "out of memory");
     FT_TRY_OUT(fill_config(&s, o, mem));
+    FT_GUARD(!s.failed, FT_EMEM, "out of memory");
     js_print(out, o, true);
     str_addc(out, '\n');
     rc = str_ok(out);

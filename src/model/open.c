@@ -210,7 +210,11 @@ static ft_status build_registry(model *m)
         }
     }
     for (; row->hf; row++) place(m, row, -1);
-    return m->param[m->n_param - 1].name ? FT_OK : FT_EMEM;
+    for (int64_t i = 0; i < m->n_param; i++)
+        if (!m->param[i].name || !m->info[i].gguf_name) return FT_EMEM;
+    for (int64_t i = 0; i < m->n_site; i++)
+        if (!m->site[i].path) return FT_EMEM;
+    return FT_OK;
 }
 
 /* --- binding to files -------------------------------------------------------------------------------------------- */
@@ -355,6 +359,7 @@ static ft_status bind_all(model *m)
 static ft_status read_config_file(model *m, const char *path)
 {
     size_t len;
+    if (!path) return FT_EMEM;
     FT_TRY(file_read(&m->config, &len, path, (size_t)8 << 20));
     FT_CHECK(strlen(m->config) == len, FT_EDATA, "%s: holds a NUL byte; not a JSON file",
              ft_shows(path));

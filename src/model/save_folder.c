@@ -293,10 +293,10 @@ static const char *const side_files[] = {"tokenizer.json",
 static ft_status copy_side_files(const char *from, const char *to, arena *a)
 {
     for (size_t i = 0; i < FT_COUNT_OF(side_files); i++) {
-        const char *source = io_side_file(a, from, side_files[i]);
-        if (!source) continue;
+        const char *source = path_join(a, from, side_files[i]);
         const char *target = path_join(a, to, side_files[i]);
-        if (!target) return FT_EMEM;
+        if (!source || !target) return FT_EMEM;
+        if (!file_exists(source)) continue;
         FT_TRY(file_copy(source, target));
     }
     return FT_OK;

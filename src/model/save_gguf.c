@@ -3,6 +3,7 @@
  * From a GGUF base every key and every tensor that ft does not know is kept as it is. From a folder the keys are
  * made from config.json, as llama.cpp's converter makes them. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,20 +124,24 @@ typedef struct meta {
     float *rope_divisors; /* [rope_half] of llama3 scaling, or NULL */
 } meta;
 
-static const char *key_of(const meta *k, const char *name)
+enum { KEY_BYTES = 96 };
+
+static const char *key_of(const meta *k, const char *name, char key[KEY_BYTES])
 {
-    const char *key = arena_printf(k->p->mem, "%s.%s", k->arch, name);
-    return key ? key : name;
+    snprintf(key, KEY_BYTES, "%s.%s", k->arch, name); /* both are ours, and short */
+    return key;
 }
 
 static void put_u32(const meta *k, const char *name, int64_t v)
 {
-    gguf_put_int(k->w, key_of(k, name), GGUF_U32, v);
+    char key[KEY_BYTES];
+    gguf_put_int(k->w, key_of(k, name, key), GGUF_U32, v);
 }
 
 static void put_f32(const meta *k, const char *name, double v)
 {
-    gguf_put_f32(k->w, key_of(k, name), (float)v);
+    char key[KEY_BYTES];
+    gguf_put_f32(k->w, key_of(k, name, key), (float)v);
 }
 
 static ft_status put_llama3(meta *k, const js_doc *d, const cJSON *o, double theta, double factor,
@@ -196,7 +201,8 @@ static ft_status put_scaling(meta *k, const js_doc *d, const cJSON *o, double th
             (long long)k->p->m->d.max_position);
         return FT_OK;
     }
-    gguf_put_str(k->w, key_of(k, "rope.scaling.type"), type, strlen(type));
+    char key[KEY_BYTES];
+    gguf_put_str(k->w, key_of(k, "rope.scaling.type", key), type, strlen(type));
     put_f32(k, "rope.scaling.factor", factor);
     if (strcmp(type, "yarn") != 0) return FT_OK;
     put_u32(k, "rope.scaling.original_context_length", (int64_t)original);
@@ -276,7 +282,9 @@ static ft_status put_tokenizer(const meta *k)
 {
     tok_tokenizer *t;
     const model *m = k->p->m;
-    if (m->own || !io_side_file(k->p->mem, m->path, "tokenizer.json")) {
+    const char *file = path_join(k->p->mem, m->path, "tokenizer.json");
+    if (!file) return FT_EMEM;
+    if (m->own || !file_exists(file)) {
         log_warn("%s: no tokenizer.json; the .gguf has no tokenizer", ft_shows(m->path));
         gguf_put_str(k->w, "tokenizer.ggml.model", "none", strlen("none"));
         return FT_OK;

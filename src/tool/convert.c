@@ -21,27 +21,24 @@ static ft_status check_written(conversion *c)
     return FT_OK;
 }
 
-static ft_status report(const conversion *c, const tool_sink *out)
+static ft_status report(const conversion *c, str_buf *s)
 {
-    str_buf s = {0};
     size_t bytes = model_bytes(c->to);
     if (c->opt->json) {
-        str_adds(&s, "{\"out\":");
-        tool_json_text(&s, c->opt->out, strlen(c->opt->out));
-        str_printf(&s, ",\"type\":\"%s\",\"tensors\":%lld,\"parameters\":%lld,\"bytes\":%zu}\n",
+        str_adds(s, "{\"out\":");
+        tool_json_text(s, c->opt->out, strlen(c->opt->out));
+        str_printf(s, ",\"type\":\"%s\",\"tensors\":%lld,\"parameters\":%lld,\"bytes\":%zu}\n",
                    c->type->name, (long long)c->to->weights.n, (long long)model_count(c->to),
                    bytes);
     } else {
-        str_printf(&s, "%s: %lld tensors, %lld parameters, %s, %zu bytes\n", ft_shows(c->opt->out),
+        str_printf(s, "%s: %lld tensors, %lld parameters, %s, %zu bytes\n", ft_shows(c->opt->out),
                    (long long)c->to->weights.n, (long long)model_count(c->to), c->type->name,
                    bytes);
     }
-    ft_status rc = tool_put(out, &s);
-    str_free(&s);
-    return rc;
+    return str_ok(s);
 }
 
-static ft_status run(conversion *c, const tool_sink *out)
+static ft_status run(conversion *c, str_buf *text)
 {
     FT_TRY(tool_target_open(&c->target, c->opt->out, c->opt->force, c->mem));
     FT_TRY(tool_output_type(c->opt->type, c->target.path, &c->type));
@@ -51,15 +48,18 @@ static ft_status run(conversion *c, const tool_sink *out)
     FT_TRY(tool_check_space(c->from, &c->target, c->type));
     FT_TRY(model_save(c->from, c->target.temp, &(model_save_options){.type = c->type}));
     FT_TRY(check_written(c));
-    FT_TRY(tool_target_commit(&c->target));
-    return report(c, out);
+    FT_TRY(report(c, text)); /* before the rename: a failure leaves nothing */
+    return tool_target_commit(&c->target);
 }
 
 ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out)
 {
     conversion c = {.opt = opt};
     FT_TRY(arena_open(&c.mem, "conversion", (size_t)64 << 20));
-    ft_status rc = run(&c, out);
+    str_buf text = {0};
+    ft_status rc = run(&c, &text);
+    if (rc == FT_OK) rc = tool_put(out, &text);
+    str_free(&text);
     model_close(c.to);
     model_close(c.from);
     tool_target_abort(&c.target);

@@ -125,19 +125,19 @@ static void read_task(evaluation *e, const cJSON *node, eval_task *task)
     if (!task->name) task->name = task->kind->name;
 }
 
-static void read_tasks(evaluation *e)
+static ft_status read_tasks(evaluation *e)
 {
     const cJSON *node;
     int n = cJSON_IsArray(e->cfg.tasks) ? cJSON_GetArraySize(e->cfg.tasks) : 0;
-    if (!e->cfg.tasks) return; /* missing: recorded already */
+    if (!e->cfg.tasks) return FT_OK; /* missing: recorded already */
     if (n == 0) {
         cfg_fail(&e->doc, e->cfg.tasks, "tasks", "must be a list of at least one task");
-        return;
+        return FT_OK;
     }
     e->task = arena_get(e->mem, (size_t)n * sizeof *e->task);
+    if (!e->task) return FT_EMEM;
     cJSON_ArrayForEach(node, e->cfg.tasks)
     {
-        if (!e->task) return;
         eval_task *task = &e->task[e->n_task];
         read_task(e, node, task);
         for (int i = 0; task->name && i < e->n_task; i++)
@@ -146,6 +146,7 @@ static void read_tasks(evaluation *e)
                          ft_shows(task->name));
         e->n_task++;
     }
+    return FT_OK;
 }
 
 static bool read_bound(evaluation *e, const cJSON *node, const char *key, double def, double *out)
@@ -196,20 +197,18 @@ static void read_gate(evaluation *e, const cJSON *node, gate *g)
     if (!low && !high) cfg_fail(&e->doc, node, "gates", "a gate needs min, max or both");
 }
 
-static void read_gates(evaluation *e)
+static ft_status read_gates(evaluation *e)
 {
     const cJSON *node;
-    if (!e->cfg.gates || cJSON_IsNull(e->cfg.gates)) return;
+    if (!e->cfg.gates || cJSON_IsNull(e->cfg.gates)) return FT_OK;
     if (!cJSON_IsObject(e->cfg.gates)) {
         cfg_fail(&e->doc, e->cfg.gates, "gates", "must be an object");
-        return;
+        return FT_OK;
     }
     e->gate = arena_get(e->mem, (size_t)(cJSON_GetArraySize(e->cfg.gates) + 1) * sizeof *e->gate);
-    cJSON_ArrayForEach(node, e->cfg.gates)
-    {
-        if (!e->gate) return;
-        read_gate(e, node, &e->gate[e->n_gate++]);
-    }
+    if (!e->gate) return FT_EMEM;
+    cJSON_ArrayForEach(node, e->cfg.gates) read_gate(e, node, &e->gate[e->n_gate++]);
+    return FT_OK;
 }
 
 static void flag_task(const tool_eval_options *opt, str_buf *s)
@@ -261,6 +260,8 @@ static ft_status flag_sets(const tool_eval_options *opt, arena *mem, const char 
     }
     for (int i = 0; i < opt->n_sets; i++) sets[(*n)++] = opt->sets[i];
     ft_status rc = str_ok(&s);
+    for (int i = 0; i < *n; i++)
+        if (!sets[i]) rc = FT_EMEM;
     str_free(&s);
     *out = sets;
     return rc;
@@ -280,8 +281,8 @@ static ft_status read_config(evaluation *e, const tool_eval_options *opt)
     FT_TRY(opt->config ? cfg_open(&e->doc, opt->config, sets, n, e->mem)
                        : cfg_open_empty(&e->doc, sets, n, e->mem));
     cfg_read(&e->doc, e->doc.js.root, "", tool_eval_fields, &e->cfg, NULL);
-    read_tasks(e);
-    read_gates(e);
+    FT_TRY(read_tasks(e));
+    FT_TRY(read_gates(e));
     if (!e->cfg.model && !e->cfg.adapter)
         cfg_fail(&e->doc, e->doc.js.root, "model.path", "missing; which model is to be evaluated?");
     return cfg_done(&e->doc);

@@ -69,16 +69,13 @@ static void report_text(const merge *m, bool passed, str_buf *s)
     if (passed) str_printf(s, "%s: merged in %s\n", ft_shows(m->opt->out), m->type->name);
 }
 
-static ft_status report(const merge *m, bool passed, const tool_sink *out)
+static ft_status report(const merge *m, bool passed, str_buf *s)
 {
-    str_buf s = {0};
     if (m->opt->json)
-        report_json(m, passed, &s);
+        report_json(m, passed, s);
     else
-        report_text(m, passed, &s);
-    ft_status rc = tool_put(out, &s);
-    str_free(&s);
-    return rc;
+        report_text(m, passed, s);
+    return str_ok(s);
 }
 
 /* The run that made the adapter noted the SHA-256 of its base: another base of the same shape fits and is wrong. */
@@ -139,14 +136,14 @@ static ft_status write_and_prove(merge *m)
     return FT_OK;
 }
 
-static ft_status run(merge *m, const tool_sink *out)
+static ft_status run(merge *m, str_buf *text)
 {
     FT_TRY(tool_target_open(&m->target, m->opt->out, m->opt->force, m->mem));
     FT_TRY(open_on(m));
     FT_TRY(write_and_prove(m));
     bool passed = m->tolerance < 0 || m->proof.mean_kl <= m->tolerance;
+    FT_TRY(report(m, passed, text)); /* before the rename: a failure leaves nothing */
     if (passed) FT_TRY(tool_target_commit(&m->target));
-    FT_TRY(report(m, passed, out));
     FT_CHECK(passed, FT_EGATE,
              "%s: not written: the merged model differs from base and adapter by a mean KL of %.3g "
              "nats, more than the tolerance of %.3g; use --type f32, or raise --tolerance",
@@ -158,7 +155,13 @@ ft_status tool_merge_adapter(const tool_merge_options *opt, const tool_sink *out
 {
     merge m = {.opt = opt};
     FT_TRY(arena_open(&m.mem, "merge", (size_t)64 << 20));
-    ft_status rc = run(&m, out);
+    str_buf text = {0};
+    ft_status rc = run(&m, &text);
+    if (rc == FT_OK || rc == FT_EGATE) { /* a proof that failed is told too */
+        ft_status told = tool_put(out, &text);
+        if (rc == FT_OK) rc = told;
+    }
+    str_free(&text);
     tool_close(m.merged);
     tool_close(m.on);
     tool_target_abort(&m.target);

@@ -21,7 +21,8 @@ ft_status tool_target_open(tool_target *t, const char *path, bool force, arena *
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/') n--;
     *t = (tool_target){.mem = mem, .path = arena_strn(mem, path, n), .force = force};
-    FT_CHECK(n > 0 && t->path, FT_EUSAGE, "--out: an empty path");
+    FT_CHECK(n > 0, FT_EUSAGE, "--out: an empty path");
+    if (!t->path) return FT_EMEM;
     FT_CHECK(force || !exists(t->path), FT_EEXIST,
              "%s: exists already; choose another --out, or write over it with --force",
              ft_shows(t->path));
