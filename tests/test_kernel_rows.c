@@ -351,7 +351,10 @@ static void adamw(void **state)
             close_to(w[i], dw[i], 4e-7, "adamw", i);
         }
     }
-    for (int i = 0; i < N; i++) close_to(v[i], dv[i], 1e-7, "adamw v", i);
+    for (int i = 0; i < N; i++) {
+        close_to(m[i], dm[i], 2e-7, "adamw m", i);
+        close_to(v[i], dv[i], 1e-7, "adamw v", i);
+    }
 }
 
 /* --- the same bits ------------------------------------------------------------------------------------------------------ */
