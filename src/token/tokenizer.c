@@ -55,8 +55,8 @@ void tok_close(tok_tokenizer *t)
 static ft_status check_ids(const tok_tokenizer *t, const int32_t *id, int n, const char *name)
 {
     for (int i = 0; i < n; i++) {
-        FT_CHECK(id[i] < t->size && t->text[id[i]].s, FT_EDATA, "%s: post_processor: id %d is not in the vocabulary",
-                 name, id[i]);
+        FT_CHECK(id[i] < t->size && t->text[id[i]].s, FT_EDATA,
+                 "%s: post_processor: id %d is not in the vocabulary", name, id[i]);
     }
     return FT_OK;
 }
