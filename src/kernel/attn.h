@@ -48,7 +48,7 @@ static inline void attn_product(float *c, int64_t ldc, const float *a, int64_t a
         int64_t r0 = rows * i / blocks, r1 = rows * (i + 1) / blocks;
         const float *ar = a_cols ? a + r0 : a + r0 * KERN_KS;
         kern->panels(c + r0 * ldc, ldc, ar, a_cols, (int)(r1 - r0), panel, packed, kc, n, load,
-                     NULL);
+                     NULL, (kern_ahead){0});
     }
 }
 #endif

@@ -90,11 +90,16 @@ static void rows_of_block(const product *g, const scratch *s, int64_t m0, int64_
     for (int64_t i = 0; i < blocks;) {
         int64_t row[GROUP + 1], left = blocks - i < GROUP ? blocks - i : GROUP;
         for (int64_t j = 0; j <= left; j++) row[j] = m0 + (m1 - m0) * (i + j) / blocks;
-        int n_blocks = copy_blocks(g, s->a, row, (int)left, k0, kc);
-        for (int j = 0; j < n_blocks; j++)
+        const int n_blocks = copy_blocks(g, s->a, row, (int)left, k0, kc);
+        for (int j = 0; j < n_blocks; j++) {
+            kern_ahead next = {0};
+            if (g->tn && row[n_blocks] + 16 * j < m1) /* a line of the next group's columns */
+                next = (kern_ahead){g->a + k0 * g->lda + row[n_blocks] + 16 * j, g->lda, g->lda};
+            if (!g->tn && row[1] < m1) next = (kern_ahead){g->a + row[1] * g->lda + k0, g->lda, 1};
             g->kern->panels(g->c + row[j] * g->ldc + n0, g->ldc, s->a + j * kc * KERN_MR,
                             g->tn ? KERN_MR : 0, (int)(row[j + 1] - row[j]), s->panel, kc, kc, n,
-                            load, bias);
+                            load, bias, next);
+        }
         i += n_blocks;
     }
 }

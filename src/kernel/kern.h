@@ -42,6 +42,14 @@ typedef struct kern_format {
     float (*dot)(const void *w, const float *x, int64_t n);
 } kern_format;
 
+/* What a product needs next: every step of k fetches the line at the current place into L2 and moves by `step`
+ * floats; after 16 steps the place is `turn` floats for each k done from the start. So {rows, ld, 1} walks
+ * along up to 16 rows, {columns, ld, ld} down one line of columns. */
+typedef struct kern_ahead {
+    const float *at;
+    int64_t step, turn;
+} kern_ahead;
+
 typedef struct kern_table {
     const char *name;
     int lanes;
@@ -50,10 +58,11 @@ typedef struct kern_table {
 
     /* c [rows, n] = (load ? c : 0) + a · panels (+ bias). rows ≤ mr (mr1 when n ≤ lanes).
      * a_cols = 0: a holds rows at distance KERN_KS; else a holds columns: element (i, k) at
-     * a[k · a_cols + i]. packed ≥ kc: rows of k that the panels hold. */
+     * a[k · a_cols + i]. packed ≥ kc: rows of k that the panels hold.
+     * next: the rows that will be packed into `a` after this call, to be fetched meanwhile. */
     void (*panels)(float *c, int64_t ldc, const float *a, int64_t a_cols, int rows,
                    const float *panel, int64_t packed, int64_t kc, int64_t n, bool load,
-                   const float *bias);
+                   const float *bias, kern_ahead next);
     /* Panels of rows n0 … n0+n of w, columns k0 … k0+kc (for x · Wᵀ), and of rows k0 … k0+kc, columns
      * n0 … n0+n (for x · W). tmp: kern_pack_tmp floats. */
     void (*pack_t)(float *dst, const kern_src *w, int64_t n0, int64_t n, int64_t k0, int64_t kc,
