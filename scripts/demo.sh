@@ -35,16 +35,24 @@ fi
 out=out/demo
 rm -rf "$out"
 
+evaluate() { # MODEL: on questions of its own world
+    if [ "$model" = data/tiny ]; then
+        run "$ft" eval --model "$1" --task generate --data data/text/tiny.answers.jsonl --match contains
+    else
+        run "$ft" eval configs/demo/eval.json --set "model.path=$1"
+    fi
+}
+
 step "what this machine can do"
 run "$ft" bench
 step "evaluate the untuned model"
-run "$ft" eval configs/demo/eval.json --set "model.path=$model"
+evaluate "$model"
 step "fine-tune"
 run "$ft" train "$config" --out "$out/adapter"
 step "merge, with proof"
 run "$ft" merge-adapter "$out/adapter" --base "$model" --out "$out/merged"
 step "evaluate the merged model"
-run "$ft" eval configs/demo/eval.json --set "model.path=$out/merged"
+evaluate "$out/merged"
 step "the same question to both"
 run "$ft" generate --model "$model" --chat --prompt "$question" --max-new-tokens 48
 run "$ft" generate --model "$out/merged" --chat --prompt "$question" --max-new-tokens 48
