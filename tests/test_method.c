@@ -236,7 +236,7 @@ static void check_contract(const pe_method *method, const char *family, const ch
     assert_true(memcmp(tuned, base, bytes) != 0);
     const char *out = test_path("contract");
     assert_ok(dir_make(out));
-    if (method->peft_type) {
+    if (method->result == PE_ADAPTER) {
         assert_ok(method->save(c, out));
         pe_close(c);
         assert_memory_equal(logits_of(&b, NULL, false), base, bytes);

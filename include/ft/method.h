@@ -19,6 +19,24 @@ typedef struct pe_params {
     float *w, *g;
 } pe_params;
 
+/* One tensor of an adapter file ↔ one trainable parameter. */
+typedef struct pe_entry {
+    nn_param *p;
+    const char *key; /* "base_model.model.….lora_A.weight" */
+    bool transposed; /* the file holds [cols, rows] of p */
+} pe_entry;
+typedef struct pe_entries {
+    pe_entry *entry;
+    int64_t n, cap;
+} pe_entries;
+
+/* What `save` leaves in the output folder. */
+typedef enum pe_result {
+    PE_ADAPTER, /* a PEFT adapter folder, to be laid over the base */
+    PE_MODEL,   /* a model folder */
+    PE_DELTA    /* changed tensors of the base alone */
+} pe_result;
+
 typedef struct pe_ctx {
     const pe_method *method;
     model *m;
@@ -26,6 +44,7 @@ typedef struct pe_ctx {
     void *cfg;  /* the method's struct, filled by its fields */
     uint64_t seed;
     pe_params params;
+    pe_entries entries;    /* of the adapter's file, in file order */
     const char *base_name; /* base_model_name_or_path as written in the config */
     const char *load_dir;  /* adapter to load, or NULL */
     void *priv;
@@ -39,7 +58,10 @@ struct pe_method {
     const char *help;
     const cfg_field *fields;
     size_t cfg_size;
-    const char *peft_type; /* of adapter_config.json; NULL: the result is a model folder */
+    const char *peft_type;    /* of adapter_config.json; NULL: the method has no such file */
+    pe_result result;
+    const char *const *files; /* names `save` may leave, NULL-terminated; one * stands for anything */
+    double learning_rate;     /* default of optim.learning_rate */
     void (*check)(cfg_doc *d, const cJSON *object, void *cfg); /* cross-field checks, may be NULL */
     ft_status (*attach)(pe_ctx *c); /* creates parameters (pe_new_param), fills slots */
     nn_hooks hooks;
@@ -77,6 +99,64 @@ FT_MUST_USE ft_status pe_new_param(pe_ctx *c, const char *name, int64_t rows, in
                                    nn_param **out);
 /* Trains a parameter of the model: p->own, an f32 copy of its values. */
 FT_MUST_USE ft_status pe_train_param(pe_ctx *c, nn_param *p);
+
+/* What every adapter of weights shares: where it sits, and what is trained beside it. A member of the method's struct,
+ * filled by PE_TARGET_FIELDS of a config, or by pe_load_target of an adapter_config.json. */
+typedef struct pe_target {
+    const cJSON *target_modules, *exclude_modules, *modules_to_save; /* NULL or null: not given */
+    const cJSON *layers_to_transform, *layers_pattern;
+    const char *bias; /* one of pe_bias_choices */
+} pe_target;
+extern const char *const pe_bias_choices[];
+
+#define PE_TARGET_AT(cfg, member, k) .key = #k, .offset = offsetof(cfg, member.k)
+/* Rows of a method's `fields`; `member` is the pe_target in struct `cfg`. */
+#define PE_TARGET_FIELDS(cfg, member)                                                             \
+    {PE_TARGET_AT(cfg, member, target_modules), .type = CFG_JSON, .def = "\"all-linear\"",        \
+     .help = "\"all-linear\", a list of module name suffixes, or a regex of whole paths"},         \
+        {PE_TARGET_AT(cfg, member, exclude_modules), .type = CFG_JSON,                            \
+         .help = "modules left out: a list of suffixes or a regex"},                               \
+        {PE_TARGET_AT(cfg, member, modules_to_save), .type = CFG_JSON,                            \
+         .help = "modules trained in full and saved with the adapter"},                            \
+        {PE_TARGET_AT(cfg, member, layers_to_transform), .type = CFG_JSON,                        \
+         .help = "a layer index or a list of them"},                                               \
+        {PE_TARGET_AT(cfg, member, layers_pattern), .type = CFG_JSON,                             \
+         .help = "name of the layer list in module paths, for layers_to_transform"},               \
+        {PE_TARGET_AT(cfg, member, bias), .type = CFG_ENUM, .def = "\"none\"",                    \
+         .choices = pe_bias_choices, .help = "which biases of the base are trained too"}
+
+/* For a method's `check`: the forms of these keys; with init_from, none of them and none of `keys` (NULL-terminated) may
+ * say something else than the adapter it names. */
+void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const char *const *keys);
+FT_MUST_USE ft_status pe_load_target(pe_target *t, const js_doc *adapter_config);
+/* Calls `attach` for every site the rules choose (none: 78, with what there is), which fills site->slot; then trains
+ * modules_to_save and biases. */
+FT_MUST_USE ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
+                                       ft_status (*attach)(pe_ctx *c, nn_site *s));
+/* A tensor of the adapter's file; key from pe_file_key. p or key may be NULL: out of memory. */
+FT_MUST_USE ft_status pe_add_entry(pe_ctx *c, nn_param *p, const char *key, bool transposed);
+/* "base_model.model." PATH SUFFIX; NULL: out of memory. */
+const char *pe_file_key(pe_ctx *c, const char *path, const char *suffix);
+
+/* Both files of a PEFT folder: adapter_config.json of the common keys and of `own`, the method's, which is freed (NULL: out
+ * of memory); adapter_model.safetensors of the entries. */
+FT_MUST_USE ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own,
+                                      const char *dir);
+/* A method's `load`: values of the entries. Every missing, extra or wrongly shaped tensor is listed (65). */
+FT_MUST_USE ft_status pe_load_adapter(pe_ctx *c, const char *dir);
+extern const char *const pe_adapter_files[]; /* a method's `files` */
+
+/* Further keys that are JSON: recorded where `good` says no (`check`), or 65 (`load_config`; absent: NULL). */
+void pe_check_json(cfg_doc *d, const cJSON *v, const char *key, bool (*good)(const cJSON *v),
+                   const char *must);
+FT_MUST_USE ft_status pe_load_json(const js_doc *d, const char *key, bool (*good)(const cJSON *v),
+                                   const cJSON **out);
+void pe_put_json(cJSON *o, const char *key, const cJSON *v); /* a copy; NULL: null */
+bool pe_is_null(const cJSON *v);                             /* absent, or null */
+bool pe_is_ranks(const cJSON *v);  /* rank_pattern: an object of whole numbers above 0 */
+bool pe_is_alphas(const cJSON *v); /* alpha_pattern: an object of numbers above 0 */
+/* The value of the first key of a rank_pattern or alpha_pattern that matches; untouched where none does. 1, 0, −1. */
+int pe_pattern_value(const cJSON *pattern, const char *path, double *value);
 
 /* PEFT's rules of which module a pattern means. Each returns 1, 0, or −1 for a regex that is wrong or hits a limit (the
  * record is set). */

@@ -11,7 +11,7 @@
 /* Keys of "optim". NAN means absent: the value then depends on the schedule or the method. */
 typedef struct opt_cfg {
     const char *type, *lr_scheduler_type;
-    double learning_rate; /* NAN when absent: the trainer puts in 2e-4, full 2e-5 */
+    double learning_rate; /* NAN when absent: the trainer puts in the method's */
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon;
     double max_grad_norm; /* 0: no clipping */
     int64_t warmup_steps; /* 0: from warmup_ratio */

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+const char *const pe_adapter_files[] = {"adapter_config.json", "adapter_model.safetensors", NULL};
+
 ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n)
 {
     ft_status rc = FT_EMEM;

@@ -3,6 +3,9 @@
 #include "method_private.h"
 
 static const cfg_field fields[] = {CFG_END};
+/* config.json is not among them: it may be a file of the user's, and the last one written replaces it. */
+static const char *const files[] = {"model.safetensors", "model.safetensors.index.json",
+                                    "model-*.safetensors", NULL};
 
 static ft_status attach(pe_ctx *c)
 {
@@ -24,6 +27,9 @@ const pe_method pe_full = {
     .name = "full",
     .help = "trains every parameter; the result is a model folder",
     .fields = fields,
+    .result = PE_MODEL,
+    .files = files,
+    .learning_rate = 2e-5,
     .attach = attach,
     .save = save,
 };

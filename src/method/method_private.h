@@ -17,12 +17,6 @@ extern const pe_method pe_lora;
 /* Makes the tied head use the embedding's trained values, with a gradient of its own (pe_finish_grads adds it). */
 FT_MUST_USE ft_status pe_tie_head(pe_ctx *c);
 
-/* One tensor of an adapter file ↔ one trainable parameter. */
-typedef struct pe_entry {
-    nn_param *p;
-    const char *key; /* "base_model.model.….lora_A.weight" */
-    bool transposed; /* the file holds [cols, rows] of p */
-} pe_entry;
 /* adapter_model.safetensors of the entries: f32. */
 FT_MUST_USE ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n);
 /* Reads values into the entries; every missing, extra or wrongly shaped tensor is listed (65). Keys that `ignore`

@@ -28,7 +28,7 @@ static double flop_per_token(const train_session *s)
 {
     const model *m = s->m;
     const model_dims *d = &m->d;
-    bool adapter = s->cfg.method->peft_type != NULL;
+    bool adapter = s->cfg.method->result == PE_ADAPTER;
     double per_weight = adapter ? 4 : 6, blocks = 0, tokens = 0, supervised = 0;
     for (int64_t i = 0; i < m->n_site; i++) {
         if (m->site[i].layer >= 0) blocks += (double)m->site[i].in * (double)m->site[i].out;

@@ -276,8 +276,8 @@ static void read_optim(train_config *c)
     int before = c->doc.errors;
     absent_floats(opt_fields, &c->optim);
     cfg_read(&c->doc, object, "optim", opt_fields, &c->optim, NULL);
-    bool whole = c->method && strcmp(c->method->name, "full") == 0;
-    if (isnan(c->optim.learning_rate)) c->optim.learning_rate = whole ? 2e-5 : 2e-4;
+    if (isnan(c->optim.learning_rate))
+        c->optim.learning_rate = c->method ? c->method->learning_rate : 2e-4;
     if (c->doc.errors == before) opt_check(&c->doc, object, &c->optim);
 }
 

@@ -112,7 +112,7 @@ static size_t result_bytes(const train_session *s, const model *m, const pe_ctx 
 {
     static const char *const plain[] = {""};
     size_t text = RESULT_TEXT + (size_t)(s->total_steps / s->cfg.train.log_every) * LOG_LINE;
-    if (pe->method->peft_type) return tensors_bytes(&pe->params, plain, 1) + text;
+    if (pe->method->result != PE_MODEL) return tensors_bytes(&pe->params, plain, 1) + text;
     return (size_t)model_count(m) * (size_t)(m->dtype ? m->dtype->bytes : 4) + MODEL_TEXT + text;
 }
 

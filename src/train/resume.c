@@ -10,25 +10,54 @@
 #include <unistd.h>
 
 #define RUN "checkpoints/run.json"
-/* Any of these means that the folder has been used. */
-static const char *const traces[] = {
-    RUN,
-    "summary.json",
-    "log.jsonl",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-};
+/* Any of these, or a file that a method leaves, means that the folder has been used. */
+static const char *const traces[] = {RUN, "summary.json", "log.jsonl", "config.json", NULL};
+/* What a run writes beside its result. */
+static const char *const own_files[] = {"summary.json", "config.resolved.json", "log.jsonl",
+                                        "time.jsonl", NULL};
 
-static const char *trace_of(const train_session *s)
+static bool name_fits(const char *pattern, const char *name)
 {
-    for (size_t i = 0; i < FT_COUNT_OF(traces); i++) {
-        const char *path = path_join(s->mem, s->out, traces[i]);
-        if (path && file_exists(path)) return traces[i];
+    const char *star = strchr(pattern, '*');
+    if (!star) return strcmp(pattern, name) == 0;
+    size_t head = (size_t)(star - pattern);
+    return strlen(name) >= head + strlen(star + 1) && strncmp(pattern, name, head) == 0 &&
+           str_ends(name, star + 1);
+}
+
+static bool is_listed(const char *const *list, const char *name)
+{
+    for (; list && *list; list++) {
+        if (name_fits(*list, name)) return true;
     }
-    return NULL;
+    return false;
+}
+
+static bool of_a_method(const char *name)
+{
+    for (int i = 0; pe_at(i); i++) {
+        if (is_listed(pe_at(i)->files, name)) return true;
+    }
+    return false;
+}
+
+/* The most telling file that shows the folder's use: run.json before all others. */
+static ft_status find_trace(const train_session *s, const char **trace)
+{
+    const char **entries;
+    int64_t n;
+    *trace = NULL;
+    for (size_t i = 0; traces[i] && !*trace; i++) {
+        const char *path = path_join(s->mem, s->out, traces[i]);
+        if (!path) return FT_EMEM;
+        if (file_exists(path)) *trace = traces[i];
+    }
+    if (*trace || !dir_exists(s->out)) return FT_OK;
+    FT_TRY(dir_list(s->out, s->mem, &entries, &n));
+    for (int64_t i = 0; i < n && !*trace; i++) {
+        if (of_a_method(entries[i])) *trace = entries[i];
+    }
+    return FT_OK;
 }
 
 /* --- run.json ------------------------------------------------------------------------------------------------------- */
@@ -136,9 +165,10 @@ static ft_status read_summary(train_session *s, bool *complete)
 
 ft_status train_resume_look(train_session *s, train_start *as)
 {
-    const char *trace = trace_of(s);
+    const char *trace;
     bool complete;
     *as = TRAIN_FRESH;
+    FT_TRY(find_trace(s, &trace));
     if (!trace) return FT_OK;
     if (!s->opt->resume) {
         FT_CHECK(s->opt->force, FT_EEXIST,
@@ -184,18 +214,12 @@ static ft_status remove_file(const train_session *s, const char *name)
 /* Removes the run that stands here, run.json last, so that a removal cut short can be seen. Files of others stay. */
 static ft_status wipe(const train_session *s)
 {
-    static const char *const names[] = {
-        "summary.json",      "config.resolved.json",         "log.jsonl",
-        "time.jsonl",        "adapter_config.json",          "adapter_model.safetensors",
-        "model.safetensors", "model.safetensors.index.json",
-    };
     const char *run = path_join(s->mem, s->out, RUN), **entries;
     int64_t n;
     if (!run || !file_exists(run)) return FT_OK;
-    for (size_t i = 0; i < FT_COUNT_OF(names); i++) FT_TRY(remove_file(s, names[i]));
     FT_TRY(dir_list(s->out, s->mem, &entries, &n));
     for (int64_t i = 0; i < n; i++) {
-        if (str_starts(entries[i], "model-") && str_ends(entries[i], ".safetensors"))
+        if (is_listed(own_files, entries[i]) || of_a_method(entries[i]))
             FT_TRY(remove_file(s, entries[i]));
     }
     const char *checkpoints = path_join(s->mem, s->out, "checkpoints");

@@ -59,13 +59,14 @@ static ft_status check_values(const train_session *s)
  * the result remains to be written. */
 static ft_status save_result(train_session *s)
 {
-    if (ft_stop_signal() && !s->cfg.method->peft_type) return train_save_and_stop(s, FT_ESIGNAL);
+    bool whole = s->cfg.method->result == PE_MODEL;
+    if (ft_stop_signal() && whole) return train_save_and_stop(s, FT_ESIGNAL);
     FT_TRY(choose_values(s));
     FT_TRY(check_values(s));
     FT_TRY(train_log_sync(s));
     FT_TRY(s->cfg.method->save(s->pe, s->out));
     /* a model made from a config alone does not know its tokenizer: the run does */
-    if (!s->cfg.model.path && s->cfg.model.tokenizer && !s->cfg.method->peft_type)
+    if (!s->cfg.model.path && s->cfg.model.tokenizer && whole)
         FT_TRY(model_save_side_files(s->cfg.model.tokenizer, s->out));
     FT_TRY(train_write_summary(s));
     return dir_sync(s->out);
