@@ -186,9 +186,9 @@ static void few_rows(void **state)
         if (!t->unpack) continue;
         const int64_t k = t->block > 1 ? 3 * t->block : 101, n = 77;
         weights w = make_weights(t->name, n, k, 50, i % 2);
-        float *x = test_uniform(51, 8 * (k + 1), -1, 1), *bias = test_uniform(52, n, -1, 1);
-        float *y = test_alloc((size_t)(8 * n) * sizeof(float));
-        for (int64_t m = 1; m <= 8; m += m < 3 ? 1 : 5) {
+        float *x = test_uniform(51, 18 * (k + 1), -1, 1), *bias = test_uniform(52, n, -1, 1);
+        float *y = test_alloc((size_t)(18 * n) * sizeof(float));
+        for (int64_t m = 1; m <= 18; m += m < 3 ? 1 : 5) {
             kn_gemv(y, n, x, k + 1, &w.mat, m, m == 2 ? NULL : bias);
             for (int64_t r = 0; r < m; r++) {
                 for (int64_t j = 0; j < n; j++) {
@@ -219,11 +219,11 @@ static void few_rows_do_not_see_each_other(void **state)
     for (int i = 0; dt_at(i); i++) {
         const dt_type *t = dt_at(i);
         if (!t->unpack) continue;
-        const int64_t k = t->block > 1 ? 3 * t->block : 201, n = 9;
+        const int64_t k = t->block > 1 ? 3 * t->block : 201, n = 9, rows = 21;
         weights w = make_weights(t->name, n, k, 50, false);
-        float *x = test_uniform(51, 7 * k, -1, 1), all[7 * 9], one[9];
-        kn_gemv(all, n, x, k, &w.mat, 7, NULL);
-        for (int64_t r = 0; r < 7; r++) {
+        float *x = test_uniform(51, rows * k, -1, 1), all[21 * 9], one[9];
+        kn_gemv(all, n, x, k, &w.mat, rows, NULL);
+        for (int64_t r = 0; r < rows; r++) {
             kn_gemv(one, n, x + r * k, k, &w.mat, 1, NULL);
             assert_same(all + r * n, one, n, t->name);
         }

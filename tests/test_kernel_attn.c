@@ -268,6 +268,43 @@ static void a_cache_does_not_show(void **state)
     }
 }
 
+/* Keys and values in pages of any size, scattered: the bits of contiguous ones. */
+static void pages_do_not_show(void **state)
+{
+    static const int64_t sizes[] = {1, 7, 32, 64, 1000};
+    enum { K_AT = 3, BETWEEN = 2, MAX_PAGES = 1100 };
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(problems); i++) {
+        for (size_t z = 0; z < FT_COUNT_OF(sizes); z++) {
+            const problem *p = &problems[i];
+            const int64_t rows = sizes[z];
+            arrays s = make(p, 10 * i), c = make(p, 10 * i);
+            const float *page[MAX_PAGES];
+            int64_t n = 0, key0 = 0, v_at = K_AT + rows * s.ldk + BETWEEN;
+            for (int q = 0; q < p->n_seq; key0 += p->k_len[q++]) {
+                for (int64_t k = 0; k < p->k_len[q]; k += rows, n++) {
+                    const int64_t some = p->k_len[q] - k < rows ? p->k_len[q] - k : rows;
+                    float *to = test_uniform(99, v_at + rows * s.ldv, -9, 9);
+                    assert_true(n < MAX_PAGES);
+                    memcpy(to + K_AT, s.k + (key0 + k) * s.ldk, (size_t)(some * s.ldk) * 4);
+                    memcpy(to + v_at, s.v + (key0 + k) * s.ldv, (size_t)(some * s.ldv) * 4);
+                    page[n] = to;
+                }
+            }
+            forward(&s);
+            c.a.page = page;
+            c.a.page_rows = rows;
+            c.a.k_at = K_AT;
+            c.a.v_at = v_at;
+            c.k = c.v = NULL;
+            forward(&c);
+            for (int64_t r = 0; r < s.tq; r++)
+                assert_same(s.out + r * s.ldo, c.out + r * s.ldo, p->n_head * p->d, "out");
+            assert_same(s.lse, c.lse, s.tq * p->n_head, "lse");
+        }
+    }
+}
+
 /* Far apart scores: exp underflows, nothing becomes NaN; equal scores of −∞ cannot arise from finite input. */
 static void large_scores(void **state)
 {
@@ -289,6 +326,7 @@ int main(void)
         cmocka_unit_test(threads_do_not_show),
         cmocka_unit_test(sequences_do_not_see_each_other),
         cmocka_unit_test(a_cache_does_not_show),
+        cmocka_unit_test(pages_do_not_show),
         cmocka_unit_test(large_scores),
     };
     int failed = 0;

@@ -41,7 +41,7 @@ struct ag_tape {
     struct ag_pool *grads; /* free list of gradient buffers */
     ag_node *last;
     bool record; /* false: evaluation, nothing is kept for a backward */
-    bool few;    /* generation: passes of ≤ 8 rows read each weight once (kn_gemv) */
+    bool few;    /* generation: a few rows, each weight is read once and not packed (kn_gemv) */
     bool dry;    /* shapes and memory only */
     /* The rows of this pass: sequences one after another. */
     const int32_t *seq_len; /* [n_seq] tokens of each */

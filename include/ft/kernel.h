@@ -46,8 +46,9 @@ void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat
  * sequence (n_seg of them, summing to T), the boundaries at which a library row may split its sums. */
 void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
                 int64_t ldb, int64_t n, const int32_t *seg, int n_seg);
-/* y[m, n] = Σ_k x[m, k] · W[n, k] for a few rows (generation): reads W once, no panels; its bits may
- * differ from kn_gemm_nt's. m ≤ KN_GEMV_ROWS. */
+/* y[m, n] = Σ_k x[m, k] · W[n, k] for a few rows (generation): unpacks each row of W once and makes no
+ * panels; its bits may differ from kn_gemm_nt's, but a row has the same ones for every m. Up to about
+ * KN_GEMV_ROWS rows it is the faster of the two. */
 #define KN_GEMV_ROWS 8
 void kn_gemv(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
              const float *bias);
@@ -64,12 +65,17 @@ typedef struct kn_attn {
     const int32_t *k_len;       /* per sequence: keys; the last q_len keys are the queries' own
                                   positions. NULL: the same as q_len (training) */
     int n_seq;
+    /* Keys and values in pages (generation); NULL: they lie in k and v. For one sequence after
+     * another ⌈k_len / page_rows⌉ pages, each with page_rows rows of keys from its element k_at on
+     * and as many rows of values from v_at on. The bits are those of contiguous ones. */
+    const float *const *page;
+    int64_t page_rows, k_at, v_at;
 } kn_attn;
 /* q [Tq, n_head·d] (row distance ldq), k and v [Tk, n_kv·d] (ldk, ldv), sequences one after another;
- * out [Tq, n_head·d] (ldo); lse [Tq, n_head]: log Σ exp(score), may be NULL when nothing is kept. */
+ * NULL where they lie in pages; out [Tq, n_head·d] (ldo); lse [Tq, n_head]: log Σ exp(score), may be NULL when nothing is kept. */
 void kn_attention(const kn_attn *a, float *out, int64_t ldo, float *lse, const float *q,
                   int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv);
-/* Adds into dq, dk, dv (row distances as q, k, v). Requires k_len = q_len. `out` and `lse` as the
+/* Adds into dq, dk, dv (row distances as q, k, v). Requires k_len = q_len and no pages. `out` and `lse` as the
  * forward left them. */
 void kn_attention_back(const kn_attn *a, float *dq, float *dk, float *dv, const float *dout,
                        int64_t lddo, const float *out, int64_t ldo, const float *lse,

@@ -84,7 +84,7 @@ tn_tensor *model_hidden(model *m, nn_run *r);
 /* Σ cross-entropy over supervised rows; see ag_ce for label, grad_scale, logprob, best. */
 tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, const int32_t *label,
                       float grad_scale, float *logprob, int32_t *best);
-/* logits [rows, vocab_size] of selected rows of hidden (no tape). few: rows ≤ 8, generation path. */
+/* logits [rows, vocab_size] of selected rows of hidden (no tape). few: as ag_tape.few. */
 FT_MUST_USE ft_status model_logits(model *m, nn_run *r, const tn_tensor *hidden,
                                    const int64_t *rows, int64_t n, float *logits, bool few);
 FT_MUST_USE ft_status model_cache_open(nn_cache **out, const model *m, int64_t cap);

@@ -45,6 +45,18 @@ static bool get_scratch(const forward_run *f, forward_scratch *s, int thread)
     return true;
 }
 
+/* The keys or values of a sequence, by position: `rows` or from element `at` of its pages; columns of one key head
+ * first. */
+static void key_rows(const forward_run *f, kern_src *s, const float *rows, int64_t at,
+                     const attn_seq *seq, int64_t column, int64_t ld)
+{
+    const kn_attn *a = f->a;
+    if (a->page)
+        kern_src_pages(s, a->page + seq->page0, a->page_rows, at + column, ld);
+    else
+        kern_src_f32(s, rows + seq->k0 * ld + column, ld);
+}
+
 /* Tile number → sequence, first head, block of queries (the longest rows first). */
 static bool locate(const forward_run *f, int64_t tile, attn_seq *seq, int *kv, int *head0,
                    int64_t *q0)
@@ -104,14 +116,14 @@ static void forward_tile(void *ctx, int64_t tile, int thread)
         s.max[r] = -INFINITY;
         s.sum[r] = 0.0f;
     }
+    kern_src k, v;
+    key_rows(f, &k, f->k, a->k_at, &seq, kv * d, f->ldk);
+    key_rows(f, &v, f->v, a->v_at, &seq, kv * d, f->ldv);
     const int64_t start = attn_first_key(a, p0) / ATTN_KEYS * ATTN_KEYS;
     for (int64_t k0 = start; k0 < end; k0 += ATTN_KEYS) {
         const int64_t nk = attn_min(ATTN_KEYS, end - k0);
-        kern_src k, v;
-        kern_src_f32(&k, f->k + (seq.k0 + k0) * f->ldk + kv * d, f->ldk);
-        kern_src_f32(&v, f->v + (seq.k0 + k0) * f->ldv + kv * d, f->ldv);
-        kern->pack_t(s.kt, &k, 0, nk, 0, d, s.s);
-        kern->pack_n(s.v, &v, 0, d, 0, nk, s.s);
+        kern->pack_t(s.kt, &k, k0, nk, 0, d, s.s);
+        kern->pack_n(s.v, &v, 0, d, k0, nk, s.s);
         key_tile(f, &s, heads, nq, p0, k0, nk, k0 == start);
     }
     for (int64_t r = 0; r < rows; r++) {

@@ -9,13 +9,18 @@ _Static_assert((int)ATTN_KEYS <= (int)KERN_KC, "a tile of scores is the A of the
 
 typedef struct attn_seq {
     int64_t q0, k0;       /* first row of the sequence in q and in k */
+    int64_t page0;        /* its first page */
     int64_t q_len, k_len; /* its queries are the last q_len of its keys */
 } attn_seq;
 
 static inline attn_seq attn_next(const kn_attn *a, int i, const attn_seq *before)
 {
     attn_seq s = {0};
-    if (before) s = (attn_seq){before->q0 + before->q_len, before->k0 + before->k_len, 0, 0};
+    if (before) {
+        s.q0 = before->q0 + before->q_len;
+        s.k0 = before->k0 + before->k_len;
+        if (a->page) s.page0 = before->page0 + (before->k_len + a->page_rows - 1) / a->page_rows;
+    }
     s.q_len = a->q_len[i];
     s.k_len = a->k_len ? a->k_len[i] : a->q_len[i];
     return s;

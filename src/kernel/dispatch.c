@@ -153,6 +153,15 @@ void kern_src_of(kern_src *s, const kn_mat *w)
     s->plain = w->type == &dt_f32 && (uintptr_t)w->data % sizeof(float) == 0;
 }
 
+void kern_src_pages(kern_src *s, const float *const *page, int64_t page_rows, int64_t column,
+                    int64_t ld)
+{
+    kern_src_f32(s, NULL, ld);
+    s->page = page;
+    s->page_rows = page_rows;
+    s->column = column;
+}
+
 void kern_src_f32(kern_src *s, const float *data, int64_t ld)
 {
     *s = (kern_src){.unpack = dt_f32.unpack,

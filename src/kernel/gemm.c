@@ -208,7 +208,7 @@ typedef struct few {
     int64_t ldx;
     kern_src w;
     int64_t n, k, step; /* rows of W in a tile */
-    int m;
+    int64_t m;
     const float *bias;
 } few;
 
@@ -222,14 +222,16 @@ static void few_tile(void *ctx, int64_t tile, int thread)
     if (!fused && !row) return;
     for (int64_t n = n0; n < n1; n++) {
         const char *w = f->w.data + (size_t)(f->w.row_of ? f->w.row_of[n] : n) * f->w.row_bytes;
-        if (fused) {
+        if (fused)
             out[0] = f->w.dot(w, f->x, f->k);
-        } else {
+        else
             f->w.unpack(row, w, f->k);
-            kern->dots(out, row, f->x, f->ldx, f->k, f->m);
+        for (int64_t i0 = 0; i0 < f->m; i0 += KERN_GEMV) {
+            const int m = (int)(f->m - i0 < KERN_GEMV ? f->m - i0 : KERN_GEMV);
+            if (!fused) kern->dots(out, row, f->x + i0 * f->ldx, f->ldx, f->k, m);
+            for (int i = 0; i < m; i++)
+                f->y[(i0 + i) * f->ldy + n] = out[i] + (f->bias ? f->bias[n] : 0.0f);
         }
-        for (int i = 0; i < f->m; i++)
-            f->y[i * f->ldy + n] = out[i] + (f->bias ? f->bias[n] : 0.0f);
     }
 }
 
@@ -237,14 +239,8 @@ void kn_gemv(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w
              const float *bias)
 {
     enum { TILE_BYTES = 96 << 10 };
-    few f = {.y = y,
-             .ldy = ldy,
-             .x = x,
-             .ldx = ldx,
-             .n = w->rows,
-             .k = w->cols,
-             .m = (int)m,
-             .bias = bias};
+    few f = {
+        .y = y, .ldy = ldy, .x = x, .ldx = ldx, .n = w->rows, .k = w->cols, .m = m, .bias = bias};
     if (m <= 0 || f.n <= 0) return;
     kern_src_of(&f.w, w);
     f.step = 1 + TILE_BYTES / (int64_t)(f.w.row_bytes + 1);

@@ -19,7 +19,7 @@ enum {
     KERN_KS = 592, /* row distance of a packed block of A and of a tile of scores: an odd number of
                        cache lines, so that rows spread over the sets of L1 */
     KERN_MR = 16,  /* no level has more rows in its register block */
-    KERN_GEMV = 8, /* most rows of kn_gemv */
+    KERN_GEMV = 8, /* rows that kn_gemv multiplies at a time */
     KERN_ACTS = 6,
 };
 
@@ -30,7 +30,9 @@ typedef struct kern_src {
     kern_unpack unpack;
     const char *data;
     size_t row_bytes;
-    const int32_t *row_of;                                  /* NULL or the stored row of each row */
+    const int32_t *row_of;    /* NULL or the stored row of each row */
+    const float *const *page; /* NULL or the places of page_rows rows each; data is NULL then */
+    int64_t page_rows, column;
     int block, bytes;                                       /* elements and bytes of one block */
     bool plain;                                             /* aligned floats, read in place */
     float (*dot)(const void *w, const float *x, int64_t n); /* of a whole row; NULL: unpack first */
@@ -168,6 +170,9 @@ const kern_table *kern_level_at(int i);
 /* The rows of w, for the level in use. */
 void kern_src_of(kern_src *s, const kn_mat *w);
 void kern_src_f32(kern_src *s, const float *data, int64_t ld);
+/* Columns from `column` on of rows in pages of page_rows each. */
+void kern_src_pages(kern_src *s, const float *const *page, int64_t page_rows, int64_t column,
+                    int64_t ld);
 /* Floats of scratch that pack_t and pack_n need for n columns. */
 static inline int64_t kern_pack_tmp(int64_t n)
 {

@@ -61,7 +61,7 @@ static void forward(ag_tape *t, ag_node *n)
     if (t->dry) return;
     for (int i = 0; i < a->n; i++) {
         const ag_weight *w = &a->w[i];
-        if (t->few && rows <= KN_GEMV_ROWS && !w->in_out) {
+        if (t->few && !w->in_out) {
             kn_mat mat = op_mat(w->w);
             kn_gemv(tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, &mat, rows,
                     w->b ? tn_f32(w->b) : NULL);
