@@ -13,15 +13,16 @@ kernel:    base tensor
 io:        base cfg tensor
 autograd:  base tensor kernel
 token:     base cfg io
+template:  base cfg token
 nn:        base cfg tensor kernel io autograd
 model:     base cfg tensor kernel io autograd token nn
 method:    base cfg tensor kernel io autograd token nn model
-data:      base cfg io token
+data:      base cfg io token template
 objective: base cfg tensor kernel io autograd token nn model data
 optim:     base cfg tensor kernel method
-train:     base cfg tensor kernel io autograd token nn model method data objective optim
-tool:      base cfg tensor kernel io autograd token nn model method data objective optim train
-cli:       base cfg tensor kernel io autograd token nn model method data objective optim train tool
+train:     base cfg tensor kernel io autograd token template nn model method data objective optim
+tool:      base cfg tensor kernel io autograd token template nn model method data objective optim train
+cli:       base cfg tensor kernel io autograd token template nn model method data objective optim train tool
 '
 bad=0
 complain() { echo "check-layers: $*" >&2; bad=1; }

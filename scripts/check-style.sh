@@ -37,7 +37,7 @@ done < <(sources; find src -name '*.inc' -o -name '*.def')
 rules='
 base:malloc|calloc|realloc|free|strdup|strndup|asprintf|vasprintf|aligned_alloc|posix_memalign|reallocarray
 cli:printf|fprintf|vprintf|vfprintf|puts|fputs|putchar|perror
-token train:time|localtime|gmtime
+template train:time|localtime|gmtime
 base cli:exit|_exit|_Exit|abort|quick_exit
 none:setlocale|system|popen|fork|vfork|execv|execve|execvp|execl|execlp|gets|strcpy|strcat|sprintf|vsprintf|rand|srand|random|alloca
 cfg:cJSON_Parse|cJSON_ParseWithLength|cJSON_ParseWithOpts|cJSON_Print|cJSON_PrintUnformatted|cJSON_PrintBuffered|cJSON_Minify
@@ -63,7 +63,8 @@ tensor:dt_|tn_
 kernel:kn_|kern
 io:file_|dir_|path_|lines_|text_|st_|gguf_|io_
 autograd:ag_|op_
-token:tok_|tpl_|chat_|tk_|rx_
+token:tok_|tk_|rx_
+template:tpl_|chat_
 nn:nn_
 model:model_|family_|rope_|save_
 method:pe_

@@ -2,7 +2,7 @@
  * reference a failure here, hostile templates bounded. */
 #include "support.h"
 
-#include "ft/token.h"
+#include "ft/template.h"
 
 /* One line of templates.jsonl; the number of the line names a mismatch. */
 static bool check_case(const char *line, size_t len, int number)

@@ -9,7 +9,7 @@
 
 #include "ft/base.h"
 #include "ft/cfg.h"
-#include "ft/token.h"
+#include "ft/template.h"
 
 #define DATA_IGNORE (-100) /* a label that is not trained on */
 

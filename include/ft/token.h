@@ -1,8 +1,8 @@
-/* token.h – tokenizers and chat templates.
+/* token.h – tokenizers.
  *
  * tokenizer.json (byte-level BPE, SentencePiece-like BPE with byte fallback, Unigram) with its normalizers,
  * pre-tokenizers, added tokens, post-processors and decoders; the tokenizer inside a GGUF (kinds gpt2 and
- * llama); and the Jinja subset that chat templates use. Ids are the reference library's, to the last one. */
+ * llama). Ids are the reference library's, to the last one. */
 #ifndef FT_TOKEN_H
 #define FT_TOKEN_H
 
@@ -54,36 +54,4 @@ FT_MUST_USE ft_status tok_write_json(const tok_tokenizer *t, str_buf *tokenizer_
 /* The tokenizer.ggml.* keys of this tokenizer (vocabulary padded to vocab_size with unused tokens). 65 with the
  * reason when GGUF cannot hold it. */
 FT_MUST_USE ft_status tok_write_gguf(const tok_tokenizer *t, gguf_writer *w, int64_t vocab_size);
-
-/* --- chat templates ------------------------------------------------------------------------------------ */
-typedef struct tpl_template tpl_template;
-FT_MUST_USE ft_status tpl_open(tpl_template **out, const char *text, size_t len, const char *name);
-void tpl_close(tpl_template *t);
-/* vars: an object of the variables in scope. raise_exception, an unsupported construct, or a limit (steps,
- * output, depth) is 65. */
-FT_MUST_USE ft_status tpl_render(const tpl_template *t, const cJSON *vars, str_buf *out);
-
-/* Where `{% generation %}` blocks stand in the output: byte ranges [from, to), in order. */
-typedef struct tpl_span {
-    int64_t from, to;
-} tpl_span;
-typedef struct tpl_spans {
-    tpl_span *v; /* ft_alloc'ed; start with { 0 }, release with ft_free(v) */
-    int64_t n, cap;
-} tpl_spans;
-bool tpl_has_generation(const tpl_template *t);
-FT_MUST_USE ft_status tpl_render_spans(const tpl_template *t, const cJSON *vars, str_buf *out,
-                                       tpl_spans *spans);
-
-/* Renders messages as transformers' apply_chat_template does: variables messages, tools (NULL: none),
- * add_generation_prompt, bos_token, eos_token, … of the tokenizer. 65 where the model has no template. */
-typedef struct chat chat;
-FT_MUST_USE ft_status chat_open(chat **out, const tok_tokenizer *t);
-void chat_close(chat *c);
-FT_MUST_USE ft_status chat_render(const chat *c, const cJSON *messages, const cJSON *tools,
-                                  bool add_generation_prompt, str_buf *out);
-/* The same with the spans of generation blocks; chat_has_generation tells whether there are any. */
-bool chat_has_generation(const chat *c);
-FT_MUST_USE ft_status chat_render_spans(const chat *c, const cJSON *messages, const cJSON *tools,
-                                        bool add_generation_prompt, str_buf *out, tpl_spans *spans);
 #endif

@@ -9,7 +9,7 @@
 
 #include "ft/method.h"
 #include "ft/model.h"
-#include "ft/token.h"
+#include "ft/template.h"
 
 /* --- where results go, where lines come from --------------------------------------------------------- */
 typedef struct tool_sink {

@@ -2,7 +2,7 @@
  * Needs no weights. */
 #include "cli.h"
 
-#include "ft/token.h"
+#include "ft/template.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,42 +1,5 @@
-/* tokenizer.c – the public face: opening, encoding, decoding, questions. */
+/* tokenizer.c – the public face: closing, encoding, decoding, questions. */
 #include "token_private.h"
-
-ft_status tok_ids_push(tok_ids *v, int32_t id)
-{
-    if (v->n == v->cap) {
-        int64_t cap = v->cap ? v->cap * 2 : 64;
-        int32_t *bigger = ft_realloc(v->id, (size_t)cap, sizeof *bigger);
-        if (!bigger) return FT_EMEM;
-        v->id = bigger;
-        v->cap = cap;
-    }
-    v->id[v->n++] = id;
-    return FT_OK;
-}
-
-void tok_ids_free(tok_ids *v)
-{
-    ft_free(v->id);
-    *v = (tok_ids){0};
-}
-
-ft_status tok_open(tok_tokenizer **out, const char *model_path)
-{
-    tok_tokenizer *t = ft_alloc(1, sizeof *t);
-    *out = NULL;
-    if (!t) return FT_EMEM;
-    t->bos = t->eos = t->pad = t->unk = t->model.unk = -1;
-    ft_status rc = arena_open(&t->mem, "the tokenizer", (size_t)512 << 20);
-    if (rc == FT_OK) {
-        rc = dir_exists(model_path) ? tk_load_folder(t, model_path) : tk_load_gguf(t, model_path);
-    }
-    if (rc != FT_OK) {
-        tok_close(t);
-        return rc;
-    }
-    *out = t;
-    return FT_OK;
-}
 
 void tok_close(tok_tokenizer *t)
 {

@@ -1,5 +1,5 @@
 /* chat.c – a model's chat template applied to messages, as transformers' apply_chat_template does it. */
-#include "ft/token.h"
+#include "ft/template.h"
 
 #include <string.h>
 
@@ -47,11 +47,6 @@ void chat_close(chat *c)
     tpl_close(c->tpl);
     cJSON_Delete(c->special);
     ft_free(c);
-}
-
-bool chat_has_generation(const chat *c)
-{
-    return tpl_has_generation(c->tpl);
 }
 
 /* Messages as the template sees them: keys whose value is null are left out, and a reasoning text is given

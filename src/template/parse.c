@@ -1,5 +1,5 @@
-/* template_parse.c – statements: the tags of a template, to a tree. */
-#include "template_parse.h"
+/* parse.c – statements: the tags of a template, to a tree. */
+#include "parse.h"
 
 static tpl_body statements(tpl_parser *x, const char *const *ends);
 
@@ -252,7 +252,6 @@ static tpl_node *parse_generation(tpl_parser *x)
 {
     tpl_node *n = tpl_node_new(x, TN_GENERATION);
     if (!n) return NULL;
-    x->t->has_generation = true;
     int loops = x->loops;
     x->loops = 0;
     n->body = block_until(x, "endgeneration");

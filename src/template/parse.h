@@ -1,9 +1,9 @@
-/* template_parse.h – what the two halves of the parser share: expressions (template_expr.c) and statements
- * (template_parse.c). A failure is sticky in the parser's rc; nodes are NULL after it. */
-#ifndef FT_TOKEN_TEMPLATE_PARSE_H
-#define FT_TOKEN_TEMPLATE_PARSE_H
+/* parse.h – what the two halves of the parser share: expressions (expr.c) and statements
+ * (parse.c). A failure is sticky in the parser's rc; nodes are NULL after it. */
+#ifndef FT_TEMPLATE_PARSE_H
+#define FT_TEMPLATE_PARSE_H
 
-#include "template.h"
+#include "template_private.h"
 
 #include <string.h>
 

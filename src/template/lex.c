@@ -1,9 +1,9 @@
-/* template_lex.c – template source to tokens, with Jinja's rules of white space (trim_blocks and
+/* lex.c – template source to tokens, with Jinja's rules of white space (trim_blocks and
  * lstrip_blocks on, as transformers sets them).
  *
  * All of the source is cut at once: the rules of white space look back at the text before a tag and forward
  * past its end, which is easy here and awkward in a parser that pulls tokens. */
-#include "template.h"
+#include "template_private.h"
 
 #include <ctype.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
-/* template_eval.c – walking the tree: expressions, statements, scopes, macros, and the public entry points.
+/* eval.c – walking the tree: expressions, statements, scopes, macros, and the public entry points.
  *
  * Scopes are Jinja's: `if` has none of its own, a loop iteration, a block and a macro do, assignments go to
  * the innermost one, and a macro sees the scope it was written in, not that of its caller. */
-#include "template.h"
+#include "template_private.h"
 
 #include <string.h>
 
@@ -632,11 +632,6 @@ void tpl_close(tpl_template *t)
     if (!t) return;
     arena_close(t->mem);
     ft_free(t);
-}
-
-bool tpl_has_generation(const tpl_template *t)
-{
-    return t->has_generation;
 }
 
 ft_status tpl_render_spans(const tpl_template *t, const cJSON *vars, str_buf *out, tpl_spans *spans)

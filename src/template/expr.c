@@ -1,8 +1,8 @@
-/* template_expr.c – expressions, with Jinja's (not Python's) precedences: ~ binds tighter than + and −, ** is
+/* expr.c – expressions, with Jinja's (not Python's) precedences: ~ binds tighter than + and −, ** is
  * left-associative and looser than unary minus, filters and tests bind tightest.
  *
  * Recursive descent with a depth count: a template nested deeper than TPL_MAX_DEPTH is refused. */
-#include "template_parse.h"
+#include "parse.h"
 
 static tpl_node *unary(tpl_parser *x, bool with_filter);
 

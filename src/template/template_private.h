@@ -1,14 +1,14 @@
-/* template.h – the inside of the chat template interpreter, shared by its files.
+/* template_private.h – the inside of the chat template interpreter, shared by its files.
  *
  * lex → parse → a tree in the template's arena; rendering walks the tree with values that live in an arena
  * of the call, so one template may be rendered by several threads. A template is somebody else's program:
  * work, memory, output and nesting are bounded, and nothing outside the given variables can be reached.
  * The semantics are Jinja2's in the sandbox transformers uses, which are Python's: values print, compare,
  * index and fail as Python objects do. */
-#ifndef FT_TOKEN_TEMPLATE_H
-#define FT_TOKEN_TEMPLATE_H
+#ifndef FT_TEMPLATE_PRIVATE_H
+#define FT_TEMPLATE_PRIVATE_H
 
-#include "ft/token.h"
+#include "ft/template.h"
 
 #define TPL_MAX_DEPTH 400          /* nested expressions, blocks and macro calls */
 #define TPL_MAX_WORK 40000000      /* units: one per node, item or 16 bytes of text made */
@@ -186,7 +186,6 @@ struct tpl_template {
     tpl_body body;
     const char **names; /* interned */
     int n_names, cap_names;
-    bool has_generation;
 };
 
 /* --- rendering -------------------------------------------------------------------------------------------- */
@@ -229,7 +228,7 @@ struct tpl_ctx {
     tpl_spans *spans; /* may be NULL */
 };
 
-/* template_lex.c, template_parse.c */
+/* lex.c, parse.c */
 typedef enum tpl_token {
     TT_END,
     TT_TEXT,
@@ -257,7 +256,7 @@ FT_MUST_USE ft_status tpl_lex(tpl_template *t, const char *text, size_t len, tpl
 FT_MUST_USE ft_status tpl_parse(tpl_template *t, const tpl_tok *tok);
 const char *tpl_intern(tpl_template *t, const char *s, size_t n); /* NULL: out of memory */
 
-/* template_value.c. Functions that make something return TV_UNDEF after a failure: look at c->rc. */
+/* value.c. Functions that make something return TV_UNDEF after a failure: look at c->rc. */
 tpl_val tpl_fail(tpl_ctx *c, const char *fmt, ...) FT_PRINTF(2, 3);
 void *tpl_get(tpl_ctx *c, size_t bytes);  /* zeroed, 8-byte aligned; NULL: c->rc is set */
 bool tpl_work(tpl_ctx *c, int64_t units); /* false once the limit is passed */
@@ -312,7 +311,7 @@ tpl_val tpl_slice(tpl_ctx *c, tpl_val v, tpl_val from, tpl_val to, tpl_val step)
 int64_t tpl_chars(const char *s, int64_t n);                 /* code points */
 int64_t tpl_offset(const char *s, int64_t n, int64_t chars); /* byte offset of a code point */
 
-/* template_print.c: Python's str and repr, json.dumps, % and format */
+/* print.c: Python's str and repr, json.dumps, % and format */
 void tpl_str(tpl_ctx *c, str_buf *out, tpl_val v);
 void tpl_repr(tpl_ctx *c, str_buf *out, tpl_val v);
 tpl_val tpl_to_str(tpl_ctx *c, tpl_val v); /* str(v); strings unchanged */
@@ -322,7 +321,7 @@ tpl_val tpl_json(tpl_ctx *c, tpl_val v,
 tpl_val tpl_percent(tpl_ctx *c, tpl_val fmt, tpl_val args);
 tpl_val tpl_format(tpl_ctx *c, tpl_val fmt, const tpl_args *a);
 
-/* template_str.c, template_filter.c, template_func.c */
+/* str.c, filter.c, func.c */
 const tpl_func *tpl_find_method(tpl_val self, const char *name, size_t n);
 const tpl_func *tpl_find_filter(const char *name, size_t n);
 const tpl_func *tpl_find_test(const char *name, size_t n);
@@ -344,7 +343,7 @@ tpl_val tpl_splitlines(tpl_ctx *c, tpl_val s);
 tpl_val tpl_case(tpl_ctx *c, tpl_val s, char mode); /* u l t(itle of |title) T(itle of str) c s */
 bool tpl_space(int32_t cp);                         /* str.isspace */
 
-/* template_eval.c */
+/* eval.c */
 tpl_val tpl_eval(tpl_ctx *c, const tpl_node *n);
 void tpl_exec(tpl_ctx *c, const tpl_body *b);
 tpl_val tpl_call(tpl_ctx *c, tpl_val callee, const tpl_args *a);

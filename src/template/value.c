@@ -1,6 +1,6 @@
-/* template_value.c – values of the template interpreter: making, comparing, arithmetic, items and attributes,
+/* value.c – values of the template interpreter: making, comparing, arithmetic, items and attributes,
  * all with the outcome Python has, errors included. */
-#include "template.h"
+#include "template_private.h"
 
 #include <errno.h>
 #include <math.h>

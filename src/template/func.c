@@ -1,6 +1,6 @@
-/* template_func.c – tests, global functions and the helpers of loops, and the binding of arguments to the
+/* func.c – tests, global functions and the helpers of loops, and the binding of arguments to the
  * parameters of a row. */
-#include "template.h"
+#include "template_private.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-/* template_str.c – methods of strings, dicts, lists and tuples that templates may call.
+/* str.c – methods of strings, dicts, lists and tuples that templates may call.
  *
  * Strings are UTF-8 and counted in code points; white space is Python's (str.isspace). What would change a
- * list or dict is refused by the sandbox (template_value.c). */
-#include "template.h"
+ * list or dict is refused by the sandbox (value.c). */
+#include "template_private.h"
 
 #include <string.h>
 #include <utf8proc.h>

@@ -1,8 +1,8 @@
-/* template_filter.c – filters and tests, one row each, with the parameters and defaults Jinja gives them.
+/* filter.c – filters and tests, one row each, with the parameters and defaults Jinja gives them.
  *
  * Left out are Jinja's filters for web pages (urlize, xmlattr, striptags …) and those of chance (random): a
  * template that uses one fails with the filter's name when it gets there. */
-#include "template.h"
+#include "template_private.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
-/* template_print.c – text of values: Python's str and repr, json.dumps with the options of transformers'
+/* print.c – text of values: Python's str and repr, json.dumps with the options of transformers'
  * tojson, the % operator and str.format.
  *
  * Numbers in these places reach the model as text, so the digits must be Python's: floats by the shortest
  * decimal that reads back, with the exponent from 1e16 and below 1e-4. */
-#include "template.h"
+#include "template_private.h"
 
 #include <math.h>
 #include <stdlib.h>
