@@ -10,7 +10,7 @@ static const char *marked(const fixture *f, int64_t sample)
     data_sample x;
     bool on = false;
     str_clear(&s);
-    data_get(f->set, sample, &x);
+    assert_ok(data_get(f->set, sample, &x, f->mem));
     for (int64_t i = 0; i < x.len; i++) {
         bool sup = x.labels[i] != DATA_IGNORE;
         if (sup != on) str_addc(&s, sup ? '[' : ']');
@@ -71,7 +71,7 @@ static void masks_assistant_turns(void **state)
     assert_string_equal(
         marked(&f, 3), "<|im_start|>assistant\n[first<|im_end|>]\n<|im_start|>user\nu<|im_end|>\n");
     data_sample x;
-    data_get(f.set, 2, &x);
+    assert_ok(data_get(f.set, 2, &x, f.mem));
     assert_int_equal(x.line, 4);
     assert_ok(load(&f, "{\"data\":{\"train\":\"m.jsonl\",\"assistant_only_loss\":false}}", true));
     assert_int_equal(data_stats(f.set, 0)->supervised, data_stats(f.set, 0)->tokens - 4);
@@ -168,7 +168,7 @@ static void renders_other_formats(void **state)
                         "<|im_start|>user\nDo<|im_end|>\n<|im_start|>assistant\n[k<|im_end|>]\n");
     assert_string_equal(data_stats(f.set, 0)->format, "alpaca");
     data_sample x;
-    data_get(f.set, 1, &x);
+    assert_ok(data_get(f.set, 1, &x, f.mem));
     assert_int_equal(x.line, 2);
 
     put("share.jsonl", "{\"conversations\":[{\"from\":\"human\",\"value\":\"w?\"},{\"from\":"
@@ -206,9 +206,9 @@ static void renders_other_formats(void **state)
 
     put("t.jsonl", "{\"input_ids\":[1,2,3],\"labels\":[-100,7,3]}\n{\"input_ids\":[4,5]}\n");
     assert_ok(load(&f, "{\"data\":{\"train\":\"t.jsonl\"}}", true));
-    data_get(f.set, 0, &x);
+    assert_ok(data_get(f.set, 0, &x, f.mem));
     assert_int_equal(x.labels[1], 7);
-    data_get(f.set, 1, &x);
+    assert_ok(data_get(f.set, 1, &x, f.mem));
     assert_int_equal(x.labels[0], 4);
     assert_int_equal(data_max_id(f.set), 7);
     end(&f);
@@ -237,13 +237,14 @@ static void cuts_documents_into_rows(void **state)
     assert_ok(load(&f, "{\"data\":{\"train\":\"d.jsonl\",\"max_length\":4}}", true));
     /* abcd | e$ fg… : abcde<eos>fg<eos>hijk = 13 tokens in rows of 4 */
     assert_int_equal(data_count(f.set), 3);
-    data_get(f.set, 1, &x);
+    assert_ok(data_get(f.set, 1, &x, f.mem));
     assert_int_equal(x.len, 4);
     assert_int_equal(x.n_seq, 2);
     assert_int_equal(x.seq_len[0], 2);
     assert_int_equal(x.ids[1], EOS);
     assert_int_equal(x.ids[2], 'f');
-    data_get(f.set, 2, &x); /* <eos> | hij, and a last row of one token is left out */
+    assert_ok(
+        data_get(f.set, 2, &x, f.mem)); /* <eos> | hij, and a last row of one token is left out */
     assert_int_equal(x.seq_len[0], 1);
     assert_int_equal(x.seq_len[1], 3);
     assert_int_equal(data_stats(f.set, 0)->tokens, 12);
@@ -252,7 +253,7 @@ static void cuts_documents_into_rows(void **state)
 
     assert_ok(load(&f, "{\"data\":{\"train\":\"d.jsonl\",\"max_length\":4,\"packing\":\"concat\"}}",
                    true));
-    data_get(f.set, 1, &x);
+    assert_ok(data_get(f.set, 1, &x, f.mem));
     assert_int_equal(x.n_seq, 1);
     assert_int_equal(data_stats(f.set, 0)->supervised, 9);
 
@@ -281,7 +282,7 @@ static void long_texts_keep_their_tokens(void **state)
     assert_ok(load(&f, "{\"data\":{\"train\":\"l.txt\",\"max_length\":16777216}}", true));
     assert_ok(tok_encode(f.tok, s.data, s.len, false, &whole));
     data_sample x;
-    data_get(f.set, 0, &x);
+    assert_ok(data_get(f.set, 0, &x, f.mem));
     assert_int_equal(x.len, whole.n);
     assert_memory_equal(x.ids, whole.id, (size_t)whole.n * sizeof *whole.id);
     tok_ids_free(&whole);

@@ -1,113 +1,222 @@
 /* test_data_order.c – order of an epoch, mixing by weight, ragged batches, rows of "concat". */
 #include "data_fixture.h"
 
-/* --- order and batches ---------------------------------------------------------------------------------------------- */
-static void order_is_a_permutation_by_seed_and_epoch(void **state)
+/* --- the samples of a step -------------------------------------------------------------------------------------------- */
+/* Lines of the samples of a whole epoch, in its order; sources are told apart by thousands. */
+static int64_t epoch_lines(fixture *f, uint64_t seed, int64_t epoch, int64_t batch, int64_t *line)
+{
+    int64_t n = 0, steps = (data_epoch_length(f->set) + batch - 1) / batch;
+    data_sample x[16];
+    for (int64_t s = epoch * steps; s < (epoch + 1) * steps; s++) {
+        int k;
+        assert_ok(data_take(f->set, seed, s, batch, x, &k, f->mem));
+        assert_int_equal(k, s + 1 < (epoch + 1) * steps ? batch : data_epoch_length(f->set) - n);
+        for (int i = 0; i < k; i++) line[n++] = 1000 * x[i].source + x[i].line;
+    }
+    return n;
+}
+
+static void numbered(const char *file, int n, int width)
+{
+    str_buf s = {0};
+    for (int i = 0; i < n; i++)
+        str_printf(&s, "{\"prompt\":\"%0*d\",\"completion\":\"b\"}\n", width + i % 17, i);
+    put(file, s.data);
+    str_free(&s);
+}
+
+static void an_epoch_is_a_permutation_by_seed_and_epoch(void **state)
 {
     fixture f;
-    str_buf s = {0};
-    int64_t a[100], b[100], seen[100] = {0};
+    int64_t a[100], b[100], seen[101] = {0};
     (void)state;
     begin(&f, "order", NULL, false);
-    for (int i = 0; i < 100; i++) str_printf(&s, "{\"prompt\":\"%d\",\"completion\":\"b\"}\n", i);
-    put("o.jsonl", s.data);
+    numbered("o.jsonl", 100, 1);
     assert_ok(load(&f, "{\"data\":{\"train\":\"o.jsonl\"}}", true));
     assert_int_equal(data_epoch_length(f.set), 100);
-    assert_ok(data_order(f.set, 42, 0, true, a));
-    assert_ok(data_order(f.set, 42, 0, true, b));
-    assert_memory_equal(a, b, sizeof a);
+    assert_int_equal(epoch_lines(&f, 42, 0, 8, a), 100);
+    epoch_lines(&f, 42, 0, 1, b);
+    assert_memory_equal(a, b, sizeof a); /* whatever the size of a step */
     for (int i = 0; i < 100; i++) seen[a[i]]++;
-    for (int i = 0; i < 100; i++) assert_int_equal(seen[i], 1);
-    assert_ok(data_order(f.set, 42, 1, true, b));
+    for (int i = 0; i < 100; i++) assert_int_equal(seen[i + 1], 1);
+    epoch_lines(&f, 42, 1, 8, b);
     assert_memory_not_equal(a, b, sizeof a);
-    assert_ok(data_order(f.set, 43, 0, true, b));
+    epoch_lines(&f, 43, 0, 8, b);
     assert_memory_not_equal(a, b, sizeof a);
-    assert_ok(data_order(f.set, 42, 5, false, b));
-    for (int i = 0; i < 100; i++) assert_int_equal(b[i], i);
-    str_free(&s);
+    assert_ok(load(&f, "{\"data\":{\"train\":\"o.jsonl\",\"shuffle\":false}}", true));
+    epoch_lines(&f, 42, 5, 8, b);
+    for (int i = 0; i < 100; i++) assert_int_equal(b[i], i + 1);
     end(&f);
 }
+
+static const char mix[] = "{\"data\":{\"train\":[{\"path\":\"big.jsonl\",\"weight\":3},{\"path\":"
+                          "\"small.jsonl\",\"weight\":1}]}}";
 
 static void mix_follows_the_weights(void **state)
 {
     fixture f;
-    str_buf big = {0}, small = {0};
     (void)state;
     begin(&f, "mix", NULL, false);
-    for (int i = 0; i < 200; i++)
-        str_printf(&big, "{\"prompt\":\"%0*d\",\"completion\":\"b\"}\n", 1 + i % 17, i);
-    for (int i = 0; i < 20; i++)
-        str_printf(&small, "{\"prompt\":\"%0*d\",\"completion\":\"b\"}\n", 30 + i, i);
-    put("big.jsonl", big.data);
-    put("small.jsonl", small.data);
-    assert_ok(load(&f,
-                   "{\"data\":{\"train\":[{\"path\":\"big.jsonl\",\"weight\":3},{\"path\":\"small."
-                   "jsonl\",\"weight\":1}]}}",
-                   true));
-    int64_t n = data_epoch_length(f.set);
-    int64_t *order = test_alloc((size_t)n * sizeof *order),
-            *again = test_alloc((size_t)n * sizeof *again);
+    numbered("big.jsonl", 200, 1);
+    numbered("small.jsonl", 20, 30);
+    assert_ok(load(&f, mix, true));
+    int64_t n = data_epoch_length(f.set), *line = test_alloc((size_t)n * sizeof *line);
     double tokens[2] = {0, 0};
-    int used[220] = {0};
-    assert_ok(data_order(f.set, 7, 3, true, order));
+    int used[2000] = {0};
+    assert_int_equal(epoch_lines(&f, 7, 3, 8, line), n);
     for (int64_t i = 0; i < n; i++) {
         data_sample x;
-        data_get(f.set, order[i], &x);
+        assert_ok(data_get(f.set, line[i] < 1000 ? line[i] - 1 : line[i] - 801, &x, f.mem));
         tokens[x.source] += (double)x.len;
-        used[order[i]]++;
+        used[line[i]]++;
         if (i > 20 && i < n * 9 / 10)
             assert_true(fabs(tokens[0] / (tokens[0] + tokens[1]) - 0.75) <
                         50.0 / (tokens[0] + tokens[1]));
     }
     assert_true(fabs(tokens[0] / (tokens[0] + tokens[1]) - 0.75) < 0.02);
-    for (int i = 0; i < 200; i++)
+    for (int i = 1; i <= 200; i++)
         assert_in_range(used[i], 0, 2); /* passes are used up before one repeats */
-    assert_ok(data_order(f.set, 7, 3, true, again));
-    assert_memory_equal(order, again, (size_t)n * sizeof *order);
-    str_free(&big);
-    str_free(&small);
     end(&f);
 }
 
+/* Whatever was asked for before, in whatever order, by this set or another one. */
+static void a_step_is_a_pure_function(void **state)
+{
+    static const char *const configs[] = {"{\"data\":{\"train\":[\"big.jsonl\",\"small.jsonl\"]}}",
+                                          mix};
+    static const uint64_t seeds[] = {7, 8};
+    fixture f;
+    (void)state;
+    begin(&f, "pure", NULL, false);
+    numbered("big.jsonl", 200, 1);
+    numbered("small.jsonl", 20, 30);
+    for (size_t c = 0; c < FT_COUNT_OF(configs); c++) {
+        enum { STEPS = 90, BATCH = 8 };
+        static int64_t first[2][STEPS][BATCH];
+        data_sample x[BATCH];
+        int n;
+        memset(first, 0, sizeof first);
+        for (int k = 0; k < 2; k++) {
+            assert_ok(load(&f, configs[c], true));
+            for (int s = 0; s < STEPS; s++) {
+                assert_ok(data_take(f.set, seeds[k], s, BATCH, x, &n, f.mem));
+                for (int i = 0; i < n; i++) first[k][s][i] = 1000 * x[i].source + x[i].line;
+            }
+        }
+        for (int i = 0; i < 300; i++) {
+            int s = (int)(rng_u64(5, (uint64_t)i) % STEPS), k = (int)(rng_u64(6, (uint64_t)i) % 2);
+            int64_t line[BATCH] = {0};
+            assert_ok(data_take(f.set, seeds[k], s, BATCH, x, &n, f.mem));
+            for (int j = 0; j < n; j++) line[j] = 1000 * x[j].source + x[j].line;
+            assert_memory_equal(line, first[k][s], sizeof line);
+        }
+    }
+    end(&f);
+}
+
+/* --- micro-batches --------------------------------------------------------------------------------------------------- */
 static void batches_are_ragged_and_shifted(void **state)
 {
+    static const int32_t ab[] = {'a', 'b', 'c', 'd', EOS}, ab_l[] = {-100, -100, 'c', 'd', EOS};
+    static const int32_t xy[] = {'x', 'y', EOS}, xy_l[] = {-100, 'y', EOS}, pq[] = {'p', 'q', EOS};
+    static const int32_t three[] = {3}, five[] = {5};
+    const data_sample s[] = {
+        {.ids = pq, .labels = pq, .seq_len = three, .len = 3, .n_seq = 1},
+        {.ids = ab, .labels = ab_l, .seq_len = five, .len = 5, .n_seq = 1},
+        {.ids = xy, .labels = xy_l, .seq_len = three, .len = 3, .n_seq = 1},
+    };
+    static const data_split whole = {0}, by_two = {.micro_samples = 2},
+                            by_tokens = {.micro_tokens = 8};
+    static const data_split first = {.count_first = true};
     fixture f;
     data_batch b, c;
-    data_step step;
-    const int64_t samples[] = {2, 0, 1};
+    data_step one, step;
     (void)state;
     begin(&f, "batch", NULL, false);
-    put("b.jsonl", "{\"prompt\":\"ab\",\"completion\":\"cd\"}\n{\"prompt\":\"x\",\"completion\":"
-                   "\"y\"}\n{\"prompt\":\"\",\"completion\":\"pq\"}\n");
-    assert_ok(load(&f, "{\"data\":{\"train\":\"b.jsonl\"}}", true));
-    assert_ok(data_step_plan(f.set, samples, 3, 2, &step, f.mem));
-    assert_int_equal(step.n_micro, 2);
-    assert_int_equal(step.micro[0].n, 2);
-    assert_int_equal(step.tokens, 5 + 3 + 3);
-    assert_ok(data_batch_make(f.set, samples, NULL, 3, 99, &b, f.mem));
+    assert_ok(data_step_plan(s, 3, &whole, &one, f.mem));
+    assert_int_equal(one.n_micro, 1);
+    assert_ok(data_batch_make(s, &one.micro[0], 99, &b, f.mem));
     assert_int_equal(b.n_seq, 3);
     assert_int_equal(b.len[0], 3);
     assert_int_equal(b.len[1], 5);
     static const int32_t ids[] = {'p', 'q', EOS, 'a', 'b', 'c', 'd', EOS, 'x', 'y', EOS};
     static const int32_t pos[] = {0, 1, 2, 0, 1, 2, 3, 4, 0, 1, 2};
     static const int32_t labels[] = {'q', EOS, -100, -100, 'c', 'd', EOS, -100, 'y', EOS, -100};
+    static const int32_t firsts[] = {'p', -100, -100};
+    assert_int_equal(b.tokens, 11);
     assert_memory_equal(b.ids, ids, sizeof ids);
     assert_memory_equal(b.pos, pos, sizeof pos);
     assert_memory_equal(b.labels, labels, sizeof labels);
+    assert_memory_equal(b.first, firsts, sizeof firsts);
     assert_int_equal(b.supervised, 7);
-    assert_int_equal(step.supervised, 7);
-    assert_int_equal(b.source_tokens[0], 11);
-    int64_t at = 0, sup = 0;
-    for (int i = 0; i < step.n_micro; i++) { /* the keys of a token do not depend on the split */
-        assert_ok(data_batch_make(f.set, step.micro[i].sample, step.micro[i].slot, step.micro[i].n,
-                                  99, &c, f.mem));
-        assert_memory_equal(c.row_key, b.row_key + at, (size_t)c.tokens * sizeof *c.row_key);
-        assert_memory_equal(c.labels, b.labels + at, (size_t)c.tokens * sizeof *c.labels);
-        at += c.tokens;
-        sup += c.supervised;
-    }
-    assert_int_equal(sup, 7);
     assert_int_not_equal(b.row_key[0], b.row_key[1]);
+    assert_ok(data_step_plan(s, 3, &first, &step, f.mem));
+    assert_int_equal(step.supervised, 8); /* p has a predictor then */
+    for (int k = 0; k < 2; k++) {         /* the keys of a token do not depend on the split */
+        int64_t at = 0, sup = 0;
+        assert_ok(data_step_plan(s, 3, k ? &by_tokens : &by_two, &step, f.mem));
+        assert_int_equal(step.n_micro, 2);
+        assert_int_equal(step.micro[0].n, 2);
+        assert_int_equal(step.tokens, 5 + 3 + 3);
+        assert_int_equal(step.supervised, 7);
+        for (int i = 0; i < step.n_micro; i++) {
+            assert_ok(data_batch_make(s, &step.micro[i], 99, &c, f.mem));
+            assert_memory_equal(c.row_key, b.row_key + at, (size_t)c.tokens * sizeof *c.row_key);
+            assert_memory_equal(c.labels, b.labels + at, (size_t)c.tokens * sizeof *c.labels);
+            assert_int_equal(c.seq_slot[c.n_seq - 1], i + 1);
+            at += c.tokens;
+            sup += c.supervised;
+        }
+        assert_int_equal(sup, 7);
+    }
+    end(&f);
+}
+
+/* A micro-batch takes neighbours while they fit; one that fits nowhere stands alone. */
+static void tokens_bound_a_micro_batch(void **state)
+{
+    static const int32_t ids[16] = {0};
+    static const int32_t len[] = {4, 4, 9, 2, 6, 1, 8}, want[] = {2, 1, 2, 1, 1};
+    static const data_split split = {.micro_tokens = 8};
+    data_sample s[FT_COUNT_OF(len)];
+    data_step step;
+    fixture f;
+    (void)state;
+    begin(&f, "bound", NULL, false);
+    for (size_t i = 0; i < FT_COUNT_OF(len); i++)
+        s[i] =
+            (data_sample){.ids = ids, .labels = ids, .seq_len = &len[i], .len = len[i], .n_seq = 1};
+    assert_ok(data_step_plan(s, (int)FT_COUNT_OF(len), &split, &step, f.mem));
+    assert_int_equal(step.n_micro, FT_COUNT_OF(want));
+    for (int i = 0; i < step.n_micro; i++) assert_int_equal(step.micro[i].n, want[i]);
+    assert_int_equal(step.tokens, 34);
+    assert_int_equal(step.supervised, 34 - 7);
+    end(&f);
+}
+
+/* A sample of two sequences: they are neighbours, do not see each other, and "concat" leaves them alone. */
+static void a_pair_stays_two_sequences(void **state)
+{
+    static const int32_t ids[] = {1, 2, 3, 1, 4}, labels[] = {-100, 2, 3, -100, 4}, two[] = {3, 2};
+    static const int32_t want[] = {2, 3, -100, 4, -100}, pos[] = {0, 1, 2, 0, 1};
+    const data_sample s[] = {{.ids = ids, .labels = labels, .seq_len = two, .len = 5, .n_seq = 2},
+                             {.ids = ids, .labels = labels, .seq_len = two, .len = 5, .n_seq = 2}};
+    static const data_split split = {.row_tokens = 64};
+    data_step step;
+    data_batch b;
+    fixture f;
+    (void)state;
+    begin(&f, "pair", NULL, false);
+    assert_ok(data_step_plan(s, 2, &split, &step, f.mem));
+    assert_int_equal(step.n_micro, 1);
+    assert_int_equal(step.supervised, 6);
+    assert_ok(data_batch_make(s, &step.micro[0], 1, &b, f.mem));
+    assert_int_equal(b.n_seq, 4);
+    assert_int_equal(b.seq_slot[1], 0);
+    assert_int_equal(b.seq_slot[2], 1);
+    assert_memory_equal(b.labels, want, sizeof want);
+    assert_memory_equal(b.labels + 5, want, sizeof want);
+    assert_memory_equal(b.pos, pos, sizeof pos);
     end(&f);
 }
 
@@ -115,7 +224,7 @@ static void concat_rows_do_not_depend_on_the_split(void **state)
 {
     fixture f;
     data_batch b;
-    const int64_t samples[] = {0, 1, 2, 3};
+    data_sample s[4];
     (void)state;
     begin(&f, "concat", NULL, false);
     put("k.jsonl",
@@ -123,15 +232,18 @@ static void concat_rows_do_not_depend_on_the_split(void **state)
         "{\"prompt\":\"\",\"completion\":\"k\"}\n{\"prompt\":\"lmn\",\"completion\":\"o\"}\n");
     assert_ok(load(&f, "{\"data\":{\"train\":\"k.jsonl\",\"packing\":\"concat\",\"max_length\":8}}",
                    true));
+    for (int i = 0; i < 4; i++) assert_ok(data_get(f.set, i, &s[i], f.mem));
     /* lengths 5 7 2 5: rows {0, 2} and {1} and {3} */
-    for (int micro = 1; micro <= 4; micro++) {
+    for (int k = 0; k < 8; k++) {
+        data_split split = {.row_tokens = 8,
+                            .micro_samples = k < 4 ? k + 1 : 0,
+                            .micro_tokens = k < 4 ? 0 : 5 * (k - 4)};
         data_step step;
         int64_t sup = 0;
         int seqs = 0;
-        assert_ok(data_step_plan(f.set, samples, 4, micro, &step, f.mem));
+        assert_ok(data_step_plan(s, 4, &split, &step, f.mem));
         for (int i = 0; i < step.n_micro; i++) {
-            assert_ok(data_batch_make(f.set, step.micro[i].sample, step.micro[i].slot,
-                                      step.micro[i].n, 1, &b, f.mem));
+            assert_ok(data_batch_make(s, &step.micro[i], 1, &b, f.mem));
             if (!i) {
                 assert_int_equal(b.len[0], 7);
                 assert_int_equal(b.pos[6], 6);
@@ -175,9 +287,12 @@ static void threads_change_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(order_is_a_permutation_by_seed_and_epoch),
+        cmocka_unit_test(an_epoch_is_a_permutation_by_seed_and_epoch),
         cmocka_unit_test(mix_follows_the_weights),
+        cmocka_unit_test(a_step_is_a_pure_function),
         cmocka_unit_test(batches_are_ragged_and_shifted),
+        cmocka_unit_test(tokens_bound_a_micro_batch),
+        cmocka_unit_test(a_pair_stays_two_sequences),
         cmocka_unit_test(concat_rows_do_not_depend_on_the_split),
         cmocka_unit_test(threads_change_nothing),
     };

@@ -1,9 +1,9 @@
 /* data.h – from files to batches: sources and formats, chat rendering with loss masks, truncation,
- * mixing by weight, the order of an epoch, ragged batches.
+ * mixing by weight, the samples of a step, ragged batches.
  *
  * data_open reads, checks, renders and tokenises everything before step 1, so a bad line is found (with
  * file, line and column) before anything is trained or written. What training sees afterwards is a pure
- * function of (data, config, seed, epoch, step): there is no cursor and nothing to save in a checkpoint. */
+ * function of (data, config, seed, step): there is no cursor and nothing to save in a checkpoint. */
 #ifndef FT_DATA_H
 #define FT_DATA_H
 
@@ -24,10 +24,34 @@ typedef struct data_cfg {
 } data_cfg;
 extern const cfg_field data_fields[];
 
+/* --- samples --------------------------------------------------------------------------------------
+ * What a step is made of, whoever made it: a set, a test, a model that answers prompts. A view: it
+ * holds no memory of its own. labels are unshifted as in Hugging Face: labels[t] is ids[t] or
+ * DATA_IGNORE (the `tokens` format may name other targets); the first of a sequence has no predictor
+ * unless a virtual token stands before it. Sequences do not attend to each other. */
+typedef struct data_sample {
+    const int32_t *ids, *labels; /* [len] */
+    const int32_t *seq_len;      /* [n_seq], adds up to len; see data_gives */
+    int64_t len;
+    int n_seq, source;
+    int64_t line;      /* where it stands in its file, from 1; 0 for rows of a text source */
+    double value;      /* see data_gives */
+    const char *extra; /* JSON object of what a reward wants of the record ("answer"), or NULL */
+} data_sample;
+
+/* What the records of a format give, and so what an objective may ask for. */
+typedef enum data_gives {
+    DATA_TOKENS = 1,   /* tokens to learn, at least one of them supervised. A record is one sequence,
+                          a row of a text source as many as it holds documents */
+    DATA_PAIRS = 2,    /* two sequences, chosen first; value: a margin, 0 where there is none */
+    DATA_LABELLED = 4, /* one sequence; value: 1 desirable, 0 not */
+    DATA_PROMPTS = 8   /* one sequence, nothing supervised: what is asked */
+} data_gives;
+
 /* --- a data set: the samples of one list of sources, tokenised ------------------------------------
  * A sample is one record, or one row of at most max_length tokens for `text` sources. The samples of a
  * source are contiguous, sources stand in the order of the config. Held in memory: 8 bytes a token
- * (id and label; 4 for text sources) and 48 bytes a sample. */
+ * (id and label; 4 for text sources) and 72 bytes a sample. */
 typedef struct data_set data_set;
 
 typedef struct data_source_stats {
@@ -38,7 +62,8 @@ typedef struct data_source_stats {
     int64_t truncated;      /* samples cut at max_length and kept */
     int64_t dropped;        /* left out: truncation removed every supervised token */
     int64_t tokens, supervised; /* of the samples kept; supervised = labels that have a predictor */
-    int64_t longest;            /* tokens of the longest sample before truncation */
+    int64_t longest;            /* tokens of the longest sequence before truncation */
+    double seen; /* pairs of tokens of a sequence that see each other, each with itself too */
 } data_source_stats;
 
 /* Reads `sources` (a node of cfg, which must outlive the set): config mistakes are recorded and returned
@@ -62,40 +87,41 @@ int64_t data_longest(const data_set *d, int64_t n);
  * compression. */
 void data_sha256(const data_set *d, char hex[65]);
 
-/* One sample as stored. ids [len]; labels [len] unshifted as in Hugging Face (labels[t] is ids[t] or
- * DATA_IGNORE; the `tokens` format may name other targets); seq_len [n_seq] adds up to len: documents of a
- * text row, which do not attend to each other (1 for everything else). Pointers into the set. */
-typedef struct data_sample {
-    const int32_t *ids, *labels, *seq_len;
-    int64_t len;
-    int n_seq, source;
-    int64_t line; /* where it stands in its file, from 1; 0 for rows of a text source */
-} data_sample;
-void data_get(const data_set *d, int64_t sample, data_sample *out);
+/* Sample 0 … data_count − 1 in the order of the sources, as a view that is valid until `mem` is reset
+ * or the set is closed. */
+FT_MUST_USE ft_status data_get(data_set *d, int64_t sample, data_sample *out, arena *mem);
 
 /* A sample for the eye: one line of counts, then its text in pieces of equal supervision, escaped as JSON
  * strings ("  train  \"…\"" or "         \"…\""). The JSON form: source, line, tokens, supervised_tokens,
  * segments [{supervised, text, ids}]; the caller deletes it, NULL when out of memory. */
-FT_MUST_USE ft_status data_show(const data_set *d, int64_t sample, str_buf *out);
-cJSON *data_show_json(const data_set *d, int64_t sample);
+FT_MUST_USE ft_status data_show(data_set *d, int64_t sample, str_buf *out);
+cJSON *data_show_json(data_set *d, int64_t sample);
 
-/* --- order ----------------------------------------------------------------------------------------
- * Length of one epoch's order. Without weights: data_count, every sample once. With weights: as many
- * tokens as all sources hold together, divided by weight; source s gives n_s samples an epoch, goes on
- * where its last epoch ended and starts anew (another permutation) when it is used up. */
+/* --- the samples of a step ----------------------------------------------------------------------------
+ * Length of one epoch in samples. Without weights: data_count, every sample once. With weights: as
+ * many tokens as all sources hold together, divided by weight; source s gives n_s samples an epoch,
+ * goes on where its last epoch ended and starts anew (another permutation) when it is used up; sources
+ * are interleaved so that after every sample the shares of tokens are as near to the weights as can
+ * be. */
 int64_t data_epoch_length(const data_set *d);
-/* Writes data_epoch_length(d) sample indices; a pure function of (d, seed, epoch, shuffle). Sources are
- * interleaved so that after every sample the shares of tokens are as near to the weights as can be. */
-FT_MUST_USE ft_status data_order(const data_set *d, uint64_t seed, int64_t epoch, bool shuffle,
-                                 int64_t *out);
+/* The samples of optimizer step `step` (from 0): out [batch_size], *n of them; the last step of an epoch
+ * may have fewer. A pure function of (d, seed, step, batch_size): steps may be asked for in any order,
+ * though each is found fastest after the one before it. The views are valid until `mem` is reset. */
+FT_MUST_USE ft_status data_take(data_set *d, uint64_t seed, int64_t step, int64_t batch_size,
+                                data_sample *out, int *n, arena *mem);
 
-/* --- one optimizer step ------------------------------------------------------------------------------
- * The samples of a step divided into micro-batches of at most `micro_size` samples. With packing "concat"
- * the samples of the step are first joined first-fit into rows of max_length (so the rows do not depend on
- * micro_size) and a micro-batch holds whole rows: it may then exceed micro_size when one row does. */
+/* How a step is divided into micro-batches, each of neighbouring samples. A bound of 0 is none; what
+ * cannot be divided further (a sample, a row) may exceed one. */
+typedef struct data_split {
+    int64_t micro_samples, micro_tokens; /* at most, in a micro-batch */
+    int64_t row_tokens; /* > 0: packing "concat". The samples of the step, those of one sequence, are
+                           first joined first-fit into rows of so many tokens, which therefore do not
+                           depend on the bounds; a micro-batch holds whole rows */
+    bool count_first;   /* virtual tokens stand before every sequence: its first label is predicted */
+} data_split;
 typedef struct data_micro {
-    const int64_t *sample; /* [n] */
-    const int64_t *slot;   /* [n] place of each sample in the step's order */
+    const int32_t *slot; /* [n] index of each sample in the step */
+    const int32_t *row;  /* [n] row of the step it is in: samples in one row are one sequence */
     int n;
 } data_micro;
 typedef struct data_step {
@@ -103,29 +129,26 @@ typedef struct data_step {
     int n_micro;
     int64_t tokens, supervised; /* of the whole step: supervised is the divisor of the loss */
 } data_step;
-FT_MUST_USE ft_status data_step_plan(const data_set *d, const int64_t *samples, int n,
-                                     int micro_size, data_step *out, arena *mem);
+FT_MUST_USE ft_status data_step_plan(const data_sample *s, int n, const data_split *how,
+                                     data_step *out, arena *mem);
 
 /* A ragged batch: sequences one after another, no padding; a token attends to earlier tokens of its own
- * sequence only. With packing "concat" a sequence is a joined row, otherwise a sample (or a document of
- * a text row). */
+ * sequence only. */
 typedef struct data_batch {
     int n_seq;
     const int32_t *len; /* [n_seq], adds up to tokens; every len ≥ 1 */
     int64_t tokens;
-    const int32_t *ids;    /* [tokens] */
-    const int32_t *pos;    /* [tokens] from 0 in every sequence */
-    const int32_t *labels; /* [tokens] already shifted: the target that position t predicts, or
-                                 DATA_IGNORE; the last position of a sequence predicts nothing */
-    const uint64_t
-        *row_key;       /* [tokens] key of this token for dropout: a pure function of (key, slot of
-                                 the sample in the step, position in the sample) */
-    int64_t supervised; /* labels that are not DATA_IGNORE */
-    const int64_t *sample_of_seq; /* [n_seq] the (first) sample of each sequence */
-    const int64_t *source_tokens; /* [data_sources] tokens of each source in this batch */
+    const int32_t *ids;      /* [tokens] */
+    const int32_t *pos;      /* [tokens] from 0 in every sequence */
+    const int32_t *labels;   /* [tokens] shifted: the target that position t predicts, or DATA_IGNORE;
+                                the last position of a sequence predicts nothing */
+    const int32_t *first;    /* [n_seq] label of each sequence's first token */
+    const uint64_t *row_key; /* [tokens] key of this token for dropout: a pure function of (key, slot
+                                of the sample in the step, position in the sample) */
+    int64_t supervised;      /* labels that are not DATA_IGNORE */
+    const int32_t *seq_slot; /* [n_seq] the (first) sample of each sequence */
 } data_batch;
-/* slot: as in data_micro; NULL means 0 … n−1. key: of (seed, step). All arrays in `mem`. */
-FT_MUST_USE ft_status data_batch_make(const data_set *d, const int64_t *samples,
-                                      const int64_t *slot, int n, uint64_t key, data_batch *b,
-                                      arena *mem);
+/* The batch of micro-batch m of the step s. key: of (seed, step). All arrays in `mem`. */
+FT_MUST_USE ft_status data_batch_make(const data_sample *s, const data_micro *m, uint64_t key,
+                                      data_batch *b, arena *mem);
 #endif

@@ -7,141 +7,142 @@
 
 #include <string.h>
 
-int data_layout(const data_set *d, const int64_t *samples, int n, int *row_of, int64_t *room)
+/* --- the plan of a step ------------------------------------------------------------------------------------ */
+/* Rows: the samples of a row stand one after another in `slot`, rows in the order of their first samples. */
+typedef struct layout {
+    int32_t *slot, *row; /* [n] */
+} layout;
+
+static bool joins(const data_sample *s, const data_split *how)
+{
+    return how->row_tokens > 0 && s->n_seq == 1;
+}
+
+/* Row of each sample, first-fit; returns the number of rows. room [n]: what is left in a row. */
+static int fit_rows(const data_sample *s, int n, const data_split *how, int32_t *row_of,
+                    int64_t *room)
 {
     int rows = 0;
     for (int i = 0; i < n; i++) {
-        int64_t len = d->row[samples[i]].len;
-        int r = d->concat ? 0 : rows;
-        while (r < rows && room[r] < len) r++;
-        if (r == rows) room[rows++] = d->max_length;
-        room[r] -= len;
+        int r = joins(&s[i], how) ? 0 : rows;
+        while (r < rows && room[r] < s[i].len) r++;
+        if (r == rows) room[rows++] = joins(&s[i], how) ? how->row_tokens : 0;
+        room[r] -= s[i].len;
         row_of[i] = r;
     }
     return rows;
 }
 
-typedef struct layout {
-    int *row_of, n_rows;
-} layout;
-
-static ft_status lay_out(const data_set *d, const int64_t *samples, int n, layout *l, arena *mem)
+static ft_status lay_out(const data_sample *s, int n, const data_split *how, layout *l, arena *mem)
 {
-    int64_t *room = arena_get(mem, (size_t)(n + 1) * sizeof *room);
-    l->row_of = arena_get(mem, (size_t)(n + 1) * sizeof *l->row_of);
-    if (!room || !l->row_of) return FT_EMEM;
-    l->n_rows = data_layout(d, samples, n, l->row_of, room);
+    size_t count = (size_t)n + 1;
+    int32_t *row_of = arena_get(mem, count * sizeof *row_of);
+    int64_t *room = arena_get(mem, count * sizeof *room);
+    l->slot = arena_get(mem, count * sizeof *l->slot);
+    l->row = arena_get(mem, count * sizeof *l->row);
+    if (!row_of || !room || !l->slot || !l->row) return FT_EMEM;
+    int rows = fit_rows(s, n, how, row_of, room), at = 0;
+    for (int r = 0; r < rows; r++) {
+        for (int i = how->row_tokens > 0 ? 0 : r; i < n; i++) {
+            if (row_of[i] != r) continue;
+            l->slot[at] = i;
+            l->row[at++] = r;
+            if (how->row_tokens <= 0) break;
+        }
+    }
     return FT_OK;
 }
 
-/* Supervised targets of a step. A joined row has one more per border where the next sample's first token is
- * supervised. */
-static int64_t step_supervised(const data_set *d, const int64_t *samples, int n, const layout *l)
+/* Labels of the sample at place i of the layout that something predicts. A sample that is joined to another one has a
+ * predictor for its first token too. */
+static int64_t supervised(const data_sample *s, const layout *l, int i, bool count_first)
 {
-    int64_t sum = 0;
-    for (int i = 0; i < n; i++) sum += d->row[samples[i]].supervised;
-    for (int i = 1; d->concat && i < n; i++) {
-        data_sample x;
-        int j = 0;
-        while (j < i && l->row_of[j] != l->row_of[i]) j++;
-        data_get(d, samples[i], &x);
-        sum += j < i && x.labels[0] != DATA_IGNORE;
-    }
-    return sum;
+    const data_sample *x = &s[l->slot[i]];
+    bool joined = i > 0 && l->row[i] == l->row[i - 1];
+    int64_t n = data_supervised(x->labels, x->seq_len, x->n_seq), at = 0;
+    for (int q = 0; q < x->n_seq; at += x->seq_len[q], q++)
+        n += (joined || count_first) && x->labels[at] != DATA_IGNORE;
+    return n;
 }
 
-ft_status data_step_plan(const data_set *d, const int64_t *samples, int n, int micro_size,
-                         data_step *out, arena *mem)
+ft_status data_step_plan(const data_sample *s, int n, const data_split *how, data_step *out,
+                         arena *mem)
 {
     layout l;
-    *out = (data_step){0};
-    if (micro_size < 1) micro_size = 1;
-    FT_TRY(lay_out(d, samples, n, &l, mem));
-    int64_t *sample = arena_get(mem, (size_t)(n + 1) * sizeof *sample);
-    int64_t *slot = arena_get(mem, (size_t)(n + 1) * sizeof *slot);
-    out->micro = arena_get(mem, (size_t)(n + 1) * sizeof *out->micro);
-    if (!sample || !slot || !out->micro) return FT_EMEM;
-
     data_micro *m = NULL;
-    int at = 0;
-    for (int r = 0; r < l.n_rows; r++) { /* whole rows, in order */
-        int in_row = 0;
-        for (int i = d->concat ? 0 : r; i < (d->concat ? n : r + 1); i++) {
-            if (l.row_of[i] != r) continue;
-            sample[at + in_row] = samples[i];
-            slot[at + in_row++] = i;
-        }
-        if (!m || m->n + in_row > micro_size) {
+    int64_t tokens = 0;
+    *out = (data_step){0};
+    FT_TRY(lay_out(s, n, how, &l, mem));
+    out->micro = arena_get(mem, (size_t)(n + 1) * sizeof *out->micro);
+    if (!out->micro) return FT_EMEM;
+    for (int i = 0, end; i < n; i = end) { /* whole rows, in order */
+        int64_t more = 0;
+        for (end = i; end < n && l.row[end] == l.row[i]; end++) more += s[l.slot[end]].len;
+        if (!m || (how->micro_samples > 0 && m->n + end - i > how->micro_samples) ||
+            (how->micro_tokens > 0 && tokens + more > how->micro_tokens)) {
             m = &out->micro[out->n_micro++];
-            *m = (data_micro){.sample = sample + at, .slot = slot + at};
+            *m = (data_micro){.slot = l.slot + i, .row = l.row + i};
+            tokens = 0;
         }
-        m->n += in_row;
-        at += in_row;
+        m->n += end - i;
+        tokens += more;
+        out->tokens += more;
     }
-    for (int i = 0; i < n; i++) out->tokens += d->row[samples[i]].len;
-    out->supervised = step_supervised(d, samples, n, &l);
+    for (int i = 0; i < n; i++) out->supervised += supervised(s, &l, i, how->count_first);
     return FT_OK;
 }
 
 /* --- the batch ------------------------------------------------------------------------------------------ */
 typedef struct writer {
-    int32_t *len, *ids, *pos, *labels;
+    int32_t *len, *ids, *pos, *labels, *first, *seq_slot;
     uint64_t *row_key;
-    int64_t *sample_of_seq, *source_tokens;
     int64_t at; /* tokens written */
     int seqs;
 } writer;
 
-static ft_status make_room(const data_set *d, const int64_t *samples, int n, data_batch *b,
-                           writer *w, arena *mem)
+static ft_status make_room(const data_sample *s, const data_micro *m, data_batch *b, writer *w,
+                           arena *mem)
 {
-    int64_t tokens = 0, seqs = 0;
-    for (int i = 0; i < n; i++) {
-        tokens += d->row[samples[i]].len;
-        seqs += d->row[samples[i]].n_seq;
+    size_t tokens = 1, seqs = 1;
+    for (int i = 0; i < m->n; i++) {
+        tokens += (size_t)s[m->slot[i]].len;
+        seqs += (size_t)s[m->slot[i]].n_seq;
     }
-    *w = (writer){.len = arena_get(mem, (size_t)(seqs + 1) * sizeof *w->len),
-                  .ids = arena_get(mem, (size_t)(tokens + 1) * sizeof *w->ids),
-                  .pos = arena_get(mem, (size_t)(tokens + 1) * sizeof *w->pos),
-                  .labels = arena_get(mem, (size_t)(tokens + 1) * sizeof *w->labels),
-                  .row_key = arena_get(mem, (size_t)(tokens + 1) * sizeof *w->row_key),
-                  .sample_of_seq = arena_get(mem, (size_t)(seqs + 1) * sizeof *w->sample_of_seq),
-                  .source_tokens = arena_get(mem, (size_t)d->n_sources * sizeof *w->source_tokens)};
-    if (!w->len || !w->ids || !w->pos || !w->labels || !w->row_key || !w->sample_of_seq ||
-        !w->source_tokens) {
+    *w = (writer){.len = arena_get(mem, seqs * sizeof *w->len),
+                  .ids = arena_get(mem, tokens * sizeof *w->ids),
+                  .pos = arena_get(mem, tokens * sizeof *w->pos),
+                  .labels = arena_get(mem, tokens * sizeof *w->labels),
+                  .first = arena_get(mem, seqs * sizeof *w->first),
+                  .seq_slot = arena_get(mem, seqs * sizeof *w->seq_slot),
+                  .row_key = arena_get(mem, tokens * sizeof *w->row_key)};
+    if (!w->len || !w->ids || !w->pos || !w->labels || !w->first || !w->seq_slot || !w->row_key)
         return FT_EMEM;
-    }
     *b = (data_batch){.len = w->len,
-                      .tokens = tokens,
+                      .tokens = (int64_t)tokens - 1,
                       .ids = w->ids,
                       .pos = w->pos,
                       .labels = w->labels,
+                      .first = w->first,
                       .row_key = w->row_key,
-                      .sample_of_seq = w->sample_of_seq,
-                      .source_tokens = w->source_tokens};
+                      .seq_slot = w->seq_slot};
     return FT_OK;
 }
 
 /* Appends a sample; `joined`: to the sequence that is open. Labels are still those of the token itself. */
-static void put(const data_set *d, writer *w, int64_t sample, int64_t slot, uint64_t key,
-                bool joined)
+static void put(writer *w, const data_sample *x, int32_t slot, uint64_t key, bool joined)
 {
-    data_sample x;
-    data_get(d, sample, &x);
-    memcpy(w->ids + w->at, x.ids, (size_t)x.len * sizeof *x.ids);
-    memcpy(w->labels + w->at, x.labels, (size_t)x.len * sizeof *x.labels);
-    for (int64_t t = 0; t < x.len; t++) {
+    memcpy(w->ids + w->at, x->ids, (size_t)x->len * sizeof *x->ids);
+    memcpy(w->labels + w->at, x->labels, (size_t)x->len * sizeof *x->labels);
+    for (int64_t t = 0; t < x->len; t++)
         w->row_key[w->at + t] = rng_key(key, (uint64_t)slot, (uint64_t)t);
-    }
-    w->source_tokens[x.source] += x.len;
-    w->at += x.len;
+    w->at += x->len;
     if (joined) {
-        w->len[w->seqs - 1] += (int32_t)x.len;
+        w->len[w->seqs - 1] += (int32_t)x->len;
         return;
     }
-    for (int s = 0; s < x.n_seq; s++) {
-        w->sample_of_seq[w->seqs] = sample;
-        w->len[w->seqs++] = x.seq_len[s];
+    for (int q = 0; q < x->n_seq; q++) {
+        w->seq_slot[w->seqs] = slot;
+        w->len[w->seqs++] = x->seq_len[q];
     }
 }
 
@@ -149,6 +150,7 @@ static void shift(data_batch *b, writer *w)
 {
     int64_t at = 0;
     for (int s = 0; s < w->seqs; s++) {
+        w->first[s] = w->labels[at];
         for (int32_t t = 0; t < w->len[s]; t++, at++) {
             w->pos[at] = t;
             w->labels[at] = t + 1 < w->len[s] ? w->labels[at + 1] : DATA_IGNORE;
@@ -158,21 +160,13 @@ static void shift(data_batch *b, writer *w)
     b->n_seq = w->seqs;
 }
 
-ft_status data_batch_make(const data_set *d, const int64_t *samples, const int64_t *slot, int n,
-                          uint64_t key, data_batch *b, arena *mem)
+ft_status data_batch_make(const data_sample *s, const data_micro *m, uint64_t key, data_batch *b,
+                          arena *mem)
 {
-    layout l;
     writer w;
-    FT_TRY(lay_out(d, samples, n, &l, mem));
-    FT_TRY(make_room(d, samples, n, b, &w, mem));
-    for (int r = 0; r < l.n_rows; r++) {
-        bool open = false;
-        for (int i = d->concat ? 0 : r; i < (d->concat ? n : r + 1); i++) {
-            if (l.row_of[i] != r) continue;
-            put(d, &w, samples[i], slot ? slot[i] : i, key, open);
-            open = true;
-        }
-    }
+    FT_TRY(make_room(s, m, b, &w, mem));
+    for (int i = 0; i < m->n; i++)
+        put(&w, &s[m->slot[i]], m->slot[i], key, i > 0 && m->row[i] == m->row[i - 1]);
     shift(b, &w);
     return FT_OK;
 }

@@ -159,6 +159,7 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     d->vocab_size = opt->vocab_size || !d->tok ? opt->vocab_size : tok_size(d->tok);
     d->completion_only = opt->completion_only_loss;
     d->assistant_only = opt->assistant_only_loss;
+    d->shuffle = opt->shuffle;
     d->concat = cJSON_IsString(p) && !strcmp(p->valuestring, "concat");
     if (p && !cJSON_IsNull(p) && !cJSON_IsBool(p) && !d->concat)
         cfg_fail(d->cfg, p, "data.packing", "is false, true or \"concat\"");
@@ -169,12 +170,12 @@ static ft_status read_all(data_set *d)
 {
     for (int i = 0; i < d->n_sources; i++) {
         data_source *s = &d->source[i];
+        s->index = i;
         s->stats.name = s->name;
         s->stats.path = s->path;
         s->stats.weight = s->weight;
-        s->stats.first = d->n_rows;
-        FT_TRY(data_read_source(d, i));
-        s->stats.samples = d->n_rows - s->stats.first;
+        s->stats.first = i ? s[-1].stats.first + s[-1].stats.samples : 0;
+        FT_TRY(data_read_source(d, s));
         s->stats.format = s->format ? s->format->name : s->format_name;
         FT_CHECK(
             s->stats.samples || !s->stats.records, FT_EDATA,
@@ -197,6 +198,7 @@ ft_status data_open(data_set **out, cfg_doc *cfg, const cJSON *sources, const da
     d->chat = tpl;
     d->cfg = cfg;
     d->training = training;
+    d->order.epoch = -1;
     FT_TRY_OUT(arena_open(&d->mem, "data sources", 16u << 20));
     FT_TRY_OUT(set_options(d, opt));
     FT_TRY_OUT(read_sources(d, sources));
@@ -212,10 +214,8 @@ out:
 void data_close(data_set *d)
 {
     if (!d) return;
+    data_order_close(d);
+    for (int i = 0; i < d->n_sources; i++) data_store_close(&d->source[i].store);
     arena_close(d->mem);
-    ft_free(d->ids);
-    ft_free(d->labels);
-    ft_free(d->seq);
-    ft_free(d->row);
     ft_free(d);
 }

@@ -7,22 +7,52 @@
 
 typedef struct data_format data_format;
 
+/* order.c: the epoch that data_take read last. Only a store of what was worked out already: a set without it gives the
+ * same samples. */
+typedef struct data_pass {
+    int64_t *index;   /* [samples of the source] permutation of the pass that is being read */
+    int64_t number;   /* of that pass; −1: none */
+    int64_t at, left; /* position in the endless stream of passes; samples left in this epoch */
+    double given;     /* tokens so far in this epoch */
+} data_pass;
+typedef struct data_order {
+    uint64_t seed;
+    int64_t epoch;   /* −1: nothing is known */
+    int64_t at;      /* the sample of the epoch that comes next */
+    int64_t *index;  /* without weights: [samples] the permutation of the epoch */
+    data_pass *pass; /* with weights: [n_sources] */
+} data_order;
+void data_order_close(data_set *d);
+
+/* One sample in a store. labels_at < 0: the labels are the ids (text). seq_at < 0: one sequence. */
+typedef struct data_row {
+    int64_t ids_at, labels_at, seq_at, line;
+    double value;
+    char *extra; /* owned */
+    int32_t len, n_seq;
+} data_row;
+
+/* Samples of one source in flat arrays. */
+typedef struct data_store {
+    int32_t *ids, *labels, *seq;
+    int64_t n_ids, cap_ids, n_labels, cap_labels, n_seq, cap_seq;
+    data_row *row;
+    int64_t n_rows, cap_rows;
+} data_store;
+
 typedef struct data_source {
     const char *path;                           /* resolved */
     const char *format_name, *name, *separator; /* separator: NULL when there is none */
     double weight;
     int64_t limit; /* records, 0: all */
+    int index;     /* in the set */
     const cJSON *node;
     const data_format *format; /* NULL: not known yet (auto) */
     bool named;
     data_source_stats stats;
+    int32_t max_id;
+    data_store store;
 } data_source;
-
-/* One sample. labels_at < 0: the labels are the ids (text). seq_at < 0: one sequence. */
-typedef struct data_row {
-    int64_t ids_at, labels_at, seq_at, line;
-    int32_t len, n_seq, source, supervised;
-} data_row;
 
 struct data_set {
     const tok_tokenizer *tok;
@@ -30,14 +60,10 @@ struct data_set {
     cfg_doc *cfg;
     arena *mem; /* sources and their strings */
     int64_t max_length, vocab_size;
-    bool concat, completion_only, assistant_only, training, weighted;
+    bool concat, completion_only, assistant_only, shuffle, training, weighted;
     data_source *source;
     int n_sources;
-    int32_t *ids, *labels, *seq;
-    int64_t n_ids, cap_ids, n_labels, cap_labels, n_seq, cap_seq;
-    data_row *row;
-    int64_t n_rows, cap_rows;
-    int32_t max_id;
+    data_order order; /* the epoch that data_take read last */
     bool warned_no_end;
 };
 
@@ -53,8 +79,11 @@ typedef struct data_item {
     const js_doc *doc; /* of the record (for .json: of the whole file) */
     const cJSON *rec;
     tok_ids ids;
-    int32_t *labels; /* [ids.n], unshifted; NULL: the ids (text) */
-    bool no_end;     /* the template gave no end-of-turn token; EOS was added */
+    int32_t *labels;    /* [ids.n], unshifted; NULL: the ids (text) */
+    int32_t seq_len[2]; /* of a record of two sequences; 0: it is one */
+    double value;       /* as in data_sample */
+    char *extra;
+    bool no_end; /* the template gave no end-of-turn token; EOS was added */
     ft_status rc;
     char *error;
 } data_item;
@@ -64,6 +93,7 @@ struct data_format {
     const char *name;
     const char *const *keys; /* a record that has all of these is of this format */
     ft_status (*render)(data_item *it);
+    unsigned gives; /* data_gives; only what gives tokens must have a supervised one */
 };
 const data_format *data_format_find(const char *name);
 /* The format of a record; 65 naming its keys when none fits. */
@@ -73,29 +103,32 @@ bool data_format_is_text(const data_format *f);
 extern const char *const data_format_names[]; /* with "auto", NULL-terminated */
 
 /* read.c */
-FT_MUST_USE ft_status data_read_source(data_set *d, int source);
+FT_MUST_USE ft_status data_read_source(data_set *d, data_source *s);
 /* text.c: ids of a document, tokenised in pieces; the first piece begins with BOS where the tokenizer adds one */
 FT_MUST_USE ft_status data_encode_text(const tok_tokenizer *tok, const char *text, size_t n,
                                        bool begins, tok_ids *out);
 /* Length of the first piece of a long text, cut where tokens cannot reach across. */
 size_t data_piece(const char *text, size_t n);
 typedef struct data_stream { /* documents of a text source on their way into rows */
-    data_set *d;
-    int source;
+    const data_set *d;
+    data_source *source;
     int64_t row_at, seq_at; /* where the open row begins in ids and seq */
     int64_t seq_from;       /* where the open sequence begins in ids */
     int64_t documents;
 } data_stream;
-void data_stream_open(data_stream *s, data_set *d, int source);
+void data_stream_open(data_stream *s, const data_set *d, data_source *source);
 FT_MUST_USE ft_status data_stream_document(data_stream *s); /* another document begins */
 FT_MUST_USE ft_status data_stream_add(data_stream *s, const tok_ids *ids);
 FT_MUST_USE ft_status data_stream_close(data_stream *s);
 
 /* store.c */
-FT_MUST_USE ft_status data_store_item(data_set *d, int source, const data_item *it);
-FT_MUST_USE ft_status data_store_row(data_set *d,
-                                     data_row row); /* counts supervised, keeps stats */
+FT_MUST_USE ft_status data_store_item(data_source *s, const data_item *it);
+FT_MUST_USE ft_status data_store_row(data_source *s, data_row row); /* keeps the stats */
+void data_store_close(data_store *s);
 FT_MUST_USE ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size);
+int32_t data_length(const data_set *d, int64_t sample); /* tokens of a sample */
+/* Labels that a token of the same sequence predicts. */
+int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq);
 
 /* chat_mask.c: messages (a list) to ids and labels; turns before `first` and those of weight 0 are not
  * supervised. `node` is named in messages. */
@@ -107,7 +140,4 @@ FT_MUST_USE ft_status data_offsets(const tok_tokenizer *tok, const char *text, s
                                    const tok_ids *ids, int64_t *off, bool *exact);
 bool data_ends_turn(const tok_tokenizer *tok, int32_t id); /* a special token or one that stops */
 
-/* batch.c */
-/* First-fit rows of "concat": row_of[i] for each of n samples; returns the number of rows. */
-int data_layout(const data_set *d, const int64_t *samples, int n, int *row_of, int64_t *room);
 #endif

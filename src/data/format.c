@@ -400,9 +400,12 @@ static const char *const k_tokens[] = {"input_ids", NULL}, *const k_messages[] =
 
 static const data_format formats[] = {
     /* in the order they are tried */
-    {"tokens", k_tokens, tokens},       {"messages", k_messages, messages},
-    {"sharegpt", k_sharegpt, sharegpt}, {"completion", k_completion, completion},
-    {"alpaca", k_alpaca, alpaca},       {"text", k_text, text},
+    {"tokens", k_tokens, tokens, DATA_TOKENS},
+    {"messages", k_messages, messages, DATA_TOKENS},
+    {"sharegpt", k_sharegpt, sharegpt, DATA_TOKENS},
+    {"completion", k_completion, completion, DATA_TOKENS},
+    {"alpaca", k_alpaca, alpaca, DATA_TOKENS},
+    {"text", k_text, text, DATA_TOKENS},
 };
 
 const data_format *data_format_find(const char *name)

@@ -14,7 +14,6 @@ enum { PORTION = 256, PORTION_BYTES = 8 << 20 };
 typedef struct reader {
     data_set *d;
     data_source *src;
-    int index;
     data_stream stream;
     data_item item[PORTION];
     int n;
@@ -41,7 +40,8 @@ static ft_status run_item(data_item *it)
             "%s: records of format %s need a tokenizer, and the model has none: no tokenizer.json",
             it->name, it->format->name);
     if (rc == FT_OK) rc = it->format->render(it);
-    if (rc == FT_OK && it->labels) { /* told here, while the place is known */
+    if (rc == FT_OK && it->labels &&
+        it->format->gives == DATA_TOKENS) { /* told here, while the place is known */
         bool any = false;
         for (int64_t i = 1; i < it->ids.n; i++) any = any || it->labels[i] != DATA_IGNORE;
         if (!any) {
@@ -76,9 +76,17 @@ static ft_status take(reader *r, data_item *it)
                  "that the model learns to stop",
                  ft_shows(it->name), (long long)it->line);
     }
-    if (!data_format_is_text(it->format)) return data_store_item(r->d, r->index, it);
+    if (!data_format_is_text(it->format)) return data_store_item(r->src, it);
     FT_TRY(data_stream_document(&r->stream));
     return data_stream_add(&r->stream, &it->ids);
+}
+
+static void free_item(data_item *it)
+{
+    tok_ids_free(&it->ids);
+    ft_free(it->labels);
+    ft_free(it->extra);
+    ft_free(it->error);
 }
 
 static ft_status flush(reader *r)
@@ -91,9 +99,7 @@ static ft_status flush(reader *r)
     for (int i = 0; i < r->n; i++) {
         data_item *it = &r->item[i];
         if (rc == FT_OK) rc = take(r, it);
-        tok_ids_free(&it->ids);
-        ft_free(it->labels);
-        ft_free(it->error);
+        free_item(it);
     }
     r->n = 0;
     str_clear(&r->lines);
@@ -326,9 +332,8 @@ static const kind *kind_of(const char *path)
     return NULL;
 }
 
-ft_status data_read_source(data_set *d, int source)
+ft_status data_read_source(data_set *d, data_source *src)
 {
-    data_source *src = &d->source[source];
     const kind *k = kind_of(src->path);
     FT_CHECK(k, FT_EDATA, "%s: the name must end in .jsonl, .json or .txt (each also .gz)",
              src->path);
@@ -347,16 +352,11 @@ ft_status data_read_source(data_set *d, int source)
     if (!r) return FT_EMEM;
     r->d = d;
     r->src = src;
-    r->index = source;
-    data_stream_open(&r->stream, d, source);
+    data_stream_open(&r->stream, d, src);
     ft_status rc = k->read(r);
     if (rc == FT_OK && src->format && data_format_is_text(src->format))
         rc = data_stream_close(&r->stream);
-    for (int i = 0; i < r->n; i++) {
-        tok_ids_free(&r->item[i].ids);
-        ft_free(r->item[i].labels);
-        ft_free(r->item[i].error);
-    }
+    for (int i = 0; i < r->n; i++) free_item(&r->item[i]);
     str_free(&r->lines);
     ft_free(r);
     return rc;

@@ -1,4 +1,4 @@
-/* store.c – the tokenised samples in memory: flat arrays, what is asked of them, and a look at one sample. */
+/* store.c – the tokenised samples of each source in flat arrays, what is asked of them, and a look at one sample. */
 #include "data_private.h"
 
 #include <stdlib.h>
@@ -17,68 +17,117 @@ ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size)
     return FT_OK;
 }
 
-static const int32_t *labels_of(const data_set *d, const data_row *r)
-{
-    return r->labels_at < 0 ? d->ids + r->ids_at : d->labels + r->labels_at;
-}
-
-static int64_t supervised(const int32_t *labels, const int32_t *seq, int n_seq)
+int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq)
 {
     int64_t n = 0;
-    for (int s = 0; s < n_seq; labels += seq[s], s++) {
-        for (int32_t t = 1; t < seq[s]; t++) n += labels[t] != DATA_IGNORE;
+    for (int s = 0; s < n_seq; labels += seq_len[s], s++) {
+        for (int32_t t = 1; t < seq_len[s]; t++) n += labels[t] != DATA_IGNORE;
     }
     return n;
 }
 
-ft_status data_store_row(data_set *d, data_row row)
+static void view(const data_source *s, const data_row *r, data_sample *out)
 {
-    data_source_stats *st = &d->source[row.source].stats;
-    const int32_t *labels = labels_of(d, &row);
-    row.supervised =
-        (int32_t)supervised(labels, row.seq_at < 0 ? &row.len : d->seq + row.seq_at, row.n_seq);
-    FT_TRY(data_reserve(&d->row, &d->cap_rows, d->n_rows + 1, sizeof *d->row));
-    d->row[d->n_rows++] = row;
-    st->tokens += row.len;
-    st->supervised += row.supervised;
-    for (int32_t t = 0; t < row.len; t++) {
-        if (d->ids[row.ids_at + t] > d->max_id) d->max_id = d->ids[row.ids_at + t];
-        if (labels[t] > d->max_id) d->max_id = labels[t];
+    const data_store *st = &s->store;
+    *out =
+        (data_sample){.ids = st->ids + r->ids_at,
+                      .labels = r->labels_at < 0 ? st->ids + r->ids_at : st->labels + r->labels_at,
+                      .seq_len = r->seq_at < 0 ? &r->len : st->seq + r->seq_at,
+                      .len = r->len,
+                      .n_seq = r->n_seq,
+                      .source = s->index,
+                      .line = r->line,
+                      .value = r->value,
+                      .extra = r->extra};
+}
+
+ft_status data_store_row(data_source *s, data_row row)
+{
+    data_store *to = &s->store;
+    data_source_stats *st = &s->stats;
+    data_sample x;
+    FT_TRY(data_reserve(&to->row, &to->cap_rows, to->n_rows + 1, sizeof *to->row));
+    to->row[to->n_rows++] = row;
+    view(s, &to->row[to->n_rows - 1], &x);
+    st->samples++;
+    st->tokens += x.len;
+    st->supervised += data_supervised(x.labels, x.seq_len, x.n_seq);
+    for (int i = 0; i < x.n_seq; i++) st->seen += 0.5 * (double)x.seq_len[i] * (x.seq_len[i] + 1);
+    for (int64_t t = 0; t < x.len; t++) {
+        if (x.ids[t] > s->max_id) s->max_id = x.ids[t];
+        if (x.labels[t] > s->max_id) s->max_id = x.labels[t];
     }
     return FT_OK;
 }
 
-ft_status data_store_item(data_set *d, int source, const data_item *it)
+/* Appends the first `len` tokens of the sequence that begins at `from` in the item. */
+static void append(data_store *to, const data_item *it, int64_t from, int64_t len)
 {
-    data_source_stats *st = &d->source[source].stats;
-    int64_t n = it->ids.n;
-    int32_t len = (int32_t)(n < d->max_length ? n : d->max_length);
-    if (n > st->longest) st->longest = n;
-    if (!supervised(it->labels, &len, 1)) {
+    memcpy(to->ids + to->n_ids, it->ids.id + from, (size_t)len * sizeof *to->ids);
+    memcpy(to->labels + to->n_labels, it->labels + from, (size_t)len * sizeof *to->labels);
+    to->n_ids += len;
+    to->n_labels += len;
+}
+
+/* Every sequence is cut for itself. What gives tokens must keep one to learn, a pair one on each side. */
+ft_status data_store_item(data_source *s, const data_item *it)
+{
+    data_store *to = &s->store;
+    data_source_stats *st = &s->stats;
+    const int32_t whole = (int32_t)it->ids.n;
+    int n_seq = it->seq_len[0] ? 2 : 1;
+    const int32_t *seq = n_seq > 1 ? it->seq_len : &whole;
+    int64_t from = 0, total = 0;
+    int32_t len[2];
+    bool useful = true, cut = false;
+    for (int i = 0; i < n_seq; from += seq[i], i++) {
+        len[i] = (int32_t)(seq[i] < it->d->max_length ? seq[i] : it->d->max_length);
+        if (seq[i] > st->longest) st->longest = seq[i];
+        cut = cut || len[i] < seq[i];
+        total += len[i];
+        useful = useful && (it->format->gives == DATA_PROMPTS ||
+                            data_supervised(it->labels + from, &len[i], 1) > 0);
+    }
+    if (!useful) {
         st->dropped++;
         return FT_OK;
     }
-    st->truncated += len < n;
-    FT_TRY(data_reserve(&d->ids, &d->cap_ids, d->n_ids + len, sizeof *d->ids));
-    FT_TRY(data_reserve(&d->labels, &d->cap_labels, d->n_labels + len, sizeof *d->labels));
-    memcpy(d->ids + d->n_ids, it->ids.id, (size_t)len * sizeof *d->ids);
-    memcpy(d->labels + d->n_labels, it->labels, (size_t)len * sizeof *d->labels);
-    data_row row = {.ids_at = d->n_ids,
-                    .labels_at = d->n_labels,
+    st->truncated += cut;
+    FT_TRY(data_reserve(&to->ids, &to->cap_ids, to->n_ids + total, sizeof *to->ids));
+    FT_TRY(data_reserve(&to->labels, &to->cap_labels, to->n_labels + total, sizeof *to->labels));
+    data_row row = {.ids_at = to->n_ids,
+                    .labels_at = to->n_labels,
                     .seq_at = -1,
                     .line = it->line,
-                    .len = len,
-                    .n_seq = 1,
-                    .source = source};
-    d->n_ids += len;
-    d->n_labels += len;
-    return data_store_row(d, row);
+                    .value = it->value,
+                    .len = (int32_t)total,
+                    .n_seq = n_seq};
+    if (n_seq > 1) {
+        FT_TRY(data_reserve(&to->seq, &to->cap_seq, to->n_seq + n_seq, sizeof *to->seq));
+        row.seq_at = to->n_seq;
+        for (int i = 0; i < n_seq; i++) to->seq[to->n_seq++] = len[i];
+    }
+    from = 0;
+    for (int i = 0; i < n_seq; from += seq[i], i++) append(to, it, from, len[i]);
+    if (it->extra && !(row.extra = ft_strdup(it->extra))) return FT_EMEM;
+    return data_store_row(s, row);
+}
+
+void data_store_close(data_store *s)
+{
+    for (int64_t i = 0; i < s->n_rows; i++) ft_free(s->row[i].extra);
+    ft_free(s->ids);
+    ft_free(s->labels);
+    ft_free(s->seq);
+    ft_free(s->row);
+    *s = (data_store){0};
 }
 
 /* --- questions ---------------------------------------------------------------------------------------- */
 int64_t data_count(const data_set *d)
 {
-    return d->n_rows;
+    const data_source_stats *last = &d->source[d->n_sources - 1].stats;
+    return last->first + last->samples;
 }
 
 int data_sources(const data_set *d)
@@ -93,7 +142,23 @@ const data_source_stats *data_stats(const data_set *d, int source)
 
 int32_t data_max_id(const data_set *d)
 {
-    return d->max_id;
+    int32_t max = 0;
+    for (int i = 0; i < d->n_sources; i++)
+        max = d->source[i].max_id > max ? d->source[i].max_id : max;
+    return max;
+}
+
+static data_source *source_of(const data_set *d, int64_t sample)
+{
+    data_source *s = d->source;
+    while (sample >= s->stats.first + s->stats.samples) s++;
+    return s;
+}
+
+int32_t data_length(const data_set *d, int64_t sample)
+{
+    const data_source *s = source_of(d, sample);
+    return s->store.row[sample - s->stats.first].len;
 }
 
 static int longer(const void *a, const void *b)
@@ -104,35 +169,45 @@ static int longer(const void *a, const void *b)
 
 int64_t data_longest(const data_set *d, int64_t n)
 {
-    int64_t sum = 0;
-    if (n > d->n_rows) n = d->n_rows;
+    int64_t sum = 0, count = data_count(d);
+    if (n > count) n = count;
     if (n <= 1) {
-        for (int64_t i = 0; n == 1 && i < d->n_rows; i++)
-            sum = d->row[i].len > sum ? d->row[i].len : sum;
+        for (int64_t i = 0; n == 1 && i < count; i++)
+            sum = data_length(d, i) > sum ? data_length(d, i) : sum;
         return sum;
     }
-    int32_t *len = ft_alloc((size_t)d->n_rows, sizeof *len);
+    int32_t *len = ft_alloc((size_t)count, sizeof *len);
     if (!len) { /* an upper bound serves as well */
         ft_error_clear();
         return n * data_longest(d, 1);
     }
-    for (int64_t i = 0; i < d->n_rows; i++) len[i] = d->row[i].len;
-    qsort(len, (size_t)d->n_rows, sizeof *len, longer);
+    for (int64_t i = 0; i < count; i++) len[i] = data_length(d, i);
+    qsort(len, (size_t)count, sizeof *len, longer);
     for (int64_t i = 0; i < n; i++) sum += len[i];
     ft_free(len);
     return sum;
 }
 
-void data_get(const data_set *d, int64_t sample, data_sample *out)
+ft_status data_get(data_set *d, int64_t sample, data_sample *out, arena *mem)
 {
-    const data_row *r = &d->row[sample];
-    *out = (data_sample){.ids = d->ids + r->ids_at,
-                         .labels = labels_of(d, r),
-                         .seq_len = r->seq_at < 0 ? &r->len : d->seq + r->seq_at,
-                         .len = r->len,
-                         .n_seq = r->n_seq,
-                         .source = r->source,
-                         .line = r->line};
+    const data_source *s = source_of(d, sample);
+    (void)mem;
+    view(s, &s->store.row[sample - s->stats.first], out);
+    return FT_OK;
+}
+
+static void add_source(sha256_state *sha, const data_source *s)
+{
+    for (int64_t i = 0; i < s->store.n_rows; i++) {
+        data_sample x;
+        view(s, &s->store.row[i], &x);
+        sha256_add(sha, &s->store.row[i].len, sizeof s->store.row[i].len);
+        sha256_add(sha, x.ids, (size_t)x.len * sizeof *x.ids);
+        sha256_add(sha, x.labels, (size_t)x.len * sizeof *x.labels);
+        sha256_add(sha, x.seq_len, (size_t)x.n_seq * sizeof *x.seq_len);
+        if (x.value != 0) sha256_add(sha, &x.value, sizeof x.value);
+        if (x.extra) sha256_add(sha, x.extra, strlen(x.extra));
+    }
 }
 
 void data_sha256(const data_set *d, char hex[65])
@@ -145,14 +220,7 @@ void data_sha256(const data_set *d, char hex[65])
         sha256_add(&s, &d->source[i].weight, sizeof d->source[i].weight);
         sha256_add(&s, &d->source[i].stats.samples, sizeof d->source[i].stats.samples);
     }
-    for (int64_t i = 0; i < d->n_rows; i++) {
-        data_sample x;
-        data_get(d, i, &x);
-        sha256_add(&s, &d->row[i].len, sizeof d->row[i].len);
-        sha256_add(&s, x.ids, (size_t)x.len * sizeof *x.ids);
-        sha256_add(&s, x.labels, (size_t)x.len * sizeof *x.labels);
-        sha256_add(&s, x.seq_len, (size_t)x.n_seq * sizeof *x.seq_len);
-    }
+    for (int i = 0; i < d->n_sources; i++) add_source(&s, &d->source[i]);
     sha256_hex(&s, hex);
 }
 
@@ -183,19 +251,20 @@ static ft_status piece_text(const data_set *d, const int32_t *ids, int64_t n, st
     return str_ok(out);
 }
 
-ft_status data_show(const data_set *d, int64_t sample, str_buf *out)
+ft_status data_show(data_set *d, int64_t sample, str_buf *out)
 {
     data_sample x;
     str_buf text = {0};
     ft_status rc = FT_OK;
     bool sup;
-    data_get(d, sample, &x);
+    FT_TRY(data_get(d, sample, &x, d->mem));
     str_printf(out, "sample %lld of %s",
                (long long)sample - (long long)d->source[x.source].stats.first,
                ft_shows(d->source[x.source].name));
     if (x.line)
         str_printf(out, " (%s:%lld)", ft_shows(d->source[x.source].path), (long long)x.line);
-    str_printf(out, ": %lld tokens, %d supervised\n", (long long)x.len, d->row[sample].supervised);
+    str_printf(out, ": %lld tokens, %d supervised\n", (long long)x.len,
+               (int)data_supervised(x.labels, x.seq_len, x.n_seq));
     for (int64_t at = 0, end; rc == FT_OK && piece(&x, at, &end, &sup); at = end) {
         str_clear(&text);
         rc = piece_text(d, x.ids + at, end - at, &text);
@@ -224,16 +293,17 @@ static cJSON *segment(const data_set *d, const data_sample *x, int64_t at, int64
     return o;
 }
 
-cJSON *data_show_json(const data_set *d, int64_t sample)
+cJSON *data_show_json(data_set *d, int64_t sample)
 {
     data_sample x;
     bool sup, ok;
+    if (data_get(d, sample, &x, d->mem) != FT_OK) return NULL;
     cJSON *o = cJSON_CreateObject(), *list = NULL;
-    data_get(d, sample, &x);
     ok = o && cJSON_AddStringToObject(o, "source", d->source[x.source].name) &&
          cJSON_AddNumberToObject(o, "line", (double)x.line) &&
          cJSON_AddNumberToObject(o, "tokens", (double)x.len) &&
-         cJSON_AddNumberToObject(o, "supervised_tokens", d->row[sample].supervised) &&
+         cJSON_AddNumberToObject(o, "supervised_tokens",
+                                 (double)data_supervised(x.labels, x.seq_len, x.n_seq)) &&
          (list = cJSON_AddArrayToObject(o, "segments")) != NULL;
     for (int64_t at = 0, end; ok && piece(&x, at, &end, &sup); at = end) {
         cJSON *s = segment(d, &x, at, end, sup);

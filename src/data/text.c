@@ -40,55 +40,54 @@ ft_status data_encode_text(const tok_tokenizer *tok, const char *text, size_t n,
 }
 
 /* --- rows --------------------------------------------------------------------------------------------- */
-void data_stream_open(data_stream *s, data_set *d, int source)
+void data_stream_open(data_stream *s, const data_set *d, data_source *source)
 {
-    *s = (data_stream){
-        .d = d, .source = source, .row_at = d->n_ids, .seq_at = d->n_seq, .seq_from = d->n_ids};
+    *s = (data_stream){.d = d, .source = source};
 }
 
 static ft_status end_sequence(data_stream *s)
 {
-    data_set *d = s->d;
-    if (d->n_ids == s->seq_from) return FT_OK;
-    FT_TRY(data_reserve(&d->seq, &d->cap_seq, d->n_seq + 1, sizeof *d->seq));
-    d->seq[d->n_seq++] = (int32_t)(d->n_ids - s->seq_from);
-    s->seq_from = d->n_ids;
+    data_store *to = &s->source->store;
+    if (to->n_ids == s->seq_from) return FT_OK;
+    FT_TRY(data_reserve(&to->seq, &to->cap_seq, to->n_seq + 1, sizeof *to->seq));
+    to->seq[to->n_seq++] = (int32_t)(to->n_ids - s->seq_from);
+    s->seq_from = to->n_ids;
     return FT_OK;
 }
 
 static ft_status end_row(data_stream *s)
 {
-    data_set *d = s->d;
+    data_store *to = &s->source->store;
+    data_source_stats *st = &s->source->stats;
     FT_TRY(end_sequence(s));
-    int64_t len = d->n_ids - s->row_at;
+    int64_t len = to->n_ids - s->row_at;
     bool useful = false;
-    for (int64_t i = s->seq_at; i < d->n_seq; i++) useful = useful || d->seq[i] > 1;
+    for (int64_t i = s->seq_at; i < to->n_seq; i++) useful = useful || to->seq[i] > 1;
     if (useful) {
-        FT_TRY(data_store_row(d, (data_row){.ids_at = s->row_at,
-                                            .labels_at = -1,
-                                            .seq_at = s->seq_at,
-                                            .len = (int32_t)len,
-                                            .n_seq = (int32_t)(d->n_seq - s->seq_at),
-                                            .source = s->source}));
-        if (len > d->source[s->source].stats.longest) d->source[s->source].stats.longest = len;
+        FT_TRY(data_store_row(s->source, (data_row){.ids_at = s->row_at,
+                                                    .labels_at = -1,
+                                                    .seq_at = s->seq_at,
+                                                    .len = (int32_t)len,
+                                                    .n_seq = (int32_t)(to->n_seq - s->seq_at)}));
+        if (len > st->longest) st->longest = len;
     } else { /* tokens that nothing predicts */
-        d->n_ids = s->row_at;
-        d->n_seq = s->seq_at;
-        d->source[s->source].stats.dropped += len > 0;
+        to->n_ids = s->row_at;
+        to->n_seq = s->seq_at;
+        st->dropped += len > 0;
     }
-    s->row_at = s->seq_from = d->n_ids;
-    s->seq_at = d->n_seq;
+    s->row_at = s->seq_from = to->n_ids;
+    s->seq_at = to->n_seq;
     return FT_OK;
 }
 
 static ft_status push(data_stream *s, const int32_t *ids, int64_t n)
 {
-    data_set *d = s->d;
+    data_store *to = &s->source->store;
     while (n > 0) {
-        int64_t room = d->max_length - (d->n_ids - s->row_at), k = n < room ? n : room;
-        FT_TRY(data_reserve(&d->ids, &d->cap_ids, d->n_ids + k, sizeof *d->ids));
-        memcpy(d->ids + d->n_ids, ids, (size_t)k * sizeof *ids);
-        d->n_ids += k;
+        int64_t room = s->d->max_length - (to->n_ids - s->row_at), k = n < room ? n : room;
+        FT_TRY(data_reserve(&to->ids, &to->cap_ids, to->n_ids + k, sizeof *to->ids));
+        memcpy(to->ids + to->n_ids, ids, (size_t)k * sizeof *ids);
+        to->n_ids += k;
         ids += k;
         n -= k;
         if (k == room) FT_TRY(end_row(s));

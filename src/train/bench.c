@@ -11,34 +11,22 @@
 
 #include <string.h>
 
-/* Mean number of tokens that a token sees, itself included. */
-static double mean_context(const data_set *d)
-{
-    double pairs = 0, tokens = 0;
-    for (int64_t i = 0; i < data_count(d); i++) {
-        data_sample x;
-        data_get(d, i, &x);
-        for (int k = 0; k < x.n_seq; k++) pairs += 0.5 * (double)x.seq_len[k] * (x.seq_len[k] + 1);
-        tokens += (double)x.len;
-    }
-    return tokens > 0 ? pairs / tokens : 0;
-}
-
 static double flop_per_token(const train_session *s)
 {
     const model *m = s->m;
     const model_dims *d = &m->d;
     bool adapter = s->cfg.method->result == PE_ADAPTER;
-    double per_weight = adapter ? 4 : 6, blocks = 0, tokens = 0, supervised = 0;
+    double per_weight = adapter ? 4 : 6, blocks = 0, tokens = 0, supervised = 0, seen = 0;
     for (int64_t i = 0; i < m->n_site; i++) {
         if (m->site[i].layer >= 0) blocks += (double)m->site[i].in * (double)m->site[i].out;
     }
     for (int i = 0; i < data_sources(s->train); i++) {
         tokens += (double)data_stats(s->train, i)->tokens;
         supervised += (double)data_stats(s->train, i)->supervised;
+        seen += data_stats(s->train, i)->seen;
     }
     double head = (double)d->vocab_size * (double)d->hidden_size * supervised / tokens;
-    double attention = 12.0 * d->n_layer * d->n_head * d->head_dim * mean_context(s->train);
+    double attention = 12.0 * d->n_layer * d->n_head * d->head_dim * seen / tokens;
     return per_weight * (blocks + head) + attention +
            (adapter ? 6.0 * (double)s->plan.trainable_count : 0);
 }

@@ -8,33 +8,36 @@
 
 /* Samples from `first` on that fill a batch; at least one. "concat" sets are taken one by one, so that an evaluated
  * sample never depends on its neighbours. */
-static int batch_size(const train_session *s, int64_t first, int64_t end)
+static ft_status take(const train_session *s, int64_t first, int64_t end, data_sample *out, int *n,
+                      arena *mem)
 {
-    data_sample d;
-    int64_t tokens = 0, n = 0;
-    if (cJSON_IsString(s->cfg.data.packing)) return 1;
-    for (; first + n < end && n < MICRO_TOKENS; n++) {
-        data_get(s->eval, first + n, &d);
-        tokens += d.len;
-        if (tokens > MICRO_TOKENS) break;
+    int64_t tokens = 0;
+    for (*n = 0; first + *n < end && *n < MICRO_TOKENS; ++*n) {
+        if (*n && cJSON_IsString(s->cfg.data.packing)) break;
+        FT_TRY(data_get(s->eval, first + *n, &out[*n], mem));
+        tokens += out[*n].len;
+        if (*n && tokens > MICRO_TOKENS) break;
     }
-    return n > 0 ? (int)n : 1;
+    return FT_OK;
 }
 
 static ft_status evaluate_source(train_session *s, int source, obj_stats *stats, arena *mem)
 {
+    static const data_split whole = {0};
     const data_source_stats *info = data_stats(s->eval, source);
     int64_t end = info->first + info->samples;
     for (int64_t first = info->first; first < end;) {
-        int n = batch_size(s, first, end);
         size_t mark = arena_mark(mem);
+        data_sample *samples = arena_get(mem, MICRO_TOKENS * sizeof *samples);
+        data_step step;
         data_batch b;
         nn_run r;
+        int n;
         FT_TRY(train_stop(s));
-        int64_t *samples = arena_get(mem, (size_t)n * sizeof *samples);
         if (!samples) return FT_EMEM;
-        for (int i = 0; i < n; i++) samples[i] = first + i;
-        FT_TRY(data_batch_make(s->eval, samples, NULL, n, 0, &b, mem));
+        FT_TRY(take(s, first, end, samples, &n, mem));
+        FT_TRY(data_step_plan(samples, n, &whole, &step, mem));
+        FT_TRY(data_batch_make(samples, &step.micro[0], 0, &b, mem));
         train_bind(s->tape, s->pe, &r, &b, 0, TRAIN_EVAL);
         s->cfg.objective->loss(s->cfg.objective_cfg, s->m, &r, &b, 0, stats);
         FT_TRY(s->tape->status);

@@ -32,71 +32,34 @@ void train_bind(ag_tape *t, pe_ctx *pe, nn_run *r, const data_batch *b, uint64_t
 }
 
 /* --- the samples of a step ----------------------------------------------------------------------------------- */
-static ft_status step_samples(train_session *s, int64_t step, const int64_t **samples, int *n)
+static data_split split_of(const train_session *s)
 {
-    int64_t epoch = step / s->epoch_steps, first = step % s->epoch_steps * s->cfg.train.batch_size;
-    int64_t left = s->epoch_samples - first;
-    if (s->order_epoch != epoch) {
-        s->order_epoch = -1;
-        FT_TRY(data_order(s->train, (uint64_t)s->cfg.train.seed, epoch, s->cfg.data.shuffle,
-                          s->order));
-        s->order_epoch = epoch;
-    }
-    *samples = s->order + first;
-    *n = (int)(left < s->cfg.train.batch_size ? left : s->cfg.train.batch_size);
-    return FT_OK;
+    bool given = s->cfg.train.micro_batch_size != CFG_AUTO;
+    return (data_split){.micro_samples = given ? s->cfg.train.micro_batch_size : 0,
+                        .micro_tokens = given ? 0 : s->plan.micro_tokens,
+                        .row_tokens =
+                            cJSON_IsString(s->cfg.data.packing) ? s->cfg.data.max_length : 0};
 }
 
-/* Joins neighbouring micro-batches of one sample each up to the planned number of tokens. */
-static ft_status join_micros(const train_session *s, data_step *step, int n, arena *mem)
+static ft_status take_step(train_session *s, data_sample **samples, data_step *plan)
 {
-    int64_t *sample = arena_get(mem, (size_t)n * sizeof *sample);
-    int64_t *slot = arena_get(mem, (size_t)n * sizeof *slot);
-    data_micro *micro = arena_get(mem, (size_t)n * sizeof *micro);
-    int used = 0, at = 0;
-    int64_t tokens = 0;
-    if (!sample || !slot || !micro) return FT_EMEM;
-    for (int i = 0; i < step->n_micro; i++) {
-        const data_micro *one = &step->micro[i];
-        data_sample d;
-        int64_t more = 0;
-        for (int j = 0; j < one->n; j++) {
-            data_get(s->train, one->sample[j], &d);
-            more += d.len;
-        }
-        if (used == 0 || tokens + more > s->plan.micro_tokens) {
-            micro[used++] = (data_micro){.sample = sample + at, .slot = slot + at};
-            tokens = 0;
-        }
-        for (int j = 0; j < one->n; j++, at++) {
-            sample[at] = one->sample[j];
-            slot[at] = one->slot[j];
-        }
-        micro[used - 1].n += one->n;
-        tokens += more;
-    }
-    step->micro = micro;
-    step->n_micro = used;
+    int64_t step = s->state.step, batch = s->cfg.train.batch_size;
+    data_split split = split_of(s);
+    int n;
+    *samples = arena_get(s->batch, (size_t)batch * sizeof **samples);
+    if (!*samples) return FT_EMEM;
+    FT_TRY(data_take(s->train, (uint64_t)s->cfg.train.seed, step, batch, *samples, &n, s->batch));
+    FT_TRY(data_step_plan(*samples, n, &split, plan, s->batch));
+    for (int i = 0; i < n; i++) s->state.step_sources[(*samples)[i].source] += (*samples)[i].len;
+    FT_CHECK(plan->supervised > 0, FT_EDATA, "step %lld: no token of its samples is supervised",
+             (long long)step + 1);
     return FT_OK;
-}
-
-static ft_status split_step(const train_session *s, const int64_t *samples, int n, data_step *step)
-{
-    int64_t micro = s->cfg.train.micro_batch_size;
-    bool concat =
-        cJSON_IsString(s->cfg.data.packing); /* a row of "concat" may not be cut or joined */
-    if (micro == CFG_AUTO && concat) micro = s->plan.micro_tokens / s->cfg.data.max_length;
-    if (micro != CFG_AUTO || concat) {
-        micro = micro < 1 ? 1 : micro < n ? micro : n;
-        return data_step_plan(s->train, samples, n, (int)micro, step, s->batch);
-    }
-    FT_TRY(data_step_plan(s->train, samples, n, 1, step, s->batch));
-    return join_micros(s, step, n, s->batch);
 }
 
 /* --- one optimizer step ------------------------------------------------------------------------------------------ */
-static ft_status run_micro(train_session *s, const data_micro *micro, int64_t step_tokens,
-                           uint64_t key, obj_stats *stats, train_record *rec, train_seconds *spent)
+static ft_status run_micro(train_session *s, const data_sample *samples, const data_micro *micro,
+                           int64_t step_tokens, uint64_t key, obj_stats *stats, train_record *rec,
+                           train_seconds *spent)
 {
     ft_status rc;
     data_batch b;
@@ -104,7 +67,7 @@ static ft_status run_micro(train_session *s, const data_micro *micro, int64_t st
     size_t mark = arena_mark(s->batch);
     double t0 = ft_seconds(), t1, t2;
 
-    FT_TRY_OUT(data_batch_make(s->train, micro->sample, micro->slot, micro->n, key, &b, s->batch));
+    FT_TRY_OUT(data_batch_make(samples, micro, key, &b, s->batch));
     t1 = ft_seconds();
     train_bind(s->tape, s->pe, &r, &b, key, s->plan.checkpointing ? TRAIN_RECOMPUTE : TRAIN_KEEP);
     tn_tensor *loss =
@@ -113,7 +76,6 @@ static ft_status run_micro(train_session *s, const data_micro *micro, int64_t st
     t2 = ft_seconds();
     FT_TRY_OUT(ag_backward(s->tape, loss));
     rec->tokens += b.tokens;
-    for (int i = 0; i < s->state.n_sources; i++) s->state.step_sources[i] += b.source_tokens[i];
     spent->data += t1 - t0;
     spent->forward += t2 - t1;
     spent->backward += ft_seconds() - t2;
@@ -137,8 +99,7 @@ static ft_status check_loss(const train_record *rec, const obj_stats *stats, int
 ft_status train_step(train_session *s, train_seconds *spent)
 {
     train_state *st = &s->state;
-    const int64_t *samples;
-    int n;
+    data_sample *samples;
     data_step plan;
     obj_stats stats = {0};
     train_record rec = {.step = st->step + 1};
@@ -147,15 +108,12 @@ ft_status train_step(train_session *s, train_seconds *spent)
 
     arena_reset(s->batch, 0);
     memset(st->step_sources, 0, (size_t)st->n_sources * sizeof *st->step_sources);
-    FT_TRY(step_samples(s, st->step, &samples, &n));
-    FT_TRY(split_step(s, samples, n, &plan));
-    FT_CHECK(plan.supervised > 0, FT_EDATA, "step %lld: no token of its samples is supervised",
-             (long long)rec.step);
+    FT_TRY(take_step(s, &samples, &plan));
     spent->data += ft_seconds() - t0;
     pe_zero_grads(s->pe);
     for (int i = 0; i < plan.n_micro; i++) {
         FT_TRY(train_stop(s));
-        FT_TRY(run_micro(s, &plan.micro[i], plan.supervised, key, &stats, &rec, spent));
+        FT_TRY(run_micro(s, samples, &plan.micro[i], plan.supervised, key, &stats, &rec, spent));
     }
     t0 = ft_seconds();
     pe_finish_grads(s->pe);

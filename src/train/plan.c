@@ -44,10 +44,9 @@ static ft_status dry_pass(const train_session *s, model *m, pe_ctx *pe, int64_t 
     int32_t *ids = arena_get(s->batch, count * sizeof *ids);
     int32_t *pos = arena_get(s->batch, count * sizeof *pos);
     uint64_t *key = arena_get(s->batch, count * sizeof *key);
-    int64_t *of = arena_get(s->batch, (size_t)n * sizeof *of);
-    int64_t *sources = arena_get(s->batch, (size_t)data_sources(s->train) * sizeof *sources);
+    int32_t *slot = arena_get(s->batch, (size_t)n * sizeof *slot);
 
-    if (!len || !ids || !pos || !key || !of || !sources) return FT_EMEM;
+    if (!len || !ids || !pos || !key || !slot) return FT_EMEM;
     for (int i = 0; i < n; i++) len[i] = (int32_t)(tokens / n + (i < tokens % n ? 1 : 0));
     data_batch b = {.n_seq = n,
                     .len = len,
@@ -55,10 +54,10 @@ static ft_status dry_pass(const train_session *s, model *m, pe_ctx *pe, int64_t 
                     .ids = ids,
                     .pos = pos,
                     .labels = ids,
+                    .first = len,
                     .row_key = key,
                     .supervised = tokens,
-                    .sample_of_seq = of,
-                    .source_tokens = sources};
+                    .seq_slot = slot};
     FT_TRY_OUT(ag_open(&t, 0));
     train_bind(t, pe, &r, &b, 0, pass);
     tn_tensor *loss = s->cfg.objective->loss(s->cfg.objective_cfg, m, &r, &b,
@@ -171,7 +170,7 @@ static ft_status plan_activations(train_session *s, model *m, pe_ctx *pe)
 static ft_status plan_auto(train_session *s, model *m, pe_ctx *pe)
 {
     train_plan *p = &s->plan;
-    int64_t longest = data_longest(s->train, 1), step = largest_micro(s, s->cfg.train.batch_size);
+    int64_t longest = largest_micro(s, 1), step = largest_micro(s, s->cfg.train.batch_size);
     for (int64_t budget = MICRO_TOKENS;; budget /= 2) {
         p->micro_tokens = budget < longest ? longest : budget < step ? budget : step;
         p->micro_samples = 1;

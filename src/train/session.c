@@ -63,7 +63,7 @@ static ft_status hash_config(train_session *s)
 
 ft_status train_session_config(train_session *s, const train_options *opt)
 {
-    *s = (train_session){.opt = opt, .lock = -1, .order_epoch = -1, .resumed_from = -1};
+    *s = (train_session){.opt = opt, .lock = -1, .resumed_from = -1};
     s->saved_step = -1;
     s->log_fd = s->time_fd = -1;
     s->started = s->shown = ft_seconds();
@@ -156,8 +156,7 @@ ft_status train_session_open(train_session *s, bool weights)
     FT_TRY(check_data(s, s->train, "data.train"));
     if (s->eval) FT_TRY(check_data(s, s->eval, "data.eval"));
     hash_data(s);
-    s->epoch_samples = data_epoch_length(s->train);
-    s->epoch_steps = (s->epoch_samples + t->batch_size - 1) / t->batch_size;
+    s->epoch_steps = (data_epoch_length(s->train) + t->batch_size - 1) / t->batch_size;
     s->total_steps =
         t->max_steps > 0 ? t->max_steps : (int64_t)ceil(t->epochs * (double)s->epoch_steps);
     return train_state_init(&s->state, data_sources(s->train), s->eval ? data_sources(s->eval) : 0,
@@ -184,8 +183,6 @@ ft_status train_session_attach(train_session *s)
     FT_TRY(opt_open(&s->optimizer, &s->cfg.optim, &s->pe->params, s->total_steps, s->states));
     /* Address space only: twice the plan, so that a plan that is a little short never stops a run. */
     FT_TRY(ag_open(&s->tape, 2 * s->plan.activations + ((size_t)64 << 20)));
-    s->order = ft_alloc((size_t)s->epoch_samples, sizeof *s->order);
-    if (!s->order) return FT_EMEM;
     FT_TRY(train_stop(s));
     return hash_base(s);
 }
@@ -200,7 +197,6 @@ void train_session_close(train_session *s)
     model_close(s->m);
     chat_close(s->chat);
     tok_close(s->tok);
-    ft_free(s->order);
     cJSON_Delete(s->resolved);
     train_config_close(&s->cfg);
     arena_close(s->states);

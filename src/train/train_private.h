@@ -129,8 +129,7 @@ typedef struct train_session {
     char run_id[33];
     char before_data[65], before_base[65]; /* of the run that is resumed */
     bool was_complete;                     /* it had finished, and now has more steps to do */
-    int64_t epoch_samples, epoch_steps, total_steps;
-    int64_t *order, order_epoch; /* [epoch_samples] of that epoch; −1: none */
+    int64_t epoch_steps, total_steps;
     train_state state;
     int64_t resumed_from; /* step; −1: afresh */
     int64_t saved_step;   /* of the newest checkpoint on disk that this run may use; −1: none */
