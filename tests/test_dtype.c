@@ -279,6 +279,80 @@ static void packing_survives_odd_blocks(void **state)
     }
 }
 
+/* --- the contract of a row, over all rows ------------------------------------------------------------------ */
+
+enum { CONTRACT_VALUES = 3 * DT_BLOCK_MAX };
+
+/* Packed values where the row packs; else random blocks, whatever numbers they are. */
+static uint8_t *contract_blocks(const dt_type *t, const float *x)
+{
+    size_t bytes = 0;
+    assert_true(CONTRACT_VALUES % t->block == 0 && dt_bytes(t, CONTRACT_VALUES, &bytes));
+    uint8_t *data = (uint8_t *)test_alloc(bytes + 1) + 1; /* no alignment is promised */
+    for (size_t i = 0; i < bytes; i++) data[i] = (uint8_t)test_u64(11, i);
+    if (t->pack) t->pack(data, x, CONTRACT_VALUES);
+    return data;
+}
+
+static void every_row_packs_what_it_unpacks(void **state)
+{
+    (void)state;
+    const float *x = test_uniform(10, CONTRACT_VALUES, -1.0f, 1.0f);
+    float *y = test_alloc(CONTRACT_VALUES * sizeof *y);
+    int tried = 0;
+    for (int i = 0; dt_at(i); i++) {
+        const dt_type *t = dt_at(i);
+        if (!t->pack) continue;
+        assert_non_null(t->unpack);
+        uint8_t *data = contract_blocks(t, x);
+        t->unpack(y, data, CONTRACT_VALUES);
+        /* half a step of 2^bits over the range, with room for scales that are rounded themselves */
+        double bits = 8.0 * t->bytes / t->block;
+        double bound = t->block > 1 ? exp2(1.5 - bits) : t->bytes == 2 ? 0x1p-8 : 0.0;
+        if (!(rel_l2(y, x, CONTRACT_VALUES) <= bound))
+            print_error("%s: error %g, at most %g\n", t->name, rel_l2(y, x, CONTRACT_VALUES),
+                        bound);
+        assert_true(rel_l2(y, x, CONTRACT_VALUES) <= bound);
+        if (t->block == 1) { /* what was stored comes back to the bit */
+            size_t bytes = (size_t)CONTRACT_VALUES * (size_t)t->bytes;
+            uint8_t *again = test_alloc(bytes);
+            t->pack(again, y, CONTRACT_VALUES);
+            assert_memory_equal(again, data, bytes);
+        }
+        tried++;
+    }
+    assert_true(tried >= 9);
+}
+
+/* dt_read of any piece gives the bits of unpack of the whole. */
+static void every_row_reads_at_any_alignment(void **state)
+{
+    (void)state;
+    const float *x = test_uniform(12, CONTRACT_VALUES, -1.0f, 1.0f);
+    float *all = test_alloc(CONTRACT_VALUES * sizeof *all);
+    float *got = test_alloc((CONTRACT_VALUES + 1) * sizeof *got);
+    int tried = 0;
+    for (int i = 0; dt_at(i); i++) {
+        const dt_type *t = dt_at(i);
+        if (!t->unpack) continue;
+        const dt_data src = {contract_blocks(t, x), NULL};
+        t->unpack(all, src.data, CONTRACT_VALUES);
+        for (int k = 0; k < 400; k++) {
+            int64_t first = (int64_t)(test_u64(13, (uint64_t)k) % CONTRACT_VALUES);
+            int64_t n =
+                (int64_t)(test_u64(14, (uint64_t)k) % (uint64_t)(CONTRACT_VALUES - first + 1));
+            if (k % 4 == 0) n %= 5;
+            if (k % 8 == 1) first = first / t->block * t->block;
+            got[n] = 12345.0f;
+            dt_read(t, got, &src, first, n);
+            assert_memory_equal(got, all + first, (size_t)n * sizeof *got);
+            assert_true(got[n] == 12345.0f);
+        }
+        tried++;
+    }
+    assert_true(tried >= 16);
+}
+
 static void table_is_consistent(void **state)
 {
     (void)state;
@@ -288,7 +362,8 @@ static void table_is_consistent(void **state)
         assert_ptr_equal(dt_by_name(t->name), t);
         if (t->st_name) assert_ptr_equal(dt_by_st(t->st_name), t);
         if (t->gguf_id >= 0) assert_ptr_equal(dt_by_gguf(t->gguf_id), t);
-        assert_true(t->block > 0 && t->bytes > 0);
+        assert_true(t->block > 0 && t->block <= DT_BLOCK_MAX && t->bytes > 0);
+        assert_true(!t->unpack || !t->read);
     }
     assert_true(n >= 20);
     assert_null(dt_at(-1));
@@ -336,6 +411,8 @@ int main(void)
         cmocka_unit_test(half_floats_round_to_nearest_even),
         cmocka_unit_test(bf16_is_the_upper_half),
         cmocka_unit_test(packing_survives_odd_blocks),
+        cmocka_unit_test(every_row_packs_what_it_unpacks),
+        cmocka_unit_test(every_row_reads_at_any_alignment),
         cmocka_unit_test(table_is_consistent),
         cmocka_unit_test(rows_follow_the_permutation),
     };

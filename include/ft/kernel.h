@@ -31,8 +31,8 @@ kn_core_name(void); /* what identifies the arithmetic in logs and checkpoints: l
  * A weight matrix as it lies in the file: any dtype; unpacked panel by panel inside the product. */
 typedef struct kn_mat {
     const dt_type *type;
-    const void *data;
-    int64_t rows, cols;    /* as stored; a row is cols elements, whole blocks */
+    const void *data, *side; /* side: of a format with `read`, else NULL */
+    int64_t rows, cols;      /* as stored; a row is cols elements, whole blocks without `read` */
     const int32_t *row_of; /* NULL or the permutation of stored rows */
 } kn_mat;
 

@@ -8,25 +8,44 @@
 
 #include "ft/base.h"
 
-/* One row per storage format. Block formats hold `block` elements in `bytes` bytes. */
+/* The values of a tensor as they lie in memory. side: what lies beside the codes (absmax, scales,
+ * zeros), in a form of the format's own; NULL where the blocks hold all that is needed. */
+typedef struct dt_data {
+    const void *data, *side;
+} dt_data;
+
+/* One row per storage format. Block formats hold `block` elements in `bytes` bytes.
+ *
+ * Most formats are self-contained blocks that lie along a row: they have `unpack`. A format whose scales
+ * lie in another tensor, or whose groups run across the ends of rows (NF4), has `read` instead; block
+ * and bytes then speak of the codes alone, and the last block of a tensor may be short. A format with
+ * neither is not one we compute with. */
 typedef struct dt_type {
     const char *name;    /* "bf16", "q4_k" */
     const char *st_name; /* safetensors dtype, NULL where it has none */
     int gguf_id;         /* ggml type number, −1 where GGUF has none */
-    int block, bytes;
-    /* n is a multiple of block; src needs no alignment. NULL: not a number format we compute with. */
+    int block, bytes;    /* block ≤ DT_BLOCK_MAX */
+    /* n is a multiple of block; src needs no alignment. */
     void (*unpack)(float *dst, const void *src, int64_t n);
     void (*pack)(void *dst, const float *src,
                  int64_t n); /* round to nearest even; NULL: read only */
+    /* Values first … first + n of the flattened tensor, any first and n: called once for a piece of a
+     * row, by several threads at once. */
+    void (*read)(float *dst, const dt_data *src, int64_t first, int64_t n);
 } dt_type;
+enum { DT_BLOCK_MAX = 256 };
 
 extern const dt_type dt_f32, dt_f16, dt_bf16; /* other rows by name */
 const dt_type *dt_by_name(const char *name);  /* NULL when unknown */
 const dt_type *dt_by_st(const char *st_name);
 const dt_type *dt_by_gguf(int id);
 const dt_type *dt_at(int i); /* all rows in order, NULL past the end */
-/* Bytes of n elements; false when n is not a multiple of the block or the product overflows. */
+/* Bytes of n elements; false when n is not a multiple of the block (formats with `read` may end with a
+ * short one) or the product overflows. */
 bool dt_bytes(const dt_type *type, int64_t n, size_t *bytes);
+/* Values first … first + n of the flattened tensor, any first and n ≥ 0, of every format we compute
+ * with: by `read`, or by `unpack` and a copy of the blocks that are wanted in part. */
+void dt_read(const dt_type *type, float *dst, const dt_data *src, int64_t first, int64_t n);
 
 #define TN_MAX_DIMS 4
 typedef struct tn_tensor {
@@ -34,6 +53,7 @@ typedef struct tn_tensor {
     int nd;
     int64_t dim[TN_MAX_DIMS];
     void *data;            /* not written to unless it is an activation or trainable */
+    const void *side;      /* of a format with `read` (dt_data), else NULL */
     const int32_t *row_of; /* NULL, or row i of this tensor is stored at row row_of[i] (nd = 2) */
     float *grad;           /* f32, same shape; NULL until someone asks */
     bool wants_grad;
@@ -48,6 +68,6 @@ static inline float *tn_f32(const tn_tensor *t)
 }
 /* Unpacks rows [row0, row0 + n) to f32, following row_of. */
 void tn_unpack_rows(float *dst, const tn_tensor *t, int64_t row0, int64_t n);
-/* The bytes of one row (following row_of). */
+/* The bytes of one row (following row_of) of a format without `read`, whose rows are whole blocks. */
 const void *tn_row(const tn_tensor *t, int64_t row);
 #endif

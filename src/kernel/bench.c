@@ -22,7 +22,7 @@ double kn_bench_gemm_gflops(double seconds)
     do {
         for (size_t i = 0; i < FT_COUNT_OF(shapes); i++) {
             const shape *s = &shapes[i];
-            kn_mat mat = {&dt_f32, w, s->n, s->k, NULL};
+            kn_mat mat = {.type = &dt_f32, .data = w, .rows = s->n, .cols = s->k};
             double t0 = ft_seconds();
             kn_gemm_nt(y, s->n, x, s->k, &mat, s->m, NULL, false);
             double rate = 2e-9 * (double)(s->m * s->n * s->k) / (ft_seconds() - t0);

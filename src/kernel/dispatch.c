@@ -140,10 +140,13 @@ void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, c
 void kern_src_of(kern_src *s, const kn_mat *w)
 {
     *s = (kern_src){.unpack = w->type->unpack,
+                    .read = w->type->read,
                     .data = w->data,
+                    .side = w->side,
+                    .cols = w->cols,
                     .row_bytes = (size_t)(w->cols / w->type->block) * (size_t)w->type->bytes,
                     .row_of = w->row_of,
-                    .block = w->type->block,
+                    .block = w->type->read ? 1 : w->type->block,
                     .bytes = w->type->bytes};
     for (const kern_format *f = kern->format; f->name; f++) {
         if (strcmp(f->name, w->type->name) != 0) continue;
@@ -166,6 +169,7 @@ void kern_src_f32(kern_src *s, const float *data, int64_t ld)
 {
     *s = (kern_src){.unpack = dt_f32.unpack,
                     .data = (const char *)data,
+                    .cols = ld,
                     .row_bytes = (size_t)ld * sizeof(float),
                     .block = 1,
                     .bytes = sizeof(float),

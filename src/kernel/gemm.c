@@ -221,11 +221,10 @@ static void few_tile(void *ctx, int64_t tile, int thread)
     float out[KERN_GEMV];
     if (!fused && !row) return;
     for (int64_t n = n0; n < n1; n++) {
-        const char *w = f->w.data + (size_t)(f->w.row_of ? f->w.row_of[n] : n) * f->w.row_bytes;
         if (fused)
-            out[0] = f->w.dot(w, f->x, f->k);
+            out[0] = f->w.dot(kern_src_row(&f->w, n), f->x, f->k);
         else
-            f->w.unpack(row, w, f->k);
+            kern_src_values(&f->w, row, n, 0, f->k);
         for (int64_t i0 = 0; i0 < f->m; i0 += KERN_GEMV) {
             const int m = (int)(f->m - i0 < KERN_GEMV ? f->m - i0 : KERN_GEMV);
             if (!fused) kern->dots(out, row, f->x + i0 * f->ldx, f->ldx, f->k, m);

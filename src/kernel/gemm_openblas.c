@@ -54,12 +54,7 @@ static int64_t unpack_w(const product *g, float *dst, int64_t n0, int64_t n, int
 {
     int64_t row0 = g->transposed ? n0 : k0, rows = g->transposed ? n : kc;
     int64_t col0 = g->transposed ? k0 : n0, cols = g->transposed ? kc : n;
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t stored = g->w.row_of ? g->w.row_of[row0 + r] : row0 + r;
-        g->w.unpack(dst + r * cols,
-                    g->w.data + (size_t)stored * g->w.row_bytes + col0 / g->w.block * g->w.bytes,
-                    cols);
-    }
+    for (int64_t r = 0; r < rows; r++) kern_src_values(&g->w, dst + r * cols, row0 + r, col0, cols);
     return cols;
 }
 

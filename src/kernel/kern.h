@@ -28,13 +28,17 @@ typedef void (*kern_unpack)(float *dst, const void *src, int64_t n);
 /* Rows of weights as they lie in memory. */
 typedef struct kern_src {
     kern_unpack unpack;
+    void (*read)(float *dst, const dt_data *src, int64_t first, int64_t n); /* dt_type.read */
     const char *data;
+    const void *side;
+    int64_t cols; /* of a stored row */
     size_t row_bytes;
     const int32_t *row_of;    /* NULL or the stored row of each row */
     const float *const *page; /* NULL or the places of page_rows rows each; data is NULL then */
     int64_t page_rows, column;
-    int block, bytes;                                       /* elements and bytes of one block */
-    bool plain;                                             /* aligned floats, read in place */
+    int block,
+        bytes;  /* elements and bytes of one block; with `read` a piece may begin anywhere: 1 */
+    bool plain; /* aligned floats, read in place */
     float (*dot)(const void *w, const float *x, int64_t n); /* of a whole row; NULL: unpack first */
 } kern_src;
 
@@ -173,6 +177,25 @@ void kern_src_f32(kern_src *s, const float *data, int64_t ld);
 /* Columns from `column` on of rows in pages of page_rows each. */
 void kern_src_pages(kern_src *s, const float *const *page, int64_t page_rows, int64_t column,
                     int64_t ld);
+/* A row's first byte, of all but formats with `read`. */
+static inline const char *kern_src_row(const kern_src *w, int64_t row)
+{
+    if (w->page)
+        return (const char *)(w->page[row / w->page_rows] + w->column) +
+               (size_t)(row % w->page_rows) * w->row_bytes;
+    return w->data + (size_t)(w->row_of ? w->row_of[row] : row) * w->row_bytes;
+}
+/* Values col … col + n of a row, whole blocks: one call for each piece of a row that a panel takes. */
+static inline void kern_src_values(const kern_src *w, float *dst, int64_t row, int64_t col,
+                                   int64_t n)
+{
+    if (w->read) {
+        const dt_data src = {w->data, w->side};
+        w->read(dst, &src, (w->row_of ? w->row_of[row] : row) * w->cols + col, n);
+        return;
+    }
+    w->unpack(dst, kern_src_row(w, row) + col / w->block * w->bytes, n);
+}
 /* Floats of scratch that pack_t and pack_n need for n columns. */
 static inline int64_t kern_pack_tmp(int64_t n)
 {

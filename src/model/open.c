@@ -307,7 +307,7 @@ static ft_status bind_head(model *m, bool found)
         size_t a = 0, b = 1;
         bool known = dt_bytes(head->t.type, tn_count(&head->t), &a) &&
                      dt_bytes(embed->t.type, tn_count(&embed->t), &b);
-        if (known && a == b && head->t.type == embed->t.type &&
+        if (known && a == b && head->t.type == embed->t.type && !head->t.side &&
             memcmp(head->t.data, embed->t.data, a) == 0)
             found = false;
         else

@@ -79,7 +79,7 @@ static void pack_tile(void *ctx, int64_t tile, int thread)
     for (int64_t r = first; r < end; r++) {
         int64_t from = p->order ? p->order[p->row0 + r] : p->row0 + r;
         uint8_t *to = p->out + (size_t)r * p->row_bytes;
-        if (p->type == p->src->type) {
+        if (p->type == p->src->type && !p->type->read) {
             memcpy(to, tn_row(p->src, from), p->row_bytes);
             continue;
         }
@@ -95,7 +95,8 @@ static ft_status put_rows(const tn_tensor *src, const save_item *it, save_put pu
     piece p = {.src = src, .order = it->order, .type = it->type};
     int64_t rows = tn_rows(src);
     p.cols = tn_cols(src);
-    FT_CHECK(it->type == src->type || it->type->pack, FT_EUSAGE,
+    const bool copies = it->type == src->type && !it->type->read;
+    FT_CHECK(copies || it->type->pack, FT_EUSAGE,
              "type %s can be read but not written; choose another", it->type->name);
     FT_CHECK(dt_bytes(it->type, p.cols, &p.row_bytes), FT_EINTERNAL,
              "\"%s\": rows of %lld values do not fit type %s", it->name, (long long)p.cols,

@@ -38,6 +38,32 @@ const dt_type *dt_by_gguf(int id)
 
 bool dt_bytes(const dt_type *type, int64_t n, size_t *bytes)
 {
-    if (n < 0 || n % type->block != 0) return false;
-    return ft_mul((size_t)(n / type->block), (size_t)type->bytes, bytes);
+    const bool rest = n % type->block != 0;
+    if (n < 0 || (rest && !type->read)) return false;
+    return ft_mul((size_t)(n / type->block + rest), (size_t)type->bytes, bytes);
+}
+
+void dt_read(const dt_type *type, float *dst, const dt_data *src, int64_t first, int64_t n)
+{
+    if (type->read) {
+        type->read(dst, src, first, n);
+        return;
+    }
+    const int64_t block = type->block;
+    while (n > 0) {
+        float part[DT_BLOCK_MAX];
+        const char *from = (const char *)src->data + first / block * type->bytes;
+        const int64_t skip = first % block;
+        int64_t take = n / block * block;
+        if (skip == 0 && take > 0) {
+            type->unpack(dst, from, take);
+        } else {
+            take = block - skip < n ? block - skip : n;
+            type->unpack(part, from, block);
+            memcpy(dst, part + skip, (size_t)take * sizeof *dst);
+        }
+        dst += take;
+        first += take;
+        n -= take;
+    }
 }

@@ -33,17 +33,19 @@ static size_t row_bytes(const tn_tensor *t)
 
 const void *tn_row(const tn_tensor *t, int64_t row)
 {
+    assert(!t->type->read); /* its rows begin anywhere */
     if (t->row_of) row = t->row_of[row];
     return (const char *)t->data + (size_t)row * row_bytes(t);
 }
 
 void tn_unpack_rows(float *dst, const tn_tensor *t, int64_t row0, int64_t n)
 {
-    int64_t cols = tn_cols(t);
-    assert(t->type->unpack);
+    const int64_t cols = tn_cols(t);
+    const dt_data src = {t->data, t->side};
     if (!t->row_of) {
-        t->type->unpack(dst, tn_row(t, row0), n * cols);
+        dt_read(t->type, dst, &src, row0 * cols, n * cols);
         return;
     }
-    for (int64_t i = 0; i < n; i++) t->type->unpack(dst + i * cols, tn_row(t, row0 + i), cols);
+    for (int64_t i = 0; i < n; i++)
+        dt_read(t->type, dst + i * cols, &src, t->row_of[row0 + i] * cols, cols);
 }

@@ -7,4 +7,11 @@
 /* y[t, :] = g[t, col] · x[t, :]:  x [T, C], g [T, ·] → y [T, C] */
 extern const ag_op ag_op_weigh;
 tn_tensor *op_weigh(ag_tape *t, tn_tensor *x, tn_tensor *g, int64_t col);
+
+/* Codes of four bits with scales of groups beside them. */
+enum { NIBBLE_GROUP = 64 };
+typedef struct nibble_side {
+    const float *absmax; /* [ceil(count / NIBBLE_GROUP)] */
+} nibble_side;
+extern const dt_type dt_nibble;
 #endif

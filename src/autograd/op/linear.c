@@ -16,6 +16,7 @@ kn_mat op_mat(const tn_tensor *w)
 {
     return (kn_mat){.type = w->type,
                     .data = w->data,
+                    .side = w->side,
                     .rows = w->dim[0],
                     .cols = w->dim[1],
                     .row_of = w->row_of};
