@@ -19,7 +19,7 @@ model:     base cfg tensor kernel io autograd token nn
 method:    base cfg tensor kernel io autograd token nn model
 data:      base cfg io token template
 objective: base cfg tensor kernel io autograd token nn model data
-optim:     base cfg tensor kernel method
+optim:     base cfg tensor kernel nn
 train:     base cfg tensor kernel io autograd token template nn model method data objective optim
 tool:      base cfg tensor kernel io autograd token template nn model method data objective optim train
 cli:       base cfg tensor kernel io autograd token template nn model method data objective optim train tool

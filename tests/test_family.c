@@ -120,12 +120,12 @@ static void check_gradients(const golden *g, model *m, ag_tape *t)
     pass all = make_pass(g, t, NULL, 0, (int)g->n_seq);
     double loss = 0.0;
     char name[256];
-    pe_zero_grads(c);
+    nn_store_begin(&c->store);
     loss = run_loss(g, m, c, t, 0, (int)g->n_seq, all.supervised, false) / (double)all.supervised;
-    pe_finish_grads(c);
+    nn_store_finish(&c->store);
     assert_true(fabs(loss - (double)g->loss[0]) < 1e-5);
-    for (int64_t i = 0; i < c->params.n; i++) {
-        const nn_param *p = c->params.param[i];
+    for (int64_t i = 0; i < c->store.n; i++) {
+        const nn_param *p = c->store.param[i];
         snprintf(name, sizeof name, "grad.%s", p->name);
         const io_tensor *want = need(g, name);
         double err = rel_l2(p->t.grad, values(want), tn_count(&p->t));
@@ -133,12 +133,12 @@ static void check_gradients(const golden *g, model *m, ag_tape *t)
         assert_true(err < 2e-5);
     }
     /* the same step in micro-batches of one sequence, one of them checkpointed: the same bits */
-    float *whole = test_alloc((size_t)c->params.count * sizeof *whole);
-    memcpy(whole, c->params.g, (size_t)c->params.count * sizeof *whole);
-    pe_zero_grads(c);
+    float *whole = test_alloc((size_t)c->store.count * sizeof *whole);
+    memcpy(whole, c->store.g, (size_t)c->store.count * sizeof *whole);
+    nn_store_begin(&c->store);
     for (int s = 0; s < g->n_seq; s++) run_loss(g, m, c, t, s, 1, all.supervised, s == 1);
-    pe_finish_grads(c);
-    assert_memory_equal(whole, c->params.g, (size_t)c->params.count * sizeof *whole);
+    nn_store_finish(&c->store);
+    assert_memory_equal(whole, c->store.g, (size_t)c->store.count * sizeof *whole);
     pe_close(c);
 }
 

@@ -199,11 +199,11 @@ static double step_loss(bench *b, pe_ctx *c)
     b->t->rng_key = 7;
     nn_run r = {
         .t = b->t, .ids = b->ids, .pos = b->pos, .tokens = b->tokens, .hooks = &c->method->hooks};
-    pe_zero_grads(c);
+    nn_store_begin(&c->store);
     tn_tensor *h = model_hidden(b->m, &r);
     tn_tensor *loss = model_loss(b->m, &r, h, label, 1.0f / (float)supervised, logprob, NULL);
     assert_ok(ag_backward(b->t, loss));
-    pe_finish_grads(c);
+    nn_store_finish(&c->store);
     for (int64_t i = 0; i < supervised; i++) sum -= (double)logprob[i];
     return sum / (double)supervised;
 }
@@ -222,10 +222,10 @@ static void check_contract(const pe_method *method, const char *family, const ch
     float *base = logits_of(&b, NULL, true);
     void *cfg = options_of(method, json, &d, b.mem);
     assert_ok(pe_attach(&c, method, cfg, b.m, 3, "base", NULL));
-    assert_true(c->params.count > 0);
+    assert_true(c->store.count > 0);
     double first = step_loss(&b, c), loss = first;
     for (int step = 0; step < 30; step++) {
-        for (int64_t i = 0; i < c->params.count; i++) c->params.w[i] -= 0.5f * c->params.g[i];
+        for (int64_t i = 0; i < c->store.count; i++) c->store.w[i] -= 0.5f * c->store.g[i];
         loss = step_loss(&b, c);
     }
     if (!(loss < 0.95 * first))

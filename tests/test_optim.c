@@ -60,49 +60,58 @@ static void warmup_ratio_rounds_as_the_reference_does(void **state)
     assert_close(opt_rate(&c, 1, 100), GOLDEN_PEAK / 3, 1e-12); /* 3 */
 }
 
-/* Two parameters in one flat range: 37 values, padding up to 48, 11 values, padding up to 64. */
+/* Two parameters in one store: 37 values, padding up to 48, 11 values, padding up to 64. */
 typedef struct fixture {
     arena *mem;
-    nn_param p[2], *list[2];
-    int64_t offset[2];
-    float w[64], g[64];
-    pe_params params;
+    nn_store store;
     opt_cfg cfg;
     opt_optimizer *o;
+    cfg_doc doc;
 } fixture;
 static const int64_t sizes[2] = {37, 11}, places[2] = {0, 48};
 
+/* A rule's struct, filled by its fields from "key=value" words. */
+static void *options_of(const opt_rule *rule, const char *const *sets, int n, cfg_doc *d,
+                        arena *mem)
+{
+    static const cfg_field none[] = { CFG_END };
+    void *own = arena_get(mem, rule->cfg_size + 1);
+    assert_non_null(own);
+    assert_ok(cfg_open_empty(d, sets, n, mem));
+    cfg_read(d, d->js.root, "optim", rule->fields ? rule->fields : none, own, NULL);
+    assert_ok(cfg_done(d));
+    return own;
+}
+
 static int open_fixture(void **state)
 {
+    static const char *const sets[] = {"adam_beta1=0.85", "adam_beta2=0.99", "adam_epsilon=1e-7"};
+    const opt_rule *rule = opt_rule_by_name("adamw");
     fixture *f = test_alloc(sizeof *f);
     const char *names[2] = {"a.weight", "b.weight"};
-    for (int i = 0; i < 2; i++) {
-        f->p[i] = (nn_param){.name = names[i], .lr_ratio = i ? 4.0f : 1.0f};
-        f->p[i].no_decay = i == 1;
-        f->p[i].t = (tn_tensor){.type = &dt_f32, .nd = 1, .dim = {sizes[i]}};
-        f->p[i].t.data = f->w + places[i];
-        f->list[i] = &f->p[i];
-        f->offset[i] = places[i];
-    }
-    f->params = (pe_params){
-        .param = f->list, .offset = f->offset, .n = 2, .count = 64, .w = f->w, .g = f->g};
-    f->cfg = (opt_cfg){GOLDEN_DEFAULTS.type = "adamw",
-                       .lr_scheduler_type = "constant",
-                       .learning_rate = 1e-2,
-                       .weight_decay = 0.1,
-                       .adam_beta1 = 0.85,
-                       .adam_beta2 = 0.99,
-                       .adam_epsilon = 1e-7,
-                       .max_grad_norm = 0.5};
     assert_ok(arena_open(&f->mem, "test", 1 << 20));
-    assert_ok(opt_open(&f->o, &f->cfg, &f->params, 5, f->mem));
+    assert_ok(nn_store_open(&f->store, 1 << 20));
+    for (int i = 0; i < 2; i++) {
+        nn_param *p;
+        assert_ok(nn_new_param(&f->store, names[i], sizes[i], 0, &p));
+        if (i == 1) p->hyper = (nn_hyper){.lr_ratio = 4.0f, .decay_ratio = 0.0f};
+        assert_int_equal(f->store.offset[i], places[i]);
+    }
+    assert_int_equal(f->store.count, 64);
+    f->cfg = (opt_cfg){GOLDEN_DEFAULTS.type = "adamw", .lr_scheduler_type = "constant",
+                       .learning_rate = 1e-2, .weight_decay = 0.1, .max_grad_norm = 0.5};
+    void *own = options_of(rule, sets, 3, &f->doc, f->mem);
+    assert_ok(opt_open(&f->o, rule, &f->cfg, own, &f->store, 5, f->mem));
     *state = f;
     return 0;
 }
 
 static int close_fixture(void **state)
 {
-    arena_close(((fixture *)*state)->mem);
+    fixture *f = *state;
+    cfg_close(&f->doc);
+    nn_store_close(&f->store);
+    arena_close(f->mem);
     return 0;
 }
 
@@ -124,30 +133,30 @@ static void assert_near(const float *flat, const float *want, double tolerance)
 static void adamw_matches_torch(void **state)
 {
     fixture *f = *state;
-    put(f->w, golden_start);
+    put(f->store.w, golden_start);
     for (int s = 0; s < 5; s++) {
         double norm = 0;
-        put(f->g, golden_grads + 48 * s);
+        put(f->store.g, golden_grads + 48 * s);
         assert_ok(opt_grad_norm(f->o, s + 1, &norm));
         assert_true(fabs(norm - (double)golden_norms[s]) <= 1e-6 * norm);
         opt_step(f->o, s, norm);
     }
-    assert_near(f->w, golden_w, 1e-6);
-    assert_near(f->o->state[0], golden_m, 1e-6);
-    assert_near(f->o->state[1], golden_v, 1e-6);
-    for (int i = 37; i < 48; i++) assert_true(f->w[i] == 0); /* padding stays zero */
+    assert_near(f->store.w, golden_w, 1e-6);
+    assert_near(f->o->state[0][0], golden_m, 1e-6);
+    assert_near(f->o->state[0][1], golden_v, 1e-6);
+    for (int i = 37; i < 48; i++) assert_true(f->store.w[i] == 0); /* padding stays zero */
 }
 
 static void rate_zero_changes_nothing(void **state)
 {
     fixture *f = *state;
     float before[64];
-    put(f->w, golden_start);
-    put(f->g, golden_grads);
-    memcpy(before, f->w, sizeof before);
+    put(f->store.w, golden_start);
+    put(f->store.g, golden_grads);
+    memcpy(before, f->store.w, sizeof before);
     f->cfg.learning_rate = 0;
     opt_step(f->o, 0, 1.0);
-    assert_memory_equal(before, f->w, sizeof before);
+    assert_memory_equal(before, f->store.w, sizeof before);
 }
 
 static void clipping_follows_the_reference(void **state)
@@ -164,12 +173,12 @@ static void divergence_names_step_and_tensor(void **state)
 {
     fixture *f = *state;
     double norm;
-    put(f->w, golden_start);
-    put(f->g, golden_grads);
-    f->g[places[1] + 3] = NAN;
+    put(f->store.w, golden_start);
+    put(f->store.g, golden_grads);
+    f->store.g[places[1] + 3] = NAN;
     assert_fails(opt_grad_norm(f->o, 7, &norm), FT_EDIVERGED, "step 7: the gradient of b.weight");
-    put(f->g, golden_grads);
-    f->w[5] = INFINITY;
+    put(f->store.g, golden_grads);
+    f->store.w[5] = INFINITY;
     assert_fails(opt_grad_norm(f->o, 8, &norm), FT_EDIVERGED, "step 8: the value of a.weight");
 }
 

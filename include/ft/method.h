@@ -10,15 +10,6 @@
 
 typedef struct pe_method pe_method;
 
-/* Everything trainable, as three flat ranges would have it: values, gradients (and the optimizer's states in the same
- * layout), so that clipping, updating and saving are single loops. Padding between tensors is zero and stays zero. */
-typedef struct pe_params {
-    nn_param **param; /* n of them, in file order */
-    int64_t *offset;  /* of each in the flat ranges */
-    int64_t n, count; /* count: floats in all, padding included */
-    float *w, *g;
-} pe_params;
-
 /* One tensor of an adapter file ↔ one trainable parameter. */
 typedef struct pe_entry {
     nn_param *p;
@@ -43,13 +34,12 @@ typedef struct pe_ctx {
     arena *mem; /* parameters and slots */
     void *cfg;  /* the method's struct, filled by its fields */
     uint64_t seed;
-    pe_params params;
+    nn_store store;        /* what is trained */
     pe_entries entries;    /* of the adapter's file, in file order */
     const char *base_name; /* base_model_name_or_path as written in the config */
     const char *load_dir;  /* adapter to load, or NULL */
     void *priv;
-    struct pe_store *store; /* arenas behind params */
-    js_doc adapter;         /* adapter_config.json of load_dir or of an opened adapter */
+    js_doc adapter;        /* adapter_config.json of load_dir or of an opened adapter */
     char *adapter_text;
 } pe_ctx;
 
@@ -63,7 +53,7 @@ struct pe_method {
     const char *const *files; /* names `save` may leave, NULL-terminated; one * stands for anything */
     double learning_rate;     /* default of optim.learning_rate */
     void (*check)(cfg_doc *d, const cJSON *object, void *cfg); /* cross-field checks, may be NULL */
-    ft_status (*attach)(pe_ctx *c); /* creates parameters (pe_new_param), fills slots */
+    ft_status (*attach)(pe_ctx *c); /* creates parameters (nn_new_param), fills slots */
     nn_hooks hooks;
     ft_status (*save)(const pe_ctx *c,
                       const char *dir); /* the files of the result into an existing folder */
@@ -88,15 +78,7 @@ void pe_close(pe_ctx *c);
 /* The folding callback of model_save for this adapter. */
 model_fold pe_folder(pe_ctx *c);
 
-/* Before the first micro-batch of a step; after the last one, before the norm is taken: a tied head collects its
- * gradient apart from the embedding's, because the order of additions may not depend on the micro-batches. */
-void pe_zero_grads(pe_ctx *c);
-void pe_finish_grads(pe_ctx *c);
-
 /* --- for methods ------------------------------------------------------------------------------------------ */
-/* A trainable f32 parameter [rows, cols] (cols 0: one dimension), zero, laid out after the last one. */
-FT_MUST_USE ft_status pe_new_param(pe_ctx *c, const char *name, int64_t rows, int64_t cols,
-                                   nn_param **out);
 /* Trains a parameter of the model: p->own, an f32 copy of its values. */
 FT_MUST_USE ft_status pe_train_param(pe_ctx *c, nn_param *p);
 

@@ -1,18 +1,20 @@
-/* optim.h – update rules, schedules and clipping over the flat ranges of pe_params.
+/* optim.h – update rules, schedules and clipping over the parameters of a run (nn_store).
  *
- * A rule is a file and a line of rules.def; a schedule is a row of schedule.c. Decay and learning-rate ratios are data of the
- * parameters (nn_param), so a rule sees ranges of floats and never asks whose they are. */
+ * A rule is a file and a line of rules.def; a schedule is a row of schedule.c. Decay and
+ * learning-rate ratios are data of the parameters (nn_hyper): a rule sees one tensor at a time, the
+ * rate and the decay that are its, and never asks whose it is. */
 #ifndef FT_OPTIM_H
 #define FT_OPTIM_H
 
 #include "ft/cfg.h"
-#include "ft/method.h"
+#include "ft/nn.h"
 
-/* Keys of "optim". NAN means absent: the value then depends on the schedule or the method. */
+/* Keys of "optim" that every rule has; those of a rule are its own. NAN means absent: the value
+ * then depends on the schedule or the method. */
 typedef struct opt_cfg {
     const char *type, *lr_scheduler_type;
     double learning_rate; /* NAN when absent: the trainer puts in the method's */
-    double weight_decay, adam_beta1, adam_beta2, adam_epsilon;
+    double weight_decay;
     double max_grad_norm; /* 0: no clipping */
     int64_t warmup_steps; /* 0: from warmup_ratio */
     double warmup_ratio;
@@ -21,36 +23,67 @@ typedef struct opt_cfg {
     const char *decay_type, *warmup_type;
 } opt_cfg;
 extern const cfg_field opt_fields[];
-/* Cross-field mistakes of a parsed "optim" object, recorded with cfg_fail. learning_rate must be set. */
+/* Cross-field mistakes of a parsed "optim" object, recorded with cfg_fail. learning_rate is set. */
 void opt_check(cfg_doc *d, const cJSON *object, const opt_cfg *cfg);
 
 #define OPT_MAX_STATES 4
+/* What a rule keeps of a tensor from step to step: any storage format that has a name in
+ * safetensors, any shape. Zero before step 1. Checkpoints hold it as TENSOR.NAME. */
+typedef struct opt_state {
+    const char *name; /* PyTorch's where it has one: "exp_avg" */
+    const dt_type *type;
+    int nd; /* 0: one element */
+    int64_t dim[2];
+} opt_state;
+/* One tensor; with `elementwise` one or more that lie side by side, as one row with the padding
+ * between and behind them. */
+typedef struct opt_view {
+    float *w;
+    const float *g;
+    int64_t n, rows, cols; /* n = rows · cols; a vector is one row */
+    void *state[OPT_MAX_STATES];
+} opt_view;
+typedef struct opt_hyper {
+    double lr, decay; /* of this tensor at this step */
+    double gscale;    /* g is multiplied by it (clipping) first */
+    int64_t step;     /* from 1 */
+    const void *cfg;  /* the rule's own struct */
+} opt_hyper;
 typedef struct opt_rule {
     const char *name, *help;
-    int states;                             /* f32 arrays as long as the parameters */
-    const char *state_name[OPT_MAX_STATES]; /* PyTorch's, for the files of a checkpoint */
-    /* step counts from 1; g is multiplied by gscale (clipping) first. */
-    void (*update)(float *w, const float *g, float *const *state, int64_t n, double lr,
-                   double decay, double gscale, int64_t step, const opt_cfg *cfg);
+    const cfg_field *fields; /* keys of its own beside the common ones; NULL: none */
+    size_t cfg_size;
+    /* Every state has one element for each of the tensor, and nothing depends on where a tensor
+     * ends: neighbours with the same hyper are handed over as one view. */
+    bool elementwise;
+    /* What is kept of a tensor with the shape of t: their number, each described in `out`. Pure:
+     * plan, checkpoint and optimizer ask by themselves. t->data may be NULL. */
+    int (*states)(const void *cfg, const tn_tensor *t, opt_state out[OPT_MAX_STATES]);
+    void (*update)(const opt_view *v, const opt_hyper *h); /* never of a tensor without elements */
 } opt_rule;
 const opt_rule *opt_rule_at(int i); /* rows of rules.def; NULL past the end */
 const opt_rule *opt_rule_by_name(const char *name);
+const char *const *opt_rule_names(void); /* NULL-terminated */
+size_t opt_state_bytes(const opt_state *s);
 
 typedef struct opt_optimizer {
     const opt_rule *rule;
     const opt_cfg *cfg;
-    pe_params *params;
-    float *state[OPT_MAX_STATES]; /* flat, params->count each */
+    const void *own; /* the rule's struct */
+    nn_store *store;
+    void *(*state)[OPT_MAX_STATES]; /* [store->n] data of the states of each tensor */
     int64_t total_steps;
 } opt_optimizer;
-FT_MUST_USE ft_status opt_open(opt_optimizer **out, const opt_cfg *cfg, pe_params *params,
-                               int64_t total_steps, arena *mem);
-/* Bytes of the states for `count` trainable floats. */
-size_t opt_state_bytes(const opt_cfg *cfg, int64_t count);
+/* Over the store as it is now. mem holds the states (opt_bytes) and a little for each tensor. */
+FT_MUST_USE ft_status opt_open(opt_optimizer **out, const opt_rule *rule, const opt_cfg *cfg,
+                               const void *own, nn_store *store, int64_t total_steps, arena *mem);
+/* Bytes of all states of a store. */
+size_t opt_bytes(const opt_rule *rule, const void *own, const nn_store *store);
 
-/* Rate of optimizer step s (from 0) of total_steps, as transformers' get_…_schedule functions give it. */
+/* Rate of optimizer step s (from 0) of total_steps, as transformers' get_…_schedule functions do. */
 double opt_rate(const opt_cfg *cfg, int64_t s, int64_t total_steps);
-/* Norm of all gradients. A NaN or Inf in a gradient or a value is FT_EDIVERGED naming step (from 1) and tensor. */
+/* Norm of all gradients. A NaN or Inf in a gradient or a value is FT_EDIVERGED naming step (from 1)
+ * and tensor. */
 FT_MUST_USE ft_status opt_grad_norm(const opt_optimizer *o, int64_t step, double *norm);
 /* What clip_grad_norm_ multiplies the gradients by. */
 double opt_clip(const opt_cfg *cfg, double norm);

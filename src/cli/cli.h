@@ -87,6 +87,7 @@ void cli_input_close(cli_input *in);
 typedef struct cli_table {
     const char *section; /* "optim" */
     const char *type;    /* row of a registry ("lora"), NULL for the section's own keys */
+    bool standard;       /* the type that is taken where none is given */
     const char *help;
     const cfg_field *rows; /* NULL: none */
 } cli_table;

@@ -1,5 +1,5 @@
-/* sections.c – the tables of a training config in one list, for help and schema: the sections of ft/train.h, "method" and
- * "objective" once for each of their types. */
+/* sections.c – the tables of a training config in one list, for help and schema: the sections of ft/train.h, "method",
+ * "objective" and "optim" once for each of their types. */
 #include "cli.h"
 
 #include "ft/train.h"
@@ -20,30 +20,67 @@ static const cfg_field *joined(cfg_field out[KEYS], const cfg_field *head, const
     return out;
 }
 
-static int add_types(cli_table out[CLI_TABLES], int n, const train_section *s)
+/* Is it the default of the section's `type`? */
+static bool is_standard(const cfg_field *head, const char *type)
 {
-    static cfg_field rows[2][TYPES][KEYS];
-    bool method = strcmp(s->key, "method") == 0;
-    for (int i = 0; i < TYPES && n < CLI_TABLES; i++) {
-        const pe_method *m = method ? pe_at(i) : NULL;
-        const obj_objective *o = method ? NULL : obj_at(i);
-        if (!m && !o) break;
-        out[n++] = (cli_table){.section = s->key,
-                               .type = m ? m->name : o->name,
-                               .help = m ? m->help : o->help,
-                               .rows = joined(rows[method][i], s->rows, m ? m->fields : o->fields)};
+    for (; head->key; head++) {
+        size_t n = strlen(type);
+        if (strcmp(head->key, "type") == 0)
+            return head->def && strlen(head->def) == n + 2 && memcmp(head->def + 1, type, n) == 0;
     }
-    return n;
+    return false;
+}
+
+/* Row i of each registry of types; false past its end. */
+static bool method_at(int i, cli_table *t)
+{
+    const pe_method *m = pe_at(i);
+    if (m) *t = (cli_table){.type = m->name, .help = m->help, .rows = m->fields};
+    return m;
+}
+
+static bool objective_at(int i, cli_table *t)
+{
+    const obj_objective *o = obj_at(i);
+    if (o) *t = (cli_table){.type = o->name, .help = o->help, .rows = o->fields};
+    return o;
+}
+
+static bool rule_at(int i, cli_table *t)
+{
+    const opt_rule *r = opt_rule_at(i);
+    if (r) *t = (cli_table){.type = r->name, .help = r->help, .rows = r->fields};
+    return r;
+}
+
+static const struct {
+    const char *section;
+    bool (*at)(int i, cli_table *t);
+} registries[] = {{"method", method_at}, {"objective", objective_at}, {"optim", rule_at}};
+
+/* A section of the config, or its types; returns how many tables there are then. */
+static int add_section(cli_table out[CLI_TABLES], int n, const train_section *s)
+{
+    static cfg_field rows[FT_COUNT_OF(registries)][TYPES][KEYS];
+    for (size_t k = 0; k < FT_COUNT_OF(registries); k++) {
+        cli_table t;
+        if (strcmp(registries[k].section, s->key) != 0) continue;
+        for (int i = 0; i < TYPES && n < CLI_TABLES && registries[k].at(i, &t); i++) {
+            t.section = s->key;
+            t.standard = is_standard(s->rows, t.type);
+            t.rows = joined(rows[k][i], s->rows, t.rows);
+            out[n++] = t;
+        }
+        return n;
+    }
+    out[n] = (cli_table){.section = s->key, .help = s->help, .rows = s->rows};
+    return n + 1;
 }
 
 int cli_tables(cli_table out[CLI_TABLES])
 {
     int n = 0;
-    for (const train_section *s = train_sections; s->key && n < CLI_TABLES; s++) {
-        if (strcmp(s->key, "method") == 0 || strcmp(s->key, "objective") == 0)
-            n = add_types(out, n, s);
-        else
-            out[n++] = (cli_table){.section = s->key, .help = s->help, .rows = s->rows};
-    }
+    for (const train_section *s = train_sections; s->key && n < CLI_TABLES; s++)
+        n = add_section(out, n, s);
     return n;
 }

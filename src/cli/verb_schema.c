@@ -28,7 +28,7 @@ static cJSON *object_schema(const cli_table *t)
     if (t->type) {
         cJSON *type = cJSON_AddObjectToObject(properties, "type");
         cJSON_AddStringToObject(type, "const", t->type);
-        add_required(o, "type");
+        if (!t->standard) add_required(o, "type");
     }
     if (t->rows) cfg_schema(properties, t->rows);
     for (const cfg_field *r = t->rows; r && r->key; r++)

@@ -120,10 +120,10 @@ static ft_status attach_site(pe_ctx *c, nn_site *s)
     int64_t rank = (int64_t)r;
     if (!ka || !kb) return FT_EMEM;
     if (table)
-        FT_TRY(pe_new_param(c, ka, s->out, rank, &slot->a));
+        FT_TRY(nn_new_param(&c->store, ka, s->out, rank, &slot->a));
     else
-        FT_TRY(pe_new_param(c, ka, rank, s->in, &slot->a));
-    FT_TRY(pe_new_param(c, kb, table ? s->in : s->out, rank, &slot->b));
+        FT_TRY(nn_new_param(&c->store, ka, rank, s->in, &slot->a));
+    FT_TRY(nn_new_param(&c->store, kb, table ? s->in : s->out, rank, &slot->b));
     slot->scale = (float)(alpha / (cfg->use_rslora ? sqrt(r) : r));
     slot->dropout = (float)cfg->lora_dropout;
     slot->key = rng_key_text(0, s->path);

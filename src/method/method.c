@@ -1,4 +1,4 @@
-/* method.c – the registry of methods, and what all of them share: the flat ranges of trainable values, attaching, opening an
+/* method.c – the registry of methods, and what all of them share: trained copies, attaching, opening an
  * adapter folder. */
 #include "ft/method.h"
 #include "method_private.h"
@@ -35,57 +35,14 @@ const char *const *pe_names(void)
     return names;
 }
 
-/* --- parameters ----------------------------------------------------------------------------------------- */
-static ft_status add_param(pe_ctx *c, nn_param *p, int64_t count)
-{
-    pe_params *ps = &c->params;
-    pe_store *s = c->store;
-    if (ps->n == s->cap) {
-        int64_t cap = s->cap ? 2 * s->cap : 256;
-        nn_param **param = arena_get(c->mem, (size_t)cap * sizeof *param);
-        int64_t *offset = arena_get(c->mem, (size_t)cap * sizeof *offset);
-        if (!param || !offset) return FT_EMEM;
-        if (ps->n > 0) {
-            memcpy(param, ps->param, (size_t)ps->n * sizeof *param);
-            memcpy(offset, ps->offset, (size_t)ps->n * sizeof *offset);
-        }
-        ps->param = param;
-        ps->offset = offset;
-        s->cap = cap;
-    }
-    float *w = arena_get(s->w, (size_t)count * sizeof(float));
-    float *g = arena_get(s->g, (size_t)count * sizeof(float));
-    if (!w || !g) return FT_EMEM;
-    if (ps->n == 0) {
-        ps->w = w;
-        ps->g = g;
-    }
-    ps->param[ps->n] = p;
-    ps->offset[ps->n++] = w - ps->w;
-    ps->count = (w - ps->w) + (count + 15) / 16 * 16; /* arenas align to 64 bytes */
-    p->t.data = w;
-    p->t.grad = g;
-    p->t.wants_grad = true;
-    return FT_OK;
-}
-
-ft_status pe_new_param(pe_ctx *c, const char *name, int64_t n_rows, int64_t cols, nn_param **out)
-{
-    nn_param *p = arena_get(c->mem, sizeof *p);
-    *out = p;
-    if (!p) return FT_EMEM;
-    *p = (nn_param){.name = name, .file_type = &dt_f32, .lr_ratio = 1.0f};
-    p->t = (tn_tensor){.type = &dt_f32, .nd = cols ? 2 : 1, .dim = {n_rows, cols}};
-    return add_param(c, p, n_rows * (cols ? cols : 1));
-}
-
+/* --- trained copies ------------------------------------------------------------------------------------- */
 ft_status pe_train_param(pe_ctx *c, nn_param *p)
 {
     nn_param *own;
     if (p->own) return FT_OK;
-    FT_TRY(pe_new_param(c, p->name, p->t.dim[0], p->t.nd == 2 ? p->t.dim[1] : 0, &own));
+    FT_TRY(nn_new_param(&c->store, p->name, p->t.dim[0], p->t.nd == 2 ? p->t.dim[1] : 0, &own));
     own->file_type = p->file_type;
-    own->no_decay = p->no_decay;
+    own->hyper = p->hyper;
     if (!c->m->no_weights) tn_unpack_rows(tn_f32(&own->t), &p->t, 0, tn_rows(&p->t));
     p->own = own;
     return FT_OK;
@@ -93,34 +50,10 @@ ft_status pe_train_param(pe_ctx *c, nn_param *p)
 
 ft_status pe_tie_head(pe_ctx *c)
 {
-    nn_param *head = c->m->head->w, *embed = c->m->embed->w->own;
-    nn_param *own = arena_get(c->mem, sizeof *own);
-    pe_store *s = c->store;
-    if (!own) return FT_EMEM;
-    *own = *embed;
-    own->name = head->name;
-    s->head_count = tn_count(&embed->t);
-    FT_TRY(arena_open(&s->head_mem, "gradient of the head",
-                      (size_t)s->head_count * sizeof(float) + 64));
-    s->head_grad = arena_get(s->head_mem, (size_t)s->head_count * sizeof(float));
-    if (!s->head_grad) return FT_EMEM;
-    own->t.grad = s->head_grad;
-    s->head_into = embed;
-    head->own = own;
+    nn_param *head = c->m->head->w;
+    FT_TRY(nn_alias(&c->store, c->m->embed->w->own, &head->own));
+    head->own->name = head->name;
     return FT_OK;
-}
-
-void pe_zero_grads(pe_ctx *c)
-{
-    if (c->params.count > 0) memset(c->params.g, 0, (size_t)c->params.count * sizeof(float));
-    if (c->store->head_grad)
-        memset(c->store->head_grad, 0, (size_t)c->store->head_count * sizeof(float));
-}
-
-void pe_finish_grads(pe_ctx *c)
-{
-    const pe_store *s = c->store;
-    if (s->head_grad) kn_axpy(s->head_into->t.grad, 1.0f, s->head_grad, s->head_count);
 }
 
 /* --- opening ------------------------------------------------------------------------------------------------ */
@@ -131,12 +64,7 @@ void pe_close(pe_ctx *c)
         for (int64_t i = 0; i < c->m->n_param; i++) c->m->param[i].own = NULL;
         for (int64_t i = 0; i < c->m->n_site; i++) c->m->site[i].slot = NULL;
     }
-    if (c->store) {
-        arena_close(c->store->w);
-        arena_close(c->store->g);
-        arena_close(c->store->head_mem);
-        ft_free(c->store);
-    }
+    nn_store_close(&c->store);
     js_close(&c->adapter);
     ft_free(c->adapter_text);
     arena_close(c->mem);
@@ -152,14 +80,8 @@ static ft_status new_ctx(pe_ctx **out, const pe_method *method, model *m)
     if (!c) return FT_EMEM;
     c->method = method;
     c->m = m;
-    c->store = ft_alloc(1, sizeof *c->store);
-    if (!c->store) {
-        rc = FT_EMEM;
-        goto out;
-    }
     FT_TRY_OUT(arena_open(&c->mem, "method", (size_t)256 << 20));
-    FT_TRY_OUT(arena_open(&c->store->w, "trainable parameters", values));
-    FT_TRY_OUT(arena_open(&c->store->g, "gradients", values));
+    FT_TRY_OUT(nn_store_open(&c->store, values));
     c->cfg = arena_get(c->mem, method->cfg_size + 1);
     if (!c->cfg) rc = FT_EMEM;
 out:

@@ -1,20 +1,12 @@
-/* method_private.h – shared by the methods: the store behind pe_params, and PEFT's adapter files. */
+/* method_private.h – shared by the methods: trained copies, and PEFT's adapter files. */
 #ifndef FT_METHOD_PRIVATE_H
 #define FT_METHOD_PRIVATE_H
 
 #include "ft/method.h"
 
-typedef struct pe_store {
-    arena *w, *g, *head_mem;
-    int64_t cap;
-    float *head_grad; /* of a tied head that is trained with the embedding */
-    int64_t head_count;
-    nn_param *head_into; /* whose gradient it joins */
-} pe_store;
-
 extern const pe_method pe_lora;
 
-/* Makes the tied head use the embedding's trained values, with a gradient of its own (pe_finish_grads adds it). */
+/* Makes the tied head use the embedding's trained values, with a gradient of its own (nn_alias). */
 FT_MUST_USE ft_status pe_tie_head(pe_ctx *c);
 
 /* adapter_model.safetensors of the entries: f32. */

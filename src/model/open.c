@@ -98,8 +98,7 @@ static nn_param *add_param(model *m, const model_name *n, int layer, bool bias, 
     if (m->family->traits & FAM_GGUF_PERMUTED)
         info->permute = n->kind == T_Q ? m->d.n_head : n->kind == T_K ? m->d.n_kv : 0;
     p->name = layer_name(m, n->hf, layer, suffix);
-    p->lr_ratio = 1.0f;
-    p->no_decay = bias || s.out == 0;
+    p->hyper = (nn_hyper){.lr_ratio = 1.0f, .decay_ratio = bias || s.out == 0 ? 0.0f : 1.0f};
     bool flip = in_out && !m->from_gguf;
     if (bias)
         p->t = (tn_tensor){.nd = 1, .dim = {s.out ? s.out : s.in}};
@@ -317,11 +316,11 @@ static ft_status bind_head(model *m, bool found)
     }
     m->d.tied = !found;
     if (!found) {
-        bool no_decay = head->no_decay;
+        nn_hyper hyper = head->hyper;
         const char *name = head->name;
         *head = *embed;
         head->name = name;
-        head->no_decay = no_decay;
+        head->hyper = hyper;
     }
     return FT_OK;
 }

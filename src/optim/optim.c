@@ -1,10 +1,11 @@
-/* optim.c – the registry of update rules, the keys of "optim", and one optimizer step over flat ranges.
+/* optim.c – the registry of update rules, the keys of "optim", and one optimizer step over the tensors of a store.
  *
- * Parameters that share decay and learning-rate ratio and lie side by side are updated in one call, so full
- * training of a model is a handful of long loops. */
+ * An elementwise rule gets neighbours that share decay and learning rate as one view, so full training of a model is a
+ * handful of long loops; for that its states lie as the values do, each a flat range with the same offsets. */
 #include "ft/optim.h"
 #include "ft/kernel.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -27,6 +28,11 @@ static const char *const rule_names[] = {
 const opt_rule *opt_rule_at(int i)
 {
     return i >= 0 && (size_t)i < FT_COUNT_OF(rules) ? rules[i] : NULL;
+}
+
+const char *const *opt_rule_names(void)
+{
+    return rule_names;
 }
 
 const opt_rule *opt_rule_by_name(const char *name)
@@ -58,9 +64,6 @@ const cfg_field opt_fields[] = {
     ROW(warmup_steps, CFG_INT, "0", 0, 1e12, "optimizer steps of warm-up; 0: from warmup_ratio"),
     ROW(warmup_ratio, CFG_FLOAT, NULL, 0, 1, "share of the steps; 0, with rewarm 0.01"),
     ROW(weight_decay, CFG_FLOAT, "0", 0, 1e9, "decoupled; skips biases and norm weights"),
-    ROW(adam_beta1, CFG_FLOAT, "0.9", 0, 0.9999999, "decay of the first moment"),
-    ROW(adam_beta2, CFG_FLOAT, "0.999", 0, 0.9999999, "decay of the second moment"),
-    ROW(adam_epsilon, CFG_FLOAT, "1e-8", 0, 1, "added to the root of the second moment"),
     ROW(max_grad_norm, CFG_FLOAT, "1.0", 0, 1e30, "clip gradients to this norm; 0: do not"),
     ROW(min_lr, CFG_FLOAT, NULL, 0, 1e30,
         "lowest rate of cosine_with_min_lr, warmup_stable_decay, rewarm, infinite; 0.1 of the "
@@ -100,36 +103,88 @@ void opt_check(cfg_doc *d, const cJSON *object, const opt_cfg *cfg)
             "the annealing of infinite is exponential: min_lr and constant_lr must be above 0");
 }
 
-ft_status opt_open(opt_optimizer **out, const opt_cfg *cfg, pe_params *params, int64_t total_steps,
-                   arena *mem)
+/* --- states -------------------------------------------------------------------------------------------------- */
+size_t opt_state_bytes(const opt_state *s)
+{
+    size_t bytes = 0;
+    int64_t n = 1;
+    for (int i = 0; i < s->nd; i++) n *= s->dim[i];
+    bool whole = dt_bytes(s->type, n, &bytes);
+    assert(whole && s->type->st_name); /* a rule keeps what a checkpoint can hold */
+    (void)whole;
+    return bytes;
+}
+
+/* States of an elementwise rule: flat ranges as long as the values, padding included. */
+static ft_status open_flat(opt_optimizer *o, arena *mem)
+{
+    const nn_store *s = o->store;
+    opt_state decl[OPT_MAX_STATES];
+    for (int64_t i = 0; i < s->n; i++) {
+        int n = o->rule->states(o->own, &s->param[i]->t, decl);
+        for (int k = 0; k < n; k++) {
+            size_t one = (size_t)decl[k].type->bytes;
+            assert(decl[k].type->block == 1 &&
+                   opt_state_bytes(&decl[k]) == (size_t)tn_count(&s->param[i]->t) * one);
+            o->state[i][k] = i > 0 ? (char *)o->state[0][k] + (size_t)s->offset[i] * one
+                                   : arena_get(mem, (size_t)s->count * one);
+            if (!o->state[i][k]) return FT_EMEM;
+        }
+    }
+    return FT_OK;
+}
+
+static ft_status open_each(opt_optimizer *o, arena *mem)
+{
+    const nn_store *s = o->store;
+    opt_state decl[OPT_MAX_STATES];
+    for (int64_t i = 0; i < s->n; i++) {
+        int n = o->rule->states(o->own, &s->param[i]->t, decl);
+        for (int k = 0; k < n; k++) {
+            o->state[i][k] = arena_get(mem, opt_state_bytes(&decl[k]));
+            if (!o->state[i][k]) return FT_EMEM;
+        }
+    }
+    return FT_OK;
+}
+
+ft_status opt_open(opt_optimizer **out, const opt_rule *rule, const opt_cfg *cfg, const void *own,
+                   nn_store *store, int64_t total_steps, arena *mem)
 {
     opt_optimizer *o = arena_get(mem, sizeof *o);
-    size_t bytes;
     *out = NULL;
     if (!o) return FT_EMEM;
-    o->rule = opt_rule_by_name(cfg->type);
-    FT_CHECK(o->rule, FT_EINTERNAL, "no update rule is called %s", ft_shows(cfg->type));
-    FT_CHECK(ft_mul((size_t)params->count, sizeof(float), &bytes), FT_EMEM,
-             "%lld trainable values are too many", (long long)params->count);
-    for (int i = 0; i < o->rule->states; i++) {
-        o->state[i] = arena_get(mem, bytes);
-        if (!o->state[i]) return FT_EMEM;
-    }
-    o->cfg = cfg;
-    o->params = params;
-    o->total_steps = total_steps;
+    *o = (opt_optimizer){.rule = rule,
+                         .cfg = cfg,
+                         .own = own,
+                         .store = store,
+                         .total_steps = total_steps,
+                         .state = arena_get(mem, (size_t)store->n * sizeof *o->state)};
+    if (!o->state) return FT_EMEM;
+    FT_TRY(rule->elementwise ? open_flat(o, mem) : open_each(o, mem));
     *out = o;
     return FT_OK;
 }
 
-size_t opt_state_bytes(const opt_cfg *cfg, int64_t count)
+size_t opt_bytes(const opt_rule *rule, const void *own, const nn_store *store)
 {
-    const opt_rule *rule = opt_rule_by_name(cfg->type);
-    return rule ? (size_t)rule->states * (size_t)count * sizeof(float) : 0;
+    opt_state decl[OPT_MAX_STATES];
+    size_t bytes = 0;
+    for (int64_t i = 0; i < store->n; i++) {
+        int n = rule->states(own, &store->param[i]->t, decl);
+        for (int k = 0; k < n; k++) {
+            if (!rule->elementwise)
+                bytes += (opt_state_bytes(&decl[k]) + 63) / 64 * 64; /* as an arena gives it */
+            else if (i == 0)
+                bytes += (size_t)store->count * (size_t)decl[k].type->bytes;
+        }
+    }
+    return bytes;
 }
 
+/* --- one step ------------------------------------------------------------------------------------------------- */
 /* FT_EDIVERGED naming the first tensor of a flat range that holds a NaN or an Inf. */
-static ft_status name_nonfinite(const pe_params *p, const float *flat, int64_t step,
+static ft_status name_nonfinite(const nn_store *p, const float *flat, int64_t step,
                                 const char *what)
 {
     for (int64_t i = 0; i < p->n; i++) {
@@ -147,7 +202,7 @@ static ft_status name_nonfinite(const pe_params *p, const float *flat, int64_t s
 
 ft_status opt_grad_norm(const opt_optimizer *o, int64_t step, double *norm)
 {
-    const pe_params *p = o->params;
+    const nn_store *p = o->store;
     *norm = sqrt(kn_sum_squares(p->g, p->count));
     if (!isfinite(*norm)) return name_nonfinite(p, p->g, step, "the gradient");
     if (kn_find_nonfinite(p->w, p->count) >= 0) return name_nonfinite(p, p->w, step, "the value");
@@ -162,23 +217,46 @@ double opt_clip(const opt_cfg *cfg, double norm)
     return scale < 1.0 ? scale : 1.0;
 }
 
-static bool same_group(const nn_param *a, const nn_param *b)
+static bool same_hyper(const nn_param *a, const nn_param *b)
 {
-    return a->no_decay == b->no_decay && a->lr_ratio == b->lr_ratio;
+    return a->hyper.lr_ratio == b->hyper.lr_ratio && a->hyper.lr_fixed == b->hyper.lr_fixed &&
+           a->hyper.decay_ratio == b->hyper.decay_ratio;
+}
+
+/* The rate of a tensor: its ratio of the scheduled one, or its own peak in the shape of the schedule. */
+static double rate_of(const opt_optimizer *o, const nn_param *p, double rate)
+{
+    double peak = o->cfg->learning_rate;
+    if (p->hyper.lr_fixed <= 0) return rate * (double)p->hyper.lr_ratio;
+    return peak > 0 ? rate / peak * (double)p->hyper.lr_fixed : 0.0;
+}
+
+/* Tensor `first`, or with an elementwise rule all of first … next − 1 with their padding. */
+static opt_view view_of(const opt_optimizer *o, int64_t first, int64_t next)
+{
+    const nn_store *s = o->store;
+    const tn_tensor *t = &s->param[first]->t;
+    int64_t at = s->offset[first], end = next < s->n ? s->offset[next] : s->count;
+    opt_view v = {.w = s->w + at, .g = s->g + at};
+    v.rows = o->rule->elementwise ? 1 : tn_rows(t);
+    v.cols = o->rule->elementwise ? end - at : tn_cols(t);
+    v.n = v.rows * v.cols;
+    memcpy(v.state, o->state[first], sizeof v.state);
+    return v;
 }
 
 void opt_step(opt_optimizer *o, int64_t s, double norm)
 {
-    const pe_params *p = o->params;
-    double rate = opt_rate(o->cfg, s, o->total_steps), scale = opt_clip(o->cfg, norm);
+    const nn_store *p = o->store;
+    double rate = opt_rate(o->cfg, s, o->total_steps);
+    opt_hyper h = {.gscale = opt_clip(o->cfg, norm), .step = s + 1, .cfg = o->own};
     for (int64_t first = 0, next; first < p->n; first = next) {
-        const nn_param *group = p->param[first];
-        for (next = first + 1; next < p->n && same_group(group, p->param[next]);) next++;
-        int64_t at = p->offset[first];
-        int64_t n = (next < p->n ? p->offset[next] : p->count) - at;
-        float *state[OPT_MAX_STATES] = {0};
-        for (int i = 0; i < o->rule->states; i++) state[i] = o->state[i] + at;
-        o->rule->update(p->w + at, p->g + at, state, n, rate * (double)group->lr_ratio,
-                        group->no_decay ? 0.0 : o->cfg->weight_decay, scale, s + 1, o->cfg);
+        const nn_param *one = p->param[first];
+        next = first + 1;
+        while (o->rule->elementwise && next < p->n && same_hyper(one, p->param[next])) next++;
+        opt_view v = view_of(o, first, next);
+        h.lr = rate_of(o, one, rate);
+        h.decay = o->cfg->weight_decay * (double)one->hyper.decay_ratio;
+        if (v.n > 0) o->rule->update(&v, &h);
     }
 }

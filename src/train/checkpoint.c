@@ -44,53 +44,93 @@ static ft_status name_files(arena *mem, const char *dir, names *n)
     return n->values && n->states && n->state && n->manifest ? FT_OK : FT_EMEM;
 }
 
-/* --- flat ranges as named tensors --------------------------------------------------------------------------------- */
+/* --- values and states as named tensors ------------------------------------------------------------------------------ */
 typedef struct tensor_list {
     st_decl *decl;
-    const void **data;
+    void **data;
     int64_t n;
 } tensor_list;
 
-/* All trainable values (states 0), or all optimizer states as NAME.exp_avg, …: views, nothing is copied. */
-static ft_status list_tensors(const train_session *s, bool states, tensor_list *t)
+static ft_status new_list(const train_session *s, int64_t most, tensor_list *t)
 {
-    const pe_params *p = &s->pe->params;
-    const opt_rule *rule = s->optimizer->rule;
-    int sets = states ? rule->states : 1;
     t->n = 0;
-    t->decl = arena_get(s->batch, (size_t)(p->n * sets + 1) * sizeof *t->decl);
-    t->data = arena_get(s->batch, (size_t)(p->n * sets + 1) * sizeof *t->data);
-    if (!t->decl || !t->data) return FT_EMEM;
-    for (int k = 0; k < sets; k++) {
-        float *flat = states ? s->optimizer->state[k] : p->w;
-        for (int64_t i = 0; i < p->n; i++) {
-            const tn_tensor *x = &p->param[i]->t;
-            const char *name = p->param[i]->name;
-            if (states) name = arena_printf(s->batch, "%s.%s", name, rule->state_name[k]);
+    t->decl = arena_get(s->batch, (size_t)(most + 1) * sizeof *t->decl);
+    t->data = arena_get(s->batch, (size_t)(most + 1) * sizeof *t->data);
+    return t->decl && t->data ? FT_OK : FT_EMEM;
+}
+
+static void add_param(tensor_list *t, const nn_param *p)
+{
+    st_decl *d = &t->decl[t->n];
+    *d = (st_decl){.name = p->name, .type = p->t.type, .nd = p->t.nd};
+    for (int i = 0; i < p->t.nd; i++) d->dim[i] = p->t.dim[i];
+    t->data[t->n++] = p->t.data;
+}
+
+/* Trained values and the method's states, which belong to them: views, nothing is copied. */
+static ft_status list_values(const train_session *s, tensor_list *t)
+{
+    const nn_store *p = &s->pe->store;
+    FT_TRY(new_list(s, p->n + p->n_state, t));
+    for (int64_t i = 0; i < p->n; i++) add_param(t, p->param[i]);
+    for (int64_t i = 0; i < p->n_state; i++) add_param(t, p->state[i]);
+    return FT_OK;
+}
+
+/* What the update rule keeps, as TENSOR.STATE ("….weight.exp_avg"). */
+static ft_status list_states(const train_session *s, tensor_list *t)
+{
+    const opt_optimizer *o = s->optimizer;
+    opt_state state[OPT_MAX_STATES];
+    FT_TRY(new_list(s, o->store->n * OPT_MAX_STATES, t));
+    for (int64_t i = 0; i < o->store->n; i++) {
+        const nn_param *p = o->store->param[i];
+        int n = o->rule->states(o->own, &p->t, state);
+        for (int k = 0; k < n; k++) {
+            const char *name = arena_printf(s->batch, "%s.%s", p->name, state[k].name);
             if (!name) return FT_EMEM;
-            st_decl *d = &t->decl[t->n];
-            *d = (st_decl){.name = name, .type = &dt_f32, .nd = x->nd};
-            for (int j = 0; j < x->nd; j++) d->dim[j] = x->dim[j];
-            t->data[t->n++] = flat + p->offset[i];
+            t->decl[t->n] = (st_decl){.name = name, .type = state[k].type, .nd = state[k].nd};
+            for (int j = 0; j < state[k].nd; j++) t->decl[t->n].dim[j] = state[k].dim[j];
+            t->data[t->n++] = o->state[i][k];
         }
     }
     return FT_OK;
 }
 
-static size_t decl_bytes(const st_decl *d)
+static int64_t decl_count(const st_decl *d)
 {
-    size_t n = sizeof(float);
-    for (int i = 0; i < d->nd; i++) n *= (size_t)d->dim[i];
+    int64_t n = 1;
+    for (int i = 0; i < d->nd; i++) n *= d->dim[i];
     return n;
 }
 
+static size_t decl_bytes(const st_decl *d)
+{
+    size_t n = 0;
+    return dt_bytes(d->type, decl_count(d), &n) ? n : SIZE_MAX;
+}
+
 /* --- writing ------------------------------------------------------------------------------------------------------------ */
+static bool all_finite(const st_decl *d, const void *data)
+{
+    enum { SOME = 1024 }; /* a multiple of every block */
+    float x[SOME];
+    int64_t n = decl_count(d);
+    if (d->type == &dt_f32) return kn_find_nonfinite(data, n) < 0;
+    if (!d->type->unpack) return true; /* codes and counts */
+    for (int64_t i = 0; i < n; i += SOME) {
+        int64_t some = n - i < SOME ? n - i : SOME;
+        d->type->unpack(x, (const char *)data + i / d->type->block * d->type->bytes, some);
+        if (kn_find_nonfinite(x, some) >= 0) return false;
+    }
+    return true;
+}
+
 /* A checkpoint never holds a NaN or an Inf. */
 static ft_status check_finite(const train_session *s, const tensor_list *t)
 {
     for (int64_t i = 0; i < t->n; i++) {
-        if (kn_find_nonfinite(t->data[i], (int64_t)(decl_bytes(&t->decl[i]) / sizeof(float))) < 0)
-            continue;
+        if (all_finite(&t->decl[i], t->data[i])) continue;
         return ft_fail(FT_EDIVERGED,
                        "step %lld: %s is not finite after the update; nothing was saved",
                        (long long)s->state.step, ft_shows(t->decl[i].name));
@@ -150,12 +190,17 @@ out:
     return rc;
 }
 
+static ft_status write_list(const char *path, const tensor_list *t)
+{
+    return st_write_all(path, t->decl, (const void *const *)t->data, t->n, NULL, 0);
+}
+
 static ft_status write_files(train_session *s, const names *n, const tensor_list *values,
                              const tensor_list *states)
 {
     FT_TRY(dir_make(n->dir));
-    FT_TRY(st_write_all(n->values, values->decl, values->data, values->n, NULL, 0));
-    FT_TRY(st_write_all(n->states, states->decl, states->data, states->n, NULL, 0));
+    FT_TRY(write_list(n->values, values));
+    FT_TRY(write_list(n->states, states));
     s->state.seconds = train_elapsed(s);
     FT_TRY(train_state_write(&s->state, n->state));
     FT_TRY(write_manifest(s, n));
@@ -169,8 +214,8 @@ static ft_status save(train_session *s)
     tensor_list values, states;
     names tmp, final;
     arena *mem = s->batch;
-    FT_TRY(list_tensors(s, false, &values));
-    FT_TRY(list_tensors(s, true, &states));
+    FT_TRY(list_values(s, &values));
+    FT_TRY(list_states(s, &states));
     FT_TRY(check_finite(s, &values));
     FT_TRY(check_finite(s, &states));
     FT_TRY(train_log_sync(s));
@@ -353,7 +398,7 @@ ft_status train_checkpoint_clean(const train_session *s)
 /* --- loading -------------------------------------------------------------------------------------------------------------- */
 static bool same_shape(const io_tensor *x, const st_decl *d)
 {
-    bool same = x->type == &dt_f32 && x->nd == d->nd;
+    bool same = x->nd == d->nd;
     for (int i = 0; same && i < d->nd; i++) same = x->dim[i] == d->dim[i];
     return same;
 }
@@ -367,13 +412,16 @@ static ft_status load_file(const train_session *s, const char *path, const tenso
     FT_TRY(st_open(&f, path, s->batch));
     for (int64_t i = 0; i < t->n; i++) {
         const io_tensor *x = st_find(&f, t->decl[i].name);
-        if (x && same_shape(x, &t->decl[i])) {
-            memcpy((void *)(uintptr_t)t->data[i], x->data, x->bytes);
+        bool typed = x && x->type == t->decl[i].type;
+        if (typed && same_shape(x, &t->decl[i])) {
+            if (x->bytes > 0) memcpy(t->data[i], x->data, x->bytes);
             continue;
         }
         if (bad++ < 5)
             str_printf(&wrong, "%s\"%s\" %s", bad > 1 ? ", " : "", ft_shows(t->decl[i].name),
-                       x ? "has another shape" : "is missing");
+                       !x      ? "is missing"
+                       : typed ? "has another shape"
+                               : "has another type");
     }
     ft_status rc = FT_OK;
     if (bad > 0)
@@ -410,10 +458,10 @@ ft_status train_checkpoint_load(train_session *s, int64_t step, bool values_only
     names n;
     arena_reset(s->batch, 0);
     FT_TRY(name_files(s->batch, checkpoint_dir(s->batch, s->out, step), &n));
-    FT_TRY(list_tensors(s, false, &values));
+    FT_TRY(list_values(s, &values));
     FT_TRY(load_file(s, n.values, &values));
     if (values_only) return FT_OK;
-    FT_TRY(list_tensors(s, true, &states));
+    FT_TRY(list_states(s, &states));
     FT_TRY(load_file(s, n.states, &states));
     FT_TRY(train_state_read(&s->state, n.state));
     return warn_of_kernel(&n);

@@ -1,7 +1,7 @@
 /* config.c – the seven sections of a training config: tables, cross-field checks, the resolved config, and which keys a
  * resumed run may change.
  *
- * "method" and "objective" pick a row by their type; that row's keys stand beside `type` in the same object, so both
+ * "method", "objective" and "optim" pick a row by their type; that row's keys stand beside `type` in the same object, so both
  * tables are joined into one before reading. */
 #include "train_private.h"
 
@@ -108,7 +108,7 @@ static size_t count_rows(const cfg_field *rows)
     return n;
 }
 
-/* Head rows (type among `names`) and the rows of the type, moved behind the head, in one table. */
+/* Head rows (`type` among `names`) and the rows of the type, moved behind the head, in one table. */
 static const cfg_field *join_rows(arena *mem, const cfg_field *head, const char *const *names,
                                   const cfg_field *rows, size_t head_size)
 {
@@ -117,7 +117,7 @@ static const cfg_field *join_rows(arena *mem, const cfg_field *head, const char 
     if (!all) return NULL;
     for (size_t i = 0; i < n; i++) {
         all[i] = head[i];
-        if (all[i].type == CFG_ENUM) all[i].choices = names;
+        if (strcmp(all[i].key, "type") == 0) all[i].choices = names;
     }
     for (size_t i = 0; i < more; i++) {
         all[n + i] = rows[i];
@@ -154,7 +154,8 @@ static void read_type_only(cfg_doc *d, const cJSON *object, const char *path, co
     cfg_read(d, object, path, head, out, also);
 }
 
-enum { HEAD = 64 }; /* bytes kept for the head of a section, so that what follows is aligned */
+/* Bytes kept for the head of a section, so that what follows is aligned. */
+enum { HEAD = 64, OPTIM_HEAD = (sizeof(opt_cfg) + 63) / 64 * 64 };
 _Static_assert(sizeof(method_head) <= HEAD && sizeof(objective_head) <= HEAD, "heads fit");
 
 static ft_status read_method(train_config *c, arena *mem)
@@ -270,15 +271,26 @@ static void check_output(train_config *c, const train_options *opt)
                  "is the folder of the model; choose another, so that the base stays as it is");
 }
 
-static void read_optim(train_config *c)
+static ft_status read_optim(train_config *c, arena *mem)
 {
     const cJSON *object = js_get(c->doc.js.root, "optim");
+    const char *type = type_of(object, "adamw");
     int before = c->doc.errors;
-    absent_floats(opt_fields, &c->optim);
-    cfg_read(&c->doc, object, "optim", opt_fields, &c->optim, NULL);
-    if (isnan(c->optim.learning_rate))
-        c->optim.learning_rate = c->method ? c->method->learning_rate : 2e-4;
-    if (c->doc.errors == before) opt_check(&c->doc, object, &c->optim);
+    c->rule = type ? opt_rule_by_name(type) : NULL;
+    c->optim = arena_get(mem, OPTIM_HEAD + (c->rule ? c->rule->cfg_size : 0));
+    c->optim_rows =
+        join_rows(mem, opt_fields, opt_rule_names(), c->rule ? c->rule->fields : NULL, OPTIM_HEAD);
+    if (!c->optim || !c->optim_rows) return FT_EMEM;
+    c->rule_cfg = (char *)c->optim + OPTIM_HEAD;
+    absent_floats(c->optim_rows, c->optim);
+    if (c->rule)
+        cfg_read(&c->doc, object, "optim", c->optim_rows, c->optim, NULL);
+    else
+        read_type_only(&c->doc, object, "optim", c->optim_rows, c->optim);
+    if (isnan(c->optim->learning_rate))
+        c->optim->learning_rate = c->method ? c->method->learning_rate : 2e-4;
+    if (c->doc.errors == before) opt_check(&c->doc, object, c->optim);
+    return FT_OK;
 }
 
 static void set_base_name(train_config *c)
@@ -303,7 +315,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     FT_TRY(read_method(c, mem));
     cfg_read(d, js_get(root, "data"), "data", data_fields, &c->data, NULL);
     FT_TRY(read_objective(c, mem));
-    read_optim(c);
+    FT_TRY(read_optim(c, mem));
     cfg_read(d, js_get(root, "train"), "train", loop_rows, &c->train, NULL);
     cfg_read(d, js_get(root, "output"), "output", output_rows, &c->output, NULL);
     if (cfg_done(d) == FT_EMEM) return FT_EMEM;
@@ -385,7 +397,7 @@ cJSON *train_config_resolved(const train_config *c, arena *mem)
         resolve_sources(c, data, "eval", c->data.eval, mem);
     }
     section(root, "objective", c->objective_rows, c->objective_head);
-    section(root, "optim", opt_fields, &c->optim);
+    section(root, "optim", c->optim_rows, c->optim);
     section(root, "train", loop_rows, &c->train);
     section(root, "output", output_rows, &c->output);
     return root;

@@ -110,18 +110,18 @@ ft_status train_step(train_session *s, train_seconds *spent)
     memset(st->step_sources, 0, (size_t)st->n_sources * sizeof *st->step_sources);
     FT_TRY(take_step(s, &samples, &plan));
     spent->data += ft_seconds() - t0;
-    pe_zero_grads(s->pe);
+    nn_store_begin(&s->pe->store);
     for (int i = 0; i < plan.n_micro; i++) {
         FT_TRY(train_stop(s));
         FT_TRY(run_micro(s, samples, &plan.micro[i], plan.supervised, key, &stats, &rec, spent));
     }
     t0 = ft_seconds();
-    pe_finish_grads(s->pe);
+    nn_store_finish(&s->pe->store);
     rec.supervised = stats.tokens;
     rec.loss = stats.loss_sum / (double)stats.tokens;
     FT_TRY(check_loss(&rec, &stats, plan.supervised));
     FT_TRY(opt_grad_norm(s->optimizer, rec.step, &rec.grad_norm));
-    rec.rate = opt_rate(&s->cfg.optim, st->step, s->total_steps);
+    rec.rate = opt_rate(s->cfg.optim, st->step, s->total_steps);
     opt_step(s->optimizer, st->step, rec.grad_norm);
     spent->optimizer += ft_seconds() - t0;
     st->step = rec.step;

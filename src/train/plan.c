@@ -71,47 +71,64 @@ out:
     return rc;
 }
 
-/* Bytes of a safetensors file of all trainable values, once for each name in `suffix` ("" or the optimizer's states):
- * data, and for each tensor its entry in the header ("NAME":{"dtype":"F32","shape":[…],"data_offsets":[…,…]}). */
-static size_t tensors_bytes(const pe_params *p, const char *const *suffix, int n)
+/* Bytes of a safetensors file so far, and of the tensors in it. */
+typedef struct file_bytes {
+    size_t all, data;
+} file_bytes;
+
+/* One more tensor: its data and its entry ("NAME":{"dtype":"F32","shape":[…],"data_offsets":[…,…]},). */
+static void add_tensor(file_bytes *f, size_t name, const dt_type *type, int nd, const int64_t *dim)
 {
-    size_t bytes = 64, at = 0;
-    for (int k = 0; k < n; k++) {
-        for (int64_t i = 0; i < p->n; i++) {
-            const tn_tensor *t = &p->param[i]->t;
-            size_t data = (size_t)tn_count(t) * sizeof(float);
-            char shape[96];
-            int len = snprintf(shape, sizeof shape, "[%lld,%lld],[%zu,%zu]", (long long)t->dim[0],
-                               (long long)tn_cols(t), at, at + data);
-            bytes += strlen(p->param[i]->name) + strlen(suffix[k]) + 47 + (size_t)len + data;
-            at += data;
-        }
+    char offsets[64];
+    size_t bytes = 0, text = 0;
+    int64_t n = 1;
+    for (int i = 0; i < nd; i++) {
+        n *= dim[i];
+        text += (size_t)snprintf(NULL, 0, "%lld,", (long long)dim[i]);
     }
-    return bytes;
+    dt_bytes(type, n, &bytes);
+    text += (size_t)snprintf(offsets, sizeof offsets, "[%zu,%zu]", f->data, f->data + bytes);
+    f->all += name + strlen(type->st_name) + 46 + text + bytes;
+    f->data += bytes;
+}
+
+static size_t values_bytes(const nn_store *s, bool states)
+{
+    file_bytes f = {.all = 64};
+    for (int64_t i = 0; i < s->n + (states ? s->n_state : 0); i++) {
+        const nn_param *p = i < s->n ? s->param[i] : s->state[i - s->n];
+        add_tensor(&f, strlen(p->name), p->t.type, p->t.nd, p->t.dim);
+    }
+    return f.all;
+}
+
+static size_t states_bytes(const train_config *c, const nn_store *s)
+{
+    file_bytes f = {.all = 64};
+    opt_state state[OPT_MAX_STATES];
+    for (int64_t i = 0; i < s->n; i++) {
+        const nn_param *p = s->param[i];
+        int n = c->rule->states(c->rule_cfg, &p->t, state);
+        for (int k = 0; k < n; k++)
+            add_tensor(&f, strlen(p->name) + 1 + strlen(state[k].name), state[k].type, state[k].nd,
+                       state[k].dim);
+    }
+    return f.all;
 }
 
 /* manifest.json and state.json beside the tensors. */
 enum { CHECKPOINT_TEXT = 2400, RESULT_TEXT = 8 << 10, LOG_LINE = 180, MODEL_TEXT = 4 << 20 };
 
-static size_t checkpoint_bytes(const train_session *s, const pe_params *p)
+static size_t checkpoint_bytes(const train_session *s, const nn_store *p)
 {
-    static const char *const plain[] = {""};
-    const opt_rule *rule = opt_rule_by_name(s->cfg.optim.type);
-    char names[OPT_MAX_STATES][64];
-    const char *suffix[OPT_MAX_STATES];
-    for (int k = 0; k < rule->states; k++) {
-        snprintf(names[k], sizeof names[k], ".%s", rule->state_name[k]);
-        suffix[k] = names[k];
-    }
-    return tensors_bytes(p, plain, 1) + tensors_bytes(p, suffix, rule->states) + CHECKPOINT_TEXT;
+    return values_bytes(p, true) + states_bytes(&s->cfg, p) + CHECKPOINT_TEXT;
 }
 
 /* Trainable values for an adapter, else the whole model with its tokenizer; and the texts beside it. */
 static size_t result_bytes(const train_session *s, const model *m, const pe_ctx *pe)
 {
-    static const char *const plain[] = {""};
     size_t text = RESULT_TEXT + (size_t)(s->total_steps / s->cfg.train.log_every) * LOG_LINE;
-    if (pe->method->result != PE_MODEL) return tensors_bytes(&pe->params, plain, 1) + text;
+    if (pe->method->result != PE_MODEL) return values_bytes(&pe->store, false) + text;
     return (size_t)model_count(m) * (size_t)(m->dtype ? m->dtype->bytes : 4) + MODEL_TEXT + text;
 }
 
@@ -127,22 +144,18 @@ static int64_t checkpoints_at_once(const train_session *s)
 static void plan_sums(train_session *s, const model *m, const pe_ctx *pe)
 {
     train_plan *p = &s->plan;
-    const pe_params *params = &pe->params;
-    size_t values = (size_t)params->count * sizeof(float);
+    const nn_store *store = &pe->store;
     p->weights = model_bytes(m);
-    p->trainable = values;
-    p->gradients = values;
-    /* A tied matrix that is trained collects the head's gradient apart. */
-    if (m->d.tied && m->head->w->own)
-        p->gradients += (size_t)tn_count(&m->embed->w->t) * sizeof(float);
-    p->optimizer = opt_state_bytes(&s->cfg.optim, params->count);
+    p->trainable = (size_t)(store->count + store->state_count) * sizeof(float);
+    p->gradients = (size_t)(store->count + store->alias_count) * sizeof(float);
+    p->optimizer = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, store);
     p->workspace = p->resident + (size_t)pool_threads() * THREAD_BYTES + SLACK_BYTES;
     p->total =
         p->weights + p->trainable + p->gradients + p->optimizer + p->activations + p->workspace;
     p->limit = ft_memory_limit(&p->limit_name);
     p->trainable_count = 0;
-    for (int64_t i = 0; i < params->n; i++) p->trainable_count += tn_count(&params->param[i]->t);
-    p->checkpoint_bytes = checkpoint_bytes(s, params);
+    for (int64_t i = 0; i < store->n; i++) p->trainable_count += tn_count(&store->param[i]->t);
+    p->checkpoint_bytes = checkpoint_bytes(s, store);
     p->result_bytes = result_bytes(s, m, pe);
     p->checkpoints = checkpoints_at_once(s);
     p->disk_need = (size_t)p->checkpoints * p->checkpoint_bytes + p->result_bytes;

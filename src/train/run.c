@@ -48,7 +48,7 @@ static ft_status choose_values(train_session *s)
 
 static ft_status check_values(const train_session *s)
 {
-    const pe_params *p = &s->pe->params;
+    const nn_store *p = &s->pe->store;
     FT_CHECK(kn_find_nonfinite(p->w, p->count) < 0, FT_EDIVERGED,
              "step %lld: a trained value is not finite after the last update; no result was saved",
              (long long)s->state.step);

@@ -175,12 +175,14 @@ static ft_status hash_base(train_session *s)
 
 ft_status train_session_attach(train_session *s)
 {
-    size_t states;
+    size_t states, small;
     FT_TRY(train_plan_memory(s));
     FT_TRY(train_attach_method(s, s->m, &s->pe));
-    states = opt_state_bytes(&s->cfg.optim, s->pe->params.count);
-    FT_TRY(arena_open(&s->states, "optimizer states", states + ((size_t)1 << 20)));
-    FT_TRY(opt_open(&s->optimizer, &s->cfg.optim, &s->pe->params, s->total_steps, s->states));
+    states = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, &s->pe->store);
+    small = (size_t)s->pe->store.n * OPT_MAX_STATES * sizeof(void *) + ((size_t)1 << 20);
+    FT_TRY(arena_open(&s->states, "optimizer states", states + small));
+    FT_TRY(opt_open(&s->optimizer, s->cfg.rule, s->cfg.optim, s->cfg.rule_cfg, &s->pe->store,
+                    s->total_steps, s->states));
     /* Address space only: twice the plan, so that a plan that is a little short never stops a run. */
     FT_TRY(ag_open(&s->tape, 2 * s->plan.activations + ((size_t)64 << 20)));
     FT_TRY(train_stop(s));

@@ -29,7 +29,7 @@ typedef struct output_cfg {
     const char *dir;
 } output_cfg;
 
-/* The keys that every method has; the rows of its type follow in the same block of memory. */
+/* The keys that every method has; the rows of its type follow in the same block of memory (so for objective and optim). */
 typedef struct method_head {
     const char *type, *init_from;
 } method_head;
@@ -49,7 +49,10 @@ typedef struct train_config {
     objective_head *objective_head;
     void *objective_cfg;
     const cfg_field *objective_rows;
-    opt_cfg optim;
+    const opt_rule *rule;
+    opt_cfg *optim;
+    void *rule_cfg;
+    const cfg_field *optim_rows;
     loop_cfg train;
     output_cfg output;
     const char *base_name; /* model.path or model.from_config as written */
@@ -99,6 +102,7 @@ typedef struct train_plan {
     bool checkpointing;                  /* of gradients: given, or the only way to fit */
     size_t resident;                     /* before values, gradients and activations are made */
     int64_t micro_tokens, micro_samples; /* of the largest micro-batch */
+    /* trainable: with the method's states; gradients: with those of aliases */
     size_t weights, trainable, gradients, optimizer, activations, workspace, total;
     size_t limit;
     const char *limit_name;
