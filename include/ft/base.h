@@ -49,6 +49,17 @@ void ft_error_clear(void);
  * as \xNN, cut at 80 bytes. The result lives in a ring of 8 per-thread buffers. */
 const char *ft_show(const char *text, size_t n);
 const char *ft_shows(const char *text); /* the same for a NUL-terminated string */
+/* "1.2 GiB"; in a ring of 12 per-thread buffers. */
+const char *ft_bytes_text(size_t bytes);
+
+/* Where the recorded failure was made, "src/io/file.c:31 file_open"; "" in other builds than Debug. */
+const char *ft_error_origin(void);
+#ifdef FT_DEBUG
+void ft_error_at(const char *file, int line, const char *function);
+#define ft_fail(...) (ft_error_at(__FILE__, __LINE__, __func__), ft_fail(__VA_ARGS__))
+#define ft_fail_more(...) (ft_error_at(__FILE__, __LINE__, __func__), ft_fail_more(__VA_ARGS__))
+#define ft_fail_errno(...) (ft_error_at(__FILE__, __LINE__, __func__), ft_fail_errno(__VA_ARGS__))
+#endif
 
 #define FT_TRY(call)                                                                               \
     do {                                                                                           \

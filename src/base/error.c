@@ -11,6 +11,7 @@
 #define RECORD_BYTES 8192
 static _Thread_local char record[RECORD_BYTES];
 static _Thread_local size_t record_len;
+static _Thread_local char origin[160]; /* debug builds: where the record was made */
 
 static void append(const char *fmt, va_list ap)
 {
@@ -28,7 +29,7 @@ static void append_text(const char *fmt, ...)
     va_end(ap);
 }
 
-ft_status ft_fail(ft_status status, const char *fmt, ...)
+ft_status(ft_fail)(ft_status status, const char *fmt, ...)
 {
     va_list ap;
     record_len = 0;
@@ -38,7 +39,7 @@ ft_status ft_fail(ft_status status, const char *fmt, ...)
     return status;
 }
 
-ft_status ft_fail_more(ft_status status, const char *fmt, ...)
+ft_status(ft_fail_more)(ft_status status, const char *fmt, ...)
 {
     va_list ap;
     if (record_len > 0) append_text("\n");
@@ -48,7 +49,7 @@ ft_status ft_fail_more(ft_status status, const char *fmt, ...)
     return status;
 }
 
-ft_status ft_fail_errno(ft_status status, const char *fmt, ...)
+ft_status(ft_fail_errno)(ft_status status, const char *fmt, ...)
 {
     static const struct {
         int error;
@@ -79,7 +80,23 @@ void ft_error_clear(void)
 {
     record_len = 0;
     record[0] = 0;
+    origin[0] = 0;
 }
+
+const char *ft_error_origin(void)
+{
+    return record_len > 0 ? origin : "";
+}
+
+#ifdef FT_DEBUG
+void ft_error_at(const char *file, int line, const char *function)
+{
+    const char *tree = strstr(file, "src/");
+    int error = errno; /* ft_fail_errno reads it next */
+    snprintf(origin, sizeof origin, "%s:%d %s", tree ? tree : file, line, function);
+    errno = error;
+}
+#endif
 
 /* Characters that may not reach a terminal raw: C0/C1 controls, DEL, bidi marks and isolates. */
 static bool unsafe(int32_t cp)
@@ -122,4 +139,17 @@ const char *ft_show(const char *text, size_t n)
 const char *ft_shows(const char *text)
 {
     return text ? ft_show(text, strlen(text)) : "(null)";
+}
+
+const char *ft_bytes_text(size_t bytes)
+{
+    static _Thread_local char ring[12][24];
+    static _Thread_local unsigned next;
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    char *out = ring[next++ % FT_COUNT_OF(ring)];
+    double v = (double)bytes;
+    size_t u = 0;
+    for (; v >= 1024 && u + 1 < FT_COUNT_OF(units); u++) v /= 1024;
+    snprintf(out, sizeof ring[0], u == 0 || v >= 100 ? "%.0f %s" : "%.1f %s", v, units[u]);
+    return out;
 }

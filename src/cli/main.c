@@ -42,6 +42,7 @@ int main(int argc, char **argv)
     ft_status rc = cli_run(argc - 1, argv + 1);
     if (rc == FT_END) rc = ft_fail(FT_EINTERNAL, "a reader's end was taken for a result");
     if (rc != FT_OK) cli_error(ft_error());
+    if (rc != FT_OK && ft_error_origin()[0]) log_info("made at %s", ft_error_origin());
     ft_status flushed = cli_flush();
     if (flushed != FT_OK && rc == FT_OK) {
         cli_error(ft_error());

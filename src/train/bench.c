@@ -65,6 +65,7 @@ static ft_status bench(train_session *s, const train_options *opt, int steps, tr
     FT_TRY(train_session_config(s, opt));
     FT_TRY(train_session_open(s, true));
     FT_TRY(train_plan_make(s));
+    FT_TRY(train_plan_memory(s));
     FT_TRY(train_session_attach(s));
     train_show_header(s);
     return measure(s, steps, r);

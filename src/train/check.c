@@ -111,12 +111,12 @@ static ft_status text_report(const train_session *s, str_buf *out)
     str_printf(out,
                "memory %s of %s (%s): weights %s, trainable %s, gradients %s, optimizer %s, "
                "activations %s, workspace %s\n",
-               train_bytes_text(p->total), train_bytes_text(p->limit), p->limit_name,
-               train_bytes_text(p->weights), train_bytes_text(p->trainable),
-               train_bytes_text(p->gradients), train_bytes_text(p->optimizer),
-               train_bytes_text(p->activations), train_bytes_text(p->workspace));
-    str_printf(out, "disk   %s needed in %s, %s free\n", train_bytes_text(p->disk_need), s->out,
-               train_bytes_text(p->disk_free));
+               ft_bytes_text(p->total), ft_bytes_text(p->limit), p->limit_name,
+               ft_bytes_text(p->weights), ft_bytes_text(p->trainable), ft_bytes_text(p->gradients),
+               ft_bytes_text(p->optimizer), ft_bytes_text(p->activations),
+               ft_bytes_text(p->workspace));
+    str_printf(out, "disk   %s needed in %s, %s free\n", ft_bytes_text(p->disk_need), s->out,
+               ft_bytes_text(p->disk_free));
     str_adds(out, "sample\n");
     FT_TRY(data_show(s->train, 0, out));
     return str_ok(out);

@@ -236,10 +236,9 @@ ft_status train_plan_memory(const train_session *s)
         "this run needs %s of memory, %s grants %s: weights %s, trainable values %s, gradients "
         "%s, optimizer %s, activations %s, workspace %s; a smaller train.micro_batch_size, "
         "data.max_length or method saves memory",
-        train_bytes_text(p->total), p->limit_name, train_bytes_text(p->limit),
-        train_bytes_text(p->weights), train_bytes_text(p->trainable),
-        train_bytes_text(p->gradients), train_bytes_text(p->optimizer),
-        train_bytes_text(p->activations), train_bytes_text(p->workspace));
+        ft_bytes_text(p->total), p->limit_name, ft_bytes_text(p->limit), ft_bytes_text(p->weights),
+        ft_bytes_text(p->trainable), ft_bytes_text(p->gradients), ft_bytes_text(p->optimizer),
+        ft_bytes_text(p->activations), ft_bytes_text(p->workspace));
     return FT_OK;
 }
 
@@ -254,8 +253,8 @@ ft_status train_plan_disk(const train_session *s)
     FT_CHECK(need <= p->disk_free, FT_EIO,
              "%s: this run needs %s of disk space (%lld checkpoints of %s and a result of %s), %s "
              "are free",
-             s->out, train_bytes_text(need), (long long)(p->checkpoints - there),
-             train_bytes_text(p->checkpoint_bytes), train_bytes_text(p->result_bytes),
-             train_bytes_text(p->disk_free));
+             s->out, ft_bytes_text(need), (long long)(p->checkpoints - there),
+             ft_bytes_text(p->checkpoint_bytes), ft_bytes_text(p->result_bytes),
+             ft_bytes_text(p->disk_free));
     return FT_OK;
 }

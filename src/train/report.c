@@ -1,156 +1,11 @@
-/* report.c – what a run tells: log.jsonl (a pure function of config and data), time.jsonl (everything that is not),
- * summary.json, and lines for the eye. */
+/* report.c – what a run tells at its ends: lines for the eye, summary.json, the result on stdout. */
 #include "train_private.h"
 
 #include "ft/kernel.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-#define LOG "log.jsonl"
-#define TIMES "time.jsonl"
-
-const char *train_bytes_text(size_t bytes)
-{
-    static char ring[12][24];
-    static unsigned next;
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    char *out = ring[next++ % FT_COUNT_OF(ring)];
-    double v = (double)bytes;
-    size_t u = 0;
-    for (; v >= 1024 && u + 1 < FT_COUNT_OF(units); u++) v /= 1024;
-    snprintf(out, sizeof ring[0], u == 0 || v >= 100 ? "%.0f %s" : "%.1f %s", v, units[u]);
-    return out;
-}
-
-/* --- the logs ----------------------------------------------------------------------------------------------------------- */
-/* Opens a log at the length of the state; a log that was cut by someone goes on where it ends. */
-static ft_status open_one(const train_session *s, const char *name, int *fd, int64_t *keep)
-{
-    const char *path = path_join(s->mem, s->out, name);
-    if (!path) return FT_EMEM;
-    int64_t size = file_size(path);
-    if (size < 0) size = 0;
-    if (size < *keep) {
-        log_warn("%s: holds %lld bytes where %lld were written; it is no longer the whole log",
-                 path, (long long)size, (long long)*keep);
-        *keep = size;
-    }
-    return file_append_open(fd, path, *keep);
-}
-
-ft_status train_log_open(train_session *s)
-{
-    FT_TRY(open_one(s, LOG, &s->log_fd, &s->state.log_bytes));
-    return open_one(s, TIMES, &s->time_fd, &s->state.time_bytes);
-}
-
-void train_log_close(train_session *s)
-{
-    if (s->log_fd >= 0) close(s->log_fd);
-    if (s->time_fd >= 0) close(s->time_fd);
-    s->log_fd = s->time_fd = -1;
-}
-
-ft_status train_log_sync(const train_session *s)
-{
-    const int fds[] = {s->log_fd, s->time_fd};
-    for (size_t i = 0; i < FT_COUNT_OF(fds); i++) {
-        if (fds[i] >= 0 && fsync(fds[i]) != 0 && errno != EINVAL && errno != EROFS)
-            return ft_fail_errno(FT_EIO, "%s/%s: cannot be written to disk", s->out,
-                                 i ? TIMES : LOG);
-    }
-    return FT_OK;
-}
-
-static ft_status append(const train_session *s, int fd, const char *name, str_buf *line,
-                        int64_t *length)
-{
-    const char *path = path_join(s->batch, s->out, name);
-    str_adds(line, "}\n");
-    ft_status rc = str_ok(line);
-    if (rc == FT_OK && !path) rc = FT_EMEM;
-    if (rc == FT_OK) rc = file_append(fd, path, line->data, line->len);
-    if (rc == FT_OK) *length += (int64_t)line->len;
-    str_free(line);
-    return rc;
-}
-
-static void add_float(str_buf *out, const char *key, double v)
-{
-    str_printf(out, ",\"%s\":", key);
-    if (isfinite(v))
-        str_float(out, (float)v);
-    else
-        str_adds(out, "null");
-}
-
-static void add_named(str_buf *out, const char *prefix, const char *name)
-{
-    char key[300];
-    snprintf(key, sizeof key, "%s%.200s", prefix, name);
-    str_addc(out, ',');
-    str_json(out, key, strlen(key));
-    str_addc(out, ':');
-}
-
-/* Several sources are told apart by name; the mean over all stands under the plain key in any case. */
-static void add_eval(const train_session *s, const train_eval *e, str_buf *out)
-{
-    add_float(out, "eval_loss", e->mean);
-    str_printf(out, ",\"eval_tokens\":%lld", (long long)e->total);
-    for (int i = 0; s->state.n_evals > 1 && i < s->state.n_evals; i++) {
-        const char *name = data_stats(s->eval, i)->name;
-        add_named(out, "eval_loss.", name);
-        str_float(out, (float)e->loss[i]);
-        add_named(out, "eval_tokens.", name);
-        str_printf(out, "%lld", (long long)e->tokens[i]);
-    }
-}
-
-static ft_status log_times(train_session *s, double seconds, int64_t tokens)
-{
-    str_buf line = {0};
-    str_printf(&line, "{\"step\":%lld", (long long)s->state.step);
-    add_float(&line, "seconds", seconds);
-    add_float(&line, "tokens_per_s", seconds > 0 ? (double)tokens / seconds : 0);
-    str_printf(&line, ",\"rss_bytes\":%zu", ft_rss());
-    return append(s, s->time_fd, TIMES, &line, &s->state.time_bytes);
-}
-
-ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens)
-{
-    const train_state *st = &s->state;
-    const train_record *r = &st->record;
-    str_buf line = {0};
-    str_printf(&line, "{\"step\":%lld", (long long)r->step);
-    add_float(&line, "epoch", (double)r->step / (double)s->epoch_steps);
-    add_float(&line, "loss", r->loss);
-    str_adds(&line, ",\"learning_rate\":");
-    str_double(&line, r->rate);
-    add_float(&line, "grad_norm", r->grad_norm);
-    str_printf(&line, ",\"tokens\":%lld,\"supervised_tokens\":%lld", (long long)r->tokens,
-               (long long)r->supervised);
-    if (st->n_sources > 1) {
-        str_adds(&line, ",\"source_tokens\":{");
-        for (int i = 0; i < st->n_sources; i++) {
-            const char *name = data_stats(s->train, i)->name;
-            if (i) str_addc(&line, ',');
-            str_json(&line, name, strlen(name));
-            str_printf(&line, ":%lld", (long long)st->step_sources[i]);
-        }
-        str_addc(&line, '}');
-    }
-    if (eval) add_eval(s, eval, &line);
-    FT_TRY(append(s, s->log_fd, LOG, &line, &s->state.log_bytes));
-    if (eval)
-        log_info("step %lld: loss %.4f, eval_loss %.4f over %lld tokens", (long long)r->step,
-                 r->loss, eval->mean, (long long)eval->total);
-    return log_times(s, seconds, tokens);
-}
 
 /* --- for the eye ----------------------------------------------------------------------------------------------------------- */
 /* The live line, and every half minute one that stays, for logs of pipelines. */
@@ -198,10 +53,9 @@ void train_show_header(const train_session *s)
              (long long)t->batch_size, (long long)p->micro_tokens);
     log_info("memory %s of %s: weights %s, trainable %s, gradients %s, optimizer %s, activations "
              "%s, workspace %s",
-             train_bytes_text(p->total), train_bytes_text(p->limit), train_bytes_text(p->weights),
-             train_bytes_text(p->trainable), train_bytes_text(p->gradients),
-             train_bytes_text(p->optimizer), train_bytes_text(p->activations),
-             train_bytes_text(p->workspace));
+             ft_bytes_text(p->total), ft_bytes_text(p->limit), ft_bytes_text(p->weights),
+             ft_bytes_text(p->trainable), ft_bytes_text(p->gradients), ft_bytes_text(p->optimizer),
+             ft_bytes_text(p->activations), ft_bytes_text(p->workspace));
     if (t->precision && strcmp(t->precision, "bf16") == 0)
         log_warn("train.precision: this build computes in f32; \"bf16\" changes nothing");
     if (p->checkpointing)

@@ -24,6 +24,7 @@ static ft_status prepare(train_session *s, train_start *as)
     if (*as == TRAIN_COMPLETE) return FT_OK;
     FT_TRY(train_session_open(s, true));
     FT_TRY(train_plan_make(s));
+    FT_TRY(train_plan_memory(s));
     FT_TRY(train_session_attach(s));
     FT_TRY(train_plan_disk(s));
     FT_TRY(train_resume_compare(s));

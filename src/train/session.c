@@ -5,7 +5,6 @@
 #include "ft/kernel.h"
 
 #include <math.h>
-#include <signal.h>
 #include <string.h>
 
 /* Quoted for a shell when it holds anything but the usual characters of paths. */
@@ -176,7 +175,6 @@ static ft_status hash_base(train_session *s)
 ft_status train_session_attach(train_session *s)
 {
     size_t states, small;
-    FT_TRY(train_plan_memory(s));
     FT_TRY(train_attach_method(s, s->m, &s->pe));
     states = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, &s->pe->store);
     small = (size_t)s->pe->store.n * OPT_MAX_STATES * sizeof(void *) + ((size_t)1 << 20);
@@ -205,23 +203,4 @@ void train_session_close(train_session *s)
     arena_close(s->batch);
     arena_close(s->mem);
     if (s->lock >= 0) dir_unlock(s->lock);
-}
-
-/* The time limit counts from the first finished step of this part on, so that even a limit that loading alone exceeds
- * makes progress with every --resume. */
-ft_status train_stop(const train_session *s)
-{
-    int signal_number = ft_stop_signal();
-    double limit = s->cfg.train.max_seconds;
-    if (signal_number)
-        return ft_fail(FT_ESIGNAL, "stopped by %s before the first step; start again with: %s",
-                       signal_number == SIGINT ? "SIGINT" : "SIGTERM", s->command);
-    if (limit > 0 && s->part_tokens > 0 && ft_seconds() - s->started > limit)
-        return ft_fail(FT_ETIME, "train.max_seconds (%g) is over", limit);
-    return FT_OK;
-}
-
-double train_elapsed(const train_session *s)
-{
-    return s->part_seconds + (ft_seconds() - s->started);
 }

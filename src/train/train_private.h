@@ -147,7 +147,7 @@ typedef struct train_session {
 ft_status train_session_config(train_session *s, const train_options *opt);
 /* Tokenizer, model and data: all that costs seconds; nothing is written. */
 ft_status train_session_open(train_session *s, bool weights);
-/* Trainable values and optimizer, after the plan was made; refuses what does not fit in memory (71). */
+/* Trainable values and optimizer, after the plan was made and fits. */
 ft_status train_session_attach(train_session *s);
 ft_status train_open_model(const train_session *s, bool weights, model **out);
 ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out);
@@ -155,6 +155,8 @@ void train_session_close(train_session *s);
 ft_status train_plan_make(train_session *s);
 ft_status train_plan_memory(const train_session *s); /* FT_EMEM when it does not fit */
 ft_status train_plan_disk(const train_session *s);   /* FT_EIO when it does not fit */
+
+/* --- clock.c ---------------------------------------------------------------------------------------------------- */
 /* 0, or the status of a stop that was asked for: FT_ESIGNAL, FT_ETIME. */
 ft_status train_stop(const train_session *s);
 double train_elapsed(const train_session *s); /* of all parts of the run */
@@ -214,17 +216,18 @@ ft_status train_resume_compare(const train_session *s);
 /* Loads the newest valid checkpoint, or starts afresh; then the logs are open. */
 ft_status train_resume_load(train_session *s, train_start as);
 
-/* --- report.c ------------------------------------------------------------------------------------------------------- */
+/* --- log.c ---------------------------------------------------------------------------------------------------------- */
 ft_status train_log_open(train_session *s); /* cut back to the state's lengths */
 void train_log_close(train_session *s);
 ft_status train_log_sync(const train_session *s);
 ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens);
+
+/* --- report.c ------------------------------------------------------------------------------------------------------- */
 void train_show_step(train_session *s, double seconds);
 void train_show_header(const train_session *s);
 ft_status train_write_summary(train_session *s);
 /* What a finished run says: summary.json on one line, or a few lines of text. */
 ft_status train_result(train_session *s, str_buf *result);
-const char *train_bytes_text(size_t bytes); /* "1.2 GiB"; ring of buffers */
 
 /* --- check.c -------------------------------------------------------------------------------------------------------- */
 ft_status train_check_report(train_session *s, str_buf *result);

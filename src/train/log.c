@@ -1,0 +1,136 @@
+/* log.c – log.jsonl, a pure function of config and data, and time.jsonl, everything that is not. */
+#include "train_private.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOG "log.jsonl"
+#define TIMES "time.jsonl"
+
+/* Opens a log at the length of the state; a log that was cut by someone goes on where it ends. */
+static ft_status open_one(const train_session *s, const char *name, int *fd, int64_t *keep)
+{
+    const char *path = path_join(s->mem, s->out, name);
+    if (!path) return FT_EMEM;
+    int64_t size = file_size(path);
+    if (size < 0) size = 0;
+    if (size < *keep) {
+        log_warn("%s: holds %lld bytes where %lld were written; it is no longer the whole log",
+                 path, (long long)size, (long long)*keep);
+        *keep = size;
+    }
+    return file_append_open(fd, path, *keep);
+}
+
+ft_status train_log_open(train_session *s)
+{
+    FT_TRY(open_one(s, LOG, &s->log_fd, &s->state.log_bytes));
+    return open_one(s, TIMES, &s->time_fd, &s->state.time_bytes);
+}
+
+void train_log_close(train_session *s)
+{
+    if (s->log_fd >= 0) close(s->log_fd);
+    if (s->time_fd >= 0) close(s->time_fd);
+    s->log_fd = s->time_fd = -1;
+}
+
+ft_status train_log_sync(const train_session *s)
+{
+    const int fds[] = {s->log_fd, s->time_fd};
+    for (size_t i = 0; i < FT_COUNT_OF(fds); i++) {
+        if (fds[i] >= 0 && fsync(fds[i]) != 0 && errno != EINVAL && errno != EROFS)
+            return ft_fail_errno(FT_EIO, "%s/%s: cannot be written to disk", s->out,
+                                 i ? TIMES : LOG);
+    }
+    return FT_OK;
+}
+
+static ft_status append(const train_session *s, int fd, const char *name, str_buf *line,
+                        int64_t *length)
+{
+    const char *path = path_join(s->batch, s->out, name);
+    str_adds(line, "}\n");
+    ft_status rc = str_ok(line);
+    if (rc == FT_OK && !path) rc = FT_EMEM;
+    if (rc == FT_OK) rc = file_append(fd, path, line->data, line->len);
+    if (rc == FT_OK) *length += (int64_t)line->len;
+    str_free(line);
+    return rc;
+}
+
+static void add_float(str_buf *out, const char *key, double v)
+{
+    str_printf(out, ",\"%s\":", key);
+    if (isfinite(v))
+        str_float(out, (float)v);
+    else
+        str_adds(out, "null");
+}
+
+static void add_named(str_buf *out, const char *prefix, const char *name)
+{
+    char key[300];
+    snprintf(key, sizeof key, "%s%.200s", prefix, name);
+    str_addc(out, ',');
+    str_json(out, key, strlen(key));
+    str_addc(out, ':');
+}
+
+/* Several sources are told apart by name; the mean over all stands under the plain key in any case. */
+static void add_eval(const train_session *s, const train_eval *e, str_buf *out)
+{
+    add_float(out, "eval_loss", e->mean);
+    str_printf(out, ",\"eval_tokens\":%lld", (long long)e->total);
+    for (int i = 0; s->state.n_evals > 1 && i < s->state.n_evals; i++) {
+        const char *name = data_stats(s->eval, i)->name;
+        add_named(out, "eval_loss.", name);
+        str_float(out, (float)e->loss[i]);
+        add_named(out, "eval_tokens.", name);
+        str_printf(out, "%lld", (long long)e->tokens[i]);
+    }
+}
+
+static ft_status log_times(train_session *s, double seconds, int64_t tokens)
+{
+    str_buf line = {0};
+    str_printf(&line, "{\"step\":%lld", (long long)s->state.step);
+    add_float(&line, "seconds", seconds);
+    add_float(&line, "tokens_per_s", seconds > 0 ? (double)tokens / seconds : 0);
+    str_printf(&line, ",\"rss_bytes\":%zu", ft_rss());
+    return append(s, s->time_fd, TIMES, &line, &s->state.time_bytes);
+}
+
+ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens)
+{
+    const train_state *st = &s->state;
+    const train_record *r = &st->record;
+    str_buf line = {0};
+    str_printf(&line, "{\"step\":%lld", (long long)r->step);
+    add_float(&line, "epoch", (double)r->step / (double)s->epoch_steps);
+    add_float(&line, "loss", r->loss);
+    str_adds(&line, ",\"learning_rate\":");
+    str_double(&line, r->rate);
+    add_float(&line, "grad_norm", r->grad_norm);
+    str_printf(&line, ",\"tokens\":%lld,\"supervised_tokens\":%lld", (long long)r->tokens,
+               (long long)r->supervised);
+    if (st->n_sources > 1) {
+        str_adds(&line, ",\"source_tokens\":{");
+        for (int i = 0; i < st->n_sources; i++) {
+            const char *name = data_stats(s->train, i)->name;
+            if (i) str_addc(&line, ',');
+            str_json(&line, name, strlen(name));
+            str_printf(&line, ":%lld", (long long)st->step_sources[i]);
+        }
+        str_addc(&line, '}');
+    }
+    if (eval) add_eval(s, eval, &line);
+    FT_TRY(append(s, s->log_fd, LOG, &line, &s->state.log_bytes));
+    if (eval)
+        log_info("step %lld: loss %.4f, eval_loss %.4f over %lld tokens", (long long)r->step,
+                 r->loss, eval->mean, (long long)eval->total);
+    return log_times(s, seconds, tokens);
+}
