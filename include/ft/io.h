@@ -58,10 +58,17 @@ size_t dir_free_space(const char *path); /* of the nearest existing parent; SIZE
  * Plain or gzip (by magic), member by member, trailer required, trailing bytes refused; line cap 16 MiB;
  * CR before LF is dropped. Numbers are of the decompressed text. */
 typedef struct line_reader line_reader;
+/* path NULL: standard input, plain; a request to stop while it waits is FT_ESIGNAL. */
 FT_MUST_USE ft_status lines_open(line_reader **out, const char *path);
 FT_MUST_USE ft_status lines_next(line_reader *r, const char **text, size_t *len); /* FT_END */
-int64_t lines_number(const line_reader *r); /* of the line last returned, from 1 */
-void lines_close(line_reader *r);
+/* The same, passing over lines of spaces. */
+FT_MUST_USE ft_status lines_next_filled(line_reader *r, const char **text, size_t *len);
+bool lines_blank(const char *text, size_t len);
+/* Is another line, or the end, there without waiting? Always for files. */
+bool lines_ready(const line_reader *r);
+const char *lines_name(const line_reader *r); /* the path, "standard input": for messages */
+int64_t lines_number(const line_reader *r);   /* of the line last returned, from 1 */
+void lines_close(line_reader *r);             /* accepts NULL */
 /* A whole text file, decompressed; 65 beyond limit. ft_alloc'ed, NUL-terminated. */
 FT_MUST_USE ft_status text_read(char **out, size_t *len, const char *path, size_t limit);
 

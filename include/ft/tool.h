@@ -11,21 +11,11 @@
 #include "ft/model.h"
 #include "ft/template.h"
 
-/* --- where results go, where lines come from --------------------------------------------------------- */
+/* --- where results go --------------------------------------------------------- */
 typedef struct tool_sink {
     ft_status (*put)(void *ctx, const char *text, size_t n);
     void *ctx;
 } tool_sink;
-
-/* Lines of a file (plain or .gz; path) or of standard input (path NULL), 16 MiB at most each. */
-typedef struct tool_lines tool_lines;
-FT_MUST_USE ft_status tool_lines_open(tool_lines **out, const char *path);
-FT_MUST_USE ft_status tool_lines_next(tool_lines *l, const char **text, size_t *len); /* FT_END */
-/* False when asking for the next line would wait for the other end of a pipe: time to answer what is there. */
-bool tool_lines_ready(const tool_lines *l);
-const char *tool_lines_name(const tool_lines *l); /* for messages */
-int64_t tool_lines_number(const tool_lines *l);   /* of the line last returned, from 1 */
-void tool_lines_close(tool_lines *l);             /* accepts NULL */
 
 /* --- a model opened for use ---------------------------------------------------------------------------- */
 typedef struct tool_model {

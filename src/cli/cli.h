@@ -71,18 +71,6 @@ FT_MUST_USE ft_status cli_flush(void);
 void cli_sink_install(bool quiet);
 void cli_error(const char *lines); /* "ft: error: LINE" for each line */
 
-/* --- stdin, line by line ----------------------------------------------------------------------------------
- * FT_END behind the last line; FT_ESIGNAL when asked to stop while waiting. The text is valid until the next
- * call; CR before LF is dropped; a line is 16 MiB at most. */
-typedef struct cli_input {
-    char *data;
-    size_t len, cap, at;
-    bool end;
-    int64_t line; /* number of the line last returned */
-} cli_input;
-FT_MUST_USE ft_status cli_line(cli_input *in, const char **text, size_t *len);
-void cli_input_close(cli_input *in);
-
 /* --- what a training config may hold, for help and schema ------------------------------------------------- */
 typedef struct cli_table {
     const char *section; /* "optim" */

@@ -2,6 +2,7 @@
  * Needs no weights. */
 #include "cli.h"
 
+#include "ft/io.h"
 #include "ft/template.h"
 
 #include <stdio.h>
@@ -180,23 +181,24 @@ out:
 
 static ft_status all_lines(job *j)
 {
-    cli_input in = {0};
+    line_reader *in;
     const char *text;
     size_t len;
     ft_status rc;
-    while ((rc = cli_line(&in, &text, &len)) == FT_OK) {
+    FT_TRY(lines_open(&in, NULL));
+    while ((rc = lines_next(in, &text, &len)) == FT_OK) {
         j->ids.n = 0;
         str_clear(&j->text);
-        rc = read_line(j, text, len, in.line);
-        if (rc != FT_OK) rc = at_line(rc, in.line);
+        rc = read_line(j, text, len, lines_number(in));
+        if (rc != FT_OK) rc = at_line(rc, lines_number(in));
         if (rc != FT_OK) goto out;
         FT_TRY_OUT(write_line(j));
-        if (in.at == in.len)
+        if (!lines_ready(in))
             FT_TRY_OUT(cli_flush()); /* nothing more is waiting: the reader may be */
     }
     if (rc == FT_END) rc = FT_OK;
 out:
-    cli_input_close(&in);
+    lines_close(in);
     return rc;
 }
 

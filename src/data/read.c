@@ -129,13 +129,6 @@ static ft_status detect_line(reader *r, const char *text, size_t len, int64_t li
     return rc;
 }
 
-static bool blank_line(const char *s, size_t n)
-{
-    size_t i = 0;
-    while (i < n && (s[i] == ' ' || s[i] == '\t')) i++;
-    return i == n;
-}
-
 static ft_status read_jsonl(reader *r)
 {
     line_reader *lines = NULL;
@@ -144,8 +137,8 @@ static ft_status read_jsonl(reader *r)
     int64_t taken = 0;
     ft_status rc = lines_open(&lines, r->src->path);
     while (rc == FT_OK && !enough(r, taken)) {
-        rc = lines_next(lines, &text, &len);
-        if (rc != FT_OK || blank_line(text, len)) continue;
+        rc = lines_next_filled(lines, &text, &len);
+        if (rc != FT_OK) continue;
         if (!r->src->format) rc = detect_line(r, text, len, lines_number(lines));
         if (rc != FT_OK) break;
         data_item *it = new_item(r, lines_number(lines));

@@ -1,4 +1,7 @@
-/* lines.c – text files line by line, plain or gzip.
+/* lines.c – text line by line, from a file (plain or gzip) or from standard input.
+ *
+ * Standard input is read through poll: a line is handed out as soon as it is there, because a harness may send one
+ * and wait for its answer before it sends the next, and a request to stop does not wait for another line.
  *
  * The inflate loop is our own because zlib's gzread takes a truncated file for a finished one and
  * ignores bytes behind the last member: both would silently shorten a training set. Here every
@@ -8,12 +11,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
-enum { INPUT = 64 << 10, LINE_LIMIT = 16 << 20, FIRST_BUFFER = 256 << 10 };
+enum {
+    INPUT = 64 << 10,
+    LINE_LIMIT = 16 << 20,
+    FIRST_BUFFER = 256 << 10,
+    POLL_MS = 200 /* a signal restarts a read, so the flag is looked at this often while waiting */
+};
 
 /* A stream of plain bytes. */
 typedef struct source {
@@ -22,7 +31,7 @@ typedef struct source {
     bool gzip, inflating; /* inflating: inside a member */
     bool ended;
     z_stream z;
-    uint8_t *in;
+    uint8_t *in;        /* NULL: standard input, which goes to the caller at once */
     size_t at, have;    /* unread part of `in` */
     const char *failed; /* what is wrong behind the bytes handed out so far; NULL: nothing */
     int64_t line;       /* complete lines handed out, for messages */
@@ -157,10 +166,29 @@ static ft_status inflate_some(source *s, void *out, size_t room, size_t *n)
     return FT_OK;
 }
 
+static ft_status read_waiting(source *s, void *out, size_t room, size_t *n)
+{
+    while (!s->ended) {
+        struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+        int ready = poll(&p, 1, POLL_MS);
+        FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal at line %lld of %s",
+                 (long long)(s->line + 1), s->path);
+        if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
+        ssize_t got = read(STDIN_FILENO, out, room);
+        if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+        if (got < 0) return ft_fail_errno(FT_EIO, "%s: cannot be read", s->path);
+        *n = (size_t)got;
+        s->ended = got == 0;
+        break;
+    }
+    return FT_OK;
+}
+
 /* Up to `room` bytes; *n = 0 at the end. */
 static ft_status source_read(source *s, void *out, size_t room, size_t *n)
 {
     *n = 0;
+    if (!s->in) return read_waiting(s, out, room, n);
     if (s->gzip) return inflate_some(s, out, room, n);
     FT_TRY(refill(s));
     size_t part = s->have - s->at < room ? s->have - s->at : room;
@@ -178,10 +206,12 @@ ft_status lines_open(line_reader **out, const char *path)
     line_reader *r = ft_alloc(1, sizeof *r);
     if (!r) return FT_EMEM;
     r->src.fd = -1;
-    r->path = ft_strdup(path);
+    r->path = ft_strdup(path ? path : "standard input");
     r->cap = FIRST_BUFFER;
     r->buf = ft_alloc(r->cap, 1);
-    ft_status rc = r->path && r->buf ? source_open(&r->src, r->path) : FT_EMEM;
+    ft_status rc = r->path && r->buf ? FT_OK : FT_EMEM;
+    r->src.path = r->path;
+    if (rc == FT_OK && path) rc = source_open(&r->src, r->path);
     if (rc != FT_OK) {
         lines_close(r);
         return rc;
@@ -202,6 +232,33 @@ void lines_close(line_reader *r)
 int64_t lines_number(const line_reader *r)
 {
     return r->number;
+}
+
+const char *lines_name(const line_reader *r)
+{
+    return r->path;
+}
+
+bool lines_ready(const line_reader *r)
+{
+    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+    if (r->src.in || r->src.ended) return true;
+    if (r->have > r->at && memchr(r->buf + r->at, '\n', r->have - r->at)) return true;
+    return poll(&p, 1, 0) > 0;
+}
+
+bool lines_blank(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r') return false;
+    return true;
+}
+
+ft_status lines_next_filled(line_reader *r, const char **text, size_t *len)
+{
+    do FT_TRY(lines_next(r, text, len));
+    while (lines_blank(*text, *len));
+    return FT_OK;
 }
 
 /* Makes room for at least one more byte and the closing NUL behind [at, have). */

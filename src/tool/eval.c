@@ -66,11 +66,11 @@ void eval_count(eval_task *task, const char *name, int64_t value)
     task->metric[task->n_metric - 1].whole = true;
 }
 
-static ft_status one_line(const eval_task *task, tool_lines *lines, const char *text, size_t len,
+static ft_status one_line(const eval_task *task, line_reader *lines, const char *text, size_t len,
                           eval_line each, void *ctx, int64_t index)
 {
     js_doc d;
-    FT_TRY(js_parse(&d, text, len, task->data, tool_lines_number(lines), JS_BIG_NUMBERS, FT_EDATA));
+    FT_TRY(js_parse(&d, text, len, task->data, lines_number(lines), JS_BIG_NUMBERS, FT_EDATA));
     ft_status rc = cJSON_IsObject(d.root)
                        ? each(ctx, &d, index)
                        : js_fail(&d, d.root, FT_EDATA, NULL, "must be an object");
@@ -80,19 +80,19 @@ static ft_status one_line(const eval_task *task, tool_lines *lines, const char *
 
 ft_status eval_lines(const eval_task *task, eval_line each, void *ctx)
 {
-    tool_lines *lines;
+    line_reader *lines;
     const char *text;
     size_t len;
     int64_t n = 0;
     ft_status rc = FT_OK;
-    FT_TRY(tool_lines_open(&lines, task->data));
+    FT_TRY(lines_open(&lines, task->data));
     while (task->limit == 0 || n < task->limit) {
-        rc = tool_lines_next(lines, &text, &len);
+        rc = lines_next_filled(lines, &text, &len);
         if (rc == FT_OK) rc = one_line(task, lines, text, len, each, ctx, n++);
         if (rc == FT_OK) rc = tool_go_on();
         if (rc != FT_OK) break;
     }
-    tool_lines_close(lines);
+    lines_close(lines);
     if (rc == FT_END) rc = FT_OK;
     if (rc == FT_OK && n == 0) rc = ft_fail(FT_EDATA, "%s: holds no records", ft_shows(task->data));
     return rc;

@@ -225,13 +225,13 @@ static ft_status answer(tool_model *t, const tool_generate_options *opt, const r
     return rc;
 }
 
-static ft_status answer_line(tool_model *t, const tool_generate_options *opt, tool_lines *lines,
+static ft_status answer_line(tool_model *t, const tool_generate_options *opt, line_reader *lines,
                              const char *text, size_t len, uint64_t sample, const tool_sink *out)
 {
     js_doc d;
     request r = {0};
-    FT_TRY(js_parse(&d, text, len, tool_lines_name(lines), tool_lines_number(lines), JS_BIG_NUMBERS,
-                    FT_EDATA));
+    FT_TRY(
+        js_parse(&d, text, len, lines_name(lines), lines_number(lines), JS_BIG_NUMBERS, FT_EDATA));
     ft_status rc = read_request(t, opt, &d, &r);
     if (rc == FT_OK && r.ids.n == 0)
         rc = js_fail(&d, d.root, FT_EDATA, NULL, "an empty prompt: there is nothing to continue");
@@ -257,7 +257,7 @@ static ft_status check_sampling(const tool_sampling *s)
 
 ft_status tool_generate_lines(tool_model *t, const tool_generate_options *opt, const tool_sink *out)
 {
-    tool_lines *lines;
+    line_reader *lines;
     const char *text;
     size_t len;
     uint64_t sample = 0;
@@ -269,12 +269,12 @@ ft_status tool_generate_lines(tool_model *t, const tool_generate_options *opt, c
         tok_ids_free(&r.ids);
         return one;
     }
-    FT_TRY(tool_lines_open(&lines, opt->data));
+    FT_TRY(lines_open(&lines, opt->data));
     ft_status rc;
-    while ((rc = tool_lines_next(lines, &text, &len)) == FT_OK) {
+    while ((rc = lines_next_filled(lines, &text, &len)) == FT_OK) {
         rc = answer_line(t, opt, lines, text, len, sample++, out);
         if (rc != FT_OK) break;
     }
-    tool_lines_close(lines);
+    lines_close(lines);
     return rc == FT_END ? FT_OK : rc;
 }

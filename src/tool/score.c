@@ -257,17 +257,15 @@ static ft_status flush(scorer *s)
     return rc;
 }
 
-static ft_status score_all(scorer *s, tool_lines *lines)
+static ft_status score_all(scorer *s, line_reader *lines)
 {
     const char *text;
     size_t len;
     for (;;) {
-        if (s->n > 0 &&
-            (s->n == MAX_ITEMS || s->tokens >= GATHER_TOKENS || !tool_lines_ready(lines)))
+        if (s->n > 0 && (s->n == MAX_ITEMS || s->tokens >= GATHER_TOKENS || !lines_ready(lines)))
             FT_TRY(flush(s));
-        ft_status rc = tool_lines_next(lines, &text, &len);
-        if (rc == FT_OK)
-            rc = read_line(s, text, len, tool_lines_name(lines), tool_lines_number(lines));
+        ft_status rc = lines_next_filled(lines, &text, &len);
+        if (rc == FT_OK) rc = read_line(s, text, len, lines_name(lines), lines_number(lines));
         if (rc == FT_OK) continue;
         if (rc == FT_ESIGNAL) return rc;
         /* The lines before a bad one are answered all the same; their own failure is the earlier one. */
@@ -282,15 +280,15 @@ static ft_status score_all(scorer *s, tool_lines *lines)
 
 ft_status tool_score_lines(tool_model *t, const tool_score_options *opt, const tool_sink *out)
 {
-    tool_lines *lines;
+    line_reader *lines;
     scorer s = {.t = t, .opt = opt, .out = out};
     FT_CHECK(opt->top >= 0 && opt->top <= t->m->d.vocab_size, FT_EUSAGE,
              "--top: must be between 0 and the vocabulary of %lld", (long long)t->m->d.vocab_size);
-    FT_TRY(tool_lines_open(&lines, opt->data));
+    FT_TRY(lines_open(&lines, opt->data));
     s.item = ft_alloc(MAX_ITEMS, sizeof *s.item);
     ft_status rc = s.item ? score_all(&s, lines) : FT_EMEM;
     for (int64_t i = 0; i < s.n; i++) item_free(&s.item[i]);
     ft_free(s.item);
-    tool_lines_close(lines);
+    lines_close(lines);
     return rc;
 }

@@ -1,0 +1,203 @@
+/* save_items.c – the tensors of a model on their way out: values as trained, an adapter folded in, rounded once.
+ *
+ * A tensor is made in pieces of whole rows, so that a model larger than memory can be written; only what is folded
+ * or turned is held as a whole f32 matrix. Where nothing changes, bytes are copied: blocks packed again would
+ * not be the same blocks. */
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "save_private.h"
+
+#define PIECE_FLOATS ((int64_t)4 << 20) /* packed between two writes */
+#define TILE_FLOATS ((int64_t)64 << 10) /* unit of work of one thread */
+
+static const tn_tensor *value(const nn_param *p)
+{
+    return p->own ? &p->own->t : &p->t;
+}
+
+/* --- what is written -------------------------------------------------------------------------------------- */
+
+/* Tied weights stay tied unless something gave the two ends different values. */
+static bool ends_differ(const model *m, const model_save_options *opt)
+{
+    if (value(m->embed->w)->data != value(m->head->w)->data) return true;
+    return opt->fold.fold && (m->embed->slot || m->head->slot);
+}
+
+ft_status save_plan_open(save_plan *p, model *m, const model_save_options *opt)
+{
+    *p = (save_plan){.m = m, .opt = opt};
+    FT_TRY(arena_open(&p->mem, "save plan", (size_t)1 << 30));
+    p->untie = m->d.tied && ends_differ(m, opt);
+    p->item = arena_get(p->mem, (size_t)(m->n_param + 16) * sizeof *p->item);
+    if (!p->item) return FT_EMEM;
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const nn_param *q = &m->param[i];
+        if (q == m->head->w && m->d.tied && !p->untie) continue;
+        save_item *it = &p->item[p->n++];
+        *it = (save_item){.param = i, .name = q->name, .nd = q->t.nd};
+        for (int k = 0; k < q->t.nd; k++) it->dim[k] = q->t.dim[k];
+    }
+    return FT_OK;
+}
+
+void save_plan_close(save_plan *p)
+{
+    arena_close(p->mem);
+    *p = (save_plan){0};
+}
+
+/* --- values ------------------------------------------------------------------------------------------------ */
+
+typedef struct piece {
+    const tn_tensor *src; /* [rows, cols] */
+    const int32_t *order;
+    const dt_type *type;
+    uint8_t *out;
+    int64_t row0, rows, cols, tile_rows;
+    size_t row_bytes;
+    atomic_bool overflow;
+} piece;
+
+static void mark_overflow(piece *p, const float *x, int64_t n)
+{
+    /* Halfway between f16's largest value and the next power of two: from here on it rounds to infinity. */
+    const float limit = 65520.0f;
+    for (int64_t i = 0; i < n; i++)
+        if (fabsf(x[i]) >= limit && isfinite(x[i])) atomic_store(&p->overflow, true);
+}
+
+static void pack_tile(void *ctx, int64_t tile, int thread)
+{
+    piece *p = ctx;
+    int64_t first = tile * p->tile_rows, end = first + p->tile_rows;
+    if (end > p->rows) end = p->rows;
+    float *row = pool_scratch(thread, 0, (size_t)p->cols * sizeof *row);
+    if (!row) return;
+    for (int64_t r = first; r < end; r++) {
+        int64_t from = p->order ? p->order[p->row0 + r] : p->row0 + r;
+        uint8_t *to = p->out + (size_t)r * p->row_bytes;
+        if (p->type == p->src->type && !p->type->read) {
+            memcpy(to, tn_row(p->src, from), p->row_bytes);
+            continue;
+        }
+        tn_unpack_rows(row, p->src, from, 1);
+        if (p->type == &dt_f16) mark_overflow(p, row, p->cols);
+        p->type->pack(to, row, p->cols);
+    }
+}
+
+static ft_status put_rows(const tn_tensor *src, const save_item *it, save_put put, void *ctx)
+{
+    ft_status rc = FT_OK;
+    piece p = {.src = src, .order = it->order, .type = it->type};
+    int64_t rows = tn_rows(src);
+    p.cols = tn_cols(src);
+    const bool copies = it->type == src->type && !it->type->read;
+    FT_CHECK(copies || it->type->pack, FT_EUSAGE,
+             "type %s can be read but not written; choose another", it->type->name);
+    FT_CHECK(dt_bytes(it->type, p.cols, &p.row_bytes), FT_EINTERNAL,
+             "\"%s\": rows of %lld values do not fit type %s", it->name, (long long)p.cols,
+             it->type->name);
+    int64_t at_once = PIECE_FLOATS / p.cols > 0 ? PIECE_FLOATS / p.cols : 1;
+    if (at_once > rows) at_once = rows;
+    p.tile_rows = TILE_FLOATS / p.cols > 0 ? TILE_FLOATS / p.cols : 1;
+    p.out = ft_alloc((size_t)at_once, p.row_bytes);
+    if (!p.out) return FT_EMEM;
+    for (p.row0 = 0; p.row0 < rows; p.row0 += p.rows) {
+        p.rows = rows - p.row0 < at_once ? rows - p.row0 : at_once;
+        pool_run(pack_tile, &p, (p.rows + p.tile_rows - 1) / p.tile_rows);
+        FT_GUARD(!pool_failed(), FT_EMEM, "out of memory while writing \"%s\"", it->name);
+        FT_GUARD(
+            !atomic_load(&p.overflow), FT_EDATA,
+            "tensor \"%s\" holds values beyond the range of f16 (65504); use --type bf16 or f32",
+            it->name);
+        FT_GUARD(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal");
+        FT_TRY_OUT(put(ctx, p.out, (size_t)p.rows * p.row_bytes));
+    }
+out:
+    ft_free(p.out);
+    return rc;
+}
+
+static void unpack_all(float *dst, const tn_tensor *t)
+{
+    int64_t cols = tn_cols(t), step = TILE_FLOATS / cols > 0 ? TILE_FLOATS / cols : 1;
+    for (int64_t r = 0; r < tn_rows(t); r += step) {
+        int64_t n = tn_rows(t) - r < step ? tn_rows(t) - r : step;
+        tn_unpack_rows(dst + r * cols, t, r, n);
+    }
+}
+
+/* The f32 matrix or bias of a parameter with the adapter's part; *out is ft_alloc'ed. A site is folded as a whole,
+ * for one of its two tensors at a time: bias and weight may be far apart in the file. */
+static ft_status folded(const save_plan *p, const save_item *it, float **out)
+{
+    const nn_param *q = &p->m->param[it->param];
+    const nn_site *s = p->m->info[it->param].site;
+    const model_fold *f = &p->opt->fold;
+    float *w = NULL, *b = NULL;
+    ft_status rc = FT_OK;
+    bool is_bias = p->m->info[it->param].bias;
+    bool fold = f->fold && s;
+    *out = NULL;
+    if (fold || !is_bias) {
+        const tn_tensor *t = fold ? value(s->w) : value(q);
+        w = ft_alloc((size_t)tn_count(t), sizeof *w);
+        FT_GUARD(w, FT_EMEM, "%s", ft_error());
+        unpack_all(w, t);
+    }
+    if (is_bias || (fold && s->b)) {
+        const tn_tensor *t = is_bias ? value(q) : value(s->b);
+        b = ft_alloc((size_t)tn_count(t), sizeof *b);
+        FT_GUARD(b, FT_EMEM, "%s", ft_error());
+        unpack_all(b, t);
+    }
+    if (fold) FT_TRY_OUT(f->fold(f->ctx, s, w, b));
+    *out = is_bias ? b : w;
+    if (is_bias)
+        b = NULL;
+    else
+        w = NULL;
+out:
+    ft_free(w);
+    ft_free(b);
+    return rc;
+}
+
+static ft_status turned(float **w, int64_t rows, int64_t cols)
+{
+    float *t = ft_alloc((size_t)(rows * cols), sizeof *t);
+    if (!t) return FT_EMEM;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols; c++) t[c * rows + r] = (*w)[r * cols + c];
+    ft_free(*w);
+    *w = t;
+    return FT_OK;
+}
+
+ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx)
+{
+    if (it->param < 0) return put(ctx, it->raw->data, it->raw->bytes);
+    const tn_tensor *v = value(&p->m->param[it->param]);
+    bool fold = p->opt->fold.fold && p->m->info[it->param].site;
+    tn_tensor matrix = *v;
+    float *w = NULL;
+    ft_status rc = FT_OK;
+    if (fold || it->transpose) {
+        FT_TRY(folded(p, it, &w));
+        if (it->transpose) FT_TRY_OUT(turned(&w, v->dim[0], v->dim[1]));
+        matrix = (tn_tensor){.type = &dt_f32, .nd = it->nd, .dim = {it->dim[0], it->dim[1]}};
+        matrix.data = w;
+    }
+    if (matrix.nd == 1 && it->order) {
+        matrix.nd = 2;
+        matrix.dim[1] = 1;
+    }
+    rc = put_rows(&matrix, it, put, ctx);
+out:
+    ft_free(w);
+    return rc;
+}
