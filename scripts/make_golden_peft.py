@@ -15,6 +15,7 @@ An adapter case:
         logits                  F32 [N, V], adapter on
         base_logits             F32 [N, V], adapter off
         merged.NAME             F32, base weight NAME after merge_and_unload, where it changed
+    ../peft_counts.h            how many values PEFT trains for configs with far-reaching names
 
 A training case (train_lora, train_full): 20 optimizer steps of torch.optim.AdamW, linear schedule with
 warm-up, clip_grad_norm_ 1.0, two epochs over 30 ragged rows in file order, 3 rows a step, loss = token
@@ -61,7 +62,50 @@ ADAPTERS = {
     "gpt2_patterns": ("gpt2", {"r": 4, "lora_alpha": 8, "fan_in_fan_out": True, "use_rslora": True,
                                "target_modules": ["c_attn", "mlp.c_proj"], "rank_pattern": {"c_attn": 3},
                                "alpha_pattern": {"h.1.mlp.c_proj": 12}}),
+    "llama_saved_norms": ("llama", {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"],
+                                    "modules_to_save": ["norm"]}),
+    "qwen3_saved_norms": ("qwen3", {"r": 2, "lora_alpha": 4, "target_modules": ["v_proj"],
+                                    "exclude_modules": r".*\.0\..*", "modules_to_save": ["norm"]}),
+    "gpt2_saved_mlp": ("gpt2", {"r": 2, "lora_alpha": 4, "fan_in_fan_out": True, "bias": "all",
+                                "target_modules": ["c_attn"], "modules_to_save": ["1.mlp"]}),
+    "mistral_layers_pattern": ("mistral", {"r": 2, "lora_alpha": 4, "layers_to_transform": [0],
+                                           "layers_pattern": "(model\\.layers|h)",
+                                           "target_modules": ["v_proj", "model.layers.1.mlp.up_proj"],
+                                           "exclude_modules": ["0.self_attn.q_proj"]}),
+    # Embeddings that lie beside the factors: saved in case, or changed; a head tied to them or not.
+    "llama_held": ("llama", {"r": 2, "lora_alpha": 4, "target_modules": ["o_proj"], "changed_base": True}),
+    "llama_tied_held": ("llama_bias_tied", {"r": 2, "lora_alpha": 4, "target_modules": ["o_proj"],
+                                            "changed_base": True}),
+    "qwen2_tied_pair": ("qwen2_window", {"r": 2, "lora_alpha": 4, "ensure_weight_tying": True,
+                                         "target_modules": ["o_proj", "embed_tokens"]}),
+    "llama_tokens": ("llama", {"r": 2, "lora_alpha": 4, "target_modules": ["o_proj"],
+                               "trainable_token_indices": {"embed_tokens": [3, 17, 5], "lm_head": [17, 60]}}),
+    "qwen3_tied_tokens": ("qwen3_layer_types", {"r": 2, "lora_alpha": 4, "target_modules": ["o_proj"],
+                                                "trainable_token_indices": [3, 17, 5]}),
 }
+
+# How many values a config trains, with names that reach further than they seem to.
+COUNTS = [
+    ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["norm"]}),
+    ("qwen3", {"target_modules": ["q_proj"], "modules_to_save": ["norm"]}),
+    ("qwen3", {"target_modules": ["v_proj"], "modules_to_save": ["layernorm", "1.self_attn.k_norm"]}),
+    ("mistral", {"target_modules": ["q_proj"], "modules_to_save": ["mlp"]}),
+    ("llama_bias_tied", {"target_modules": ["up_proj"], "modules_to_save": ["attn", "head"], "bias": "all"}),
+    ("llama", {"target_modules": ["q_proj", "up_proj"], "modules_to_save": ["0"]}),
+    ("gpt2", {"target_modules": ["c_attn"], "modules_to_save": ["ln_1", "f"], "bias": "lora_only"}),
+    ("gpt2", {"target_modules": ["c_attn"], "modules_to_save": ["mlp", "te"]}),
+    ("qwen2", {"target_modules": "all-linear", "exclude_modules": ["proj"]}),
+    ("qwen2", {"target_modules": "all-linear", "exclude_modules": ["1.mlp.up_proj", "q_proj"]}),
+    ("qwen2", {"target_modules": ["q_proj", "embed_tokens"], "exclude_modules": r".*\.1\..*"}),
+    ("qwen2_window", {"target_modules": ["q_proj", "lm_head"], "layers_to_transform": 1}),
+    ("llama", {"target_modules": ["q_proj", "model.layers.0.mlp.up_proj"], "layers_to_transform": [1],
+               "layers_pattern": ["blocks", "layers"]}),
+    ("gpt2", {"target_modules": ["c_fc", "c_attn"], "layers_to_transform": [0], "layers_pattern": "h"}),
+    ("mistral", {"target_modules": r"model\.layers\.[01]\.(mlp|self_attn)\.(up|q)_proj"}),
+    ("llama", {"target_modules": ["q_proj", "up_proj"], "r": 4, "rank_pattern": {"1.mlp.up_proj": 6, "q_proj": 3}}),
+    ("llama", {"target_modules": ["q_proj", "up_proj"], "r": 4,
+               "rank_pattern": {r"model\.layers\.0\..*": 5, "proj": 9, "up_proj": 2}}),
+]
 
 STEPS, PER_STEP, EPOCHS = 20, 3, 2
 TRAIN = {
@@ -88,9 +132,22 @@ def attach(base, fields):
     return model
 
 
-def save_adapter(model, folder):
+def embeddings(model):
+    ends = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    return [ends[0]] if ends[0] is ends[1] else list(ends)
+
+
+def untie(model):
+    """Merging into a matrix that two modules share would add both of their updates to it: each gets its own."""
+    ends = [getattr(end, "base_layer", end) for end in (model.get_input_embeddings(), model.get_output_embeddings())]
+    adapted = [hasattr(end, "base_layer") for end in (model.get_input_embeddings(), model.get_output_embeddings())]
+    if any(adapted) and ends[0].weight is ends[1].weight:
+        ends[1].weight = torch.nn.Parameter(ends[1].weight.detach().clone())
+
+
+def save_adapter(model, folder, embedding_layers="auto"):
     model.peft_config["default"].base_model_name_or_path = "model"
-    model.save_pretrained(folder, safe_serialization=True)
+    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=embedding_layers)
     for name in os.listdir(folder):
         if name not in ("adapter_config.json", "adapter_model.safetensors"):
             os.remove(os.path.join(folder, name))
@@ -112,15 +169,22 @@ def make_adapter(name, family, fields, out):
     before = {n: p.detach().clone() for n, p in base.named_parameters()}
     base_logits = forward_rows(base, rows)
 
-    model = attach(base, dict(fields)).eval()
+    fields = dict(fields)
     torch.manual_seed(len(name))
+    changed = fields.pop("changed_base", False)
+    if changed:
+        with torch.no_grad():
+            for weight in embeddings(base):
+                weight.add_(torch.empty_like(weight).uniform_(-0.3, 0.3))
+    model = attach(base, fields).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.empty_like(parameter).uniform_(-0.3, 0.3))
     logits = forward_rows(model, rows)
-    save_adapter(model, os.path.join(folder, "adapter"))
+    save_adapter(model, os.path.join(folder, "adapter"), changed or "auto")
 
+    untie(model)
     merged = model.merge_and_unload()
     merged_logits = forward_rows(merged, rows)
     # A head that was tied to the embedding and saved apart shows up as a parameter of its own.
@@ -250,15 +314,36 @@ def make_training(name, spec, out):
           f"{max(abs(a - b) for a, b in zip(losses, losses64)):.1e} in losses")
 
 
+def c_string(value):
+    return '"' + json.dumps(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def count(base, fields):
+    model = attach(build_model(dict(CASES[base])), dict(fields, r=fields.get("r", 8)))
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def write_counts(path):
+    with open(path, "w", encoding="utf-8") as out:
+        out.write("/* made by scripts/make_golden_peft.py: base, config of method lora, values that PEFT trains */\n")
+        for base, fields in COUNTS:
+            out.write(f"{{\"{base}\",\n {c_string(fields)},\n {count(base, fields)}}},\n")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", default=os.path.join(HERE, "..", "tests", "golden", "peft"))
+    parser.add_argument("--only", nargs="*", help="adapter cases to make; the others stay as they are")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    shutil.rmtree(arguments.out, ignore_errors=True)
+    if not arguments.only:
+        shutil.rmtree(arguments.out, ignore_errors=True)
+    write_counts(os.path.join(arguments.out, "..", "peft_counts.h"))
     for name, (family, fields) in ADAPTERS.items():
+        if arguments.only and name not in arguments.only:
+            continue
         make_adapter(name, family, fields, arguments.out)
-    for name, spec in TRAIN.items():
+    for name, spec in TRAIN.items() if not arguments.only else ():
         make_training(name, spec, arguments.out)
 
 

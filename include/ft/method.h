@@ -15,11 +15,20 @@ typedef struct pe_entry {
     nn_param *p;
     const char *key; /* "base_model.model.….lora_A.weight" */
     bool transposed; /* the file holds [cols, rows] of p */
+    bool optional;   /* may be missing: p keeps its values */
+    const char *also; /* key that other versions of PEFT use, or NULL */
 } pe_entry;
 typedef struct pe_entries {
     pe_entry *entry;
     int64_t n, cap;
 } pe_entries;
+
+/* Rows of an embedding or head that an adapter replaces. */
+typedef struct pe_rows {
+    nn_param *values; /* [n, C]; NULL: none */
+    nn_param *into;
+    const cJSON *indices; /* n of them */
+} pe_rows;
 
 /* What `save` leaves in the output folder. */
 typedef enum pe_result {
@@ -36,11 +45,13 @@ typedef struct pe_ctx {
     uint64_t seed;
     nn_store store;        /* what is trained */
     pe_entries entries;    /* of the adapter's file, in file order */
+    pe_rows rows[2];       /* of the embedding, of the head */
     const char *base_name; /* base_model_name_or_path as written in the config */
     const char *load_dir;  /* adapter to load, or NULL */
     void *priv;
     js_doc adapter;        /* adapter_config.json of load_dir or of an opened adapter */
     char *adapter_text;
+    struct pe_file *file; /* its tensors, while they are attached and loaded */
 } pe_ctx;
 
 struct pe_method {
@@ -58,8 +69,7 @@ struct pe_method {
     ft_status (*save)(const pe_ctx *c,
                       const char *dir); /* the files of the result into an existing folder */
     ft_status (*load_config)(pe_ctx *c, const js_doc *adapter_config); /* cfg from PEFT's file */
-    ft_status (*load)(
-        pe_ctx *c, const char *dir); /* values into attached parameters; lists what does not fit */
+    ft_status (*load)(pe_ctx *c); /* values into attached parameters; lists what does not fit */
     ft_status (*fold)(const pe_ctx *c, const nn_site *s, float *w,
                       float *b); /* adds this site's delta (w, b in the
                                      file's orientation, f32); trained copies replace. NULL: cannot be folded */
@@ -88,31 +98,34 @@ typedef struct pe_target {
     const cJSON *target_modules, *exclude_modules, *modules_to_save; /* NULL or null: not given */
     const cJSON *layers_to_transform, *layers_pattern;
     const char *bias; /* one of pe_bias_choices */
+    /* of adapters that PEFT made: the head shares the embedding's adapter; single rows are trained */
+    bool ensure_weight_tying;
+    const cJSON *trainable_token_indices;
 } pe_target;
 extern const char *const pe_bias_choices[];
 
 #define PE_TARGET_AT(cfg, member, k) .key = #k, .offset = offsetof(cfg, member.k)
 /* Rows of a method's `fields`; `member` is the pe_target in struct `cfg`. */
-#define PE_TARGET_FIELDS(cfg, member)                                                             \
-    {PE_TARGET_AT(cfg, member, target_modules), .type = CFG_JSON, .def = "\"all-linear\"",        \
+#define PE_TARGET_FIELDS(cfg, member)                                                              \
+    {PE_TARGET_AT(cfg, member, target_modules), .type = CFG_JSON, .def = "\"all-linear\"",         \
      .help = "\"all-linear\", a list of module name suffixes, or a regex of whole paths"},         \
-        {PE_TARGET_AT(cfg, member, exclude_modules), .type = CFG_JSON,                            \
+        {PE_TARGET_AT(cfg, member, exclude_modules), .type = CFG_JSON,                             \
          .help = "modules left out: a list of suffixes or a regex"},                               \
-        {PE_TARGET_AT(cfg, member, modules_to_save), .type = CFG_JSON,                            \
+        {PE_TARGET_AT(cfg, member, modules_to_save), .type = CFG_JSON,                             \
          .help = "modules trained in full and saved with the adapter"},                            \
-        {PE_TARGET_AT(cfg, member, layers_to_transform), .type = CFG_JSON,                        \
+        {PE_TARGET_AT(cfg, member, layers_to_transform), .type = CFG_JSON,                         \
          .help = "a layer index or a list of them"},                                               \
-        {PE_TARGET_AT(cfg, member, layers_pattern), .type = CFG_JSON,                             \
+        {PE_TARGET_AT(cfg, member, layers_pattern), .type = CFG_JSON,                              \
          .help = "name of the layer list in module paths, for layers_to_transform"},               \
-        {PE_TARGET_AT(cfg, member, bias), .type = CFG_ENUM, .def = "\"none\"",                    \
+        {PE_TARGET_AT(cfg, member, bias), .type = CFG_ENUM, .def = "\"none\"",                     \
          .choices = pe_bias_choices, .help = "which biases of the base are trained too"}
 
 /* For a method's `check`: the forms of these keys; with init_from, none of them and none of `keys` (NULL-terminated) may
  * say something else than the adapter it names. */
 void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const char *const *keys);
 FT_MUST_USE ft_status pe_load_target(pe_target *t, const js_doc *adapter_config);
-/* Calls `attach` for every site the rules choose (none: 78, with what there is), which fills site->slot; then trains
- * modules_to_save and biases. */
+/* Calls `attach`, which fills site->slot, for every site the rules choose; then trains modules_to_save and biases. No site
+ * is 78; so is a name in a config that matches nothing (an adapter's names may: PEFT passes over them). */
 FT_MUST_USE ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
                                        ft_status (*attach)(pe_ctx *c, nn_site *s));
 /* A tensor of the adapter's file; key from pe_file_key. p or key may be NULL: out of memory. */
@@ -125,7 +138,7 @@ const char *pe_file_key(pe_ctx *c, const char *path, const char *suffix);
 FT_MUST_USE ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own,
                                       const char *dir);
 /* A method's `load`: values of the entries. Every missing, extra or wrongly shaped tensor is listed (65). */
-FT_MUST_USE ft_status pe_load_adapter(pe_ctx *c, const char *dir);
+FT_MUST_USE ft_status pe_load_adapter(pe_ctx *c);
 extern const char *const pe_adapter_files[]; /* a method's `files` */
 
 /* Further keys that are JSON: recorded where `good` says no (`check`), or 65 (`load_config`; absent: NULL). */
@@ -145,5 +158,9 @@ int pe_pattern_value(const cJSON *pattern, const char *path, double *value);
 int pe_match_full(const char *regex, const char *path); /* re.fullmatch */
 int pe_match_pattern(const char *key,
                      const char *path); /* ^(.*\.)?(KEY)$, of rank_pattern and alpha_pattern */
+int pe_match_inside(const char *key,
+                    const char *path); /* (^|.*\.)KEY($|\..*): it, or a module above, is KEY */
+/* The number behind the list of layers: of any name (pattern NULL), or of PATTERN, a regex. */
+int pe_match_layer(const char *pattern, const char *path, int64_t *layer);
 bool pe_match_suffix(const char *entry, const char *path); /* equal, or ends with "." + entry */
 #endif

@@ -1,5 +1,8 @@
 /* adapter_file.c – adapter_model.safetensors: names and shapes are PEFT's, values f32. What does not fit on loading is listed
- * in full: a silently ignored tensor is an adapter without effect. */
+ * in full: a silently ignored tensor is an adapter without effect.
+ *
+ * Names are compared without what only some writers leave in: the adapter's name ("lora_A.default.weight"), and the
+ * wrappers of saved modules ("embed_tokens.modules_to_save.weight"). */
 #include "ft/method.h"
 #include "method_private.h"
 
@@ -8,6 +11,7 @@
 
 const char *const pe_adapter_files[] = {"adapter_config.json", "adapter_model.safetensors", NULL};
 
+/* --- writing ------------------------------------------------------------------------------------------------ */
 ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n)
 {
     ft_status rc = FT_EMEM;
@@ -36,37 +40,158 @@ out:
     return rc;
 }
 
-/* "X.lora_A.default.weight" → "X.lora_A.weight": some writers leave the adapter's name in. */
-static const io_tensor *find(const st_file *f, const char *key, char *other, size_t size)
+/* --- opening ------------------------------------------------------------------------------------------------ */
+struct pe_file {
+    arena *mem;
+    const char *path;
+    st_file st;
+    map_table index; /* plain name → tensor */
+    bool *used;      /* [st.n] taken by an entry, or a second copy of what was */
+};
+
+/* The name without the adapter's and without wrappers; false: the frozen original of a saved module, of no use. */
+static bool plain_name(const char *name, char *out)
 {
-    const io_tensor *t = st_find(f, key);
-    const char *dot = strrchr(key, '.');
-    if (t || !dot) return t;
-    snprintf(other, size, "%.*s.default%s", (int)(dot - key), key, dot);
-    t = st_find(f, other);
-    if (t) return t;
-    snprintf(other, size, "%s.default", key);
-    return st_find(f, other);
+    bool needed = true, after = false; /* after: the last element was modules_to_save */
+    size_t len = 0;
+    while (*name) {
+        size_t n = strcspn(name, ".");
+        const char *next = name[n] ? name + n + 1 : name + n;
+        bool near_end = !strchr(next, '.');
+        bool adapter = (near_end || after) && n == 7 && memcmp(name, "default", n) == 0;
+        bool saved = n == 15 && memcmp(name, "modules_to_save", n) == 0;
+        bool token = n == 13 && memcmp(name, "token_adapter", n) == 0;
+        needed = needed && !(n == 15 && memcmp(name, "original_module", n) == 0);
+        if (!adapter && !saved && !(token && str_starts(next, "base_layer."))) {
+            if (len > 0) out[len++] = '.';
+            memcpy(out + len, name, n);
+            len += n;
+        }
+        name = next;
+        after = saved;
+    }
+    out[len] = '\0';
+    return needed;
 }
 
+/* Plain names as they stand in the file go first: what has to be made plain may be a second copy. */
+static ft_status index_names(pe_file *f, bool as_they_stand)
+{
+    for (int64_t i = 0; i < f->st.n; i++) {
+        const char *name = f->st.tensor[i].name;
+        char *plain = arena_get(f->mem, strlen(name) + 1);
+        if (!plain) return FT_EMEM;
+        bool needed = plain_name(name, plain);
+        if ((strcmp(plain, name) == 0) != as_they_stand) continue;
+        f->used[i] = !needed || map_get(&f->index, plain, strlen(plain), NULL);
+        if (!f->used[i]) FT_TRY(map_put(&f->index, plain, strlen(plain), i));
+    }
+    return FT_OK;
+}
+
+ft_status pe_file_open(pe_file **out, const char *dir)
+{
+    ft_status rc;
+    pe_file *f = ft_alloc(1, sizeof *f);
+    *out = NULL;
+    if (!f) return FT_EMEM;
+    FT_TRY_OUT(arena_open(&f->mem, "adapter file", (size_t)4 << 30));
+    f->path = path_join(f->mem, dir, "adapter_model.safetensors");
+    const char *pickle = path_join(f->mem, dir, "adapter_model.bin");
+    FT_GUARD(f->path && pickle, FT_EMEM, "out of memory");
+    FT_GUARD(file_exists(f->path) || !file_exists(pickle), FT_EDATA,
+             "%s: adapter_model.bin is a Python pickle, which ft does not read; save the adapter "
+             "with safe_serialization=True",
+             ft_shows(dir));
+    FT_TRY_OUT(st_open(&f->st, f->path, f->mem));
+    f->used = arena_get(f->mem, (size_t)f->st.n + 1);
+    FT_GUARD(f->used, FT_EMEM, "out of memory");
+    FT_TRY_OUT(index_names(f, true));
+    rc = index_names(f, false);
+out:
+    if (rc != FT_OK)
+        pe_file_close(f);
+    else
+        *out = f;
+    return rc;
+}
+
+void pe_file_close(pe_file *f)
+{
+    if (!f) return;
+    map_free(&f->index);
+    st_close(&f->st);
+    arena_close(f->mem);
+    ft_free(f);
+}
+
+const io_tensor *pe_file_find(const pe_file *f, const char *key)
+{
+    int64_t i;
+    return map_get(&f->index, key, strlen(key), &i) ? &f->st.tensor[i] : NULL;
+}
+
+void pe_file_pass(pe_file *f, const io_tensor *t)
+{
+    f->used[t - f->st.tensor] = true;
+}
+
+bool pe_file_adapts(const pe_file *f, const char *path)
+{
+    static const char *const own[] = {".weight", ".bias", ".base_layer.weight", ".base_layer.bias"};
+    const char *front = "base_model.model.";
+    size_t n = strlen(front), k = strlen(path);
+    for (int64_t i = 0; i < f->st.n; i++) {
+        const char *name = f->st.tensor[i].name;
+        bool others = true;
+        if (!str_starts(name, front) || strncmp(name + n, path, k) != 0 || name[n + k] != '.')
+            continue;
+        for (size_t j = 0; j < FT_COUNT_OF(own); j++)
+            others = others && strcmp(name + n + k, own[j]) != 0;
+        if (others) return true;
+    }
+    return false;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------- */
 typedef struct problems {
     str_buf text;
     int n;
 } problems;
 
-static void problem(problems *p, const char *what, const char *name)
+/* The first ten in words, all of them counted; NULL past those. */
+static str_buf *problem(problems *p, const char *what, const char *name)
 {
-    if (++p->n <= 10)
-        str_printf(&p->text, "%s%s \"%s\"", p->n > 1 ? "; " : "", what, ft_shows(name));
+    if (++p->n > 10) return NULL;
+    str_printf(&p->text, "%s%s \"%s\"", p->n > 1 ? "; " : "", what, ft_shows(name));
+    return &p->text;
 }
 
-static bool shape_fits(const pe_entry *e, const io_tensor *t)
+static void put_shape(str_buf *s, int nd, const int64_t *dim)
+{
+    str_addc(s, '[');
+    for (int k = 0; k < nd; k++) str_printf(s, "%s%lld", k ? ", " : "", (long long)dim[k]);
+    str_addc(s, ']');
+}
+
+static void compare_shape(const pe_entry *e, const io_tensor *t, problems *bad)
 {
     const tn_tensor *p = &e->p->t;
     int64_t r = p->dim[0], c = p->nd == 2 ? p->dim[1] : 1;
-    if (t->nd != p->nd || !t->type->unpack) return false;
-    if (p->nd == 1) return t->dim[0] == r;
-    return e->transposed ? t->dim[0] == c && t->dim[1] == r : t->dim[0] == r && t->dim[1] == c;
+    int64_t dim[2] = {e->transposed ? c : r, e->transposed ? r : c};
+    bool same = t->nd == p->nd && t->type->unpack;
+    for (int k = 0; same && k < t->nd; k++) same = t->dim[k] == dim[k];
+    str_buf *why = same ? NULL : problem(bad, "wrong shape or type of", t->name);
+    if (!why) return;
+    if (t->bytes == 0) {
+        str_adds(why, " (empty: saved under DeepSpeed ZeRO-3 without gathering it)");
+    } else {
+        str_printf(why, " (%s ", t->type->name);
+        put_shape(why, t->nd, t->dim);
+        str_adds(why, " where the base needs ");
+        put_shape(why, p->nd, dim);
+        str_addc(why, ')');
+    }
 }
 
 static ft_status take(const pe_entry *e, const io_tensor *t, arena *mem)
@@ -86,60 +211,28 @@ static ft_status take(const pe_entry *e, const io_tensor *t, arena *mem)
     return FT_OK;
 }
 
-static ft_status read_entries(const st_file *f, const char *path, const pe_entry *e, int64_t n,
-                              bool (*ignore)(void *ctx, const io_tensor *t), void *ctx, arena *mem,
-                              problems *bad)
+ft_status pe_read_tensors(pe_file *f, const pe_entry *e, int64_t n)
 {
-    char other[1024];
-    map_table used = {0};
+    problems bad = {0};
     ft_status rc = FT_OK;
     for (int64_t i = 0; i < n && rc == FT_OK; i++) {
-        const io_tensor *t = find(f, e[i].key, other, sizeof other);
-        if (!t)
-            problem(bad, "missing", e[i].key);
-        else if (!shape_fits(&e[i], t))
-            problem(bad, "wrong shape or type of", e[i].key);
-        else
-            rc = take(&e[i], t, mem);
-        if (t && rc == FT_OK) rc = map_put(&used, t->name, strlen(t->name), i);
+        int before = bad.n;
+        const io_tensor *t = pe_file_find(f, e[i].key);
+        if (!t && e[i].also) t = pe_file_find(f, e[i].also);
+        if (t) f->used[t - f->st.tensor] = true;
+        if (t) compare_shape(&e[i], t, &bad);
+        if (!t && !e[i].optional) problem(&bad, "missing", e[i].key);
+        if (t && bad.n == before) rc = take(&e[i], t, f->mem);
     }
-    for (int64_t i = 0; i < f->n && rc == FT_OK; i++) {
-        const io_tensor *t = &f->tensor[i];
-        if (!map_get(&used, t->name, strlen(t->name), NULL) && !(ignore && ignore(ctx, t)))
-            problem(bad, "unexpected", t->name);
+    for (int64_t i = 0; i < f->st.n && rc == FT_OK; i++) {
+        if (!f->used[i]) problem(&bad, "unexpected", f->st.tensor[i].name);
     }
-    map_free(&used);
-    if (rc != FT_OK || bad->n == 0) return rc;
-    return ft_fail(
-        FT_EDATA,
-        "%s: does not fit the base model: %s%s (%d in all); is the base the one it was trained on?",
-        ft_shows(path), bad->text.data ? bad->text.data : "", bad->n > 10 ? "; ..." : "", bad->n);
-}
-
-ft_status pe_read_tensors(const char *dir, const pe_entry *e, int64_t n,
-                          bool (*ignore)(void *ctx, const io_tensor *t), void *ctx)
-{
-    ft_status rc;
-    arena *mem = NULL;
-    st_file f = {0};
-    problems bad = {0};
-    const char *path;
-    FT_TRY(arena_open(&mem, "adapter file", (size_t)4 << 30));
-    path = path_join(mem, dir, "adapter_model.safetensors");
-    FT_GUARD(path, FT_EMEM, "out of memory");
-    if (!file_exists(path) && file_exists(path_join(mem, dir, "adapter_model.bin"))) {
+    if (rc == FT_OK && bad.n > 0)
         rc = ft_fail(FT_EDATA,
-                     "%s: adapter_model.bin is a Python pickle, which ft does not read; save the "
-                     "adapter with "
-                     "safe_serialization=True",
-                     ft_shows(dir));
-        goto out;
-    }
-    FT_TRY_OUT(st_open(&f, path, mem));
-    rc = read_entries(&f, path, e, n, ignore, ctx, mem, &bad);
-out:
+                     "%s: does not fit the base model: %s%s (%d in all); is the base the "
+                     "one it was trained on?",
+                     ft_shows(f->path), bad.text.data ? bad.text.data : "",
+                     bad.n > 10 ? "; ..." : "", bad.n);
     str_free(&bad.text);
-    st_close(&f);
-    arena_close(mem);
     return rc;
 }

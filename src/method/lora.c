@@ -230,16 +230,10 @@ static ft_status save(const pe_ctx *c, const char *dir)
 /* Options that change the arithmetic and are not ours: refused by name rather than ignored. */
 static ft_status refuse_unknown(const js_doc *d)
 {
-    static const char *const flags[] = {"use_dora",
-                                        "lora_bias",
-                                        "use_qalora",
-                                        "trainable_token_indices",
-                                        "layer_replication",
-                                        "target_parameters",
-                                        "alora_invocation_tokens",
-                                        "arrow_config",
-                                        "use_bdlora",
-                                        "megatron_config"};
+    static const char *const flags[] = {
+        "use_dora",          "lora_bias",         "use_qalora",
+        "layer_replication", "target_parameters", "alora_invocation_tokens",
+        "arrow_config",      "use_bdlora",        "megatron_config"};
     for (size_t i = 0; i < FT_COUNT_OF(flags); i++) {
         const cJSON *v = js_get(d->root, flags[i]);
         bool off = pe_is_null(v) || cJSON_IsFalse(v) ||

@@ -5,11 +5,22 @@
 #include "method_private.h"
 
 #include <pcre2.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MATCH_LIMIT = 200000, DEPTH_LIMIT = 1000, HEAP_KIB = 4096 };
 
-static int match_at(const char *regex, const char *path, uint32_t options)
+static int group_number(pcre2_match_data *data, int64_t *number)
+{
+    PCRE2_UCHAR text[20];
+    PCRE2_SIZE n = sizeof text;
+    if (pcre2_substring_copy_byname(data, (PCRE2_SPTR) "idx", text, &n) != 0) return 0;
+    *number = strtoll((const char *)text, NULL, 10);
+    return 1;
+}
+
+/* 1, 0, −1; with `number`, a match must have digits in the group "idx", which it holds then. */
+static int match_at(const char *regex, const char *path, uint32_t options, int64_t *number)
 {
     int error, result = -1;
     PCRE2_SIZE offset;
@@ -28,7 +39,7 @@ static int match_at(const char *regex, const char *path, uint32_t options)
         pcre2_set_heap_limit(ctx, HEAP_KIB);
         int n = pcre2_match(code, (PCRE2_SPTR)path, strlen(path), 0, 0, data, ctx);
         if (n >= 0)
-            result = 1;
+            result = number ? group_number(data, number) : 1;
         else if (n == PCRE2_ERROR_NOMATCH)
             result = 0;
         else
@@ -45,16 +56,34 @@ static int match_at(const char *regex, const char *path, uint32_t options)
 
 int pe_match_full(const char *regex, const char *path)
 {
-    return match_at(regex, path, PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_UTF);
+    return match_at(regex, path, PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_UTF, NULL);
+}
+
+/* re.match of FRONT key BACK at the start of the path. */
+static int match_around(const char *front, const char *key, const char *back, const char *path,
+                        int64_t *number)
+{
+    str_buf b = {0};
+    str_printf(&b, "%s%s%s", front, key, back);
+    int r = str_ok(&b) == FT_OK ? match_at(b.data, path, PCRE2_ANCHORED | PCRE2_UTF, number) : -1;
+    str_free(&b);
+    return r;
 }
 
 int pe_match_pattern(const char *key, const char *path)
 {
-    str_buf b = {0};
-    str_printf(&b, "^(.*\\.)?(%s)$", key);
-    int r = str_ok(&b) == FT_OK ? match_at(b.data, path, PCRE2_UTF) : -1;
-    str_free(&b);
-    return r;
+    return match_around("(.*\\.)?(", key, ")$", path, NULL);
+}
+
+int pe_match_inside(const char *key, const char *path)
+{
+    return match_around("(^|.*\\.)", key, "($|\\..*)", path, NULL);
+}
+
+int pe_match_layer(const char *pattern, const char *path, int64_t *layer)
+{
+    if (!pattern) return match_around(".*?\\.[^.]*", "", "\\.(?P<idx>\\d+)\\.", path, layer);
+    return match_around("(?:^|.*?\\.)", pattern, "\\.(?P<idx>\\d+)\\.", path, layer);
 }
 
 bool pe_match_suffix(const char *entry, const char *path)

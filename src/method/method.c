@@ -65,6 +65,7 @@ void pe_close(pe_ctx *c)
         for (int64_t i = 0; i < c->m->n_site; i++) c->m->site[i].slot = NULL;
     }
     nn_store_close(&c->store);
+    pe_file_close(c->file);
     js_close(&c->adapter);
     ft_free(c->adapter_text);
     arena_close(c->mem);
@@ -116,6 +117,22 @@ static ft_status check_type(const pe_ctx *c)
                    c->method->name);
 }
 
+/* A mistake of the config is one of the adapter's, not of the user's. */
+static ft_status attach_and_load(pe_ctx *c, const char *dir)
+{
+    FT_TRY(pe_file_open(&c->file, dir));
+    ft_status rc = c->method->attach(c);
+    if (rc == FT_ECONFIG) {
+        char *why = ft_strdup(ft_error());
+        rc = ft_fail(FT_EDATA, "%s/adapter_config.json: %s", ft_shows(dir), why ? why : "");
+        ft_free(why);
+    }
+    if (rc == FT_OK) rc = c->method->load(c);
+    pe_file_close(c->file);
+    c->file = NULL;
+    return rc;
+}
+
 ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m, uint64_t seed,
                     const char *base_name, const char *load_dir)
 {
@@ -132,9 +149,7 @@ ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, mode
         FT_TRY_OUT(check_type(c));
         FT_TRY_OUT(method->load_config(c, &c->adapter));
     }
-    FT_TRY_OUT(method->attach(c));
-    if (load_dir) FT_TRY_OUT(method->load(c, load_dir));
-    rc = FT_OK;
+    rc = load_dir ? attach_and_load(c, load_dir) : method->attach(c);
 out:
     if (rc != FT_OK)
         pe_close(c);
@@ -182,14 +197,7 @@ ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
     FT_GUARD(c->cfg, FT_EMEM, "out of memory");
     FT_TRY_OUT(fill_defaults(c));
     FT_TRY_OUT(c->method->load_config(c, &c->adapter));
-    rc = c->method->attach(c);
-    if (rc == FT_ECONFIG) { /* the config is the adapter's, not the user's */
-        char *why = ft_strdup(ft_error());
-        rc = ft_fail(FT_EDATA, "%s/adapter_config.json: %s", ft_shows(dir), why ? why : "");
-        ft_free(why);
-    }
-    if (rc != FT_OK) goto out;
-    FT_TRY_OUT(c->method->load(c, dir));
+    rc = attach_and_load(c, dir);
 out:
     if (rc != FT_OK)
         pe_close(c);

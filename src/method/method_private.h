@@ -11,10 +11,23 @@ FT_MUST_USE ft_status pe_tie_head(pe_ctx *c);
 
 /* adapter_model.safetensors of the entries: f32. */
 FT_MUST_USE ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n);
-/* Reads values into the entries; every missing, extra or wrongly shaped tensor is listed (65). Keys that `ignore`
- * accepts are skipped. */
-FT_MUST_USE ft_status pe_read_tensors(const char *dir, const pe_entry *e, int64_t n,
-                                      bool (*ignore)(void *ctx, const io_tensor *t), void *ctx);
+
+/* An adapter's file, open while it is attached and loaded. */
+typedef struct pe_file pe_file;
+FT_MUST_USE ft_status pe_file_open(pe_file **out, const char *dir);
+void pe_file_close(pe_file *f); /* accepts NULL */
+/* A tensor by an entry's key: without the names of adapters and wrappers that some writers leave in; NULL. */
+const io_tensor *pe_file_find(const pe_file *f, const char *key);
+/* Reads values into the entries; every missing, extra or wrongly shaped tensor is listed (65). */
+FT_MUST_USE ft_status pe_read_tensors(pe_file *f, const pe_entry *e, int64_t n);
+void pe_file_pass(pe_file *f, const io_tensor *t); /* a tensor that is not needed */
+/* Is there a tensor of a module beside its own weight and bias? */
+bool pe_file_adapts(const pe_file *f, const char *path);
+
+/* After all else is attached: what the adapter's file holds of the base. After loading: its rows go where they belong. */
+FT_MUST_USE ft_status pe_attach_held(pe_ctx *c, const pe_target *t);
+void pe_finish_held(pe_ctx *c);
+
 /* Does some entry of a JSON list of strings (or one string) satisfy match? NULL or JSON null: no. */
 bool pe_list_has(const cJSON *list, const char *path,
                  bool (*match)(const char *entry, const char *path));

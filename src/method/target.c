@@ -6,12 +6,24 @@
 
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 const char *const pe_bias_choices[] = {"none", "all", "lora_only", NULL};
 
 bool pe_is_null(const cJSON *v)
 {
     return !v || cJSON_IsNull(v);
+}
+
+static bool is_empty(const cJSON *v)
+{
+    return pe_is_null(v) || (cJSON_IsArray(v) && !v->child) ||
+           (cJSON_IsString(v) && !v->valuestring[0]);
+}
+
+static bool all_linear(const cJSON *v)
+{
+    return cJSON_IsString(v) && strcasecmp(v->valuestring, "all-linear") == 0;
 }
 
 /* --- forms of the keys -------------------------------------------------------------------------------------- */
@@ -130,8 +142,8 @@ static bool same_names(const cJSON *a, const cJSON *b)
 static void compare_key(cfg_doc *d, const cJSON *object, const cJSON *adapter, const char *key)
 {
     const cJSON *here = js_get(object, key), *there = js_get(adapter, key);
-    bool all = cJSON_IsString(here) && strcmp(here->valuestring, "all-linear") == 0;
-    if (pe_is_null(here) || all || cJSON_Compare(here, there, true) || same_names(here, there))
+    if (pe_is_null(here) || all_linear(here) || cJSON_Compare(here, there, true) ||
+        same_names(here, there))
         return;
     cfg_fail(d, here, key,
              "differs from the adapter of init_from; leave it out or make it the same");
@@ -171,6 +183,13 @@ void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const 
     for (size_t i = 0; i < FT_COUNT_OF(target_keys); i++)
         pe_check_json(d, *member(t, target_keys[i].offset), target_keys[i].key, target_keys[i].good,
                       target_keys[i].must);
+    const cJSON *regex = cJSON_IsString(t->target_modules) ? t->target_modules : NULL;
+    if (regex && !all_linear(regex) && !is_empty(t->layers_to_transform))
+        cfg_fail(d, t->layers_to_transform, "method.layers_to_transform",
+                 "target_modules is a regex of whole paths, which names the layers itself");
+    if (!is_empty(t->layers_pattern) && is_empty(t->layers_to_transform))
+        cfg_fail(d, t->layers_pattern, "method.layers_pattern",
+                 "says where the layers of layers_to_transform are, which is not given");
     compare_init_from(d, object, keys);
 }
 
@@ -180,6 +199,8 @@ ft_status pe_load_target(pe_target *t, const js_doc *d)
     for (size_t i = 0; i < FT_COUNT_OF(target_keys); i++)
         FT_TRY(pe_load_json(d, target_keys[i].key, target_keys[i].good,
                             member(t, target_keys[i].offset)));
+    t->trainable_token_indices = js_get(d->root, "trainable_token_indices");
+    FT_TRY(js_get_bool(d, d->root, "ensure_weight_tying", false, &t->ensure_weight_tying));
     FT_TRY(js_get_str(d, d->root, "bias", "none", &bias));
     t->bias = NULL;
     for (size_t i = 0; pe_bias_choices[i]; i++) {
@@ -195,39 +216,11 @@ static bool is_linear(const nn_site *s)
     return s->role != NN_EMBED && s->role != NN_POSITION;
 }
 
-static bool saved_in_full(const pe_target *t, const char *path)
+/* The i-th name of a list, or the one name that a string is; NULL past the end. */
+static const char *name_at(const cJSON *v, int i)
 {
-    return pe_list_has(t->modules_to_save, path, pe_match_suffix);
-}
-
-/* The element before the layer number must be a layers_pattern, where one is given. */
-static bool right_list(const pe_target *t, const nn_site *s)
-{
-    const cJSON *e, *list = t->layers_pattern;
-    str_buf part = {0};
-    bool found = false;
-    if (pe_is_null(list)) return true;
-    for (int i = 0; !found && (cJSON_IsString(list) ? i == 0 : i < cJSON_GetArraySize(list)); i++) {
-        e = cJSON_IsString(list) ? list : cJSON_GetArrayItem(list, i);
-        str_clear(&part);
-        str_printf(&part, ".%s.%d.", e->valuestring, s->layer);
-        found = part.data && strstr(s->path, part.data) != NULL;
-    }
-    str_free(&part);
-    return found;
-}
-
-static bool layer_wanted(const pe_target *t, const nn_site *s)
-{
-    const cJSON *e, *l = t->layers_to_transform;
-    if (pe_is_null(l) || (cJSON_IsArray(l) && cJSON_GetArraySize(l) == 0)) return true;
-    if (s->layer < 0 || !right_list(t, s)) return false;
-    if (cJSON_IsNumber(l)) return (int)l->valuedouble == s->layer;
-    cJSON_ArrayForEach(e, l)
-    {
-        if ((int)e->valuedouble == s->layer) return true;
-    }
-    return false;
+    const cJSON *e = cJSON_IsArray(v) ? cJSON_GetArrayItem(v, i) : i == 0 ? v : NULL;
+    return cJSON_IsString(e) ? e->valuestring : NULL;
 }
 
 static bool equal(const char *entry, const char *path)
@@ -235,24 +228,90 @@ static bool equal(const char *entry, const char *path)
     return strcmp(entry, path) == 0;
 }
 
+/* The length of the next longer module path in a path: model, model.layers, model.layers.0, …; 0 past its end. */
+static size_t next_module(const char *path, size_t len)
+{
+    if (len > 0 && !path[len]) return 0;
+    size_t from = len > 0 ? len + 1 : 0;
+    return from + strcspn(path + from, ".");
+}
+
+/* modules_to_save takes every module whose path ends with a name, "norm" input_layernorm too, and all inside it. The
+ * number of modules on the way to `path` that it takes; *entry: the last name that took one. */
+static int saved_above(const cJSON *names, const char *path, const char **entry)
+{
+    int n = 0;
+    for (size_t len = next_module(path, 0); len > 0; len = next_module(path, len)) {
+        const char *name, *taken = NULL;
+        for (int i = 0; !taken && (name = name_at(names, i)); i++) {
+            size_t k = strlen(name);
+            if (k <= len && memcmp(path + len - k, name, k) == 0) taken = name;
+        }
+        n += taken != NULL;
+        if (taken && entry) *entry = taken;
+    }
+    return n;
+}
+
+static bool saved_in_full(const pe_target *t, const char *path)
+{
+    return saved_above(t->modules_to_save, path, NULL) > 0;
+}
+
+/* 1, 0, −1. What is saved in full is no target; names of modules_to_save are regexes here, as they are in PEFT. */
+static int is_excluded(const pe_target *t, const char *path)
+{
+    const char *name;
+    int hit = 0;
+    if (cJSON_IsString(t->exclude_modules))
+        hit = pe_match_full(t->exclude_modules->valuestring, path);
+    else if (pe_list_has(t->exclude_modules, path, pe_match_suffix))
+        hit = 1;
+    for (int i = 0; hit == 0 && (name = name_at(t->modules_to_save, i)); i++)
+        hit = pe_match_inside(name, path);
+    return hit;
+}
+
+/* 1, 0, −1. The first of layers_pattern that the path has gives the layer's number. */
+static int layer_wanted(const pe_target *t, const char *path)
+{
+    const cJSON *e, *l = t->layers_to_transform;
+    int64_t layer;
+    int hit = 0;
+    if (is_empty(l)) return 1;
+    if (is_empty(t->layers_pattern)) hit = pe_match_layer(NULL, path, &layer);
+    for (int i = 0; hit == 0 && !is_empty(t->layers_pattern); i++) {
+        const char *name = name_at(t->layers_pattern, i);
+        if (!name) break;
+        hit = pe_match_layer(name, path, &layer);
+    }
+    if (hit <= 0) return hit;
+    if (cJSON_IsNumber(l)) return (int64_t)l->valuedouble == layer;
+    cJSON_ArrayForEach(e, l)
+    {
+        if ((int64_t)e->valuedouble == layer) return 1;
+    }
+    return 0;
+}
+
 /* Exclusions, then a regex of the whole path, or a list of suffixes with the layer filter. 1, 0, −1. */
 static int is_target(const pe_target *t, const nn_site *s)
 {
     const cJSON *list = t->target_modules;
-    if (cJSON_IsString(t->exclude_modules)) {
-        int out = pe_match_full(t->exclude_modules->valuestring, s->path);
-        if (out != 0) return out < 0 ? -1 : 0;
-    } else if (pe_list_has(t->exclude_modules, s->path, pe_match_suffix)) {
-        return 0;
-    }
-    if (saved_in_full(t, s->path)) return 0;
-    if (pe_is_null(list))
-        return s->role == NN_Q || s->role == NN_V || s->role == NN_QKV; /* PEFT's default targets */
-    if (cJSON_IsString(list) && strcmp(list->valuestring, "all-linear") == 0)
-        return is_linear(s) && s->role != NN_HEAD && layer_wanted(t, s);
-    if (cJSON_IsString(list)) return pe_match_full(list->valuestring, s->path);
-    if (pe_list_has(list, s->path, equal)) return 1;
-    return pe_list_has(list, s->path, pe_match_suffix) && layer_wanted(t, s);
+    int out = is_excluded(t, s->path);
+    bool named;
+    if (out != 0) return out < 0 ? -1 : 0;
+    if (pe_is_null(list)) /* PEFT's default targets */
+        named = s->role == NN_Q || s->role == NN_V || s->role == NN_QKV;
+    else if (all_linear(list))
+        named = is_linear(s) && s->role != NN_HEAD;
+    else if (cJSON_IsString(list))
+        return pe_match_full(list->valuestring, s->path);
+    else if (pe_list_has(list, s->path, equal))
+        return 1;
+    else
+        named = pe_list_has(list, s->path, pe_match_suffix);
+    return named ? layer_wanted(t, s->path) : 0;
 }
 
 int pe_pattern_value(const cJSON *pattern, const char *path, double *value)
@@ -268,6 +327,129 @@ int pe_pattern_value(const cJSON *pattern, const char *path, double *value)
     return 0;
 }
 
+/* --- names that match nothing ------------------------------------------------------------------------------------- */
+/* The module that a parameter belongs to; NULL: out of memory. */
+static const char *module_of(pe_ctx *c, const nn_param *p)
+{
+    const char *dot = strrchr(p->name, '.');
+    return arena_strn(c->mem, p->name, (size_t)(dot - p->name));
+}
+
+/* Names of modules as they stand outside the layers and in the first one; with `all`, also those that are no site. */
+static ft_status no_such_module(pe_ctx *c, const char *key, const char *name, bool all)
+{
+    str_buf list = {0};
+    const char *before = "";
+    for (int64_t i = 0; i < c->m->n_param; i++) {
+        const char *module = module_of(c, &c->m->param[i]);
+        int64_t layer = 0;
+        if (!module) break;
+        bool later = pe_match_layer(NULL, module, &layer) == 1 && layer > 0;
+        if (later || strcmp(module, before) == 0 || !(all || model_site(c->m, module))) continue;
+        const char *last = strrchr(module, '.');
+        str_printf(&list, "%s%s", list.len ? ", " : "", last ? last + 1 : module);
+        before = module;
+    }
+    ft_status rc =
+        ft_fail(FT_ECONFIG, "method.%s: no module of this %s model matches \"%s\"; it has %s", key,
+                model_family_name(c->m), ft_shows(name), list.data ? list.data : "none");
+    str_free(&list);
+    return rc;
+}
+
+static ft_status check_target_names(pe_ctx *c, const cJSON *list)
+{
+    const char *name;
+    for (int i = 0; cJSON_IsArray(list) && (name = name_at(list, i)); i++) {
+        bool found = false;
+        for (int64_t k = 0; k < c->m->n_site && !found; k++)
+            found = pe_match_suffix(name, c->m->site[k].path);
+        if (!found) return no_such_module(c, "target_modules", name, false);
+    }
+    return FT_OK;
+}
+
+/* A regex that takes more than linear layers and tables is an error, as in PEFT. */
+static ft_status check_target_regex(pe_ctx *c, const cJSON *regex)
+{
+    if (!cJSON_IsString(regex) || all_linear(regex)) return FT_OK;
+    for (int64_t i = 0; i < c->m->n_param; i++) {
+        const char *path = module_of(c, &c->m->param[i]);
+        if (!path) return FT_EMEM;
+        for (size_t len = next_module(path, 0); len > 0; len = next_module(path, len)) {
+            const char *module = arena_strn(c->mem, path, len);
+            if (!module) return FT_EMEM;
+            if (model_site(c->m, module)) continue;
+            int hit = pe_match_full(regex->valuestring, module);
+            FT_CHECK(hit <= 0, FT_ECONFIG,
+                     "method.target_modules: the regex matches \"%s\" too, which is neither a "
+                     "linear layer nor an embedding; make it narrower",
+                     module);
+            if (hit < 0) return FT_ECONFIG;
+        }
+    }
+    return FT_OK;
+}
+
+static ft_status check_saved_names(pe_ctx *c, const cJSON *names)
+{
+    const char *name, *entry = NULL;
+    for (int i = 0; (name = name_at(names, i)); i++) {
+        const cJSON one = {.type = cJSON_String, .valuestring = (char *)(uintptr_t)name};
+        bool found = false;
+        for (int64_t k = 0; k < c->m->n_param && !found; k++) {
+            const char *module = module_of(c, &c->m->param[k]);
+            if (!module) return FT_EMEM;
+            found = saved_above(&one, module, NULL) > 0;
+        }
+        if (!found) return no_such_module(c, "modules_to_save", name, true);
+    }
+    for (int64_t k = 0; k < c->m->n_param; k++) {
+        const char *module = module_of(c, &c->m->param[k]);
+        if (!module) return FT_EMEM;
+        FT_CHECK(saved_above(names, module, &entry) < 2, FT_ECONFIG,
+                 "method.modules_to_save: names both \"%s\" and a module around it (PEFT could not "
+                 "load the adapter); say \"%s\" more exactly",
+                 module, entry);
+    }
+    return FT_OK;
+}
+
+static ft_status check_layers(const pe_ctx *c, const cJSON *l)
+{
+    const cJSON *e = cJSON_IsArray(l) ? l->child : l;
+    for (; e && !is_empty(l); e = cJSON_IsArray(l) ? e->next : NULL) {
+        FT_CHECK(e->valuedouble < c->m->d.n_layer, FT_ECONFIG,
+                 "method.layers_to_transform: there is no layer %.0f; this model has 0 to %d",
+                 e->valuedouble, c->m->d.n_layer - 1);
+    }
+    return FT_OK;
+}
+
+/* PEFT passes over names that match nothing, and trains less than was asked for. An adapter that is there is read by its
+ * rules; a config is held to what it says. */
+static ft_status check_names(pe_ctx *c, const pe_target *t)
+{
+    FT_TRY(check_target_names(c, t->target_modules));
+    FT_TRY(check_target_regex(c, t->target_modules));
+    FT_TRY(check_saved_names(c, t->modules_to_save));
+    return check_layers(c, t->layers_to_transform);
+}
+
+static ft_status no_target(pe_ctx *c, const pe_target *t)
+{
+    const char *name = name_at(t->target_modules, 0);
+    bool named = !name || all_linear(t->target_modules);
+    for (int64_t i = 0; i < c->m->n_site && !named; i++)
+        named = cJSON_IsArray(t->target_modules) &&
+                pe_list_has(t->target_modules, c->m->site[i].path, pe_match_suffix);
+    if (!named) return no_such_module(c, "target_modules", name, false);
+    return ft_fail(FT_ECONFIG,
+                   "method.target_modules: exclude_modules, modules_to_save and "
+                   "layers_to_transform leave no module of this %s model",
+                   model_family_name(c->m));
+}
+
 /* --- attaching --------------------------------------------------------------------------------------------------- */
 ft_status pe_add_entry(pe_ctx *c, nn_param *p, const char *key, bool transposed)
 {
@@ -281,7 +463,7 @@ ft_status pe_add_entry(pe_ctx *c, nn_param *p, const char *key, bool transposed)
         v->entry = more;
         v->cap = cap;
     }
-    v->entry[v->n++] = (pe_entry){p, key, transposed};
+    v->entry[v->n++] = (pe_entry){.p = p, .key = key, .transposed = transposed};
     return FT_OK;
 }
 
@@ -296,14 +478,21 @@ static ft_status train_whole(pe_ctx *c, nn_param *p, const char *key)
     return pe_add_entry(c, p->own, key, false);
 }
 
+/* Until 0.5 PEFT wrote the bias of an adapted module without "base_layer", and from 0.6 to 0.20 "lora_only" wrote none. */
+static void older_bias(pe_ctx *c, const pe_target *t, const char *key)
+{
+    pe_entry *e = &c->entries.entry[c->entries.n - 1];
+    e->also = key;
+    e->optional = strcmp(t->bias, "lora_only") == 0;
+}
+
 /* Modules named in modules_to_save (sites and norms), and biases. */
 static ft_status attach_rest(pe_ctx *c, const pe_target *t)
 {
     model *m = c->m;
     for (int64_t i = 0; i < m->n_param; i++) {
         nn_param *p = &m->param[i];
-        const char *dot = strrchr(p->name, '.');
-        char *module = arena_strn(c->mem, p->name, (size_t)(dot - p->name));
+        const char *module = module_of(c, p);
         if (!module) return FT_EMEM;
         if (saved_in_full(t, module)) {
             FT_TRY(train_whole(c, p, pe_file_key(c, p->name, "")));
@@ -314,38 +503,40 @@ static ft_status attach_rest(pe_ctx *c, const pe_target *t)
         bool wrapped = s && s->slot;
         if (!wrapped && strcmp(t->bias, "all") != 0) continue;
         FT_TRY(train_whole(c, p, pe_file_key(c, module, wrapped ? ".base_layer.bias" : ".bias")));
+        if (wrapped) older_bias(c, t, pe_file_key(c, module, ".bias"));
     }
     return FT_OK;
 }
 
-static ft_status no_target(const model *m)
+/* With ensure_weight_tying PEFT gives a tied head factors of its own, equal to the embedding's, which its config does not
+ * name. */
+static bool is_tied_target(const pe_ctx *c, const pe_target *t, const nn_site *s)
 {
-    str_buf list = {0};
-    for (int64_t i = 0; i < m->n_site; i++) {
-        const nn_site *s = &m->site[i];
-        const char *last = strrchr(s->path, '.');
-        if (s->layer <= 0)
-            str_printf(&list, "%s%s", list.len ? ", " : "", last ? last + 1 : s->path);
-    }
-    ft_status rc =
-        ft_fail(FT_ECONFIG, "method.target_modules: no module of this %s model matches; it has %s",
-                model_family_name(m), list.data ? list.data : "none");
-    str_free(&list);
-    return rc;
+    return t->ensure_weight_tying && c->m->d.tied && c->file && s == c->m->head &&
+           c->m->embed->slot && pe_file_adapts(c->file, s->path);
 }
 
 ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
                            ft_status (*attach)(pe_ctx *c, nn_site *s))
 {
     int64_t targets = 0;
+    if (!c->adapter.root) FT_TRY(check_names(c, t));
     for (int64_t i = 0; i < c->m->n_site; i++) {
-        int hit = is_target(t, &c->m->site[i]);
+        nn_site *s = &c->m->site[i];
+        const char *entry = NULL;
+        int hit = is_target(t, s);
         if (hit < 0) return FT_ECONFIG;
-        if (hit == 0) continue;
-        FT_TRY(attach(c, &c->m->site[i]));
+        if (hit == 0 && !is_tied_target(c, t, s)) continue;
+        FT_CHECK(saved_above(t->modules_to_save, s->path, &entry) == 0, FT_ECONFIG,
+                 "method.modules_to_save: \"%s\" takes \"%s\" too, which is a target; a module is "
+                 "saved in full or adapted, not both",
+                 entry, s->path);
+        FT_TRY(attach(c, s));
         targets++;
     }
-    return targets > 0 ? attach_rest(c, t) : no_target(c->m);
+    if (targets == 0) return no_target(c, t);
+    FT_TRY(attach_rest(c, t));
+    return pe_attach_held(c, t);
 }
 
 /* --- files -------------------------------------------------------------------------------------------------------- */
@@ -435,14 +626,9 @@ ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own, const
     return rc;
 }
 
-/* PEFT stores the base weights of a targeted embedding or head beside the factors; they repeat the base. */
-static bool is_base_copy(void *ctx, const io_tensor *t)
+ft_status pe_load_adapter(pe_ctx *c)
 {
-    (void)ctx;
-    return str_ends(t->name, ".base_layer.weight");
-}
-
-ft_status pe_load_adapter(pe_ctx *c, const char *dir)
-{
-    return pe_read_tensors(dir, c->entries.entry, c->entries.n, is_base_copy, NULL);
+    FT_TRY(pe_read_tensors(c->file, c->entries.entry, c->entries.n));
+    pe_finish_held(c);
+    return FT_OK;
 }
