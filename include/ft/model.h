@@ -11,6 +11,7 @@
 #include "ft/nn.h"
 
 typedef struct model_family model_family;
+typedef struct model model;
 
 typedef struct model_dims {
     int64_t vocab_size, hidden_size, intermediate_size, max_position;
@@ -36,8 +37,30 @@ typedef struct model_layer {
     nn_group qkv, o, up, down; /* up: gate and up, or the single first MLP matrix */
 } model_layer;
 
+/* Quantised weights (quants.def). A row reads the folders of one tool, or quantises the base when it is
+ * loaded, or both.
+ *
+ * read: the keys of quantization_config into `cfg` of `size` bytes; 65 when one cannot be honoured.
+ * bind: gives parameter i of m its tensor (type, data, side, and file_type; nd and dim are there) from the
+ * tensors of the folder, or leaves *done false where the folder keeps it as it is. The codes stay in the
+ * mapping; side data lives in m->mem. model_find_tensor (model_private.h) finds what lies beside a name.
+ * make: the parameters it means, never those that have blocks already, get another tensor, whose values
+ * lie in m->made; called after all are bound. With m->no_weights it makes types and shapes, no values. */
+typedef struct model_quant {
+    const char *method; /* quant_method in config.json's quantization_config; NULL: reads no folders */
+    const char *type;   /* type in a training config's model.quantization; NULL: makes nothing */
+    size_t size;
+    ft_status (*read)(const js_doc *d, const cJSON *object, void *cfg);
+    ft_status (*bind)(model *m, int64_t i, const void *cfg, bool *done);
+    const cfg_field *make_fields; /* keys of model.quantization beside type, into make_size bytes */
+    size_t make_size;
+    ft_status (*make)(model *m, const void *cfg);
+} model_quant;
+const model_quant *model_quant_by_type(const char *type); /* NULL when unknown */
+void model_quant_list(str_buf *out, bool types);          /* types, or methods, for messages */
+
 struct model_tensor; /* model_private.h: how a parameter stands in files */
-typedef struct model {
+struct model {
     arena *mem;
     const model_family *family;
     model_dims d;
@@ -46,10 +69,13 @@ typedef struct model {
     const dt_type *dtype; /* what a folder is written in by default: the base's, bf16 for blocks */
     bool from_gguf, has_blocks;
     bool no_weights; /* opened for a plan: values of random or trained parameters are not made */
+    const model_quant *quant; /* the row that reads this folder, or NULL, and its keys */
+    void *quant_cfg;
     io_weights weights;
     nn_param *param;
     struct model_tensor *info; /* [n_param] */
     arena *own;                /* random weights of from_config, else NULL */
+    arena *made;               /* weights that were quantised on load, else NULL */
     int64_t n_param;
     nn_site *site; /* every site, layers in order; groups point into it */
     int64_t n_site;
@@ -59,7 +85,7 @@ typedef struct model {
     float *rope_cos, *rope_sin; /* [rope_rows, rope_half] */
     int64_t rope_rows;
     float rope_len; /* length the dynamic table was made for */
-} model;
+};
 
 typedef struct model_options {
     const char *path;        /* folder or .gguf; NULL with from_config */
@@ -67,6 +93,8 @@ typedef struct model_options {
     uint64_t seed;           /* of those weights */
     bool
         no_weights; /* for memory plans: values of random weights and of trained copies are not made */
+    const model_quant *make; /* quantises the base on load, with its keys; NULL: nothing does */
+    const void *make_cfg;
 } model_options;
 FT_MUST_USE ft_status model_open(model **out, const model_options *opt);
 void model_close(model *m);

@@ -149,13 +149,7 @@ ft_status model_read_config(model *m, const char *text, const char *name)
     FT_GUARD(cJSON_IsObject(d.root), FT_EDATA,
              "%s: not a JSON object; a model's config.json is needed", ft_shows(name));
     FT_TRY_OUT(find_family(m, &d));
-    const cJSON *quant = js_get(d.root, "quantization_config");
-    if (quant && !cJSON_IsNull(quant)) {
-        rc = js_fail(&d, quant, FT_EDATA, "quantization_config",
-                     "weights quantised by another tool cannot be read; use the unquantised folder "
-                     "or a GGUF");
-        goto out;
-    }
+    FT_TRY_OUT(model_quant_read(m, &d));
     FT_TRY_OUT(read_sizes(m, &d));
     FT_TRY_OUT(read_rules(m, &d));
     FT_TRY_OUT(read_windows(m, &d));

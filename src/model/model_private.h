@@ -81,6 +81,10 @@ typedef struct model_tensor {
 
 /* Fills m->d and m->family from config.json text (name: for messages). */
 FT_MUST_USE ft_status model_read_config(model *m, const char *text, const char *name);
+/* config.json's quantization_config → m->quant and m->quant_cfg. */
+FT_MUST_USE ft_status model_quant_read(model *m, const js_doc *d);
+/* The tensor of a parameter's name + suffix (".absmax") in the model's files; NULL. */
+const io_tensor *model_find_tensor(const model *m, int64_t i, const char *suffix);
 /* config.json of a GGUF's metadata. */
 FT_MUST_USE ft_status model_gguf_config(const gguf_file *g, str_buf *out);
 /* rope frequencies from the parsed config ("rope_parameters", "rope_scaling", "rope_theta" …). */

@@ -217,11 +217,12 @@ static ft_status build_registry(model *m)
 }
 
 /* --- binding to files -------------------------------------------------------------------------------------------- */
-static const io_tensor *find_tensor(const model *m, int64_t i)
+const io_tensor *model_find_tensor(const model *m, int64_t i, const char *suffix)
 {
-    const char *prefix = m->family->prefix, *name = m->param[i].name;
-    char other[512];
+    const char *prefix = m->family->prefix;
+    char name[512], other[512];
     if (m->from_gguf) return io_find(&m->weights, m->info[i].gguf_name);
+    snprintf(name, sizeof name, "%s%s", m->param[i].name, suffix);
     const io_tensor *t = io_find(&m->weights, name);
     if (!t && str_starts(name, prefix)) t = io_find(&m->weights, name + strlen(prefix));
     if (!t) {
@@ -292,7 +293,6 @@ static ft_status bind(model *m, int64_t i, const io_tensor *t)
             p->t.data = copy;
         }
     }
-    if (t->type->block > 1) m->has_blocks = true;
     return FT_OK;
 }
 
@@ -331,14 +331,19 @@ static ft_status bind_all(model *m)
     bool found_head = false;
     str_buf list = {0};
     for (int64_t i = 0; i < m->n_param; i++) {
-        const io_tensor *t = find_tensor(m, i);
-        if (i == head) found_head = t != NULL;
-        if (t) {
-            ft_status rc = bind(m, i, t);
-            if (rc != FT_OK) {
-                str_free(&list);
-                return rc;
-            }
+        const io_tensor *t = model_find_tensor(m, i, "");
+        bool done = false;
+        ft_status rc = FT_OK;
+        if (m->quant && m->quant->bind) rc = m->quant->bind(m, i, m->quant_cfg, &done);
+        if (rc == FT_OK && t && !done) rc = bind(m, i, t);
+        if (rc != FT_OK) {
+            str_free(&list);
+            return rc;
+        }
+        done = done || t;
+        if (i == head) found_head = done;
+        if (done) {
+            m->has_blocks = m->has_blocks || m->param[i].file_type->block > 1;
         } else if (i != head && ++missing <= 5) {
             str_printf(&list, "%s\"%s\"", missing > 1 ? ", " : "",
                        m->from_gguf ? m->info[i].gguf_name : m->param[i].name);
@@ -409,6 +414,12 @@ ft_status model_open(model **out, const model_options *opt)
     FT_GUARD(m->path, FT_EMEM, "out of memory");
     m->no_weights = opt->no_weights;
     rc = opt->path ? open_weights(m) : open_random(m, opt);
+    if (rc == FT_OK && opt->make) {
+        /* No format takes more bytes than what it is made of, but for the ends of its arrays. */
+        size_t bytes = model_bytes(m) + (size_t)m->n_param * 4096;
+        FT_TRY_OUT(arena_open(&m->made, "quantised weights", bytes));
+        rc = opt->make->make(m, opt->make_cfg);
+    }
 out:
     if (rc != FT_OK)
         model_close(m);
@@ -423,6 +434,7 @@ void model_close(model *m)
     io_weights_close(&m->weights);
     ft_free(m->config);
     arena_close(m->own);
+    arena_close(m->made);
     arena_close(m->mem);
     ft_free(m);
 }

@@ -246,6 +246,28 @@ static void set_member(str_buf *s, const char *key, const char *value)
     s->failed = failed;
 }
 
+/* Text without a top-level member. */
+static void drop_member(str_buf *s, const char *key)
+{
+    size_t start = 0, end = 0;
+    str_buf out = {0};
+    if (s->failed || !s->data || !find_value(s->data, key, &start, &end)) return;
+    while (s->data[start - 1] != ':') start--; /* white space alone stands between */
+    while (s->data[start - 1] != '"') start--;
+    start -= strlen(key) + 2;
+    bool more = s->data[end + strspn(s->data + end, " \t\r\n")] == ',';
+    if (more) /* with the comma and white space behind it */
+        end += strcspn(s->data + end, ",") + 1, end += strspn(s->data + end, " \t\r\n");
+    else /* with those before it, where it is not the only one */
+        while (start > 0 && strchr(" \t\r\n,", s->data[start - 1])) start--;
+    str_add(&out, s->data, start);
+    str_adds(&out, s->data + end);
+    bool failed = out.failed;
+    str_free(s);
+    *s = out;
+    s->failed = failed;
+}
+
 static bool is_text(const cJSON *v, const char *text)
 {
     const char *was = cJSON_IsString(v) ? v->valuestring : "";
@@ -273,6 +295,8 @@ ft_status model_config_text(const model *m, const dt_type *type, bool untie, str
     const cJSON *tie = js_get(d.root, "tie_word_embeddings");
     if ((untie || !m->d.tied) && !cJSON_IsFalse(tie))
         set_member(out, "tie_word_embeddings", "false");
+    /* What is written is no longer quantised. */
+    if (js_get(d.root, "quantization_config")) drop_member(out, "quantization_config");
     js_close(&d);
     return str_ok(out);
 }

@@ -202,12 +202,33 @@ static ft_status read_objective(train_config *c, arena *mem)
     return FT_OK;
 }
 
-/* --- checks across keys ------------------------------------------------------------------------------------------ */
-static bool quantized(const cJSON *q)
+/* model.quantization: a type, and the keys of its row beside it. */
+static ft_status read_quantization(train_config *c, arena *mem)
 {
-    return q && !(cJSON_IsString(q) && strcmp(q->valuestring, "none") == 0);
+    static const char *const also[] = {"type", NULL};
+    const cJSON *q = c->model.quantization;
+    if (!q || (cJSON_IsString(q) && strcmp(q->valuestring, "none") == 0)) return FT_OK;
+    const char *type = type_of(q, NULL);
+    const model_quant *row = type ? model_quant_by_type(type) : NULL;
+    if (!row) {
+        str_buf known = {0};
+        model_quant_list(&known, true);
+        cfg_fail(&c->doc, q, "model.quantization",
+                 "must be \"none\" or an object with a \"type\" that this build quantises to on "
+                 "loading (%s); a .gguf base keeps its own blocks",
+                 known.data ? known.data : "there is none");
+        str_free(&known);
+        return FT_OK;
+    }
+    c->model.quant = row;
+    c->model.quant_cfg = arena_get(mem, row->make_size + 1);
+    if (!c->model.quant_cfg) return FT_EMEM;
+    absent_floats(row->make_fields, c->model.quant_cfg);
+    cfg_read(&c->doc, q, "model.quantization", row->make_fields, c->model.quant_cfg, also);
+    return FT_OK;
 }
 
+/* --- checks across keys ------------------------------------------------------------------------------------------ */
 static void check_model(train_config *c)
 {
     cfg_doc *d = &c->doc;
@@ -226,9 +247,6 @@ static void check_model(train_config *c)
     if (m->path && m->tokenizer)
         cfg_fail(d, js_get(object, "tokenizer"), "model.tokenizer",
                  "goes with model.from_config only: a model brings its own tokenizer");
-    if (quantized(m->quantization))
-        cfg_fail(d, m->quantization, "model.quantization",
-                 "this build does not quantise on loading; a .gguf base keeps its own blocks");
 }
 
 static void check_loop(train_config *c)
@@ -312,6 +330,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     for (size_t i = 0; train_sections[i].key; i++) keys[i] = train_sections[i].key;
     cfg_read(d, root, "", none, c, keys);
     cfg_read(d, js_get(root, "model"), "model", model_rows, &c->model, NULL);
+    FT_TRY(read_quantization(c, mem));
     FT_TRY(read_method(c, mem));
     cfg_read(d, js_get(root, "data"), "data", data_fields, &c->data, NULL);
     FT_TRY(read_objective(c, mem));
@@ -389,7 +408,10 @@ cJSON *train_config_resolved(const train_config *c, arena *mem)
 {
     cJSON *root = cJSON_CreateObject();
     if (!root) return NULL;
-    section(root, "model", model_rows, &c->model);
+    cJSON *base = section(root, "model", model_rows, &c->model);
+    cJSON *quant = base ? cJSON_GetObjectItemCaseSensitive(base, "quantization") : NULL;
+    if (c->model.quant && quant)
+        cfg_resolve(quant, c->model.quant->make_fields, c->model.quant_cfg);
     section(root, "method", c->method_rows, c->method_head);
     cJSON *data = section(root, "data", data_fields, &c->data);
     if (data) {

@@ -11,6 +11,8 @@
 typedef struct model_cfg {
     const char *path, *from_config, *tokenizer;
     const cJSON *quantization;
+    const model_quant *quant; /* the row of quantization.type, or NULL, and its keys */
+    void *quant_cfg;
 } model_cfg;
 
 typedef struct loop_cfg {

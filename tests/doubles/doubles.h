@@ -14,4 +14,6 @@ typedef struct nibble_side {
     const float *absmax; /* [ceil(count / NIBBLE_GROUP)] */
 } nibble_side;
 extern const dt_type dt_nibble;
+/* n values → codes [(n + 1) / 2] and absmax [ceil(n / NIBBLE_GROUP)]. */
+void nibble_quantise(uint8_t *codes, float *absmax, const float *x, int64_t n);
 #endif

@@ -1,0 +1,74 @@
+/* quant.c – the table of quantisers, and config.json's quantization_config: which row reads a folder.
+ *
+ * A folder of a tool that no row knows is refused by that tool's name: its weights would be read as something they
+ * are not. */
+#include "model_private.h"
+
+#include <string.h>
+
+#define X(name) extern const model_quant model_quant_##name;
+#include "quants.def"
+#undef X
+#define X(name) &model_quant_##name,
+static const model_quant *const rows[] = {
+#include "quants.def"
+    NULL /* no row may be there at all */
+};
+#undef X
+
+const model_quant *model_quant_by_type(const char *type)
+{
+    for (const model_quant *const *q = rows; *q; q++) {
+        if ((*q)->type && strcmp((*q)->type, type) == 0) return *q;
+    }
+    return NULL;
+}
+
+static const model_quant *by_method(const char *method)
+{
+    for (const model_quant *const *q = rows; *q; q++) {
+        if ((*q)->method && strcmp((*q)->method, method) == 0) return *q;
+    }
+    return NULL;
+}
+
+void model_quant_list(str_buf *out, bool types)
+{
+    int n = 0;
+    for (const model_quant *const *q = rows; *q; q++) {
+        const char *name = types ? (*q)->type : (*q)->method;
+        if (name) str_printf(out, "%s%s", n++ ? ", " : "", name);
+    }
+}
+
+static ft_status unknown(const js_doc *d, const cJSON *at, const char *method)
+{
+    str_buf known = {0};
+    model_quant_list(&known, false);
+    ft_status rc = js_fail(d, at, FT_EDATA, "quantization_config.quant_method",
+                           "weights quantised by \"%s\" cannot be read (%s%s); use the unquantised "
+                           "folder or a GGUF",
+                           ft_shows(method), known.len ? "those of these can: " : "none can",
+                           known.data ? known.data : "");
+    str_free(&known);
+    return rc;
+}
+
+ft_status model_quant_read(model *m, const js_doc *d)
+{
+    const cJSON *object = js_get(d->root, "quantization_config");
+    const char *method = NULL;
+    if (!object || cJSON_IsNull(object)) return FT_OK;
+    if (!cJSON_IsObject(object))
+        return js_fail(d, object, FT_EDATA, "quantization_config", "must be an object");
+    FT_TRY(js_get_str(d, object, "quant_method", NULL, &method));
+    if (!method)
+        return js_fail(d, object, FT_EDATA, "quantization_config",
+                       "has no quant_method, so what the weights are cannot be told; use the "
+                       "unquantised folder or a GGUF");
+    m->quant = by_method(method);
+    if (!m->quant) return unknown(d, js_get(object, "quant_method"), method);
+    m->quant_cfg = arena_get(m->mem, m->quant->size + 1);
+    if (!m->quant_cfg) return FT_EMEM;
+    return m->quant->read ? m->quant->read(d, object, m->quant_cfg) : FT_OK;
+}
