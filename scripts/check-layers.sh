@@ -17,7 +17,7 @@ template:  base cfg token
 nn:        base cfg tensor kernel io autograd
 model:     base cfg tensor kernel io autograd token nn
 method:    base cfg tensor kernel io autograd token nn model
-data:      base cfg io token template
+data:      base cfg io token template nn
 objective: base cfg tensor kernel io autograd token nn model data
 optim:     base cfg tensor kernel nn
 train:     base cfg tensor kernel io autograd token template nn model method data objective optim

@@ -136,20 +136,20 @@ static void batches_are_ragged_and_shifted(void **state)
     assert_ok(data_step_plan(s, 3, &whole, &one, f.mem));
     assert_int_equal(one.n_micro, 1);
     assert_ok(data_batch_make(s, &one.micro[0], 99, &b, f.mem));
-    assert_int_equal(b.n_seq, 3);
-    assert_int_equal(b.len[0], 3);
-    assert_int_equal(b.len[1], 5);
+    assert_int_equal(b.in.n_seq, 3);
+    assert_int_equal(b.in.len[0], 3);
+    assert_int_equal(b.in.len[1], 5);
     static const int32_t ids[] = {'p', 'q', EOS, 'a', 'b', 'c', 'd', EOS, 'x', 'y', EOS};
     static const int32_t pos[] = {0, 1, 2, 0, 1, 2, 3, 4, 0, 1, 2};
     static const int32_t labels[] = {'q', EOS, -100, -100, 'c', 'd', EOS, -100, 'y', EOS, -100};
     static const int32_t firsts[] = {'p', -100, -100};
-    assert_int_equal(b.tokens, 11);
-    assert_memory_equal(b.ids, ids, sizeof ids);
-    assert_memory_equal(b.pos, pos, sizeof pos);
-    assert_memory_equal(b.labels, labels, sizeof labels);
-    assert_memory_equal(b.first, firsts, sizeof firsts);
+    assert_int_equal(b.in.tokens, 11);
+    assert_memory_equal(b.in.ids, ids, sizeof ids);
+    assert_memory_equal(b.in.pos, pos, sizeof pos);
+    assert_memory_equal(b.in.label, labels, sizeof labels);
+    assert_memory_equal(b.in.first, firsts, sizeof firsts);
     assert_int_equal(b.supervised, 7);
-    assert_int_not_equal(b.row_key[0], b.row_key[1]);
+    assert_int_not_equal(b.in.row_key[0], b.in.row_key[1]);
     assert_ok(data_step_plan(s, 3, &first, &step, f.mem));
     assert_int_equal(step.supervised, 8); /* p has a predictor then */
     for (int k = 0; k < 2; k++) {         /* the keys of a token do not depend on the split */
@@ -161,10 +161,12 @@ static void batches_are_ragged_and_shifted(void **state)
         assert_int_equal(step.supervised, 7);
         for (int i = 0; i < step.n_micro; i++) {
             assert_ok(data_batch_make(s, &step.micro[i], 99, &c, f.mem));
-            assert_memory_equal(c.row_key, b.row_key + at, (size_t)c.tokens * sizeof *c.row_key);
-            assert_memory_equal(c.labels, b.labels + at, (size_t)c.tokens * sizeof *c.labels);
-            assert_int_equal(c.seq_slot[c.n_seq - 1], i + 1);
-            at += c.tokens;
+            assert_memory_equal(c.in.row_key, b.in.row_key + at,
+                                (size_t)c.in.tokens * sizeof *c.in.row_key);
+            assert_memory_equal(c.in.label, b.in.label + at,
+                                (size_t)c.in.tokens * sizeof *c.in.label);
+            assert_int_equal(c.seq_slot[c.in.n_seq - 1], i + 1);
+            at += c.in.tokens;
             sup += c.supervised;
         }
         assert_int_equal(sup, 7);
@@ -211,12 +213,12 @@ static void a_pair_stays_two_sequences(void **state)
     assert_int_equal(step.n_micro, 1);
     assert_int_equal(step.supervised, 6);
     assert_ok(data_batch_make(s, &step.micro[0], 1, &b, f.mem));
-    assert_int_equal(b.n_seq, 4);
+    assert_int_equal(b.in.n_seq, 4);
     assert_int_equal(b.seq_slot[1], 0);
     assert_int_equal(b.seq_slot[2], 1);
-    assert_memory_equal(b.labels, want, sizeof want);
-    assert_memory_equal(b.labels + 5, want, sizeof want);
-    assert_memory_equal(b.pos, pos, sizeof pos);
+    assert_memory_equal(b.in.label, want, sizeof want);
+    assert_memory_equal(b.in.label + 5, want, sizeof want);
+    assert_memory_equal(b.in.pos, pos, sizeof pos);
     end(&f);
 }
 
@@ -245,12 +247,12 @@ static void concat_rows_do_not_depend_on_the_split(void **state)
         for (int i = 0; i < step.n_micro; i++) {
             assert_ok(data_batch_make(s, &step.micro[i], 1, &b, f.mem));
             if (!i) {
-                assert_int_equal(b.len[0], 7);
-                assert_int_equal(b.pos[6], 6);
-                assert_int_equal(b.labels[4], 'k'); /* across the border: k is supervised */
+                assert_int_equal(b.in.len[0], 7);
+                assert_int_equal(b.in.pos[6], 6);
+                assert_int_equal(b.in.label[4], 'k'); /* across the border: k is supervised */
             }
             sup += b.supervised;
-            seqs += b.n_seq;
+            seqs += b.in.n_seq;
         }
         assert_int_equal(seqs, 3);
         assert_int_equal(sup, step.supervised);

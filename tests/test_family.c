@@ -56,13 +56,15 @@ typedef struct pass {
     int64_t row0, supervised;
 } pass;
 
-static pass make_pass(const golden *g, ag_tape *t, const nn_hooks *hooks, int first, int count)
+static pass make_pass(const golden *g, ag_tape *t, const nn_overlay *over, unsigned how, int first,
+                      int count)
 {
     pass p = {0};
+    int64_t tokens = 0;
     for (int i = 0; i < first; i++) p.row0 += g->lengths[i];
-    for (int i = 0; i < count; i++) p.r.tokens += g->lengths[first + i];
-    p.pos = test_alloc((size_t)p.r.tokens * sizeof *p.pos);
-    p.labels = test_alloc((size_t)p.r.tokens * sizeof *p.labels);
+    for (int i = 0; i < count; i++) tokens += g->lengths[first + i];
+    p.pos = test_alloc((size_t)tokens * sizeof *p.pos);
+    p.labels = test_alloc((size_t)tokens * sizeof *p.labels);
     int64_t row = 0;
     for (int i = 0; i < count; i++) {
         for (int k = 0; k < g->lengths[first + i]; k++, row++) {
@@ -72,12 +74,13 @@ static pass make_pass(const golden *g, ag_tape *t, const nn_hooks *hooks, int fi
             p.supervised += p.labels[row] >= 0;
         }
     }
-    t->seq_len = g->lengths + first;
-    t->n_seq = count;
-    p.r.t = t;
-    p.r.ids = g->ids + p.row0;
-    p.r.pos = p.pos;
-    p.r.hooks = hooks;
+    nn_batch b = {.n_seq = count,
+                  .len = g->lengths + first,
+                  .tokens = tokens,
+                  .ids = g->ids + p.row0,
+                  .pos = p.pos,
+                  .label = p.labels};
+    assert_ok(nn_run_open(&p.r, t, &b, over, how));
     return p;
 }
 
@@ -87,8 +90,7 @@ static void check_logits(const golden *g, model *m, ag_tape *t)
     int64_t *rows = test_alloc((size_t)g->tokens * sizeof *rows);
     for (int64_t i = 0; i < g->tokens; i++) rows[i] = i;
     ag_reset(t);
-    t->record = false;
-    pass p = make_pass(g, t, NULL, 0, (int)g->n_seq);
+    pass p = make_pass(g, t, NULL, 0, 0, (int)g->n_seq);
     tn_tensor *h = model_hidden(m, &p.r);
     assert_ok(model_logits(m, &p.r, h, rows, g->tokens, mine, false));
     double worst = max_abs_diff(mine, g->logits, g->tokens * g->vocab);
@@ -101,12 +103,10 @@ static double run_loss(const golden *g, model *m, pe_ctx *c, ag_tape *t, int fir
 {
     double sum = 0.0;
     ag_reset(t);
-    t->record = true;
-    pass p = make_pass(g, t, &c->method->hooks, first, count);
-    p.r.checkpoint = checkpoint;
+    pass p = make_pass(g, t, &c->over, NN_RECORD | (checkpoint ? NN_CHECKPOINT : 0), first, count);
     float *logprob = test_alloc((size_t)(p.supervised + 1) * sizeof *logprob);
     tn_tensor *h = model_hidden(m, &p.r);
-    tn_tensor *loss = model_loss(m, &p.r, h, p.labels, 1.0f / (float)total, logprob, NULL);
+    tn_tensor *loss = model_loss(m, &p.r, h, 1.0f / (float)total, logprob, NULL);
     assert_ok(t->status);
     assert_ok(ag_backward(t, loss));
     for (int64_t i = 0; i < p.supervised; i++) sum -= (double)logprob[i];
@@ -117,7 +117,7 @@ static void check_gradients(const golden *g, model *m, ag_tape *t)
 {
     pe_ctx *c = NULL;
     assert_ok(pe_attach(&c, pe_by_name("full"), NULL, m, 1, NULL, NULL));
-    pass all = make_pass(g, t, NULL, 0, (int)g->n_seq);
+    pass all = make_pass(g, t, NULL, 0, 0, (int)g->n_seq);
     double loss = 0.0;
     char name[256];
     nn_store_begin(&c->store);

@@ -31,6 +31,7 @@ static const int32_t labels[13] = {3, -100, 4, 1, -100, 9, 2, 6, -100, 3, 5, 8, 
 static const int32_t pos[13] = {0, 1, 2, 3, 4, 0, 0, 1, 2, 3, 4, 5, 6};
 static const uint64_t keys[13] = {11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
 enum { T = 13 };
+static const ag_rows thirteen = {.n = T, .n_seq = 3, .len = lengths, .key = keys, .mask_key = 42};
 
 /* Scalar of any result, with constants that differ per element. */
 static tn_tensor *seed(probe *p, tn_tensor *y)
@@ -53,6 +54,32 @@ static tn_tensor *add_case(probe *p)
 {
     tn_tensor *a = activation(p, p->leaf[0]);
     return seed(p, ag_add(p->t, ag_add(p->t, a, activation(p, p->leaf[1])), a));
+}
+
+/* A linear map and an adapter over picked rows (some twice), put back: the rows in force change and change back. */
+static tn_tensor *picked(probe *p, const int64_t *row, int64_t n, tn_tensor *x)
+{
+    ag_low_rank s = {.a = p->leaf[2], .b = p->leaf[3], .scale = 0.7f, .dropout = 0.3f, .key = 5};
+    const ag_rows *all = ag_set_rows(p->t, ag_pick_rows(p->t, row, n));
+    tn_tensor *part = ag_gather_rows(p->t, x, row, n);
+    tn_tensor *y = ag_linear(p->t, part, &(ag_weight){.w = p->leaf[1]}, 1, NULL);
+    y = ag_low_rank_add(p->t, y, part, &s, 1);
+    ag_set_rows(p->t, all);
+    return y;
+}
+
+static tn_tensor *gather_case(probe *p)
+{
+    static const int64_t row[6] = {12, 3, 3, 0, 7, 12};
+    return seed(p, picked(p, row, 6, activation(p, p->leaf[0])));
+}
+
+static tn_tensor *scatter_case(probe *p)
+{
+    static const int64_t row[5] = {1, 4, 4, 11, 0};
+    tn_tensor *x = activation(p, p->leaf[0]);
+    tn_tensor *y = ag_scatter_rows(p->t, activation(p, p->leaf[4]), picked(p, row, 5, x), row);
+    return seed(p, ag_linear(p->t, y, &(ag_weight){.w = p->leaf[5]}, 1, NULL));
 }
 
 static tn_tensor *rmsnorm_case(probe *p)
@@ -159,6 +186,8 @@ static const struct {
 } cases[] = {
     {"embed", embed_case, 1, {{10, 9}}},
     {"add", add_case, 2, {{T, 9}, {T, 9}}},
+    {"gather_rows", gather_case, 4, {{T, 9}, {7, 9}, {2, 9}, {7, 2}}},
+    {"scatter_rows", scatter_case, 6, {{T, 9}, {7, 9}, {2, 9}, {7, 2}, {T, 7}, {3, 7}}},
     {"rmsnorm", rmsnorm_case, 2, {{T, 19}, {0, 19}}},
     {"layernorm", layernorm_case, 3, {{T, 19}, {0, 19}, {0, 19}}},
     {"head_norm", head_norm_case, 3, {{T, 23}, {0, 5}, {0, 5}}},
@@ -178,10 +207,7 @@ static double value(probe *p, builder build, bool record)
 {
     ag_reset(p->t);
     p->t->record = record;
-    p->t->seq_len = lengths;
-    p->t->n_seq = 3;
-    p->t->row_key = keys;
-    p->t->rng_key = 42;
+    ag_set_rows(p->t, &thirteen);
     tn_tensor *loss = build(p);
     assert_ok(p->t->status);
     if (record) assert_ok(ag_backward(p->t, loss));
@@ -267,8 +293,7 @@ static void frozen_costs_nothing(void **state)
     x->wants_grad = w->wants_grad = false;
     w->grad = NULL;
     p.t->record = true;
-    p.t->seq_len = lengths;
-    p.t->n_seq = 3;
+    ag_set_rows(p.t, &thirteen);
     tn_tensor *h = ag_linear(p.t, x, &(ag_weight){.w = w}, 1, NULL);
     assert_null(p.t->last);
     tn_tensor *y = ag_linear(p.t, h, &(ag_weight){.w = v}, 1, NULL);
@@ -279,10 +304,48 @@ static void frozen_costs_nothing(void **state)
     ag_close(p.t);
 }
 
+/* Forwards of 3 and 5 rows before one backward: each product of a weight gradient sums its own rows. */
+static void rows_belong_to_nodes(void **state)
+{
+    probe p = {0};
+    static const int32_t three[1] = {3}, five[2] = {2, 3};
+    static const ag_rows rows[2] = {{.n = 3, .n_seq = 1, .len = three},
+                                    {.n = 5, .n_seq = 2, .len = five}};
+    (void)state;
+    for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
+        p = (probe){0};
+        assert_ok(ag_open(&p.t, (size_t)64 << 20));
+        tn_tensor *x[2] = {leaf(&p, 1, 3, 9), leaf(&p, 2, 5, 9)}, *w, *sum = NULL;
+        p.n = 1; /* segment() takes leaf 1 */
+        w = leaf(&p, 3, 9, 9);
+        p.t->record = true;
+        float *c[2];
+        for (int k = 0; k < 2; k++) {
+            c[k] = test_uniform(50 + (uint64_t)k, rows[k].n * 9, -1.0f, 1.0f);
+            ag_set_rows(p.t, &rows[k]);
+            tn_tensor *y = checkpoint ? ag_checkpoint(p.t, x[k], segment, &p)
+                                      : ag_linear(p.t, x[k], &(ag_weight){.w = w}, 1, NULL);
+            tn_tensor *part = ag_dot_const(p.t, y, c[k]);
+            sum = sum ? ag_add(p.t, sum, part) : part;
+        }
+        assert_ok(ag_backward(p.t, sum));
+        double want = 0.0; /* of dW[2, 4] */
+        for (int k = 0; k < 2; k++) {
+            for (int64_t i = 0; i < rows[k].n; i++) {
+                double v = (double)tn_f32(x[k])[i * 9 + 4];
+                want += (double)c[k][i * 9 + 2] * (checkpoint ? v / (1.0 + exp(-v)) : v);
+            }
+        }
+        assert_true(fabs((double)w->grad[2 * 9 + 4] - want) < 1e-5);
+        ag_close(p.t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_row),
-                                       cmocka_unit_test(frozen_costs_nothing)};
+                                       cmocka_unit_test(frozen_costs_nothing),
+                                       cmocka_unit_test(rows_belong_to_nodes)};
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pool_close();

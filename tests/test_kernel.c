@@ -163,7 +163,7 @@ static void weight_gradients(void **state)
         float *a = test_uniform(5, t * lda, -1, 1), *b = test_uniform(6, t * ldb, -1, 1);
         float *c = test_uniform(7, m * ldc, -1, 1), *old = test_uniform(7, m * ldc, -1, 1);
         const int32_t seg[2] = {(int32_t)(t / 3), (int32_t)(t - t / 3)};
-        kn_gemm_tn(c, ldc, a, lda, m, b, ldb, n, seg, 2);
+        kn_gemm_tn(c, ldc, a, lda, m, b, ldb, n, t, seg, 2);
         for (int64_t r = 0; r < m; r++) {
             for (int64_t j = 0; j < ldc; j++) {
                 double scale, want = (double)old[r * ldc + j];
@@ -257,9 +257,9 @@ static void tokens_split_into_calls(void **state)
     const int32_t seg[4] = {300, 1, 350, 250};
     float *a = test_uniform(70, T * M, -1, 1), *b = test_uniform(71, T * N, -1, 1);
     float *whole = test_uniform(72, M * N, -1, 1), *parts = test_uniform(72, M * N, -1, 1);
-    kn_gemm_tn(whole, N, a, M, M, b, N, N, seg, 4);
-    kn_gemm_tn(parts, N, a, M, M, b, N, N, seg, 2);
-    kn_gemm_tn(parts, N, a + 301 * M, M, M, b + 301 * N, N, N, seg + 2, 2);
+    kn_gemm_tn(whole, N, a, M, M, b, N, N, T, seg, 4);
+    kn_gemm_tn(parts, N, a, M, M, b, N, N, 301, seg, 2);
+    kn_gemm_tn(parts, N, a + 301 * M, M, M, b + 301 * N, N, N, T - 301, seg + 2, 2);
     assert_same(whole, parts, M * N, "tokens of tn");
 }
 
@@ -279,7 +279,7 @@ static void threads_do_not_show(void **state)
         assert_ok(pool_open(threads[i]));
         kn_gemm_nt(out[0], N, x, 512, &w.mat, M, NULL, false);
         kn_gemm_nn(out[1], 512, dy, N, &w.mat, M, NULL, false);
-        kn_gemm_tn(out[2], 512, dy, N, N, x, 512, 512, seg, 1);
+        kn_gemm_tn(out[2], 512, dy, N, N, x, 512, 512, M, seg, 1);
         kn_gemv(out[3], N, x, 512, &w.mat, 4, NULL);
         pool_close();
         for (int j = 0; j < 4; j++) {

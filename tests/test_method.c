@@ -56,18 +56,21 @@ static void close_bench(bench *b)
     arena_close(b->mem);
 }
 
-static float *logits_of(bench *b, const nn_hooks *hooks, bool bare)
+/* The bench's sequences through the model under an overlay (NULL: the base). */
+static float *logits_of(bench *b, const nn_overlay *over)
 {
     int64_t v = b->m->d.vocab_size;
     float *out = test_alloc((size_t)(b->tokens * v) * sizeof *out);
     int64_t *rows = test_alloc((size_t)b->tokens * sizeof *rows);
-    nn_run r = {
-        .t = b->t, .ids = b->ids, .pos = b->pos, .tokens = b->tokens, .bare = bare, .hooks = hooks};
+    nn_run r;
+    nn_batch in = {.n_seq = (int)b->n_seq,
+                   .len = b->lengths,
+                   .tokens = b->tokens,
+                   .ids = b->ids,
+                   .pos = b->pos};
     for (int64_t i = 0; i < b->tokens; i++) rows[i] = i;
     ag_reset(b->t);
-    b->t->record = false;
-    b->t->seq_len = b->lengths;
-    b->t->n_seq = (int)b->n_seq;
+    assert_ok(nn_run_open(&r, b->t, &in, over, 0));
     tn_tensor *h = model_hidden(b->m, &r);
     assert_ok(model_logits(b->m, &r, h, rows, b->tokens, out, false));
     return out;
@@ -85,7 +88,7 @@ static void check_merged(bench *b, pe_ctx *c)
         for (int64_t i = 0; i < b->m->n_site; i++) {
             if (b->m->site[i].w == p) s = &b->m->site[i];
         }
-        const tn_tensor *now = p->own ? &p->own->t : &p->t;
+        const tn_tensor *now = nn_value_of(&c->over, p);
         int64_t n = tn_count(now);
         float *w = test_alloc((size_t)n * sizeof *w);
         tn_unpack_rows(w, now, 0, tn_rows(now));
@@ -143,15 +146,14 @@ static void check_adapter(const char *name)
     snprintf(adapter, sizeof adapter, "%s/adapter", dir);
     open_bench(&b, dir);
     int64_t n = b.tokens * b.m->d.vocab_size;
-    float *untouched = logits_of(&b, NULL, false);
+    float *untouched = logits_of(&b, NULL);
     assert_ok(pe_open_adapter(&c, b.m, adapter));
-    double on = max_abs_diff(logits_of(&b, &c->method->hooks, false), values(&b, "logits"), n);
+    double on = max_abs_diff(logits_of(&b, &c->over), values(&b, "logits"), n);
     double off = max_abs_diff(untouched, values(&b, "base_logits"), n);
     if (!(on < 5e-5 && off < 5e-5)) print_error("%s: adapter on %g, off %g\n", name, on, off);
     assert_true(on < 5e-5);
     assert_true(off < 5e-5);
-    assert_memory_equal(logits_of(&b, &c->method->hooks, true), untouched,
-                        (size_t)n * sizeof(float));
+    assert_memory_equal(logits_of(&b, NULL), untouched, (size_t)n * sizeof(float));
     check_merged(&b, c);
     check_written(&b, c, dir);
     pe_close(c);
@@ -202,23 +204,26 @@ static double step_loss(bench *b, pe_ctx *c)
         }
     }
     ag_reset(b->t);
-    b->t->record = true;
-    b->t->seq_len = b->lengths;
-    b->t->n_seq = (int)b->n_seq;
-    b->t->row_key = key;
-    b->t->rng_key = 7;
-    nn_run r = {
-        .t = b->t, .ids = b->ids, .pos = b->pos, .tokens = b->tokens, .hooks = &c->method->hooks};
+    nn_run r;
+    nn_batch in = {.n_seq = (int)b->n_seq,
+                   .len = b->lengths,
+                   .tokens = b->tokens,
+                   .ids = b->ids,
+                   .pos = b->pos,
+                   .label = label,
+                   .row_key = key,
+                   .key = 7};
+    assert_ok(nn_run_open(&r, b->t, &in, &c->over, NN_RECORD));
     nn_store_begin(&c->store);
     tn_tensor *h = model_hidden(b->m, &r);
-    tn_tensor *loss = model_loss(b->m, &r, h, label, 1.0f / (float)supervised, logprob, NULL);
+    tn_tensor *loss = model_loss(b->m, &r, h, 1.0f / (float)supervised, logprob, NULL);
     assert_ok(ag_backward(b->t, loss));
     nn_store_finish(&c->store);
     for (int64_t i = 0; i < supervised; i++) sum -= (double)logprob[i];
     return sum / (double)supervised;
 }
 
-/* The contract: training changes only the method's own parameters, the bare run stays the base to the bit, the loss falls,
+/* The contract: training changes only the method's own parameters, a run without overlay stays the base to the bit, the loss falls,
  * what was saved computes the same when it is opened again. */
 static void check_contract(const pe_method *method, const char *family, const char *json)
 {
@@ -229,7 +234,7 @@ static void check_contract(const pe_method *method, const char *family, const ch
     snprintf(dir, sizeof dir, "%s/%s", golden_path("peft"), family);
     open_bench(&b, dir);
     size_t bytes = (size_t)(b.tokens * b.m->d.vocab_size) * sizeof(float);
-    float *base = logits_of(&b, NULL, true);
+    float *base = logits_of(&b, NULL);
     void *cfg = options_of(method, json, &d, b.mem);
     assert_ok(pe_attach(&c, method, cfg, b.m, 3, "base", NULL));
     assert_true(c->store.count > 0);
@@ -241,17 +246,17 @@ static void check_contract(const pe_method *method, const char *family, const ch
     if (!(loss < 0.95 * first))
         print_error("%s on %s: loss %g -> %g\n", method->name, family, first, loss);
     assert_true(loss < 0.95 * first);
-    assert_memory_equal(logits_of(&b, &method->hooks, true), base, bytes);
-    float *tuned = logits_of(&b, &method->hooks, false);
+    assert_memory_equal(logits_of(&b, NULL), base, bytes);
+    float *tuned = logits_of(&b, &c->over);
     assert_true(memcmp(tuned, base, bytes) != 0);
     const char *out = test_path("contract");
     assert_ok(dir_make(out));
     if (method->result == PE_ADAPTER) {
         assert_ok(method->save(c, out));
         pe_close(c);
-        assert_memory_equal(logits_of(&b, NULL, false), base, bytes);
+        assert_memory_equal(logits_of(&b, NULL), base, bytes);
         assert_ok(pe_open_adapter(&again, b.m, out));
-        assert_memory_equal(logits_of(&b, &method->hooks, false), tuned, bytes);
+        assert_memory_equal(logits_of(&b, &again->over), tuned, bytes);
         pe_close(again);
     } else {
         model *saved = NULL, *mine = b.m;
@@ -259,7 +264,7 @@ static void check_contract(const pe_method *method, const char *family, const ch
         pe_close(c);
         assert_ok(model_open(&saved, &(model_options){.path = out}));
         b.m = saved;
-        assert_memory_equal(logits_of(&b, NULL, false), tuned, bytes);
+        assert_memory_equal(logits_of(&b, NULL), tuned, bytes);
         b.m = mine;
         model_close(saved);
     }

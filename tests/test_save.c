@@ -38,10 +38,9 @@ static float *logits_of(const char *path, int64_t *n)
     }
     *n = TOKENS * m->d.vocab_size;
     float *out = test_alloc((size_t)*n * sizeof *out);
-    t->record = false;
-    t->seq_len = &len;
-    t->n_seq = 1;
-    nn_run r = {.t = t, .ids = ids, .pos = pos, .tokens = TOKENS};
+    nn_run r;
+    nn_batch b = {.n_seq = 1, .len = &len, .tokens = TOKENS, .ids = ids, .pos = pos};
+    assert_ok(nn_run_open(&r, t, &b, NULL, 0));
     tn_tensor *h = model_hidden(m, &r);
     assert_ok(t->status);
     assert_ok(model_logits(m, &r, h, rows, TOKENS, out, false));
@@ -274,10 +273,12 @@ static void changed_end_is_untied(void **state)
     const char *outs[] = {test_path("untied"), test_path("untied.gguf")};
     assert_ok(model_open(&m, &(model_options){.path = golden_model("llama_bias_tied")}));
     assert_true(m->d.tied);
-    m->head->slot = m; /* a method's private state: a target */
+    void **slot = test_alloc((size_t)m->n_site * sizeof *slot);
+    slot[m->head->index] = m; /* a method's private state: a target */
+    const nn_overlay over = {.slot = slot};
     for (size_t i = 0; i < FT_COUNT_OF(outs); i++) {
         char head[] = "lm_head";
-        model_save_options opt = {.fold = {add_one, head}};
+        model_save_options opt = {.over = &over, .fold = {add_one, head}};
         assert_ok(model_save(m, outs[i], &opt));
         assert_ok(model_open(&saved, &(model_options){.path = outs[i]}));
         assert_false(saved->d.tied);

@@ -18,6 +18,16 @@
 typedef struct ag_tape ag_tape;
 typedef struct ag_node ag_node;
 
+/* What the rows of an activation are: sequences one after another. The arrays are the caller's and live until the
+ * backward is done. */
+typedef struct ag_rows {
+    int64_t n;
+    int n_seq;
+    const int32_t *len;  /* [n_seq] rows of each sequence, adds up to n */
+    const uint64_t *key; /* [n] identity of each row for dropout; NULL: no op below draws a mask */
+    uint64_t mask_key;   /* of the optimizer step: with row key and site key it fixes a mask */
+} ag_rows;
+
 /* One row per operation (ops.def), in the file of its code. */
 typedef struct ag_op {
     const char *name;
@@ -25,14 +35,17 @@ typedef struct ag_op {
     void (*backward)(ag_tape *t,
                      ag_node *n); /* adds into ag_grad(input); NULL: recording it is an error */
     bool replays; /* its backward runs operations itself, so it is called on a dry tape too */
+    bool by_rows; /* in[0] holds the rows in force, one for one (asserted) */
 } ag_op;
 
 #define AG_MAX_IN 16
+#define AG_MAX_GROUP 4 /* weights of one product: sites that share an input */
 struct ag_node {
     const ag_op *op;
     int n_in;
     tn_tensor *in[AG_MAX_IN], *out; /* out may be one of the inputs: an op in place */
     void *attr, *saved;             /* its parameters; what forward leaves for backward */
+    const ag_rows *rows;            /* in force when it was called; NULL: none */
     ag_node *prev;
 };
 
@@ -43,21 +56,23 @@ struct ag_tape {
     bool record; /* false: evaluation, nothing is kept for a backward */
     bool few;    /* generation: a few rows, each weight is read once and not packed (kn_gemv) */
     bool dry;    /* shapes and memory only */
-    /* The rows of this pass: sequences one after another. */
-    const int32_t *seq_len; /* [n_seq] tokens of each */
-    int n_seq;
-    const uint64_t *row_key; /* [T] identity of each row for dropout; NULL: none */
-    uint64_t rng_key;        /* of this optimizer step */
-    ft_status status;        /* sticky */
+    const ag_rows *rows; /* in force (ag_set_rows) */
+    ft_status status;    /* sticky */
 };
 
 /* limit: bytes of address space for activations; 0: a dry tape. */
 FT_MUST_USE ft_status ag_open(ag_tape **out, size_t limit);
 void ag_close(ag_tape *t);
-void ag_reset(ag_tape *t);              /* forgets nodes and activations; keeps the memory */
+void ag_reset(ag_tape *t);              /* forgets nodes, activations and rows; keeps the memory */
 size_t ag_peak_bytes(const ag_tape *t); /* activations + their gradients, high-water mark */
 /* Adds d loss/d leaf into the grad of every wanting leaf. loss is a scalar. */
 FT_MUST_USE ft_status ag_backward(ag_tape *t, tn_tensor *loss);
+/* The rows that ops called from now on work on, until set again; returns the old ones. A node keeps those it was called
+ * under and its backward uses them: several forwards may precede one backward, and rows that were picked out (experts,
+ * routed tokens, a sequence's last) have rows of their own. */
+const ag_rows *ag_set_rows(ag_tape *t, const ag_rows *rows);
+/* The rows in force, of which only row[0 … n) are there, as one sequence; NULL: the tape has failed. */
+const ag_rows *ag_pick_rows(ag_tape *t, const int64_t *row, int64_t n);
 
 /* --- for op authors ------------------------------------------------------------------------------------ */
 tn_tensor *ag_new(ag_tape *t, int64_t rows, int64_t cols); /* f32 [rows, cols] in keep */
@@ -83,9 +98,14 @@ const ag_op *ag_op_at(int i); /* rows of ops.def; NULL past the end */
 
 /* --- operations ------------------------------------------------------------------------------------------- */
 /* rows of w [V, C] (any dtype) → [T, C]; w wants a gradient only as f32. The row of id
- * `frozen` (−1: none) gets no gradient, as torch's padding_idx. */
+ * `frozen` (−1: none) gets no gradient, as torch's padding_idx. An id below 0 gives a row of zeros. */
 tn_tensor *ag_embed(ag_tape *t, tn_tensor *w, const int32_t *ids, int64_t n, int32_t frozen);
 tn_tensor *ag_add(ag_tape *t, tn_tensor *a, tn_tensor *b);
+/* Rows row[0 … n) of x [T, C] → [n, C]; the indices live until the backward is done and may repeat. The rows in force are
+ * the caller's to set: ag_pick_rows for what works on the result. */
+tn_tensor *ag_gather_rows(ag_tape *t, tn_tensor *x, const int64_t *row, int64_t n);
+/* In place: y[row[i]] += x[i] for x [n, C]. */
+tn_tensor *ag_scatter_rows(ag_tape *t, tn_tensor *y, tn_tensor *x, const int64_t *row);
 tn_tensor *ag_rmsnorm(ag_tape *t, tn_tensor *x, tn_tensor *w, float eps);
 tn_tensor *ag_layernorm(ag_tape *t, tn_tensor *x, tn_tensor *w, tn_tensor *b, float eps);
 /* RMSNorm of each of n_q + n_k heads of head_dim inside qkv [T, ·] (Qwen3): heads 0 … n_q−1 by wq [d], the next n_k by
@@ -99,10 +119,10 @@ typedef struct ag_weight {
     bool in_out;
 } ag_weight;
 /* y [T, ΣO_i] = x · W_iᵀ + b_i side by side, (+ add [T, ΣO_i], the residual). x [T, I]. One product per group, so that a
- * fused kernel needs no change in models or methods. n ≤ 4. */
+ * fused kernel needs no change in models or methods. n ≤ AG_MAX_GROUP. */
 tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add);
 /* In place: y[:, col …] += scale · dropout(x) · Aᵀ · Bᵀ for each site. a [r, I], b [O, r] f32. Sites of one group share x;
- * each has its own dropout mask by `key`. n ≤ 4. */
+ * each has its own dropout mask by `key`. n ≤ AG_MAX_GROUP. */
 typedef struct ag_low_rank {
     tn_tensor *a, *b;
     float scale, dropout;
@@ -114,7 +134,7 @@ tn_tensor *ag_low_rank_add(ag_tape *t, tn_tensor *y, tn_tensor *x, const ag_low_
 /* In place on the first n_heads heads of x [T, ·]; tables cos, sin [max_pos, half], pos [T]. */
 tn_tensor *ag_rope(ag_tape *t, tn_tensor *x, int n_heads, int head_dim, int half, const float *cos,
                    const float *sin, const int32_t *pos);
-/* qkv [T, (n_head + 2·n_kv)·d] → [T, n_head·d]; a.q_len and n_seq are taken from the tape. */
+/* qkv [T, (n_head + 2·n_kv)·d] → [T, n_head·d]; a.q_len and n_seq are those of the rows in force. */
 tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *a);
 tn_tensor *ag_glu(ag_tape *t, tn_tensor *gate_up, const kn_act *act); /* [T, 2I] → [T, I] */
 tn_tensor *ag_act(ag_tape *t, tn_tensor *x, const kn_act *act);

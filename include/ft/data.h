@@ -9,6 +9,7 @@
 
 #include "ft/base.h"
 #include "ft/cfg.h"
+#include "ft/nn.h"
 #include "ft/template.h"
 
 #define DATA_IGNORE (-100) /* a label that is not trained on */
@@ -133,18 +134,12 @@ FT_MUST_USE ft_status data_step_plan(const data_sample *s, int n, const data_spl
                                      data_step *out, arena *mem);
 
 /* A ragged batch: sequences one after another, no padding; a token attends to earlier tokens of its own
- * sequence only. */
+ * sequence only. What a network is given is for nn to say, so data includes nn's header for that struct;
+ * nn knows nothing of data. */
 typedef struct data_batch {
-    int n_seq;
-    const int32_t *len; /* [n_seq], adds up to tokens; every len ≥ 1 */
-    int64_t tokens;
-    const int32_t *ids;      /* [tokens] */
-    const int32_t *pos;      /* [tokens] from 0 in every sequence */
-    const int32_t *labels;   /* [tokens] shifted: the target that position t predicts, or DATA_IGNORE;
-                                the last position of a sequence predicts nothing */
-    const int32_t *first;    /* [n_seq] label of each sequence's first token */
-    const uint64_t *row_key; /* [tokens] key of this token for dropout: a pure function of (key, slot
-                                of the sample in the step, position in the sample) */
+    nn_batch in; /* pos from 0 in every sequence; label: the target that position t predicts, or
+                    DATA_IGNORE (a sequence's last position predicts nothing); row_key: a pure function
+                    of (key, slot of the sample in the step, position in the sample) */
     int64_t supervised;      /* labels that are not DATA_IGNORE */
     const int32_t *seq_slot; /* [n_seq] the (first) sample of each sequence */
 } data_batch;

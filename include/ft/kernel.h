@@ -42,10 +42,11 @@ void kn_gemm_nt(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat
 /* y[m, n] = (accumulate ? y : 0) + Σ_k x[m, k] · W[k, n] (+ bias[n], added last)  W [K, N] */
 void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
                 const float *bias, bool accumulate);
-/* c[i, j] += Σ_t a[t, i] · b[t, j]: weight gradients. a [T, M], b [T, N], c [M, N]. seg: tokens of each
- * sequence (n_seg of them, summing to T), the boundaries at which a library row may split its sums. */
+/* c[i, j] += Σ_t a[t, i] · b[t, j]: weight gradients. a [T, M], b [T, N], c [M, N]. seg: a hint, tokens of
+ * each sequence (n_seg of them, summing to T), the boundaries at which a library row splits its sums;
+ * NULL: it does not. */
 void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
-                int64_t ldb, int64_t n, const int32_t *seg, int n_seg);
+                int64_t ldb, int64_t n, int64_t t, const int32_t *seg, int n_seg);
 /* y[m, n] = Σ_k x[m, k] · W[n, k] for a few rows (generation): unpacks each row of W once and makes no
  * panels; its bits may differ from kn_gemm_nt's, but a row has the same ones for every m. Up to about
  * KN_GEMV_ROWS rows it is the faster of the two. */
@@ -110,6 +111,10 @@ void kn_glu_back(const kn_act *act, float *dgu, const float *dy, const float *gu
 void kn_act_rows(const kn_act *act, float *y, const float *x, int64_t n);
 void kn_act_back(const kn_act *act, float *dx, const float *dy, const float *x, int64_t n);
 
+/* Rows picked by index, of any [·, C]: y [n, C] = x[row[i]], and y[row[i]] += x[i] in ascending i (rows may
+ * repeat). */
+void kn_gather_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c);
+void kn_scatter_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c);
 void kn_add(float *y, const float *a, const float *b, int64_t n); /* y = a + b */
 void kn_axpy(float *y, float s, const float *x, int64_t n);       /* y += s·x */
 void kn_scale(float *x, float s, int64_t n);

@@ -40,6 +40,7 @@ typedef enum pe_result {
 typedef struct pe_ctx {
     const pe_method *method;
     model *m;
+    nn_overlay over; /* what runs are given; the model itself is not touched */
     arena *mem; /* parameters and slots */
     void *cfg;  /* the method's struct, filled by its fields */
     uint64_t seed;
@@ -64,7 +65,7 @@ struct pe_method {
     const char *const *files; /* names `save` may leave, NULL-terminated; one * stands for anything */
     double learning_rate;     /* default of optim.learning_rate */
     void (*check)(cfg_doc *d, const cJSON *object, void *cfg); /* cross-field checks, may be NULL */
-    ft_status (*attach)(pe_ctx *c); /* creates parameters (nn_new_param), fills slots */
+    ft_status (*attach)(pe_ctx *c); /* creates parameters (nn_new_param), fills c->over */
     nn_hooks hooks;
     ft_status (*save)(const pe_ctx *c,
                       const char *dir); /* the files of the result into an existing folder */
@@ -89,7 +90,7 @@ void pe_close(pe_ctx *c);
 model_fold pe_folder(pe_ctx *c);
 
 /* --- for methods ------------------------------------------------------------------------------------------ */
-/* Trains a parameter of the model: p->own, an f32 copy of its values. */
+/* Trains a parameter of the model: an f32 copy of its values in the overlay. */
 FT_MUST_USE ft_status pe_train_param(pe_ctx *c, nn_param *p);
 
 /* What every adapter of weights shares: where it sits, and what is trained beside it. A member of the method's struct,
@@ -124,7 +125,7 @@ extern const char *const pe_bias_choices[];
  * say something else than the adapter it names. */
 void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const char *const *keys);
 FT_MUST_USE ft_status pe_load_target(pe_target *t, const js_doc *adapter_config);
-/* Calls `attach`, which fills site->slot, for every site the rules choose; then trains modules_to_save and biases. No site
+/* Calls `attach`, which fills c->over.slot, for every site the rules choose; then trains modules_to_save and biases. No site
  * is 78; so is a name in a config that matches nothing (an adapter's names may: PEFT passes over them). */
 FT_MUST_USE ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
                                        ft_status (*attach)(pe_ctx *c, nn_site *s));

@@ -106,13 +106,14 @@ int64_t model_count(const model *m); /* parameters, tied ones once */
 /* Bytes of the weights as they stand in memory or the mapping. */
 size_t model_bytes(const model *m);
 
-/* Final hidden states [T, hidden_size], normalised. The run's sequences stand in r->t. With r->cache the T tokens extend
- * the cache. Fails (tape status) when a position exceeds what the model can hold. */
+/* Final hidden states [T, hidden_size], normalised, T the rows of the run. With r->cache they extend the cache. Fails
+ * (tape status) when a position exceeds what the model can hold. */
 tn_tensor *model_hidden(model *m, nn_run *r);
-/* Σ cross-entropy over supervised rows; see ag_ce for label, grad_scale, logprob, best. */
-tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, const int32_t *label,
-                      float grad_scale, float *logprob, int32_t *best);
-/* logits [rows, vocab_size] of selected rows of hidden (no tape). few: as ag_tape.few. */
+/* Σ cross-entropy over the r->supervised rows that have a label; see ag_ce for grad_scale, logprob, best. */
+tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, float grad_scale, float *logprob,
+                      int32_t *best);
+/* logits [rows, vocab_size] of selected rows of hidden (no tape); rows are those of the batch, virtual ones not counted.
+ * few: as ag_tape.few. */
 FT_MUST_USE ft_status model_logits(model *m, nn_run *r, const tn_tensor *hidden,
                                    const int64_t *rows, int64_t n, float *logits, bool few);
 FT_MUST_USE ft_status model_cache_open(nn_cache **out, const model *m, int64_t cap);
@@ -120,12 +121,14 @@ void model_cache_close(nn_cache *c, const model *m);
 
 /* Saving. Each tensor is read as f32 rows, folded, and rounded once to the output type.
  * fold adds an adapter's delta to w, the f32 matrix of a site in its file's orientation; NULL: nothing. When fold is given
- * and a tied head or embedding was changed by it or by a trained copy, the folder is written untied. */
+ * and a tied head or embedding was changed by it (it has a slot in the overlay) or by a trained copy, the folder is written
+ * untied. */
 typedef struct model_fold {
     ft_status (*fold)(void *ctx, const nn_site *s, float *w, float *b);
     void *ctx;
 } model_fold;
 typedef struct model_save_options {
+    const nn_overlay *over; /* trained values in the model's place, sites that are folded; NULL: the model itself */
     const dt_type *
         type; /* NULL: the base's; blocks → bf16 in a folder, f16 in a .gguf. GGUF keeps 1-d tensors f32 */
     model_fold fold;

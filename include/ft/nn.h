@@ -1,6 +1,7 @@
-/* nn.h – parameters, the sites where adapters sit, and the one place where a linear layer is applied.
+/* nn.h – parameters, the sites where adapters sit, what a method lays over a model, the one maker of runs, and the one
+ * place where a linear layer is applied.
  *
- * Models name sites; methods fill in hooks; neither knows the other. */
+ * Models name sites; methods fill in overlays; neither knows the other. */
 #ifndef FT_NN_H
 #define FT_NN_H
 
@@ -29,25 +30,25 @@ typedef struct nn_hyper {
     float decay_ratio; /* of weight_decay; 0 for norms and biases */
 } nn_hyper;
 
-/* The parameter registry of a model is an array of these, in the order of a Hugging Face state dict. What is trained
- * never overwrites it: training in place puts an `own` parameter beside it, which every run that is not bare uses. */
+/* The parameter registry of a model is an array of these, in the order of a Hugging Face state dict. The model itself
+ * never changes: what is trained lies in an overlay. */
 typedef struct nn_param {
     const char *name; /* Hugging Face name */
+    int64_t index;    /* in the registry */
     tn_tensor t;      /* frozen: in the mapping (vectors: an f32 copy); trainable: f32 with grad */
     const dt_type *file_type; /* dtype in the file */
-    struct nn_param *own;     /* the trained f32 values that replace t; NULL: none */
     nn_hyper hyper;
 } nn_param;
 
 typedef struct nn_site {
     nn_role role;
+    int64_t index;    /* among the model's sites */
     int layer;        /* −1 outside layers */
     const char *path; /* "model.layers.3.self_attn.q_proj" */
     nn_param *w, *b;  /* b NULL when there is none */
     bool in_out;      /* w is [I, O] */
     int64_t in, out;
     int32_t frozen_row; /* of an embedding: the padding token's row gets no gradient; −1: none */
-    void *slot; /* the method's private state of this site; NULL: not a target */
 } nn_site;
 
 /* Sites that share one input: q, k, v; gate, up; or a single one. */
@@ -62,24 +63,72 @@ typedef struct nn_cache { /* keys and values of one sequence while generating */
     float **k, **v;       /* [layers] → [cap, n_kv·d] */
 } nn_cache;
 
-typedef struct nn_run { /* one forward pass; seq_len and n_seq stand in the tape */
+struct nn_hooks;
+/* What a method lays over a model. A run names the overlay it wants, or none: the base. Any number of them may stand on one
+ * model. The arrays and what they point to are the method's. */
+typedef struct nn_overlay {
+    const struct nn_hooks *hooks; /* NULL: none */
+    void *ctx;                    /* the method's */
+    void **slot;    /* [n_site] by site->index: the method's state of a site; NULL: not a target */
+    nn_param **own; /* [n_param] by param->index: trained f32 values in the model's place; NULL: none */
+    int64_t virtual_tokens; /* rows put before every sequence (prompt, prefix and P-tuning) */
+    bool virtual_predict;   /* the last of them predicts the first token (prompt, P-tuning), or not (prefix) */
+} nn_overlay;
+
+/* What a network is given: sequences one after another, no padding. data makes them for training, tools from ids. Arrays
+ * that a run needs live until its tape is reset. */
+typedef struct nn_batch {
+    int n_seq;
+    const int32_t *len; /* [n_seq], adds up to tokens; every len ≥ 1 */
+    int64_t tokens;
+    const int32_t *ids;   /* [tokens] */
+    const int32_t *pos;   /* [tokens] position inside the sequence: from 0, or later where a cache is extended */
+    const int32_t *label; /* [tokens] what this row predicts, shifted already; < 0: nothing. NULL: no labels */
+    const int32_t *first; /* [n_seq] the label of each sequence's own first token, which no row predicts unless a
+                             virtual one stands before it; NULL: none */
+    const uint64_t *row_key; /* [tokens] identity of each row for dropout; NULL: none */
+    uint64_t key;            /* of the optimizer step, for dropout */
+} nn_batch;
+
+typedef struct nn_run { /* one forward pass, made by nn_run_open */
     ag_tape *t;
-    const int32_t *ids; /* [T] */
-    const int32_t *pos; /* [T] position inside the sequence */
-    int64_t tokens;     /* T */
-    nn_cache *cache;    /* generating: one sequence, T new tokens; else NULL */
-    bool bare;          /* ignore hooks and trained copies: the untuned model */
-    bool checkpoint;    /* gradient checkpointing: keep block inputs only, recompute the rest */
-    const struct nn_hooks *hooks;
+    const nn_overlay *over; /* NULL: the base */
+    /* The batch as it runs, virtual rows included: an id of −1 − k is virtual token k. */
+    const int32_t *ids, *pos; /* [tokens] */
+    const int32_t *label;     /* [tokens] or NULL */
+    int64_t tokens, supervised;
+    const ag_rows *rows;
+    const int64_t *row_of; /* [tokens of the batch] where each row of the batch stands; NULL: where it stood */
+    nn_cache *cache;       /* generating: one sequence, its new tokens; else NULL */
+    bool checkpoint;       /* gradient checkpointing: keep block inputs only, recompute the rest */
 } nn_run;
+
+enum {
+    NN_RECORD = 1,     /* a backward follows */
+    NN_CHECKPOINT = 2, /* which makes activations inside blocks again */
+    NN_FEW = 4         /* generation: a few rows, each weight is read once and not packed (kn_gemv) */
+};
+/* Binds a batch to a tape and makes its rows the ones in force; the only maker of runs. Puts the overlay's virtual rows
+ * before every sequence that starts at position 0: positions are shifted, they have dropout keys of their own and no label,
+ * except the last one under virtual_predict. What it makes lives in the tape, which the caller resets when it begins anew;
+ * several runs may share a tape before one backward. */
+FT_MUST_USE ft_status nn_run_open(nn_run *r, ag_tape *t, const nn_batch *b, const nn_overlay *over,
+                                  unsigned how);
+/* Rows that an overlay puts before a sequence. */
+static inline int64_t nn_virtual(const nn_overlay *over)
+{
+    return over ? over->virtual_tokens : 0;
+}
 
 /* What a method may do inside a model; any member may be NULL. Hooks are pure in forward. */
 typedef struct nn_hooks {
     tn_tensor *(*pre)(nn_run *r, const nn_group *g, tn_tensor *x);
     tn_tensor *(*post)(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y);
+    bool alone; /* post wants y before the residual is added, which is then added to what post returns */
+    /* h [T, C]: rows of virtual tokens are zero when it is called */
     tn_tensor *(*embed)(nn_run *r, const nn_site *s, tn_tensor *h);
     int (*low_rank)(nn_run *r, const nn_site *s,
-                    ag_low_rank out[4]); /* adapters of the head; count */
+                    ag_low_rank out[AG_MAX_GROUP]); /* adapters of the head; count */
 } nn_hooks;
 
 /* --- parameters of a run --------------------------------------------------------------------------
@@ -120,7 +169,11 @@ void nn_store_finish(nn_store *s); /* after the last one: aliases join */
 /* y [T, g->out] of the group, with adapters, (+ add). */
 tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add);
 tn_tensor *nn_embed(nn_run *r, const nn_site *s, const int32_t *ids);
-/* The tensor a run uses: the trained one unless the run is bare. */
+/* Through the run's overlay: the tensor of a parameter, the weight of a site, a method's state of a site (NULL: none). */
 tn_tensor *nn_value(const nn_run *r, nn_param *p);
 ag_weight nn_weight(const nn_run *r, const nn_site *s);
+void *nn_slot(const nn_run *r, const nn_site *s);
+/* The same without a run. */
+tn_tensor *nn_value_of(const nn_overlay *over, nn_param *p);
+void *nn_slot_of(const nn_overlay *over, const nn_site *s);
 #endif

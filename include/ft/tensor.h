@@ -8,6 +8,8 @@
 
 #include "ft/base.h"
 
+#include <assert.h>
+
 /* The values of a tensor as they lie in memory. side: what lies beside the codes (absmax, scales,
  * zeros), in a form of the format's own; NULL where the blocks hold all that is needed. */
 typedef struct dt_data {
@@ -64,6 +66,7 @@ int64_t tn_cols(const tn_tensor *t);  /* last dimension (1 for a scalar) */
 int64_t tn_rows(const tn_tensor *t);  /* count / cols */
 static inline float *tn_f32(const tn_tensor *t)
 {
+    assert(t->type == &dt_f32);
     return (float *)t->data;
 }
 /* Unpacks rows [row0, row0 + n) to f32, following row_of. */

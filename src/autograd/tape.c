@@ -84,7 +84,28 @@ void ag_reset(ag_tape *t)
     arena_reset(t->grads->cells, 0);
     t->grads->free = t->grads->spare = NULL;
     t->last = NULL;
+    t->rows = NULL;
     t->status = FT_OK;
+}
+
+const ag_rows *ag_set_rows(ag_tape *t, const ag_rows *now)
+{
+    const ag_rows *before = t->rows;
+    t->rows = now;
+    return before;
+}
+
+const ag_rows *ag_pick_rows(ag_tape *t, const int64_t *row, int64_t n)
+{
+    ag_rows *picked = ag_meta(t, sizeof *picked);
+    int32_t *len = ag_meta(t, sizeof *len);
+    uint64_t *key = t->rows && t->rows->key ? ag_meta(t, (size_t)(n + 1) * sizeof *key) : NULL;
+    if (t->status != FT_OK) return NULL;
+    *len = (int32_t)n;
+    for (int64_t i = 0; key && i < n; i++) key[i] = t->rows->key[row[i]];
+    *picked = (ag_rows){.n = n, .n_seq = 1, .len = len, .key = key};
+    if (t->rows) picked->mask_key = t->rows->mask_key;
+    return picked;
 }
 
 size_t ag_peak_bytes(const ag_tape *t)
@@ -127,7 +148,7 @@ tn_tensor *ag_new(ag_tape *t, int64_t n_rows, int64_t cols)
     return x->data ? x : NULL;
 }
 
-static void *pool_take(ag_tape *t, size_t bytes)
+static void *grad_take(ag_tape *t, size_t bytes)
 {
     struct ag_pool *p = t->grads;
     bytes = (bytes + 63) & ~(size_t)63;
@@ -144,7 +165,7 @@ static void *pool_take(ag_tape *t, size_t bytes)
     return data;
 }
 
-static void pool_give(ag_tape *t, void *data, size_t bytes)
+static void grad_give(ag_tape *t, void *data, size_t bytes)
 {
     struct ag_pool *p = t->grads;
     free_buffer *b = p->spare;
@@ -162,12 +183,12 @@ static void pool_give(ag_tape *t, void *data, size_t bytes)
 
 float *ag_temp(ag_tape *t, int64_t floats)
 {
-    return pool_take(t, (size_t)floats * sizeof(float));
+    return grad_take(t, (size_t)floats * sizeof(float));
 }
 
 void ag_temp_free(ag_tape *t, float *p, int64_t floats)
 {
-    if (p) pool_give(t, p, (size_t)floats * sizeof(float));
+    if (p) grad_give(t, p, (size_t)floats * sizeof(float));
 }
 
 float *ag_grad_fresh(ag_tape *t, tn_tensor *x, bool *fresh)
@@ -175,7 +196,7 @@ float *ag_grad_fresh(ag_tape *t, tn_tensor *x, bool *fresh)
     *fresh = false;
     if (!x->wants_grad) return NULL;
     if (!x->grad) {
-        x->grad = pool_take(t, (size_t)tn_count(x) * sizeof(float));
+        x->grad = grad_take(t, (size_t)tn_count(x) * sizeof(float));
         *fresh = x->grad != NULL;
     }
     return x->grad;
@@ -214,10 +235,11 @@ tn_tensor *ag_call(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int 
 {
     if (t->status != FT_OK || !out) return n_in > 0 ? in[0] : NULL;
     assert(n_in <= AG_MAX_IN);
+    assert(!op->by_rows || !t->rows || tn_rows(in[0]) == t->rows->n);
     bool keep = ag_recording(t, n_in, in);
     ag_node *n = ag_meta(t, sizeof *n);
     if (!n) return out;
-    *n = (ag_node){.op = op, .n_in = n_in, .out = out, .attr = attr};
+    *n = (ag_node){.op = op, .n_in = n_in, .out = out, .attr = attr, .rows = t->rows};
     for (int i = 0; i < n_in; i++) n->in[i] = in[i];
     if (keep) {
         assert(op->backward);
@@ -255,7 +277,7 @@ void ag_walk(ag_tape *t)
         else
             n->op->backward(t, n);
         if (n->out->grad && !in_place(n)) {
-            pool_give(t, n->out->grad, (size_t)tn_count(n->out) * sizeof(float));
+            grad_give(t, n->out->grad, (size_t)tn_count(n->out) * sizeof(float));
             n->out->grad = NULL;
         }
         if (pool_failed()) ag_fail(t, FT_EMEM);

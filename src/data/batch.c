@@ -117,13 +117,13 @@ static ft_status make_room(const data_sample *s, const data_micro *m, data_batch
                   .row_key = arena_get(mem, tokens * sizeof *w->row_key)};
     if (!w->len || !w->ids || !w->pos || !w->labels || !w->first || !w->seq_slot || !w->row_key)
         return FT_EMEM;
-    *b = (data_batch){.len = w->len,
-                      .tokens = (int64_t)tokens - 1,
-                      .ids = w->ids,
-                      .pos = w->pos,
-                      .labels = w->labels,
-                      .first = w->first,
-                      .row_key = w->row_key,
+    *b = (data_batch){.in = {.len = w->len,
+                             .tokens = (int64_t)tokens - 1,
+                             .ids = w->ids,
+                             .pos = w->pos,
+                             .label = w->labels,
+                             .first = w->first,
+                             .row_key = w->row_key},
                       .seq_slot = w->seq_slot};
     return FT_OK;
 }
@@ -157,7 +157,7 @@ static void shift(data_batch *b, writer *w)
             b->supervised += w->labels[at] != DATA_IGNORE;
         }
     }
-    b->n_seq = w->seqs;
+    b->in.n_seq = w->seqs;
 }
 
 ft_status data_batch_make(const data_sample *s, const data_micro *m, uint64_t key, data_batch *b,
@@ -168,5 +168,6 @@ ft_status data_batch_make(const data_sample *s, const data_micro *m, uint64_t ke
     for (int i = 0; i < m->n; i++)
         put(&w, &s[m->slot[i]], m->slot[i], key, i > 0 && m->row[i] == m->row[i - 1]);
     shift(b, &w);
+    b->in.key = key;
     return FT_OK;
 }

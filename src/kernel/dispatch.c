@@ -132,9 +132,9 @@ void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat
 }
 
 void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
-                int64_t ldb, int64_t n, const int32_t *seg, int n_seg)
+                int64_t ldb, int64_t n, int64_t t, const int32_t *seg, int n_seg)
 {
-    row->tn(c, ldc, a, lda, m, b, ldb, n, seg, n_seg);
+    row->tn(c, ldc, a, lda, m, b, ldb, n, t, seg, n_seg);
 }
 
 void kern_src_of(kern_src *s, const kn_mat *w)

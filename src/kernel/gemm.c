@@ -187,12 +187,20 @@ static void own_wx(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_
 }
 
 static void own_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
-                   int64_t ldb, int64_t n, const int32_t *seg, int n_seg)
+                   int64_t ldb, int64_t n, int64_t t, const int32_t *seg, int n_seg)
 {
-    product g = {
-        .c = c, .ldc = ldc, .a = a, .lda = lda, .tn = true, .accumulate = true, .m = m, .n = n};
-    for (int i = 0; i < n_seg; i++) g.k += seg[i];
-    if (g.k == 0) return;
+    product g = {.c = c,
+                 .ldc = ldc,
+                 .a = a,
+                 .lda = lda,
+                 .tn = true,
+                 .accumulate = true,
+                 .m = m,
+                 .n = n,
+                 .k = t};
+    (void)seg;
+    (void)n_seg;
+    if (t == 0) return;
     kern_src_f32(&g.b, b, ldb);
     run(&g);
 }

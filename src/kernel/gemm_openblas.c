@@ -138,10 +138,16 @@ static void tn_tile(void *ctx, int64_t tile, int thread)
 }
 
 static void openblas_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m,
-                        const float *b, int64_t ldb, int64_t n, const int32_t *seg, int n_seg)
+                        const float *b, int64_t ldb, int64_t n, int64_t t, const int32_t *seg,
+                        int n_seg)
 {
+    const int32_t whole = (int32_t)t;
     product g = {
         .c = c, .ldc = ldc, .a = a, .lda = lda, .m = m, .n = n, .seg = seg, .n_seg = n_seg};
+    if (!seg) {
+        g.seg = &whole;
+        g.n_seg = 1;
+    }
     kern_src_f32(&g.w, b, ldb);
     g.n_tiles = (n + TILE_COLS - 1) / TILE_COLS;
     pool_run(tn_tile, &g, (m + TILE_ROWS - 1) / TILE_ROWS * g.n_tiles);

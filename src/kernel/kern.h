@@ -152,7 +152,7 @@ typedef struct kern_gemm {
     void (*wx)(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
                const float *bias, bool accumulate, bool transposed);
     void (*tn)(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
-               int64_t ldb, int64_t n, const int32_t *seg, int n_seg);
+               int64_t ldb, int64_t n, int64_t t, const int32_t *seg, int n_seg);
 } kern_gemm;
 
 extern const kern_gemm kern_gemm_own;

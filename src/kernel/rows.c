@@ -14,6 +14,7 @@ typedef struct rows_run {
     const float *in[6];
     float f[3];
     const int32_t *pos;
+    const int64_t *row;
     const uint64_t *row_key;
     uint64_t key;
     uint32_t limit;
@@ -252,6 +253,36 @@ static void add_tile(void *ctx, int64_t tile, int thread)
     int64_t i = first(r, tile);
     (void)thread;
     kern->add(r->out[0] + i, r->in[0] + i, r->in[1] + i, last(r, tile, r->t) - i);
+}
+
+static void gather_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile), end = last(r, tile, r->t); i < end; i++)
+        memcpy(r->out[0] + i * r->c, r->in[0] + r->row[i] * r->c, (size_t)r->c * sizeof(float));
+}
+
+void kn_gather_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c)
+{
+    rows_run r = {.t = n, .c = c, .out = {y}, .in = {x}, .row = row};
+    over_rows(gather_tile, &r, c);
+}
+
+/* A thread owns a slice of columns: rows may repeat. */
+static void scatter_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    int64_t c0 = first(r, tile), n = last(r, tile, r->c) - c0;
+    (void)thread;
+    for (int64_t i = 0; i < r->t; i++)
+        kern->axpy(r->out[0] + r->row[i] * r->c + c0, 1.0f, r->in[0] + i * r->c + c0, n);
+}
+
+void kn_scatter_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c)
+{
+    rows_run r = {.t = n, .c = c, .out = {y}, .in = {x}, .row = row};
+    over_columns(scatter_tile, &r);
 }
 
 void kn_add(float *y, const float *a, const float *b, int64_t n)

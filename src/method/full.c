@@ -20,7 +20,7 @@ static ft_status attach(pe_ctx *c)
 
 static ft_status save(const pe_ctx *c, const char *dir)
 {
-    return model_save(c->m, dir, &(model_save_options){0});
+    return model_save(c->m, dir, &(model_save_options){.over = &c->over});
 }
 
 const pe_method pe_full = {

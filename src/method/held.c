@@ -18,7 +18,7 @@ static const char *weight_key(pe_ctx *c, const nn_param *p)
     const char *inner =
         module ? arena_printf(c->mem, "base_model.model.%s.base_layer%s", module, last) : NULL;
     if (!plain || !inner) return NULL;
-    if (pe_file_find(c->file, inner) || (s && s->slot)) return inner;
+    if (pe_file_find(c->file, inner) || (s && nn_slot_of(&c->over, s))) return inner;
     return plain;
 }
 
@@ -50,7 +50,7 @@ typedef struct held {
 static ft_status look(pe_ctx *c, nn_param *p, held *h)
 {
     *h = (held){.p = p};
-    if (p->own) return FT_OK;
+    if (*pe_own(c, p)) return FT_OK;
     h->key = weight_key(c, p);
     if (!h->key) return FT_EMEM;
     h->t = pe_file_find(c->file, h->key);
@@ -70,7 +70,7 @@ static ft_status take_over(pe_ctx *c, const held *h)
              "on the merged model",
              ft_shows(c->load_dir), ft_shows(h->t->name));
     FT_TRY(pe_train_param(c, h->p));
-    return pe_add_entry(c, h->p->own, h->key, false);
+    return pe_add_entry(c, *pe_own(c, h->p), h->key, false);
 }
 
 static ft_status take_or_pass(pe_ctx *c, const held *h)
@@ -88,7 +88,8 @@ static ft_status attach_tied(pe_ctx *c, bool apart)
     held e, h;
     FT_TRY(look(c, c->m->embed->w, &e));
     FT_TRY(look(c, c->m->head->w, &h));
-    bool together = !apart && !e.p->own && !h.p->own && (differs(c, &e) || differs(c, &h));
+    bool together =
+        !apart && !*pe_own(c, e.p) && !*pe_own(c, h.p) && (differs(c, &e) || differs(c, &h));
     if (!together) {
         FT_TRY(take_or_pass(c, &e));
         return take_or_pass(c, &h);
@@ -98,7 +99,7 @@ static ft_status attach_tied(pe_ctx *c, bool apart)
         held head = {.p = e.p, .key = h.key, .t = h.t};
         FT_TRY(take_over(c, &head));
     }
-    h.p->own = e.p->own;
+    *pe_own(c, h.p) = *pe_own(c, e.p);
     return FT_OK;
 }
 
@@ -161,11 +162,12 @@ static ft_status find_rows(pe_ctx *c, const cJSON *v, const cJSON **embed, const
 static ft_status attach_rows(pe_ctx *c, const nn_site *s, const cJSON *indices, pe_rows *rows)
 {
     const char *key = pe_file_key(c, s->path, ".token_adapter.trainable_tokens_delta");
-    if (s->slot) return refuse(c, indices, "names tokens of a module that is adapted as a whole");
+    if (nn_slot_of(&c->over, s))
+        return refuse(c, indices, "names tokens of a module that is adapted as a whole");
     FT_TRY(pe_train_param(c, s->w));
     FT_TRY(
         nn_new_param(&c->store, key, cJSON_GetArraySize(indices), s->w->t.dim[1], &rows->values));
-    rows->into = s->w->own;
+    rows->into = *pe_own(c, s->w);
     rows->indices = indices;
     return pe_add_entry(c, rows->values, key, false);
 }
@@ -178,7 +180,8 @@ static ft_status attach_tokens(pe_ctx *c, const cJSON *embed, const cJSON *head,
     if (embed) FT_TRY(attach_rows(c, m->embed, embed, &c->rows[0]));
     if (head && !tied) FT_TRY(attach_rows(c, m->head, head, &c->rows[1]));
     if (!tied) return FT_OK;
-    if (!m->head->w->own) m->head->w->own = m->embed->w->own;
+    nn_param **own = pe_own(c, m->head->w);
+    if (!*own) *own = *pe_own(c, m->embed->w);
     const char *key = pe_file_key(c, m->head->path, ".token_adapter.trainable_tokens_delta");
     const io_tensor *again = key ? pe_file_find(c->file, key) : NULL;
     if (again) pe_file_pass(c->file, again);

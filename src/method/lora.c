@@ -128,7 +128,7 @@ static ft_status attach_site(pe_ctx *c, nn_site *s)
     slot->dropout = (float)cfg->lora_dropout;
     slot->key = rng_key_text(0, s->path);
     init_values(c, s, slot, rank);
-    s->slot = slot;
+    c->over.slot[s->index] = slot;
     FT_TRY(pe_add_entry(c, slot->a, ka, table));
     return pe_add_entry(c, slot->b, kb, false);
 }
@@ -142,7 +142,7 @@ static ft_status attach(pe_ctx *c)
 /* --- forward -------------------------------------------------------------------------------------------------------- */
 static ag_low_rank part(const nn_run *r, const nn_site *s, int64_t col)
 {
-    const lora_slot *slot = s->slot;
+    const lora_slot *slot = nn_slot(r, s);
     return (ag_low_rank){.a = &slot->a->t,
                          .b = &slot->b->t,
                          .scale = slot->scale,
@@ -153,11 +153,11 @@ static ag_low_rank part(const nn_run *r, const nn_site *s, int64_t col)
 
 static tn_tensor *post(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y)
 {
-    ag_low_rank parts[4];
+    ag_low_rank parts[AG_MAX_GROUP];
     int n = 0;
     int64_t col = 0;
     for (int i = 0; i < g->n; i++) {
-        if (g->site[i].slot) parts[n++] = part(r, &g->site[i], col);
+        if (nn_slot(r, &g->site[i])) parts[n++] = part(r, &g->site[i], col);
         col += g->site[i].out;
     }
     return n > 0 ? ag_low_rank_add(r->t, y, x, parts, n) : y;
@@ -165,16 +165,16 @@ static tn_tensor *post(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y)
 
 static tn_tensor *embed(nn_run *r, const nn_site *s, tn_tensor *h)
 {
-    const lora_slot *slot = s->slot;
+    const lora_slot *slot = nn_slot(r, s);
     if (!slot) return h;
     ag_weight b = {.w = &slot->b->t};
     tn_tensor *rows = ag_embed(r->t, &slot->a->t, r->ids, r->tokens, s->frozen_row);
     return ag_linear(r->t, ag_scale(r->t, rows, slot->scale), &b, 1, h);
 }
 
-static int low_rank(nn_run *r, const nn_site *s, ag_low_rank out[4])
+static int low_rank(nn_run *r, const nn_site *s, ag_low_rank out[AG_MAX_GROUP])
 {
-    if (!s->slot) return 0;
+    if (!nn_slot(r, s)) return 0;
     out[0] = part(r, s, 0);
     return 1;
 }
@@ -183,8 +183,7 @@ static int low_rank(nn_run *r, const nn_site *s, ag_low_rank out[4])
 /* W += s · B A, computed apart and added once; transposed where the file holds [in, out]. */
 static ft_status fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
 {
-    const lora_slot *slot = s->slot;
-    (void)c;
+    const lora_slot *slot = nn_slot_of(&c->over, s);
     (void)b;
     if (!slot) return FT_OK;
     bool table = s->role == NN_EMBED;

@@ -39,20 +39,21 @@ const char *const *pe_names(void)
 ft_status pe_train_param(pe_ctx *c, nn_param *p)
 {
     nn_param *own;
-    if (p->own) return FT_OK;
+    if (*pe_own(c, p)) return FT_OK;
     FT_TRY(nn_new_param(&c->store, p->name, p->t.dim[0], p->t.nd == 2 ? p->t.dim[1] : 0, &own));
     own->file_type = p->file_type;
     own->hyper = p->hyper;
     if (!c->m->no_weights) tn_unpack_rows(tn_f32(&own->t), &p->t, 0, tn_rows(&p->t));
-    p->own = own;
+    *pe_own(c, p) = own;
     return FT_OK;
 }
 
 ft_status pe_tie_head(pe_ctx *c)
 {
-    nn_param *head = c->m->head->w;
-    FT_TRY(nn_alias(&c->store, c->m->embed->w->own, &head->own));
-    head->own->name = head->name;
+    const nn_param *head = c->m->head->w;
+    nn_param **own = pe_own(c, head);
+    FT_TRY(nn_alias(&c->store, *pe_own(c, c->m->embed->w), own));
+    (*own)->name = head->name;
     return FT_OK;
 }
 
@@ -60,10 +61,6 @@ ft_status pe_tie_head(pe_ctx *c)
 void pe_close(pe_ctx *c)
 {
     if (!c) return;
-    if (c->m) {
-        for (int64_t i = 0; i < c->m->n_param; i++) c->m->param[i].own = NULL;
-        for (int64_t i = 0; i < c->m->n_site; i++) c->m->site[i].slot = NULL;
-    }
     nn_store_close(&c->store);
     pe_file_close(c->file);
     js_close(&c->adapter);
@@ -84,7 +81,11 @@ static ft_status new_ctx(pe_ctx **out, const pe_method *method, model *m)
     FT_TRY_OUT(arena_open(&c->mem, "method", (size_t)256 << 20));
     FT_TRY_OUT(nn_store_open(&c->store, values));
     c->cfg = arena_get(c->mem, method->cfg_size + 1);
-    if (!c->cfg) rc = FT_EMEM;
+    c->over.hooks = &method->hooks;
+    c->over.ctx = c;
+    c->over.slot = arena_get(c->mem, (size_t)m->n_site * sizeof *c->over.slot);
+    c->over.own = arena_get(c->mem, (size_t)m->n_param * sizeof *c->over.own);
+    if (!c->cfg || !c->over.slot || !c->over.own) rc = FT_EMEM;
 out:
     if (rc != FT_OK)
         pe_close(c);
@@ -193,6 +194,7 @@ ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
                      ft_shows(type ? type : "(none)"));
         goto out;
     }
+    c->over.hooks = &c->method->hooks;
     c->cfg = arena_get(c->mem, c->method->cfg_size + 1);
     FT_GUARD(c->cfg, FT_EMEM, "out of memory");
     FT_TRY_OUT(fill_defaults(c));

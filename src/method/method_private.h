@@ -6,6 +6,12 @@
 
 extern const pe_method pe_lora;
 
+/* The trained copy of a parameter of the model; *: NULL where there is none. */
+static inline nn_param **pe_own(pe_ctx *c, const nn_param *p)
+{
+    return &c->over.own[p->index];
+}
+
 /* Makes the tied head use the embedding's trained values, with a gradient of its own (nn_alias). */
 FT_MUST_USE ft_status pe_tie_head(pe_ctx *c);
 

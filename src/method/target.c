@@ -475,7 +475,7 @@ const char *pe_file_key(pe_ctx *c, const char *path, const char *suffix)
 static ft_status train_whole(pe_ctx *c, nn_param *p, const char *key)
 {
     FT_TRY(pe_train_param(c, p));
-    return pe_add_entry(c, p->own, key, false);
+    return pe_add_entry(c, *pe_own(c, p), key, false);
 }
 
 /* Until 0.5 PEFT wrote the bias of an adapted module without "base_layer", and from 0.6 to 0.20 "lora_only" wrote none. */
@@ -500,7 +500,7 @@ static ft_status attach_rest(pe_ctx *c, const pe_target *t)
         }
         if (!str_ends(p->name, ".bias") || strcmp(t->bias, "none") == 0) continue;
         const nn_site *s = model_site(m, module);
-        bool wrapped = s && s->slot;
+        bool wrapped = s && nn_slot_of(&c->over, s);
         if (!wrapped && strcmp(t->bias, "all") != 0) continue;
         FT_TRY(train_whole(c, p, pe_file_key(c, module, wrapped ? ".base_layer.bias" : ".bias")));
         if (wrapped) older_bias(c, t, pe_file_key(c, module, ".bias"));
@@ -513,7 +513,7 @@ static ft_status attach_rest(pe_ctx *c, const pe_target *t)
 static bool is_tied_target(const pe_ctx *c, const pe_target *t, const nn_site *s)
 {
     return t->ensure_weight_tying && c->m->d.tied && c->file && s == c->m->head &&
-           c->m->embed->slot && pe_file_adapts(c->file, s->path);
+           nn_slot_of(&c->over, c->m->embed) && pe_file_adapts(c->file, s->path);
 }
 
 ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
@@ -557,7 +557,7 @@ static cJSON *target_names(const pe_ctx *c, const pe_target *t)
         const nn_site *s = &c->m->site[i];
         const char *last = strrchr(s->path, '.');
         last = last ? last + 1 : s->path;
-        if (s->slot && !pe_list_has(list, last, equal))
+        if (nn_slot_of(&c->over, s) && !pe_list_has(list, last, equal))
             cJSON_AddItemToArray(list, cJSON_CreateString(last));
     }
     return list;

@@ -153,14 +153,14 @@ tn_tensor *model_hidden(model *m, nn_run *r)
     return norm(m, r, h, m->norm_w, m->norm_b);
 }
 
-tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, const int32_t *label,
-                      float grad_scale, float *logprob, int32_t *best)
+tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, float grad_scale, float *logprob,
+                      int32_t *best)
 {
-    ag_low_rank low_rank[4];
-    const nn_hooks *h = r->bare ? NULL : r->hooks;
+    ag_low_rank low_rank[AG_MAX_GROUP];
+    const nn_hooks *h = r->over ? r->over->hooks : NULL;
     ag_ce ce = {.head = nn_weight(r, m->head),
                 .low_rank = low_rank,
-                .label = label,
+                .label = r->label,
                 .grad_scale = grad_scale,
                 .logprob = logprob,
                 .best = best};
@@ -172,24 +172,29 @@ tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, const int32_t *lab
 ft_status model_logits(model *m, nn_run *r, const tn_tensor *hidden, const int64_t *rows, int64_t n,
                        float *logits, bool few)
 {
-    ag_low_rank low_rank[4];
-    const nn_hooks *h = r->bare ? NULL : r->hooks;
+    ag_low_rank low_rank[AG_MAX_GROUP];
+    const nn_hooks *h = r->over ? r->over->hooks : NULL;
     int n_low_rank = h && h->low_rank ? h->low_rank(r, m->head, low_rank) : 0;
     ag_weight w = nn_weight(r, m->head);
     bool record = r->t->record, was_few = r->t->few;
     int64_t c = tn_cols(hidden);
+    const ag_rows *before;
     if (r->t->status != FT_OK) return r->t->status;
     r->t->record = false;
     r->t->few = few;
+    before = ag_set_rows(r->t, NULL);
     tn_tensor *x = ag_new(r->t, n, c);
-    for (int64_t i = 0; x && i < n; i++)
-        memcpy(tn_f32(x) + i * c, tn_f32(hidden) + rows[i] * c, (size_t)c * sizeof(float));
+    for (int64_t i = 0; x && i < n; i++) {
+        int64_t row = r->row_of ? r->row_of[rows[i]] : rows[i];
+        memcpy(tn_f32(x) + i * c, tn_f32(hidden) + row * c, (size_t)c * sizeof(float));
+    }
     if (x) {
         tn_tensor *y = ag_linear(r->t, x, &w, 1, NULL);
         y = ag_low_rank_add(r->t, y, x, low_rank, n_low_rank);
         if (r->t->status == FT_OK)
             memcpy(logits, tn_f32(y), (size_t)(n * m->d.vocab_size) * sizeof(float));
     }
+    ag_set_rows(r->t, before);
     r->t->record = record;
     r->t->few = was_few;
     return r->t->status;

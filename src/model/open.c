@@ -88,6 +88,7 @@ static const char *layer_name(model *m, const char *pattern, int layer, const ch
 static nn_param *add_param(model *m, const model_name *n, int layer, bool bias, nn_site *site)
 {
     nn_param *p = &m->param[m->n_param];
+    p->index = m->n_param;
     model_tensor *info = &m->info[m->n_param++];
     shape2 s = shape_of(m, n->kind);
     const char *suffix = bias ? ".bias" : ".weight";
@@ -112,7 +113,8 @@ static nn_param *add_param(model *m, const model_name *n, int layer, bool bias, 
 
 static nn_site *add_site(model *m, const model_name *n, int layer)
 {
-    nn_site *s = &m->site[m->n_site++];
+    nn_site *s = &m->site[m->n_site];
+    s->index = m->n_site++;
     shape2 shape = shape_of(m, n->kind);
     s->role = shape.role;
     s->layer = layer;
@@ -318,7 +320,9 @@ static ft_status bind_head(model *m, bool found)
     if (!found) {
         nn_hyper hyper = head->hyper;
         const char *name = head->name;
+        int64_t index = head->index;
         *head = *embed;
+        head->index = index;
         head->name = name;
         head->hyper = hyper;
     }

@@ -191,8 +191,8 @@ ft_status rope_dynamic(model *m, nn_run *r, const float **cos_out, const float *
     float inv[MAX_ROPE_HALF];
     if (!c || !s || !pos) return FT_EMEM;
     int64_t row = 0;
-    for (int q = 0; q < t->n_seq && !t->dry; q++) {
-        int64_t n = t->seq_len[q], length = n > 0 ? r->pos[row + n - 1] + 1 : 0,
+    for (int q = 0; q < r->rows->n_seq && !t->dry; q++) {
+        int64_t n = r->rows->len[q], length = n > 0 ? r->pos[row + n - 1] + 1 : 0,
                 max = m->d.max_position;
         double f = (double)m->d.dynamic_factor, base = (double)m->d.rope_theta;
         if (length > max)

@@ -12,25 +12,27 @@
 #define PIECE_FLOATS ((int64_t)4 << 20) /* packed between two writes */
 #define TILE_FLOATS ((int64_t)64 << 10) /* unit of work of one thread */
 
-static const tn_tensor *value(const nn_param *p)
+static const tn_tensor *value(const save_plan *p, nn_param *q)
 {
-    return p->own ? &p->own->t : &p->t;
+    return nn_value_of(p->opt->over, q);
 }
 
 /* --- what is written -------------------------------------------------------------------------------------- */
 
 /* Tied weights stay tied unless something gave the two ends different values. */
-static bool ends_differ(const model *m, const model_save_options *opt)
+static bool ends_differ(const save_plan *p)
 {
-    if (value(m->embed->w)->data != value(m->head->w)->data) return true;
-    return opt->fold.fold && (m->embed->slot || m->head->slot);
+    const model *m = p->m;
+    const nn_overlay *over = p->opt->over;
+    if (value(p, m->embed->w)->data != value(p, m->head->w)->data) return true;
+    return p->opt->fold.fold && (nn_slot_of(over, m->embed) || nn_slot_of(over, m->head));
 }
 
 ft_status save_plan_open(save_plan *p, model *m, const model_save_options *opt)
 {
     *p = (save_plan){.m = m, .opt = opt};
     FT_TRY(arena_open(&p->mem, "save plan", (size_t)1 << 30));
-    p->untie = m->d.tied && ends_differ(m, opt);
+    p->untie = m->d.tied && ends_differ(p);
     p->item = arena_get(p->mem, (size_t)(m->n_param + 16) * sizeof *p->item);
     if (!p->item) return FT_EMEM;
     for (int64_t i = 0; i < m->n_param; i++) {
@@ -135,7 +137,7 @@ static void unpack_all(float *dst, const tn_tensor *t)
  * for one of its two tensors at a time: bias and weight may be far apart in the file. */
 static ft_status folded(const save_plan *p, const save_item *it, float **out)
 {
-    const nn_param *q = &p->m->param[it->param];
+    nn_param *q = &p->m->param[it->param];
     const nn_site *s = p->m->info[it->param].site;
     const model_fold *f = &p->opt->fold;
     float *w = NULL, *b = NULL;
@@ -144,13 +146,13 @@ static ft_status folded(const save_plan *p, const save_item *it, float **out)
     bool fold = f->fold && s;
     *out = NULL;
     if (fold || !is_bias) {
-        const tn_tensor *t = fold ? value(s->w) : value(q);
+        const tn_tensor *t = fold ? value(p, s->w) : value(p, q);
         w = ft_alloc((size_t)tn_count(t), sizeof *w);
         FT_GUARD(w, FT_EMEM, "%s", ft_error());
         unpack_all(w, t);
     }
     if (is_bias || (fold && s->b)) {
-        const tn_tensor *t = is_bias ? value(q) : value(s->b);
+        const tn_tensor *t = is_bias ? value(p, q) : value(p, s->b);
         b = ft_alloc((size_t)tn_count(t), sizeof *b);
         FT_GUARD(b, FT_EMEM, "%s", ft_error());
         unpack_all(b, t);
@@ -181,7 +183,7 @@ static ft_status turned(float **w, int64_t rows, int64_t cols)
 ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx)
 {
     if (it->param < 0) return put(ctx, it->raw->data, it->raw->bytes);
-    const tn_tensor *v = value(&p->m->param[it->param]);
+    const tn_tensor *v = value(p, &p->m->param[it->param]);
     bool fold = p->opt->fold.fold && p->m->info[it->param].site;
     tn_tensor matrix = *v;
     float *w = NULL;

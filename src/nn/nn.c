@@ -1,9 +1,25 @@
 /* nn.c – the one function every linear layer of every family goes through, with a method's hooks around it. */
 #include "ft/nn.h"
 
+tn_tensor *nn_value_of(const nn_overlay *over, nn_param *p)
+{
+    nn_param *own = over && over->own ? over->own[p->index] : NULL;
+    return own ? &own->t : &p->t;
+}
+
+void *nn_slot_of(const nn_overlay *over, const nn_site *s)
+{
+    return over && over->slot ? over->slot[s->index] : NULL;
+}
+
 tn_tensor *nn_value(const nn_run *r, nn_param *p)
 {
-    return p->own && !r->bare ? &p->own->t : &p->t;
+    return nn_value_of(r->over, p);
+}
+
+void *nn_slot(const nn_run *r, const nn_site *s)
+{
+    return nn_slot_of(r->over, s);
 }
 
 ag_weight nn_weight(const nn_run *r, const nn_site *s)
@@ -12,20 +28,27 @@ ag_weight nn_weight(const nn_run *r, const nn_site *s)
         .w = nn_value(r, s->w), .b = s->b ? nn_value(r, s->b) : NULL, .in_out = s->in_out};
 }
 
+static const nn_hooks *hooks_of(const nn_run *r)
+{
+    static const nn_hooks none;
+    return r->over && r->over->hooks ? r->over->hooks : &none;
+}
+
 tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add)
 {
-    enum { MAX_GROUP = 4 };
-    const nn_hooks *h = r->bare ? NULL : r->hooks;
-    ag_weight w[MAX_GROUP];
+    const nn_hooks *h = hooks_of(r);
+    bool apart = add && h->post && h->alone;
+    ag_weight w[AG_MAX_GROUP];
     for (int i = 0; i < g->n; i++) w[i] = nn_weight(r, &g->site[i]);
-    tn_tensor *in = h && h->pre ? h->pre(r, g, x) : x;
-    tn_tensor *y = ag_linear(r->t, in, w, g->n, add);
-    return h && h->post ? h->post(r, g, in, y) : y;
+    tn_tensor *in = h->pre ? h->pre(r, g, x) : x;
+    tn_tensor *y = ag_linear(r->t, in, w, g->n, apart ? NULL : add);
+    if (h->post) y = h->post(r, g, in, y);
+    return apart ? ag_add(r->t, y, add) : y;
 }
 
 tn_tensor *nn_embed(nn_run *r, const nn_site *s, const int32_t *ids)
 {
-    const nn_hooks *h = r->bare ? NULL : r->hooks;
+    const nn_hooks *h = hooks_of(r);
     tn_tensor *y = ag_embed(r->t, nn_weight(r, s).w, ids, r->tokens, s->frozen_row);
-    return h && h->embed ? h->embed(r, s, y) : y;
+    return h->embed ? h->embed(r, s, y) : y;
 }

@@ -1,8 +1,6 @@
 /* tensor.c – shapes of tensors and reading their rows as f32. */
 #include "ft/tensor.h"
 
-#include <assert.h>
-
 int64_t tn_count(const tn_tensor *t)
 {
     int64_t n = 1;

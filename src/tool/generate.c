@@ -115,14 +115,14 @@ ft_status tool_generate(tool_model *t, const int32_t *prompt, int64_t n, const t
                  "token id %d is outside the model's vocabulary of %lld", (int)prompt[i],
                  (long long)t->m->d.vocab_size);
     tool_sampling within = *s;
-    int64_t most = t->m->d.max_position;
+    int64_t ahead = nn_virtual(tool_overlay(t)), most = t->m->d.max_position - ahead;
     if (t->m->position) { /* a table of positions has an end; the last token needs none */
         FT_CHECK(n <= most, FT_EDATA, "a prompt of %lld tokens; this model has %lld positions",
                  (long long)n, (long long)most);
         if (within.max_new > most - n + 1) within.max_new = most - n + 1;
     }
     float *logits = ft_alloc((size_t)t->m->d.vocab_size, sizeof *logits);
-    ft_status rc = logits ? model_cache_open(&cache, t->m, n + within.max_new) : FT_EMEM;
+    ft_status rc = logits ? model_cache_open(&cache, t->m, ahead + n + within.max_new) : FT_EMEM;
     if (rc == FT_OK) rc = generate(t, cache, logits, prompt, n, &within, sample, sink, out);
     if (cache) model_cache_close(cache, t->m);
     ft_free(logits);

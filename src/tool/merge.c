@@ -124,7 +124,8 @@ static ft_status open_on(merge *m)
 
 static ft_status write_and_prove(merge *m)
 {
-    model_save_options save = {.type = m->type, .fold = pe_folder(m->on->adapter)};
+    model_save_options save = {
+        .over = &m->on->adapter->over, .type = m->type, .fold = pe_folder(m->on->adapter)};
     FT_TRY(model_save(m->on->m, m->target.temp, &save));
     FT_TRY(tool_open(&m->merged, m->target.temp, NULL, m->on->tok != NULL));
     FT_TRY(tool_prove(m->on, m->merged, &m->proof));

@@ -92,9 +92,7 @@ static ft_status open_parts(tool_model *t, const char *path, const char *adapter
     FT_TRY(has_tokenizer(t, path, &has));
     if (need_tok || has) FT_TRY(tok_open(&t->tok, path));
     if (adapter) FT_TRY(pe_open_adapter(&t->adapter, t->m, adapter));
-    FT_TRY(ag_open(&t->tape, ft_memory_limit(NULL)));
-    t->tape->record = false;
-    return FT_OK;
+    return ag_open(&t->tape, ft_memory_limit(NULL));
 }
 
 ft_status tool_open(tool_model **out, const char *model_path, const char *adapter,
@@ -122,6 +120,11 @@ void tool_close(tool_model *t)
     if (t->m) model_close(t->m);
     arena_close(t->mem);
     ft_free(t);
+}
+
+const nn_overlay *tool_overlay(const tool_model *t)
+{
+    return t->adapter ? &t->adapter->over : NULL;
 }
 
 /* --- text to ids ----------------------------------------------------------------------------------------- */
@@ -221,7 +224,7 @@ out:
 
 ft_status tool_cut_left(tool_model *t, const js_doc *d, tok_ids *ids, int64_t *from)
 {
-    int64_t room = t->m->d.max_position + 1, extra = ids->n - room;
+    int64_t room = t->m->d.max_position - nn_virtual(tool_overlay(t)) + 1, extra = ids->n - room;
     if (t->m->d.max_position <= 0 || extra <= 0) return FT_OK;
     if (extra >= *from)
         return js_fail(d, d->root, FT_EDATA, "continuation",
@@ -259,29 +262,26 @@ static ft_status check_ids(const tool_model *t, const int32_t *id, int64_t n)
     return FT_OK;
 }
 
-static void begin_run(tool_model *t, nn_run *r, const int32_t *ids, const int32_t *pos,
-                      int64_t tokens, const int32_t *seq_len, int n_seq, bool bare)
+/* One sequence whose first position is `first`, as a run. */
+static ft_status begin_one(tool_model *t, nn_run *r, const int32_t *ids, int64_t n, int64_t first,
+                           bool bare, unsigned how)
 {
+    arena_reset(t->mem, 0);
     ag_reset(t->tape);
-    t->tape->record = false;
-    t->tape->few = false;
-    t->tape->seq_len = seq_len;
-    t->tape->n_seq = n_seq;
-    *r = (nn_run){.t = t->tape, .ids = ids, .pos = pos, .tokens = tokens, .bare = bare};
-    if (t->adapter && !bare) r->hooks = &t->adapter->method->hooks;
+    int32_t *pos = arena_get(t->mem, (size_t)n * sizeof *pos);
+    int32_t *len = arena_get(t->mem, sizeof *len);
+    if (!pos || !len) return FT_EMEM;
+    for (int64_t i = 0; i < n; i++) pos[i] = (int32_t)(first + i);
+    *len = (int32_t)n;
+    nn_batch b = {.n_seq = 1, .len = len, .tokens = n, .ids = ids, .pos = pos};
+    return nn_run_open(r, t->tape, &b, bare ? NULL : tool_overlay(t), how);
 }
 
 ft_status tool_hidden(tool_model *t, const int32_t *id, int64_t n, bool bare, nn_run *run,
                       tn_tensor **hidden)
 {
     FT_TRY(check_ids(t, id, n));
-    arena_reset(t->mem, 0);
-    int32_t *pos = arena_get(t->mem, (size_t)n * sizeof *pos);
-    int32_t *len = arena_get(t->mem, sizeof *len);
-    if (!pos || !len) return FT_EMEM;
-    for (int64_t i = 0; i < n; i++) pos[i] = (int32_t)i;
-    *len = (int32_t)n;
-    begin_run(t, run, id, pos, n, len, 1, bare);
+    FT_TRY(begin_one(t, run, id, n, 0, bare, 0));
     *hidden = model_hidden(t->m, run);
     return t->tape->status;
 }
@@ -289,15 +289,8 @@ ft_status tool_hidden(tool_model *t, const int32_t *id, int64_t n, bool bare, nn
 ft_status tool_step(tool_model *t, nn_cache *cache, const int32_t *id, int64_t n, nn_run *run,
                     tn_tensor **hidden)
 {
-    arena_reset(t->mem, 0);
-    int32_t *pos = arena_get(t->mem, (size_t)n * sizeof *pos);
-    int32_t *len = arena_get(t->mem, sizeof *len);
-    if (!pos || !len) return FT_EMEM;
-    for (int64_t i = 0; i < n; i++) pos[i] = (int32_t)(cache->used + i);
-    *len = (int32_t)n;
-    begin_run(t, run, id, pos, n, len, 1, false);
+    FT_TRY(begin_one(t, run, id, n, cache->used, false, n <= KN_GEMV_ROWS ? NN_FEW : 0));
     run->cache = cache;
-    t->tape->few = n <= KN_GEMV_ROWS;
     *hidden = model_hidden(t->m, run);
     return t->tape->status;
 }
@@ -384,11 +377,18 @@ static ft_status run_pass(tool_model *t, tool_seq *seq, int64_t n)
     nn_run r;
     FT_TRY(make_pass(t, &p, seq, n));
     if (p.rows == 0) return FT_OK;
-    begin_run(t, &r, p.ids, p.pos, p.rows, p.len, p.n_seq, false);
+    nn_batch b = {.n_seq = p.n_seq,
+                  .len = p.len,
+                  .tokens = p.rows,
+                  .ids = p.ids,
+                  .pos = p.pos,
+                  .label = p.label};
+    ag_reset(t->tape);
+    FT_TRY(nn_run_open(&r, t->tape, &b, tool_overlay(t), 0));
     tn_tensor *hidden = model_hidden(t->m, &r);
     FT_TRY(t->tape->status);
     if (p.scored > 0) {
-        model_loss(t->m, &r, hidden, p.label, 0.0f, p.logprob, p.best);
+        model_loss(t->m, &r, hidden, 0.0f, p.logprob, p.best);
         FT_TRY(t->tape->status);
     }
     return take_results(t, &p, &r, hidden, seq, n);

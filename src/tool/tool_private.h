@@ -6,6 +6,8 @@
 
 /* FT_OK, or FT_ESIGNAL once the program was asked to stop. */
 FT_MUST_USE ft_status tool_go_on(void);
+/* What runs of this model are given: its adapter's overlay, or NULL. */
+const nn_overlay *tool_overlay(const tool_model *t);
 /* Hidden states of n tokens that extend a cache. */
 FT_MUST_USE ft_status tool_step(tool_model *t, nn_cache *cache, const int32_t *id, int64_t n,
                                 nn_run *run, tn_tensor **hidden);

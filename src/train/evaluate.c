@@ -38,7 +38,8 @@ static ft_status evaluate_source(train_session *s, int source, obj_stats *stats,
         FT_TRY(take(s, first, end, samples, &n, mem));
         FT_TRY(data_step_plan(samples, n, &whole, &step, mem));
         FT_TRY(data_batch_make(samples, &step.micro[0], 0, &b, mem));
-        train_bind(s->tape, s->pe, &r, &b, 0, TRAIN_EVAL);
+        ag_reset(s->tape);
+        FT_TRY(nn_run_open(&r, s->tape, &b.in, &s->pe->over, 0));
         s->cfg.objective->loss(s->cfg.objective_cfg, s->m, &r, &b, 0, stats);
         FT_TRY(s->tape->status);
         arena_reset(mem, mark);

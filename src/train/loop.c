@@ -14,23 +14,6 @@
 
 #define STEP_KEY 0x73746570u /* identity of an optimizer step's random numbers: "step" */
 
-void train_bind(ag_tape *t, pe_ctx *pe, nn_run *r, const data_batch *b, uint64_t key,
-                train_pass pass)
-{
-    ag_reset(t);
-    t->record = pass != TRAIN_EVAL;
-    t->seq_len = b->len;
-    t->n_seq = b->n_seq;
-    t->row_key = b->row_key;
-    t->rng_key = key;
-    *r = (nn_run){.t = t,
-                  .ids = b->ids,
-                  .pos = b->pos,
-                  .tokens = b->tokens,
-                  .hooks = &pe->method->hooks,
-                  .checkpoint = pass == TRAIN_RECOMPUTE};
-}
-
 /* --- the samples of a step ----------------------------------------------------------------------------------- */
 static data_split split_of(const train_session *s)
 {
@@ -38,7 +21,8 @@ static data_split split_of(const train_session *s)
     return (data_split){.micro_samples = given ? s->cfg.train.micro_batch_size : 0,
                         .micro_tokens = given ? 0 : s->plan.micro_tokens,
                         .row_tokens =
-                            cJSON_IsString(s->cfg.data.packing) ? s->cfg.data.max_length : 0};
+                            cJSON_IsString(s->cfg.data.packing) ? s->cfg.data.max_length : 0,
+                        .count_first = s->pe->over.virtual_predict};
 }
 
 static ft_status take_step(train_session *s, data_sample **samples, data_step *plan)
@@ -69,13 +53,15 @@ static ft_status run_micro(train_session *s, const data_sample *samples, const d
 
     FT_TRY_OUT(data_batch_make(samples, micro, key, &b, s->batch));
     t1 = ft_seconds();
-    train_bind(s->tape, s->pe, &r, &b, key, s->plan.checkpointing ? TRAIN_RECOMPUTE : TRAIN_KEEP);
+    ag_reset(s->tape);
+    FT_TRY_OUT(nn_run_open(&r, s->tape, &b.in, &s->pe->over,
+                           NN_RECORD | (s->plan.checkpointing ? NN_CHECKPOINT : 0)));
     tn_tensor *loss =
         s->cfg.objective->loss(s->cfg.objective_cfg, s->m, &r, &b, step_tokens, stats);
     FT_TRY_OUT(s->tape->status);
     t2 = ft_seconds();
     FT_TRY_OUT(ag_backward(s->tape, loss));
-    rec->tokens += b.tokens;
+    rec->tokens += b.in.tokens;
     spent->data += t1 - t0;
     spent->forward += t2 - t1;
     spent->backward += ft_seconds() - t2;

@@ -33,7 +33,7 @@ static int64_t largest_micro(const train_session *s, int64_t samples)
 
 /* Bytes of activations and their gradients for one pass of n sequences with `tokens` tokens together. */
 static ft_status dry_pass(const train_session *s, model *m, pe_ctx *pe, int64_t tokens, int n,
-                          train_pass pass, size_t *bytes)
+                          unsigned how, size_t *bytes)
 {
     ft_status rc;
     ag_tape *t = NULL;
@@ -48,22 +48,22 @@ static ft_status dry_pass(const train_session *s, model *m, pe_ctx *pe, int64_t 
 
     if (!len || !ids || !pos || !key || !slot) return FT_EMEM;
     for (int i = 0; i < n; i++) len[i] = (int32_t)(tokens / n + (i < tokens % n ? 1 : 0));
-    data_batch b = {.n_seq = n,
-                    .len = len,
-                    .tokens = tokens,
-                    .ids = ids,
-                    .pos = pos,
-                    .labels = ids,
-                    .first = len,
-                    .row_key = key,
+    data_batch b = {.in = {.n_seq = n,
+                           .len = len,
+                           .tokens = tokens,
+                           .ids = ids,
+                           .pos = pos,
+                           .label = ids,
+                           .first = len,
+                           .row_key = key},
                     .supervised = tokens,
                     .seq_slot = slot};
     FT_TRY_OUT(ag_open(&t, 0));
-    train_bind(t, pe, &r, &b, 0, pass);
+    FT_TRY_OUT(nn_run_open(&r, t, &b.in, &pe->over, how));
     tn_tensor *loss = s->cfg.objective->loss(s->cfg.objective_cfg, m, &r, &b,
-                                             pass == TRAIN_EVAL ? 0 : tokens, &stats);
+                                             how & NN_RECORD ? tokens : 0, &stats);
     FT_TRY_OUT(t->status);
-    if (pass != TRAIN_EVAL) FT_TRY_OUT(ag_backward(t, loss));
+    if (how & NN_RECORD) FT_TRY_OUT(ag_backward(t, loss));
     *bytes = ag_peak_bytes(t);
 out:
     ag_close(t);
@@ -169,11 +169,10 @@ static ft_status plan_activations(train_session *s, model *m, pe_ctx *pe)
     int64_t n = p->micro_samples < 1 ? 1 : p->micro_samples;
     if (n > p->micro_tokens) n = p->micro_tokens;
     FT_TRY(dry_pass(s, m, pe, p->micro_tokens, (int)n,
-                    p->checkpointing ? TRAIN_RECOMPUTE : TRAIN_KEEP, &step));
+                    NN_RECORD | (p->checkpointing ? NN_CHECKPOINT : 0), &step));
     if (s->eval) {
         int64_t longest = data_longest(s->eval, 1);
-        FT_TRY(dry_pass(s, m, pe, longest > MICRO_TOKENS ? longest : MICRO_TOKENS, 1, TRAIN_EVAL,
-                        &eval));
+        FT_TRY(dry_pass(s, m, pe, longest > MICRO_TOKENS ? longest : MICRO_TOKENS, 1, 0, &eval));
     }
     p->activations = step > eval ? step : eval;
     return FT_OK;

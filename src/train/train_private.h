@@ -174,14 +174,6 @@ ft_status train_step(train_session *s, train_seconds *spent);
 ft_status train_loop(train_session *s);
 /* Saves what is done and makes the message of the stop say how to go on. */
 ft_status train_save_and_stop(train_session *s, ft_status why);
-/* Sets up tape and run for one pass over a batch; key: of the optimizer step. */
-typedef enum train_pass {
-    TRAIN_EVAL,
-    TRAIN_KEEP,
-    TRAIN_RECOMPUTE
-} train_pass; /* last: gradient checkpointing */
-void train_bind(ag_tape *t, pe_ctx *pe, nn_run *r, const data_batch *b, uint64_t key,
-                train_pass pass);
 
 /* --- evaluate.c ----------------------------------------------------------------------------------------------------- */
 typedef struct train_eval {

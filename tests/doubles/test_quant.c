@@ -24,10 +24,9 @@ static float *logits_of(const model_options *opt, int64_t *n)
     }
     *n = TOKENS * m->d.vocab_size;
     float *out = test_alloc((size_t)*n * sizeof *out);
-    t->record = false;
-    t->seq_len = &len;
-    t->n_seq = 1;
-    nn_run r = {.t = t, .ids = ids, .pos = pos, .tokens = TOKENS};
+    nn_run r;
+    nn_batch b = {.n_seq = 1, .len = &len, .tokens = TOKENS, .ids = ids, .pos = pos};
+    assert_ok(nn_run_open(&r, t, &b, NULL, 0));
     tn_tensor *h = model_hidden(m, &r);
     assert_ok(t->status);
     assert_ok(model_logits(m, &r, h, rows, TOKENS, out, false));

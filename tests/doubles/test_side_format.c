@@ -106,14 +106,14 @@ static void the_tape_reads_it(void **state)
     enum { T = 11 };
     (void)state;
     const int32_t ids[T] = {3, 0, 40, 40, 7, 1, 2, 39, 5, 11, 3}, len = T;
+    const ag_rows rows = {.n = T, .n_seq = 1, .len = &len};
     matrix table = make_matrix(50, 41, 37, false), w = make_matrix(51, 29, 37, true);
     float *out[2][3];
     for (int coded = 0; coded < 2; coded++) {
         ag_tape *t = NULL;
         assert_ok(ag_open(&t, (size_t)64 << 20));
         t->record = true;
-        t->seq_len = &len;
-        t->n_seq = 1;
+        ag_set_rows(t, &rows);
         tn_tensor *h = ag_embed(t, coded ? &table.coded : &table.plain, ids, T, -1);
         assert_ok(t->status);
         h->wants_grad = true;

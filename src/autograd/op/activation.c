@@ -1,5 +1,6 @@
 /* activation.c – gated units (act(gate) ⊙ up, SwiGLU and relatives) and plain activations. */
 #include "ft/autograd.h"
+#include "op_private.h"
 
 typedef struct act_attr {
     const kn_act *act;
@@ -31,6 +32,7 @@ const ag_op ag_op_glu = {.name = "glu", .forward = glu_forward, .backward = glu_
 tn_tensor *ag_glu(ag_tape *t, tn_tensor *gate_up, const kn_act *act)
 {
     act_attr *a = new_attr(t, act);
+    OP_ASSERT(t, tn_cols(gate_up) % 2 == 0);
     return ag_call(t, &ag_op_glu, a ? ag_new(t, tn_rows(gate_up), tn_cols(gate_up) / 2) : NULL, a,
                    1, &gate_up);
 }

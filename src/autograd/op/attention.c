@@ -1,5 +1,6 @@
 /* attention.c – causal attention over packed sequences: qkv [T, (H + 2K)·d] → [T, H·d]. Keeps log-sum-exp, not T×T. */
 #include "ft/autograd.h"
+#include "op_private.h"
 
 typedef struct attention_attr {
     kn_attn a;
@@ -26,17 +27,20 @@ static void backward(ag_tape *t, ag_node *n)
                       q, ld, q + k0, ld, q + v0, ld);
 }
 
-const ag_op ag_op_attention = {.name = "attention", .forward = forward, .backward = backward};
+const ag_op ag_op_attention = {
+    .name = "attention", .forward = forward, .backward = backward, .by_rows = true};
 
 tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *attn)
 {
     attention_attr *a = ag_meta(t, sizeof *a);
     int64_t rows = tn_rows(qkv);
-    if (!a) return qkv;
+    if (!a || t->status != FT_OK) return qkv;
+    OP_ASSERT(t, t->rows != NULL);
+    OP_ASSERT(t, tn_cols(qkv) == (int64_t)(attn->n_head + 2 * attn->n_kv) * attn->head_dim);
     a->a = *attn;
-    a->a.q_len = t->seq_len;
+    a->a.q_len = t->rows->len;
     a->a.k_len = NULL;
-    a->a.n_seq = t->n_seq;
+    a->a.n_seq = t->rows->n_seq;
     if (ag_recording(t, 1, &qkv)) {
         a->lse = ag_keep(t, (size_t)(rows * attn->n_head) * sizeof(float));
         if (!a->lse) return qkv;

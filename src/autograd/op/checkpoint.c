@@ -1,7 +1,7 @@
 /* checkpoint.c – a segment whose inside is not kept but recomputed in the backward (Chen et al. 2016).
  *
  * Forward runs the segment, keeps its output and drops nodes and activations. Backward runs it again from the kept input on
- * the same tape, walks the new nodes, and drops them too. Whether the output wants a gradient comes from the inside:
+ * the same tape, under the rows of its node, walks the new nodes, and drops them too. Whether the output wants a gradient comes from the inside:
  * adapters live there. */
 #include "ft/autograd.h"
 
@@ -36,6 +36,7 @@ static void backward(ag_tape *t, ag_node *n)
     const segment_attr *a = n->attr;
     tn_tensor *x = n->in[0], inner = *x;
     tape_mark mark = enter(t);
+    const ag_rows *rows = ag_set_rows(t, n->rows);
     inner.grad = NULL;
     tn_tensor *y = a->fn(a->ctx, &inner);
     if (t->status == FT_OK) {
@@ -49,6 +50,7 @@ static void backward(ag_tape *t, ag_node *n)
     } else if (inner.grad) {
         x->grad = inner.grad;
     }
+    ag_set_rows(t, rows);
     leave(t, &mark);
 }
 
@@ -71,8 +73,13 @@ tn_tensor *ag_checkpoint(ag_tape *t, tn_tensor *x, ag_segment fn, void *ctx)
     /* The node is made by hand: x alone does not tell that a gradient is wanted. */
     ag_node *n = ag_meta(t, sizeof *n);
     if (!n) return out;
-    *n = (ag_node){
-        .op = &ag_op_checkpoint, .n_in = 1, .in = {x}, .out = out, .attr = a, .prev = t->last};
+    *n = (ag_node){.op = &ag_op_checkpoint,
+                   .n_in = 1,
+                   .in = {x},
+                   .out = out,
+                   .attr = a,
+                   .rows = t->rows,
+                   .prev = t->last};
     out->wants_grad = true;
     t->last = n;
     return out;

@@ -30,7 +30,6 @@ typedef struct ce_chunk {
     uint64_t *key;              /* [chunk] row keys of the gathered rows */
     const int32_t *label;
     int64_t rows, first;
-    int32_t seg;
 } ce_chunk;
 
 static void chunk_forward(const ag_tape *t, const ce_attr *a, const ce_chunk *c, int64_t hidden,
@@ -42,7 +41,7 @@ static void chunk_forward(const ag_tape *t, const ce_attr *a, const ce_chunk *c,
         const ag_low_rank *s = &a->ce.low_rank[i];
         const float *x = c->x;
         if (s->dropout > 0.0f) {
-            kn_dropout(c->dropped, x, c->rows, hidden, s->dropout, op_mask_key(t, s), c->key);
+            kn_dropout(c->dropped, x, c->rows, hidden, s->dropout, op_mask_key(t->rows, s), c->key);
             x = c->dropped;
         }
         op_low_rank(c->logits, vocab, c->h + rank * a->chunk, s->a->dim[0], x, hidden, s, c->rows);
@@ -55,19 +54,20 @@ static void chunk_backward(ag_tape *t, const ce_attr *a, const ce_chunk *c, int6
 {
     float *dx = a->dx ? a->dx + c->first * hidden : NULL;
     int64_t rank = 0;
-    op_apply_back(t, dx, hidden, false, c->logits, vocab, c->x, &a->ce.head, c->rows, &c->seg, 1);
+    op_apply_back(t, dx, hidden, false, c->logits, vocab, c->x, &a->ce.head, c->rows, NULL);
     for (int i = 0; i < a->ce.n_low_rank; i++) {
         const ag_low_rank *s = &a->ce.low_rank[i];
         bool drops = s->dropout > 0.0f;
         if (drops) {
-            kn_dropout(c->dropped, c->x, c->rows, hidden, s->dropout, op_mask_key(t, s), c->key);
+            kn_dropout(c->dropped, c->x, c->rows, hidden, s->dropout, op_mask_key(t->rows, s),
+                       c->key);
             memset(c->ddropped, 0, (size_t)(c->rows * hidden) * sizeof(float));
         }
         op_low_rank_back(t, drops && dx ? c->ddropped : dx, hidden, c->logits, vocab,
                          c->h + rank * a->chunk, s->a->dim[0], c->dh, drops ? c->dropped : c->x,
-                         hidden, s, c->rows, &c->seg, 1);
+                         hidden, s, c->rows, NULL);
         if (drops && dx)
-            kn_dropout_back(dx, c->ddropped, c->rows, hidden, s->dropout, op_mask_key(t, s),
+            kn_dropout_back(dx, c->ddropped, c->rows, hidden, s->dropout, op_mask_key(t->rows, s),
                             c->key);
         rank += s->a->dim[0];
     }
@@ -96,11 +96,10 @@ static void forward(ag_tape *t, ag_node *n)
         c.ddropped = dropped ? dropped + sizes[0] : NULL;
         c.key = key;
         c.rows = a->n - i0 < a->chunk ? a->n - i0 : a->chunk;
-        c.seg = (int32_t)c.rows;
         for (int64_t i = 0; i < c.rows; i++) {
             memcpy(xs + i * hidden, x + a->row[i0 + i] * hidden, (size_t)hidden * sizeof(float));
             target[i] = a->ce.label[a->row[i0 + i]];
-            if (drops) key[i] = t->row_key[a->row[i0 + i]];
+            if (drops) key[i] = t->rows->key[a->row[i0 + i]];
         }
         chunk_forward(t, a, &c, hidden, vocab);
         kn_softmax_ce(logits, vocab, a->ce.logprob + i0, a->ce.best ? a->ce.best + i0 : NULL,

@@ -1,5 +1,6 @@
 /* elementwise.c – sums and scalings: add, scale, and the dot with a constant that seeds tests and combines losses. */
 #include "ft/autograd.h"
+#include "op_private.h"
 
 static void add_forward(ag_tape *t, ag_node *n)
 {
@@ -17,6 +18,7 @@ const ag_op ag_op_add = {.name = "add", .forward = add_forward, .backward = add_
 
 tn_tensor *ag_add(ag_tape *t, tn_tensor *a, tn_tensor *b)
 {
+    OP_ASSERT(t, tn_rows(a) == tn_rows(b) && tn_cols(a) == tn_cols(b));
     return ag_call(t, &ag_op_add, ag_new(t, tn_rows(a), tn_cols(a)), NULL, 2,
                    (tn_tensor *[]){a, b});
 }

@@ -1,5 +1,6 @@
-/* embed.c – rows of a table: w [V, C] (any dtype), ids [T] → y [T, C]. */
+/* embed.c – rows of a table: w [V, C] (any dtype), ids [T] → y [T, C]. An id below 0 gives zeros. */
 #include "ft/autograd.h"
+#include "op_private.h"
 
 #include <string.h>
 
@@ -25,8 +26,12 @@ static void copy_rows(void *ctx, int64_t tile, int thread)
     const embed_job *j = ctx;
     int64_t end = (tile + 1) * ROWS < j->a->n ? (tile + 1) * ROWS : j->a->n;
     (void)thread;
-    for (int64_t t = tile * ROWS; t < end; t++)
-        tn_unpack_rows(j->y + t * j->cols, j->w, j->a->ids[t], 1);
+    for (int64_t t = tile * ROWS; t < end; t++) {
+        if (j->a->ids[t] < 0)
+            memset(j->y + t * j->cols, 0, (size_t)j->cols * sizeof(float));
+        else
+            tn_unpack_rows(j->y + t * j->cols, j->w, j->a->ids[t], 1);
+    }
 }
 
 static void forward(ag_tape *t, ag_node *n)
@@ -44,7 +49,7 @@ static void add_rows(void *ctx, int64_t tile, int thread)
     int64_t c0 = tile * COLS, c1 = c0 + COLS < j->cols ? c0 + COLS : j->cols;
     (void)thread;
     for (int64_t t = 0; t < j->a->n; t++) {
-        if (j->a->ids[t] == j->a->frozen) continue;
+        if (j->a->ids[t] < 0 || j->a->ids[t] == j->a->frozen) continue;
         float *dw = j->dw + (int64_t)j->a->ids[t] * j->cols;
         const float *dy = j->dy + t * j->cols;
         for (int64_t c = c0; c < c1; c++) dw[c] += dy[c];
@@ -63,6 +68,8 @@ const ag_op ag_op_embed = {.name = "embed", .forward = forward, .backward = back
 tn_tensor *ag_embed(ag_tape *t, tn_tensor *w, const int32_t *ids, int64_t n, int32_t frozen)
 {
     embed_attr *a = ag_meta(t, sizeof *a);
+    for (int64_t i = 0; i < n; i++) OP_ASSERT(t, ids[i] < w->dim[0]);
+    OP_ASSERT(t, w->nd == 2);
     tn_tensor *y = ag_new(t, n, tn_cols(w));
     if (a) *a = (embed_attr){ids, n, frozen};
     return ag_call(t, &ag_op_embed, a ? y : NULL, a, 1, &w);

@@ -5,9 +5,8 @@
 #include "ft/autograd.h"
 #include "op_private.h"
 
-enum { MAX_GROUP = 4 };
 typedef struct linear_attr {
-    ag_weight w[MAX_GROUP];
+    ag_weight w[AG_MAX_GROUP];
     int n;
     bool residual;
 } linear_attr;
@@ -20,6 +19,17 @@ kn_mat op_mat(const tn_tensor *w)
                     .rows = w->dim[0],
                     .cols = w->dim[1],
                     .row_of = w->row_of};
+}
+
+void op_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
+                int64_t ldb, int64_t n, int64_t rows, const ag_rows *of)
+{
+    kn_gemm_tn(c, ldc, a, lda, m, b, ldb, n, rows, of ? of->len : NULL, of ? of->n_seq : 0);
+}
+
+static int64_t in_of(const ag_weight *w)
+{
+    return w->in_out ? w->w->dim[0] : w->w->dim[1];
 }
 
 static int64_t out_of(const ag_weight *w)
@@ -38,20 +48,19 @@ void op_apply(float *y, int64_t ldy, const float *x, int64_t ldx, const ag_weigh
 }
 
 void op_apply_back(ag_tape *t, float *dx, int64_t ldx, bool accumulate, const float *dy,
-                   int64_t ldy, const float *x, const ag_weight *w, int64_t rows,
-                   const int32_t *seg, int n_seg)
+                   int64_t ldy, const float *x, const ag_weight *w, int64_t rows, const ag_rows *of)
 {
     kn_mat mat = op_mat(w->w);
-    int64_t out = out_of(w), in = w->in_out ? w->w->dim[0] : w->w->dim[1];
+    int64_t out = out_of(w), in = in_of(w);
     if (dx && w->in_out)
         kn_gemm_nt(dx, ldx, dy, ldy, &mat, rows, NULL, accumulate);
     else if (dx)
         kn_gemm_nn(dx, ldx, dy, ldy, &mat, rows, NULL, accumulate);
     float *dw = ag_grad(t, w->w), *db = w->b ? ag_grad(t, w->b) : NULL;
     if (dw && w->in_out)
-        kn_gemm_tn(dw, out, x, ldx, in, dy, ldy, out, seg, n_seg);
+        op_gemm_tn(dw, out, x, ldx, in, dy, ldy, out, rows, of);
     else if (dw)
-        kn_gemm_tn(dw, in, dy, ldy, out, x, ldx, in, seg, n_seg);
+        op_gemm_tn(dw, in, dy, ldy, out, x, ldx, in, rows, of);
     if (db) kn_col_sum_add(db, dy, ldy, rows, out);
 }
 
@@ -83,29 +92,34 @@ static void backward(ag_tape *t, ag_node *n)
     float *dx = ag_grad_fresh(t, n->in[0], &fresh);
     for (int i = 0; i < a->n; i++) {
         op_apply_back(t, dx, in, !fresh || i > 0, n->out->grad + col, ldy, tn_f32(n->in[0]),
-                      &a->w[i], rows, t->seq_len, t->n_seq);
+                      &a->w[i], rows, n->rows);
         col += out_of(&a->w[i]);
     }
     if (a->residual) ag_grad_pass(t, n, n->in[1]);
 }
 
-const ag_op ag_op_linear = {.name = "linear", .forward = forward, .backward = backward};
+const ag_op ag_op_linear = {
+    .name = "linear", .forward = forward, .backward = backward, .by_rows = true};
 
 tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add)
 {
     linear_attr *a = ag_meta(t, sizeof *a);
-    tn_tensor *in[2 + 2 * MAX_GROUP] = {x};
+    tn_tensor *in[2 + 2 * AG_MAX_GROUP] = {x};
     int n_in = 1;
     int64_t out = 0;
     if (!a || t->status != FT_OK) return x;
+    OP_ASSERT(t, n <= AG_MAX_GROUP);
     a->n = n;
     a->residual = add != NULL;
     if (add) in[n_in++] = add;
     for (int i = 0; i < n; i++) {
         a->w[i] = w[i];
+        OP_ASSERT(t, w[i].w->nd == 2 && in_of(&w[i]) == tn_cols(x));
+        OP_ASSERT(t, !w[i].b || tn_count(w[i].b) == out_of(&w[i]));
         out += out_of(&w[i]);
         in[n_in++] = w[i].w;
         if (w[i].b) in[n_in++] = w[i].b;
     }
+    OP_ASSERT(t, !add || (tn_rows(add) == tn_rows(x) && tn_cols(add) == out));
     return ag_call(t, &ag_op_linear, ag_new(t, tn_rows(x), out), a, n_in, in);
 }

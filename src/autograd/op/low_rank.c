@@ -7,9 +7,8 @@
 
 #include <string.h>
 
-enum { MAX_SITES = 4 };
 typedef struct low_rank_attr {
-    ag_low_rank s[MAX_SITES];
+    ag_low_rank s[AG_MAX_GROUP];
     int n;
     int64_t rank; /* sum over sites */
     float *h;     /* [T, rank] */
@@ -29,22 +28,22 @@ void op_low_rank(float *y, int64_t ldy, float *h, int64_t ldh, const float *x, i
 
 void op_low_rank_back(ag_tape *t, float *dx, int64_t lddx, const float *dy, int64_t ldy,
                       const float *h, int64_t ldh, float *dh, const float *x, int64_t ldx,
-                      const ag_low_rank *s, int64_t rows, const int32_t *seg, int n_seg)
+                      const ag_low_rank *s, int64_t rows, const ag_rows *of)
 {
     kn_mat a = op_mat(s->a), b = op_mat(s->b);
     int64_t r = a.rows, in = a.cols, out = b.rows;
     float *da = ag_grad(t, s->a), *db = ag_grad(t, s->b);
-    if (db) kn_gemm_tn(db, r, dy, ldy, out, h, ldh, r, seg, n_seg);
+    if (db) op_gemm_tn(db, r, dy, ldy, out, h, ldh, r, rows, of);
     if (!da && !dx) return;
     kn_gemm_nn(dh, r, dy, ldy, &b, rows, NULL, false);
     kn_scale(dh, s->scale, rows * r);
-    if (da) kn_gemm_tn(da, in, dh, r, r, x, ldx, in, seg, n_seg);
+    if (da) op_gemm_tn(da, in, dh, r, r, x, ldx, in, rows, of);
     if (dx) kn_gemm_nn(dx, lddx, dh, r, &a, rows, NULL, true);
 }
 
-uint64_t op_mask_key(const ag_tape *t, const ag_low_rank *s)
+uint64_t op_mask_key(const ag_rows *of, const ag_low_rank *s)
 {
-    return rng_key(t->rng_key, s->key, 0);
+    return rng_key(of->mask_key, s->key, 0);
 }
 
 /* Sites of a group share x: without dropout their A's are stacked into one matrix [Σr, I], so that x is read once instead
@@ -97,16 +96,17 @@ static void forward_stacked(ag_tape *t, ag_node *n)
     ag_temp_free(t, all, a->rank * in);
 }
 
-static void add_stacked_grads(ag_tape *t, const low_rank_attr *a, const float *dh, const float *x,
+static void add_stacked_grads(ag_tape *t, const ag_node *n, const float *dh, const float *x,
                               int64_t in)
 {
+    const low_rank_attr *a = n->attr;
     int64_t row = 0;
     for (int i = 0; i < a->n; i++) {
         if (!ag_grad(t, a->s[i].a)) return; /* all of them are trained, or none */
     }
     float *all = stack(t, a, in, true);
     if (!all) return;
-    kn_gemm_tn(all, in, dh, a->rank, a->rank, x, in, in, t->seq_len, t->n_seq);
+    op_gemm_tn(all, in, dh, a->rank, a->rank, x, in, in, tn_rows(n->out), n->rows);
     for (int i = 0; i < a->n; i++) {
         tn_tensor *m = a->s[i].a;
         memcpy(m->grad, all + row * in, (size_t)(m->dim[0] * in) * sizeof(float));
@@ -126,13 +126,11 @@ static void backward_stacked(ag_tape *t, ag_node *n)
         const float *dy = n->out->grad + s->col;
         kn_mat b = op_mat(s->b);
         float *db = ag_grad(t, s->b);
-        if (db)
-            kn_gemm_tn(db, b.cols, dy, ldy, b.rows, a->h + col, a->rank, b.cols, t->seq_len,
-                       t->n_seq);
+        if (db) op_gemm_tn(db, b.cols, dy, ldy, b.rows, a->h + col, a->rank, b.cols, rows, n->rows);
         kn_gemm_nn(dh + col, a->rank, dy, ldy, &b, rows, NULL, false);
     }
     scale_columns(dh, a, rows);
-    add_stacked_grads(t, a, dh, tn_f32(n->in[1]), in);
+    add_stacked_grads(t, n, dh, tn_f32(n->in[1]), in);
     float *all = dx ? stack(t, a, in, false) : NULL;
     if (all) {
         kn_mat m = {.type = &dt_f32, .data = all, .rows = a->rank, .cols = in};
@@ -154,7 +152,7 @@ static void forward_each(ag_tape *t, ag_node *n)
         if (s->dropout > 0.0f) {
             if (!dropped) dropped = ag_temp(t, rows * in);
             if (!dropped) return;
-            kn_dropout(dropped, x, rows, in, s->dropout, op_mask_key(t, s), t->row_key);
+            kn_dropout(dropped, x, rows, in, s->dropout, op_mask_key(n->rows, s), n->rows->key);
             input = dropped;
         }
         op_low_rank(tn_f32(n->out) + s->col, ldy, h, a->rank, input, in, s, rows);
@@ -178,15 +176,16 @@ static void backward_each(ag_tape *t, ag_node *n)
             if (!dropped) dropped = ag_temp(t, rows * in);
             if (dx && !ddropped) ddropped = ag_temp(t, rows * in);
             if (!dropped || (dx && !ddropped)) return;
-            kn_dropout(dropped, x, rows, in, s->dropout, op_mask_key(t, s), t->row_key);
+            kn_dropout(dropped, x, rows, in, s->dropout, op_mask_key(n->rows, s), n->rows->key);
             if (dx) memset(ddropped, 0, (size_t)(rows * in) * sizeof(float));
             input = dropped;
             dinput = ddropped;
         }
         op_low_rank_back(t, dinput, in, n->out->grad + s->col, ldy, h, a->rank, dh, input, in, s,
-                         rows, t->seq_len, t->n_seq);
+                         rows, n->rows);
         if (s->dropout > 0.0f && dx)
-            kn_dropout_back(dx, ddropped, rows, in, s->dropout, op_mask_key(t, s), t->row_key);
+            kn_dropout_back(dx, ddropped, rows, in, s->dropout, op_mask_key(n->rows, s),
+                            n->rows->key);
         h += s->a->dim[0];
     }
     ag_temp_free(t, dh, rows * a->rank);
@@ -211,15 +210,20 @@ static void backward(ag_tape *t, ag_node *n)
         backward_stacked(t, n);
 }
 
-const ag_op ag_op_low_rank = {.name = "low_rank", .forward = forward, .backward = backward};
+const ag_op ag_op_low_rank = {
+    .name = "low_rank", .forward = forward, .backward = backward, .by_rows = true};
 
 tn_tensor *ag_low_rank_add(ag_tape *t, tn_tensor *y, tn_tensor *x, const ag_low_rank *s, int n)
 {
     low_rank_attr *a = ag_meta(t, sizeof *a);
-    tn_tensor *in[2 + 2 * MAX_SITES] = {y, x};
+    tn_tensor *in[2 + 2 * AG_MAX_GROUP] = {y, x};
     if (!a || t->status != FT_OK || n == 0) return y;
+    OP_ASSERT(t, n <= AG_MAX_GROUP && tn_rows(y) == tn_rows(x));
     a->n = n;
     for (int i = 0; i < n; i++) {
+        OP_ASSERT(t, s[i].a->dim[1] == tn_cols(x) && s[i].b->dim[1] == s[i].a->dim[0]);
+        OP_ASSERT(t, s[i].col + s[i].b->dim[0] <= tn_cols(y));
+        OP_ASSERT(t, s[i].dropout == 0.0f || (t->rows && t->rows->key));
         a->s[i] = s[i];
         a->rank += s[i].a->dim[0];
         in[2 + 2 * i] = s[i].a;

@@ -1,6 +1,7 @@
 /* norm.c – RMSNorm, LayerNorm, and RMSNorm of each head (Qwen3's q_norm and k_norm).
  * One statistic a row is kept; the input itself is kept by whoever made it. */
 #include "ft/autograd.h"
+#include "op_private.h"
 
 #include <string.h>
 
@@ -42,6 +43,7 @@ const ag_op ag_op_rmsnorm = {.name = "rmsnorm", .forward = rms_forward, .backwar
 tn_tensor *ag_rmsnorm(ag_tape *t, tn_tensor *x, tn_tensor *w, float eps)
 {
     norm_attr *a = new_attr(t, eps, tn_rows(x), false);
+    OP_ASSERT(t, tn_count(w) == tn_cols(x));
     return ag_call(t, &ag_op_rmsnorm, a ? ag_new(t, tn_rows(x), tn_cols(x)) : NULL, a, 2,
                    (tn_tensor *[]){x, w});
 }
@@ -68,6 +70,7 @@ const ag_op ag_op_layernorm = {
 tn_tensor *ag_layernorm(ag_tape *t, tn_tensor *x, tn_tensor *w, tn_tensor *b, float eps)
 {
     norm_attr *a = new_attr(t, eps, tn_rows(x), true);
+    OP_ASSERT(t, tn_count(w) == tn_cols(x) && tn_count(b) == tn_cols(x));
     return ag_call(t, &ag_op_layernorm, a ? ag_new(t, tn_rows(x), tn_cols(x)) : NULL, a, 3,
                    (tn_tensor *[]){x, w, b});
 }
@@ -143,6 +146,7 @@ tn_tensor *ag_head_norm(ag_tape *t, tn_tensor *qkv, tn_tensor *wq, tn_tensor *wk
 {
     int64_t rows = tn_rows(qkv), d = tn_count(wq);
     norm_attr *a = new_attr(t, eps, rows * (n_q + n_k), false);
+    OP_ASSERT(t, tn_count(wk) == d && (n_q + n_k) * d <= tn_cols(qkv));
     if (a) {
         a->n_q = n_q;
         a->n_k = n_k;

@@ -1,5 +1,6 @@
 /* rope.c – rotary position embedding (Su et al. 2021) in place on the q and k heads of [T, ·], half-split layout. */
 #include "ft/autograd.h"
+#include "op_private.h"
 
 typedef struct rope_attr {
     int n_heads, head_dim, half;
@@ -24,12 +25,14 @@ static void backward(ag_tape *t, ag_node *n)
     rotate(n->attr, n->out->grad, tn_cols(n->out), tn_rows(n->out), -1.0f);
 }
 
-const ag_op ag_op_rope = {.name = "rope", .forward = forward, .backward = backward};
+const ag_op ag_op_rope = {
+    .name = "rope", .forward = forward, .backward = backward, .by_rows = true};
 
 tn_tensor *ag_rope(ag_tape *t, tn_tensor *x, int n_heads, int head_dim, int half, const float *cos,
                    const float *sin, const int32_t *pos)
 {
     rope_attr *a = ag_meta(t, sizeof *a);
+    OP_ASSERT(t, 2 * half <= head_dim && (int64_t)n_heads * head_dim <= tn_cols(x));
     if (a) *a = (rope_attr){n_heads, head_dim, half, cos, sin, pos};
     return ag_call(t, &ag_op_rope, a ? x : NULL, a, 1, &x);
 }
