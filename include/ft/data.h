@@ -19,6 +19,7 @@ typedef struct data_cfg {
     const cJSON *train, *eval; /* a source or a list of sources (data_open reads them) */
     int64_t max_length;
     const cJSON *packing; /* false, true or "concat"; checked by data_open */
+    int64_t window_tokens; /* or CFG_AUTO */
     bool shuffle;
     bool completion_only_loss, assistant_only_loss;
     int64_t vocab_size; /* no key: of the model, bounds ids of `tokens` sources; 0: the tokenizer's size */
@@ -52,7 +53,11 @@ typedef enum data_gives {
 /* --- a data set: the samples of one list of sources, tokenised ------------------------------------
  * A sample is one record, or one row of at most max_length tokens for `text` sources. The samples of a
  * source are contiguous, sources stand in the order of the config. Held in memory: 8 bytes a token
- * (id and label; 4 for text sources) and 72 bytes a sample. */
+ * (id and label; 4 for text sources) and 72 bytes a sample.
+ *
+ * Text in .txt and .jsonl files that is large (window_tokens "auto": more than 2^26 tokens, then windows of
+ * 2^22), or all of it where window_tokens is a number, is not held: its rows are counted off into windows of
+ * so many tokens, of which one at a time is in memory, read again from its place in the file. */
 typedef struct data_set data_set;
 
 typedef struct data_source_stats {
@@ -63,7 +68,9 @@ typedef struct data_source_stats {
     int64_t truncated;      /* samples cut at max_length and kept */
     int64_t dropped;        /* left out: truncation removed every supervised token */
     int64_t tokens, supervised; /* of the samples kept; supervised = labels that have a predictor */
+    int64_t windows;            /* into which its samples are cut; 0: they are in memory */
     int64_t longest;            /* tokens of the longest sequence before truncation */
+    int32_t max_id;             /* largest id or label */
     double seen; /* pairs of tokens of a sequence that see each other, each with itself too */
 } data_source_stats;
 
@@ -103,7 +110,8 @@ cJSON *data_show_json(data_set *d, int64_t sample);
  * many tokens as all sources hold together, divided by weight; source s gives n_s samples an epoch,
  * goes on where its last epoch ended and starts anew (another permutation) when it is used up; sources
  * are interleaved so that after every sample the shares of tokens are as near to the weights as can
- * be. */
+ * be. Where a source is cut into windows, sources are interleaved too (each by its share of all tokens
+ * where there are no weights): its windows are shuffled, and the rows inside each. */
 int64_t data_epoch_length(const data_set *d);
 /* The samples of optimizer step `step` (from 0): out [batch_size], *n of them; the last step of an epoch
  * may have fewer. A pure function of (d, seed, step, batch_size): steps may be asked for in any order,

@@ -68,6 +68,12 @@ bool lines_blank(const char *text, size_t len);
 bool lines_ready(const line_reader *r);
 const char *lines_name(const line_reader *r); /* the path, "standard input": for messages */
 int64_t lines_number(const line_reader *r);   /* of the line last returned, from 1 */
+/* The same file by bytes of its (decompressed) text: where the next line begins; to go on at a byte that
+ * `number` lines stand before (for .gz by reading up to it); up to `room` bytes as they are, *n = 0 at the
+ * end. */
+int64_t lines_offset(const line_reader *r);
+FT_MUST_USE ft_status lines_seek(line_reader *r, int64_t byte, int64_t number);
+FT_MUST_USE ft_status lines_read(line_reader *r, void *out, size_t room, size_t *n);
 void lines_close(line_reader *r);             /* accepts NULL */
 /* A whole text file, decompressed; 65 beyond limit. ft_alloc'ed, NUL-terminated. */
 FT_MUST_USE ft_status text_read(char **out, size_t *len, const char *path, size_t limit);

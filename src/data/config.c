@@ -18,8 +18,13 @@ const cfg_field data_fields[] = {
     {"packing", CFG_JSON, offsetof(data_cfg, packing), .def = "false", .choices = packing_shapes,
      .help = "true: several samples in one row, each for itself; \"concat\": rows joined without "
              "borders"},
+    {"window_tokens", CFG_AUTO_INT, offsetof(data_cfg, window_tokens), .def = "\"auto\"", .low = 1,
+     .high = 1 << 30,
+     .help = "text is read in windows of so many tokens, one of which is in memory; "
+             "auto: only text of more than 2^26 tokens, in windows of 2^22"},
     {"shuffle", CFG_BOOL, offsetof(data_cfg, shuffle), .def = "true",
-     .help = "another order of the samples in every epoch"},
+     .help = "another order of the samples in every epoch (text in windows: of the windows, and "
+             "inside each)"},
     {"completion_only_loss", CFG_BOOL, offsetof(data_cfg, completion_only_loss), .def = "true",
      .help = "train on completions, not on their prompts"},
     {"assistant_only_loss", CFG_BOOL, offsetof(data_cfg, assistant_only_loss), .def = "true",
@@ -160,6 +165,7 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     d->completion_only = opt->completion_only_loss;
     d->assistant_only = opt->assistant_only_loss;
     d->shuffle = opt->shuffle;
+    d->window_tokens = opt->window_tokens;
     d->concat = cJSON_IsString(p) && !strcmp(p->valuestring, "concat");
     if (p && !cJSON_IsNull(p) && !cJSON_IsBool(p) && !d->concat)
         cfg_fail(d->cfg, p, "data.packing", "is false, true or \"concat\"");
@@ -215,7 +221,10 @@ void data_close(data_set *d)
 {
     if (!d) return;
     data_order_close(d);
-    for (int i = 0; i < d->n_sources; i++) data_store_close(&d->source[i].store);
+    for (int i = 0; i < d->n_sources; i++) {
+        data_store_close(&d->source[i].store);
+        ft_free(d->source[i].window);
+    }
     arena_close(d->mem);
     ft_free(d);
 }

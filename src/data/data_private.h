@@ -10,8 +10,12 @@ typedef struct data_format data_format;
 /* order.c: the epoch that data_take read last. Only a store of what was worked out already: a set without it gives the
  * same samples. */
 typedef struct data_pass {
-    int64_t *index;   /* [samples of the source] permutation of the pass that is being read */
+    int64_t *
+        index; /* permutation of the pass that is being read, or of its window: [samples] or [window_rows] */
+    int64_t *window;  /* [n_windows] permutation of the windows */
     int64_t number;   /* of that pass; −1: none */
+    int64_t place;    /* of the window of `index` in `window`; −1: none */
+    int64_t begin;    /* where that window begins in the pass */
     int64_t at, left; /* position in the endless stream of passes; samples left in this epoch */
     double given;     /* tokens so far in this epoch */
 } data_pass;
@@ -19,8 +23,8 @@ typedef struct data_order {
     uint64_t seed;
     int64_t epoch;   /* −1: nothing is known */
     int64_t at;      /* the sample of the epoch that comes next */
-    int64_t *index;  /* without weights: [samples] the permutation of the epoch */
-    data_pass *pass; /* with weights: [n_sources] */
+    int64_t *index;  /* [samples] the permutation of the epoch, where one serves all sources */
+    data_pass *pass; /* [n_sources] where they are interleaved */
 } data_order;
 void data_order_close(data_set *d);
 
@@ -40,6 +44,21 @@ typedef struct data_store {
     int64_t n_rows, cap_rows;
 } data_store;
 
+/* A place in a file of text where reading can begin: a line of .jsonl, or a piece of a document. */
+typedef struct data_mark {
+    int64_t byte;      /* of the decompressed text */
+    int64_t line;      /* lines before it */
+    int64_t documents; /* begun before it */
+    bool begins;       /* another one begins here */
+} data_mark;
+
+typedef struct data_window {
+    data_mark from;
+    int64_t skip;        /* tokens there that belong to the window before */
+    int64_t first, rows; /* of the samples of the source */
+    char sha256[65];
+} data_window;
+
 typedef struct data_source {
     const char *path;                           /* resolved */
     const char *format_name, *name, *separator; /* separator: NULL when there is none */
@@ -50,8 +69,11 @@ typedef struct data_source {
     const data_format *format; /* NULL: not known yet (auto) */
     bool named;
     data_source_stats stats;
-    int32_t max_id;
-    data_store store;
+    data_store store;    /* windowed: of window `loaded`, −1: none */
+    int64_t window_rows; /* 0: a source that is always in memory */
+    bool windowed;
+    data_window *window;
+    int64_t n_windows, cap_windows, loaded;
 } data_source;
 
 struct data_set {
@@ -59,7 +81,7 @@ struct data_set {
     const chat *chat;
     cfg_doc *cfg;
     arena *mem; /* sources and their strings */
-    int64_t max_length, vocab_size;
+    int64_t max_length, vocab_size, window_tokens;
     bool concat, completion_only, assistant_only, shuffle, training, weighted;
     data_source *source;
     int n_sources;
@@ -75,8 +97,8 @@ typedef struct data_item {
     const char *name; /* of the file, for messages */
     const char *text; /* a line of .jsonl, or NULL */
     size_t len;
-    int64_t line;
-    const js_doc *doc; /* of the record (for .json: of the whole file) */
+    int64_t line, byte, before; /* where reading it began: byte of the file, lines before that */
+    const js_doc *doc;          /* of the record (for .json: of the whole file) */
     const cJSON *rec;
     tok_ids ids;
     int32_t *labels;    /* [ids.n], unshifted; NULL: the ids (text) */
@@ -102,28 +124,54 @@ FT_MUST_USE ft_status data_format_detect(const js_doc *doc, const cJSON *rec,
 bool data_format_is_text(const data_format *f);
 extern const char *const data_format_names[]; /* with "auto", NULL-terminated */
 
-/* read.c */
+/* read.c: a whole source; window k of one into its store */
 FT_MUST_USE ft_status data_read_source(data_set *d, data_source *s);
+FT_MUST_USE ft_status data_read_window(data_set *d, data_source *s, int64_t k);
+
 /* text.c: ids of a document, tokenised in pieces; the first piece begins with BOS where the tokenizer adds one */
 FT_MUST_USE ft_status data_encode_text(const tok_tokenizer *tok, const char *text, size_t n,
                                        bool begins, tok_ids *out);
-/* Length of the first piece of a long text, cut where tokens cannot reach across. */
-size_t data_piece(const char *text, size_t n);
-typedef struct data_stream { /* documents of a text source on their way into rows */
+enum { DATA_PIECE_MAX = 1 << 20 };
+/* Length of the first piece of a long text, cut where tokens cannot reach across. 0: more of the text must be known
+ * (whole false only, then n is at least DATA_PIECE_MAX). */
+size_t data_piece(const char *text, size_t n, bool whole);
+typedef struct data_stream { /* documents of a text source on their way into rows of its store */
     const data_set *d;
     data_source *source;
-    int64_t row_at, seq_at; /* where the open row begins in ids and seq */
-    int64_t seq_from;       /* where the open sequence begins in ids */
+    data_source_stats *stats;
+    bool windows;            /* reading can begin at any unit */
+    const data_window *only; /* the window that is read again; NULL: all for the first time */
+    bool done;               /* `only` is whole */
+    int64_t row_at, seq_at;  /* where the open row begins in ids and seq */
+    int64_t seq_from;        /* where the open sequence begins in ids */
     int64_t documents;
+    int64_t skip;        /* tokens to pass over */
+    data_mark unit;      /* what is being taken over */
+    int64_t unit_tokens; /* of it so far */
+    data_window next;    /* begin of the open window */
 } data_stream;
-void data_stream_open(data_stream *s, const data_set *d, data_source *source);
-FT_MUST_USE ft_status data_stream_document(data_stream *s); /* another document begins */
+void data_stream_open(data_stream *s, const data_set *d, data_source *source,
+                      data_source_stats *stats, const data_window *only);
+/* What follows stands at this place; begins: with another document. */
+FT_MUST_USE ft_status data_stream_unit(data_stream *s, int64_t byte, int64_t line, bool begins);
 FT_MUST_USE ft_status data_stream_add(data_stream *s, const tok_ids *ids);
 FT_MUST_USE ft_status data_stream_close(data_stream *s);
 
+/* read_text.c: units that begin at byte `until` at the latest, from the stream's window on */
+FT_MUST_USE ft_status data_read_txt(const data_set *d, data_stream *s, int64_t until);
+
+/* window.c */
+void data_window_open(const data_set *d, data_source *s); /* before the first row of a text */
+FT_MUST_USE ft_status data_window_row(data_stream *s);    /* a row was stored */
+FT_MUST_USE ft_status data_window_end(data_stream *s);    /* after the last one */
+/* A row of a source that is cut into windows; valid until the next call. */
+FT_MUST_USE ft_status data_window_load(data_set *d, data_source *s, int64_t row,
+                                       const data_row **out);
+int64_t data_window_of(const data_source *s, int64_t row);
+
 /* store.c */
 FT_MUST_USE ft_status data_store_item(data_source *s, const data_item *it);
-FT_MUST_USE ft_status data_store_row(data_source *s, data_row row); /* keeps the stats */
+FT_MUST_USE ft_status data_store_row(data_store *to, data_source_stats *st, data_row row);
 void data_store_close(data_store *s);
 FT_MUST_USE ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size);
 int32_t data_length(const data_set *d, int64_t sample); /* tokens of a sample */

@@ -1,4 +1,5 @@
-/* read.c – a source's file to samples: .jsonl by lines, .json as a list, .txt as documents, each also gzipped.
+/* read.c – a source's file to samples: .jsonl by lines, .json as a list, .txt as documents, each also gzipped; all of
+ * it, or one window of text.
  *
  * Records are taken in portions; the pool parses, renders and tokenises them, then they are stored in order, so
  * the result does not depend on the number of threads. The first bad record ends it, named by its place. Lines of
@@ -8,13 +9,14 @@
 #include <string.h>
 
 enum { PORTION = 256, PORTION_BYTES = 8 << 20 };
-#define TEXT_LIMIT ((size_t)1 << 34)
 #define JSON_LIMIT ((size_t)1 << 31) /* positions are 32 bits */
 
 typedef struct reader {
     data_set *d;
     data_source *src;
+    data_source_stats *stats;
     data_stream stream;
+    int64_t until; /* byte where the last unit begins that is wanted */
     data_item item[PORTION];
     int n;
     size_t at[PORTION]; /* of .jsonl lines in `lines` */
@@ -68,7 +70,7 @@ static ft_status take(reader *r, data_item *it)
     if (it->rc != FT_OK) {
         return ft_fail(it->rc, "%s", it->error && *it->error ? it->error : "out of memory");
     }
-    r->src->stats.records++;
+    r->stats->records++;
     if (it->no_end && !r->d->warned_no_end) {
         r->d->warned_no_end = true;
         log_warn("%s:%lld: the chat template ends an assistant turn with no end-of-turn token; EOS "
@@ -77,7 +79,7 @@ static ft_status take(reader *r, data_item *it)
                  ft_shows(it->name), (long long)it->line);
     }
     if (!data_format_is_text(it->format)) return data_store_item(r->src, it);
-    FT_TRY(data_stream_document(&r->stream));
+    FT_TRY(data_stream_unit(&r->stream, it->byte, it->before, true));
     return data_stream_add(&r->stream, &it->ids);
 }
 
@@ -106,17 +108,21 @@ static ft_status flush(reader *r)
     return rc;
 }
 
-static data_item *new_item(reader *r, int64_t line)
+static data_item *new_item(reader *r, int64_t line, int64_t byte)
 {
     data_item *it = &r->item[r->n];
-    *it = (data_item){
-        .d = r->d, .src = r->src, .format = r->src->format, .name = r->src->path, .line = line};
+    *it = (data_item){.d = r->d,
+                      .src = r->src,
+                      .format = r->src->format,
+                      .name = r->src->path,
+                      .line = line,
+                      .byte = byte};
     return it;
 }
 
 static bool enough(const reader *r, int64_t taken)
 {
-    return r->src->limit && taken >= r->src->limit;
+    return r->stream.done || (r->src->limit && taken >= r->src->limit);
 }
 
 /* --- .jsonl ------------------------------------------------------------------------------------------------- */
@@ -134,15 +140,19 @@ static ft_status read_jsonl(reader *r)
     line_reader *lines = NULL;
     const char *text;
     size_t len;
-    int64_t taken = 0;
+    const data_window *only = r->stream.only;
+    int64_t taken = only ? only->from.documents : 0;
     ft_status rc = lines_open(&lines, r->src->path);
-    while (rc == FT_OK && !enough(r, taken)) {
+    if (rc == FT_OK && only) rc = lines_seek(lines, only->from.byte, only->from.line);
+    while (rc == FT_OK && !enough(r, taken) && lines_offset(lines) <= r->until) {
+        int64_t byte = lines_offset(lines), before = lines_number(lines);
         rc = lines_next_filled(lines, &text, &len);
         if (rc != FT_OK) continue;
         if (!r->src->format) rc = detect_line(r, text, len, lines_number(lines));
         if (rc != FT_OK) break;
-        data_item *it = new_item(r, lines_number(lines));
+        data_item *it = new_item(r, lines_number(lines), byte);
         it->len = len;
+        it->before = before;
         r->at[r->n++] = r->lines.len;
         str_add(&r->lines, text, len);
         rc = str_ok(&r->lines);
@@ -188,7 +198,7 @@ static ft_status each_record(reader *r, const js_doc *doc)
         for (; value < doc->n_pos && seen < doc->pos[value]; seen++)
             line += doc->text[seen] == '\n';
         value += count_values(rec);
-        data_item *it = new_item(r, line);
+        data_item *it = new_item(r, line, 0);
         it->doc = doc;
         it->rec = rec;
         r->n++;
@@ -212,107 +222,22 @@ static ft_status read_json(reader *r)
     return rc;
 }
 
-/* --- .txt ---------------------------------------------------------------------------------------------------- */
-typedef struct pieces { /* of one document, tokenised side by side */
-    const tok_tokenizer *tok;
-    const char *text[PORTION];
-    size_t len[PORTION];
-    tok_ids ids[PORTION];
-    ft_status rc[PORTION];
-    int n;
-    bool begins;
-} pieces;
-
-static void encode_piece(void *ctx, int64_t tile, int thread)
-{
-    pieces *p = ctx;
-    (void)thread;
-    p->rc[tile] =
-        data_encode_text(p->tok, p->text[tile], p->len[tile], p->begins && !tile, &p->ids[tile]);
-}
-
-static ft_status add_document(reader *r, const char *text, size_t n, pieces *p)
-{
-    ft_status rc = data_stream_document(&r->stream);
-    p->begins = true;
-    r->src->stats.records++;
-    while (rc == FT_OK && n) {
-        for (p->n = 0; p->n < PORTION && n; p->n++) {
-            size_t k = data_piece(text, n);
-            p->text[p->n] = text;
-            p->len[p->n] = k;
-            p->ids[p->n] = (tok_ids){0};
-            text += k;
-            n -= k;
-        }
-        pool_run(encode_piece, p, p->n);
-        p->begins = false;
-        for (int i = 0; i < p->n; i++) {
-            if (rc == FT_OK)
-                rc = p->rc[i] == FT_OK ? data_stream_add(&r->stream, &p->ids[i])
-                                       : ft_fail(p->rc[i], "%s: cannot be tokenised", r->src->path);
-            tok_ids_free(&p->ids[i]);
-        }
-        if (ft_stop_signal()) rc = ft_fail(FT_ESIGNAL, "stopped while reading %s", r->src->path);
-    }
-    return rc;
-}
-
-static ft_status check_utf8(const reader *r, const char *text, size_t n)
-{
-    int64_t line = 1;
-    size_t line_at = 0;
-    if (utf8_valid(text, n)) return FT_OK;
-    for (size_t i = 0; i < n;) {
-        int32_t cp;
-        int k = utf8_next(text + i, n - i, &cp);
-        if (cp < 0) {
-            return ft_fail(FT_EDATA, "%s:%lld:%zu: this byte is not UTF-8", r->src->path,
-                           (long long)line, i - line_at + 1);
-        }
-        if (cp == '\n') {
-            line++;
-            line_at = i + 1;
-        }
-        i += (size_t)k;
-    }
-    return FT_OK;
-}
-
 static ft_status read_txt(reader *r)
 {
-    char *text = NULL;
-    size_t n = 0, at = 0;
-    const char *sep = r->src->separator;
-    int64_t taken = 0;
-    pieces *p = ft_alloc(1, sizeof *p);
-    ft_status rc = p ? text_read(&text, &n, r->src->path, TEXT_LIMIT) : FT_EMEM;
-    if (rc == FT_OK) rc = check_utf8(r, text, n);
-    if (p) p->tok = r->d->tok;
-    while (rc == FT_OK && at < n && !enough(r, taken)) {
-        const char *end = sep ? memmem(text + at, n - at, sep, strlen(sep)) : NULL;
-        size_t to = end ? (size_t)(end - text) : n;
-        if (to > at) {
-            rc = add_document(r, text + at, to - at, p);
-            taken++;
-        }
-        at = to + (end ? strlen(sep) : 0);
-    }
-    ft_free(text);
-    ft_free(p);
-    return rc;
+    return data_read_txt(r->d, &r->stream, r->until);
 }
 
 /* --- by the name of the file ------------------------------------------------------------------------------------ */
 typedef struct kind {
     const char *end;
     ft_status (*read)(reader *r);
+    bool anywhere; /* reading can begin anywhere, so its text can be cut into windows */
 } kind;
-static const kind kinds[] = {{".jsonl", read_jsonl},
-                             {".ndjson", read_jsonl},
-                             {".json", read_json},
-                             {".txt", read_txt},
-                             {".raw", read_txt}};
+static const kind kinds[] = {{".jsonl", read_jsonl, true},
+                             {".ndjson", read_jsonl, true},
+                             {".json", read_json, false},
+                             {".txt", read_txt, true},
+                             {".raw", read_txt, true}};
 
 static const kind *kind_of(const char *path)
 {
@@ -323,6 +248,26 @@ static const kind *kind_of(const char *path)
         if (n > k && !strncmp(path + n - k, kinds[i].end, k)) return &kinds[i];
     }
     return NULL;
+}
+
+static ft_status read_with(data_set *d, data_source *src, const kind *k, data_source_stats *stats,
+                           const data_window *only, int64_t until)
+{
+    reader *r = ft_alloc(1, sizeof *r);
+    if (!r) return FT_EMEM;
+    r->d = d;
+    r->src = src;
+    r->stats = stats;
+    r->until = until;
+    data_stream_open(&r->stream, d, src, stats, only);
+    r->stream.windows = k->anywhere;
+    ft_status rc = k->read(r);
+    if (rc == FT_OK && src->format && data_format_is_text(src->format))
+        rc = data_stream_close(&r->stream);
+    for (int i = 0; i < r->n; i++) free_item(&r->item[i]);
+    str_free(&r->lines);
+    ft_free(r);
+    return rc;
 }
 
 ft_status data_read_source(data_set *d, data_source *src)
@@ -341,16 +286,12 @@ ft_status data_read_source(data_set *d, data_source *src)
                  "%s: text needs a tokenizer, and the model has none: no tokenizer.json",
                  src->path);
     }
-    reader *r = ft_alloc(1, sizeof *r);
-    if (!r) return FT_EMEM;
-    r->d = d;
-    r->src = src;
-    data_stream_open(&r->stream, d, src);
-    ft_status rc = k->read(r);
-    if (rc == FT_OK && src->format && data_format_is_text(src->format))
-        rc = data_stream_close(&r->stream);
-    for (int i = 0; i < r->n; i++) free_item(&r->item[i]);
-    str_free(&r->lines);
-    ft_free(r);
-    return rc;
+    return read_with(d, src, k, &src->stats, NULL, INT64_MAX);
+}
+
+ft_status data_read_window(data_set *d, data_source *src, int64_t k)
+{
+    data_source_stats again = {0};
+    return read_with(d, src, kind_of(src->path), &again, &src->window[k],
+                     k + 1 < src->n_windows ? src->window[k + 1].from.byte : INT64_MAX);
 }

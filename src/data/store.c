@@ -26,36 +26,32 @@ int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq
     return n;
 }
 
-static void view(const data_source *s, const data_row *r, data_sample *out)
+static void view(const data_store *st, const data_row *r, data_sample *out)
 {
-    const data_store *st = &s->store;
-    *out =
-        (data_sample){.ids = st->ids + r->ids_at,
-                      .labels = r->labels_at < 0 ? st->ids + r->ids_at : st->labels + r->labels_at,
-                      .seq_len = r->seq_at < 0 ? &r->len : st->seq + r->seq_at,
-                      .len = r->len,
-                      .n_seq = r->n_seq,
-                      .source = s->index,
-                      .line = r->line,
-                      .value = r->value,
-                      .extra = r->extra};
+    const int32_t *ids = st->ids + r->ids_at;
+    *out = (data_sample){.ids = ids,
+                         .labels = r->labels_at < 0 ? ids : st->labels + r->labels_at,
+                         .seq_len = r->seq_at < 0 ? &r->len : st->seq + r->seq_at,
+                         .len = r->len,
+                         .n_seq = r->n_seq,
+                         .line = r->line,
+                         .value = r->value,
+                         .extra = r->extra};
 }
 
-ft_status data_store_row(data_source *s, data_row row)
+ft_status data_store_row(data_store *to, data_source_stats *st, data_row row)
 {
-    data_store *to = &s->store;
-    data_source_stats *st = &s->stats;
     data_sample x;
     FT_TRY(data_reserve(&to->row, &to->cap_rows, to->n_rows + 1, sizeof *to->row));
     to->row[to->n_rows++] = row;
-    view(s, &to->row[to->n_rows - 1], &x);
+    view(to, &to->row[to->n_rows - 1], &x);
     st->samples++;
     st->tokens += x.len;
     st->supervised += data_supervised(x.labels, x.seq_len, x.n_seq);
     for (int i = 0; i < x.n_seq; i++) st->seen += 0.5 * (double)x.seq_len[i] * (x.seq_len[i] + 1);
     for (int64_t t = 0; t < x.len; t++) {
-        if (x.ids[t] > s->max_id) s->max_id = x.ids[t];
-        if (x.labels[t] > s->max_id) s->max_id = x.labels[t];
+        if (x.ids[t] > st->max_id) st->max_id = x.ids[t];
+        if (x.labels[t] > st->max_id) st->max_id = x.labels[t];
     }
     return FT_OK;
 }
@@ -110,7 +106,7 @@ ft_status data_store_item(data_source *s, const data_item *it)
     from = 0;
     for (int i = 0; i < n_seq; from += seq[i], i++) append(to, it, from, len[i]);
     if (it->extra && !(row.extra = ft_strdup(it->extra))) return FT_EMEM;
-    return data_store_row(s, row);
+    return data_store_row(to, st, row);
 }
 
 void data_store_close(data_store *s)
@@ -143,8 +139,10 @@ const data_source_stats *data_stats(const data_set *d, int source)
 int32_t data_max_id(const data_set *d)
 {
     int32_t max = 0;
-    for (int i = 0; i < d->n_sources; i++)
-        max = d->source[i].max_id > max ? d->source[i].max_id : max;
+    for (int i = 0; i < d->n_sources; i++) {
+        int32_t id = d->source[i].stats.max_id;
+        max = id > max ? id : max;
+    }
     return max;
 }
 
@@ -158,7 +156,10 @@ static data_source *source_of(const data_set *d, int64_t sample)
 int32_t data_length(const data_set *d, int64_t sample)
 {
     const data_source *s = source_of(d, sample);
-    return s->store.row[sample - s->stats.first].len;
+    const data_source_stats *st = &s->stats;
+    if (!s->windowed) return s->store.row[sample - st->first].len;
+    bool last = sample == st->first + st->samples - 1; /* all others are full */
+    return (int32_t)(last ? st->tokens - (st->samples - 1) * d->max_length : d->max_length);
 }
 
 static int longer(const void *a, const void *b)
@@ -167,40 +168,71 @@ static int longer(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
+/* Lengths of the samples in memory, n at most of each source that is not, which has no longer ones. */
+static int64_t lengths(const data_set *d, int64_t n, int32_t *out)
+{
+    int64_t count = 0;
+    for (int i = 0; i < d->n_sources; i++) {
+        const data_source_stats *st = &d->source[i].stats;
+        int64_t k = d->source[i].windowed && st->samples > n ? n : st->samples;
+        for (int64_t j = 0; j < k; j++, count++)
+            if (out) out[count] = data_length(d, st->first + j);
+    }
+    return count;
+}
+
 int64_t data_longest(const data_set *d, int64_t n)
 {
-    int64_t sum = 0, count = data_count(d);
+    int64_t sum = 0, count = lengths(d, n, NULL);
     if (n > count) n = count;
-    if (n <= 1) {
-        for (int64_t i = 0; n == 1 && i < count; i++)
-            sum = data_length(d, i) > sum ? data_length(d, i) : sum;
-        return sum;
-    }
     int32_t *len = ft_alloc((size_t)count, sizeof *len);
     if (!len) { /* an upper bound serves as well */
         ft_error_clear();
-        return n * data_longest(d, 1);
+        return n * d->max_length;
     }
-    for (int64_t i = 0; i < count; i++) len[i] = data_length(d, i);
+    lengths(d, n, len);
     qsort(len, (size_t)count, sizeof *len, longer);
     for (int64_t i = 0; i < n; i++) sum += len[i];
     ft_free(len);
     return sum;
 }
 
-ft_status data_get(data_set *d, int64_t sample, data_sample *out, arena *mem)
+/* The view of a sample of a window holds only until another window of its source is read. */
+static ft_status look(data_set *d, int64_t sample, data_sample *out)
 {
-    const data_source *s = source_of(d, sample);
-    (void)mem;
-    view(s, &s->store.row[sample - s->stats.first], out);
+    data_source *s = source_of(d, sample);
+    const data_row *row;
+    if (s->windowed)
+        FT_TRY(data_window_load(d, s, sample - s->stats.first, &row));
+    else
+        row = &s->store.row[sample - s->stats.first];
+    view(&s->store, row, out);
+    out->source = s->index;
     return FT_OK;
 }
 
-static void add_source(sha256_state *sha, const data_source *s)
+static const int32_t *copied(const int32_t *from, int64_t n, arena *mem)
 {
-    for (int64_t i = 0; i < s->store.n_rows; i++) {
+    int32_t *to = arena_raw(mem, (size_t)n * sizeof *to);
+    if (to) memcpy(to, from, (size_t)n * sizeof *to);
+    return to;
+}
+
+ft_status data_get(data_set *d, int64_t sample, data_sample *out, arena *mem)
+{
+    FT_TRY(look(d, sample, out));
+    if (!d->source[out->source].windowed) return FT_OK;
+    out->ids = out->labels = copied(out->ids, out->len, mem);
+    out->seq_len = copied(out->seq_len, out->n_seq, mem);
+    return out->ids && out->seq_len ? FT_OK : FT_EMEM;
+}
+
+static void hash_source(sha256_state *sha, const data_source *s)
+{
+    for (int64_t i = 0; i < s->n_windows; i++) sha256_add(sha, s->window[i].sha256, 64);
+    for (int64_t i = 0; i < s->store.n_rows && !s->windowed; i++) {
         data_sample x;
-        view(s, &s->store.row[i], &x);
+        view(&s->store, &s->store.row[i], &x);
         sha256_add(sha, &s->store.row[i].len, sizeof s->store.row[i].len);
         sha256_add(sha, x.ids, (size_t)x.len * sizeof *x.ids);
         sha256_add(sha, x.labels, (size_t)x.len * sizeof *x.labels);
@@ -220,7 +252,7 @@ void data_sha256(const data_set *d, char hex[65])
         sha256_add(&s, &d->source[i].weight, sizeof d->source[i].weight);
         sha256_add(&s, &d->source[i].stats.samples, sizeof d->source[i].stats.samples);
     }
-    for (int i = 0; i < d->n_sources; i++) add_source(&s, &d->source[i]);
+    for (int i = 0; i < d->n_sources; i++) hash_source(&s, &d->source[i]);
     sha256_hex(&s, hex);
 }
 
@@ -257,7 +289,7 @@ ft_status data_show(data_set *d, int64_t sample, str_buf *out)
     str_buf text = {0};
     ft_status rc = FT_OK;
     bool sup;
-    FT_TRY(data_get(d, sample, &x, d->mem));
+    FT_TRY(look(d, sample, &x));
     str_printf(out, "sample %lld of %s",
                (long long)sample - (long long)d->source[x.source].stats.first,
                ft_shows(d->source[x.source].name));
@@ -297,7 +329,7 @@ cJSON *data_show_json(data_set *d, int64_t sample)
 {
     data_sample x;
     bool sup, ok;
-    if (data_get(d, sample, &x, d->mem) != FT_OK) return NULL;
+    if (look(d, sample, &x) != FT_OK) return NULL;
     cJSON *o = cJSON_CreateObject(), *list = NULL;
     ok = o && cJSON_AddStringToObject(o, "source", d->source[x.source].name) &&
          cJSON_AddNumberToObject(o, "line", (double)x.line) &&

@@ -1,29 +1,38 @@
-/* text.c – continued pretraining: documents to a stream of tokens to rows of max_length.
+/* text.c – continued pretraining: documents to a stream of tokens to rows of max_length, and rows to windows.
  *
  * Long documents are tokenised in pieces, so that memory stays bounded and the pool has work. A cut stands
  * between a lone newline and a visible character: there no pre-tokenizer joins what is left and right of it,
- * so the ids are those of the whole text. */
+ * so the ids are those of the whole text.
+ *
+ * The stream is fed unit by unit: a unit is what can be read by itself from a place in the file, a line of .jsonl or a
+ * piece of a .txt document. While the data is read for the first time the rows are counted off into windows, and the
+ * place where each begins is kept: its unit, and how many tokens of that unit the window before has. */
 #include "data_private.h"
 
 #include <string.h>
 
-enum { PIECE = 1 << 16, PIECE_MAX = 1 << 20 };
+enum { PIECE = 1 << 16 };
 
 static bool blank(char c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f';
 }
 
-size_t data_piece(const char *text, size_t n)
+/* A good cut within DATA_PIECE_MAX, else the first line end, however bad or late. */
+size_t data_piece(const char *text, size_t n, bool whole)
 {
     size_t fallback = 0;
+    const char *lf;
     if (n <= PIECE) return n;
-    for (size_t i = PIECE; i < n && i < PIECE_MAX; i++) {
-        if (text[i - 1] != '\n') continue;
-        if (!blank(text[i]) && i > 1 && !blank(text[i - 2])) return i;
+    for (size_t i = PIECE; i < n && (i < DATA_PIECE_MAX || !fallback); i++) {
+        lf = memchr(text + i - 1, '\n', n - i);
+        if (!lf) break;
+        i = (size_t)(lf - text) + 1;
+        if (i >= DATA_PIECE_MAX && fallback) break;
+        if (i < DATA_PIECE_MAX && !blank(text[i]) && !blank(text[i - 2])) return i;
         if (!fallback) fallback = i;
     }
-    return fallback ? fallback : n; /* without line ends: the whole */
+    return fallback ? fallback : whole ? n : 0;
 }
 
 ft_status data_encode_text(const tok_tokenizer *tok, const char *text, size_t n, bool begins,
@@ -31,7 +40,7 @@ ft_status data_encode_text(const tok_tokenizer *tok, const char *text, size_t n,
 {
     if (begins && tok_adds_bos(tok)) FT_TRY(tok_ids_push(out, tok_bos(tok)));
     while (n) {
-        size_t k = data_piece(text, n);
+        size_t k = data_piece(text, n, true);
         FT_TRY(tok_encode(tok, text, k, false, out));
         text += k;
         n -= k;
@@ -40,9 +49,14 @@ ft_status data_encode_text(const tok_tokenizer *tok, const char *text, size_t n,
 }
 
 /* --- rows --------------------------------------------------------------------------------------------- */
-void data_stream_open(data_stream *s, const data_set *d, data_source *source)
+void data_stream_open(data_stream *s, const data_set *d, data_source *source,
+                      data_source_stats *stats, const data_window *only)
 {
-    *s = (data_stream){.d = d, .source = source};
+    *s = (data_stream){.d = d, .source = source, .stats = stats, .only = only};
+    s->next.from.begins = true;
+    if (!only) return;
+    s->documents = only->from.documents;
+    s->skip = only->skip;
 }
 
 static ft_status end_sequence(data_stream *s)
@@ -58,22 +72,23 @@ static ft_status end_sequence(data_stream *s)
 static ft_status end_row(data_stream *s)
 {
     data_store *to = &s->source->store;
-    data_source_stats *st = &s->source->stats;
     FT_TRY(end_sequence(s));
     int64_t len = to->n_ids - s->row_at;
     bool useful = false;
     for (int64_t i = s->seq_at; i < to->n_seq; i++) useful = useful || to->seq[i] > 1;
     if (useful) {
-        FT_TRY(data_store_row(s->source, (data_row){.ids_at = s->row_at,
-                                                    .labels_at = -1,
-                                                    .seq_at = s->seq_at,
-                                                    .len = (int32_t)len,
-                                                    .n_seq = (int32_t)(to->n_seq - s->seq_at)}));
-        if (len > st->longest) st->longest = len;
+        FT_TRY(data_store_row(to, s->stats,
+                              (data_row){.ids_at = s->row_at,
+                                         .labels_at = -1,
+                                         .seq_at = s->seq_at,
+                                         .len = (int32_t)len,
+                                         .n_seq = (int32_t)(to->n_seq - s->seq_at)}));
+        if (len > s->stats->longest) s->stats->longest = len;
+        FT_TRY(data_window_row(s));
     } else { /* tokens that nothing predicts */
         to->n_ids = s->row_at;
         to->n_seq = s->seq_at;
-        st->dropped += len > 0;
+        s->stats->dropped += len > 0;
     }
     s->row_at = s->seq_from = to->n_ids;
     s->seq_at = to->n_seq;
@@ -83,11 +98,16 @@ static ft_status end_row(data_stream *s)
 static ft_status push(data_stream *s, const int32_t *ids, int64_t n)
 {
     data_store *to = &s->source->store;
-    while (n > 0) {
+    int64_t over = s->skip < n ? s->skip : n;
+    s->skip -= over;
+    ids += over;
+    n -= over;
+    while (n > 0 && !s->done) {
         int64_t room = s->d->max_length - (to->n_ids - s->row_at), k = n < room ? n : room;
         FT_TRY(data_reserve(&to->ids, &to->cap_ids, to->n_ids + k, sizeof *to->ids));
         memcpy(to->ids + to->n_ids, ids, (size_t)k * sizeof *ids);
         to->n_ids += k;
+        s->unit_tokens += k;
         ids += k;
         n -= k;
         if (k == room) FT_TRY(end_row(s));
@@ -95,19 +115,24 @@ static ft_status push(data_stream *s, const int32_t *ids, int64_t n)
     return FT_OK;
 }
 
+ft_status data_stream_unit(data_stream *s, int64_t byte, int64_t line, bool begins)
+{
+    int32_t eos = tok_eos(s->d->tok);
+    s->unit = (data_mark){byte, line, s->documents, begins};
+    s->unit_tokens = 0;
+    if (s->windows && !s->source->window_rows) data_window_open(s->d, s->source);
+    if (!begins) return FT_OK;
+    if (s->documents++ && eos >= 0) FT_TRY(push(s, &eos, 1));
+    return s->d->concat ? FT_OK : end_sequence(s);
+}
+
 ft_status data_stream_add(data_stream *s, const tok_ids *ids)
 {
     return push(s, ids->id, ids->n);
 }
 
-ft_status data_stream_document(data_stream *s)
-{
-    int32_t eos = tok_eos(s->d->tok);
-    if (s->documents++ && eos >= 0) FT_TRY(push(s, &eos, 1));
-    return s->d->concat ? FT_OK : end_sequence(s);
-}
-
 ft_status data_stream_close(data_stream *s)
 {
-    return end_row(s);
+    if (!s->done) FT_TRY(end_row(s));
+    return s->only ? FT_OK : data_window_end(s);
 }

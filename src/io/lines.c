@@ -35,6 +35,7 @@ typedef struct source {
     size_t at, have;    /* unread part of `in` */
     const char *failed; /* what is wrong behind the bytes handed out so far; NULL: nothing */
     int64_t line;       /* complete lines handed out, for messages */
+    int64_t given;      /* bytes handed out */
 } source;
 
 struct line_reader {
@@ -184,8 +185,7 @@ static ft_status read_waiting(source *s, void *out, size_t room, size_t *n)
     return FT_OK;
 }
 
-/* Up to `room` bytes; *n = 0 at the end. */
-static ft_status source_read(source *s, void *out, size_t room, size_t *n)
+static ft_status some_bytes(source *s, void *out, size_t room, size_t *n)
 {
     *n = 0;
     if (!s->in) return read_waiting(s, out, room, n);
@@ -195,6 +195,38 @@ static ft_status source_read(source *s, void *out, size_t room, size_t *n)
     if (part > 0) memcpy(out, s->in + s->at, part);
     s->at += part;
     *n = part;
+    return FT_OK;
+}
+
+/* Up to `room` bytes; *n = 0 at the end. */
+static ft_status source_read(source *s, void *out, size_t room, size_t *n)
+{
+    FT_TRY(some_bytes(s, out, room, n));
+    s->given += (int64_t)*n;
+    return FT_OK;
+}
+
+/* The next byte is that of this offset. What is compressed is read up to there. */
+static ft_status source_seek(source *s, int64_t offset)
+{
+    char skipped[4096];
+    size_t n;
+    if (!s->gzip || offset < s->given) {
+        if (lseek(s->fd, s->gzip ? 0 : offset, SEEK_SET) < 0)
+            return ft_fail_errno(FT_EIO, "%s: cannot be read again", s->path);
+        s->at = s->have = 0;
+        s->given = s->gzip ? 0 : offset;
+        s->ended = false;
+        s->failed = NULL;
+        if (s->gzip && inflateReset(&s->z) != Z_OK)
+            return ft_fail(FT_EINTERNAL, "%s: inflateReset", s->path);
+        s->inflating = s->gzip;
+    }
+    while (s->given < offset) {
+        int64_t left = offset - s->given;
+        FT_TRY(source_read(s, skipped, left < 4096 ? (size_t)left : sizeof skipped, &n));
+        FT_CHECK(n, FT_EDATA, "%s: has become shorter", s->path);
+    }
     return FT_OK;
 }
 
@@ -318,6 +350,28 @@ ft_status lines_next(line_reader *r, const char **text, size_t *len)
     *len = 0;
     if (r->have == r->at) return FT_END;
     return hand_out(r, r->have - r->at, r->have - r->at, text, len); /* no LF at the end */
+}
+
+int64_t lines_offset(const line_reader *r)
+{
+    return r->src.given - (int64_t)(r->have - r->at);
+}
+
+ft_status lines_seek(line_reader *r, int64_t byte, int64_t number)
+{
+    r->at = r->have = 0;
+    r->number = r->src.line = number;
+    return source_seek(&r->src, byte);
+}
+
+ft_status lines_read(line_reader *r, void *out, size_t room, size_t *n)
+{
+    size_t held = r->have - r->at;
+    if (!held) return source_read(&r->src, out, room, n);
+    *n = held < room ? held : room;
+    memcpy(out, r->buf + r->at, *n);
+    r->at += *n;
+    return FT_OK;
 }
 
 ft_status text_read(char **out, size_t *len, const char *path, size_t limit)

@@ -19,6 +19,7 @@ static cJSON *source_json(const data_source_stats *d)
     cJSON_AddNumberToObject(o, "tokens", (double)d->tokens);
     cJSON_AddNumberToObject(o, "supervised_tokens", (double)d->supervised);
     cJSON_AddNumberToObject(o, "longest", (double)d->longest);
+    cJSON_AddNumberToObject(o, "windows", (double)d->windows);
     return o;
 }
 
@@ -92,6 +93,7 @@ static void text_sources(const data_set *d, const char *what, str_buf *out)
                    "longest %lld",
                    what, ft_shows(t->name), t->format, (long long)t->samples, (long long)t->records,
                    (long long)t->tokens, (long long)t->supervised, (long long)t->longest);
+        if (t->windows) str_printf(out, ", in %lld windows", (long long)t->windows);
         if (t->truncated) str_printf(out, ", %lld cut", (long long)t->truncated);
         if (t->dropped) str_printf(out, ", %lld left out", (long long)t->dropped);
         str_addc(out, '\n');

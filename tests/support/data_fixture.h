@@ -104,7 +104,7 @@ static void begin(fixture *f, const char *name, const char *template, bool bos)
     *f = (fixture){0};
     assert_ok(tok_open(&f->tok, write_tokenizer(name, template, bos)));
     if (template) assert_ok(chat_open(&f->chat, f->tok));
-    assert_ok(arena_open(&f->mem, "test", 64u << 20));
+    assert_ok(arena_open(&f->mem, "test", 512u << 20));
 }
 
 /* Opens the data of a config text; the folder of the config is the test's. */
