@@ -85,14 +85,14 @@ static data_sample *kept(const data_sample *s, int64_t n)
 static void write_files(void)
 {
     str_buf s = {0};
-    write_text(&s, 1, 4000, "\n");
+    write_text(&s, 1, 1500, "\n");
     test_write_file(test_path("lf.txt"), s.data, s.len);
     put_gz("lf.txt.gz", s.data, s.len);
     str_clear(&s);
-    write_text(&s, 1, 4000, "\r\n");
+    write_text(&s, 1, 1500, "\r\n");
     test_write_file(test_path("crlf.txt"), s.data, s.len);
     str_clear(&s);
-    write_records(&s, 900);
+    write_records(&s, 600);
     test_write_file(test_path("r.jsonl"), s.data, s.len);
     put_gz("r.jsonl.gz", s.data, s.len);
     str_free(&s);
@@ -121,7 +121,7 @@ static void windows_hold_the_rows_of_memory(void **state)
          {330, 3300, 9999}},
         {"\"r.jsonl\"", 17, "", {3400, 34000, 170000}},
         {"\"r.jsonl.gz\"", 50, ",\"packing\":\"concat\"", {5000, 50000, 1000000}},
-        {"{\"path\":\"r.jsonl\",\"limit\":600}", 128, "", {3000, 6400, 64000}},
+        {"{\"path\":\"r.jsonl\",\"limit\":400}", 128, "", {3000, 6400, 64000}},
         {"{\"path\":\"r.jsonl\",\"limit\":40}", 128, "", {1, 256, 1000}},
     };
     (void)state;

@@ -198,6 +198,8 @@ bool pool_failed(void); /* and clears */
 /* --- the rest ------------------------------------------------------------------------------------------ */
 typedef struct sha256_state {
     uint32_t h[8];
+    /* chosen once: asking the CPU is slow under a hypervisor */
+    void (*compress)(uint32_t h[8], const uint8_t *block);
     uint64_t bytes;
     uint8_t block[64];
     size_t fill;

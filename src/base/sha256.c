@@ -87,21 +87,22 @@ static bool has_sha(void)
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b >> 29 & 1)) return false;
     return __get_cpuid(1, &a, &b, &c, &d) && (c >> 19 & 1); /* SSE4.1 */
 }
-#endif
-
-static void compress(uint32_t h[8], const uint8_t *p, size_t blocks)
+#else
+static bool has_sha(void)
 {
-    void (*fn)(uint32_t h[8], const uint8_t *p) = compress_plain;
-#if defined(__x86_64__)
-    if (has_sha()) fn = compress_x86;
-#endif
-    for (size_t i = 0; i < blocks; i++) fn(h, p + 64 * i);
+    return false;
 }
+static void compress_x86(uint32_t h[8], const uint8_t *p)
+{
+    compress_plain(h, p);
+}
+#endif
 
 void sha256_init(sha256_state *s)
 {
     *s = (sha256_state){.h = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f,
-                              0x9b05688c, 0x1f83d9ab, 0x5be0cd19}};
+                              0x9b05688c, 0x1f83d9ab, 0x5be0cd19},
+                        .compress = has_sha() ? compress_x86 : compress_plain};
 }
 
 void sha256_add(sha256_state *s, const void *data, size_t n)
@@ -110,9 +111,7 @@ void sha256_add(sha256_state *s, const void *data, size_t n)
     s->bytes += n;
     while (n > 0) {
         if (s->fill == 0 && n >= 64) {
-            compress(s->h, p, n / 64);
-            p += n / 64 * 64;
-            n %= 64;
+            for (; n >= 64; p += 64, n -= 64) s->compress(s->h, p);
             continue;
         }
         size_t take = 64 - s->fill < n ? 64 - s->fill : n;
@@ -121,7 +120,7 @@ void sha256_add(sha256_state *s, const void *data, size_t n)
         p += take;
         n -= take;
         if (s->fill == 64) {
-            compress(s->h, s->block, 1);
+            s->compress(s->h, s->block);
             s->fill = 0;
         }
     }
