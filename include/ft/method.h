@@ -90,9 +90,6 @@ void pe_close(pe_ctx *c);
 model_fold pe_folder(pe_ctx *c);
 
 /* --- for methods ------------------------------------------------------------------------------------------ */
-/* Trains a parameter of the model: an f32 copy of its values in the overlay. */
-FT_MUST_USE ft_status pe_train_param(pe_ctx *c, nn_param *p);
-
 /* What every adapter of weights shares: where it sits, and what is trained beside it. A member of the method's struct,
  * filled by PE_TARGET_FIELDS of a config, or by pe_load_target of an adapter_config.json. */
 typedef struct pe_target {

@@ -157,6 +157,9 @@ FT_MUST_USE ft_status nn_new_param(nn_store *s, const char *name, int64_t rows, 
  * matrix, a running sensitivity, a weight that a method moves itself. */
 FT_MUST_USE ft_status nn_new_state(nn_store *s, const char *name, int64_t rows, int64_t cols,
                                    nn_param **out);
+/* Trains a parameter of the model in place: an f32 copy of its values stands in the overlay's `own`, with
+ * its name, file type and hyper. Nothing when there is one already; zeros where the model has no weights. */
+FT_MUST_USE ft_status nn_train_copy(nn_store *s, nn_overlay *o, nn_param *p);
 /* A further use of the same values with a gradient of its own, which nn_store_finish adds to that of
  * `of`, alias by alias in the order of creation. Every parameter that one pass uses more than once needs
  * it (a tied head, shared factors): a gradient is one chain of additions over the step, and without it

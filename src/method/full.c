@@ -13,9 +13,10 @@ static ft_status attach(pe_ctx *c)
     for (int64_t i = 0; i < m->n_param; i++) {
         nn_param *p = &m->param[i];
         if (m->d.tied && p == m->head->w) continue;
-        FT_TRY(pe_train_param(c, p));
+        FT_TRY(nn_train_copy(&c->store, &c->over, p));
     }
-    return m->d.tied ? pe_tie_head(c) : FT_OK;
+    if (!m->d.tied) return FT_OK;
+    return nn_alias(&c->store, *pe_own(c, m->embed->w), pe_own(c, m->head->w));
 }
 
 static ft_status save(const pe_ctx *c, const char *dir)

@@ -69,7 +69,7 @@ static ft_status take_over(pe_ctx *c, const held *h)
              "ft uses and merges such an adapter, but does not go on from it: merge it, and train "
              "on the merged model",
              ft_shows(c->load_dir), ft_shows(h->t->name));
-    FT_TRY(pe_train_param(c, h->p));
+    FT_TRY(nn_train_copy(&c->store, &c->over, h->p));
     return pe_add_entry(c, *pe_own(c, h->p), h->key, false);
 }
 
@@ -164,7 +164,7 @@ static ft_status attach_rows(pe_ctx *c, const nn_site *s, const cJSON *indices, 
     const char *key = pe_file_key(c, s->path, ".token_adapter.trainable_tokens_delta");
     if (nn_slot_of(&c->over, s))
         return refuse(c, indices, "names tokens of a module that is adapted as a whole");
-    FT_TRY(pe_train_param(c, s->w));
+    FT_TRY(nn_train_copy(&c->store, &c->over, s->w));
     FT_TRY(
         nn_new_param(&c->store, key, cJSON_GetArraySize(indices), s->w->t.dim[1], &rows->values));
     rows->into = *pe_own(c, s->w);

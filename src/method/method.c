@@ -1,5 +1,4 @@
-/* method.c – the registry of methods, and what all of them share: trained copies, attaching, opening an
- * adapter folder. */
+/* method.c – the registry of methods, and what all of them share: attaching, opening an adapter folder. */
 #include "ft/method.h"
 #include "method_private.h"
 
@@ -33,28 +32,6 @@ const char *const *pe_names(void)
     static const char *names[FT_COUNT_OF(rows) + 1];
     for (size_t i = 0; i < FT_COUNT_OF(rows); i++) names[i] = rows[i]->name;
     return names;
-}
-
-/* --- trained copies ------------------------------------------------------------------------------------- */
-ft_status pe_train_param(pe_ctx *c, nn_param *p)
-{
-    nn_param *own;
-    if (*pe_own(c, p)) return FT_OK;
-    FT_TRY(nn_new_param(&c->store, p->name, p->t.dim[0], p->t.nd == 2 ? p->t.dim[1] : 0, &own));
-    own->file_type = p->file_type;
-    own->hyper = p->hyper;
-    if (!c->m->no_weights) tn_unpack_rows(tn_f32(&own->t), &p->t, 0, tn_rows(&p->t));
-    *pe_own(c, p) = own;
-    return FT_OK;
-}
-
-ft_status pe_tie_head(pe_ctx *c)
-{
-    const nn_param *head = c->m->head->w;
-    nn_param **own = pe_own(c, head);
-    FT_TRY(nn_alias(&c->store, *pe_own(c, c->m->embed->w), own));
-    (*own)->name = head->name;
-    return FT_OK;
 }
 
 /* --- opening ------------------------------------------------------------------------------------------------ */

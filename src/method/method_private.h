@@ -1,4 +1,4 @@
-/* method_private.h – shared by the methods: trained copies, and PEFT's adapter files. */
+/* method_private.h – shared by the methods: PEFT's adapter files. */
 #ifndef FT_METHOD_PRIVATE_H
 #define FT_METHOD_PRIVATE_H
 
@@ -11,9 +11,6 @@ static inline nn_param **pe_own(pe_ctx *c, const nn_param *p)
 {
     return &c->over.own[p->index];
 }
-
-/* Makes the tied head use the embedding's trained values, with a gradient of its own (nn_alias). */
-FT_MUST_USE ft_status pe_tie_head(pe_ctx *c);
 
 /* adapter_model.safetensors of the entries: f32. */
 FT_MUST_USE ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n);

@@ -474,7 +474,7 @@ const char *pe_file_key(pe_ctx *c, const char *path, const char *suffix)
 
 static ft_status train_whole(pe_ctx *c, nn_param *p, const char *key)
 {
-    FT_TRY(pe_train_param(c, p));
+    FT_TRY(nn_train_copy(&c->store, &c->over, p));
     return pe_add_entry(c, *pe_own(c, p), key, false);
 }
 

@@ -82,8 +82,8 @@ ft_status nn_new_param(nn_store *s, const char *name, int64_t rows, int64_t cols
     size_t bytes = (size_t)tn_count(&p->t) * sizeof(float);
     nn_param **param = grown(s->mem->small, s->param, s->n, &cap);
     int64_t *offset = grown(s->mem->small, s->offset, s->n, &cap2);
-    float *w = arena_get(s->mem->w, bytes), *g = arena_get(s->mem->g, bytes);
-    if (!param || !offset || !w || !g) return FT_EMEM;
+    float *w = arena_get(s->mem->w, bytes), *g = w ? arena_get(s->mem->g, bytes) : NULL;
+    if (!param || !offset || !g) return FT_EMEM;
     s->mem->cap = cap;
     s->param = param;
     s->offset = offset;
@@ -113,6 +113,18 @@ ft_status nn_new_state(nn_store *s, const char *name, int64_t rows, int64_t cols
     s->state[s->n_state++] = p;
     s->state_count += tn_count(&p->t);
     *out = p;
+    return FT_OK;
+}
+
+ft_status nn_train_copy(nn_store *s, nn_overlay *o, nn_param *p)
+{
+    nn_param *own;
+    if (o->own[p->index]) return FT_OK;
+    FT_TRY(nn_new_param(s, p->name, p->t.dim[0], p->t.nd == 2 ? p->t.dim[1] : 0, &own));
+    own->file_type = p->file_type;
+    own->hyper = p->hyper;
+    if (p->t.data) tn_unpack_rows(tn_f32(&own->t), &p->t, 0, tn_rows(&p->t));
+    o->own[p->index] = own;
     return FT_OK;
 }
 
