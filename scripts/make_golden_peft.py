@@ -78,6 +78,13 @@ ADAPTERS = {
                                             "changed_base": True}),
     "qwen2_tied_pair": ("qwen2_window", {"r": 2, "lora_alpha": 4, "ensure_weight_tying": True,
                                          "target_modules": ["o_proj", "embed_tokens"]}),
+    # Vocabularies that grew (new rows of the base: zero) or were cut to the tokenizer's size.
+    "llama_grown": ("llama", {"r": 2, "lora_alpha": 4, "target_modules": ["o_proj"], "grow": 2,
+                              "modules_to_save": ["embed_tokens", "lm_head"], "changed_base": True}),
+    "llama_tied_shrunk": ("llama_bias_tied", {"r": 2, "lora_alpha": 4, "target_modules": ["o_proj", "embed_tokens"],
+                                              "grow": -3, "changed_base": True}),
+    "gpt2_grown_tokens": ("gpt2", {"r": 2, "lora_alpha": 4, "target_modules": ["c_attn", "wpe"], "grow": 2,
+                                   "changed_base": True, "trainable_token_indices": [64, 65]}),
     "llama_tokens": ("llama", {"r": 2, "lora_alpha": 4, "target_modules": ["o_proj"],
                                "trainable_token_indices": {"embed_tokens": [3, 17, 5], "lm_head": [17, 60]}}),
     "qwen3_tied_tokens": ("qwen3_layer_types", {"r": 2, "lora_alpha": 4, "target_modules": ["o_proj"],
@@ -137,6 +144,14 @@ def embeddings(model):
     return [ends[0]] if ends[0] is ends[1] else list(ends)
 
 
+def resize(model, vocab):
+    old = model.config.vocab_size
+    model.resize_token_embeddings(vocab, mean_resizing=False)
+    with torch.no_grad():
+        for weight in embeddings(model):
+            weight[old:] = 0
+
+
 def untie(model):
     """Merging into a matrix that two modules share would add both of their updates to it: each gets its own."""
     ends = [getattr(end, "base_layer", end) for end in (model.get_input_embeddings(), model.get_output_embeddings())]
@@ -166,10 +181,14 @@ def make_adapter(name, family, fields, out):
     config = CASES[family]
     rows = sequences(config["vocab_size"], (13, 1, 6))
     base = build_model(dict(config))
+    fields = dict(fields)
+    grow = fields.pop("grow", 0)
+    if grow:
+        resize(base, config["vocab_size"] + grow)
+        rows = sequences(base.config.vocab_size, (13, 1, 6))
     before = {n: p.detach().clone() for n, p in base.named_parameters()}
     base_logits = forward_rows(base, rows)
 
-    fields = dict(fields)
     torch.manual_seed(len(name))
     changed = fields.pop("changed_base", False)
     if changed:

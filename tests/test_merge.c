@@ -95,7 +95,15 @@ static void merges_what_peft_merges(void **state)
                                            {"gpt2_lora", "gpt2"},
                                            {"gpt2_patterns", "gpt2"},
                                            {"qwen2_layers", "qwen2"},
-                                           {"llama_bias_all", "llama_bias_tied"}};
+                                           {"llama_bias_all", "llama_bias_tied"},
+                                           {"llama_saved_norms", "llama"},
+                                           {"gpt2_saved_mlp", "gpt2"},
+                                           {"llama_held", "llama"},
+                                           {"llama_tied_held", "llama_bias_tied"},
+                                           {"llama_tokens", "llama"},
+                                           {"llama_grown", "llama"},
+                                           {"llama_tied_shrunk", "llama_bias_tied"},
+                                           {"gpt2_grown_tokens", "gpt2"}};
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
         tool_proof p;
         const char *out = test_path("merged"), *gguf = test_path("merged.gguf");
@@ -246,9 +254,13 @@ static void rank_changed(adapter *a)
 {
     replace(a, "\"r\": ", "\"r\": 1");
 }
+static void unknown_key(adapter *a)
+{
+    replace(a, "\"r\": ", "\"other_magic\": [], \"use_magic\": 0.5, \"r\": ");
+}
 static void rank_zero(adapter *a)
 {
-    replace(a, "\"r\": ", "\"r\": 0, \"rx\": ");
+    replace(a, "\"r\": ", "\"r\": 0, \"lora_dtype\": ");
 }
 static void rank_pattern(adapter *a)
 {
@@ -256,7 +268,7 @@ static void rank_pattern(adapter *a)
 }
 static void no_targets(adapter *a)
 {
-    replace(a, "\"target_modules\": [", "\"target_modules\": [\"nothing\"], \"tx\": [");
+    replace(a, "\"target_modules\": [", "\"target_modules\": [\"nothing\"], \"merge_weights\": [");
 }
 static void more_targets(adapter *a)
 {
@@ -340,6 +352,7 @@ static void damaged_adapters_are_refused(void **state)
         {"fewer layers", layers_fewer, "unexpected"},
         {"another kind", other_kind, "peft_type"},
         {"DoRA", dora, "use_dora"},
+        {"unknown key", unknown_key, "use_magic"},
         {"saved module", saved_module, "missing"},
         {"config cut", config_cut, "adapter_config.json"},
         {"key twice", config_twice, "adapter_config.json"},

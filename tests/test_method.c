@@ -131,7 +131,12 @@ static void check_written(bench *b, pe_ctx *c, const char *dir)
         assert_int_equal(have->bytes, want->bytes);
         assert_memory_equal(have->data, want->data, want->bytes);
     }
-    assert_int_equal(mine.n, seen);
+    for (int64_t i = 0; i < mine.n; i++) {
+        bool known = st_find(&theirs, mine.tensor[i].name);
+        assert_true(known || is_copy(mine.tensor[i].name));
+        seen -= known;
+    }
+    assert_int_equal(seen, 0);
     st_close(&mine);
     st_close(&theirs);
     assert_ok(dir_remove(out));
@@ -145,6 +150,9 @@ static void check_adapter(const char *name)
     snprintf(dir, sizeof dir, "%s/%s", golden_path("peft"), name);
     snprintf(adapter, sizeof adapter, "%s/adapter", dir);
     open_bench(&b, dir);
+    int64_t rows;
+    assert_ok(pe_adapter_vocabulary(adapter, b.m, &rows));
+    assert_ok(model_resize_vocabulary(b.m, rows));
     int64_t n = b.tokens * b.m->d.vocab_size;
     float *untouched = logits_of(&b, NULL);
     assert_ok(pe_open_adapter(&c, b.m, adapter));

@@ -83,6 +83,9 @@ const char *const *pe_names(void); /* NULL-terminated, for messages */
 /* Attaches a method to a model for training: cfg as parsed by method->fields; load_dir: method.init_from or NULL. */
 FT_MUST_USE ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m,
                                 uint64_t seed, const char *base_name, const char *load_dir);
+/* The vocabulary a PEFT adapter folder was trained with, where it holds embeddings of another length than the model's (its
+ * own otherwise): for model_resize_vocabulary, before the adapter is opened. 65: it does not hold what it would need. */
+FT_MUST_USE ft_status pe_adapter_vocabulary(const char *dir, const model *m, int64_t *rows);
 /* Opens a PEFT adapter folder on a model for use (eval, generate, merge). What does not fit is 65 with the list. */
 FT_MUST_USE ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir);
 void pe_close(pe_ctx *c);
@@ -139,6 +142,14 @@ FT_MUST_USE ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON
 FT_MUST_USE ft_status pe_load_adapter(pe_ctx *c);
 extern const char *const pe_adapter_files[]; /* a method's `files` */
 
+/* A key of adapter_config.json: read by someone or known to be without effect (no NULL), or why an adapter that has it is
+ * refused. */
+typedef struct pe_key {
+    const char *key, *no;
+} pe_key;
+/* Every key of the file is one of the common ones, or of `own` (ends with a NULL key), or says nothing (null, false, empty):
+ * else 65. */
+FT_MUST_USE ft_status pe_check_keys(const js_doc *adapter_config, const pe_key *own);
 /* Further keys that are JSON: recorded where `good` says no (`check`), or 65 (`load_config`; absent: NULL). */
 void pe_check_json(cfg_doc *d, const cJSON *v, const char *key, bool (*good)(const cJSON *v),
                    const char *must);

@@ -76,6 +76,8 @@ struct model {
     struct model_tensor *info; /* [n_param] */
     arena *own;                /* random weights of from_config, else NULL */
     arena *made;               /* weights that were quantised on load, else NULL */
+    void *resized[2];          /* embedding and head with more rows than the file has */
+    int64_t file_vocabulary;   /* rows that the file has, where the model was given another number; else 0 */
     int64_t n_param;
     nn_site *site; /* every site, layers in order; groups point into it */
     int64_t n_site;
@@ -98,6 +100,10 @@ typedef struct model_options {
 } model_options;
 FT_MUST_USE ft_status model_open(model **out, const model_options *opt);
 void model_close(model *m);
+
+/* Gives embedding and head another number of rows, before anything is laid over the model: the first ones of the file, and
+ * zero for those that it does not have. */
+FT_MUST_USE ft_status model_resize_vocabulary(model *m, int64_t rows);
 
 /* A site or parameter by its Hugging Face path; NULL. */
 nn_site *model_site(const model *m, const char *path);
@@ -132,6 +138,7 @@ typedef struct model_save_options {
     const dt_type *
         type; /* NULL: the base's; blocks → bf16 in a folder, f16 in a .gguf. GGUF keeps 1-d tensors f32 */
     model_fold fold;
+    const char *tokenizer; /* folder whose tokenizer replaces the base's; NULL */
     size_t shard_bytes; /* 0: 5·10⁹ */
 } model_save_options;
 /* PATH ending in .gguf: GGUF with tokenizer, template and stop ids; else a folder with config, tokenizer and

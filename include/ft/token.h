@@ -21,6 +21,10 @@ void tok_ids_free(tok_ids *v);
 /* From a folder (tokenizer.json, with tokenizer_config.json, special_tokens_map.json, generation_config.json,
  * config.json and chat_template.jinja where present) or a .gguf file. Needs no weights. */
 FT_MUST_USE ft_status tok_open(tok_tokenizer **out, const char *model_path);
+/* A tokenizer folder that belongs to a model elsewhere, such as an adapter's: its stop ids are added, and what the folder
+ * leaves open (bos, eos, pad, the template) is as the model has it. A model without a tokenizer is fine. */
+FT_MUST_USE ft_status tok_open_over(tok_tokenizer **out, const char *path, const char *model_path);
+bool tok_in_folder(const char *dir); /* holds files of a tokenizer */
 void tok_close(tok_tokenizer *t);
 
 /* Appends the ids of text (any bytes). special: with what the post-processor adds (BOS, EOS). Added tokens

@@ -1,11 +1,13 @@
 /* held.c – what an adapter holds of its base: values that replace the base's own (embeddings saved beside the factors,
  * because they were trained, resized, or only in case), and single rows of the embedding (trainable_token_indices).
  *
+ * Tables of another length than the base's are of another vocabulary, which the base must be given first.
  * They become trained copies like those of modules_to_save; a tied head follows the embedding, unless the adapter has
  * different values for it. Such an adapter is used and merged; what would be frozen cannot be trained on. */
 #include "ft/method.h"
 #include "method_private.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* --- values of the base ---------------------------------------------------------------------------------------- */
@@ -116,6 +118,61 @@ static ft_status attach_values(pe_ctx *c, bool apart)
     return m->d.tied ? attach_tied(c, apart) : FT_OK;
 }
 
+/* --- the vocabulary ------------------------------------------------------------------------------------------------- */
+/* Rows of a table that the adapter holds whole; 0: none. */
+static int64_t rows_held(const pe_file *f, const nn_site *s, char *key, size_t size)
+{
+    static const char *const ends[] = {".weight", ".base_layer.weight"};
+    for (size_t i = 0; i < FT_COUNT_OF(ends); i++) {
+        snprintf(key, size, "base_model.model.%s%s", s->path, ends[i]);
+        const io_tensor *t = pe_file_find(f, key);
+        if (t && t->nd == 2 && t->dim[1] == s->w->t.dim[1]) return t->dim[0];
+    }
+    return 0;
+}
+
+static ft_status look_at_tables(const pe_file *f, const char *dir, const model *m, int64_t *rows)
+{
+    char embed_key[300], head_key[300];
+    int64_t base = m->d.vocab_size;
+    int64_t embed = rows_held(f, m->embed, embed_key, sizeof embed_key);
+    int64_t head = rows_held(f, m->head, head_key, sizeof head_key);
+    *rows = embed ? embed : head ? head : base;
+    if (*rows == base && (!head || head == base)) return FT_OK;
+    FT_CHECK(!embed || !head || embed == head, FT_EDATA,
+             "%s: the embedding has %lld tokens (\"%s\"), the head %lld (\"%s\")", ft_shows(dir),
+             (long long)embed, embed_key, (long long)head, head_key);
+    FT_CHECK(
+        m->d.tied || (embed && head), FT_EDATA,
+        "%s: the adapter is of a vocabulary of %lld tokens, its base has %lld, and the adapter "
+        "does not hold the %s, which a model of that vocabulary needs as well; save it with "
+        "save_embedding_layers=True",
+        ft_shows(dir), (long long)*rows, (long long)base,
+        embed ? "head (\"lm_head.weight\")" : "embedding");
+    return FT_OK;
+}
+
+ft_status pe_adapter_vocabulary(const char *dir, const model *m, int64_t *rows)
+{
+    pe_file *f;
+    FT_TRY(pe_file_open(&f, dir));
+    ft_status rc = look_at_tables(f, dir, m, rows);
+    pe_file_close(f);
+    return rc;
+}
+
+ft_status pe_check_vocabulary(const pe_ctx *c)
+{
+    int64_t rows;
+    FT_TRY(look_at_tables(c->file, c->load_dir, c->m, &rows));
+    FT_CHECK(rows == c->m->d.vocab_size, FT_EDATA,
+             "%s: the adapter is of a vocabulary of %lld tokens, the base has %lld; ft uses and "
+             "merges such an adapter, but does not go on from it: merge it, and train on the "
+             "merged model",
+             ft_shows(c->load_dir), (long long)rows, (long long)c->m->d.vocab_size);
+    return FT_OK;
+}
+
 /* --- rows of the embedding ----------------------------------------------------------------------------------------- */
 static ft_status refuse(pe_ctx *c, const cJSON *at, const char *why)
 {
@@ -199,6 +256,17 @@ ft_status pe_attach_held(pe_ctx *c, const pe_target *t)
     return attach_tokens(c, embed, head, apart);
 }
 
+/* Both ends saved, with the same values (ensure_weight_tying): they are one matrix again, and merge into one. */
+static void join_ends(pe_ctx *c)
+{
+    const model *m = c->m;
+    nn_param *e = *pe_own(c, m->embed->w), **h = pe_own(c, m->head->w);
+    bool adapted = nn_slot_of(&c->over, m->embed) || nn_slot_of(&c->over, m->head);
+    if (!m->d.tied || c->load_dir || !e || !*h || adapted) return;
+    size_t bytes = (size_t)tn_count(&e->t) * sizeof(float);
+    if (memcmp(e->t.data, (*h)->t.data, bytes) == 0) *h = e;
+}
+
 void pe_finish_held(pe_ctx *c)
 {
     for (size_t i = 0; i < FT_COUNT_OF(c->rows); i++) {
@@ -210,4 +278,5 @@ void pe_finish_held(pe_ctx *c)
                    tn_f32(&r->values->t) + k * cols, (size_t)cols * sizeof(float));
         }
     }
+    join_ends(c);
 }

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 typedef struct lora_cfg {
     int64_t r;
@@ -84,6 +85,12 @@ static void check(cfg_doc *d, const cJSON *object, void *ctx)
 }
 
 /* --- attaching --------------------------------------------------------------------------------------------------- */
+/* Of tokens or of positions. */
+static bool is_table(const nn_site *s)
+{
+    return s->role == NN_EMBED || s->role == NN_POSITION;
+}
+
 /* Kaiming uniform with a = √5 gives ±1/√fan_in; "gaussian" N(0, (1/r)²); false draws B too, ±1/√r. */
 static void init_values(pe_ctx *c, const nn_site *s, lora_slot *slot, int64_t r)
 {
@@ -93,7 +100,7 @@ static void init_values(pe_ctx *c, const nn_site *s, lora_slot *slot, int64_t r)
     uint64_t ka = rng_key_text(c->seed, slot->a->name), kb = rng_key_text(c->seed, slot->b->name);
     float in = 1.0f / sqrtf((float)s->in), rank = 1.0f / sqrtf((float)r);
     if (c->m->no_weights) return;
-    if (s->role == NN_EMBED)
+    if (is_table(s))
         rng_fill_normal(b, tn_count(&slot->b->t), kb, 0.0f, 1.0f);
     else if (cJSON_IsString(init))
         rng_fill_normal(a, tn_count(&slot->a->t), ka, 0.0f, 1.0f / (float)r);
@@ -105,16 +112,13 @@ static void init_values(pe_ctx *c, const nn_site *s, lora_slot *slot, int64_t r)
 static ft_status attach_site(pe_ctx *c, nn_site *s)
 {
     const lora_cfg *cfg = c->cfg;
-    bool table = s->role == NN_EMBED;
+    bool table = is_table(s);
     double r = (double)cfg->r, alpha = cfg->lora_alpha;
     lora_slot *slot = arena_get(c->mem, sizeof *slot);
     if (!slot) return FT_EMEM;
     if (pe_pattern_value(cfg->rank_pattern, s->path, &r) < 0 ||
         pe_pattern_value(cfg->alpha_pattern, s->path, &alpha) < 0)
         return FT_ECONFIG;
-    FT_CHECK(s->role != NN_POSITION, FT_ECONFIG,
-             "method.target_modules: \"%s\" is a table of positions, which LoRA does not adapt",
-             s->path);
     const char *ka = pe_file_key(c, s->path, table ? ".lora_embedding_A" : ".lora_A.weight");
     const char *kb = pe_file_key(c, s->path, table ? ".lora_embedding_B" : ".lora_B.weight");
     int64_t rank = (int64_t)r;
@@ -168,7 +172,8 @@ static tn_tensor *embed(nn_run *r, const nn_site *s, tn_tensor *h)
     const lora_slot *slot = nn_slot(r, s);
     if (!slot) return h;
     ag_weight b = {.w = &slot->b->t};
-    tn_tensor *rows = ag_embed(r->t, &slot->a->t, r->ids, r->tokens, s->frozen_row);
+    const int32_t *id = s->role == NN_POSITION ? r->pos : r->ids;
+    tn_tensor *rows = ag_embed(r->t, &slot->a->t, id, r->tokens, s->frozen_row);
     return ag_linear(r->t, ag_scale(r->t, rows, slot->scale), &b, 1, h);
 }
 
@@ -186,7 +191,7 @@ static ft_status fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
     const lora_slot *slot = nn_slot_of(&c->over, s);
     (void)b;
     if (!slot) return FT_OK;
-    bool table = s->role == NN_EMBED;
+    bool table = is_table(s);
     const tn_tensor *left = table ? &slot->a->t : &slot->b->t,
                     *right = table ? &slot->b->t : &slot->a->t;
     int64_t rows = left->dim[0], r = left->dim[1], cols = table ? right->dim[0] : right->dim[1];
@@ -226,36 +231,64 @@ static ft_status save(const pe_ctx *c, const char *dir)
     return pe_save_adapter(c, &cfg->target, o, dir);
 }
 
-/* Options that change the arithmetic and are not ours: refused by name rather than ignored. */
-static ft_status refuse_unknown(const js_doc *d)
+/* Every key of adapter_config.json that some version of PEFT, or a library beside it, writes for LoRA. */
+static const char variant[] = "changes what the adapter computes, in a way that ft does not";
+static const pe_key keys[] = {
+    {"r", NULL},
+    {"lora_alpha", NULL},
+    {"lora_dropout", NULL},
+    {"rank_pattern", NULL},
+    {"alpha_pattern", NULL},
+    {"use_rslora", NULL},
+    {"init_lora_weights", NULL},
+    /* how factors were made, or are laid out where the base is; the values are there */
+    {"fan_in_fan_out", NULL}, /* told by the layer */
+    {"loftq_config", NULL},
+    {"eva_config", NULL},
+    {"corda_config", NULL},
+    {"lora_ga_config", NULL},
+    {"megatron_config", NULL},
+    {"megatron_core", NULL},
+    {"qalora_group_size", NULL}, /* of use_qalora */
+    {"merge_weights", NULL},
+    {"lora_dtype", NULL},
+    {"lorap_lr_ratio", NULL},
+    {"lorap_emb_lr", NULL},
+    {"use_dora", variant},
+    {"lora_bias", variant},
+    {"use_qalora", variant},
+    {"use_bdlora", variant},
+    {"arrow_config", variant},
+    {"kasa_config", variant},
+    {"velora_config", variant},
+    {"monteclora_config", variant},
+    {"alora_invocation_tokens", variant},
+    {"layer_replication", "makes another model of the base, with layers used more than once"},
+    {"target_parameters", "adapts parameters that are no module's weight (experts)"},
+    {"enable_lora", "is of PEFT 0.2 and older: save the adapter with a newer version"},
+    {NULL, NULL},
+};
+
+/* Inits that leave the base as it is; the others move it, and what they leave fits the moved base only. */
+static ft_status check_init(const js_doc *d)
 {
-    static const char *const flags[] = {
-        "use_dora",          "lora_bias",         "use_qalora",
-        "layer_replication", "target_parameters", "alora_invocation_tokens",
-        "arrow_config",      "use_bdlora",        "megatron_config"};
-    for (size_t i = 0; i < FT_COUNT_OF(flags); i++) {
-        const cJSON *v = js_get(d->root, flags[i]);
-        bool off = pe_is_null(v) || cJSON_IsFalse(v) ||
-                   ((cJSON_IsArray(v) || cJSON_IsObject(v)) && !v->child);
-        if (!off)
-            return js_fail(d, v, FT_EDATA, flags[i],
-                           "an adapter with this option is not supported");
-    }
+    static const char *const harmless[] = {"gaussian", "eva", "orthogonal", "mica"};
     const cJSON *init = js_get(d->root, "init_lora_weights");
-    if (cJSON_IsString(init) && strcmp(init->valuestring, "gaussian") != 0 &&
-        strcmp(init->valuestring, "eva") != 0 && strcmp(init->valuestring, "orthogonal") != 0)
-        return js_fail(
-            d, init, FT_EDATA, "init_lora_weights",
-            "\"%s\" changed the base weights; convert the adapter to plain LoRA when saving it",
-            ft_shows(init->valuestring));
-    return FT_OK;
+    for (size_t i = 0; i < FT_COUNT_OF(harmless); i++) {
+        if (!cJSON_IsString(init) || strcasecmp(init->valuestring, harmless[i]) == 0) return FT_OK;
+    }
+    return js_fail(
+        d, init, FT_EDATA, "init_lora_weights",
+        "\"%s\" changed the base weights; convert the adapter to plain LoRA when saving it",
+        ft_shows(init->valuestring));
 }
 
 static ft_status load_config(pe_ctx *c, const js_doc *d)
 {
     lora_cfg *cfg = c->cfg;
     const cJSON *o = d->root;
-    FT_TRY(refuse_unknown(d));
+    FT_TRY(pe_check_keys(d, keys));
+    FT_TRY(check_init(d));
     FT_TRY(js_get_int(d, o, "r", 8, 1, 65536, &cfg->r));
     FT_TRY(js_get_num(d, o, "lora_alpha", 8.0, &cfg->lora_alpha));
     if (!c->load_dir) FT_TRY(js_get_num(d, o, "lora_dropout", 0.0, &cfg->lora_dropout));

@@ -99,6 +99,7 @@ static ft_status check_type(const pe_ctx *c)
 static ft_status attach_and_load(pe_ctx *c, const char *dir)
 {
     FT_TRY(pe_file_open(&c->file, dir));
+    if (c->load_dir) FT_TRY(pe_check_vocabulary(c));
     ft_status rc = c->method->attach(c);
     if (rc == FT_ECONFIG) {
         char *why = ft_strdup(ft_error());

@@ -30,6 +30,8 @@ bool pe_file_adapts(const pe_file *f, const char *path);
 /* After all else is attached: what the adapter's file holds of the base. After loading: its rows go where they belong. */
 FT_MUST_USE ft_status pe_attach_held(pe_ctx *c, const pe_target *t);
 void pe_finish_held(pe_ctx *c);
+/* An adapter that is to be trained on has the vocabulary of its base. */
+FT_MUST_USE ft_status pe_check_vocabulary(const pe_ctx *c);
 
 /* Does some entry of a JSON list of strings (or one string) satisfy match? NULL or JSON null: no. */
 bool pe_list_has(const cJSON *list, const char *path,

@@ -193,6 +193,48 @@ void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const 
     compare_init_from(d, object, keys);
 }
 
+/* The keys that every adapter of weights may have. */
+static const pe_key common_keys[] = {
+    {"peft_type", NULL},
+    {"task_type", NULL},
+    {"base_model_name_or_path", NULL},
+    {"target_modules", NULL},
+    {"exclude_modules", NULL},
+    {"modules_to_save", NULL},
+    {"layers_to_transform", NULL},
+    {"layers_pattern", NULL},
+    {"bias", NULL},
+    {"ensure_weight_tying", NULL},
+    {"trainable_token_indices", NULL},
+    /* without effect on what the adapter computes */
+    {"auto_mapping", NULL},
+    {"inference_mode", NULL},
+    {"peft_version", NULL},
+    {"revision", NULL},
+    {"runtime_config", NULL},
+    {NULL, NULL},
+};
+
+static const pe_key *find_key(const pe_key *list, const char *key)
+{
+    while (list->key && strcmp(list->key, key) != 0) list++;
+    return list->key ? list : NULL;
+}
+
+ft_status pe_check_keys(const js_doc *d, const pe_key *own)
+{
+    for (const cJSON *v = d->root->child; v; v = v->next) {
+        const pe_key *k = find_key(own, v->string);
+        if (!k) k = find_key(common_keys, v->string);
+        if ((k && !k->no) || is_empty(v) || cJSON_IsFalse(v) || (cJSON_IsObject(v) && !v->child))
+            continue;
+        return js_fail(d, v, FT_EDATA, v->string,
+                       "an adapter with this option is not supported: it %s",
+                       k ? k->no : "is unknown to ft; remove the key if it has no effect");
+    }
+    return FT_OK;
+}
+
 ft_status pe_load_target(pe_target *t, const js_doc *d)
 {
     const char *bias;

@@ -140,7 +140,7 @@ tn_tensor *model_hidden(model *m, nn_run *r)
                         (long long)m->d.max_position));
             return h;
         }
-        h = ag_add(r->t, h, ag_embed(r->t, nn_weight(r, m->position).w, r->pos, r->tokens, -1));
+        h = ag_add(r->t, h, nn_embed(r, m->position, r->pos));
     } else if (!r->t->dry) {
         ft_status rc = prepare_rope(m, r, &rope);
         if (rc != FT_OK) ag_fail(r->t, rc);

@@ -437,6 +437,8 @@ void model_close(model *m)
     if (!m) return;
     io_weights_close(&m->weights);
     ft_free(m->config);
+    ft_free(m->resized[0]);
+    ft_free(m->resized[1]);
     arena_close(m->own);
     arena_close(m->made);
     arena_close(m->mem);

@@ -297,12 +297,15 @@ ft_status model_config_text(const model *m, const dt_type *type, bool untie, str
         set_member(out, "tie_word_embeddings", "false");
     /* What is written is no longer quantised. */
     if (js_get(d.root, "quantization_config")) drop_member(out, "quantization_config");
+    snprintf(quoted, sizeof quoted, "%lld", (long long)m->d.vocab_size);
+    if (m->file_vocabulary > 0) set_member(out, "vocab_size", quoted);
     js_close(&d);
     return str_ok(out);
 }
 
 /* --- the other files ------------------------------------------------------------------------------------------ */
 
+enum { GENERATION = 9 }; /* what is no part of the tokenizer comes last */
 static const char *const side_files[] = {"tokenizer.json",
                                          "tokenizer_config.json",
                                          "special_tokens_map.json",
@@ -314,9 +317,11 @@ static const char *const side_files[] = {"tokenizer.json",
                                          "chat_template.json",
                                          "generation_config.json"};
 
-static ft_status copy_side_files(const char *from, const char *to, arena *a)
+/* Files first … end − 1 of the list, where `from` has them. */
+static ft_status copy_side_files(const char *from, const char *to, size_t first, size_t end,
+                                 arena *a)
 {
-    for (size_t i = 0; i < FT_COUNT_OF(side_files); i++) {
+    for (size_t i = first; i < end; i++) {
         const char *source = path_join(a, from, side_files[i]);
         const char *target = path_join(a, to, side_files[i]);
         if (!source || !target) return FT_EMEM;
@@ -377,7 +382,7 @@ ft_status model_save_side_files(const char *model_path, const char *dir)
     FT_TRY(arena_open(&a, "side files", (size_t)1 << 30));
     ft_status rc;
     if (!str_ends(model_path, ".gguf")) {
-        rc = copy_side_files(model_path, dir, a);
+        rc = copy_side_files(model_path, dir, 0, FT_COUNT_OF(side_files), a);
         goto out;
     }
     FT_TRY_OUT(gguf_open(&g, model_path, a));
@@ -396,6 +401,32 @@ out:
     return rc;
 }
 
+/* A tokenizer from elsewhere, with what its folder leaves open: the template and how generation ends are the model's. */
+static ft_status replace_tokenizer(const char *tokenizer, const char *model_path, const char *dir,
+                                   arena *a)
+{
+    tok_tokenizer *own, *over = NULL;
+    str_buf text = {0};
+    bool gguf = str_ends(model_path, ".gguf");
+    FT_TRY(tok_open(&own, tokenizer));
+    ft_status rc = tok_open_over(&over, tokenizer, model_path);
+    if (rc == FT_OK) rc = copy_side_files(tokenizer, dir, 0, GENERATION, a);
+    if (rc == FT_OK && !gguf) rc = copy_side_files(model_path, dir, GENERATION, GENERATION + 1, a);
+    if (rc == FT_OK && gguf) {
+        generation_config(over, &text);
+        rc = write_text(a, dir, side_files[GENERATION], &text);
+    }
+    if (rc == FT_OK && !tok_chat_template(own) && tok_chat_template(over)) {
+        str_clear(&text);
+        str_adds(&text, tok_chat_template(over));
+        rc = write_text(a, dir, "chat_template.jinja", &text);
+    }
+    str_free(&text);
+    tok_close(over);
+    tok_close(own);
+    return rc;
+}
+
 ft_status save_folder(save_plan *p, const char *path)
 {
     str_buf config = {0};
@@ -404,7 +435,10 @@ ft_status save_folder(save_plan *p, const char *path)
     FT_TRY(dir_make(path));
     FT_TRY(write_weights(p, path));
     /* A model made from a config alone has no files beside it; whoever made it knows its tokenizer. */
-    if (!p->m->own) FT_TRY(model_save_side_files(p->m->path, path));
+    if (p->opt->tokenizer)
+        FT_TRY(replace_tokenizer(p->opt->tokenizer, p->m->path, path, p->mem));
+    else if (!p->m->own)
+        FT_TRY(model_save_side_files(p->m->path, path));
     ft_status rc = model_config_text(p->m, type, p->untie, &config);
     if (rc == FT_OK) rc = write_text(p->mem, path, "config.json", &config);
     str_free(&config);

@@ -283,13 +283,17 @@ static ft_status put_tokenizer(const meta *k)
     tok_tokenizer *t;
     const model *m = k->p->m;
     const char *file = path_join(k->p->mem, m->path, "tokenizer.json");
+    const char *other = k->p->opt->tokenizer, *kind = NULL;
     if (!file) return FT_EMEM;
-    if (m->own || !file_exists(file)) {
-        log_warn("%s: no tokenizer.json; the .gguf has no tokenizer", ft_shows(m->path));
+    if (m->from_gguf) FT_TRY(gguf_text(m->weights.gguf, "tokenizer.ggml.model", k->p->mem, &kind));
+    bool none = m->from_gguf ? !kind || strcmp(kind, "none") == 0 : m->own || !file_exists(file);
+    if (!other && none) {
+        if (!m->from_gguf)
+            log_warn("%s: no tokenizer.json; the .gguf has no tokenizer", ft_shows(m->path));
         gguf_put_str(k->w, "tokenizer.ggml.model", "none", strlen("none"));
         return FT_OK;
     }
-    FT_TRY(tok_open(&t, m->path));
+    FT_TRY(other ? tok_open_over(&t, other, m->path) : tok_open(&t, m->path));
     ft_status rc = tok_write_gguf(t, k->w, m->d.vocab_size);
     tok_close(t);
     return rc;
@@ -315,14 +319,40 @@ static void put_type_key(const meta *k, const dt_type *type, bool version)
         gguf_put_int(k->w, "general.quantization_version", GGUF_U32, 2);
 }
 
-static void put_kept(const meta *k, const dt_type *type)
+static bool starts(const gguf_str *s, const char *front)
+{
+    size_t n = strlen(front);
+    return s->n >= n && memcmp(s->s, front, n) == 0;
+}
+
+static bool other_vocabulary(const save_plan *p)
+{
+    return p->opt->tokenizer || p->m->file_vocabulary > 0;
+}
+
+/* A tokenizer from elsewhere, or one for more rows, takes the place of the file's, and so does the number of tokens. */
+static bool is_replaced(const meta *k, const gguf_str *key)
+{
+    char size[KEY_BYTES];
+    key_of(k, "vocab_size", size);
+    return other_vocabulary(k->p) &&
+           (starts(key, "tokenizer.") || (key->n == strlen(size) && starts(key, size)));
+}
+
+static ft_status put_vocabulary(const meta *k)
+{
+    put_u32(k, "vocab_size", k->p->m->d.vocab_size);
+    return put_tokenizer(k);
+}
+
+static ft_status put_kept(const meta *k, const dt_type *type)
 {
     static const char *const ours[] = {"general.file_type", "general.quantization_version"};
     const gguf_file *g = k->p->m->weights.gguf;
     bool done[] = {false, false};
     for (int64_t i = 0; i < g->n_kv; i++) {
         const gguf_kv *kv = &g->kv[i];
-        bool copy = kv->key.n < 6 || memcmp(kv->key.s, "split.", 6) != 0;
+        bool copy = !starts(&kv->key, "split.") && !is_replaced(k, &kv->key);
         for (size_t j = 0; j < FT_COUNT_OF(ours); j++) {
             if (kv->key.n != strlen(ours[j]) || memcmp(kv->key.s, ours[j], kv->key.n) != 0)
                 continue;
@@ -334,6 +364,7 @@ static void put_kept(const meta *k, const dt_type *type)
     }
     for (size_t j = 0; j < FT_COUNT_OF(ours); j++)
         if (!done[j]) put_type_key(k, type, j == 1);
+    return other_vocabulary(k->p) ? put_vocabulary(k) : FT_OK;
 }
 
 /* --- the file --------------------------------------------------------------------------------------------------- */
@@ -347,7 +378,7 @@ static ft_status write_file(save_plan *p, gguf_writer *w, const dt_type *type)
 {
     meta k = {.w = w, .p = p, .arch = p->m->family->gguf_arch};
     if (p->m->from_gguf)
-        put_kept(&k, type);
+        FT_TRY(put_kept(&k, type));
     else
         FT_TRY(put_made(&k, type));
     if (k.rope_divisors)

@@ -2,6 +2,9 @@
  * what tokenizer.c has and never come back here. */
 #include "token_private.h"
 
+#include <stdio.h>
+#include <string.h>
+
 ft_status tok_open(tok_tokenizer **out, const char *model_path)
 {
     tok_tokenizer *t = ft_alloc(1, sizeof *t);
@@ -18,4 +21,58 @@ ft_status tok_open(tok_tokenizer **out, const char *model_path)
     }
     *out = t;
     return FT_OK;
+}
+
+bool tok_in_folder(const char *dir)
+{
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json"};
+    str_buf path = {0};
+    bool found = false;
+    for (size_t i = 0; i < FT_COUNT_OF(names) && !found; i++) {
+        str_clear(&path);
+        str_printf(&path, "%s/%s", dir, names[i]);
+        found = str_ok(&path) == FT_OK && file_exists(path.data);
+    }
+    str_free(&path);
+    return found;
+}
+
+/* The id, where it means the same token in both; −1. */
+static int32_t shared(const tok_tokenizer *t, const tok_tokenizer *of, int32_t id)
+{
+    const char *a = id >= 0 ? tok_text(t, id) : NULL, *b = id >= 0 ? tok_text(of, id) : NULL;
+    return a && b && strcmp(a, b) == 0 ? id : -1;
+}
+
+static ft_status fill_in(tok_tokenizer *t, const tok_tokenizer *of)
+{
+    if (t->bos < 0) t->bos = shared(t, of, of->bos);
+    if (t->eos < 0) t->eos = shared(t, of, of->eos);
+    if (t->pad < 0) t->pad = shared(t, of, of->pad);
+    for (int i = 0; i < of->n_stops; i++) {
+        if (shared(t, of, of->stops[i]) >= 0) tk_add_stop(t, of->stops[i]);
+    }
+    if (t->chat_template || !of->chat_template) return FT_OK;
+    t->chat_template = arena_str(t->mem, of->chat_template);
+    if (!t->chat_template) return FT_EMEM;
+    tk_template_stops(t);
+    return FT_OK;
+}
+
+ft_status tok_open_over(tok_tokenizer **out, const char *path, const char *model_path)
+{
+    tok_tokenizer *of = NULL;
+    FT_TRY(tok_open(out, path));
+    if (dir_exists(model_path) && !tok_in_folder(model_path)) return FT_OK;
+    ft_status rc = tok_open(&of, model_path);
+    if (rc == FT_OK) rc = fill_in(*out, of);
+    tok_close(of);
+    if (!of && rc != FT_EMEM) { /* none, or one that ft does not read: this one takes its place */
+        ft_error_clear();
+        return FT_OK;
+    }
+    if (rc == FT_OK) return FT_OK;
+    tok_close(*out);
+    *out = NULL;
+    return rc;
 }

@@ -124,8 +124,11 @@ static ft_status open_on(merge *m)
 
 static ft_status write_and_prove(merge *m)
 {
-    model_save_options save = {
-        .over = &m->on->adapter->over, .type = m->type, .fold = pe_folder(m->on->adapter)};
+    const char *adapter = m->opt->adapter;
+    model_save_options save = {.over = &m->on->adapter->over,
+                               .type = m->type,
+                               .fold = pe_folder(m->on->adapter),
+                               .tokenizer = tok_in_folder(adapter) ? adapter : NULL};
     FT_TRY(model_save(m->on->m, m->target.temp, &save));
     FT_TRY(tool_open(&m->merged, m->target.temp, NULL, m->on->tok != NULL));
     FT_TRY(tool_prove(m->on, m->merged, &m->proof));

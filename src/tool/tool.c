@@ -81,6 +81,23 @@ static ft_status has_tokenizer(const tool_model *t, const char *path, bool *out)
     return FT_OK;
 }
 
+/* A tokenizer beside the adapter is the one it was trained with, added tokens included. */
+static ft_status open_tokenizer(tool_model *t, const char *path, const char *adapter, bool needed)
+{
+    bool has;
+    if (adapter && tok_in_folder(adapter)) return tok_open_over(&t->tok, adapter, path);
+    FT_TRY(has_tokenizer(t, path, &has));
+    return needed || has ? tok_open(&t->tok, path) : FT_OK;
+}
+
+static ft_status open_adapter(tool_model *t, const char *adapter)
+{
+    int64_t rows;
+    FT_TRY(pe_adapter_vocabulary(adapter, t->m, &rows));
+    FT_TRY(model_resize_vocabulary(t->m, rows));
+    return pe_open_adapter(&t->adapter, t->m, adapter);
+}
+
 static ft_status open_parts(tool_model *t, const char *path, const char *adapter, bool need_tok)
 {
     if (!path) {
@@ -88,10 +105,8 @@ static ft_status open_parts(tool_model *t, const char *path, const char *adapter
         FT_TRY(tool_adapter_base(adapter, t->mem, &path));
     }
     FT_TRY(model_open(&t->m, &(model_options){.path = path}));
-    bool has;
-    FT_TRY(has_tokenizer(t, path, &has));
-    if (need_tok || has) FT_TRY(tok_open(&t->tok, path));
-    if (adapter) FT_TRY(pe_open_adapter(&t->adapter, t->m, adapter));
+    FT_TRY(open_tokenizer(t, path, adapter, need_tok));
+    if (adapter) FT_TRY(open_adapter(t, adapter));
     return ag_open(&t->tape, ft_memory_limit(NULL));
 }
 
