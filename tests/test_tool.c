@@ -78,10 +78,10 @@ static void plain_logprobs(tool_model *t, const int32_t *ids, int64_t n, double 
     tn_tensor *h;
     int64_t v = t->m->d.vocab_size;
     float *logits = test_alloc((size_t)v * sizeof *logits);
-    assert_ok(tool_hidden(t, ids, n, false, &r, &h));
+    assert_ok(inf_hidden(&t->inf, ids, n, &r, &h));
     for (int64_t i = 0; i + 1 < n; i++) {
         assert_ok(model_logits(t->m, &r, h, &i, 1, logits, false));
-        out[i] = (double)logits[ids[i + 1]] - tool_lse(logits, v);
+        out[i] = (double)logits[ids[i + 1]] - inf_lse(logits, v);
         best[i] = 0;
         for (int64_t k = 1; k < v; k++)
             if (logits[k] > logits[best[i]]) best[i] = (int32_t)k;
@@ -238,102 +238,76 @@ static void bad_lines_are_named(void **state)
 
 /* --- generate ------------------------------------------------------------------------------------------------- */
 
-static void greedy_is_the_arg_max_of_a_full_pass(void **state)
+/* The output of tool_generate_lines without the seconds, which differ. */
+static void generate(const char *model_path, tool_generate_options opt, const char *lines,
+                     str_buf *out, ft_status want)
 {
-    (void)state;
-    static const char *const names[] = {"llama", "gpt2", "qwen3", "qwen2_window",
-                                        "llama_rope_linear"};
-    for (size_t i = 0; i < FT_COUNT_OF(names); i++) {
-        tool_model *t = NULL;
-        tool_generated g;
-        int32_t ids[16] = {1, 9, 30, 7};
-        double unused[16];
-        int32_t best[16];
-        tool_sampling s = TOOL_SAMPLING_DEFAULT;
-        s.max_new = 10;
-        assert_ok(tool_open(&t, golden_model(names[i]), NULL, false));
-        assert_ok(tool_generate(t, ids, 4, &s, 0, NULL, &g));
-        assert_int_equal(g.ids.n, 10);
-        memcpy(ids + 4, g.ids.id, 10 * sizeof *ids);
-        plain_logprobs(t, ids, 14, unused, best);
-        for (int k = 0; k < 10; k++) assert_int_equal(g.ids.id[k], best[k + 3]);
-        tool_generated_free(&g);
-        tool_close(t);
+    tool_model *t = NULL;
+    str_buf text = {0};
+    if (lines) test_write_file(test_path("prompts.txt"), lines, strlen(lines));
+    if (lines) opt.data = test_path("prompts.txt");
+    str_clear(out);
+    assert_ok(tool_open(&t, model_path, NULL, true));
+    ft_error_clear();
+    assert_int_equal(tool_generate_lines(t, &opt, &(tool_sink){append, &text}), want);
+    for (const char *p = text.data; p && *p;) {
+        const char *seconds = strstr(p, ",\"seconds\":");
+        size_t n = seconds ? (size_t)(seconds - p) : strlen(p);
+        str_add(out, p, n);
+        p = seconds ? strchr(seconds, '}') : p + n;
     }
-}
-
-static void sampling_follows_the_options(void **state)
-{
-    (void)state;
-    enum { V = 6, DRAWS = 4000 };
-    static const float base[V] = {1.0f, 3.0f, 0.0f, 2.0f, -1.0f, 3.0f};
-    float x[V];
-    int32_t id;
-    int count[V] = {0};
-    tool_sampling s = TOOL_SAMPLING_DEFAULT;
-    memcpy(x, base, sizeof x);
-    assert_ok(tool_sample(x, V, &s, NULL, 0, 1, 0, &id));
-    assert_int_equal(id, 1); /* the smaller of two equal ones */
-    memcpy(x, base, sizeof x);
-    assert_ok(tool_sample(x, V, &s, (int32_t[]){1, 5}, 2, 1, 0, &id));
-    assert_int_equal(id, 3);
-    s.temperature = 1;
-    double total = 0;
-    for (int i = 0; i < V; i++) total += exp((double)base[i]);
-    for (int i = 0; i < DRAWS; i++) {
-        memcpy(x, base, sizeof x);
-        assert_ok(tool_sample(x, V, &s, NULL, 0, 77, (uint64_t)i, &id));
-        count[id]++;
-    }
-    for (int i = 0; i < V; i++) {
-        double p = exp((double)base[i]) / total, have = (double)count[i] / DRAWS;
-        assert_true(fabs(have - p) < 5 * sqrt(p * (1 - p) / DRAWS) + 1e-3);
-    }
-    /* top-k 3: ids 1, 5, 3 alone; top-p: the two largest have 0.76 of the mass */
-    for (int i = 0; i < 200; i++) {
-        s.top_k = 3;
-        memcpy(x, base, sizeof x);
-        assert_ok(tool_sample(x, V, &s, NULL, 0, 78, (uint64_t)i, &id));
-        assert_true(id == 1 || id == 5 || id == 3);
-        s.top_k = 0;
-        s.top_p = 0.7;
-        memcpy(x, base, sizeof x);
-        assert_ok(tool_sample(x, V, &s, NULL, 0, 79, (uint64_t)i, &id));
-        assert_true(id == 1 || id == 5);
-        s.top_p = 1;
-    }
-    x[2] = NAN;
-    assert_fails(tool_sample(x, V, &s, NULL, 0, 1, 0, &id), FT_EDIVERGED, "not finite");
+    str_free(&text);
+    tool_close(t);
 }
 
 /* The same seed gives the same text; pieces of the stream put together are the text. */
 static void streams_and_repeats(void **state)
 {
     (void)state;
-    tool_model *t = NULL;
-    tool_generated a, b;
-    str_buf streamed = {0};
-    tok_ids ids = {0};
-    tool_sampling s = TOOL_SAMPLING_DEFAULT;
-    s.max_new = s.min_new = 60;
-    s.temperature = 1.5;
-    assert_ok(tool_open(&t, tiny(), NULL, true));
-    assert_ok(tool_encode(t, "Once", 4, &ids));
-    assert_ok(tool_generate(t, ids.id, ids.n, &s, 3, &(tool_sink){append, &streamed}, &a));
-    assert_ok(tool_generate(t, ids.id, ids.n, &s, 3, NULL, &b));
-    assert_int_equal(a.ids.n, 60);
-    assert_int_equal(b.ids.n, 60);
-    assert_memory_equal(a.ids.id, b.ids.id, 60 * sizeof(int32_t));
-    assert_int_equal(streamed.len, a.text.len);
-    assert_memory_equal(streamed.data, a.text.data, a.text.len);
-    tool_generated_free(&b);
-    assert_ok(tool_generate(t, ids.id, ids.n, &s, 4, NULL, &b));
-    assert_true(memcmp(a.ids.id, b.ids.id, 60 * sizeof(int32_t)) != 0);
-    tool_generated_free(&a);
-    tool_generated_free(&b);
-    tok_ids_free(&ids);
-    str_free(&streamed);
-    tool_close(t);
+    str_buf a = {0}, b = {0};
+    tool_generate_options opt = {.prompt = "Once", .sampling = INF_SAMPLING_DEFAULT};
+    opt.sampling.max_new = opt.sampling.min_new = 60;
+    opt.sampling.temperature = 1.5;
+    generate(tiny(), opt, NULL, &a, FT_OK);
+    opt.stream = true;
+    generate(tiny(), opt, NULL, &b, FT_OK);
+    assert_true(a.len > 30);
+    assert_string_equal(a.data, b.data);
+    opt.sampling.seed = 43;
+    generate(tiny(), opt, NULL, &b, FT_OK);
+    assert_true(strcmp(a.data, b.data) != 0);
+    str_free(&a);
+    str_free(&b);
+}
+
+/* Lines are answered in their order, each as it would be alone; those before a bad one are answered all the same. */
+static void lines_advance_together(void **state)
+{
+    (void)state;
+    enum { LINES = 150 };
+    str_buf lines = {0}, together = {0}, one_by_one = {0};
+    tool_generate_options opt = {.json = true, .sampling = INF_SAMPLING_DEFAULT};
+    for (int i = 0; i < LINES; i++)
+        str_printf(&lines, "{\"id\": %d, \"prompt\": \"%.*s\"}\n", i, 1 + i % 23,
+                   "Once upon a time there was a fox");
+    opt.sampling.max_new = 12;
+    opt.sampling.temperature = 1;
+    generate(tiny(), opt, lines.data, &together, FT_OK);
+    opt.stream = true; /* of JSON: nothing to stream, but one line at a time */
+    generate(tiny(), opt, lines.data, &one_by_one, FT_OK);
+    assert_string_equal(together.data, one_by_one.data);
+    assert_true(strncmp(together.data, "{\"id\":0,", 8) == 0);
+    assert_non_null(strstr(together.data, "{\"id\":149,"));
+    opt.stream = false;
+    generate(tiny(), opt, "{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n{\"prmpt\": 1}\n", &together,
+             FT_EDATA);
+    assert_non_null(strstr(ft_error(), ":3:"));
+    char *second = strchr(together.data, '\n');
+    assert_non_null(second);
+    assert_non_null(strchr(second + 1, '\n'));
+    str_free(&lines);
+    str_free(&together);
+    str_free(&one_by_one);
 }
 
 /* --- eval ------------------------------------------------------------------------------------------------------ */
@@ -593,9 +567,8 @@ int main(void)
         cmocka_unit_test(neighbours_do_not_matter),
         cmocka_unit_test(texts_and_continuations),
         cmocka_unit_test(bad_lines_are_named),
-        cmocka_unit_test(greedy_is_the_arg_max_of_a_full_pass),
-        cmocka_unit_test(sampling_follows_the_options),
         cmocka_unit_test(streams_and_repeats),
+        cmocka_unit_test(lines_advance_together),
         cmocka_unit_test(answers_match),
         cmocka_unit_test(perplexity_is_strided),
         cmocka_unit_test(gates_and_results),

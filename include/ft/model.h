@@ -122,8 +122,8 @@ tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, float grad_scale, 
  * few: as ag_tape.few. */
 FT_MUST_USE ft_status model_logits(model *m, nn_run *r, const tn_tensor *hidden,
                                    const int64_t *rows, int64_t n, float *logits, bool few);
-FT_MUST_USE ft_status model_cache_open(nn_cache **out, const model *m, int64_t cap);
-void model_cache_close(nn_cache *c, const model *m);
+/* f32 values that all layers keep of so many positions of one sequence: a page of nn_cache. */
+int64_t model_cache_floats(const model *m, int64_t positions);
 
 /* Saving. Each tensor is read as f32 rows, folded, and rounded once to the output type.
  * fold adds an adapter's delta to w, the f32 matrix of a site in its file's orientation; NULL: nothing. When fold is given

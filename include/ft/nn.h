@@ -58,9 +58,12 @@ typedef struct nn_group {
     int64_t in, out; /* out: the sum */
 } nn_group;
 
-typedef struct nn_cache { /* keys and values of one sequence while generating */
-    int64_t used, cap;    /* positions */
-    float **k, **v;       /* [layers] → [cap, n_kv·d] */
+/* What the layers keep of the sequences of a pass while generating (keys and values), in pages of a fixed number of
+ * positions. infer owns the pages, a model knows what stands in one (model_cache_floats). */
+typedef struct nn_cache {
+    float *const *page;   /* of one sequence after another: ⌈k_len / rows⌉ each */
+    int64_t rows;         /* positions of a page */
+    const int32_t *k_len; /* [n_seq] positions of each sequence, those of this pass included */
 } nn_cache;
 
 struct nn_hooks;
@@ -99,7 +102,7 @@ typedef struct nn_run { /* one forward pass, made by nn_run_open */
     int64_t tokens, supervised;
     const ag_rows *rows;
     const int64_t *row_of; /* [tokens of the batch] where each row of the batch stands; NULL: where it stood */
-    nn_cache *cache;       /* generating: one sequence, its new tokens; else NULL */
+    const nn_cache *cache; /* generating: the tokens extend its sequences; else NULL */
     bool checkpoint;       /* gradient checkpointing: keep block inputs only, recompute the rest */
 } nn_run;
 

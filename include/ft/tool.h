@@ -1,12 +1,13 @@
 /* tool.h – what is done with a finished model: score lines, generate, evaluate with gates, merge an adapter
  * and prove it, convert between formats.
  *
- * All of them stand on one thing, a model opened for use (tool_model), and on one pass over ragged sequences
- * (tool_score), so that every verb gives the same probabilities for the same tokens. Results leave through a
- * sink that the program gives; nothing here knows about terminals. */
+ * All of them stand on one thing, a model opened for use (tool_model), and what it says comes from infer, so that every
+ * verb gives the same probabilities for the same tokens. Results leave through a sink that the program gives; nothing
+ * here knows about terminals. */
 #ifndef FT_TOOL_H
 #define FT_TOOL_H
 
+#include "ft/infer.h"
 #include "ft/method.h"
 #include "ft/model.h"
 #include "ft/template.h"
@@ -19,12 +20,12 @@ typedef struct tool_sink {
 
 /* --- a model opened for use ---------------------------------------------------------------------------- */
 typedef struct tool_model {
-    arena *mem; /* scratch of the pass under way */
+    arena *mem; /* what opening made */
     model *m;
     pe_ctx *adapter;    /* NULL: none */
     tok_tokenizer *tok; /* NULL: the model has none */
     chat *chat;         /* NULL until tool_chat_ids asks */
-    ag_tape *tape;      /* does not record */
+    inf_ctx inf;        /* m with the adapter, on a tape of its own */
     bool warned_cut;    /* a context was too long: said once */
 } tool_model;
 /* model NULL: the base that the adapter's config names. A missing tokenizer is an error only when asked for. */
@@ -44,25 +45,6 @@ FT_MUST_USE ft_status tool_encode_pair(const tool_model *t, const char *context,
                                        const char *continuation, size_t continuation_len,
                                        tok_ids *out, int64_t *from);
 
-/* --- probabilities ---------------------------------------------------------------------------------------- */
-typedef struct tool_seq {
-    const int32_t *id; /* [n] */
-    int64_t n;
-    int64_t from;   /* first scored token, ≥ 1; ≥ n: none */
-    float *logprob; /* out [n − from] natural log; NULL when nothing is scored */
-    int32_t *best;  /* out [n − from] arg max; NULL when nothing is scored */
-    float *logits;  /* out [vocab_size] after the last token; NULL: not wanted */
-} tool_seq;
-#define TOOL_PASS_TOKENS 2048 /* rows of one forward pass; a longer sequence has a pass to itself */
-/* Runs the sequences in passes, in order. The numbers of a sequence do not depend on its neighbours. */
-FT_MUST_USE ft_status tool_score(tool_model *t, tool_seq *seq, int64_t n);
-/* Hidden states of one sequence: [n, hidden_size] on the tape, valid until the next pass. bare: without the
- * adapter. */
-FT_MUST_USE ft_status tool_hidden(tool_model *t, const int32_t *id, int64_t n, bool bare,
-                                  nn_run *run, tn_tensor **hidden);
-/* log Σ exp of a row, in double. */
-double tool_lse(const float *logits, int64_t n);
-
 /* --- score --------------------------------------------------------------------------------------------- */
 typedef struct tool_score_options {
     const char *data; /* NULL: standard input */
@@ -73,38 +55,20 @@ FT_MUST_USE ft_status tool_score_lines(tool_model *t, const tool_score_options *
                                        const tool_sink *out);
 
 /* --- generate ------------------------------------------------------------------------------------------- */
-typedef struct tool_sampling {
-    int64_t min_new, max_new;
-    double temperature; /* 0: greedy */
-    int64_t top_k;      /* 0: all */
-    double top_p;       /* 1: all */
-    uint64_t seed;
-} tool_sampling;
-#define TOOL_SAMPLING_DEFAULT                                                                      \
-    ((tool_sampling){.max_new = 256, .temperature = 0.0, .top_k = 0, .top_p = 1.0, .seed = 42})
-/* Picks a token: HF's order temperature, top-k, top-p; a pure function of its arguments. `banned` ids cannot be
- * picked. logits are overwritten. */
-FT_MUST_USE ft_status tool_sample(float *logits, int64_t vocab, const tool_sampling *s,
-                                  const int32_t *banned, int n_banned, uint64_t key,
-                                  uint64_t counter, int32_t *id);
-typedef struct tool_generated {
-    tok_ids ids;  /* new tokens, with the stop token that ended them */
-    str_buf text; /* without that stop token */
-    bool stopped; /* by a stop token, not by the length */
-    double seconds;
-} tool_generated;
-void tool_generated_free(tool_generated *g);
-/* Continues a prompt of at least one token. `stream` (may be NULL) gets whole UTF-8 sequences as they come.
- * sample: number of the line, part of the random key. */
-FT_MUST_USE ft_status tool_generate(tool_model *t, const int32_t *prompt, int64_t n,
-                                    const tool_sampling *s, uint64_t sample,
-                                    const tool_sink *stream, tool_generated *out);
+/* inf_generate with the stop tokens of the model's tokenizer. */
+FT_MUST_USE ft_status tool_generate(tool_model *t, const tok_ids *prompt, int64_t n,
+                                    const inf_sampling *s, inf_each each, void *ctx,
+                                    inf_answer *out);
+/* Appends an answer as text, without the stop token that ended it; nothing without a tokenizer. */
+FT_MUST_USE ft_status tool_answer_text(const tool_model *t, const inf_answer *a, str_buf *out);
 typedef struct tool_generate_options {
     const char *prompt; /* NULL: JSON lines ({"prompt"} or {"messages"}, or a string) from data */
     const char *data;   /* NULL: standard input */
-    bool chat, json, stream;
-    tool_sampling sampling;
+    bool chat, json;
+    bool stream; /* text in whole UTF-8 sequences as it comes, one line after another; else many lines advance together */
+    inf_sampling sampling;
 } tool_generate_options;
+/* Answers in the order of the lines. The number of a line, from 0, is that of its prompt. */
 FT_MUST_USE ft_status tool_generate_lines(tool_model *t, const tool_generate_options *opt,
                                           const tool_sink *out);
 

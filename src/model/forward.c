@@ -1,4 +1,5 @@
-/* forward.c – the block builder that serves every family, the loss over it, logits, and the cache of generation.
+/* forward.c – the block builder that serves every family, the loss over it, logits, and what generation keeps in
+ * its cache.
  *
  *   h += o(attention(rope(qkv(norm1 h))));  h += down(act(up(norm2 h)));  final norm. */
 #include "model_private.h"
@@ -37,25 +38,48 @@ static kn_attn attention_rule(const model *m, int layer)
                      .window = m->d.window[layer]};
 }
 
-/* T new tokens of one sequence against all cached keys, whose tail they become. */
+/* A page of the cache: for every layer `rows` rows of keys, then as many of values. */
+int64_t model_cache_floats(const model *m, int64_t positions)
+{
+    return 2 * (int64_t)m->d.n_layer * positions * m->d.n_kv * m->d.head_dim;
+}
+
+/* The newest len positions of a sequence into its pages. */
+static void keep_rows(const kn_attn *a, float *const *page, int64_t k_len, int64_t len,
+                      const float *k, int64_t ld)
+{
+    const int64_t kv = (int64_t)a->n_kv * a->head_dim;
+    for (int64_t p = k_len - len; p < k_len; p++, k += ld) {
+        float *to = page[p / a->page_rows] + p % a->page_rows * kv;
+        memcpy(to + a->k_at, k, (size_t)kv * sizeof(float));
+        memcpy(to + a->v_at, k + kv, (size_t)kv * sizeof(float));
+    }
+}
+
+/* New tokens of each sequence against all its cached keys, whose tail they become. */
 static tn_tensor *cached_attention(const model *m, nn_run *r, tn_tensor *qkv, int layer)
 {
-    nn_cache *c = r->cache;
+    const nn_cache *c = r->cache;
     kn_attn a = attention_rule(m, layer);
-    int64_t kv = (int64_t)a.n_kv * a.head_dim, q = (int64_t)a.n_head * a.head_dim,
+    int64_t q = (int64_t)a.n_head * a.head_dim, kv = (int64_t)a.n_kv * a.head_dim,
             ld = tn_cols(qkv);
-    int32_t q_len = (int32_t)r->tokens, k_len = (int32_t)(c->used + r->tokens);
     tn_tensor *out = ag_new(r->t, r->tokens, q);
     if (!out || r->t->status != FT_OK) return qkv;
-    for (int64_t i = 0; i < r->tokens; i++) {
-        const float *row = tn_f32(qkv) + i * ld;
-        memcpy(c->k[layer] + (c->used + i) * kv, row + q, (size_t)kv * sizeof(float));
-        memcpy(c->v[layer] + (c->used + i) * kv, row + q + kv, (size_t)kv * sizeof(float));
+    a.q_len = r->rows->len;
+    a.n_seq = r->rows->n_seq;
+    a.k_len = c->k_len;
+    a.page = (const float *const *)c->page;
+    a.page_rows = c->rows;
+    a.k_at = 2 * layer * c->rows * kv;
+    a.v_at = a.k_at + c->rows * kv;
+    const float *k = tn_f32(qkv) + q;
+    float *const *page = c->page;
+    for (int i = 0; i < a.n_seq; i++) {
+        keep_rows(&a, page, a.k_len[i], a.q_len[i], k, ld);
+        page += (a.k_len[i] + a.page_rows - 1) / a.page_rows;
+        k += a.q_len[i] * ld;
     }
-    a.q_len = &q_len;
-    a.k_len = &k_len;
-    a.n_seq = 1;
-    kn_attention(&a, tn_f32(out), q, NULL, tn_f32(qkv), ld, c->k[layer], kv, c->v[layer], kv);
+    kn_attention(&a, tn_f32(out), q, NULL, tn_f32(qkv), ld, NULL, kv, NULL, kv);
     return out;
 }
 
@@ -149,7 +173,6 @@ tn_tensor *model_hidden(model *m, nn_run *r)
     if (!kept) return h;
     *kept = rope;
     h = blocks(m, r, kept, h);
-    if (r->cache) r->cache->used += r->tokens;
     return norm(m, r, h, m->norm_w, m->norm_b);
 }
 
@@ -198,37 +221,4 @@ ft_status model_logits(model *m, nn_run *r, const tn_tensor *hidden, const int64
     r->t->record = record;
     r->t->few = was_few;
     return r->t->status;
-}
-
-ft_status model_cache_open(nn_cache **out, const model *m, int64_t cap)
-{
-    int n = m->d.n_layer;
-    int64_t width = (int64_t)m->d.n_kv * m->d.head_dim;
-    nn_cache *c = ft_alloc(1, sizeof *c);
-    *out = c;
-    if (!c) return FT_EMEM;
-    c->cap = cap;
-    c->k = ft_alloc((size_t)n, sizeof *c->k);
-    c->v = ft_alloc((size_t)n, sizeof *c->v);
-    for (int i = 0; c->k && c->v && i < n; i++) {
-        c->k[i] = ft_alloc((size_t)cap, (size_t)width * sizeof(float));
-        c->v[i] = ft_alloc((size_t)cap, (size_t)width * sizeof(float));
-        if (!c->k[i] || !c->v[i]) break;
-    }
-    if (c->k && c->v && c->k[n - 1] && c->v[n - 1]) return FT_OK;
-    model_cache_close(c, m);
-    *out = NULL;
-    return FT_EMEM;
-}
-
-void model_cache_close(nn_cache *c, const model *m)
-{
-    if (!c) return;
-    for (int i = 0; i < m->d.n_layer; i++) {
-        if (c->k) ft_free(c->k[i]);
-        if (c->v) ft_free(c->v[i]);
-    }
-    ft_free(c->k);
-    ft_free(c->v);
-    ft_free(c);
 }

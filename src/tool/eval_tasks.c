@@ -79,21 +79,21 @@ typedef struct windows {
     int64_t tokens;
 } windows;
 
-enum { WINDOWS = 64 }; /* in one call of tool_score */
+enum { WINDOWS = 64 }; /* in one call of inf_score */
 
 /* Hugging Face's strided windows: a token is scored once, by the first window that holds it; the first token of a
  * window has no context there and is left out when no earlier window had it. */
-static int64_t next_windows(windows *w, tool_seq *seq, float *logprob, int32_t *best)
+static int64_t next_windows(windows *w, inf_seq *seq, float *logprob, int32_t *best)
 {
     int64_t n = 0, at = 0;
     while (!w->done && n < WINDOWS) {
         int64_t end = w->begin + w->max_length < w->ids->n ? w->begin + w->max_length : w->ids->n;
         int64_t from = w->scored_to > w->begin ? w->scored_to - w->begin : 1;
-        seq[n] = (tool_seq){.id = w->ids->id + w->begin,
-                            .n = end - w->begin,
-                            .from = from,
-                            .logprob = logprob + at,
-                            .best = best + at};
+        seq[n] = (inf_seq){.id = w->ids->id + w->begin,
+                           .n = end - w->begin,
+                           .from = from,
+                           .logprob = logprob + at,
+                           .best = best + at};
         if (from < seq[n].n) at += seq[n++].n - from;
         w->scored_to = end;
         w->begin += w->stride;
@@ -105,13 +105,13 @@ static int64_t next_windows(windows *w, tool_seq *seq, float *logprob, int32_t *
 static ft_status score_windows(tool_model *t, windows *w)
 {
     ft_status rc = FT_OK;
-    tool_seq *seq = ft_alloc(WINDOWS, sizeof *seq);
+    inf_seq *seq = ft_alloc(WINDOWS, sizeof *seq);
     float *logprob = ft_alloc((size_t)(WINDOWS * w->max_length), sizeof *logprob);
     int32_t *best = ft_alloc((size_t)(WINDOWS * w->max_length), sizeof *best);
     FT_GUARD(seq && logprob && best, FT_EMEM, "%s", ft_error());
     while (!w->done) {
         int64_t n = next_windows(w, seq, logprob, best);
-        FT_TRY_OUT(tool_score(t, seq, n));
+        FT_TRY_OUT(inf_score(&t->inf, seq, n));
         for (int64_t i = 0; i < n; i++) {
             for (int64_t k = 0; k < seq[i].n - seq[i].from; k++)
                 w->nll -= (double)seq[i].logprob[k];
@@ -211,7 +211,7 @@ static int arg_max(const double *v, int n)
     return best;
 }
 
-static void judge(choices *c, const question *q, const tool_seq *seq)
+static void judge(choices *c, const question *q, const inf_seq *seq)
 {
     double sum[MAX_CHOICES], norm[MAX_CHOICES];
     for (int i = 0; i < q->n; i++) {
@@ -228,7 +228,7 @@ static ft_status flush_questions(choices *c)
 {
     ft_status rc = FT_OK;
     int64_t n = 0, scored = 0, at = 0;
-    tool_seq *seq = ft_alloc(QUESTIONS * MAX_CHOICES, sizeof *seq);
+    inf_seq *seq = ft_alloc(QUESTIONS * MAX_CHOICES, sizeof *seq);
     for (int i = 0; i < c->n; i++)
         for (int k = 0; k < c->q[i].n; k++) scored += c->q[i].ids[k].n;
     float *logprob = ft_alloc((size_t)scored + 1, sizeof *logprob);
@@ -238,15 +238,15 @@ static ft_status flush_questions(choices *c)
         for (int k = 0; k < c->q[i].n; k++) {
             const tok_ids *ids = &c->q[i].ids[k];
             int64_t from = c->q[i].from[k] < ids->n ? c->q[i].from[k] : ids->n;
-            seq[n++] = (tool_seq){.id = ids->id,
-                                  .n = ids->n,
-                                  .from = from,
-                                  .logprob = logprob + at,
-                                  .best = best + at};
+            seq[n++] = (inf_seq){.id = ids->id,
+                                 .n = ids->n,
+                                 .from = from,
+                                 .logprob = logprob + at,
+                                 .best = best + at};
             at += ids->n - from;
         }
     }
-    FT_TRY_OUT(tool_score(c->t, seq, n));
+    FT_TRY_OUT(inf_score(&c->t->inf, seq, n));
     n = 0;
     for (int i = 0; i < c->n; i++) {
         judge(c, &c->q[i], seq + n);
@@ -359,11 +359,24 @@ static const cfg_field generate_fields[] = {
      .help = "a string or a list of strings: the answer is what stands before the first of them"},
     CFG_END};
 
+typedef struct expected { /* one of the right answers of a record */
+    char *text;
+    int64_t line;
+    int col;
+    struct expected *next;
+} expected;
+
+enum { ROUND = 64 }; /* records that are answered together */
+
 typedef struct answers {
     tool_model *t;
     eval_task *task;
     const tool_match *match;
-    int64_t n, right;
+    char *name; /* of the file */
+    tok_ids prompt[ROUND];
+    expected *right[ROUND];
+    inf_answer answer[ROUND];
+    int64_t n, first, hits; /* records in the round and before it */
 } answers;
 
 static size_t cut_at_stops(const cJSON *stop, const char *text, size_t n)
@@ -377,72 +390,119 @@ static size_t cut_at_stops(const cJSON *stop, const char *text, size_t n)
     return n;
 }
 
-static ft_status any_match(const answers *a, const js_doc *d, const char *text, size_t n, bool *hit)
+static ft_status any_match(const answers *a, const expected *e, const char *text, size_t n,
+                           bool *hit)
 {
-    const cJSON *answer = js_get(d->root, "answer");
-    const cJSON *e = cJSON_IsArray(answer) ? answer->child : answer;
     *hit = false;
-    for (; e && !*hit; e = cJSON_IsArray(answer) ? e->next : NULL) {
-        str_buf number = {0};
-        if (cJSON_IsNumber(e)) str_double(&number, e->valuedouble);
-        const char *s = cJSON_IsString(e) ? e->valuestring : number.data;
-        ft_status rc = s ? a->match->match(text, n, s, hit) : FT_EDATA;
-        str_free(&number);
-        if (!s) return js_fail(d, e, FT_EDATA, "answer", "must be a string or a list of strings");
-        if (rc != FT_OK) {
-            char *why = ft_strdup(ft_error());
-            js_fail(d, e, rc, "answer", "%s", why ? why : "");
-            ft_free(why);
-            return rc;
-        }
+    for (; e && !*hit; e = e->next) {
+        ft_status rc = a->match->match(text, n, e->text, hit);
+        if (rc == FT_OK) continue;
+        char *why = ft_strdup(ft_error());
+        ft_fail(rc, "%s:%lld:%d: answer: %s", a->name, (long long)e->line, e->col, why ? why : "");
+        ft_free(why);
+        return rc;
     }
     return FT_OK;
 }
 
-static ft_status answer_line(void *ctx, const js_doc *d, int64_t index)
+static void forget_round(answers *a)
+{
+    inf_answers_free(a->answer, ROUND);
+    for (int64_t i = 0; i < ROUND; i++) {
+        tok_ids_free(&a->prompt[i]);
+        for (expected *e = a->right[i], *next; e; e = next) {
+            next = e->next;
+            ft_free(e->text);
+            ft_free(e);
+        }
+        a->right[i] = NULL;
+    }
+    a->n = 0;
+}
+
+static ft_status judge_answer(answers *a, int64_t i)
+{
+    str_buf text = {0};
+    bool hit;
+    ft_status rc = tool_answer_text(a->t, &a->answer[i], &text);
+    if (rc == FT_OK) rc = str_ok(&text);
+    const char *s = text.data ? text.data : "";
+    if (rc == FT_OK)
+        rc = any_match(a, a->right[i], s, cut_at_stops(a->task->stop, s, text.len), &hit);
+    if (rc == FT_OK) a->hits += hit;
+    str_free(&text);
+    return rc;
+}
+
+static ft_status answer_round(answers *a)
+{
+    inf_sampling s = INF_SAMPLING_DEFAULT;
+    s.max_new = a->task->max_new_tokens;
+    s.first = (uint64_t)a->first;
+    FT_TRY(tool_generate(a->t, a->prompt, a->n, &s, NULL, NULL, a->answer));
+    for (int64_t i = 0; i < a->n; i++) FT_TRY(judge_answer(a, i));
+    a->first += a->n;
+    forget_round(a);
+    log_progress("%s: %lld of %lld right", a->task->name, (long long)a->hits, (long long)a->first);
+    return FT_OK;
+}
+
+static ft_status read_expected(const js_doc *d, expected **out)
+{
+    const cJSON *answer = js_get(d->root, "answer");
+    const cJSON *e = cJSON_IsArray(answer) ? answer->child : answer;
+    if (!e) return js_fail(d, d->root, FT_EDATA, "answer", "missing");
+    for (; e; e = cJSON_IsArray(answer) ? e->next : NULL, out = &(*out)->next) {
+        str_buf number = {0};
+        if (cJSON_IsNumber(e)) str_double(&number, e->valuedouble);
+        const char *s = cJSON_IsString(e) ? e->valuestring : number.data;
+        *out = s ? ft_alloc(1, sizeof **out) : NULL;
+        if (*out) (*out)->text = ft_strdup(s);
+        str_free(&number);
+        if (!s) return js_fail(d, e, FT_EDATA, "answer", "must be a string or a list of strings");
+        if (!*out || !(*out)->text) return FT_EMEM;
+        js_where(d, e, &(*out)->line, &(*out)->col);
+    }
+    return FT_OK;
+}
+
+static ft_status read_record(void *ctx, const js_doc *d, int64_t index)
 {
     answers *a = ctx;
-    tok_ids ids = {0};
-    tool_generated g = {0};
-    tool_sampling s = TOOL_SAMPLING_DEFAULT;
     const char *prompt;
     size_t n;
-    bool hit = false;
-    ft_status rc;
-    const cJSON *messages = js_get(d->root, "messages"), *answer = js_get(d->root, "answer");
-    if (!answer || (cJSON_IsArray(answer) && !answer->child))
-        return js_fail(d, d->root, FT_EDATA, "answer", "missing");
+    const cJSON *messages = js_get(d->root, "messages");
+    tok_ids *ids = &a->prompt[a->n];
+    (void)index;
+    if (!a->name) a->name = ft_strdup(d->name);
+    if (!a->name) return FT_EMEM;
+    FT_TRY(read_expected(d, &a->right[a->n]));
     FT_TRY(tool_string(d, d->root, "prompt", &prompt, &n));
     if (!prompt == !messages)
         return js_fail(d, d->root, FT_EDATA, NULL, "needs one of prompt and messages");
     if (messages && !cJSON_IsArray(messages))
         return js_fail(d, messages, FT_EDATA, "messages", "must be a list");
-    FT_TRY_OUT(messages ? tool_chat_ids(a->t, messages, &ids) : tool_encode(a->t, prompt, n, &ids));
-    if (ids.n == 0) {
-        rc = js_fail(d, d->root, FT_EDATA, "prompt", "is empty");
-        goto out;
-    }
-    s.max_new = a->task->max_new_tokens;
-    FT_TRY_OUT(tool_generate(a->t, ids.id, ids.n, &s, (uint64_t)index, NULL, &g));
-    const char *text = g.text.data ? g.text.data : "";
-    FT_TRY_OUT(any_match(a, d, text, cut_at_stops(a->task->stop, text, g.text.len), &hit));
-    a->n++;
-    a->right += hit;
-    log_progress("%s: %lld of %lld right", a->task->name, (long long)a->right, (long long)a->n);
-out:
-    tool_generated_free(&g);
-    tok_ids_free(&ids);
-    return rc;
+    FT_TRY(messages ? tool_chat_ids(a->t, messages, ids) : tool_encode(a->t, prompt, n, ids));
+    if (ids->n == 0) return js_fail(d, d->root, FT_EDATA, "prompt", "is empty");
+    return ++a->n == ROUND ? answer_round(a) : FT_OK;
 }
 
 static ft_status run_generate(tool_model *t, eval_task *task)
 {
-    answers a = {.t = t, .task = task, .match = tool_match_by_name(task->match)};
-    FT_TRY(eval_lines(task, answer_line, &a));
-    eval_add(task, "accuracy", (double)a.right / (double)a.n);
-    eval_add(task, "accuracy_stderr", standard_error(a.right, a.n));
-    eval_count(task, "n", a.n);
-    return FT_OK;
+    answers *a = ft_alloc(1, sizeof *a);
+    if (!a) return FT_EMEM;
+    *a = (answers){.t = t, .task = task, .match = tool_match_by_name(task->match)};
+    ft_status rc = eval_lines(task, read_record, a);
+    if (rc == FT_OK && a->n > 0) rc = answer_round(a);
+    if (rc == FT_OK) {
+        eval_add(task, "accuracy", (double)a->hits / (double)a->first);
+        eval_add(task, "accuracy_stderr", standard_error(a->hits, a->first));
+        eval_count(task, "n", a->first);
+    }
+    forget_round(a);
+    ft_free(a->name);
+    ft_free(a);
+    return rc;
 }
 
 static const char *const generate_metrics[] = {"accuracy", "accuracy_stderr", "n", NULL};

@@ -1,17 +1,24 @@
-/* generate.c – `ft generate`: continues prompts with a key/value cache, greedily or by sampling.
+/* generate.c – `ft generate`: prompts in, texts out.
  *
- * The text is handed on as it comes, but only in whole UTF-8 sequences: a token may end in the middle of one. */
+ * Lines that are there advance together and are answered in their order, each as soon as those before it are. To a
+ * terminal the text goes as it comes, but only in whole UTF-8 sequences: a token may end in the middle of one. */
 #include <string.h>
 
 #include "tool_private.h"
 
-#define PREFILL_TOKENS                                                                             \
-    512 /* rows of one pass over the prompt: bounds the activations of a long one */
-
-void tool_generated_free(tool_generated *g)
+ft_status tool_generate(tool_model *t, const tok_ids *prompt, int64_t n, const inf_sampling *s,
+                        inf_each each, void *ctx, inf_answer *out)
 {
-    tok_ids_free(&g->ids);
-    str_free(&g->text);
+    inf_sampling with = *s;
+    if (t->tok) with.stop = tok_stops(t->tok, &with.n_stop);
+    return inf_generate(&t->inf, prompt, n, 1, &with, each, ctx, out);
+}
+
+ft_status tool_answer_text(const tool_model *t, const inf_answer *a, str_buf *out)
+{
+    int64_t shown = a->ids.n - a->stopped;
+    if (!t->tok || shown == 0) return FT_OK;
+    return tok_decode(t->tok, a->ids.id, shown, out);
 }
 
 /* --- text as it comes -------------------------------------------------------------------------------------- */
@@ -35,7 +42,6 @@ static ft_status stream(streamer *s, const int32_t *ids, int64_t n, bool last)
 {
     ft_status rc;
     str_buf before = {0}, now = {0};
-    if (!s->sink) return FT_OK;
     FT_TRY_OUT(tok_decode(s->t->tok, ids + s->begin, s->read - s->begin, &before));
     FT_TRY_OUT(tok_decode(s->t->tok, ids + s->begin, n - s->begin, &now));
     FT_TRY_OUT(str_ok(&before));
@@ -51,92 +57,22 @@ out:
     return rc;
 }
 
-/* --- the loop ---------------------------------------------------------------------------------------------- */
-
-static bool is_stop(const int32_t *stops, int n, int32_t id)
-{
-    for (int i = 0; i < n; i++)
-        if (stops[i] == id) return true;
-    return false;
-}
-
-static ft_status next_logits(tool_model *t, nn_cache *cache, const int32_t *ids, int64_t n,
-                             float *logits)
-{
-    nn_run run;
-    tn_tensor *hidden;
-    for (int64_t at = 0; at < n;) {
-        int64_t k = n - at < PREFILL_TOKENS ? n - at : PREFILL_TOKENS;
-        FT_TRY(tool_go_on());
-        FT_TRY(tool_step(t, cache, ids + at, k, &run, &hidden));
-        at += k;
-        if (at == n) FT_TRY(model_logits(t->m, &run, hidden, &(int64_t){k - 1}, 1, logits, true));
-    }
-    return FT_OK;
-}
-
-static ft_status generate(tool_model *t, nn_cache *cache, float *logits, const int32_t *prompt,
-                          int64_t n, const tool_sampling *s, uint64_t sample, const tool_sink *sink,
-                          tool_generated *out)
-{
-    int n_stops = 0;
-    const int32_t *stops = t->tok ? tok_stops(t->tok, &n_stops) : NULL;
-    streamer text = {.t = t, .sink = t->tok ? sink : NULL};
-    uint64_t key = rng_key(s->seed, 0x73616d706c65u, sample); /* "sample" */
-    int32_t id;
-    FT_TRY(next_logits(t, cache, prompt, n, logits));
-    for (int64_t step = 0; step < s->max_new; step++) {
-        if (step > 0) FT_TRY(next_logits(t, cache, &id, 1, logits));
-        bool hold = step < s->min_new;
-        FT_TRY(tool_sample(logits, t->m->d.vocab_size, s, stops, hold ? n_stops : 0, key,
-                           (uint64_t)step, &id));
-        FT_TRY(tok_ids_push(&out->ids, id));
-        if (is_stop(stops, n_stops, id)) {
-            out->stopped = true;
-            break;
-        }
-        FT_TRY(stream(&text, out->ids.id, out->ids.n, false));
-    }
-    int64_t shown = out->ids.n - out->stopped;
-    FT_TRY(stream(&text, out->ids.id, shown, true));
-    if (!t->tok || shown == 0) return FT_OK;
-    return tok_decode(t->tok, out->ids.id, shown, &out->text);
-}
-
-ft_status tool_generate(tool_model *t, const int32_t *prompt, int64_t n, const tool_sampling *s,
-                        uint64_t sample, const tool_sink *sink, tool_generated *out)
-{
-    nn_cache *cache = NULL;
-    double start = ft_seconds();
-    *out = (tool_generated){0};
-    FT_CHECK(n > 0, FT_EDATA, "an empty prompt: there is nothing to continue");
-    for (int64_t i = 0; i < n; i++)
-        FT_CHECK(prompt[i] >= 0 && prompt[i] < t->m->d.vocab_size, FT_EDATA,
-                 "token id %d is outside the model's vocabulary of %lld", (int)prompt[i],
-                 (long long)t->m->d.vocab_size);
-    tool_sampling within = *s;
-    int64_t ahead = nn_virtual(tool_overlay(t)), most = t->m->d.max_position - ahead;
-    if (t->m->position) { /* a table of positions has an end; the last token needs none */
-        FT_CHECK(n <= most, FT_EDATA, "a prompt of %lld tokens; this model has %lld positions",
-                 (long long)n, (long long)most);
-        if (within.max_new > most - n + 1) within.max_new = most - n + 1;
-    }
-    float *logits = ft_alloc((size_t)t->m->d.vocab_size, sizeof *logits);
-    ft_status rc = logits ? model_cache_open(&cache, t->m, ahead + n + within.max_new) : FT_EMEM;
-    if (rc == FT_OK) rc = generate(t, cache, logits, prompt, n, &within, sample, sink, out);
-    if (cache) model_cache_close(cache, t->m);
-    ft_free(logits);
-    out->seconds = ft_seconds() - start;
-    if (rc != FT_OK) tool_generated_free(out);
-    return rc;
-}
-
 /* --- prompts in, texts out ------------------------------------------------------------------------------------ */
 
-typedef struct request {
-    str_buf id; /* JSON text; empty: none */
-    tok_ids ids;
-} request;
+enum { ROUND = 128 }; /* lines gathered at most before they are answered */
+
+typedef struct round { /* lines that are answered together */
+    tool_model *t;
+    const tool_generate_options *opt;
+    const tool_sink *out;
+    str_buf id[ROUND]; /* JSON text; empty: none */
+    tok_ids prompt[ROUND];
+    inf_answer answer[ROUND];
+    bool done[ROUND];
+    int64_t n, shown;
+    uint64_t first; /* number of its first line */
+    streamer text;  /* of the only one, when it is streamed */
+} round;
 
 static ft_status user_turn(tool_model *t, const char *text, tok_ids *out)
 {
@@ -160,89 +96,140 @@ static ft_status prompt_ids(tool_model *t, const tool_generate_options *opt, con
 }
 
 static ft_status read_request(tool_model *t, const tool_generate_options *opt, const js_doc *d,
-                              request *r)
+                              str_buf *id, tok_ids *ids)
 {
     const char *text;
     size_t len;
     const cJSON *root = d->root;
     if (cJSON_IsString(root))
-        return prompt_ids(t, opt, root->valuestring, strlen(root->valuestring), &r->ids);
+        return prompt_ids(t, opt, root->valuestring, strlen(root->valuestring), ids);
     if (!cJSON_IsObject(root))
         return js_fail(d, root, FT_EDATA, NULL,
                        "must be an object with prompt or messages, or a string");
-    if (js_get(root, "id")) js_print(&r->id, js_get(root, "id"), false);
+    if (js_get(root, "id")) js_print(id, js_get(root, "id"), false);
     const cJSON *messages = js_get(root, "messages");
     FT_TRY(tool_string(d, root, "prompt", &text, &len));
     if (!text == !messages)
         return js_fail(d, root, FT_EDATA, NULL, "needs one of prompt and messages");
-    if (text) return prompt_ids(t, opt, text, len, &r->ids);
+    if (text) return prompt_ids(t, opt, text, len, ids);
     if (!cJSON_IsArray(messages))
         return js_fail(d, messages, FT_EDATA, "messages", "must be a list");
-    return tool_chat_ids(t, messages, &r->ids);
+    return tool_chat_ids(t, messages, ids);
 }
 
-static void write_json(str_buf *out, const request *r, const tool_generated *g)
+static void write_json(const round *r, int64_t i, const str_buf *text, str_buf *out)
 {
+    const inf_answer *a = &r->answer[i];
     str_addc(out, '{');
-    if (r->id.len > 0) {
+    if (r->id[i].len > 0) {
         tool_json_key(out, "id");
-        str_add(out, r->id.data, r->id.len);
+        str_add(out, r->id[i].data, r->id[i].len);
     }
     tool_json_key(out, "text");
-    tool_json_text(out, g->text.data ? g->text.data : "", g->text.len);
+    tool_json_text(out, text->data ? text->data : "", text->len);
     tool_json_key(out, "tokens");
-    str_printf(out, "%lld", (long long)g->ids.n);
+    str_printf(out, "%lld", (long long)a->ids.n);
     tool_json_key(out, "token_ids");
     str_addc(out, '[');
-    for (int64_t i = 0; i < g->ids.n; i++) str_printf(out, "%s%d", i ? "," : "", (int)g->ids.id[i]);
+    for (int64_t k = 0; k < a->ids.n; k++) str_printf(out, "%s%d", k ? "," : "", (int)a->ids.id[k]);
     str_addc(out, ']');
     tool_json_key(out, "prompt_tokens");
-    str_printf(out, "%lld", (long long)r->ids.n);
+    str_printf(out, "%lld", (long long)r->prompt[i].n);
     tool_json_key(out, "stop");
-    str_adds(out, g->stopped ? "\"token\"" : "\"length\"");
+    str_adds(out, a->stopped ? "\"token\"" : "\"length\"");
     tool_json_key(out, "seconds");
-    str_double(out, g->seconds);
+    str_double(out, a->seconds);
     str_adds(out, "}\n");
 }
 
-static ft_status answer(tool_model *t, const tool_generate_options *opt, const request *r,
-                        uint64_t sample, const tool_sink *out)
+static ft_status show(round *r, int64_t i)
 {
-    tool_generated g;
-    str_buf text = {0};
-    bool streamed = opt->stream && !opt->json;
-    FT_TRY(
-        tool_generate(t, r->ids.id, r->ids.n, &opt->sampling, sample, streamed ? out : NULL, &g));
-    if (opt->json) {
-        write_json(&text, r, &g);
+    str_buf text = {0}, line = {0};
+    ft_status rc = r->text.sink ? FT_OK : tool_answer_text(r->t, &r->answer[i], &text);
+    if (r->opt->json) {
+        write_json(r, i, &text, &line);
     } else {
-        if (!streamed) str_add(&text, g.text.data ? g.text.data : "", g.text.len);
-        str_addc(&text, '\n');
+        str_add(&line, text.data ? text.data : "", text.len);
+        str_addc(&line, '\n');
     }
-    ft_status rc = tool_put(out, &text);
+    if (rc == FT_OK) rc = str_ok(&text);
+    if (rc == FT_OK) rc = tool_put(r->out, &line);
     str_free(&text);
-    tool_generated_free(&g);
+    str_free(&line);
     return rc;
 }
 
-static ft_status answer_line(tool_model *t, const tool_generate_options *opt, line_reader *lines,
-                             const char *text, size_t len, uint64_t sample, const tool_sink *out)
+static ft_status told(void *ctx, int64_t prompt, int copy, const inf_answer *a, bool done)
+{
+    round *r = ctx;
+    (void)copy;
+    if (r->text.sink) FT_TRY(stream(&r->text, a->ids.id, a->ids.n - a->stopped, done));
+    r->done[prompt] = done;
+    for (; r->shown < r->n && r->done[r->shown]; r->shown++) FT_TRY(show(r, r->shown));
+    return FT_OK;
+}
+
+/* Answers what has been gathered; the round is empty afterwards. */
+static ft_status finish(round *r)
+{
+    inf_sampling s = r->opt->sampling;
+    s.first = r->first;
+    if (r->opt->stream && !r->opt->json) r->text = (streamer){.t = r->t, .sink = r->out};
+    ft_status rc = tool_generate(r->t, r->prompt, r->n, &s, told, r, r->answer);
+    inf_answers_free(r->answer, r->n);
+    for (int64_t i = 0; i < r->n; i++) {
+        str_free(&r->id[i]);
+        tok_ids_free(&r->prompt[i]);
+        r->done[i] = false;
+    }
+    r->first += (uint64_t)r->n;
+    r->n = r->shown = 0;
+    return rc;
+}
+
+static ft_status gather(round *r, line_reader *lines, const char *text, size_t len)
 {
     js_doc d;
-    request r = {0};
     FT_TRY(
         js_parse(&d, text, len, lines_name(lines), lines_number(lines), JS_BIG_NUMBERS, FT_EDATA));
-    ft_status rc = read_request(t, opt, &d, &r);
-    if (rc == FT_OK && r.ids.n == 0)
+    str_buf id = {0};
+    tok_ids ids = {0};
+    ft_status rc = read_request(r->t, r->opt, &d, &id, &ids);
+    if (rc == FT_OK && ids.n == 0)
         rc = js_fail(&d, d.root, FT_EDATA, NULL, "an empty prompt: there is nothing to continue");
     js_close(&d);
-    if (rc == FT_OK) rc = answer(t, opt, &r, sample, out);
-    str_free(&r.id);
-    tok_ids_free(&r.ids);
+    if (rc == FT_OK) {
+        r->id[r->n] = id;
+        r->prompt[r->n++] = ids;
+    } else {
+        str_free(&id);
+        tok_ids_free(&ids);
+    }
     return rc;
 }
 
-static ft_status check_sampling(const tool_sampling *s)
+static ft_status answer_lines(round *r, line_reader *lines)
+{
+    const char *text;
+    size_t len;
+    const int64_t most = r->opt->stream ? 1 : ROUND;
+    for (;;) {
+        if (r->n > 0 && (r->n == most || !lines_ready(lines))) FT_TRY(finish(r));
+        ft_status rc = lines_next_filled(lines, &text, &len);
+        if (rc == FT_OK) rc = gather(r, lines, text, len);
+        if (rc == FT_OK) continue;
+        if (rc == FT_ESIGNAL) return rc;
+        /* The lines before a bad one are answered all the same; their own failure is the earlier one. */
+        char *message = rc == FT_END ? NULL : ft_strdup(ft_error());
+        ft_status before = finish(r);
+        if (before == FT_OK && rc != FT_END) ft_fail(rc, "%s", message ? message : "");
+        ft_free(message);
+        if (before != FT_OK) return before;
+        return rc == FT_END ? FT_OK : rc;
+    }
+}
+
+static ft_status check_sampling(const inf_sampling *s)
 {
     FT_CHECK(s->max_new >= 1, FT_EUSAGE, "--max-new-tokens: must be at least 1");
     FT_CHECK(s->min_new >= 0 && s->min_new <= s->max_new, FT_EUSAGE,
@@ -257,24 +244,24 @@ static ft_status check_sampling(const tool_sampling *s)
 
 ft_status tool_generate_lines(tool_model *t, const tool_generate_options *opt, const tool_sink *out)
 {
-    line_reader *lines;
-    const char *text;
-    size_t len;
-    uint64_t sample = 0;
+    line_reader *lines = NULL;
     FT_TRY(check_sampling(&opt->sampling));
-    if (opt->prompt) {
-        request r = {0};
-        ft_status one = prompt_ids(t, opt, opt->prompt, strlen(opt->prompt), &r.ids);
-        if (one == FT_OK) one = answer(t, opt, &r, 0, out);
-        tok_ids_free(&r.ids);
-        return one;
-    }
-    FT_TRY(lines_open(&lines, opt->data));
+    round *r = ft_alloc(1, sizeof *r);
+    if (!r) return FT_EMEM;
+    *r = (round){.t = t, .opt = opt, .out = out};
     ft_status rc;
-    while ((rc = lines_next_filled(lines, &text, &len)) == FT_OK) {
-        rc = answer_line(t, opt, lines, text, len, sample++, out);
-        if (rc != FT_OK) break;
+    if (opt->prompt) {
+        rc = prompt_ids(t, opt, opt->prompt, strlen(opt->prompt), &r->prompt[r->n++]);
+        if (rc == FT_OK) rc = finish(r);
+    } else {
+        rc = lines_open(&lines, opt->data);
+        if (rc == FT_OK) rc = answer_lines(r, lines);
+        lines_close(lines);
     }
-    lines_close(lines);
-    return rc == FT_END ? FT_OK : rc;
+    for (int64_t i = 0; i < r->n; i++) {
+        str_free(&r->id[i]);
+        tok_ids_free(&r->prompt[i]);
+    }
+    ft_free(r);
+    return rc;
 }

@@ -49,7 +49,7 @@ static int64_t arg_max(const float *x, int64_t n)
 
 static void compare(prover *p, const float *a, const float *b)
 {
-    double lse_a = tool_lse(a, p->vocab), lse_b = tool_lse(b, p->vocab), kl = 0;
+    double lse_a = inf_lse(a, p->vocab), lse_b = inf_lse(b, p->vocab), kl = 0;
     if (kn_find_nonfinite(a, p->vocab) >= 0 || kn_find_nonfinite(b, p->vocab) >= 0)
         p->poisoned = true;
     for (int64_t i = 0; i < p->vocab; i++) {
@@ -71,8 +71,8 @@ static ft_status compare_text(prover *p, const int32_t *id, int64_t n)
     nn_run ra, rb;
     tn_tensor *ha, *hb;
     int64_t rows[ROWS];
-    FT_TRY(tool_hidden(p->a, id, n, false, &ra, &ha));
-    FT_TRY(tool_hidden(p->b, id, n, false, &rb, &hb));
+    FT_TRY(inf_hidden(&p->a->inf, id, n, &ra, &ha));
+    FT_TRY(inf_hidden(&p->b->inf, id, n, &rb, &hb));
     for (int64_t at = 0; at < n; at += ROWS) {
         int64_t k = n - at < ROWS ? n - at : ROWS;
         for (int64_t i = 0; i < k; i++) rows[i] = at + i;
@@ -90,9 +90,11 @@ static ft_status measure_effect(prover *p, const int32_t *id, int64_t n)
     tn_tensor *h;
     int64_t last = n - 1;
     if (!p->a->adapter) return FT_OK;
-    FT_TRY(tool_hidden(p->a, id, n, true, &run, &h));
+    inf_ctx base = p->a->inf;
+    base.over = NULL;
+    FT_TRY(inf_hidden(&base, id, n, &run, &h));
     FT_TRY(model_logits(p->a->m, &run, h, &last, 1, p->la, false));
-    FT_TRY(tool_hidden(p->a, id, n, false, &run, &h));
+    FT_TRY(inf_hidden(&p->a->inf, id, n, &run, &h));
     FT_TRY(model_logits(p->a->m, &run, h, &last, 1, p->lb, false));
     for (int64_t i = 0; i < p->vocab; i++) {
         double d = fabs((double)p->la[i] - (double)p->lb[i]);

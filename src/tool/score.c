@@ -19,7 +19,7 @@ typedef struct item {
 
 #define MAX_ITEMS 512
 /* Lines gathered before a run: a few passes' worth, so that a pass is rarely left half empty. */
-#define GATHER_TOKENS (4 * TOOL_PASS_TOKENS)
+#define GATHER_TOKENS (4 * INF_PASS_TOKENS)
 
 typedef struct scorer {
     tool_model *t;
@@ -163,7 +163,7 @@ static ft_status read_line(scorer *s, const char *text, size_t len, const char *
 static void write_top(str_buf *out, const float *logits, int64_t vocab, int64_t n, int32_t *best)
 {
     int64_t have = 0;
-    double lse = tool_lse(logits, vocab);
+    double lse = inf_lse(logits, vocab);
     for (int64_t i = 0; i < vocab; i++) {
         if (have == n && !(logits[i] > logits[best[n - 1]])) continue;
         int64_t at = have < n ? have++ : n - 1;
@@ -235,18 +235,18 @@ static ft_status flush(scorer *s)
     str_buf text = {0};
     int64_t top_n = s->opt->top > 0 ? s->opt->top : 1;
     int32_t *top = ft_alloc((size_t)top_n, sizeof *top);
-    tool_seq *seq = ft_alloc((size_t)s->n + 1, sizeof *seq);
+    inf_seq *seq = ft_alloc((size_t)s->n + 1, sizeof *seq);
     if (!seq || !top) rc = FT_EMEM;
     for (int64_t i = 0; rc == FT_OK && i < s->n; i++) {
         item *it = &s->item[i];
-        seq[i] = (tool_seq){.id = it->ids.id,
-                            .n = it->ids.n,
-                            .from = it->from,
-                            .logprob = it->logprob,
-                            .best = it->best,
-                            .logits = it->logits};
+        seq[i] = (inf_seq){.id = it->ids.id,
+                           .n = it->ids.n,
+                           .from = it->from,
+                           .logprob = it->logprob,
+                           .best = it->best,
+                           .logits = it->logits};
     }
-    if (rc == FT_OK) rc = tool_score(s->t, seq, s->n);
+    if (rc == FT_OK) rc = inf_score(&s->t->inf, seq, s->n);
     for (int64_t i = 0; rc == FT_OK && i < s->n; i++) write_item(s, &text, &s->item[i], top);
     if (rc == FT_OK) rc = tool_put(s->out, &text);
     for (int64_t i = 0; i < s->n; i++) item_free(&s->item[i]);

@@ -1,10 +1,6 @@
-/* tool.c – a model opened for use, and the pass over ragged sequences that every tool shares.
- *
- * Sequences are packed one after another without padding; a token attends to its own sequence only and the
- * kernels give every row the same bits whatever else is in the call, so batching is free of consequences. */
+/* tool.c – a model opened for use, and text to ids as evaluation harnesses want it. */
 #include "ft/tool.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "tool_private.h"
@@ -107,7 +103,8 @@ static ft_status open_parts(tool_model *t, const char *path, const char *adapter
     FT_TRY(model_open(&t->m, &(model_options){.path = path}));
     FT_TRY(open_tokenizer(t, path, adapter, need_tok));
     if (adapter) FT_TRY(open_adapter(t, adapter));
-    return ag_open(&t->tape, ft_memory_limit(NULL));
+    t->inf = (inf_ctx){.m = t->m, .over = t->adapter ? &t->adapter->over : NULL};
+    return ag_open(&t->inf.tape, ft_memory_limit(NULL));
 }
 
 ft_status tool_open(tool_model **out, const char *model_path, const char *adapter,
@@ -128,18 +125,13 @@ ft_status tool_open(tool_model **out, const char *model_path, const char *adapte
 void tool_close(tool_model *t)
 {
     if (!t) return;
-    ag_close(t->tape);
+    ag_close(t->inf.tape);
     if (t->chat) chat_close(t->chat);
     if (t->adapter) pe_close(t->adapter);
     if (t->tok) tok_close(t->tok);
     if (t->m) model_close(t->m);
     arena_close(t->mem);
     ft_free(t);
-}
-
-const nn_overlay *tool_overlay(const tool_model *t)
-{
-    return t->adapter ? &t->adapter->over : NULL;
 }
 
 /* --- text to ids ----------------------------------------------------------------------------------------- */
@@ -239,7 +231,7 @@ out:
 
 ft_status tool_cut_left(tool_model *t, const js_doc *d, tok_ids *ids, int64_t *from)
 {
-    int64_t room = t->m->d.max_position - nn_virtual(tool_overlay(t)) + 1, extra = ids->n - room;
+    int64_t room = t->m->d.max_position - nn_virtual(t->inf.over) + 1, extra = ids->n - room;
     if (t->m->d.max_position <= 0 || extra <= 0) return FT_OK;
     if (extra >= *from)
         return js_fail(d, d->root, FT_EDATA, "continuation",
@@ -253,171 +245,5 @@ ft_status tool_cut_left(tool_model *t, const js_doc *d, tok_ids *ids, int64_t *f
     memmove(ids->id, ids->id + extra, (size_t)room * sizeof *ids->id);
     ids->n -= extra;
     *from -= extra;
-    return FT_OK;
-}
-
-/* --- the pass -------------------------------------------------------------------------------------------- */
-
-double tool_lse(const float *logits, int64_t n)
-{
-    float top = logits[0];
-    double sum = 0;
-    for (int64_t i = 1; i < n; i++)
-        if (logits[i] > top) top = logits[i];
-    for (int64_t i = 0; i < n; i++) sum += exp((double)logits[i] - (double)top);
-    return (double)top + log(sum);
-}
-
-static ft_status check_ids(const tool_model *t, const int32_t *id, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        FT_CHECK(id[i] >= 0 && id[i] < t->m->d.vocab_size, FT_EDATA,
-                 "token id %d is outside the model's vocabulary of %lld", (int)id[i],
-                 (long long)t->m->d.vocab_size);
-    return FT_OK;
-}
-
-/* One sequence whose first position is `first`, as a run. */
-static ft_status begin_one(tool_model *t, nn_run *r, const int32_t *ids, int64_t n, int64_t first,
-                           bool bare, unsigned how)
-{
-    arena_reset(t->mem, 0);
-    ag_reset(t->tape);
-    int32_t *pos = arena_get(t->mem, (size_t)n * sizeof *pos);
-    int32_t *len = arena_get(t->mem, sizeof *len);
-    if (!pos || !len) return FT_EMEM;
-    for (int64_t i = 0; i < n; i++) pos[i] = (int32_t)(first + i);
-    *len = (int32_t)n;
-    nn_batch b = {.n_seq = 1, .len = len, .tokens = n, .ids = ids, .pos = pos};
-    return nn_run_open(r, t->tape, &b, bare ? NULL : tool_overlay(t), how);
-}
-
-ft_status tool_hidden(tool_model *t, const int32_t *id, int64_t n, bool bare, nn_run *run,
-                      tn_tensor **hidden)
-{
-    FT_TRY(check_ids(t, id, n));
-    FT_TRY(begin_one(t, run, id, n, 0, bare, 0));
-    *hidden = model_hidden(t->m, run);
-    return t->tape->status;
-}
-
-ft_status tool_step(tool_model *t, nn_cache *cache, const int32_t *id, int64_t n, nn_run *run,
-                    tn_tensor **hidden)
-{
-    FT_TRY(begin_one(t, run, id, n, cache->used, false, n <= KN_GEMV_ROWS ? NN_FEW : 0));
-    run->cache = cache;
-    *hidden = model_hidden(t->m, run);
-    return t->tape->status;
-}
-
-/* Rows a sequence takes in a pass: its last token is an input only when its logits are wanted. */
-static int64_t seq_rows(const tool_seq *s)
-{
-    if (s->logits) return s->n;
-    return s->from < s->n ? s->n - 1 : 0;
-}
-
-typedef struct pass {
-    int32_t *ids, *pos, *label, *len, *best;
-    int64_t *last; /* rows whose logits are wanted */
-    float *logprob;
-    int64_t rows, scored, wanted;
-    int n_seq;
-} pass;
-
-static ft_status make_pass(tool_model *t, pass *p, const tool_seq *seq, int64_t n)
-{
-    *p = (pass){0};
-    for (int64_t i = 0; i < n; i++) p->rows += seq_rows(&seq[i]);
-    size_t rows = (size_t)p->rows;
-    arena_reset(t->mem, 0);
-    p->ids = arena_get(t->mem, rows * sizeof *p->ids);
-    p->pos = arena_get(t->mem, rows * sizeof *p->pos);
-    p->label = arena_get(t->mem, rows * sizeof *p->label);
-    p->best = arena_get(t->mem, rows * sizeof *p->best);
-    p->logprob = arena_get(t->mem, rows * sizeof *p->logprob);
-    p->len = arena_get(t->mem, (size_t)n * sizeof *p->len);
-    p->last = arena_get(t->mem, (size_t)n * sizeof *p->last);
-    if (!p->ids || !p->pos || !p->label || !p->best || !p->logprob || !p->len || !p->last)
-        return FT_EMEM;
-    int64_t row = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const tool_seq *s = &seq[i];
-        int64_t k = seq_rows(s);
-        if (k == 0) continue;
-        FT_TRY(check_ids(t, s->id, s->n));
-        for (int64_t j = 0; j < k; j++, row++) {
-            bool scored = j + 1 < s->n && j + 1 >= s->from;
-            p->ids[row] = s->id[j];
-            p->pos[row] = (int32_t)j;
-            p->label[row] = scored ? s->id[j + 1] : -100;
-            p->scored += scored;
-        }
-        p->len[p->n_seq++] = (int32_t)k;
-        if (s->logits) p->last[p->wanted++] = row - 1;
-    }
-    return FT_OK;
-}
-
-static ft_status take_results(tool_model *t, const pass *p, nn_run *r, const tn_tensor *hidden,
-                              tool_seq *seq, int64_t n)
-{
-    const float *logprob = p->logprob;
-    const int32_t *best = p->best;
-    int64_t wanted = 0;
-    for (int64_t i = 0; i < n; i++) {
-        tool_seq *s = &seq[i];
-        int64_t k = s->from < s->n ? s->n - s->from : 0;
-        if (k > 0) {
-            memcpy(s->logprob, logprob, (size_t)k * sizeof *logprob);
-            memcpy(s->best, best, (size_t)k * sizeof *best);
-            int64_t bad = kn_find_nonfinite(logprob, k);
-            FT_CHECK(
-                bad < 0, FT_EDIVERGED,
-                "the log-probability of token %lld is not a finite number; the model's weights "
-                "hold NaN or Inf, or overflow",
-                (long long)(s->from + bad));
-            logprob += k;
-            best += k;
-        }
-        if (s->logits)
-            FT_TRY(model_logits(t->m, r, hidden, &p->last[wanted++], 1, s->logits, false));
-    }
-    return FT_OK;
-}
-
-static ft_status run_pass(tool_model *t, tool_seq *seq, int64_t n)
-{
-    pass p;
-    nn_run r;
-    FT_TRY(make_pass(t, &p, seq, n));
-    if (p.rows == 0) return FT_OK;
-    nn_batch b = {.n_seq = p.n_seq,
-                  .len = p.len,
-                  .tokens = p.rows,
-                  .ids = p.ids,
-                  .pos = p.pos,
-                  .label = p.label};
-    ag_reset(t->tape);
-    FT_TRY(nn_run_open(&r, t->tape, &b, tool_overlay(t), 0));
-    tn_tensor *hidden = model_hidden(t->m, &r);
-    FT_TRY(t->tape->status);
-    if (p.scored > 0) {
-        model_loss(t->m, &r, hidden, 0.0f, p.logprob, p.best);
-        FT_TRY(t->tape->status);
-    }
-    return take_results(t, &p, &r, hidden, seq, n);
-}
-
-ft_status tool_score(tool_model *t, tool_seq *seq, int64_t n)
-{
-    for (int64_t first = 0; first < n;) {
-        int64_t end = first, rows = 0;
-        while (end < n && (end == first || rows + seq_rows(&seq[end]) <= TOOL_PASS_TOKENS))
-            rows += seq_rows(&seq[end++]);
-        FT_TRY(tool_go_on());
-        FT_TRY(run_pass(t, seq + first, end - first));
-        first = end;
-    }
     return FT_OK;
 }

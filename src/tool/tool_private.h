@@ -6,11 +6,6 @@
 
 /* FT_OK, or FT_ESIGNAL once the program was asked to stop. */
 FT_MUST_USE ft_status tool_go_on(void);
-/* What runs of this model are given: its adapter's overlay, or NULL. */
-const nn_overlay *tool_overlay(const tool_model *t);
-/* Hidden states of n tokens that extend a cache. */
-FT_MUST_USE ft_status tool_step(tool_model *t, nn_cache *cache, const int32_t *id, int64_t n,
-                                nn_run *run, tn_tensor **hidden);
 /* lm-evaluation-harness keeps the last max_length inputs and the whole continuation: drops ids from the front. */
 FT_MUST_USE ft_status tool_cut_left(tool_model *t, const js_doc *d, tok_ids *ids, int64_t *from);
 /* A string member of a JSON object with its length; absent gives NULL. A wrong type is 65 with line and column. */

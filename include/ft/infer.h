@@ -1,0 +1,90 @@
+/* infer.h – what a model says: log-probabilities of given tokens, and new tokens for many prompts at once.
+ *
+ * It stands below the objectives, so that one may sample and score while it trains: it sees a model, an overlay and a
+ * tape, no method and no tokenizer. Every verb that runs a finished model stands on it too, and so gives the same
+ * probabilities for the same tokens.
+ *
+ * THE SAME BITS. The numbers and the answer of a sequence depend on that sequence alone, never on its neighbours in a
+ * pass, nor on the pages of its cache: see kernel.h. */
+#ifndef FT_INFER_H
+#define FT_INFER_H
+
+#include "ft/model.h"
+#include "ft/token.h"
+
+typedef struct inf_ctx {
+    model *m;
+    const nn_overlay *over; /* NULL: the base */
+    ag_tape *tape;          /* every pass resets it */
+    size_t cache_limit;     /* bytes of keys and values at the same time; 0: three quarters of what this process may
+                               use (ft_memory_limit) */
+} inf_ctx;
+
+/* --- probabilities ---------------------------------------------------------------------------------------- */
+typedef struct inf_seq {
+    const int32_t *id; /* [n] */
+    int64_t n;
+    int64_t from;   /* first scored token, ≥ 1; ≥ n: none */
+    float *logprob; /* out [n − from] natural log; NULL when nothing is scored */
+    int32_t *best;  /* out [n − from] arg max; NULL when nothing is scored */
+    float *logits;  /* out [vocab_size] after the last token; NULL: not wanted */
+} inf_seq;
+#define INF_PASS_TOKENS 2048 /* rows of one forward pass; a longer sequence has a pass to itself */
+/* Runs the sequences in passes, in order. An id outside the vocabulary is 65, a number that is none 80. */
+FT_MUST_USE ft_status inf_score(const inf_ctx *c, inf_seq *seq, int64_t n);
+/* Hidden states of one sequence: [n, hidden_size] on the tape (after the overlay's virtual rows, if any; model_logits
+ * counts from the first of id), valid until the next pass. */
+FT_MUST_USE ft_status inf_hidden(const inf_ctx *c, const int32_t *id, int64_t n, nn_run *run,
+                                 tn_tensor **hidden);
+/* log Σ exp of a row, in double. */
+double inf_lse(const float *logits, int64_t n);
+
+/* --- new tokens --------------------------------------------------------------------------------------------- */
+typedef struct inf_sampling {
+    int64_t min_new, max_new; /* no stop before so many tokens; tokens at most */
+    double temperature;       /* 0: greedy */
+    int64_t top_k;            /* 0: all */
+    double top_p;             /* 1: all */
+    uint64_t seed;
+    uint64_t first;      /* number of the first prompt */
+    const int32_t *stop; /* [n_stop] ids that end an answer */
+    int n_stop;
+    bool logprobs; /* wanted in the answers */
+} inf_sampling;
+#define INF_SAMPLING_DEFAULT ((inf_sampling){.max_new = 256, .top_p = 1.0, .seed = 42})
+
+/* Random numbers of an answer: a pure function of these, each token's of its place in the answer as well. */
+uint64_t inf_key(uint64_t seed, uint64_t prompt, int copy);
+
+/* One token to be picked from logits [vocab], which stay as they are. */
+typedef struct inf_draw {
+    const float *logits;
+    uint64_t key, counter;
+    bool hold;      /* no stop token yet */
+    int32_t id;     /* out */
+    float *logprob; /* out: of id, at the temperature (greedy: as the model has it) before top-k and top-p; may be NULL */
+} inf_draw;
+/* transformers' order: temperature, top-k, top-p; ties go to the smaller id. Logits that are no numbers are 80. */
+FT_MUST_USE ft_status inf_sample(inf_draw *d, int64_t n, int64_t vocab, const inf_sampling *s);
+
+typedef struct inf_answer {
+    tok_ids ids;    /* new tokens, with the stop token that ended them */
+    float *logprob; /* [ids.n] as in inf_draw; NULL: not asked for */
+    bool stopped;   /* by a stop token, not by the length */
+    double seconds; /* from the pass that began with the prompt */
+} inf_answer;
+void inf_answers_free(inf_answer *a, int64_t n);
+
+/* Told of every new token, and with `done` when the answer is complete; the order among answers is the batch's. A status
+ * that is not FT_OK ends everything. */
+typedef ft_status (*inf_each)(void *ctx, int64_t prompt, int copy, const inf_answer *a, bool done);
+
+/* Continues n prompts of at least one token each, `copies` times: out [n · copies], those of a prompt side by side. Many
+ * advance together; one that is done makes room for the next. Keys and values lie in pages that the copies of a prompt
+ * share until they differ, are made when needed and freed with the answer. 71 when a single answer passes the limit, 65
+ * for an empty prompt, an id outside the vocabulary or more tokens than the model has positions. After a failure nothing
+ * is left in out. each may be NULL. */
+FT_MUST_USE ft_status inf_generate(const inf_ctx *c, const tok_ids *prompt, int64_t n, int copies,
+                                   const inf_sampling *s, inf_each each, void *ctx,
+                                   inf_answer *out);
+#endif
