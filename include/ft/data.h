@@ -62,6 +62,7 @@ typedef struct data_set data_set;
 
 typedef struct data_source_stats {
     const char *name, *path, *format; /* format as found ("messages"), never "auto" */
+    data_gives gives;
     double weight;          /* share of the tokens of the mix, 0 … 1; 0: no source has a weight */
     int64_t first, samples; /* range of sample indices */
     int64_t records;        /* records (documents of text sources) read */

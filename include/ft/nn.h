@@ -171,6 +171,26 @@ FT_MUST_USE ft_status nn_alias(nn_store *s, nn_param *of, nn_param **out);
 void nn_store_begin(nn_store *s);  /* before the first micro-batch of a step: gradients are zero */
 void nn_store_finish(nn_store *s); /* after the last one: aliases join */
 
+/* --- arrays of a checkpoint ----------------------------------------------------------------------------
+ * Named values on their way into a checkpoint or out of one, by one function for both ways. */
+typedef struct nn_array {
+    const char *name;
+    const dt_type *type;
+    int nd;
+    int64_t dim[TN_MAX_DIMS];
+    const void *data;
+} nn_array;
+typedef struct nn_arrays {
+    bool loading;
+    nn_array *array;
+    int64_t n, cap;
+    arena *mem; /* where what is loaded goes */
+} nn_arrays;
+/* Saving: notes the array; name and *data live until it is written. Loading: dim and *data, in a->mem, become what was
+ * saved under that name; none, or one of another type or number of dimensions, is 65. */
+FT_MUST_USE ft_status nn_array_of(nn_arrays *a, const char *name, const dt_type *type, int nd,
+                                  int64_t *dim, void **data);
+
 /* --- layers ---------------------------------------------------------------------------------------- */
 /* y [T, g->out] of the group, with adapters, (+ add). */
 tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add);

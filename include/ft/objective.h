@@ -1,27 +1,91 @@
-/* objective.h – losses: one file and one line of objectives.def each. Objectives see a model and a batch, never a method. */
+/* objective.h – losses: one file and one line of objectives.def each. Objectives see a model and a batch, never a method.
+ *
+ * The loss of an optimizer step is Σ over its units (tokens or samples) ÷ their number, whatever the micro-batches. So what
+ * needs the whole step (group means, statistics, sorts, a reference's log-probabilities) is made in `prepare`, before the
+ * first micro-batch, and a micro-batch only reads it. */
 #ifndef FT_OBJECTIVE_H
 #define FT_OBJECTIVE_H
 
 #include "ft/data.h"
+#include "ft/infer.h"
 #include "ft/model.h"
 
+typedef struct obj_objective obj_objective;
+
+/* What an objective works with. The policy is m under `tuned`; the reference is the same model with no overlay, or
+ * another overlay or model that `open` made. */
+typedef struct obj_ctx {
+    const obj_objective *row;
+    const void *cfg;
+    model *m;
+    const nn_overlay *tuned;
+    const tok_tokenizer *tok; /* NULL: the run has none */
+    nn_store *store;          /* `open` may add what is trained beside the method's: heads */
+    ag_tape *tape;            /* of the run; free for passes of prepare's own, each of which resets it */
+    arena *mem, *step_mem;    /* of the run; of this optimizer step */
+    uint64_t seed;
+    size_t bytes; /* out of `open`, for the plan: what the objective holds beside the policy (further models, caches) */
+    void *priv;     /* the objective's */
+} obj_ctx;
+
+/* One optimizer step, or a piece of an evaluation, before it is cut into micro-batches. */
+typedef struct obj_step {
+    int64_t step;        /* of the optimizer, from 0; −1: evaluation */
+    int64_t turn;        /* among the steps that one drawn batch serves: 0 … reuse − 1 */
+    data_sample *sample; /* [n]; prepare may put others in their place, made in step_mem */
+    int n;
+    data_split split; /* how the step will be cut, for passes of prepare's own */
+    double units;     /* what the loss is divided by; 0: counted, as row->unit says */
+} obj_step;
+
+typedef struct obj_metric {
+    double sum, weight; /* Σ value · weight, Σ weight: the field is their quotient */
+} obj_metric;
+
+/* Sums of a step or of an evaluation. A micro-batch adds to them in the order of its tokens or samples. */
 typedef struct obj_stats {
-    double
-        loss_sum; /* Σ of per-token losses, added in token order (pass the running value of the step in) */
-    int64_t tokens; /* supervised */
+    double loss, units; /* Σ of the losses of units, and their number */
+    int64_t tokens;     /* supervised */
+    obj_metric *metric; /* by the order of row->metrics */
 } obj_stats;
 
-typedef struct obj_objective {
+typedef enum obj_unit {
+    OBJ_TOKENS, /* supervised ones */
+    OBJ_SAMPLES /* pairs, prompts */
+} obj_unit;
+
+struct obj_objective {
     const char *name, *help;
     const cfg_field *fields;
     size_t cfg_size;
-    /* Builds the scalar loss of one micro-batch on r->t and adds to stats. step_tokens: supervised tokens of the whole
-     * optimizer step (its divisor); 0: evaluation. NULL with the tape's status set on failure. */
-    tn_tensor *(*loss)(const void *cfg, model *m, nn_run *r, const data_batch *b,
-                       int64_t step_tokens, obj_stats *stats);
-} obj_objective;
+    unsigned wants; /* data_gives: what its sources must give */
+    obj_unit unit;
+    const char *const *metrics; /* further fields of log.jsonl, NULL-terminated; with "eval_" before them in an
+                                   evaluation. NULL: none */
+    /* All below may be NULL, except loss. */
+    void (*check)(cfg_doc *d, const cJSON *object, void *cfg); /* across keys */
+    /* Before the optimizer. weights false: for the plan, on a model without weights; nothing is read. */
+    ft_status (*open)(obj_ctx *c, bool weights);
+    void (*close)(obj_ctx *c);
+    int64_t (*reuse)(const void *cfg); /* optimizer steps that one drawn batch serves; NULL: 1 */
+    /* Before the micro-batches, with passes of its own that record nothing: a pure function of values, state and samples, as
+     * a step that is interrupted is dropped and made again. FT_ESIGNAL once a stop was asked for, where it takes long. */
+    ft_status (*prepare)(obj_ctx *c, obj_step *s);
+    /* The scalar loss of one micro-batch on r->t, of which every unit counts 1/units (units 0: evaluation, no gradient is
+     * asked for); adds to stats. b->seq_slot tells the sample of each sequence. NULL with the tape's status set on failure.
+     * On a dry tape nothing is read or added. */
+    tn_tensor *(*loss)(obj_ctx *c, nn_run *r, const data_batch *b, double units, obj_stats *stats);
+    ft_status (*after_update)(obj_ctx *c, int64_t step); /* the step is done: here the state changes */
+    /* What a checkpoint keeps beside values (rollouts in use, running means): nn_array_of for each. After
+     * open(weights false) shapes are enough. */
+    ft_status (*state)(obj_ctx *c, nn_arrays *a);
+};
 
 const obj_objective *obj_by_name(const char *name);
 const obj_objective *obj_at(int i);
 const char *const *obj_names(void);
+int obj_metrics(const obj_objective *o); /* their number */
+/* The context's row, cfg, model and so on are filled already. obj_close follows in any case. */
+FT_MUST_USE ft_status obj_open(obj_ctx *c, bool weights);
+void obj_close(obj_ctx *c); /* accepts one that was never filled */
 #endif

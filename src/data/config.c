@@ -183,6 +183,7 @@ static ft_status read_all(data_set *d)
         s->stats.first = i ? s[-1].stats.first + s[-1].stats.samples : 0;
         FT_TRY(data_read_source(d, s));
         s->stats.format = s->format ? s->format->name : s->format_name;
+        s->stats.gives = s->format ? (data_gives)s->format->gives : DATA_TOKENS;
         FT_CHECK(
             s->stats.samples || !s->stats.records, FT_EDATA,
             "%s: no sample is left: cutting at max_length %lld removed every supervised token of "

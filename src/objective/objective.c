@@ -31,3 +31,21 @@ const char *const *obj_names(void)
     for (size_t i = 0; i < FT_COUNT_OF(rows); i++) names[i] = rows[i]->name;
     return names;
 }
+
+int obj_metrics(const obj_objective *o)
+{
+    int n = 0;
+    while (o->metrics && o->metrics[n]) n++;
+    return n;
+}
+
+ft_status obj_open(obj_ctx *c, bool weights)
+{
+    return c->row->open ? c->row->open(c, weights) : FT_OK;
+}
+
+void obj_close(obj_ctx *c)
+{
+    if (c->row && c->row->close) c->row->close(c);
+    *c = (obj_ctx){0};
+}

@@ -4,18 +4,17 @@
 
 static const cfg_field fields[] = {CFG_END};
 
-static tn_tensor *loss(const void *cfg, model *m, nn_run *r, const data_batch *b,
-                       int64_t step_tokens, obj_stats *stats)
+static tn_tensor *loss(obj_ctx *c, nn_run *r, const data_batch *b, double units, obj_stats *stats)
 {
     float *logprob = ag_meta(r->t, (size_t)(r->supervised + 1) * sizeof *logprob);
-    float scale = step_tokens > 0 ? (float)(1.0 / (double)step_tokens) : 0.0f;
-    (void)cfg;
+    float scale = units > 0 ? (float)(1.0 / units) : 0.0f;
     (void)b;
     if (!logprob) return NULL;
-    tn_tensor *h = model_hidden(m, r);
-    tn_tensor *sum = model_loss(m, r, h, scale, logprob, NULL);
+    tn_tensor *h = model_hidden(c->m, r);
+    tn_tensor *sum = model_loss(c->m, r, h, scale, logprob, NULL);
     if (r->t->status != FT_OK) return NULL;
-    for (int64_t i = 0; i < r->supervised && !r->t->dry; i++) stats->loss_sum -= (double)logprob[i];
+    for (int64_t i = 0; i < r->supervised && !r->t->dry; i++) stats->loss -= (double)logprob[i];
+    stats->units += (double)r->supervised;
     stats->tokens += r->supervised;
     return sum;
 }
@@ -24,5 +23,7 @@ const obj_objective obj_sft = {
     .name = "sft",
     .help = "cross-entropy of the supervised tokens",
     .fields = fields,
+    .wants = DATA_TOKENS,
+    .unit = OBJ_TOKENS,
     .loss = loss,
 };

@@ -17,9 +17,16 @@
 #define VALUES "params.safetensors"
 #define STATES "optimizer.safetensors"
 #define STATE "state.json"
+#define ARRAYS "objective.safetensors"
 #define MANIFEST "manifest.json"
-static const char *const files[] = {VALUES, STATES, STATE};
+static const char *const files[] = {VALUES, STATES, STATE, ARRAYS};
 enum { FORMAT = 1 };
+
+/* Of these, ARRAYS is there where the objective keeps any. */
+static size_t n_files(const train_session *s)
+{
+    return FT_COUNT_OF(files) - (s->cfg.objective->state == NULL);
+}
 
 static const char *checkpoint_dir(arena *mem, const char *out, int64_t step)
 {
@@ -28,7 +35,7 @@ static const char *checkpoint_dir(arena *mem, const char *out, int64_t step)
 
 /* The files of one checkpoint. */
 typedef struct names {
-    const char *dir, *values, *states, *state, *manifest;
+    const char *dir, *values, *states, *state, *arrays, *manifest;
 } names;
 
 static ft_status name_files(arena *mem, const char *dir, names *n)
@@ -39,15 +46,16 @@ static ft_status name_files(arena *mem, const char *dir, names *n)
         .values = arena_printf(mem, "%s/" VALUES, dir),
         .states = arena_printf(mem, "%s/" STATES, dir),
         .state = arena_printf(mem, "%s/" STATE, dir),
+        .arrays = arena_printf(mem, "%s/" ARRAYS, dir),
         .manifest = arena_printf(mem, "%s/" MANIFEST, dir),
     };
-    return n->values && n->states && n->state && n->manifest ? FT_OK : FT_EMEM;
+    return n->values && n->states && n->state && n->arrays && n->manifest ? FT_OK : FT_EMEM;
 }
 
 /* --- values and states as named tensors ------------------------------------------------------------------------------ */
 typedef struct tensor_list {
     st_decl *decl;
-    void **data;
+    const void **data; /* those that are loaded are the run's own, and written to */
     int64_t n;
 } tensor_list;
 
@@ -93,6 +101,23 @@ static ft_status list_states(const train_session *s, tensor_list *t)
             for (int j = 0; j < state[k].nd; j++) t->decl[t->n].dim[j] = state[k].dim[j];
             t->data[t->n++] = o->state[i][k];
         }
+    }
+    return FT_OK;
+}
+
+/* What the objective keeps; views. */
+static ft_status list_arrays(train_session *s, tensor_list *t)
+{
+    nn_arrays a = {.mem = s->batch};
+    *t = (tensor_list){0};
+    if (!s->cfg.objective->state) return FT_OK;
+    FT_TRY(s->cfg.objective->state(&s->objective, &a));
+    FT_TRY(new_list(s, a.n, t));
+    for (int64_t i = 0; i < a.n; i++) {
+        const nn_array *x = &a.array[i];
+        t->decl[i] = (st_decl){.name = x->name, .type = x->type, .nd = x->nd};
+        for (int k = 0; k < x->nd; k++) t->decl[i].dim[k] = x->dim[k];
+        t->data[t->n++] = x->data;
     }
     return FT_OK;
 }
@@ -146,7 +171,7 @@ static void add_text(str_buf *out, const char *key, const char *value)
 
 static ft_status write_manifest(const train_session *s, const names *n)
 {
-    const char *const paths[] = {n->values, n->states, n->state};
+    const char *const paths[] = {n->values, n->states, n->state, n->arrays};
     str_buf out = {0};
     ft_status rc = FT_OK;
     str_printf(&out, "{\n  \"format\": %d,\n  \"step\": %lld", FORMAT, (long long)s->state.step);
@@ -157,7 +182,7 @@ static ft_status write_manifest(const train_session *s, const names *n)
     add_text(&out, "data_sha256", s->data_sha);
     add_text(&out, "base_sha256", s->base_sha);
     str_adds(&out, ",\n  \"files\": [");
-    for (size_t i = 0; i < FT_COUNT_OF(files); i++) {
+    for (size_t i = 0; i < n_files(s); i++) {
         char hex[65];
         FT_TRY_OUT(file_sha256(paths[i], hex));
         str_printf(&out, "%s\n    {\"name\": \"%s\", \"bytes\": %lld, \"sha256\": \"%s\"}",
@@ -192,15 +217,16 @@ out:
 
 static ft_status write_list(const char *path, const tensor_list *t)
 {
-    return st_write_all(path, t->decl, (const void *const *)t->data, t->n, NULL, 0);
+    return st_write_all(path, t->decl, t->data, t->n, NULL, 0);
 }
 
 static ft_status write_files(train_session *s, const names *n, const tensor_list *values,
-                             const tensor_list *states)
+                             const tensor_list *states, const tensor_list *arrays)
 {
     FT_TRY(dir_make(n->dir));
     FT_TRY(write_list(n->values, values));
     FT_TRY(write_list(n->states, states));
+    if (s->cfg.objective->state) FT_TRY(write_list(n->arrays, arrays));
     s->state.seconds = train_elapsed(s);
     FT_TRY(train_state_write(&s->state, n->state));
     FT_TRY(write_manifest(s, n));
@@ -211,19 +237,21 @@ static ft_status prune(const train_session *s);
 
 static ft_status save(train_session *s)
 {
-    tensor_list values, states;
+    tensor_list values, states, arrays;
     names tmp, final;
     arena *mem = s->batch;
     FT_TRY(list_values(s, &values));
     FT_TRY(list_states(s, &states));
+    FT_TRY(list_arrays(s, &arrays));
     FT_TRY(check_finite(s, &values));
     FT_TRY(check_finite(s, &states));
+    FT_TRY(check_finite(s, &arrays));
     FT_TRY(train_log_sync(s));
     const char *dir = checkpoint_dir(mem, s->out, s->state.step);
     FT_TRY(name_files(mem, dir, &final));
     FT_TRY(name_files(mem, arena_printf(mem, "%s.tmp", dir), &tmp));
     FT_TRY(dir_remove(tmp.dir));
-    ft_status rc = write_files(s, &tmp, &values, &states);
+    ft_status rc = write_files(s, &tmp, &values, &states, &arrays);
     if (rc != FT_OK) {
         char why[600];
         snprintf(why, sizeof why, "%s", ft_error());
@@ -235,6 +263,7 @@ static ft_status save(train_session *s)
     FT_TRY(dir_rename(tmp.dir, dir));
     FT_TRY(compare_file(s, final.values, &values));
     FT_TRY(compare_file(s, final.states, &states));
+    if (s->cfg.objective->state) FT_TRY(compare_file(s, final.arrays, &arrays));
     s->saved_step = s->state.step;
     return prune(s);
 }
@@ -309,7 +338,7 @@ ft_status train_checkpoint_check(const train_session *s, int64_t step, bool full
         FT_TRY_OUT(check_file(&d, entry, at_step.dir, full, mem));
         n++;
     }
-    FT_GUARD(n == (int)FT_COUNT_OF(files), FT_EDATA, "%s: lists %d files", d.name, n);
+    FT_GUARD(n == (int)n_files(s), FT_EDATA, "%s: lists %d files", d.name, n);
 out:
     js_close(&d);
     ft_free(text);
@@ -414,7 +443,7 @@ static ft_status load_file(const train_session *s, const char *path, const tenso
         const io_tensor *x = st_find(&f, t->decl[i].name);
         bool typed = x && x->type == t->decl[i].type;
         if (typed && same_shape(x, &t->decl[i])) {
-            if (x->bytes > 0) memcpy(t->data[i], x->data, x->bytes);
+            if (x->bytes > 0) memcpy((void *)(uintptr_t)t->data[i], x->data, x->bytes);
             continue;
         }
         if (bad++ < 5)
@@ -431,6 +460,27 @@ static ft_status load_file(const train_session *s, const char *path, const tenso
         rc = ft_fail(FT_EDATA, "%s: holds %lld tensors, this run has %lld", path, (long long)f.n,
                      (long long)t->n);
     str_free(&wrong);
+    st_close(&f);
+    return rc;
+}
+
+/* The objective takes what it knows by name; their shapes are the file's. */
+static ft_status load_arrays(train_session *s, const char *path)
+{
+    st_file f;
+    nn_arrays a = {.loading = true, .mem = s->mem};
+    if (!s->cfg.objective->state) return FT_OK;
+    FT_TRY(st_open(&f, path, s->batch));
+    a.array = arena_get(s->batch, (size_t)(f.n + 1) * sizeof *a.array);
+    ft_status rc = a.array ? FT_OK : FT_EMEM;
+    for (int64_t i = 0; rc == FT_OK && i < f.n; i++) {
+        const io_tensor *x = &f.tensor[i];
+        if (x->nd > TN_MAX_DIMS) continue;
+        nn_array *to = &a.array[a.n++];
+        *to = (nn_array){.name = x->name, .type = x->type, .nd = x->nd, .data = x->data};
+        for (int k = 0; k < x->nd; k++) to->dim[k] = x->dim[k];
+    }
+    if (rc == FT_OK) rc = s->cfg.objective->state(&s->objective, &a);
     st_close(&f);
     return rc;
 }
@@ -463,6 +513,7 @@ ft_status train_checkpoint_load(train_session *s, int64_t step, bool values_only
     if (values_only) return FT_OK;
     FT_TRY(list_states(s, &states));
     FT_TRY(load_file(s, n.states, &states));
+    FT_TRY(load_arrays(s, n.arrays));
     FT_TRY(train_state_read(&s->state, n.state));
     return warn_of_kernel(&n);
 }

@@ -199,6 +199,7 @@ static ft_status read_objective(train_config *c, arena *mem)
         cfg_read(&c->doc, object, "objective", c->objective_rows, c->objective_head, NULL);
     else
         read_type_only(&c->doc, object, "objective", c->objective_rows, c->objective_head);
+    if (c->objective && c->objective->check) c->objective->check(&c->doc, object, c->objective_cfg);
     return FT_OK;
 }
 

@@ -80,6 +80,17 @@ static void add_named(str_buf *out, const char *prefix, const char *name)
     str_addc(out, ':');
 }
 
+/* The objective's own fields; one with nothing to tell is left out. */
+static void add_metrics(const train_session *s, const char *prefix, const double *metric,
+                        str_buf *out)
+{
+    for (int i = 0; i < s->state.n_metrics; i++) {
+        if (isnan(metric[i])) continue;
+        add_named(out, prefix, s->cfg.objective->metrics[i]);
+        str_float(out, (float)metric[i]);
+    }
+}
+
 /* Several sources are told apart by name; the mean over all stands under the plain key in any case. */
 static void add_eval(const train_session *s, const train_eval *e, str_buf *out)
 {
@@ -92,6 +103,7 @@ static void add_eval(const train_session *s, const train_eval *e, str_buf *out)
         add_named(out, "eval_tokens.", name);
         str_printf(out, "%lld", (long long)e->tokens[i]);
     }
+    add_metrics(s, "eval_", e->metric, out);
 }
 
 static ft_status log_times(train_session *s, double seconds, int64_t tokens)
@@ -127,6 +139,7 @@ ft_status train_log_step(train_session *s, const train_eval *eval, double second
         }
         str_addc(&line, '}');
     }
+    add_metrics(s, "", st->metric, &line);
     if (eval) add_eval(s, eval, &line);
     FT_TRY(append(s, s->log_fd, LOG, &line, &s->state.log_bytes));
     if (eval)

@@ -1,6 +1,6 @@
 /* loop.c – optimizer steps: order, micro-batches, accumulation, update; and around them evaluation, logs and checkpoints.
  *
- * The loss of a step is the sum over its supervised tokens divided by their number, which is counted before the first
+ * The loss of a step is the sum over its units (tokens, samples) divided by their number, which is known before the first
  * micro-batch; so how a step is cut never changes it. A step that is interrupted is dropped whole: nothing of the state
  * changes before its update, and the same step runs again on resume. */
 #include "train_private.h"
@@ -25,25 +25,32 @@ static data_split split_of(const train_session *s)
                         .count_first = s->pe->over.virtual_predict};
 }
 
-static ft_status take_step(train_session *s, data_sample **samples, data_step *plan)
+/* Draws the samples, lets the objective look at all of them, and cuts the step. */
+static ft_status take_step(train_session *s, obj_step *step, data_step *plan)
 {
-    int64_t step = s->state.step, batch = s->cfg.train.batch_size;
-    data_split split = split_of(s);
-    int n;
-    *samples = arena_get(s->batch, (size_t)batch * sizeof **samples);
-    if (!*samples) return FT_EMEM;
-    FT_TRY(data_take(s->train, (uint64_t)s->cfg.train.seed, step, batch, *samples, &n, s->batch));
-    FT_TRY(data_step_plan(*samples, n, &split, plan, s->batch));
-    for (int i = 0; i < n; i++) s->state.step_sources[(*samples)[i].source] += (*samples)[i].len;
-    FT_CHECK(plan->supervised > 0, FT_EDATA, "step %lld: no token of its samples is supervised",
-             (long long)step + 1);
+    const obj_objective *row = s->cfg.objective;
+    int64_t batch = s->cfg.train.batch_size, at = s->state.step;
+    *step = (obj_step){.step = at,
+                       .turn = at % s->reuse,
+                       .sample = arena_get(s->batch, (size_t)batch * sizeof *step->sample),
+                       .split = split_of(s)};
+    if (!step->sample) return FT_EMEM;
+    FT_TRY(data_take(s->train, (uint64_t)s->cfg.train.seed, at / s->reuse, batch, step->sample,
+                     &step->n, s->batch));
+    if (row->prepare) FT_TRY(row->prepare(&s->objective, step));
+    FT_TRY(data_step_plan(step->sample, step->n, &step->split, plan, s->batch));
+    for (int i = 0; i < step->n; i++)
+        s->state.step_sources[step->sample[i].source] += step->sample[i].len;
+    if (step->units > 0) return FT_OK;
+    step->units = row->unit == OBJ_TOKENS ? (double)plan->supervised : (double)step->n;
+    FT_CHECK(step->units > 0, FT_EDATA, "step %lld: no token of its samples is supervised",
+             (long long)at + 1);
     return FT_OK;
 }
 
 /* --- one optimizer step ------------------------------------------------------------------------------------------ */
-static ft_status run_micro(train_session *s, const data_sample *samples, const data_micro *micro,
-                           int64_t step_tokens, uint64_t key, obj_stats *stats, train_record *rec,
-                           train_seconds *spent)
+static ft_status run_micro(train_session *s, const obj_step *step, const data_micro *micro,
+                           uint64_t key, obj_stats *stats, train_record *rec, train_seconds *spent)
 {
     ft_status rc;
     data_batch b;
@@ -51,13 +58,12 @@ static ft_status run_micro(train_session *s, const data_sample *samples, const d
     size_t mark = arena_mark(s->batch);
     double t0 = ft_seconds(), t1, t2;
 
-    FT_TRY_OUT(data_batch_make(samples, micro, key, &b, s->batch));
+    FT_TRY_OUT(data_batch_make(step->sample, micro, key, &b, s->batch));
     t1 = ft_seconds();
     ag_reset(s->tape);
     FT_TRY_OUT(nn_run_open(&r, s->tape, &b.in, &s->pe->over,
                            NN_RECORD | (s->plan.checkpointing ? NN_CHECKPOINT : 0)));
-    tn_tensor *loss =
-        s->cfg.objective->loss(s->cfg.objective_cfg, s->m, &r, &b, step_tokens, stats);
+    tn_tensor *loss = s->cfg.objective->loss(&s->objective, &r, &b, step->units, stats);
     FT_TRY_OUT(s->tape->status);
     t2 = ft_seconds();
     FT_TRY_OUT(ag_backward(s->tape, loss));
@@ -70,11 +76,8 @@ out:
     return rc;
 }
 
-static ft_status check_loss(const train_record *rec, const obj_stats *stats, int64_t supervised)
+static ft_status check_loss(const train_record *rec)
 {
-    FT_CHECK(stats->tokens == supervised, FT_EINTERNAL,
-             "step %lld: %lld supervised tokens were planned, %lld were seen", (long long)rec->step,
-             (long long)supervised, (long long)stats->tokens);
     FT_CHECK(isfinite(rec->loss), FT_EDIVERGED,
              "step %lld: the loss is %s; stopped before the update. A lower learning rate, more "
              "warm-up or cleaner data may help; so does a look for NaN in the base model",
@@ -82,38 +85,61 @@ static ft_status check_loss(const train_record *rec, const obj_stats *stats, int
     return FT_OK;
 }
 
-ft_status train_step(train_session *s, train_seconds *spent)
+void train_metrics(const obj_metric *sums, int n, double *out)
 {
-    train_state *st = &s->state;
-    data_sample *samples;
-    data_step plan;
-    obj_stats stats = {0};
-    train_record rec = {.step = st->step + 1};
-    uint64_t key = rng_key((uint64_t)s->cfg.train.seed, STEP_KEY, (uint64_t)st->step);
-    double t0 = ft_seconds();
+    for (int i = 0; i < n; i++)
+        out[i] = sums[i].weight > 0 ? sums[i].sum / sums[i].weight : (double)NAN;
+}
 
-    arena_reset(s->batch, 0);
-    memset(st->step_sources, 0, (size_t)st->n_sources * sizeof *st->step_sources);
-    FT_TRY(take_step(s, &samples, &plan));
+/* Gradients of all micro-batches, and the sums over the step. */
+static ft_status accumulate(train_session *s, obj_stats *stats, train_record *rec,
+                            train_seconds *spent)
+{
+    uint64_t key = rng_key((uint64_t)s->cfg.train.seed, STEP_KEY, (uint64_t)s->state.step);
+    double t0 = ft_seconds();
+    obj_step step;
+    data_step plan;
+    FT_TRY(take_step(s, &step, &plan));
     spent->data += ft_seconds() - t0;
     nn_store_begin(&s->pe->store);
     for (int i = 0; i < plan.n_micro; i++) {
         FT_TRY(train_stop(s));
-        FT_TRY(run_micro(s, samples, &plan.micro[i], plan.supervised, key, &stats, &rec, spent));
+        FT_TRY(run_micro(s, &step, &plan.micro[i], key, stats, rec, spent));
     }
-    t0 = ft_seconds();
+    double counted = s->cfg.objective->unit == OBJ_TOKENS ? (double)plan.supervised : step.n;
+    FT_CHECK(stats->units == counted, FT_EINTERNAL,
+             "step %lld: %.0f units were planned, %.0f were seen", (long long)rec->step, counted,
+             stats->units);
+    rec->supervised = stats->tokens;
+    rec->loss = stats->loss / step.units;
+    return FT_OK;
+}
+
+ft_status train_step(train_session *s, train_seconds *spent)
+{
+    train_state *st = &s->state;
+    const obj_objective *row = s->cfg.objective;
+    train_record rec = {.step = st->step + 1};
+
+    arena_reset(s->batch, 0);
+    memset(st->step_sources, 0, (size_t)st->n_sources * sizeof *st->step_sources);
+    obj_stats stats = {.metric =
+                           arena_get(s->batch, (size_t)(st->n_metrics + 1) * sizeof *stats.metric)};
+    if (!stats.metric) return FT_EMEM;
+    FT_TRY(accumulate(s, &stats, &rec, spent));
+    double t0 = ft_seconds();
     nn_store_finish(&s->pe->store);
-    rec.supervised = stats.tokens;
-    rec.loss = stats.loss_sum / (double)stats.tokens;
-    FT_TRY(check_loss(&rec, &stats, plan.supervised));
+    FT_TRY(check_loss(&rec));
     FT_TRY(opt_grad_norm(s->optimizer, rec.step, &rec.grad_norm));
     rec.rate = opt_rate(s->cfg.optim, st->step, s->total_steps);
     opt_step(s->optimizer, st->step, rec.grad_norm);
+    if (row->after_update) FT_TRY(row->after_update(&s->objective, st->step));
     spent->optimizer += ft_seconds() - t0;
     st->step = rec.step;
     st->tokens += rec.tokens;
     st->supervised += rec.supervised;
     for (int i = 0; i < st->n_sources; i++) st->source_tokens[i] += st->step_sources[i];
+    train_metrics(stats.metric, st->n_metrics, st->metric);
     if (rec.step == 1) st->first_loss = rec.loss;
     st->last_loss = rec.loss;
     st->record = rec;

@@ -31,24 +31,29 @@ static int64_t largest_micro(const train_session *s, int64_t samples)
     return tokens;
 }
 
-/* Bytes of activations and their gradients for one pass of n sequences with `tokens` tokens together. */
-static ft_status dry_pass(const train_session *s, model *m, pe_ctx *pe, int64_t tokens, int n,
+/* Bytes of activations and their gradients for one pass of n samples with `tokens` tokens together. */
+static ft_status dry_pass(const train_session *s, obj_ctx *o, int64_t tokens, int64_t n,
                           unsigned how, size_t *bytes)
 {
     ft_status rc;
     ag_tape *t = NULL;
     nn_run r;
     obj_stats stats = {0};
+    const int each = o->row->wants & DATA_PAIRS ? 2 : 1; /* sequences of a sample */
     size_t mark = arena_mark(s->batch), count = (size_t)tokens;
-    int32_t *len = arena_get(s->batch, (size_t)n * sizeof *len);
+    int n_seq = (int)(n * each < tokens ? n * each : tokens);
+    int32_t *len = arena_get(s->batch, (size_t)n_seq * sizeof *len);
     int32_t *ids = arena_get(s->batch, count * sizeof *ids);
     int32_t *pos = arena_get(s->batch, count * sizeof *pos);
     uint64_t *key = arena_get(s->batch, count * sizeof *key);
-    int32_t *slot = arena_get(s->batch, (size_t)n * sizeof *slot);
+    int32_t *slot = arena_get(s->batch, (size_t)n_seq * sizeof *slot);
 
     if (!len || !ids || !pos || !key || !slot) return FT_EMEM;
-    for (int i = 0; i < n; i++) len[i] = (int32_t)(tokens / n + (i < tokens % n ? 1 : 0));
-    data_batch b = {.in = {.n_seq = n,
+    for (int i = 0; i < n_seq; i++) {
+        len[i] = (int32_t)(tokens / n_seq + (i < tokens % n_seq ? 1 : 0));
+        slot[i] = i / each;
+    }
+    data_batch b = {.in = {.n_seq = n_seq,
                            .len = len,
                            .tokens = tokens,
                            .ids = ids,
@@ -59,13 +64,14 @@ static ft_status dry_pass(const train_session *s, model *m, pe_ctx *pe, int64_t 
                     .supervised = tokens,
                     .seq_slot = slot};
     FT_TRY_OUT(ag_open(&t, 0));
-    FT_TRY_OUT(nn_run_open(&r, t, &b.in, &pe->over, how));
-    tn_tensor *loss = s->cfg.objective->loss(s->cfg.objective_cfg, m, &r, &b,
-                                             how & NN_RECORD ? tokens : 0, &stats);
+    FT_TRY_OUT(nn_run_open(&r, t, &b.in, o->tuned, how));
+    o->tape = t;
+    tn_tensor *loss = o->row->loss(o, &r, &b, how & NN_RECORD ? (double)tokens : 0, &stats);
     FT_TRY_OUT(t->status);
     if (how & NN_RECORD) FT_TRY_OUT(ag_backward(t, loss));
     *bytes = ag_peak_bytes(t);
 out:
+    o->tape = NULL;
     ag_close(t);
     arena_reset(s->batch, mark);
     return rc;
@@ -119,9 +125,18 @@ static size_t states_bytes(const train_config *c, const nn_store *s)
 /* manifest.json and state.json beside the tensors. */
 enum { CHECKPOINT_TEXT = 2400, RESULT_TEXT = 8 << 10, LOG_LINE = 180, MODEL_TEXT = 4 << 20 };
 
-static size_t checkpoint_bytes(const train_session *s, const nn_store *p)
+/* The arrays of the objective, as they are at the start. */
+static ft_status arrays_bytes(const train_session *s, obj_ctx *o, size_t *bytes)
 {
-    return values_bytes(p, true) + states_bytes(&s->cfg, p) + CHECKPOINT_TEXT;
+    file_bytes f = {.all = 64};
+    nn_arrays a = {.mem = s->batch};
+    *bytes = 0;
+    if (!o->row->state) return FT_OK;
+    FT_TRY(o->row->state(o, &a));
+    for (int64_t i = 0; i < a.n; i++)
+        add_tensor(&f, strlen(a.array[i].name), a.array[i].type, a.array[i].nd, a.array[i].dim);
+    *bytes = f.all;
+    return FT_OK;
 }
 
 /* Trainable values for an adapter, else the whole model with its tokenizer; and the texts beside it. */
@@ -141,11 +156,11 @@ static int64_t checkpoints_at_once(const train_session *s)
     return made < 2 ? 2 : made < most ? made : most;
 }
 
-static void plan_sums(train_session *s, const model *m, const pe_ctx *pe)
+static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
 {
     train_plan *p = &s->plan;
     const nn_store *store = &pe->store;
-    p->weights = model_bytes(m);
+    p->weights = model_bytes(o->m) + o->bytes;
     p->trainable = (size_t)(store->count + store->state_count) * sizeof(float);
     p->gradients = (size_t)(store->count + store->alias_count) * sizeof(float);
     p->optimizer = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, store);
@@ -155,51 +170,50 @@ static void plan_sums(train_session *s, const model *m, const pe_ctx *pe)
     p->limit = ft_memory_limit(&p->limit_name);
     p->trainable_count = 0;
     for (int64_t i = 0; i < store->n; i++) p->trainable_count += tn_count(&store->param[i]->t);
-    p->checkpoint_bytes = checkpoint_bytes(s, store);
-    p->result_bytes = result_bytes(s, m, pe);
+    p->checkpoint_bytes = values_bytes(store, true) + states_bytes(&s->cfg, store) +
+                          p->objective_bytes + CHECKPOINT_TEXT;
+    p->result_bytes = result_bytes(s, o->m, pe);
     p->checkpoints = checkpoints_at_once(s);
     p->disk_need = (size_t)p->checkpoints * p->checkpoint_bytes + p->result_bytes;
     p->disk_free = s->out && s->out[0] ? dir_free_space(s->out) : SIZE_MAX;
 }
 
-static ft_status plan_activations(train_session *s, model *m, pe_ctx *pe)
+static ft_status plan_activations(train_session *s, obj_ctx *o)
 {
     train_plan *p = &s->plan;
     size_t step = 0, eval = 0;
-    int64_t n = p->micro_samples < 1 ? 1 : p->micro_samples;
-    if (n > p->micro_tokens) n = p->micro_tokens;
-    FT_TRY(dry_pass(s, m, pe, p->micro_tokens, (int)n,
+    FT_TRY(dry_pass(s, o, p->micro_tokens, p->micro_samples < 1 ? 1 : p->micro_samples,
                     NN_RECORD | (p->checkpointing ? NN_CHECKPOINT : 0), &step));
     if (s->eval) {
         int64_t longest = data_longest(s->eval, 1);
-        FT_TRY(dry_pass(s, m, pe, longest > MICRO_TOKENS ? longest : MICRO_TOKENS, 1, 0, &eval));
+        FT_TRY(dry_pass(s, o, longest > MICRO_TOKENS ? longest : MICRO_TOKENS, 1, 0, &eval));
     }
     p->activations = step > eval ? step : eval;
     return FT_OK;
 }
 
 /* "auto": MICRO_TOKENS a micro-batch, halved down to one sample while the plan does not fit. */
-static ft_status plan_auto(train_session *s, model *m, pe_ctx *pe)
+static ft_status plan_auto(train_session *s, obj_ctx *o, const pe_ctx *pe)
 {
     train_plan *p = &s->plan;
     int64_t longest = largest_micro(s, 1), step = largest_micro(s, s->cfg.train.batch_size);
     for (int64_t budget = MICRO_TOKENS;; budget /= 2) {
         p->micro_tokens = budget < longest ? longest : budget < step ? budget : step;
         p->micro_samples = 1;
-        FT_TRY(plan_activations(s, m, pe));
-        plan_sums(s, m, pe);
+        FT_TRY(plan_activations(s, o));
+        plan_sums(s, o, pe);
         if (p->total <= p->limit || budget <= longest || budget <= 1) return FT_OK;
     }
 }
 
-static ft_status plan_given(train_session *s, model *m, pe_ctx *pe)
+static ft_status plan_given(train_session *s, obj_ctx *o, const pe_ctx *pe)
 {
     train_plan *p = &s->plan;
     int64_t micro = s->cfg.train.micro_batch_size, batch = s->cfg.train.batch_size;
     p->micro_samples = micro < batch ? micro : batch;
     p->micro_tokens = largest_micro(s, p->micro_samples);
-    FT_TRY(plan_activations(s, m, pe));
-    plan_sums(s, m, pe);
+    FT_TRY(plan_activations(s, o));
+    plan_sums(s, o, pe);
     return FT_OK;
 }
 
@@ -208,20 +222,24 @@ ft_status train_plan_make(train_session *s)
     ft_status rc;
     model *m = NULL;
     pe_ctx *pe = NULL;
+    obj_ctx o = {0};
     bool choose = s->cfg.train.gradient_checkpointing < 0;
-    ft_status (*plan)(train_session *, model *, pe_ctx *) =
+    ft_status (*plan)(train_session *, obj_ctx *, const pe_ctx *) =
         s->cfg.train.micro_batch_size == CFG_AUTO ? plan_auto : plan_given;
 
     s->plan.resident = resident(s);
     FT_TRY_OUT(train_open_model(s, false, &m));
     FT_TRY_OUT(train_attach_method(s, m, &pe));
+    FT_TRY_OUT(train_open_objective(s, m, pe, false, &o));
+    FT_TRY_OUT(arrays_bytes(s, &o, &s->plan.objective_bytes));
     s->plan.checkpointing = s->cfg.train.gradient_checkpointing == 1;
-    FT_TRY_OUT(plan(s, m, pe));
+    FT_TRY_OUT(plan(s, &o, pe));
     if (choose && s->plan.total > s->plan.limit) {
         s->plan.checkpointing = true;
-        FT_TRY_OUT(plan(s, m, pe));
+        FT_TRY_OUT(plan(s, &o, pe));
     }
 out:
+    obj_close(&o);
     pe_close(pe);
     model_close(m);
     return rc;

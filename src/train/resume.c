@@ -236,7 +236,7 @@ static ft_status start_afresh(train_session *s)
     int n_sources = s->state.n_sources, n_evals = s->state.n_evals;
     FT_TRY(wipe(s));
     make_run_id(s->run_id);
-    FT_TRY(train_state_init(&s->state, n_sources, n_evals, s->mem));
+    FT_TRY(train_state_init(&s->state, n_sources, n_evals, s->state.n_metrics, s->mem));
     const char *dir = path_join(s->mem, s->out, "checkpoints");
     if (!dir) return FT_EMEM;
     FT_TRY(dir_make(dir));

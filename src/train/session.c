@@ -107,10 +107,56 @@ ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
                      s->cfg.base_name, s->cfg.method_head->init_from);
 }
 
+ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, bool weights,
+                               obj_ctx *out)
+{
+    *out = (obj_ctx){.row = s->cfg.objective,
+                     .cfg = s->cfg.objective_cfg,
+                     .m = m,
+                     .tuned = &pe->over,
+                     .tok = s->tok,
+                     .store = &pe->store,
+                     .tape = s->tape,
+                     .mem = s->mem,
+                     .step_mem = s->batch,
+                     .seed = (uint64_t)s->cfg.train.seed};
+    return obj_open(out, weights);
+}
+
+/* What the objective asks for against what the sources give. */
+static ft_status check_wants(const train_session *s, const data_set *d, const char *key)
+{
+    static const struct {
+        unsigned bit;
+        const char *what;
+    } kinds[] = {{DATA_TOKENS, "tokens to learn"},
+                 {DATA_PAIRS, "pairs of a chosen and a rejected answer"},
+                 {DATA_LABELLED, "answers labelled good or bad"},
+                 {DATA_PROMPTS, "prompts"}};
+    const obj_objective *row = s->cfg.objective;
+    const char *wanted = "", *given = "";
+    for (size_t i = 0; i < FT_COUNT_OF(kinds); i++)
+        if (row->wants & kinds[i].bit) wanted = kinds[i].what;
+    for (int k = 0; k < data_sources(d); k++) {
+        const data_source_stats *t = data_stats(d, k);
+        for (size_t i = 0; i < FT_COUNT_OF(kinds); i++)
+            if (t->gives == kinds[i].bit) given = kinds[i].what;
+        FT_CHECK(row->wants & t->gives, FT_ECONFIG,
+                 "%s: %s: %s (format %s) gives %s; objective.type \"%s\" wants %s", s->opt->config,
+                 key, ft_shows(t->path), t->format, given, row->name, wanted);
+    }
+    FT_CHECK(row->unit == OBJ_TOKENS || !cJSON_IsString(s->cfg.data.packing), FT_ECONFIG,
+             "%s: data.packing: \"concat\" joins samples, which objective.type \"%s\" must tell "
+             "apart",
+             s->opt->config, row->name);
+    return FT_OK;
+}
+
 static ft_status check_data(train_session *s, const data_set *d, const char *key)
 {
     const model_dims *dims = &s->m->d;
     int64_t longest = data_longest(d, 1);
+    FT_TRY(check_wants(s, d, key));
     FT_CHECK(data_max_id(d) < dims->vocab_size, FT_EDATA,
              "%s: token id %d does not exist in the model, whose vocabulary has %lld; do the "
              "tokenizer and the model belong together?",
@@ -157,11 +203,12 @@ ft_status train_session_open(train_session *s, bool weights)
     FT_TRY(check_data(s, s->train, "data.train"));
     if (s->eval) FT_TRY(check_data(s, s->eval, "data.eval"));
     hash_data(s);
-    s->epoch_steps = (data_epoch_length(s->train) + t->batch_size - 1) / t->batch_size;
+    s->reuse = s->cfg.objective->reuse ? s->cfg.objective->reuse(s->cfg.objective_cfg) : 1;
+    s->epoch_steps = (data_epoch_length(s->train) + t->batch_size - 1) / t->batch_size * s->reuse;
     s->total_steps =
         t->max_steps > 0 ? t->max_steps : (int64_t)ceil(t->epochs * (double)s->epoch_steps);
     return train_state_init(&s->state, data_sources(s->train), s->eval ? data_sources(s->eval) : 0,
-                            s->mem);
+                            obj_metrics(s->cfg.objective), s->mem);
 }
 
 static ft_status hash_base(train_session *s)
@@ -178,13 +225,14 @@ ft_status train_session_attach(train_session *s)
 {
     size_t states, small;
     FT_TRY(train_attach_method(s, s->m, &s->pe));
+    /* Address space only: twice the plan, so that a plan that is a little short never stops a run. */
+    FT_TRY(ag_open(&s->tape, 2 * s->plan.activations + ((size_t)64 << 20)));
+    FT_TRY(train_open_objective(s, s->m, s->pe, true, &s->objective));
     states = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, &s->pe->store);
     small = (size_t)s->pe->store.n * OPT_MAX_STATES * sizeof(void *) + ((size_t)1 << 20);
     FT_TRY(arena_open(&s->states, "optimizer states", states + small));
     FT_TRY(opt_open(&s->optimizer, s->cfg.rule, s->cfg.optim, s->cfg.rule_cfg, &s->pe->store,
                     s->total_steps, s->states));
-    /* Address space only: twice the plan, so that a plan that is a little short never stops a run. */
-    FT_TRY(ag_open(&s->tape, 2 * s->plan.activations + ((size_t)64 << 20)));
     FT_TRY(train_stop(s));
     return hash_base(s);
 }
@@ -192,6 +240,7 @@ ft_status train_session_attach(train_session *s)
 void train_session_close(train_session *s)
 {
     if (s->log_fd >= 0) train_log_close(s);
+    obj_close(&s->objective);
     ag_close(s->tape);
     pe_close(s->pe);
     data_close(s->train);

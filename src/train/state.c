@@ -80,15 +80,17 @@ static const struct {
 #undef S
 #undef R
 
-ft_status train_state_init(train_state *s, int n_sources, int n_evals, arena *mem)
+ft_status train_state_init(train_state *s, int n_sources, int n_evals, int n_metrics, arena *mem)
 {
-    *s = (train_state){.n_sources = n_sources, .n_evals = n_evals};
+    *s = (train_state){.n_sources = n_sources, .n_evals = n_evals, .n_metrics = n_metrics};
     s->first_loss = s->last_loss = s->best_loss = (double)NAN;
     s->source_tokens = arena_get(mem, (size_t)n_sources * sizeof *s->source_tokens);
     s->step_sources = arena_get(mem, (size_t)n_sources * sizeof *s->step_sources);
     s->eval_first = arena_get(mem, (size_t)(n_evals + 1) * sizeof *s->eval_first);
     s->eval_last = arena_get(mem, (size_t)(n_evals + 1) * sizeof *s->eval_last);
-    if (!s->source_tokens || !s->step_sources || !s->eval_first || !s->eval_last) return FT_EMEM;
+    s->metric = arena_get(mem, (size_t)(n_metrics + 1) * sizeof *s->metric);
+    if (!s->source_tokens || !s->step_sources || !s->eval_first || !s->eval_last || !s->metric)
+        return FT_EMEM;
     for (int i = 0; i < n_evals; i++) s->eval_first[i] = s->eval_last[i] = (double)NAN;
     return FT_OK;
 }
@@ -135,6 +137,7 @@ ft_status train_state_write(const train_state *s, const char *path)
     add_ints(&out, "step_sources", s->step_sources, s->n_sources);
     add_doubles(&out, "eval_first", s->eval_first, s->n_evals);
     add_doubles(&out, "eval_last", s->eval_last, s->n_evals);
+    if (s->n_metrics > 0) add_doubles(&out, "metrics", s->metric, s->n_metrics);
     ft_status rc = train_sealed_write(path, &out);
     str_free(&out);
     return rc;
@@ -170,7 +173,8 @@ static ft_status read_fields(train_state *s, const js_doc *d)
     FT_TRY(read_list(d, "source_tokens", s->n_sources, s->source_tokens, NULL));
     FT_TRY(read_list(d, "step_sources", s->n_sources, s->step_sources, NULL));
     FT_TRY(read_list(d, "eval_first", s->n_evals, NULL, s->eval_first));
-    return read_list(d, "eval_last", s->n_evals, NULL, s->eval_last);
+    FT_TRY(read_list(d, "eval_last", s->n_evals, NULL, s->eval_last));
+    return s->n_metrics > 0 ? read_list(d, "metrics", s->n_metrics, NULL, s->metric) : FT_OK;
 }
 
 ft_status train_state_read(train_state *s, const char *path)

@@ -90,9 +90,11 @@ typedef struct train_state {
     int n_sources, n_evals;
     int64_t *source_tokens;         /* [n_sources] of the whole run */
     int64_t *step_sources;          /* [n_sources] of `record` */
+    int n_metrics;                  /* of the objective */
+    double *metric;                 /* [n_metrics] of `record`; NAN: nothing to tell */
     double *eval_first, *eval_last; /* [n_evals]; NAN: none yet */
 } train_state;
-ft_status train_state_init(train_state *s, int n_sources, int n_evals, arena *mem);
+ft_status train_state_init(train_state *s, int n_sources, int n_evals, int n_metrics, arena *mem);
 ft_status train_state_write(const train_state *s, const char *path);
 ft_status train_state_read(train_state *s, const char *path);
 /* JSON text with a seal: its last member is the SHA-256 of what stands before it. body: an object without its closing
@@ -108,6 +110,7 @@ typedef struct train_plan {
     size_t weights, trainable, gradients, optimizer, activations, workspace, total;
     size_t limit;
     const char *limit_name;
+    size_t objective_bytes; /* of its arrays in a checkpoint */
     size_t checkpoint_bytes, result_bytes, disk_need, disk_free;
     int64_t checkpoints; /* at the same time */
     int64_t trainable_count;
@@ -124,6 +127,7 @@ typedef struct train_session {
     model *m;
     data_set *train, *eval;
     pe_ctx *pe;
+    obj_ctx objective;
     arena *states;
     opt_optimizer *optimizer;
     ag_tape *tape;
@@ -135,6 +139,7 @@ typedef struct train_session {
     char run_id[33];
     char before_data[65], before_base[65]; /* of the run that is resumed */
     bool was_complete;                     /* it had finished, and now has more steps to do */
+    int64_t reuse;                         /* optimizer steps that one drawn batch serves */
     int64_t epoch_steps, total_steps;
     train_state state;
     int64_t resumed_from; /* step; −1: afresh */
@@ -153,6 +158,9 @@ ft_status train_session_open(train_session *s, bool weights);
 ft_status train_session_attach(train_session *s);
 ft_status train_open_model(const train_session *s, bool weights, model **out);
 ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out);
+/* The objective over a model with its method attached, before the optimizer. obj_close in any case. */
+ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, bool weights,
+                               obj_ctx *out);
 void train_session_close(train_session *s);
 ft_status train_plan_make(train_session *s);
 ft_status train_plan_memory(const train_session *s); /* FT_EMEM when it does not fit */
@@ -170,6 +178,8 @@ typedef struct train_seconds {
 /* One optimizer step: state.step grows by one, the record tells the rest. FT_ESIGNAL and FT_ETIME leave everything as
  * it was before the step. */
 ft_status train_step(train_session *s, train_seconds *spent);
+/* The fields of sums; NAN where nothing was counted. */
+void train_metrics(const obj_metric *sums, int n, double *out);
 /* Trains up to the last step, evaluates, logs, writes checkpoints. */
 ft_status train_loop(train_session *s);
 /* Saves what is done and makes the message of the stop say how to go on. */
@@ -177,10 +187,11 @@ ft_status train_save_and_stop(train_session *s, ft_status why);
 
 /* --- evaluate.c ----------------------------------------------------------------------------------------------------- */
 typedef struct train_eval {
-    double *loss;    /* [n_evals] mean per supervised token */
+    double *loss;    /* [n_evals] mean per unit of the objective */
     int64_t *tokens; /* [n_evals] supervised */
-    double mean;     /* over all sources, by token */
+    double mean;     /* over all sources, by unit */
     int64_t total;
+    double *metric; /* [n_metrics] over all sources */
 } train_eval;
 ft_status train_evaluate(train_session *s, train_eval *out, arena *mem);
 
