@@ -274,10 +274,32 @@ static ft_status read_id(const gguf_file *f, const char *key, const tok_tokenize
     return FT_OK;
 }
 
+/* The whole list where the file has one; else eos, eot and eom, and what is known by its text. */
+static ft_status read_stops(tok_tokenizer *t, const gguf_file *f)
+{
+    static const char *const keys[] = {"tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
+    int64_t *list, n;
+    tk_add_stop(t, t->eos);
+    FT_TRY(gguf_ints(f, TK_GGUF_STOPS, t->mem, &list, &n));
+    for (int64_t i = 0; i < n; i++) {
+        FT_CHECK(list[i] >= 0 && list[i] < t->size, FT_EDATA,
+                 "%s: " TK_GGUF_STOPS ": %lld is not in the vocabulary of %lld", f->path,
+                 (long long)list[i], (long long)t->size);
+        tk_add_stop(t, list[i]);
+    }
+    for (size_t i = 0; i < FT_COUNT_OF(keys) && !list; i++) {
+        int32_t id;
+        FT_TRY(read_id(f, keys[i], t, -1, &id));
+        tk_add_stop(t, id);
+    }
+    if (!list) tk_text_stops(t);
+    tk_template_stops(t);
+    return FT_OK;
+}
+
 static ft_status read_specials(tok_tokenizer *t, const gguf_file *f, bool llama, bool add_bos)
 {
-    static const char *const stops[] = {"tokenizer.ggml.eot_token_id",
-                                        "tokenizer.ggml.eom_token_id"};
     bool bos = false, eos = false;
     FT_TRY(read_id(f, "tokenizer.ggml.bos_token_id", t, llama ? 1 : -1, &t->bos));
     FT_TRY(read_id(f, "tokenizer.ggml.eos_token_id", t, llama ? 2 : -1, &t->eos));
@@ -287,14 +309,7 @@ static ft_status read_specials(tok_tokenizer *t, const gguf_file *f, bool llama,
     FT_TRY(gguf_bool(f, "tokenizer.ggml.add_eos_token", false, &eos));
     FT_TRY(tk_set_bos_eos(t, bos, eos));
     FT_TRY(gguf_text(f, "tokenizer.chat_template", t->mem, &t->chat_template));
-    tk_add_stop(t, t->eos);
-    for (size_t i = 0; i < FT_COUNT_OF(stops); i++) {
-        int32_t id;
-        FT_TRY(read_id(f, stops[i], t, -1, &id));
-        tk_add_stop(t, id);
-    }
-    tk_template_stops(t);
-    return FT_OK;
+    return read_stops(t, f);
 }
 
 static ft_status load(tok_tokenizer *t, const gguf_file *f, const char *path)

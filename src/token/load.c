@@ -312,10 +312,14 @@ static ft_status special_ids(tok_tokenizer *t, const char *dir, const side *s)
     if (t->eos < 0 && t->post.n_after == 1) t->eos = t->post.after[0];
     FT_TRY(read_template(t, dir, &s[CONFIG]));
     tk_add_stop(t, t->eos);
-    int64_t ids[32];
+    int64_t ids[2 * TK_MAX_STOPS];
     int n = 0;
-    ids_of(js_get(s[MODEL].doc.root, "eos_token_id"), ids, &n, 16);
-    ids_of(js_get(s[GENERATION].doc.root, "eos_token_id"), ids, &n, 32);
+    for (int i = MODEL; i <= GENERATION; i++) {
+        const cJSON *list = js_get(s[i].doc.root, "eos_token_id");
+        FT_CHECK(cJSON_GetArraySize(list) <= TK_MAX_STOPS, FT_EDATA,
+                 "%s: eos_token_id: more than %d ids", s[i].doc.name, TK_MAX_STOPS);
+        ids_of(list, ids, &n, 2 * TK_MAX_STOPS);
+    }
     for (int i = 0; i < n; i++) tk_add_stop(t, ids[i]);
     tk_template_stops(t);
     return follow_flags(t, &s[CONFIG]);

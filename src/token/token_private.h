@@ -13,6 +13,9 @@
 
 /* Largest id of a vocabulary: files are hostile, and tables are as long as the largest id. */
 #define TK_MAX_ID ((1 << 22) - 1)
+#define TK_MAX_STOPS 64 /* ids that end a generation */
+#define TK_GGUF_STOPS                                                                              \
+    "tokenizer.ggml.eog_token_ids" /* all of them; others than llama.cpp read it */
 /* Longest token text; a bound on the work per position of a match. */
 #define TK_MAX_TOKEN 65535
 
@@ -332,7 +335,7 @@ struct tok_tokenizer {
     tk_post post;
     int32_t bos, eos, pad, unk;
     bool adds_bos, adds_eos;
-    int32_t stops[16];
+    int32_t stops[TK_MAX_STOPS];
     int n_stops;
     const char *chat_template;
     /* Kept for writing: the files as they were read, or else what a tokenizer.json is made of. */
@@ -355,6 +358,7 @@ FT_MUST_USE ft_status tk_finish(tok_tokenizer *t, const char *name);
 void tk_add_stop(tok_tokenizer *t, int64_t id);
 /* Adds the end-of-turn tokens that the chat template writes. */
 void tk_template_stops(tok_tokenizer *t);
+void tk_text_stops(tok_tokenizer *t);
 FT_MUST_USE ft_status tk_set_bos_eos(tok_tokenizer *t, bool bos, bool eos);
 
 /* Types of SentencePiece pieces and of tokenizer.ggml.token_type. */

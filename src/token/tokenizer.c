@@ -261,6 +261,45 @@ void tk_template_stops(tok_tokenizer *t)
     }
 }
 
+/* llama.cpp's list: a GGUF has keys for three ids, and its readers know the others by their text. */
+void tk_text_stops(tok_tokenizer *t)
+{
+    static const char *const ends[] = {"<|eot_id|>",
+                                       "<|im_end|>",
+                                       "<|end|>",
+                                       "<|return|>",
+                                       "<|call|>",
+                                       "<|flush|>",
+                                       "<|calls|>",
+                                       "<end_of_turn>",
+                                       "<|endoftext|>",
+                                       "</s>",
+                                       "<|eom_id|>",
+                                       "<EOT>",
+                                       "_<EOT>",
+                                       "[EOT]",
+                                       "[EOS]",
+                                       "<|end_of_text|>",
+                                       "<end_of_utterance>",
+                                       "<eos>",
+                                       "<turn|>",
+                                       "<|tool_response>"};
+    /* Where the second and the third are tokens, the first only ends a part of the answer. */
+    static const char *const parts[][3] = {{"<|end|>", "<|return|>", "<|call|>"},
+                                           {"<|end|>", "<|return|>", "<|calls|>"},
+                                           {"<|end|>", "<|call|>", "<|flush|>"},
+                                           {"<|end|>", "<|calls|>", "<|flush|>"},
+                                           {"</s>", "<|tool_response>", "<|tool_response>"}};
+    for (size_t i = 0; i < FT_COUNT_OF(ends); i++) {
+        bool inside = false;
+        for (size_t k = 0; k < FT_COUNT_OF(parts); k++)
+            inside = inside || (strcmp(parts[k][0], ends[i]) == 0 &&
+                                tok_id(t, parts[k][1], strlen(parts[k][1])) >= 0 &&
+                                tok_id(t, parts[k][2], strlen(parts[k][2])) >= 0);
+        if (!inside) tk_add_stop(t, tok_id(t, ends[i], strlen(ends[i])));
+    }
+}
+
 ft_status tk_set_bos_eos(tok_tokenizer *t, bool bos, bool eos)
 {
     t->post = (tk_post){0};

@@ -216,17 +216,68 @@ static void put_specials(const tok_tokenizer *t, gguf_writer *w, bool llama, boo
     put_id(w, "tokenizer.ggml.eos_token_id", t->eos);
     put_id(w, "tokenizer.ggml.unknown_token_id", llama ? t->model.unk : t->unk);
     put_id(w, "tokenizer.ggml.padding_token_id", t->pad);
-    for (int i = 0; i < t->n_stops; i++) {
-        if (t->stops[i] == t->eos) continue;
-        put_id(w, "tokenizer.ggml.eot_token_id", t->stops[i]);
-        break;
-    }
     gguf_put_bool(w, "tokenizer.ggml.add_bos_token", tok_adds_bos(t));
     gguf_put_bool(w, "tokenizer.ggml.add_eos_token", eos);
     gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", llama && prefix);
     if (t->chat_template) {
         gguf_put_str(w, "tokenizer.chat_template", t->chat_template, strlen(t->chat_template));
     }
+}
+
+static bool is_in(const int32_t *list, int n, int32_t id)
+{
+    for (int i = 0; i < n; i++)
+        if (list[i] == id) return true;
+    return false;
+}
+
+static ft_status warn_lost(const tok_tokenizer *t, const tok_tokenizer *found)
+{
+    str_buf lost = {0};
+    for (int i = 0; i < t->n_stops; i++) {
+        if (is_in(found->stops, found->n_stops, t->stops[i])) continue;
+        const char *text = tok_text(t, t->stops[i]);
+        str_printf(&lost, "%s%d (%s)", lost.len ? ", " : "", (int)t->stops[i],
+                   ft_shows(text ? text : ""));
+    }
+    if (lost.len)
+        log_warn(
+            "GGUF has keys for three end tokens; ft stops at all %d, llama.cpp goes on after %s",
+            t->n_stops, lost.data);
+    ft_status rc = str_ok(&lost);
+    str_free(&lost);
+    return rc;
+}
+
+/* eot and eom hold the stops after eos; when there are more, those that readers do not know by their text come first. Where
+ * a reader would find others than these, the whole list follows, in a key that llama.cpp passes over. */
+static ft_status put_stops(const tok_tokenizer *t, gguf_writer *w)
+{
+    static const char *const keys[] = {"tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
+    int32_t rest[TK_MAX_STOPS];
+    int n = 0;
+    tok_tokenizer found = *t; /* only its stops are touched */
+    found.n_stops = 0;
+    tk_text_stops(&found);
+    for (int known = 0; known < 2; known++) {
+        for (int i = 0; i < t->n_stops; i++) {
+            bool first = t->n_stops <= 3 || !is_in(found.stops, found.n_stops, t->stops[i]);
+            if (t->stops[i] != t->eos && first == !known) rest[n++] = t->stops[i];
+        }
+    }
+    for (int i = 0; i < n && i < (int)FT_COUNT_OF(keys); i++) {
+        put_id(w, keys[i], rest[i]);
+        tk_add_stop(&found, rest[i]);
+    }
+    tk_add_stop(&found, t->eos);
+    tk_template_stops(&found);
+    bool same = found.n_stops == t->n_stops;
+    for (int i = 0; same && i < found.n_stops; i++)
+        same = is_in(t->stops, t->n_stops, found.stops[i]);
+    if (same || t->n_stops == 0) return FT_OK;
+    gguf_put_i32s(w, TK_GGUF_STOPS, t->stops, t->n_stops);
+    return warn_lost(t, &found);
 }
 
 ft_status tok_write_gguf(const tok_tokenizer *t, gguf_writer *w, int64_t vocab_size)
@@ -255,6 +306,7 @@ ft_status tok_write_gguf(const tok_tokenizer *t, gguf_writer *w, int64_t vocab_s
         if (!llama) rc = put_merges(t, w);
     }
     if (rc == FT_OK) put_specials(t, w, llama, prefix);
+    if (rc == FT_OK) rc = put_stops(t, w);
     ft_free(c.text);
     ft_free(c.type);
     ft_free(c.score);
