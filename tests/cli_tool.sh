@@ -150,6 +150,17 @@ expect 0 '' "$ft" eval --model base --task multiple_choice --data choices.jsonl 
 lines 1
 expect 64 'neither a config nor a task' "$ft" eval
 expect 66 'absent.txt' "$ft" eval --model base --task perplexity --data absent.txt
+# acc_norm divides by characters, acc_bytes by bytes: the same choices, judged by hand from their log-probabilities
+choices=(zqxjkv 水水水水 QZXW 'éé é')
+for c in "${choices[@]}"; do printf '{"context": "how many boats", "continuation": " %s"}\n' "$c"; done >each.jsonl
+"$ft" score --model "$source/data/tiny" --data each.jsonl | sed 's/.*"logprob":\([-0-9.e]*\).*/\1/' >logprobs
+best() { paste logprobs - | awk 'NR == 1 || $1 / $2 > top { top = $1 / $2; at = NR - 1 } END { print at }'; }
+by_char=$(printf '6\n4\n4\n4\n' | best) by_byte=$(printf '6\n12\n4\n7\n' | best)
+[ "$by_char" != "$by_byte" ] || wrong "these choices do not tell characters from bytes"
+printf '{"query": "how many boats", "choices": ["zqxjkv", "水水水水", "QZXW", "éé é"], "gold": %s}\n' \
+    "$by_char" >judged.jsonl
+expect 0 '' "$ft" eval --model "$source/data/tiny" --task multiple_choice --data judged.jsonl --json
+[ "$(field acc_norm)" = 1 ] && [ "$(field acc_bytes)" = 0 ] || wrong "by characters $by_char, by bytes $by_byte: $(cat out)"
 printf '{"query": "a", "choices": ["b", "c"], "gold": 2}\n' >wrong.jsonl
 expect 65 'wrong.jsonl:1:' "$ft" eval --model base --task multiple_choice --data wrong.jsonl
 

@@ -141,6 +141,7 @@ bool str_starts(const char *s, const char *prefix);
 int utf8_next(const char *p, size_t n, int32_t *cp);
 int utf8_put(char out[4], int32_t cp);
 bool utf8_valid(const char *p, size_t n);
+size_t utf8_count(const char *p, size_t n); /* characters; an invalid byte counts as one */
 
 /* --- map: byte string → int64 ---------------------------------------------------------------------
  * Keys are not copied: they must outlive the map. Start with { 0 }. */

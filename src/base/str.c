@@ -207,3 +207,11 @@ bool utf8_valid(const char *p, size_t n)
     }
     return true;
 }
+
+size_t utf8_count(const char *p, size_t n)
+{
+    size_t count = 0;
+    int32_t cp;
+    for (size_t i = 0; i < n; count++) i += (size_t)utf8_next(p + i, n - i, &cp);
+    return count;
+}

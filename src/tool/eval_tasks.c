@@ -185,7 +185,7 @@ typedef struct question {
     int n, gold;
     tok_ids ids[MAX_CHOICES];
     int64_t from[MAX_CHOICES];
-    size_t bytes[MAX_CHOICES];
+    size_t bytes[MAX_CHOICES], chars[MAX_CHOICES];
 } question;
 
 typedef struct choices {
@@ -193,7 +193,7 @@ typedef struct choices {
     eval_task *task;
     question *q; /* [QUESTIONS] */
     int n;
-    int64_t count, right, right_norm;
+    int64_t count, right, right_norm, right_bytes;
 } choices;
 
 static void question_free(question *q)
@@ -213,15 +213,17 @@ static int arg_max(const double *v, int n)
 
 static void judge(choices *c, const question *q, const inf_seq *seq)
 {
-    double sum[MAX_CHOICES], norm[MAX_CHOICES];
+    double sum[MAX_CHOICES], by_char[MAX_CHOICES], by_byte[MAX_CHOICES];
     for (int i = 0; i < q->n; i++) {
         sum[i] = 0;
         for (int64_t k = 0; k < seq[i].n - seq[i].from; k++) sum[i] += (double)seq[i].logprob[k];
-        norm[i] = sum[i] / (double)(q->bytes[i] > 0 ? q->bytes[i] : 1);
+        by_char[i] = sum[i] / (double)(q->chars[i] > 0 ? q->chars[i] : 1);
+        by_byte[i] = sum[i] / (double)(q->bytes[i] > 0 ? q->bytes[i] : 1);
     }
     c->count++;
     c->right += arg_max(sum, q->n) == q->gold;
-    c->right_norm += arg_max(norm, q->n) == q->gold;
+    c->right_norm += arg_max(by_char, q->n) == q->gold;
+    c->right_bytes += arg_max(by_byte, q->n) == q->gold;
 }
 
 static ft_status flush_questions(choices *c)
@@ -273,6 +275,7 @@ static ft_status read_choice(choices *c, const js_doc *d, const char *query, siz
     ft_status rc = str_ok(&text);
     int k = q->n++;
     q->bytes[k] = strlen(choice->valuestring);
+    q->chars[k] = utf8_count(choice->valuestring, q->bytes[k]);
     if (rc == FT_OK)
         rc = tool_encode_pair(c->t, query, n, text.data, text.len, &q->ids[k], &q->from[k]);
     if (rc == FT_OK) rc = tool_cut_left(c->t, d, &q->ids[k], &q->from[k]);
@@ -322,12 +325,14 @@ static ft_status run_choices(tool_model *t, eval_task *task)
     eval_add(task, "acc_stderr", standard_error(c.right, c.count));
     eval_add(task, "acc_norm", (double)c.right_norm / (double)c.count);
     eval_add(task, "acc_norm_stderr", standard_error(c.right_norm, c.count));
+    eval_add(task, "acc_bytes", (double)c.right_bytes / (double)c.count);
+    eval_add(task, "acc_bytes_stderr", standard_error(c.right_bytes, c.count));
     eval_count(task, "n", c.count);
     return FT_OK;
 }
 
-static const char *const choice_metrics[] = {"acc", "acc_stderr", "acc_norm", "acc_norm_stderr",
-                                             "n",   NULL};
+static const char *const choice_metrics[] = {
+    "acc", "acc_stderr", "acc_norm", "acc_norm_stderr", "acc_bytes", "acc_bytes_stderr", "n", NULL};
 const eval_kind eval_multiple_choice = {
     .name = "multiple_choice",
     .help = "the likeliest of the choices, as lm-evaluation-harness",
