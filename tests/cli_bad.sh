@@ -129,6 +129,44 @@ mkdir there
 bad 73 'there' - "$ft" merge-adapter a --base m --out there
 bad 64 'type' merged "$ft" merge-adapter a --base m --out merged --type q9
 
+# --- one mistake, one line that says which -----------------------------------------------------------------------
+once() { # TEXT: the last error was one line with TEXT
+    [ "$(grep -c '^ft: error: ' err)" -eq 1 ] && grep -qF -- "$1" err && return
+    echo "FAILED: not one line with '$1': $(cat err)"
+    failures=$((failures + 1))
+}
+printf '{"model": {"path": 3}, "data": {"train": "good.jsonl"}, "output": {"dir": "result"}}' >c.json
+bad 78 'c.json:1:20: model.path: must be a path, not a number' result "$ft" train c.json
+once 'must be a path'
+printf '{"model": [], "data": {"train": "good.jsonl"}, "output": {"dir": "result"}}' >c.json
+bad 78 'model: must be an object' result "$ft" train c.json
+once 'must be an object'
+printf '{"model": {"path": "m"}, "data": {"train": "good.jsonl"}, "output": {"dir": []}}' >c.json
+bad 78 'output.dir' result "$ft" check c.json
+once 'must be a path, not a list'
+printf '# a run\nmodel:\n  path: m\n' >run.yaml
+bad 78 'this is YAML; a config of ft is JSON' result "$ft" train run.yaml
+cp run.yaml run.json
+bad 78 'this is YAML' result "$ft" check run.json
+bad 64 '--model: given twice' - "$ft" score --model m --model m
+bad 64 '--threads: given twice' - "$ft" train good.json --threads 1 --threads=2
+bad 66 'some-org/Some-Model-1B: no such folder here; if this is a name on a model hub' - \
+    "$ft" generate --model some-org/Some-Model-1B --prompt x
+config c.json some-org/Some-Model-1B good.jsonl
+bad 66 'name on a model hub' result "$ft" train c.json
+bad 66 'name on a model hub' - "$ft" inspect some-org/Some-Model-1B
+bad 66 'is an adapter, not a model' - "$ft" generate --model a --prompt x
+config c.json a good.jsonl
+bad 66 'is an adapter, not a model' result "$ft" check c.json
+mkdir mlx && printf '{"fine_tune_type": "lora", "lora_parameters": {"rank": 8}}' >mlx/adapter_config.json
+bad 65 'mlx-lm adapter' - "$ft" score --model m --adapter mlx
+cp good.jsonl lines.json
+bad 65 'lines.json: these are JSON lines' result "$ft" train good.json --set data.train=lines.json
+for list in '[{"text": "a b"}]' '[\n{"text": "a b"},\n{"text": "c d"}\n]'; do
+    printf "$list" >list.jsonl
+    bad 65 'list.jsonl:1: this is a list of records' result "$ft" train good.json --set data.train=list.jsonl
+done
+
 # --- evaluating, scoring, generating --------------------------------------------------------------------------------------
 printf '{"model": {"path": "m"}, "tasks": [{"name": "t", "type": "perplexit", "data": "good.jsonl"}]}' >e.json
 bad 78 'perplexity' - "$ft" eval e.json

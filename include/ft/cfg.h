@@ -121,6 +121,10 @@ void cfg_read(cfg_doc *d, const cJSON *object, const char *path, const cfg_field
               const char *const *also);
 /* Records one mistake at a node ("FILE:LINE:COL: KEY: …"). */
 void cfg_fail(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...) FT_PRINTF(4, 5);
+/* The same for a key that is not there; silent where a mistake of that key, or of a table it stands in, is recorded
+ * already: one mistake gives one line. */
+void cfg_missing(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...)
+    FT_PRINTF(4, 5);
 /* FT_OK, or FT_ECONFIG when mistakes were recorded. */
 FT_MUST_USE ft_status cfg_done(const cfg_doc *d);
 /* A path value made relative as described above; `from` is the node it stands in. */

@@ -206,6 +206,8 @@ typedef struct io_weights {
     gguf_file *gguf; /* .gguf, else NULL */
     const char *path;
 } io_weights;
+/* 66 where nothing stands at a path given as a model; a name of a model hub is told as such. */
+FT_MUST_USE ft_status io_model_exists(const char *path);
 /* Refuses pickle files by name and magic with the remedy. */
 FT_MUST_USE ft_status io_weights_open(io_weights *w, const char *model_path, arena *a);
 const io_tensor *io_find(const io_weights *w, const char *name);

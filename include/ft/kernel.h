@@ -118,7 +118,6 @@ void kn_scatter_rows(float *y, const float *x, const int64_t *row, int64_t n, in
 void kn_add(float *y, const float *a, const float *b, int64_t n); /* y = a + b */
 void kn_axpy(float *y, float s, const float *x, int64_t n);       /* y += s·x */
 void kn_scale(float *x, float s, int64_t n);
-void kn_mul_add(float *y, const float *a, const float *b, int64_t n); /* y += a ⊙ b */
 void kn_col_sum_add(float *db, const float *dy, int64_t ld, int64_t t,
                     int64_t c); /* bias gradients */
 /* y = x ⊙ mask/(1−p), the mask a pure function of (key, row_key[t], column). */
@@ -132,8 +131,6 @@ void kn_dropout_back(float *dx, const float *dy, int64_t t, int64_t c, float p, 
  * their gradient, scale·(softmax − one-hot). Sums run in a fixed lane order. */
 void kn_softmax_ce(float *logits, int64_t ld, float *logprob, int32_t *best, const int32_t *target,
                    int64_t t, int64_t v, float scale);
-/* logits := c·tanh(logits/c) */
-void kn_softcap(float *x, int64_t ld, int64_t t, int64_t v, float cap);
 
 /* AdamW on a flat range (Loshchilov & Hutter 2019, PyTorch's order of operations): decoupled decay,
  * c1 = 1−β1^s, c2 = 1−β2^s computed by the caller. g is multiplied by gscale (clipping) first. */

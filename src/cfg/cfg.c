@@ -4,6 +4,7 @@
  * therefore noted once, before and while the values are put in. */
 #include "cfg_private.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -97,6 +98,26 @@ static size_t key_offset(const char *text, size_t at)
     return at;
 }
 
+static void note_wrong(cfg_doc *d, const char *key)
+{
+    cfg_state *s = d->sets;
+    if (!s || !key) return;
+    if (!s->wrong) s->wrong = arena_get(d->mem, MISTAKES * sizeof *s->wrong);
+    const char *copy = arena_str(d->mem, key);
+    if (s->wrong && copy && s->n_wrong < MISTAKES) s->wrong[s->n_wrong++] = copy;
+}
+
+/* "model" and "model.path" cover "model.path". */
+static bool is_wrong(const cfg_doc *d, const char *key)
+{
+    const cfg_state *s = d->sets;
+    for (size_t i = 0; s && i < s->n_wrong; i++) {
+        size_t n = strlen(s->wrong[i]);
+        if (strncmp(s->wrong[i], key, n) == 0 && (key[n] == 0 || key[n] == '.')) return true;
+    }
+    return false;
+}
+
 void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, const char *fmt,
                va_list ap)
 {
@@ -104,6 +125,7 @@ void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, cons
     const cfg_place *place = cfg_place_of(d, node ? node : d->js.root);
 
     if (d->errors++ >= MISTAKES) return;
+    note_wrong(d, key);
     vsnprintf(what, sizeof what, fmt, ap);
     if (place && place->offset < 0) {
         snprintf(where, sizeof where, "--set %s: ", ft_shows(place->set));
@@ -123,6 +145,15 @@ void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, cons
 void cfg_fail(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...)
 {
     va_list ap;
+    va_start(ap, fmt);
+    cfg_vfail(d, node, false, key, fmt, ap);
+    va_end(ap);
+}
+
+void cfg_missing(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...)
+{
+    va_list ap;
+    if (is_wrong(d, key)) return;
     va_start(ap, fmt);
     cfg_vfail(d, node, false, key, fmt, ap);
     va_end(ap);
@@ -284,6 +315,20 @@ static ft_status apply_sets(cfg_doc *d, const char *const *sets, int n_sets)
     return FT_OK;
 }
 
+/* What does not parse as JSON: by its name, or by a first line "word:" or "---". */
+static bool is_yaml(const char *name, const char *text, size_t n)
+{
+    size_t i = 0, word;
+    if (str_ends(name, ".yaml") || str_ends(name, ".yml")) return true;
+    while (i < n && text[i] == '#') { /* comments before it */
+        while (i < n && text[i] != '\n') i++;
+        while (i < n && (text[i] == '\n' || text[i] == '\r')) i++;
+    }
+    if (n - i >= 3 && memcmp(text + i, "---", 3) == 0) return true;
+    for (word = i; word < n && (isalnum((unsigned char)text[word]) || text[word] == '_');) word++;
+    return word > i && word < n && text[word] == ':';
+}
+
 ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_sets, arena *mem)
 {
     ft_status rc;
@@ -295,7 +340,10 @@ ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_
     FT_TRY_OUT(folder_of(d, path));
     const char *name = arena_str(mem, path);
     FT_GUARD(name, FT_EMEM, "out of memory");
-    FT_TRY_OUT(js_parse(&d->js, s->text, len, name, 1, JS_STRICT, FT_ECONFIG));
+    rc = js_parse(&d->js, s->text, len, name, 1, JS_STRICT, FT_ECONFIG);
+    FT_GUARD(rc == FT_OK || rc == FT_EMEM || !is_yaml(name, s->text, len), FT_ECONFIG,
+             "%s: this is YAML; a config of ft is JSON (ft schema prints its schema)", name);
+    if (rc != FT_OK) goto out;
     if (!cJSON_IsObject(d->js.root)) {
         rc = js_fail(&d->js, d->js.root, FT_ECONFIG, NULL, "a config is an object, not %s",
                      json_kind(d->js.root));

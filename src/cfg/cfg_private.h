@@ -27,6 +27,8 @@ typedef struct cfg_state {
     size_t n_place, cap_place;
     cJSON **kept; /* replaced nodes (addresses must not be used again) and defaults */
     size_t n_kept, cap_kept;
+    const char **wrong; /* keys with a recorded mistake */
+    size_t n_wrong;
     ft_status fatal; /* a failure that is not a mistake in the config: memory */
 } cfg_state;
 

@@ -207,7 +207,7 @@ static void fill_absent(cfg_doc *d, const cJSON *object, const cJSON *owner, con
         else if (r->def)
             read_default(d, key, r, to);
         else if (r->required && owner)
-            cfg_fail(d, owner, key, "this key is required");
+            cfg_missing(d, owner, key, "this key is required");
     }
 }
 

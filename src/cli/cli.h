@@ -75,10 +75,11 @@ void cli_error(const char *lines); /* "ft: error: LINE" for each line */
 typedef struct cli_table {
     const char *section; /* "optim" */
     const char *type;    /* row of a registry ("lora"), NULL for the section's own keys */
-    bool standard;       /* the type that is taken where none is given */
     const char *help;
     const cfg_field *rows; /* NULL: none */
+    int n_shared;          /* the first of them are keys of every type of the section */
+    bool standard;         /* the section's default type */
 } cli_table;
-enum { CLI_TABLES = 96 };
-int cli_tables(cli_table out[CLI_TABLES]);
+/* All of them, the types of a section one after another. */
+FT_MUST_USE ft_status cli_tables(const cli_table **out, int *n, arena *mem);
 #endif

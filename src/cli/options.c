@@ -196,7 +196,8 @@ typedef struct line {
     globals global;
     void *opt;
     const char **arg, **set;
-    int n_arg, n_set;
+    const cfg_field **given; /* rows of the options so far that have a value */
+    int n_arg, n_set, n_given;
     bool help;
 } line;
 
@@ -225,6 +226,15 @@ static ft_status unknown_flag(const line *l, const char *word, size_t n)
                    ft_show(word, n), l->call->verb->name, l->call->verb->name);
 }
 
+/* A second value would silently replace the first. */
+static ft_status take_once(line *l, const cfg_field *row, const char *flag)
+{
+    for (int i = 0; i < l->n_given; i++)
+        FT_CHECK(l->given[i] != row, FT_EUSAGE, "%s: given twice; it takes one value", flag);
+    l->given[l->n_given++] = row;
+    return FT_OK;
+}
+
 /* Words from `i` on: --name, --name value, --name=value. Returns how many were used in *used. */
 static ft_status take_flag(line *l, int left, char *const *words, int *used)
 {
@@ -249,7 +259,10 @@ static ft_status take_flag(line *l, int left, char *const *words, int *used)
         text = words[1];
         *used = 2;
     }
-    if (row == &global_rows[SET_ROW]) l->set[l->n_set++] = text;
+    if (row == &global_rows[SET_ROW])
+        l->set[l->n_set++] = text;
+    else if (row->type != CFG_BOOL)
+        FT_TRY(take_once(l, row, flag));
     return read_flag(row, opt, flag, text);
 }
 
@@ -335,7 +348,8 @@ static ft_status fill_call(line *l, int n, char *const *words)
     l->opt = arena_get(c->mem, v->opt_size ? v->opt_size : 1);
     l->arg = arena_get(c->mem, ((size_t)n + 1) * sizeof *l->arg);
     l->set = arena_get(c->mem, ((size_t)n + 1) * sizeof *l->set);
-    if (!l->opt || !l->arg || !l->set) return FT_EMEM;
+    l->given = arena_get(c->mem, ((size_t)n + 1) * sizeof *l->given);
+    if (!l->opt || !l->arg || !l->set || !l->given) return FT_EMEM;
     for (const cfg_field *r = global_rows; r->key; r++) FT_TRY(set_default(r, &l->global, c->mem));
     for (const cfg_field *r = v->flags; r && r->key; r++) FT_TRY(set_default(r, l->opt, c->mem));
     FT_TRY(read_words(l, n, words));

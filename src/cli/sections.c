@@ -6,18 +6,23 @@
 
 #include <string.h>
 
-enum { TYPES = 24, KEYS = 48 };
-
 /* The section's own keys but `type`, then the type's. Offsets mean nothing here: these rows are only shown. */
-static const cfg_field *joined(cfg_field out[KEYS], const cfg_field *head, const cfg_field *rows)
+static ft_status join(cli_table *t, const cfg_field *head, arena *mem)
 {
-    int n = 0;
-    for (; head->key; head++) {
-        if (strcmp(head->key, "type") != 0 && n + 1 < KEYS) out[n++] = *head;
+    const cfg_field *r, *own = t->rows;
+    size_t n = 0;
+    for (r = head; r->key; r++) n++;
+    for (r = own; r && r->key; r++) n++;
+    cfg_field *out = arena_get(mem, (n + 1) * sizeof *out);
+    if (!out) return FT_EMEM;
+    t->rows = out;
+    for (r = head; r->key; r++) {
+        if (strcmp(r->key, "type") != 0) out[t->n_shared++] = *r;
     }
-    for (; rows && rows->key && n + 1 < KEYS; rows++) out[n++] = *rows;
-    out[n] = (cfg_field)CFG_END;
-    return out;
+    out += t->n_shared;
+    for (r = own; r && r->key; r++) *out++ = *r;
+    *out = (cfg_field)CFG_END;
+    return FT_OK;
 }
 
 /* Is it the default of the section's `type`? */
@@ -58,29 +63,44 @@ static const struct {
     bool (*at)(int i, cli_table *t);
 } registries[] = {{"method", method_at}, {"objective", objective_at}, {"optim", rule_at}};
 
-/* A section of the config, or its types; returns how many tables there are then. */
-static int add_section(cli_table out[CLI_TABLES], int n, const train_section *s)
+static int count_types(size_t registry)
 {
-    static cfg_field rows[FT_COUNT_OF(registries)][TYPES][KEYS];
-    for (size_t k = 0; k < FT_COUNT_OF(registries); k++) {
-        cli_table t;
-        if (strcmp(registries[k].section, s->key) != 0) continue;
-        for (int i = 0; i < TYPES && n < CLI_TABLES && registries[k].at(i, &t); i++) {
-            t.section = s->key;
-            t.standard = is_standard(s->rows, t.type);
-            t.rows = joined(rows[k][i], s->rows, t.rows);
-            out[n++] = t;
-        }
-        return n;
-    }
-    out[n] = (cli_table){.section = s->key, .help = s->help, .rows = s->rows};
-    return n + 1;
+    cli_table t;
+    int n = 0;
+    while (registries[registry].at(n, &t)) n++;
+    return n;
 }
 
-int cli_tables(cli_table out[CLI_TABLES])
+/* -1: a section without types */
+static int registry_of(const char *section)
 {
-    int n = 0;
-    for (const train_section *s = train_sections; s->key && n < CLI_TABLES; s++)
-        n = add_section(out, n, s);
-    return n;
+    for (size_t k = 0; k < FT_COUNT_OF(registries); k++)
+        if (strcmp(registries[k].section, section) == 0) return (int)k;
+    return -1;
+}
+
+ft_status cli_tables(const cli_table **out, int *n, arena *mem)
+{
+    size_t total = 0;
+    for (const train_section *s = train_sections; s->key; s++) {
+        int k = registry_of(s->key);
+        total += k < 0 ? 1 : (size_t)count_types((size_t)k);
+    }
+    cli_table *t = arena_get(mem, total * sizeof *t);
+    if (!t) return FT_EMEM;
+    *out = t;
+    *n = (int)total;
+    for (const train_section *s = train_sections; s->key; s++) {
+        int k = registry_of(s->key), types = k < 0 ? 1 : count_types((size_t)k);
+        for (int i = 0; i < types; i++, t++) {
+            *t = (cli_table){.help = s->help, .rows = s->rows};
+            if (k >= 0) {
+                registries[k].at(i, t);
+                t->standard = is_standard(s->rows, t->type);
+                FT_TRY(join(t, s->rows, mem));
+            }
+            t->section = s->key;
+        }
+    }
+    return FT_OK;
 }

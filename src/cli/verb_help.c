@@ -54,10 +54,8 @@ static void verb_help_text(str_buf *out, const cli_verb *v)
     }
 }
 
-static void overview(str_buf *out)
+static void overview(str_buf *out, const cli_table *tables, int n)
 {
-    cli_table tables[CLI_TABLES];
-    int n = cli_tables(tables);
     str_adds(out, "ft – fine-tunes language models on the CPU\n\nusage: ft VERB [ARGUMENTS] "
                   "[OPTIONS]\n\nverbs:\n");
     for (int i = 0; cli_verb_at(i); i++)
@@ -93,59 +91,83 @@ static const cfg_field *row_at(const cfg_field *rows, const char *path)
     return NULL;
 }
 
-static void one_row(str_buf *out, const cli_table *t, const cfg_field *row, const char *path)
+static void one_row(str_buf *out, const cli_table *t, const cfg_field *row, const char *path,
+                    bool shared)
 {
     char prefix[2 * KEY_BYTES];
     cfg_field rows[] = { *row, CFG_END };
     size_t n = strlen(path) - strlen(row->key);
     snprintf(prefix, sizeof prefix, "%s.%.*s", t->section, (int)n, path);
-    table_title(out, t);
+    if (shared)
+        str_printf(out, "%s – keys of every type\n", t->section);
+    else
+        table_title(out, t);
     cfg_help(out, rows, prefix);
 }
 
-/* "optim", "method.lora", "optim.learning_rate", "learning_rate", "method.r". */
-static int key_help(str_buf *out, const char *key)
+static void keys(str_buf *out, const cli_table *t, const cfg_field *rows)
 {
-    cli_table tables[CLI_TABLES];
-    int n = cli_tables(tables), found = 0;
+    char prefix[KEY_BYTES];
+    snprintf(prefix, sizeof prefix, "%s.", t->section);
+    if (rows) cfg_help(out, rows, prefix);
+}
+
+/* The whole section: the keys of every type once, then each type with its own. */
+static void whole_section(str_buf *out, const cli_table *t, bool first, arena *mem)
+{
+    if (t->type && first && t->n_shared > 0) {
+        cfg_field *shared = arena_get(mem, ((size_t)t->n_shared + 1) * sizeof *shared);
+        if (!shared) return;
+        memcpy(shared, t->rows, (size_t)t->n_shared * sizeof *shared);
+        str_printf(out, "%s – keys of every type\n", t->section);
+        keys(out, t, shared);
+    }
+    table_title(out, t);
+    keys(out, t, t->rows ? t->rows + t->n_shared : NULL);
+}
+
+/* "optim", "method.lora", "optim.learning_rate", "learning_rate", "method.r". */
+static int key_help(str_buf *out, const char *key, const cli_table *tables, int n, arena *mem)
+{
+    int found = 0;
     for (int i = 0; i < n; i++) {
         const cli_table *t = &tables[i];
         size_t len = strlen(t->section);
+        bool first = i == 0 || strcmp(t->section, tables[i - 1].section) != 0;
         bool inside = strncmp(key, t->section, len) == 0 && key[len] == '.';
         const char *rest = inside ? key + len + 1 : key;
-        bool whole = strcmp(key, t->section) == 0 || (t->type && strcmp(rest, t->type) == 0);
-        const cfg_field *row = whole ? NULL : row_at(t->rows, rest);
-        if (whole) {
-            char prefix[KEY_BYTES];
-            snprintf(prefix, sizeof prefix, "%s.", t->section);
+        const cfg_field *row = row_at(t->rows, rest);
+        bool shared = row >= t->rows && row < t->rows + t->n_shared;
+        found++;
+        if (strcmp(key, t->section) == 0) {
+            whole_section(out, t, first, mem);
+        } else if (t->type && strcmp(rest, t->type) == 0) {
             table_title(out, t);
-            if (t->rows) cfg_help(out, t->rows, prefix);
-        } else if (row) {
-            one_row(out, t, row, rest);
+            keys(out, t, t->rows);
+        } else if (row && (first || !shared)) {
+            one_row(out, t, row, rest, shared);
+        } else {
+            found--;
         }
-        found += whole || row;
     }
     return found;
 }
 
 /* A word may name a verb and a section: "train". */
-static void section_help(str_buf *out, const char *word)
+static void section_help(str_buf *out, const char *word, const cli_table *tables, int n, arena *mem)
 {
-    cli_table tables[CLI_TABLES];
-    int n = cli_tables(tables);
     for (int i = 0; i < n; i++) {
         if (strcmp(tables[i].section, word) != 0) continue;
         str_adds(out, "\nsection of a training config:\n");
-        key_help(out, word);
+        key_help(out, word, tables, n, mem);
         return;
     }
 }
 
-static ft_status unknown(const char *word)
+static ft_status unknown(const char *word, const cli_table *tables, int n)
 {
     const char *names[NAMES + 1];
-    cli_table tables[CLI_TABLES];
-    int n = cli_tables(tables), count = 0;
+    int count = 0;
     const char *dot = strrchr(word, '.');
     for (int i = 0; cli_verb_at(i) && count < NAMES; i++) names[count++] = cli_verb_at(i)->name;
     for (int i = 0; i < n && count + 2 < NAMES; i++) {
@@ -167,18 +189,21 @@ static ft_status run(const cli_call *c)
     ft_status rc = FT_OK;
     const char *word = c->n_arg > 0 ? c->arg[0] : NULL;
     const cli_verb *v = word ? cli_verb_by_name(word) : NULL;
+    const cli_table *tables;
+    int n;
+    FT_TRY(cli_tables(&tables, &n, c->mem));
     if (c->n_arg == 2) { /* "method lora" is method.lora */
         word = arena_printf(c->mem, "%s.%s", c->arg[0], c->arg[1]);
         if (!word) return FT_EMEM;
         v = NULL;
     }
     if (!word) {
-        overview(&s);
+        overview(&s, tables, n);
     } else if (v) {
         verb_help_text(&s, v);
-        section_help(&s, word);
-    } else if (key_help(&s, word) == 0) {
-        rc = unknown(word);
+        section_help(&s, word, tables, n, c->mem);
+    } else if (key_help(&s, word, tables, n, c->mem) == 0) {
+        rc = unknown(word, tables, n);
     }
     if (rc == FT_OK) rc = str_ok(&s);
     if (rc == FT_OK && c->json) { /* {"help": TEXT}: stdout has JSON lines only */

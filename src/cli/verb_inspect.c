@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CHECKSUM = 65, JSON_BYTES = 64 << 20, TYPES = 64 };
+enum { CHECKSUM = 65, JSON_BYTES = 64 << 20 };
 
 typedef struct options {
     bool no_tensors;
@@ -45,25 +45,29 @@ static void count(report *r, const char *key, double value)
 
 /* --- tensors ------------------------------------------------------------------------------------------ */
 /* Tensors, parameters, bytes, and how many tensors have which type. */
-static void tensor_facts(report *r, const io_tensor *tensor, int64_t n)
+static ft_status tensor_facts(report *r, const io_tensor *tensor, int64_t n)
 {
     double parameters = 0, bytes = 0;
-    int64_t of_type[TYPES] = {0};
+    size_t n_types = 0;
+    while (dt_at((int)n_types)) n_types++;
+    int64_t *of_type = arena_get(r->mem, n_types * sizeof *of_type);
+    if (!of_type) return FT_EMEM;
     for (int64_t i = 0; i < n; i++) {
         double elements = 1;
         for (int k = 0; k < tensor[i].nd; k++) elements *= (double)tensor[i].dim[k];
         parameters += elements;
         bytes += (double)tensor[i].bytes;
-        for (int t = 0; t < TYPES && dt_at(t); t++) of_type[t] += dt_at(t) == tensor[i].type;
+        for (int t = 0; dt_at(t); t++) of_type[t] += dt_at(t) == tensor[i].type;
     }
     count(r, "tensors", (double)n);
     count(r, "parameters", parameters);
     count(r, "bytes", bytes);
     cJSON *types = cJSON_AddObjectToObject(r->facts, "types");
-    for (int t = 0; t < TYPES && dt_at(t); t++)
+    for (int t = 0; dt_at(t); t++)
         if (of_type[t]) cJSON_AddNumberToObject(types, dt_at(t)->name, (double)of_type[t]);
     r->tensor = tensor;
     r->n = n;
+    return FT_OK;
 }
 
 static ft_status weights_facts(report *r, const char *path)
@@ -72,7 +76,7 @@ static ft_status weights_facts(report *r, const char *path)
     FT_TRY(io_weights_open(w, path, r->mem));
     fact(r, "format", w->gguf ? "gguf" : "safetensors");
     if (!w->gguf) count(r, "files", w->n_shards);
-    tensor_facts(r, w->tensor, w->n);
+    FT_TRY(tensor_facts(r, w->tensor, w->n));
     return FT_OK;
 }
 
@@ -107,7 +111,7 @@ static ft_status inspect_gguf(report *r)
     fact(r, "kind", "GGUF file");
     fact(r, "format", "gguf");
     count(r, "version", f->version);
-    tensor_facts(r, f->tensor, f->n);
+    FT_TRY(tensor_facts(r, f->tensor, f->n));
     cJSON *meta = cJSON_AddObjectToObject(r->facts, "metadata");
     for (int64_t i = 0; i < f->n_kv; i++) {
         const char *key = arena_strn(r->mem, f->kv[i].key.s, f->kv[i].key.n);
@@ -125,7 +129,7 @@ static ft_status inspect_safetensors(report *r)
     FT_TRY(st_open(f, r->path, r->mem));
     fact(r, "kind", "safetensors file");
     fact(r, "format", "safetensors");
-    tensor_facts(r, f->tensor, f->n);
+    FT_TRY(tensor_facts(r, f->tensor, f->n));
     cJSON *meta = f->n_meta ? cJSON_AddObjectToObject(r->facts, "metadata") : NULL;
     for (int i = 0; i < f->n_meta; i++)
         cJSON_AddStringToObject(meta, ft_shows(f->meta[2 * i]), ft_shows(f->meta[2 * i + 1]));
@@ -217,7 +221,7 @@ static ft_status inspect_adapter(report *r)
              r->path);
     FT_TRY(st_open(f, weights, r->mem));
     fact(r, "format", "safetensors");
-    tensor_facts(r, f->tensor, f->n);
+    FT_TRY(tensor_facts(r, f->tensor, f->n));
     return FT_OK;
 }
 
@@ -426,7 +430,7 @@ static ft_status run(const cli_call *c)
         rc = str_ends(r.path, ".gguf") || begins_with(r.path, "GGUF") ? inspect_gguf(&r)
                                                                       : inspect_safetensors(&r);
     else
-        rc = ft_fail(FT_ENOINPUT, "%s: there is no such file or folder", r.path);
+        rc = io_model_exists(r.path);
     if (rc != FT_OK) goto out;
     if (!cJSON_AddBoolToObject(r.facts, "whole", true)) r.failed = true;
     FT_GUARD(!r.failed, FT_EMEM, "out of memory");

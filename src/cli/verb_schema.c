@@ -55,9 +55,10 @@ static void add_table(cJSON *root, cJSON *properties, const cli_table *t)
 
 static ft_status run(const cli_call *c)
 {
-    cli_table tables[CLI_TABLES];
+    const cli_table *tables;
     str_buf s = {0};
-    int n = cli_tables(tables);
+    int n;
+    FT_TRY(cli_tables(&tables, &n, c->mem));
     ft_error_clear();
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "$schema", "https://json-schema.org/draft/2020-12/schema");

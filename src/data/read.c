@@ -135,6 +135,19 @@ static ft_status detect_line(reader *r, const char *text, size_t len, int64_t li
     return rc;
 }
 
+/* A whole list in a .jsonl file is told by its first character: no record begins with a bracket. */
+static ft_status refuse_list(const reader *r, const char *text, size_t len, int64_t line)
+{
+    size_t i = 0;
+    while (i < len && (text[i] == ' ' || text[i] == '\t')) i++;
+    FT_CHECK(
+        i == len || text[i] != '[', FT_EDATA,
+        "%s:%lld: this is a list of records (a JSON array), not one record a line; a file that "
+        "holds a list is named .json",
+        r->src->path, (long long)line);
+    return FT_OK;
+}
+
 static ft_status read_jsonl(reader *r)
 {
     line_reader *lines = NULL;
@@ -148,7 +161,8 @@ static ft_status read_jsonl(reader *r)
         int64_t byte = lines_offset(lines), before = lines_number(lines);
         rc = lines_next_filled(lines, &text, &len);
         if (rc != FT_OK) continue;
-        if (!r->src->format) rc = detect_line(r, text, len, lines_number(lines));
+        if (taken == 0) rc = refuse_list(r, text, len, lines_number(lines));
+        if (rc == FT_OK && !r->src->format) rc = detect_line(r, text, len, lines_number(lines));
         if (rc != FT_OK) break;
         data_item *it = new_item(r, lines_number(lines), byte);
         it->len = len;
@@ -209,13 +223,33 @@ static ft_status each_record(reader *r, const js_doc *doc)
     return flush(r);
 }
 
+/* JSON lines in a .json file: the first line is an object of its own, and another one follows. */
+static bool are_lines(const char *text, size_t n)
+{
+    js_doc first = {0};
+    const char *end = memchr(text, '\n', n);
+    size_t len = end ? (size_t)(end - text) : n;
+    while (end && end < text + n && strchr(" \t\r\n", *end)) end++;
+    if (lines_blank(text, len) || !end || end == text + n || *end != '{') return false;
+    ft_status rc = js_parse(&first, text, len, "", 1, JS_BIG_NUMBERS | JS_NO_POSITIONS, FT_EDATA);
+    bool object = rc == FT_OK && cJSON_IsObject(first.root);
+    js_close(&first);
+    return object;
+}
+
 static ft_status read_json(reader *r)
 {
     char *text = NULL;
     size_t n;
     js_doc doc = {0};
     FT_TRY(text_read(&text, &n, r->src->path, JSON_LIMIT));
-    ft_status rc = js_parse(&doc, text, n, r->src->path, 1, JS_BIG_NUMBERS, FT_EDATA);
+    ft_status rc =
+        are_lines(text, n)
+            ? ft_fail(FT_EDATA,
+                      "%s: these are JSON lines (one record a line), not a list of records; a file "
+                      "of JSON lines is named .jsonl",
+                      r->src->path)
+            : js_parse(&doc, text, n, r->src->path, 1, JS_BIG_NUMBERS, FT_EDATA);
     if (rc == FT_OK) rc = each_record(r, &doc);
     js_close(&doc);
     ft_free(text);

@@ -115,10 +115,8 @@ typedef struct kern_table {
     void (*add)(float *y, const float *a, const float *b, int64_t n);
     void (*axpy)(float *y, float s, const float *x, int64_t n);
     void (*scale)(float *x, float s, int64_t n);
-    void (*mul_add)(float *y, const float *a, const float *b, int64_t n);
     void (*dropout)(float *y, const float *x, int64_t c, uint32_t limit, float gain, uint64_t row,
                     bool accumulate);
-    void (*softcap)(float *x, int64_t n, float cap);
     /* Returns the sum of exp(x − max); with `keep` x becomes exp(x − max). */
     float (*exp_sum)(float *x, int64_t n, float max, bool keep);
     float (*max)(const float *x, int64_t n);

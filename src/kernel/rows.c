@@ -319,34 +319,6 @@ void kn_scale(float *x, float s, int64_t n)
     over_elements(scale_tile, &r, n);
 }
 
-static void mul_add_tile(void *ctx, int64_t tile, int thread)
-{
-    const rows_run *r = ctx;
-    int64_t i = first(r, tile);
-    (void)thread;
-    kern->mul_add(r->out[0] + i, r->in[0] + i, r->in[1] + i, last(r, tile, r->t) - i);
-}
-
-void kn_mul_add(float *y, const float *a, const float *b, int64_t n)
-{
-    rows_run r = {.out = {y}, .in = {a, b}};
-    over_elements(mul_add_tile, &r, n);
-}
-
-static void softcap_tile(void *ctx, int64_t tile, int thread)
-{
-    const rows_run *r = ctx;
-    (void)thread;
-    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++)
-        kern->softcap(r->out[0] + i * r->ld, r->c, r->f[0]);
-}
-
-void kn_softcap(float *x, int64_t ld, int64_t t, int64_t v, float cap)
-{
-    rows_run r = {.t = t, .c = v, .ld = ld, .out = {x}, .f = {cap}};
-    over_rows(softcap_tile, &r, v);
-}
-
 /* --- dropout --------------------------------------------------------------------------------------------------- */
 
 static void dropout_tile(void *ctx, int64_t tile, int thread)

@@ -166,6 +166,12 @@ ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
     FT_TRY_OUT(read_adapter_config(c, dir));
     FT_TRY_OUT(js_get_str(&c->adapter, c->adapter.root, "peft_type", NULL, &type));
     c->method = by_peft_type(type);
+    FT_GUARD(type || !(js_get(c->adapter.root, "lora_parameters") ||
+                       js_get(c->adapter.root, "fine_tune_type")),
+             FT_EDATA,
+             "%s: is an mlx-lm adapter, whose matrices stand the other way round and under other "
+             "names than PEFT's; ft reads PEFT adapters",
+             ft_shows(dir));
     if (!c->method) {
         rc = js_fail(&c->adapter, js_get(c->adapter.root, "peft_type"), FT_EDATA, "peft_type",
                      "\"%s\" is not a kind of adapter that ft knows",

@@ -376,10 +376,7 @@ static ft_status read_config_file(model *m, const char *path)
 
 static ft_status open_weights(model *m)
 {
-    if (!file_exists(m->path) && !dir_exists(m->path))
-        return ft_fail(FT_ENOINPUT,
-                       "%s: no such model; a Hugging Face folder or a .gguf file is needed",
-                       ft_shows(m->path));
+    FT_TRY(io_model_exists(m->path));
     FT_TRY(io_weights_open(&m->weights, m->path, m->mem));
     m->from_gguf = m->weights.gguf != NULL;
     if (m->from_gguf) {

@@ -7,8 +7,9 @@
 
 ft_status tok_open(tok_tokenizer **out, const char *model_path)
 {
-    tok_tokenizer *t = ft_alloc(1, sizeof *t);
     *out = NULL;
+    FT_TRY(io_model_exists(model_path));
+    tok_tokenizer *t = ft_alloc(1, sizeof *t);
     if (!t) return FT_EMEM;
     t->bos = t->eos = t->pad = t->unk = t->model.unk = -1;
     ft_status rc = arena_open(&t->mem, "the tokenizer", (size_t)512 << 20);

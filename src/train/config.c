@@ -237,14 +237,14 @@ static void check_model(train_config *c)
     const cJSON *at = object ? object : root;
     const model_cfg *m = &c->model;
     if (!m->path && !m->from_config)
-        cfg_fail(d, at, "model.path",
-                 "this key is required (a folder or a .gguf file), or model.from_config");
+        cfg_missing(d, at, "model.path",
+                    "this key is required (a folder or a .gguf file), or model.from_config");
     if (m->path && m->from_config)
         cfg_fail(d, js_get(object, "from_config"), "model.from_config",
                  "model.path is given too; keep one of them");
     if (!m->path && m->from_config && !m->tokenizer)
-        cfg_fail(d, at, "model.tokenizer",
-                 "this key is required with model.from_config: a folder with tokenizer.json");
+        cfg_missing(d, at, "model.tokenizer",
+                    "this key is required with model.from_config: a folder with tokenizer.json");
     if (m->path && m->tokenizer)
         cfg_fail(d, js_get(object, "tokenizer"), "model.tokenizer",
                  "goes with model.from_config only: a model brings its own tokenizer");
@@ -268,8 +268,8 @@ static void check_data(train_config *c)
 {
     const cJSON *object = js_get(c->doc.js.root, "data");
     if (!c->data.train)
-        cfg_fail(&c->doc, object ? object : c->doc.js.root, "data.train",
-                 "this key is required: a source, or a list of sources");
+        cfg_missing(&c->doc, object ? object : c->doc.js.root, "data.train",
+                    "this key is required: a source, or a list of sources");
 }
 
 static bool same_folder(const char *a, const char *b)
@@ -283,8 +283,8 @@ static void check_output(train_config *c, const train_options *opt)
     const cJSON *object = js_get(c->doc.js.root, "output");
     const char *dir = opt->out ? opt->out : c->output.dir;
     if (!dir)
-        cfg_fail(&c->doc, object ? object : c->doc.js.root, "output.dir",
-                 "this key is required, unless --out names the folder");
+        cfg_missing(&c->doc, object ? object : c->doc.js.root, "output.dir",
+                    "this key is required, unless --out names the folder");
     else if (c->model.path && same_folder(dir, c->model.path))
         cfg_fail(&c->doc, js_get(object, "dir"), "output.dir",
                  "is the folder of the model; choose another, so that the base stays as it is");

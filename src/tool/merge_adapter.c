@@ -1,4 +1,4 @@
-/* merge.c – `ft merge-adapter`: folds an adapter into its base, reads back what was written, and lets it stand only
+/* merge_adapter.c – `ft merge-adapter`: folds an adapter into its base, reads back what was written, and lets it stand only
  * when it computes what base and adapter computed together. */
 #include <math.h>
 #include <string.h>
