@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# check-layers.sh – a module includes only the headers of the modules its row names, and private headers only
-# of its own folder.  That keeps the graph free of cycles and every module testable with what stands above it.
+# check-layers.sh [BUILD] – a module includes only the headers of the modules its row names, and private headers
+# only of its own folder.  That keeps the graph free of cycles and every module testable with what stands above it.
+# With the object files of a build folder (BUILD): the files of a module do not call each other in a circle.  Tables of rows are no calls: a registry that lists a row knows its file, that file
+# may ask the registry.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -57,5 +59,37 @@ for file in include/ft/*.h; do
     module=$(basename "$file" .h)
     if grep -q "^$module:" <<<"$table"; then check_file "$module" "$file"; else complain "$file: no such module"; fi
 done
+
+# --- circles of calls inside a module
+# module: files that may call each other, and why it cannot be otherwise
+circles='
+base: error memory str: an error is text, text takes memory, memory that is not there is an error
+template: filter func print str value: a value finds its methods by name, methods, filters and tests take values
+'
+calls() { # FOLDER: "caller callee function", a line each, by the names of files without .c
+    find "$1" -name '*.c.o' | sort | while read -r o; do
+        file=${o#"$1"/}
+        nm -g "$o" | awk -v file="${file%.c.o}" '$2 == "T" || $1 == "U" { print $1 == "U" ? "U" : "T", $NF, file }'
+    done | awk '$1 == "T" { at[$2] = $3 } $1 == "U" { use[$3 " " $2] }
+        END { for (k in use) { split(k, u, " "); if ((u[2] in at) && at[u[2]] != u[1]) print u[1], at[u[2]], u[2] } }'
+}
+build=${1:-}
+objects=$build/CMakeFiles/ft_core.dir/src
+if [ -n "$build" ] && [ -d "$objects" ]; then
+    for dir in "$objects"/*/; do
+        module=$(basename "$dir")
+        # objects that a file left behind are no part of the tree
+        all=$(calls "${dir%/}" | while read -r a b f; do
+            [ -e "src/$module/$a.c" ] && [ -e "src/$module/$b.c" ] && echo "$a $b $f"
+        done || true)
+        inherent=$(sed -n "s/^$module: *\([^:]*\):.*/\1/p" <<<"$circles")
+        loop=$(awk -v inherent="$inherent" 'BEGIN { n = split(inherent, f, " "); for (i = 1; i <= n; i++) may[f[i]] }
+            !(($1 in may) && ($2 in may)) { print $1, $2 }' <<<"$all" | sort -u | tsort 2>&1 >/dev/null |
+            sed -n 's/^tsort: \([^- ].*\)/\1/p' | sort -u | tr '\n' ' ' || true)
+        [ -z "$loop" ] || complain "src/$module: files that call each other in a circle: $loop"
+    done
+elif [ -n "$build" ]; then
+    complain "$build has no object files"
+fi
 [ $bad -eq 0 ] && echo "check-layers: fine"
 exit $bad

@@ -30,12 +30,10 @@ suite() { # PRESET
     ctest --test-dir "build/$1" --output-on-failure -j "$jobs" 2>&1 | tee "$logs/ctest-$1.log"
 }
 
-if $all; then
-    step layers
-    scripts/check-layers.sh
-fi
 suite release
 if $all; then
+    step layers
+    scripts/check-layers.sh build/release
     step style
     scripts/check-style.sh build/release
     # Address space is reserved, not used: the sanitizer's own limit would refuse it.
