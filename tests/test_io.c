@@ -222,9 +222,10 @@ static void a_folder_is_locked_once(void **state)
     assert_ok(dir_lock(test_path("locked"), &fd));
     snprintf(pid, sizeof pid, "process %ld", (long)getpid());
     assert_fails(dir_lock(test_path("locked"), &fd2), FT_EEXIST, pid);
-    dir_unlock(fd);
+    dir_unlock(test_path("locked"), fd);
     assert_ok(dir_lock(test_path("locked"), &fd));
-    dir_unlock(fd);
+    dir_unlock(test_path("locked"), fd);
+    assert_false(file_exists(test_path("locked/.lock")));
 
     /* the lock of a killed process is gone with it */
     pid_t child = fork();
@@ -235,7 +236,7 @@ static void a_folder_is_locked_once(void **state)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFSIGNALED(status));
     assert_ok(dir_lock(test_path("locked"), &fd));
-    dir_unlock(fd);
+    dir_unlock(test_path("locked"), fd);
 }
 
 /* --- safetensors ------------------------------------------------------------------------------ */

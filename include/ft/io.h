@@ -51,7 +51,7 @@ FT_MUST_USE ft_status dir_rename(const char *from, const char *to); /* and syncs
 FT_MUST_USE ft_status dir_list(const char *path, arena *a, const char ***names, int64_t *n);
 /* flock on PATH/.lock; 73 with the owner's pid when another process holds it. */
 FT_MUST_USE ft_status dir_lock(const char *path, int *fd);
-void dir_unlock(int fd);
+void dir_unlock(const char *path, int fd); /* removes the file while it is still ours */
 size_t dir_free_space(const char *path); /* of the nearest existing parent; SIZE_MAX: not known */
 
 /* --- text lines ---------------------------------------------------------------------------------------

@@ -182,13 +182,23 @@ out:
 
 /* The file stays when the lock is given up: removing it would race with the next owner. The lock
  * itself dies with its process, so nothing stale can remain. */
+/* Is the file behind fd the one of this name? */
+static bool still_there(int fd, const char *name)
+{
+    struct stat a, b;
+    return fstat(fd, &a) == 0 && stat(name, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
 ft_status dir_lock(const char *path, int *out)
 {
     char name[PATH_MAX], pid[32] = {0};
+    int fd;
     *out = -1;
     FT_CHECK(snprintf(name, sizeof name, "%s/.lock", path) < (int)sizeof name, FT_EEXIST,
              "%s: the path is too long", path);
-    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+again:
+    fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0) return ft_fail_errno(FT_EEXIST, "%s: cannot be made", name);
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EINTR) continue;
@@ -205,6 +215,10 @@ ft_status dir_lock(const char *path, int *out)
         close(fd);
         return rc;
     }
+    if (!still_there(fd, name)) { /* its owner removed it between our open and our lock */
+        close(fd);
+        goto again;
+    }
     int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
     /* The number is a courtesy to the next process; a full disk must not stop the run here. */
     if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)n, 0) != n)
@@ -213,10 +227,12 @@ ft_status dir_lock(const char *path, int *out)
     return FT_OK;
 }
 
-void dir_unlock(int fd)
+void dir_unlock(const char *path, int fd)
 {
+    char name[PATH_MAX];
     if (fd < 0) return;
-    if (ftruncate(fd, 0) != 0) log_warn("the lock file cannot be emptied");
+    if (snprintf(name, sizeof name, "%s/.lock", path) < (int)sizeof name && unlink(name) != 0)
+        log_warn("%s: cannot be removed", name);
     close(fd);
 }
 

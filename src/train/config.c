@@ -405,8 +405,9 @@ static void resolve_sources(const train_config *c, cJSON *data, const char *key,
     if (copy && from) absolute_sources(&doc, from, copy, mem);
 }
 
-cJSON *train_config_resolved(const train_config *c, arena *mem)
+cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem)
 {
+    const output_cfg output = {.dir = out};
     cJSON *root = cJSON_CreateObject();
     if (!root) return NULL;
     cJSON *base = section(root, "model", model_rows, &c->model);
@@ -422,7 +423,7 @@ cJSON *train_config_resolved(const train_config *c, arena *mem)
     section(root, "objective", c->objective_rows, c->objective_head);
     section(root, "optim", c->optim_rows, c->optim);
     section(root, "train", loop_rows, &c->train);
-    section(root, "output", output_rows, &c->output);
+    section(root, "output", output_rows, &output);
     return root;
 }
 

@@ -116,6 +116,15 @@ static ft_status log_times(train_session *s, double seconds, int64_t tokens)
     return append(s, s->time_fd, TIMES, &line, &s->state.time_bytes);
 }
 
+ft_status train_log_first(train_session *s, const train_eval *eval)
+{
+    str_buf line = {0};
+    str_adds(&line, "{\"step\":0,\"epoch\":0");
+    add_eval(s, eval, &line);
+    log_info("before step 1: eval_loss %.4f over %lld tokens", eval->mean, (long long)eval->total);
+    return append(s, s->log_fd, LOG, &line, &s->state.log_bytes);
+}
+
 ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens)
 {
     const train_state *st = &s->state;

@@ -250,7 +250,7 @@ ft_status train_save_and_stop(train_session *s, ft_status why)
                    (long long)s->state.step, (long long)s->total_steps, s->command);
 }
 
-/* The losses before step 1, for the summary's changes. */
+/* The losses before step 1: a line of the log, and what the summary's changes count from. */
 static ft_status first_evaluation(train_session *s)
 {
     train_eval eval;
@@ -258,8 +258,8 @@ static ft_status first_evaluation(train_session *s)
     if (!s->eval || st->step > 0 || !isnan(st->eval_first[0])) return FT_OK;
     arena_reset(s->batch, 0);
     FT_TRY(train_evaluate(s, &eval, s->batch));
+    FT_TRY(train_log_first(s, &eval));
     memcpy(st->eval_first, eval.loss, (size_t)st->n_evals * sizeof *eval.loss);
-    log_info("before step 1: eval_loss %.4f over %lld tokens", eval.mean, (long long)eval.total);
     return FT_OK;
 }
 

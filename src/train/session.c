@@ -70,7 +70,7 @@ ft_status train_session_config(train_session *s, const train_options *opt)
     FT_TRY(arena_open(&s->batch, "batches", (size_t)1 << 30));
     FT_TRY(train_config_open(&s->cfg, opt, s->mem));
     s->out = opt->out ? opt->out : s->cfg.output.dir;
-    s->resolved = train_config_resolved(&s->cfg, s->mem);
+    s->resolved = train_config_resolved(&s->cfg, s->out, s->mem);
     if (!s->resolved) return FT_EMEM;
     FT_TRY(hash_config(s));
     return make_command(s);
@@ -250,8 +250,8 @@ void train_session_close(train_session *s)
     tok_close(s->tok);
     cJSON_Delete(s->resolved);
     train_config_close(&s->cfg);
+    if (s->lock >= 0) dir_unlock(s->out, s->lock); /* after the last file */
     arena_close(s->states);
     arena_close(s->batch);
     arena_close(s->mem);
-    if (s->lock >= 0) dir_unlock(s->lock);
 }

@@ -62,8 +62,8 @@ typedef struct train_config {
 /* Parses and checks everything; all mistakes are reported in one go. Close with train_config_close in any case. */
 ft_status train_config_open(train_config *c, const train_options *opt, arena *mem);
 void train_config_close(train_config *c);
-/* Every default filled in, paths absolute; NULL when out of memory. The caller deletes it. */
-cJSON *train_config_resolved(const train_config *c, arena *mem);
+/* Every default filled in, paths absolute, output.dir the folder in use; NULL when out of memory. The caller deletes it. */
+cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem);
 /* The part of a resolved config that a resumed run may not change, as compact text. */
 ft_status train_config_identity(const cJSON *resolved, str_buf *out);
 /* Adds "section.key: old → new" for every key that differs in that part; returns their number. */
@@ -225,6 +225,8 @@ ft_status train_resume_load(train_session *s, train_start as);
 ft_status train_log_open(train_session *s); /* cut back to the state's lengths */
 void train_log_close(train_session *s);
 ft_status train_log_sync(const train_session *s);
+/* The evaluation before step 1, as a line of step 0. */
+ft_status train_log_first(train_session *s, const train_eval *eval);
 ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens);
 
 /* --- report.c ------------------------------------------------------------------------------------------------------- */

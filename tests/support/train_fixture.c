@@ -107,7 +107,7 @@ void copy_run(const char *from, const char *to, int last_step)
 int count_steps(const char *dir)
 {
     char *text = test_read_file(test_path(in(dir, "log.jsonl")), NULL);
-    int n = 0;
+    int n = strstr(text, "{\"step\":0,\"epoch\":0,\"eval_loss\":") == text ? -1 : 0;
     for (char *p = text; (p = strchr(p, '\n')); p++) n++;
     return n;
 }

@@ -29,7 +29,7 @@ void assert_same_file(const char *a, const char *b, const char *name);
 void assert_same_run(const char *a, const char *b); /* adapter and log */
 /* A copy of a run as it stood after step `last_step`: without its result and later checkpoints. */
 void copy_run(const char *from, const char *to, int last_step);
-int count_steps(const char *dir); /* lines of log.jsonl */
+int count_steps(const char *dir); /* lines of log.jsonl after that of step 0 */
 /* A number of a JSON file; b and c may be NULL. NAN: not there. */
 double number_in(const char *dir, const char *file, const char *a, const char *b, const char *c);
 #endif
