@@ -33,7 +33,7 @@ same() { cmp "$1/model.safetensors" ref/model.safetensors && cmp "$1/log.jsonl" 
 start=$(date +%s%N)
 "$ft" train run.json --threads 2 -q > /dev/null 2> err.txt || { cat err.txt; bad "the undisturbed run: $?"; exit 1; }
 span=$((($(date +%s%N) - start) / 1000000))
-"$ft" check run.json --json > check.json || bad "check"
+"$ft" check run.json --out other --json > check.json || bad "check"
 grep -q '"windows":' check.json || bad "check does not tell the windows: $(cat check.json)"
 
 "$ft" train run.json --out one --threads 1 -q > /dev/null && same one || bad "one thread"

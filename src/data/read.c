@@ -142,9 +142,9 @@ static ft_status refuse_list(const reader *r, const char *text, size_t len, int6
     while (i < len && (text[i] == ' ' || text[i] == '\t')) i++;
     FT_CHECK(
         i == len || text[i] != '[', FT_EDATA,
-        "%s:%lld: this is a list of records (a JSON array), not one record a line; a file that "
+        "%s:%lld:%zu: this is a list of records (a JSON array), not one record a line; a file that "
         "holds a list is named .json",
-        r->src->path, (long long)line);
+        r->src->path, (long long)line, i + 1);
     return FT_OK;
 }
 

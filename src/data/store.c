@@ -278,8 +278,13 @@ static bool piece(const data_sample *x, int64_t at, int64_t *end, bool *sup)
 /* Text of a piece; its ids where the model has no tokenizer. */
 static ft_status piece_text(const data_set *d, const int32_t *ids, int64_t n, str_buf *out)
 {
-    if (d->tok) return tok_decode(d->tok, ids, n, out);
-    for (int64_t i = 0; i < n; i++) str_printf(out, "%s%d", i ? " " : "", ids[i]);
+    for (int64_t i = 0; !d->tok && i < n; i++) str_printf(out, "%s%d", i ? " " : "", ids[i]);
+    for (int64_t i = 0, end; d->tok && i < n; i = end) {
+        for (end = i; end < n && tok_text(d->tok, ids[end]);) end++;
+        if (end > i) FT_TRY(tok_decode(d->tok, ids + i, end - i, out));
+        /* a row of the model's vocabulary that the tokenizer has no token for */
+        if (end < n) str_printf(out, "<%d>", ids[end++]);
+    }
     return str_ok(out);
 }
 

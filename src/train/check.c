@@ -133,9 +133,8 @@ static ft_status check(train_session *s, const train_options *opt, str_buf *resu
     FT_TRY(opt->json ? json_report(s, result) : text_report(s, result));
     FT_TRY(train_plan_memory(s));
     FT_TRY(train_plan_disk(s));
-    if (!opt->resume && !opt->force && train_resume_look(s, &as) == FT_EEXIST)
-        log_warn("%s", ft_error());
-    return FT_OK;
+    FT_TRY(train_resume_look(s, &as));
+    return train_resume_compare(s);
 }
 
 ft_status train_check(const train_options *opt, str_buf *result)

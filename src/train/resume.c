@@ -190,7 +190,7 @@ ft_status train_resume_look(train_session *s, train_start *as)
 ft_status train_resume_compare(const train_session *s)
 {
     bool data = strcmp(s->before_data, s->data_sha) != 0;
-    bool base = strcmp(s->before_base, s->base_sha) != 0;
+    bool base = s->base_sha[0] && strcmp(s->before_base, s->base_sha) != 0; /* check hashes none */
     if (!s->before_data[0] || (!data && !base)) return FT_OK;
     return ft_fail(FT_EDATA,
                    "%s: %s%s%s changed since the run in this folder began; put it back, or choose "
