@@ -155,8 +155,14 @@ static ft_status look_at_tables(const pe_file *f, const char *dir, const model *
 ft_status pe_adapter_vocabulary(const char *dir, const model *m, int64_t *rows)
 {
     pe_file *f;
-    FT_TRY(pe_file_open(&f, dir));
-    ft_status rc = look_at_tables(f, dir, m, rows);
+    ft_status rc = pe_file_open(&f, dir);
+    *rows = m->d.vocab_size;
+    if (rc == FT_ENOINPUT) { /* what this folder is instead, pe_open_adapter tells by its config */
+        ft_error_clear();
+        return FT_OK;
+    }
+    FT_TRY(rc);
+    rc = look_at_tables(f, dir, m, rows);
     pe_file_close(f);
     return rc;
 }
