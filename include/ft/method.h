@@ -156,7 +156,10 @@ void pe_check_json(cfg_doc *d, const cJSON *v, const char *key, bool (*good)(con
 FT_MUST_USE ft_status pe_load_json(const js_doc *d, const char *key, bool (*good)(const cJSON *v),
                                    const cJSON **out);
 void pe_put_json(cJSON *o, const char *key, const cJSON *v); /* a copy; NULL: null */
-bool pe_is_null(const cJSON *v);                             /* absent, or null */
+static inline bool pe_is_null(const cJSON *v)
+{
+    return !v || cJSON_IsNull(v);
+}                             /* absent, or null */
 bool pe_is_ranks(const cJSON *v);  /* rank_pattern: an object of whole numbers above 0 */
 bool pe_is_alphas(const cJSON *v); /* alpha_pattern: an object of numbers above 0 */
 /* The value of the first key of a rank_pattern or alpha_pattern that matches; untouched where none does. 1, 0, −1. */

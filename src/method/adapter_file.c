@@ -11,6 +11,28 @@
 
 const char *const pe_adapter_files[] = {"adapter_config.json", "adapter_model.safetensors", NULL};
 
+/* --- what it holds ---------------------------------------------------------------------------------------------- */
+ft_status pe_add_entry(pe_ctx *c, nn_param *p, const char *key, bool transposed)
+{
+    pe_entries *v = &c->entries;
+    if (!p || !key) return FT_EMEM;
+    if (v->n == v->cap) {
+        int64_t cap = v->cap ? 2 * v->cap : 256;
+        pe_entry *more = arena_get(c->mem, (size_t)cap * sizeof *more);
+        if (!more) return FT_EMEM;
+        if (v->n) memcpy(more, v->entry, (size_t)v->n * sizeof *more);
+        v->entry = more;
+        v->cap = cap;
+    }
+    v->entry[v->n++] = (pe_entry){.p = p, .key = key, .transposed = transposed};
+    return FT_OK;
+}
+
+const char *pe_file_key(pe_ctx *c, const char *path, const char *suffix)
+{
+    return arena_printf(c->mem, "base_model.model.%s%s", path, suffix);
+}
+
 /* --- writing ------------------------------------------------------------------------------------------------ */
 ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n)
 {

@@ -10,11 +10,6 @@
 
 const char *const pe_bias_choices[] = {"none", "all", "lora_only", NULL};
 
-bool pe_is_null(const cJSON *v)
-{
-    return !v || cJSON_IsNull(v);
-}
-
 static bool is_empty(const cJSON *v)
 {
     return pe_is_null(v) || (cJSON_IsArray(v) && !v->child) ||
@@ -493,27 +488,6 @@ static ft_status no_target(pe_ctx *c, const pe_target *t)
 }
 
 /* --- attaching --------------------------------------------------------------------------------------------------- */
-ft_status pe_add_entry(pe_ctx *c, nn_param *p, const char *key, bool transposed)
-{
-    pe_entries *v = &c->entries;
-    if (!p || !key) return FT_EMEM;
-    if (v->n == v->cap) {
-        int64_t cap = v->cap ? 2 * v->cap : 256;
-        pe_entry *more = arena_get(c->mem, (size_t)cap * sizeof *more);
-        if (!more) return FT_EMEM;
-        if (v->n) memcpy(more, v->entry, (size_t)v->n * sizeof *more);
-        v->entry = more;
-        v->cap = cap;
-    }
-    v->entry[v->n++] = (pe_entry){.p = p, .key = key, .transposed = transposed};
-    return FT_OK;
-}
-
-const char *pe_file_key(pe_ctx *c, const char *path, const char *suffix)
-{
-    return arena_printf(c->mem, "base_model.model.%s%s", path, suffix);
-}
-
 static ft_status train_whole(pe_ctx *c, nn_param *p, const char *key)
 {
     FT_TRY(nn_train_copy(&c->store, &c->over, p));
