@@ -172,6 +172,38 @@ static void added_tokens_are_used_and_merged(void **state)
     }
 }
 
+static ft_status collect(void *ctx, const char *text, size_t n)
+{
+    str_add(ctx, text, n);
+    return FT_OK;
+}
+
+/* A model with more rows than its tokenizer has tokens may pick one of the others: it has no text. */
+static void rows_without_a_token_have_no_text(void **state)
+{
+    const char *dir = base(true);
+    tool_model *t = NULL;
+    str_buf out = {0};
+    (void)state;
+    adapter(dir, 700, 0);
+    assert_int_equal(remove(test_path("adapter/tokenizer.json")), 0);
+    assert_ok(tool_open(&t, dir, test_path("adapter"), true));
+    assert_int_equal(t->m->d.vocab_size, 700);
+    assert_int_equal(tok_size(t->tok), 640);
+    inf_sampling hot = INF_SAMPLING_DEFAULT;
+    hot.temperature = 50;
+    hot.max_new = hot.min_new = 100;
+    tool_generate_options opt = {.prompt = "one", .json = true, .sampling = hot};
+    assert_ok(tool_generate_lines(t, &opt, &(tool_sink){collect, &out}));
+    cJSON *line = cJSON_ParseWithLength(out.data, out.len), *id;
+    int beyond = 0;
+    cJSON_ArrayForEach(id, cJSON_GetObjectItem(line, "token_ids")) beyond += id->valueint >= 640;
+    assert_true(beyond > 0);
+    cJSON_Delete(line);
+    str_free(&out);
+    tool_close(t);
+}
+
 static void what_does_not_fit_is_named(void **state)
 {
     static const struct {
@@ -221,6 +253,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(added_tokens_are_used_and_merged),
+        cmocka_unit_test(rows_without_a_token_have_no_text),
         cmocka_unit_test(what_does_not_fit_is_named),
         cmocka_unit_test(training_does_not_go_on_from_them),
     };

@@ -18,7 +18,7 @@ ft_status tool_answer_text(const tool_model *t, const inf_answer *a, str_buf *ou
 {
     int64_t shown = a->ids.n - a->stopped;
     if (!t->tok || shown == 0) return FT_OK;
-    return tok_decode(t->tok, a->ids.id, shown, out);
+    return tool_decode(t, a->ids.id, shown, out);
 }
 
 /* --- text as it comes -------------------------------------------------------------------------------------- */
@@ -42,8 +42,8 @@ static ft_status stream(streamer *s, const int32_t *ids, int64_t n, bool last)
 {
     ft_status rc;
     str_buf before = {0}, now = {0};
-    FT_TRY_OUT(tok_decode(s->t->tok, ids + s->begin, s->read - s->begin, &before));
-    FT_TRY_OUT(tok_decode(s->t->tok, ids + s->begin, n - s->begin, &now));
+    FT_TRY_OUT(tool_decode(s->t, ids + s->begin, s->read - s->begin, &before));
+    FT_TRY_OUT(tool_decode(s->t, ids + s->begin, n - s->begin, &now));
     FT_TRY_OUT(str_ok(&before));
     FT_TRY_OUT(str_ok(&now));
     if (now.len > before.len && (last || !open_ended(now.data, now.len))) {

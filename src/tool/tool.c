@@ -152,6 +152,18 @@ ft_status tool_encode(const tool_model *t, const char *text, size_t len, tok_ids
     return tok_encode(t->tok, text, len, false, out);
 }
 
+ft_status tool_decode(const tool_model *t, const int32_t *id, int64_t n, str_buf *out)
+{
+    tok_ids known = {0};
+    ft_status rc = FT_OK;
+    for (int64_t i = 0; i < n && rc == FT_OK; i++) {
+        if (tok_text(t->tok, id[i])) rc = tok_ids_push(&known, id[i]);
+    }
+    if (rc == FT_OK) rc = tok_decode(t->tok, known.id, known.n, out);
+    tok_ids_free(&known);
+    return rc;
+}
+
 ft_status tool_chat_ids(tool_model *t, const cJSON *messages, tok_ids *out)
 {
     str_buf text = {0};

@@ -8,6 +8,9 @@
 FT_MUST_USE ft_status tool_go_on(void);
 /* lm-evaluation-harness keeps the last max_length inputs and the whole continuation: drops ids from the front. */
 FT_MUST_USE ft_status tool_cut_left(tool_model *t, const js_doc *d, tok_ids *ids, int64_t *from);
+/* Text of ids. Rows of the vocabulary that the tokenizer has no token for give none, as in transformers: a padded model may
+ * pick them. */
+FT_MUST_USE ft_status tool_decode(const tool_model *t, const int32_t *id, int64_t n, str_buf *out);
 /* A string member of a JSON object with its length; absent gives NULL. A wrong type is 65 with line and column. */
 FT_MUST_USE ft_status tool_string(const js_doc *d, const cJSON *o, const char *key,
                                   const char **text, size_t *len);
