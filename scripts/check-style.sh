@@ -99,7 +99,7 @@ autograd:ag_|op_
 token:tok_|tk_|rx_
 template:tpl_|chat_
 nn:nn_
-model:model_|family_|rope_|save_
+model:model_|family_|part_|norm_|rope_|save_
 method:pe_
 data:data_
 objective:obj_

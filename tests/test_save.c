@@ -304,7 +304,7 @@ static void refuses_what_does_not_fit(void **state)
     /* beyond f16 */
     assert_ok(model_open(&m, &(model_options){.path = golden_model("llama")}));
     float big[4096] = {0};
-    tn_tensor *t = &m->layer[0].norm1_w->t;
+    tn_tensor *t = &m->layer[0].sub[0].norm.w->t;
     assert_true(tn_count(t) <= 4096);
     void *old = t->data;
     big[1] = 70000.0f;

@@ -1,8 +1,8 @@
 /* model.h – model families as rows, opening from a folder or a GGUF, the forward pass, saving.
  *
- * A family is data: config keys, tensor names for Hugging Face and GGUF, norm, activation, rope, traits. One
- * block builder serves all. Equations and names: config.json classes of transformers (llama, mistral, qwen2, qwen3,
- * gpt2); see each row in family.c. Base-model dropout (GPT-2's *_pdrop) is not applied in training. */
+ * A family is data: what its layers are made of, config keys, tensor names for Hugging Face and GGUF, norm. Blocks are made of
+ * parts, and one function puts them together. Equations and names: config.json classes of transformers (llama, mistral,
+ * qwen2, qwen3, gpt2); see each row in family_*.c. Base-model dropout (GPT-2's *_pdrop) is not applied in training. */
 #ifndef FT_MODEL_H
 #define FT_MODEL_H
 
@@ -13,28 +13,37 @@
 typedef struct model_family model_family;
 typedef struct model model;
 
+/* What no part of a block decides. */
 typedef struct model_dims {
-    int64_t vocab_size, hidden_size, intermediate_size, max_position;
-    int n_layer, n_head, n_kv, head_dim;
-    float norm_eps;
+    int64_t vocab_size, hidden_size, max_position, n_layer;
+    double norm_eps;
     bool tied; /* the head is the input embedding */
-    int32_t pad_row; /* row of the embedding that is not trained from the input side; −1: none */
-    bool qkv_bias, o_bias, mlp_bias;
-    const kn_act *act;
-    int64_t *window; /* [n_layer], 0: full attention */
-    float attn_scale;
-    bool
-        scale_by_layer; /* GPT-2's scale_attn_by_inverse_layer_idx: scores of layer i times 1/(i+1) */
-    /* rope: tables are grown on demand; NULL rope_inv where the family has learned positions */
-    int rope_half;
-    float *rope_inv;                  /* [rope_half] inverse frequencies, scaling applied */
-    float rope_mscale;                /* attention scaling of yarn: multiplies cos and sin */
-    float rope_theta, dynamic_factor; /* dynamic NTK: factor, 0 = off */
+    int64_t pad_row; /* row of the embedding that is not trained from the input side; −1: none */
 } model_dims;
 
+/* A block is made of parts (attention, a feed-forward layer), rows of parts.def: src/model/part.h. */
+struct model_part;
+typedef struct model_use { /* a part as this model has it: one for all layers that name it */
+    const struct model_part *row;
+    void *cfg; /* its dimensions */
+    int index;
+} model_use;
+typedef struct model_norm {
+    nn_param *w, *b; /* b NULL when there is none */
+} model_norm;
+#define MODEL_MAX_SUB 2
+#define MODEL_MAX_USES 8
+enum { MODEL_PARALLEL = 1 }; /* all parts of a layer read its input, not each other's result */
+typedef struct model_sub {   /* a part in one layer, with the norm before it */
+    const model_use *use;
+    void *p;         /* the row's struct: groups and parameters */
+    model_norm norm; /* w NULL: it reads what the part before it reads */
+} model_sub;
 typedef struct model_layer {
-    nn_param *norm1_w, *norm1_b, *norm2_w, *norm2_b, *q_norm, *k_norm;
-    nn_group qkv, o, up, down; /* up: gate and up, or the single first MLP matrix */
+    int index;
+    model_sub sub[MODEL_MAX_SUB];
+    int n_sub;
+    unsigned traits;
 } model_layer;
 
 /* Quantised weights (quants.def). A row reads the folders of one tool, or quantises the base when it is
@@ -82,11 +91,10 @@ struct model {
     nn_site *site; /* every site, layers in order; groups point into it */
     int64_t n_site;
     nn_site *embed, *position, *head; /* position NULL with rope */
-    nn_param *norm_w, *norm_b;
-    model_layer *layer;
-    float *rope_cos, *rope_sin; /* [rope_rows, rope_half] */
-    int64_t rope_rows;
-    float rope_len; /* length the dynamic table was made for */
+    model_norm norm;                  /* the last one */
+    model_use use[MODEL_MAX_USES];
+    int n_use;
+    model_layer *layer; /* [n_layer] */
 };
 
 typedef struct model_options {
@@ -111,6 +119,9 @@ nn_param *model_param(const model *m, const char *name);
 int64_t model_count(const model *m); /* parameters, tied ones once */
 /* Bytes of the weights as they stand in memory or the mapping. */
 size_t model_bytes(const model *m);
+/* Forward arithmetic of the layers for a token that sees `context` positions: *weights of matrices it is multiplied with
+ * (two operations each); the result: operations besides. */
+double model_flop(const model *m, double context, double *weights);
 
 /* Final hidden states [T, hidden_size], normalised, T the rows of the run. With r->cache they extend the cache. Fails
  * (tape status) when a position exceeds what the model can hold. */

@@ -456,9 +456,9 @@ static ft_status check_layers(const pe_ctx *c, const cJSON *l)
 {
     const cJSON *e = cJSON_IsArray(l) ? l->child : l;
     for (; e && !is_empty(l); e = cJSON_IsArray(l) ? e->next : NULL) {
-        FT_CHECK(e->valuedouble < c->m->d.n_layer, FT_ECONFIG,
-                 "method.layers_to_transform: there is no layer %.0f; this model has 0 to %d",
-                 e->valuedouble, c->m->d.n_layer - 1);
+        FT_CHECK(e->valuedouble < (double)c->m->d.n_layer, FT_ECONFIG,
+                 "method.layers_to_transform: there is no layer %.0f; this model has 0 to %lld",
+                 e->valuedouble, (long long)c->m->d.n_layer - 1);
     }
     return FT_OK;
 }
@@ -579,6 +579,14 @@ static cJSON *target_names(const pe_ctx *c, const pe_target *t)
     return list;
 }
 
+/* Linear layers of a model are stored one way or the other, all alike. */
+static bool is_in_out(const model *m)
+{
+    for (int64_t i = 0; i < m->n_site; i++)
+        if (m->site[i].in_out) return true;
+    return false;
+}
+
 static void put_common(const pe_ctx *c, const pe_target *t, cJSON *o)
 {
     cJSON_AddNullToObject(o, "auto_mapping");
@@ -588,7 +596,7 @@ static void put_common(const pe_ctx *c, const pe_target *t, cJSON *o)
         cJSON_AddNullToObject(o, "base_model_name_or_path");
     cJSON_AddStringToObject(o, "bias", t->bias);
     pe_put_json(o, "exclude_modules", t->exclude_modules);
-    cJSON_AddBoolToObject(o, "fan_in_fan_out", c->m->layer[0].o.site->in_out);
+    cJSON_AddBoolToObject(o, "fan_in_fan_out", is_in_out(c->m));
     cJSON_AddBoolToObject(o, "inference_mode", true);
     pe_put_json(o, "layers_pattern", t->layers_pattern);
     pe_put_json(o, "layers_to_transform", t->layers_to_transform);

@@ -1,127 +1,67 @@
-/* forward.c – the block builder that serves every family, the loss over it, logits, and what generation keeps in
- * its cache.
+/* forward.c – the frame that serves every family: order, norms, residuals and checkpointing of layers, the loss over them,
+ * logits, and what generation keeps in its cache.
  *
- *   h += o(attention(rope(qkv(norm1 h))));  h += down(act(up(norm2 h)));  final norm. */
+ *   h = embed(ids);  for each part of each layer: h += part(norm h);  final norm. */
 #include "model_private.h"
 
 #include <string.h>
 
-static tn_tensor *norm(const model *m, nn_run *r, tn_tensor *x, nn_param *w, nn_param *b)
+static tn_tensor *norm(const model *m, nn_run *r, const model_norm *n, tn_tensor *x)
 {
-    if (m->family->traits & FAM_LAYER_NORM)
-        return ag_layernorm(r->t, x, nn_value(r, w), nn_value(r, b), m->d.norm_eps);
-    return ag_rmsnorm(r->t, x, nn_value(r, w), m->d.norm_eps);
+    return m->family->norm->forward(r, n, x, (float)m->d.norm_eps);
 }
 
-typedef struct rope_view {
-    const float *cos, *sin;
-    const int32_t *pos;
-} rope_view;
-
-static ft_status prepare_rope(model *m, nn_run *r, rope_view *v)
+/* f32 values that one part keeps of so many positions. */
+static int64_t kept_by(const model_sub *s, int64_t positions)
 {
-    int64_t last = 0;
-    if (m->d.dynamic_factor > 0.0f) return rope_dynamic(m, r, &v->cos, &v->sin, &v->pos);
-    for (int64_t i = 0; i < r->tokens; i++) last = r->pos[i] > last ? r->pos[i] : last;
-    FT_TRY(rope_tables(m, last + 1));
-    *v = (rope_view){m->rope_cos, m->rope_sin, r->pos};
-    return FT_OK;
+    const model_part *row = s->use->row;
+    return row->state_floats ? row->state_floats(s->use->cfg, positions) : 0;
 }
 
-static kn_attn attention_rule(const model *m, int layer)
-{
-    float by_layer = m->d.scale_by_layer ? 1.0f / (float)(layer + 1) : 1.0f;
-    return (kn_attn){.n_head = m->d.n_head,
-                     .n_kv = m->d.n_kv,
-                     .head_dim = m->d.head_dim,
-                     .scale = m->d.attn_scale * by_layer,
-                     .window = m->d.window[layer]};
-}
-
-/* A page of the cache: for every layer `rows` rows of keys, then as many of values. */
 int64_t model_cache_floats(const model *m, int64_t positions)
 {
-    return 2 * (int64_t)m->d.n_layer * positions * m->d.n_kv * m->d.head_dim;
+    int64_t n = 0;
+    for (int i = 0; i < m->d.n_layer; i++)
+        for (int k = 0; k < m->layer[i].n_sub; k++) n += kept_by(&m->layer[i].sub[k], positions);
+    return n;
 }
 
-/* The newest len positions of a sequence into its pages. */
-static void keep_rows(const kn_attn *a, float *const *page, int64_t k_len, int64_t len,
-                      const float *k, int64_t ld)
-{
-    const int64_t kv = (int64_t)a->n_kv * a->head_dim;
-    for (int64_t p = k_len - len; p < k_len; p++, k += ld) {
-        float *to = page[p / a->page_rows] + p % a->page_rows * kv;
-        memcpy(to + a->k_at, k, (size_t)kv * sizeof(float));
-        memcpy(to + a->v_at, k + kv, (size_t)kv * sizeof(float));
-    }
-}
-
-/* New tokens of each sequence against all its cached keys, whose tail they become. */
-static tn_tensor *cached_attention(const model *m, nn_run *r, tn_tensor *qkv, int layer)
-{
-    const nn_cache *c = r->cache;
-    kn_attn a = attention_rule(m, layer);
-    int64_t q = (int64_t)a.n_head * a.head_dim, kv = (int64_t)a.n_kv * a.head_dim,
-            ld = tn_cols(qkv);
-    tn_tensor *out = ag_new(r->t, r->tokens, q);
-    if (!out || r->t->status != FT_OK) return qkv;
-    a.q_len = r->rows->len;
-    a.n_seq = r->rows->n_seq;
-    a.k_len = c->k_len;
-    a.page = (const float *const *)c->page;
-    a.page_rows = c->rows;
-    a.k_at = 2 * layer * c->rows * kv;
-    a.v_at = a.k_at + c->rows * kv;
-    const float *k = tn_f32(qkv) + q;
-    float *const *page = c->page;
-    for (int i = 0; i < a.n_seq; i++) {
-        keep_rows(&a, page, a.k_len[i], a.q_len[i], k, ld);
-        page += (a.k_len[i] + a.page_rows - 1) / a.page_rows;
-        k += a.q_len[i] * ld;
-    }
-    kn_attention(&a, tn_f32(out), q, NULL, tn_f32(qkv), ld, NULL, kv, NULL, kv);
-    return out;
-}
-
-static tn_tensor *attention_block(model *m, nn_run *r, const model_layer *l, int layer,
-                                  const rope_view *rope, tn_tensor *h)
-{
-    kn_attn a = attention_rule(m, layer);
-    tn_tensor *x = norm(m, r, h, l->norm1_w, l->norm1_b);
-    tn_tensor *qkv = nn_linear(r, &l->qkv, x, NULL);
-    if (l->q_norm)
-        qkv = ag_head_norm(r->t, qkv, nn_value(r, l->q_norm), nn_value(r, l->k_norm), a.n_head,
-                           a.n_kv, m->d.norm_eps);
-    if (rope->cos || r->t->dry) {
-        if (m->d.rope_inv)
-            qkv = ag_rope(r->t, qkv, a.n_head + a.n_kv, a.head_dim, m->d.rope_half, rope->cos,
-                          rope->sin, rope->pos);
-    }
-    tn_tensor *y = r->cache ? cached_attention(m, r, qkv, layer) : ag_attention(r->t, qkv, &a);
-    return nn_linear(r, &l->o, y, h);
-}
-
-static tn_tensor *mlp_block(model *m, nn_run *r, const model_layer *l, tn_tensor *h)
-{
-    tn_tensor *x = norm(m, r, h, l->norm2_w, l->norm2_b);
-    tn_tensor *u = nn_linear(r, &l->up, x, NULL);
-    u = m->family->traits & FAM_GATED ? ag_glu(r->t, u, m->d.act) : ag_act(r->t, u, m->d.act);
-    return nn_linear(r, &l->down, u, h);
-}
+/* One pass over the layers. */
+typedef struct pass {
+    model *m;
+    nn_run *r;
+    void *shared[MODEL_MAX_USES]; /* of each part in use */
+} pass;
 
 /* One block as a function of its input, for checkpointing. */
 typedef struct block_ctx {
-    model *m;
-    nn_run *r;
-    const rope_view *rope;
+    const pass *p;
     int layer;
+    int64_t state_at; /* generating: where this layer's state begins in a page */
 } block_ctx;
 
 static tn_tensor *block(void *ctx, tn_tensor *h)
 {
     const block_ctx *c = ctx;
-    const model_layer *l = &c->m->layer[c->layer];
-    return mlp_block(c->m, c->r, l, attention_block(c->m, c->r, l, c->layer, c->rope, h));
+    const pass *p = c->p;
+    const model_layer *l = &p->m->layer[c->layer];
+    tn_tensor *in = h, *x = h;
+    int64_t at = c->state_at;
+    for (int k = 0; k < l->n_sub; k++) {
+        const model_sub *s = &l->sub[k];
+        const model_use *u = s->use;
+        if (s->norm.w) x = norm(p->m, p->r, &s->norm, l->traits & MODEL_PARALLEL ? in : h);
+        h = u->row->forward(&(model_call){.m = p->m,
+                                          .r = p->r,
+                                          .layer = l->index,
+                                          .cfg = u->cfg,
+                                          .part = s->p,
+                                          .shared = p->shared[u->index],
+                                          .state_at = at},
+                            x, h);
+        if (p->r->cache) at += kept_by(s, p->r->cache->rows);
+    }
+    return h;
 }
 
 /* Without a backward nothing inside a block is needed after it: its memory serves the next one, so a pass of T tokens
@@ -134,46 +74,54 @@ static tn_tensor *keep_only(ag_tape *t, tn_tensor *kept, tn_tensor *h, size_t ma
     return kept;
 }
 
-static tn_tensor *blocks(model *m, nn_run *r, const rope_view *rope, tn_tensor *h)
+static tn_tensor *blocks(const pass *p, tn_tensor *h)
 {
+    nn_run *r = p->r;
     bool checkpoint = r->checkpoint && r->t->record && !r->cache;
     tn_tensor *kept = r->t->record ? NULL : ag_new(r->t, tn_rows(h), tn_cols(h));
     size_t mark = arena_mark(r->t->keep);
-    for (int i = 0; i < m->d.n_layer && r->t->status == FT_OK; i++) {
+    int64_t at = 0;
+    for (int i = 0; i < p->m->d.n_layer && r->t->status == FT_OK; i++) {
         block_ctx *c = ag_meta(r->t, sizeof *c);
         if (!c) return h;
-        *c = (block_ctx){m, r, rope, i};
+        *c = (block_ctx){p, i, at};
+        for (int k = 0; r->cache && k < p->m->layer[i].n_sub; k++)
+            at += kept_by(&p->m->layer[i].sub[k], r->cache->rows);
         h = checkpoint ? ag_checkpoint(r->t, h, block, c) : block(c, h);
         if (kept) h = keep_only(r->t, kept, h, mark);
     }
     return h;
 }
 
-tn_tensor *model_hidden(model *m, nn_run *r)
+static tn_tensor *add_positions(model *m, nn_run *r, tn_tensor *h)
 {
-    rope_view rope = {0};
-    tn_tensor *h = nn_embed(r, m->embed, r->ids);
-    if (m->position) {
-        for (int64_t i = 0; i < r->tokens; i++) {
-            if (r->pos[i] < m->d.max_position) continue;
-            ag_fail(
-                r->t,
+    for (int64_t i = 0; i < r->tokens; i++) {
+        if (r->pos[i] < m->d.max_position) continue;
+        ag_fail(r->t,
                 ft_fail(FT_EDATA,
                         "a sequence of more than %lld tokens: this model has no further positions; "
                         "lower data.max_length",
                         (long long)m->d.max_position));
-            return h;
-        }
-        h = ag_add(r->t, h, nn_embed(r, m->position, r->pos));
-    } else if (!r->t->dry) {
-        ft_status rc = prepare_rope(m, r, &rope);
+        return h;
+    }
+    return ag_add(r->t, h, nn_embed(r, m->position, r->pos));
+}
+
+tn_tensor *model_hidden(model *m, nn_run *r)
+{
+    tn_tensor *h = nn_embed(r, m->embed, r->ids);
+    pass *p = ag_meta(r->t, sizeof *p); /* the backward of a checkpoint reads it too */
+    if (!p) return h;
+    *p = (pass){.m = m, .r = r};
+    if (m->position) h = add_positions(m, r, h);
+    for (int i = 0; i < m->n_use && r->t->status == FT_OK; i++) {
+        const model_use *u = &m->use[i];
+        ft_status rc = u->row->begin ? u->row->begin(m, u, r, &p->shared[i]) : FT_OK;
         if (rc != FT_OK) ag_fail(r->t, rc);
     }
-    rope_view *kept = ag_meta(r->t, sizeof *kept); /* the backward of a checkpoint reads it too */
-    if (!kept) return h;
-    *kept = rope;
-    h = blocks(m, r, kept, h);
-    return norm(m, r, h, m->norm_w, m->norm_b);
+    if (r->t->status != FT_OK) return h;
+    h = blocks(p, h);
+    return norm(m, r, &m->norm, h);
 }
 
 tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, float grad_scale, float *logprob,

@@ -1,5 +1,6 @@
 /* init.c – random weights for training from scratch, as transformers initialises its classes: matrices N(0, range²),
- * biases 0, norms 1; GPT-2's residual projections with range/√(2·layers). Each tensor's numbers depend on its name. */
+ * biases 0, norms 1; GPT-2's residual projections with range/√(2·layers). Each tensor's numbers depend on its name. A part
+ * may know better for what is its own. */
 #include "model_private.h"
 
 #include <math.h>
@@ -7,8 +8,23 @@
 
 static double range_of(const model *m, int64_t i, double range)
 {
-    bool residual = m->info[i].kind == T_O || m->info[i].kind == T_DOWN;
-    return residual && (m->family->traits & FAM_CONV1D) ? range / sqrt(2.0 * m->d.n_layer) : range;
+    bool residual = m->info[i].flags & SLOT_RESIDUAL;
+    return residual && m->family->scaled_init ? range / sqrt(2.0 * (double)m->d.n_layer) : range;
+}
+
+static void fill(const model *m, int64_t i, float *w, uint64_t seed, double range)
+{
+    const nn_param *p = &m->param[i];
+    const model_tensor *info = &m->info[i];
+    int64_t n = tn_count(&p->t);
+    uint64_t key = rng_key_text(seed, p->name);
+    if (info->part && info->part->init && !info->bias &&
+        info->part->init(info->cfg, info->slot, w, n, key))
+        return;
+    if (p->t.nd == 2)
+        rng_fill_normal(w, n, key, 0.0f, (float)range_of(m, i, range));
+    else if (!info->bias)
+        for (int64_t k = 0; k < n; k++) w[k] = 1.0f;
 }
 
 static ft_status config_range(const model *m, double *range)
@@ -37,11 +53,7 @@ ft_status model_init_random(model *m, uint64_t seed, double range)
         }
         float *w = arena_get(m->own, (size_t)n * sizeof(float));
         if (!w) return FT_EMEM;
-        if (p->t.nd == 2)
-            rng_fill_normal(w, n, rng_key_text(seed, p->name), 0.0f, (float)range_of(m, i, range));
-        else if (!m->info[i].bias) {
-            for (int64_t k = 0; k < n; k++) w[k] = 1.0f;
-        }
+        fill(m, i, w, seed, range);
         p->t.data = w;
     }
     return FT_OK;

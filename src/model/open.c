@@ -5,219 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool is_present(const model *m, model_kind kind)
-{
-    switch (kind) {
-    case T_Q_NORM:
-    case T_K_NORM:
-        return (m->family->traits & FAM_QK_NORM) != 0;
-    default:
-        return true;
-    }
-}
-
-static bool has_bias(const model *m, model_kind kind)
-{
-    switch (kind) {
-    case T_Q:
-    case T_K:
-    case T_V:
-    case T_QKV:
-        return m->d.qkv_bias;
-    case T_O:
-        return m->d.o_bias;
-    case T_GATE:
-    case T_UP:
-    case T_DOWN:
-        return m->d.mlp_bias;
-    case T_NORM1:
-    case T_NORM2:
-    case T_FINAL_NORM:
-        return (m->family->traits & FAM_LAYER_NORM) != 0;
-    default:
-        return false;
-    }
-}
-
-/* Inner sizes of a linear site, or (rows, cols) of a table, or (0, n) of a vector. */
-typedef struct shape2 {
-    int64_t out, in;
-    nn_role role;
-    bool linear;
-} shape2;
-
-static shape2 shape_of(const model *m, model_kind kind)
-{
-    const model_dims *d = &m->d;
-    int64_t q = (int64_t)d->n_head * d->head_dim, kv = (int64_t)d->n_kv * d->head_dim;
-    int64_t e = d->hidden_size, i = d->intermediate_size;
-    const shape2 shapes[] = {
-        [T_EMBED] = {d->vocab_size, e, NN_EMBED, false},
-        [T_POSITION] = {d->max_position, e, NN_POSITION, false},
-        [T_NORM1] = {0, e, NN_NORM, false},
-        [T_NORM2] = {0, e, NN_NORM, false},
-        [T_FINAL_NORM] = {0, e, NN_NORM, false},
-        [T_Q_NORM] = {0, d->head_dim, NN_NORM, false},
-        [T_K_NORM] = {0, d->head_dim, NN_NORM, false},
-        [T_Q] = {q, e, NN_Q, true},
-        [T_K] = {kv, e, NN_K, true},
-        [T_V] = {kv, e, NN_V, true},
-        [T_QKV] = {q + 2 * kv, e, NN_QKV, true},
-        [T_O] = {e, q, NN_O, true},
-        [T_GATE] = {i, e, NN_GATE, true},
-        [T_UP] = {i, e, NN_UP, true},
-        [T_DOWN] = {e, i, NN_DOWN, true},
-        [T_HEAD] = {d->vocab_size, e, NN_HEAD, false},
-    };
-    return shapes[kind];
-}
-
-/* --- the registry ------------------------------------------------------------------------------------------- */
-static bool in_layer(const model_name *n)
-{
-    return strstr(n->hf, "%d") != NULL;
-}
-
-static const char *layer_name(model *m, const char *pattern, int layer, const char *suffix)
-{
-    const char *at = strstr(pattern, "%d");
-    if (!at) return arena_printf(m->mem, "%s%s", pattern, suffix);
-    return arena_printf(m->mem, "%.*s%d%s%s", (int)(at - pattern), pattern, layer, at + 2, suffix);
-}
-
-static nn_param *add_param(model *m, const model_name *n, int layer, bool bias, nn_site *site)
-{
-    nn_param *p = &m->param[m->n_param];
-    p->index = m->n_param;
-    model_tensor *info = &m->info[m->n_param++];
-    shape2 s = shape_of(m, n->kind);
-    const char *suffix = bias ? ".bias" : ".weight";
-    bool in_out = s.linear && (m->family->traits & FAM_CONV1D);
-    *info = (model_tensor){
-        .kind = n->kind, .layer = layer, .bias = bias, .hf_in_out = in_out, .site = site};
-    info->gguf_name = layer_name(m, n->gguf, layer, suffix);
-    if (m->family->traits & FAM_GGUF_PERMUTED)
-        info->permute = n->kind == T_Q ? m->d.n_head : n->kind == T_K ? m->d.n_kv : 0;
-    p->name = layer_name(m, n->hf, layer, suffix);
-    p->hyper = (nn_hyper){.lr_ratio = 1.0f, .decay_ratio = bias || s.out == 0 ? 0.0f : 1.0f};
-    bool flip = in_out && !m->from_gguf;
-    if (bias)
-        p->t = (tn_tensor){.nd = 1, .dim = {s.out ? s.out : s.in}};
-    else if (s.out == 0)
-        p->t = (tn_tensor){.nd = 1, .dim = {s.in}};
-    else
-        p->t = (tn_tensor){.nd = 2, .dim = {flip ? s.in : s.out, flip ? s.out : s.in}};
-    p->t.type = p->file_type = &dt_f32;
-    return p;
-}
-
-static nn_site *add_site(model *m, const model_name *n, int layer)
-{
-    nn_site *s = &m->site[m->n_site];
-    s->index = m->n_site++;
-    shape2 shape = shape_of(m, n->kind);
-    s->role = shape.role;
-    s->layer = layer;
-    s->path = layer_name(m, n->hf, layer, "");
-    s->frozen_row = n->kind == T_EMBED ? m->d.pad_row : -1;
-    s->in = shape.in;
-    s->out = shape.out;
-    s->in_out = shape.linear && (m->family->traits & FAM_CONV1D) && !m->from_gguf;
-    s->w = add_param(m, n, layer, false, s);
-    if (has_bias(m, n->kind)) s->b = add_param(m, n, layer, true, s);
-    return s;
-}
-
-static void join_group(nn_group *g, nn_site *s)
-{
-    if (g->n == 0) {
-        g->site = s;
-        g->in = s->in;
-    }
-    g->n++;
-    g->out += s->out;
-}
-
-static void place(model *m, const model_name *n, int layer)
-{
-    model_layer *l = layer >= 0 ? &m->layer[layer] : NULL;
-    nn_param *w, *b;
-    shape2 shape = shape_of(m, n->kind);
-    if (shape.role != NN_NORM) {
-        nn_site *s = add_site(m, n, layer);
-        switch (n->kind) {
-        case T_EMBED:
-            m->embed = s;
-            break;
-        case T_POSITION:
-            m->position = s;
-            break;
-        case T_HEAD:
-            m->head = s;
-            break;
-        case T_O:
-            join_group(&l->o, s);
-            break;
-        case T_GATE:
-        case T_UP:
-            join_group(&l->up, s);
-            break;
-        case T_DOWN:
-            join_group(&l->down, s);
-            break;
-        default:
-            join_group(&l->qkv, s);
-            break;
-        }
-        return;
-    }
-    w = add_param(m, n, layer, false, NULL);
-    b = has_bias(m, n->kind) ? add_param(m, n, layer, true, NULL) : NULL;
-    switch (n->kind) {
-    case T_NORM1:
-        l->norm1_w = w, l->norm1_b = b;
-        break;
-    case T_NORM2:
-        l->norm2_w = w, l->norm2_b = b;
-        break;
-    case T_Q_NORM:
-        l->q_norm = w;
-        break;
-    case T_K_NORM:
-        l->k_norm = w;
-        break;
-    default:
-        m->norm_w = w, m->norm_b = b;
-        break;
-    }
-}
-
-static ft_status build_registry(model *m)
-{
-    enum { PER_LAYER = 32, OUTSIDE = 8 };
-    size_t n = (size_t)m->d.n_layer * PER_LAYER + OUTSIDE;
-    const model_name *names = m->family->names;
-    m->param = arena_get(m->mem, n * sizeof *m->param);
-    m->info = arena_get(m->mem, n * sizeof *m->info);
-    m->site = arena_get(m->mem, n * sizeof *m->site);
-    m->layer = arena_get(m->mem, (size_t)m->d.n_layer * sizeof *m->layer);
-    if (!m->param || !m->info || !m->site || !m->layer) return FT_EMEM;
-    const model_name *row = names;
-    for (; row->hf && !in_layer(row); row++) place(m, row, -1);
-    const model_name *first = row;
-    for (int i = 0; i < m->d.n_layer; i++) {
-        for (row = first; row->hf && in_layer(row); row++) {
-            if (is_present(m, row->kind)) place(m, row, i);
-        }
-    }
-    for (; row->hf; row++) place(m, row, -1);
-    for (int64_t i = 0; i < m->n_param; i++)
-        if (!m->param[i].name || !m->info[i].gguf_name) return FT_EMEM;
-    for (int64_t i = 0; i < m->n_site; i++)
-        if (!m->site[i].path) return FT_EMEM;
-    return FT_OK;
-}
-
 /* --- binding to files -------------------------------------------------------------------------------------------- */
 const io_tensor *model_find_tensor(const model *m, int64_t i, const char *suffix)
 {
@@ -234,9 +21,8 @@ const io_tensor *model_find_tensor(const model *m, int64_t i, const char *suffix
     return t;
 }
 
-static const int32_t *permutation(model *m, int heads)
+static const int32_t *permutation(model *m, int heads, int d)
 {
-    int d = m->d.head_dim;
     int32_t *row = arena_get(m->mem, (size_t)heads * (size_t)d * sizeof *row);
     for (int h = 0; row && h < heads; h++) {
         for (int j = 0; j < 2; j++) {
@@ -274,7 +60,7 @@ static ft_status bind(model *m, int64_t i, const io_tensor *t)
     p->t.data = (void *)(uintptr_t)t->data;
     const int32_t *row_of = NULL;
     if (m->from_gguf && m->info[i].permute) {
-        row_of = permutation(m, m->info[i].permute);
+        row_of = permutation(m, m->info[i].permute, m->info[i].head_dim);
         if (!row_of) return FT_EMEM;
     }
     p->file_type = t->type;
@@ -296,6 +82,29 @@ static ft_status bind(model *m, int64_t i, const io_tensor *t)
         }
     }
     return FT_OK;
+}
+
+/* One expert's part of a tensor [experts, …]. */
+static ft_status bind_expert(model *m, int64_t i, const io_tensor *t)
+{
+    const model_tensor *info = &m->info[i];
+    char have[64];
+    io_tensor part = *t;
+    FT_CHECK(t->nd > 1 && t->dim[0] == info->experts, FT_EDATA,
+             "%s: tensor \"%s\": shape %s does not fit the config, which says %d experts",
+             ft_shows(t->file), ft_shows(t->name), shape_text(have, sizeof have, t->nd, t->dim),
+             info->experts);
+    part.nd = t->nd - 1;
+    memmove(part.dim, part.dim + 1, (size_t)part.nd * sizeof *part.dim);
+    part.bytes = t->bytes / (size_t)info->experts;
+    part.data = (const uint8_t *)t->data + part.bytes * (size_t)info->expert;
+    return bind(m, i, &part);
+}
+
+static ft_status bind_tensor(model *m, int64_t i, const io_tensor *t)
+{
+    bool stacked = m->from_gguf && m->info[i].experts > 0;
+    return stacked ? bind_expert(m, i, t) : bind(m, i, t);
 }
 
 static ft_status bind_head(model *m, bool found)
@@ -339,7 +148,7 @@ static ft_status bind_all(model *m)
         bool done = false;
         ft_status rc = FT_OK;
         if (m->quant && m->quant->bind) rc = m->quant->bind(m, i, m->quant_cfg, &done);
-        if (rc == FT_OK && t && !done) rc = bind(m, i, t);
+        if (rc == FT_OK && t && !done) rc = bind_tensor(m, i, t);
         if (rc != FT_OK) {
             str_free(&list);
             return rc;
@@ -388,7 +197,7 @@ static ft_status open_weights(model *m)
     } else {
         FT_TRY(read_config_file(m, path_join(m->mem, m->path, "config.json")));
     }
-    FT_TRY(build_registry(m));
+    FT_TRY(model_build(m));
     FT_TRY(bind_all(m));
     m->dtype = m->has_blocks ? &dt_bf16 : m->embed->w->file_type;
     return FT_OK;
@@ -397,7 +206,7 @@ static ft_status open_weights(model *m)
 static ft_status open_random(model *m, const model_options *opt)
 {
     FT_TRY(read_config_file(m, m->path));
-    FT_TRY(build_registry(m));
+    FT_TRY(model_build(m));
     m->dtype = &dt_f32;
     if (opt->no_weights) return m->d.tied ? bind_head(m, false) : FT_OK;
     FT_TRY(model_init_random(m, opt->seed, 0.02));
@@ -456,6 +265,21 @@ nn_param *model_param(const model *m, const char *name)
         if (strcmp(m->param[i].name, name) == 0) return &m->param[i];
     }
     return NULL;
+}
+
+double model_flop(const model *m, double context, double *weights)
+{
+    double other = 0;
+    *weights = 0;
+    for (int i = 0; i < m->d.n_layer; i++) {
+        for (int k = 0; k < m->layer[i].n_sub; k++) {
+            const model_use *u = m->layer[i].sub[k].use;
+            model_flop_count f = u->row->flop(m, u->cfg, context);
+            *weights += f.weights;
+            other += f.other;
+        }
+    }
+    return other;
 }
 
 static bool is_alias(const model *m, int64_t i)

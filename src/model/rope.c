@@ -35,7 +35,7 @@ typedef struct rope_keys {
     double factor, original, max_position;
 } rope_keys;
 
-static ft_status llama3(model *m, const rope_keys *k, double theta)
+static ft_status llama3(model_rope *p, const rope_keys *k, double theta)
 {
     double low, high;
     float divisor[MAX_ROPE_HALF];
@@ -43,11 +43,10 @@ static ft_status llama3(model *m, const rope_keys *k, double theta)
     FT_TRY(js_get_num(k->d, k->o, "high_freq_factor", 4.0, &high));
     if (!(high > low))
         return js_fail(k->d, k->o, FT_EDATA, "high_freq_factor", "must be above low_freq_factor");
-    rope_llama3_divisors(divisor, m->d.rope_half, m->d.head_dim, theta, k->factor, low, high,
-                         k->original);
-    for (int i = 0; i < m->d.rope_half; i++) {
+    rope_llama3_divisors(divisor, p->half, p->head_dim, theta, k->factor, low, high, k->original);
+    for (int i = 0; i < p->half; i++) {
         /* transformers' expression in the middle band: (1−s)·inv/f + s·inv */
-        m->d.rope_inv[i] = (float)((double)m->d.rope_inv[i] / (double)divisor[i]);
+        p->inv[i] = (float)((double)p->inv[i] / (double)divisor[i]);
     }
     return FT_OK;
 }
@@ -57,11 +56,11 @@ static double yarn_mscale(double factor, double mscale)
     return factor <= 1.0 ? 1.0 : 0.1 * mscale * log(factor) + 1.0;
 }
 
-static ft_status yarn(model *m, const rope_keys *k, double theta)
+static ft_status yarn(model_rope *p, const rope_keys *k, double theta)
 {
     double fast, slow, attention, mscale, mscale_all, factor = k->factor;
     bool truncate;
-    int dims = 2 * m->d.rope_half;
+    int dims = 2 * p->half;
     FT_TRY(js_get_num(k->d, k->o, "beta_fast", 32.0, &fast));
     FT_TRY(js_get_num(k->d, k->o, "beta_slow", 1.0, &slow));
     FT_TRY(js_get_num(k->d, k->o, "attention_factor", 0.0, &attention));
@@ -79,44 +78,44 @@ static ft_status yarn(model *m, const rope_keys *k, double theta)
     if (low < 0.0) low = 0.0;
     if (high > dims - 1) high = dims - 1;
     if (low == high) high += 0.001;
-    for (int i = 0; i < m->d.rope_half; i++) {
+    for (int i = 0; i < p->half; i++) {
         float ramp = (float)(((double)i - low) / (high - low));
         ramp = ramp < 0.0f ? 0.0f : ramp > 1.0f ? 1.0f : ramp;
-        float inv = m->d.rope_inv[i], keep = 1.0f - ramp;
-        m->d.rope_inv[i] = inv / (float)factor * (1.0f - keep) + inv * keep;
+        float inv = p->inv[i], keep = 1.0f - ramp;
+        p->inv[i] = inv / (float)factor * (1.0f - keep) + inv * keep;
     }
     if (attention == 0.0) {
         attention = mscale != 0.0 && mscale_all != 0.0
                         ? yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all)
                         : yarn_mscale(factor, 1.0);
     }
-    m->d.rope_mscale = (float)attention;
+    p->mscale = (float)attention;
     return FT_OK;
 }
 
-static ft_status linear(model *m, const rope_keys *k, double theta)
+static ft_status linear(model_rope *p, const rope_keys *k, double theta)
 {
     (void)theta;
-    for (int i = 0; i < m->d.rope_half; i++) m->d.rope_inv[i] /= (float)k->factor;
+    for (int i = 0; i < p->half; i++) p->inv[i] /= (float)k->factor;
     return FT_OK;
 }
 
 /* Frequencies depend on the length of each sequence: rope_dynamic makes them per pass. */
-static ft_status dynamic(model *m, const rope_keys *k, double theta)
+static ft_status dynamic(model_rope *p, const rope_keys *k, double theta)
 {
     (void)theta;
-    m->d.dynamic_factor = (float)k->factor;
+    p->dynamic_factor = (float)k->factor;
     return FT_OK;
 }
 
 static const struct {
     const char *name;
-    ft_status (*apply)(model *m, const rope_keys *k, double theta);
+    ft_status (*apply)(model_rope *p, const rope_keys *k, double theta);
 } scalings[] = {{"linear", linear}, {"dynamic", dynamic}, {"llama3", llama3}, {"yarn", yarn}};
 
-ft_status rope_read(model *m, const js_doc *d, const cJSON *config)
+ft_status rope_read(model *m, model_rope *p, int head_dim, const js_doc *d)
 {
-    const cJSON *scaling = js_get(config, "rope_scaling");
+    const cJSON *config = d->root, *scaling = js_get(config, "rope_scaling");
     const char *type = "default";
     double theta, original, max_position = (double)m->d.max_position;
     rope_keys k = {.d = d, .factor = 1.0, .max_position = max_position};
@@ -131,23 +130,24 @@ ft_status rope_read(model *m, const js_doc *d, const cJSON *config)
         FT_TRY(js_get_num(d, scaling, "original_max_position_embeddings", original, &k.original));
         k.o = scaling;
     }
-    if (m->d.head_dim % 2 != 0 || m->d.head_dim / 2 > MAX_ROPE_HALF)
+    p->head_dim = head_dim;
+    if (p->head_dim % 2 != 0 || p->head_dim / 2 > MAX_ROPE_HALF)
         return js_fail(d, js_get(config, "head_dim"), FT_EDATA, "head_dim",
-                       "%d does not fit rotary embedding", m->d.head_dim);
+                       "%d does not fit rotary embedding", p->head_dim);
     if (!(theta > 1.0))
         return js_fail(d, js_get(config, "rope_theta"), FT_EDATA, "rope_theta", "must be above 1");
     if (k.o && (!(k.factor > 0.0) || !(k.original > 0.0)))
         return js_fail(d, k.o, FT_EDATA, "factor",
                        "factor and original_max_position_embeddings must be above 0");
-    m->d.rope_half = m->d.head_dim / 2;
-    m->d.rope_theta = (float)theta;
-    m->d.rope_mscale = 1.0f;
-    m->d.rope_inv = arena_get(m->mem, (size_t)m->d.rope_half * sizeof(float));
-    if (!m->d.rope_inv) return FT_EMEM;
-    for (int i = 0; i < m->d.rope_half; i++) m->d.rope_inv[i] = plain_inv(theta, i, m->d.head_dim);
+    p->half = p->head_dim / 2;
+    p->theta = (float)theta;
+    p->mscale = 1.0f;
+    p->inv = arena_get(m->mem, (size_t)p->half * sizeof(float));
+    if (!p->inv) return FT_EMEM;
+    for (int i = 0; i < p->half; i++) p->inv[i] = plain_inv(theta, i, p->head_dim);
     if (strcmp(type, "default") == 0) return FT_OK;
     for (size_t i = 0; i < FT_COUNT_OF(scalings); i++) {
-        if (strcmp(scalings[i].name, type) == 0) return scalings[i].apply(m, &k, theta);
+        if (strcmp(scalings[i].name, type) == 0) return scalings[i].apply(p, &k, theta);
     }
     return js_fail(d, scaling, FT_EDATA, "rope_type",
                    "\"%s\" is not known; linear, dynamic, llama3 and yarn are", ft_shows(type));
@@ -163,28 +163,27 @@ static void table_row(float *cos_row, float *sin_row, const float *inv, int half
     }
 }
 
-ft_status rope_tables(model *m, int64_t rows)
+static ft_status tables(model *m, model_rope *p, int64_t rows)
 {
-    int half = m->d.rope_half;
-    if (rows <= m->rope_rows) return FT_OK;
+    int half = p->half;
+    if (rows <= p->rows) return FT_OK;
     rows = (rows + 255) / 256 * 256;
     float *c = arena_get(m->mem, (size_t)(rows * half) * sizeof(float));
     float *s = arena_get(m->mem, (size_t)(rows * half) * sizeof(float));
     if (!c || !s) return FT_EMEM;
-    for (int64_t p = 0; p < rows; p++)
-        table_row(c + p * half, s + p * half, m->d.rope_inv, half, p, m->d.rope_mscale);
-    m->rope_cos = c;
-    m->rope_sin = s;
-    m->rope_rows = rows;
+    for (int64_t i = 0; i < rows; i++)
+        table_row(c + i * half, s + i * half, p->inv, half, i, p->mscale);
+    p->cos = c;
+    p->sin = s;
+    p->rows = rows;
     return FT_OK;
 }
 
 /* base' = base · (f·L/M − (f−1))^(r/(r−2)) for a sequence of L > M positions (M: max_position_embeddings). */
-ft_status rope_dynamic(model *m, nn_run *r, const float **cos_out, const float **sin_out,
-                       const int32_t **pos_out)
+static ft_status own_tables(const model *m, const model_rope *p, nn_run *r, rope_view *v)
 {
     ag_tape *t = r->t;
-    int half = m->d.rope_half, dims = 2 * half;
+    int half = p->half, dims = 2 * half;
     float *c = ag_keep(t, (size_t)(r->tokens * half) * sizeof(float));
     float *s = ag_keep(t, (size_t)(r->tokens * half) * sizeof(float));
     int32_t *pos = ag_meta(t, (size_t)(r->tokens + 1) * sizeof *pos);
@@ -194,17 +193,25 @@ ft_status rope_dynamic(model *m, nn_run *r, const float **cos_out, const float *
     for (int q = 0; q < r->rows->n_seq && !t->dry; q++) {
         int64_t n = r->rows->len[q], length = n > 0 ? r->pos[row + n - 1] + 1 : 0,
                 max = m->d.max_position;
-        double f = (double)m->d.dynamic_factor, base = (double)m->d.rope_theta;
+        double f = (double)p->dynamic_factor, base = (double)p->theta;
         if (length > max)
             base *= pow(f * (double)length / (double)max - (f - 1.0), (double)dims / (dims - 2));
         for (int i = 0; i < half; i++) inv[i] = plain_inv(base, i, dims);
         for (int64_t i = 0; i < n; i++, row++) {
-            table_row(c + row * half, s + row * half, inv, half, r->pos[row], m->d.rope_mscale);
+            table_row(c + row * half, s + row * half, inv, half, r->pos[row], p->mscale);
             pos[row] = (int32_t)row;
         }
     }
-    *cos_out = c;
-    *sin_out = s;
-    *pos_out = pos;
+    *v = (rope_view){c, s, pos};
+    return FT_OK;
+}
+
+ft_status rope_open(model *m, model_rope *p, nn_run *r, rope_view *v)
+{
+    int64_t last = 0;
+    if (p->dynamic_factor > 0.0f) return own_tables(m, p, r, v);
+    for (int64_t i = 0; i < r->tokens; i++) last = r->pos[i] > last ? r->pos[i] : last;
+    FT_TRY(tables(m, p, last + 1));
+    *v = (rope_view){p->cos, p->sin, r->pos};
     return FT_OK;
 }

@@ -31,20 +31,20 @@ static int file_type(const dt_type *t)
  * logits is more sensitive than the rest: below 8 bits it is written in q8_0, where llama.cpp's tool uses q6_k. */
 static const dt_type *tensor_type(const save_plan *p, const save_item *it, const dt_type *asked)
 {
-    if (it->nd == 1 || str_ends(it->name, "_norm.weight") || str_starts(it->name, "position_embd"))
-        return &dt_f32;
-    model_kind kind = p->m->info[it->param].kind;
-    bool logits = kind == T_HEAD || (kind == T_EMBED && p->m->d.tied && !p->untie);
+    const model *m = p->m;
+    const nn_param *q = &m->param[it->param];
+    int64_t cols = it->dim[it->nd - 1];
+    if (q->t.nd == 1 || (m->info[it->param].flags & SLOT_F32)) return &dt_f32;
+    bool logits = q == m->head->w || (q == m->embed->w && m->d.tied && !p->untie);
     bool coarse = asked->block > 1 && asked->bytes < asked->block;
     const dt_type *q8 = dt_by_name("q8_0");
-    if (logits && coarse && it->dim[1] % q8->block == 0) return q8;
-    return it->dim[1] % asked->block == 0 ? asked : &dt_f16;
+    if (logits && coarse && cols % q8->block == 0) return q8;
+    return cols % asked->block == 0 ? asked : &dt_f16;
 }
 
 /* Row 2i + j of a head in the file is row j·d/2 + i here. */
-static const int32_t *gguf_rows(save_plan *p, int heads)
+static const int32_t *gguf_rows(save_plan *p, int heads, int d)
 {
-    int d = p->m->d.head_dim;
     int32_t *row = arena_get(p->mem, (size_t)heads * (size_t)d * sizeof *row);
     for (int h = 0; row && h < heads; h++)
         for (int i = 0; i < d / 2; i++)
@@ -52,9 +52,37 @@ static const int32_t *gguf_rows(save_plan *p, int heads)
     return row;
 }
 
+/* The experts' matrices of one name become one tensor, at the first one's place. */
+static ft_status stack(save_plan *p, save_item *it)
+{
+    const model *m = p->m;
+    const model_tensor *info = &m->info[it->param];
+    int64_t *all = arena_get(p->mem, (size_t)info->experts * sizeof *all);
+    if (!all) return FT_EMEM;
+    for (int64_t i = 0; i < m->n_param; i++)
+        if (strcmp(m->info[i].gguf_name, info->gguf_name) == 0) all[m->info[i].expert] = i;
+    it->stack = all;
+    it->n_stack = info->experts;
+    memmove(it->dim + 1, it->dim, (size_t)it->nd * sizeof *it->dim);
+    it->dim[0] = info->experts;
+    it->nd++;
+    return FT_OK;
+}
+
+static void drop_stacked(save_plan *p)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < p->n; i++) {
+        const model_tensor *info = &p->m->info[p->item[i].param];
+        if (info->experts == 0 || info->expert == 0) p->item[n++] = p->item[i];
+    }
+    p->n = n;
+}
+
 static ft_status choose(save_plan *p, const dt_type *type)
 {
     const model *m = p->m;
+    drop_stacked(p);
     for (int64_t i = 0; i < p->n; i++) {
         save_item *it = &p->item[i];
         const model_tensor *info = &m->info[it->param];
@@ -65,8 +93,9 @@ static ft_status choose(save_plan *p, const dt_type *type)
             it->dim[1] = m->param[it->param].t.dim[0];
         }
         it->type = tensor_type(p, it, type);
+        if (info->experts > 0) FT_TRY(stack(p, it));
         if (info->permute) {
-            it->order = gguf_rows(p, info->permute);
+            it->order = gguf_rows(p, info->permute, info->head_dim);
             if (!it->order) return FT_EMEM;
         }
     }
@@ -117,158 +146,79 @@ static void order_as_base(save_plan *p)
 
 /* --- metadata ------------------------------------------------------------------------------------------------- */
 
-typedef struct meta {
-    gguf_writer *w;
-    const save_plan *p;
-    const char *arch;
-    float *rope_divisors; /* [rope_half] of llama3 scaling, or NULL */
-} meta;
-
 enum { KEY_BYTES = 96 };
 
-static const char *key_of(const meta *k, const char *name, char key[KEY_BYTES])
+static const char *key_of(const save_meta *k, const char *name, char key[KEY_BYTES])
 {
     snprintf(key, KEY_BYTES, "%s.%s", k->arch, name); /* both are ours, and short */
     return key;
 }
 
-static void put_u32(const meta *k, const char *name, int64_t v)
+void save_put_u32(const save_meta *k, const char *name, int64_t v)
 {
     char key[KEY_BYTES];
     gguf_put_int(k->w, key_of(k, name, key), GGUF_U32, v);
 }
 
-static void put_f32(const meta *k, const char *name, double v)
+void save_put_f32(const save_meta *k, const char *name, double v)
 {
     char key[KEY_BYTES];
     gguf_put_f32(k->w, key_of(k, name, key), (float)v);
 }
 
-static ft_status put_llama3(meta *k, const js_doc *d, const cJSON *o, double theta, double factor,
-                            double original)
+void save_put_text(const save_meta *k, const char *name, const char *v)
 {
-    double low, high;
-    int half = k->p->m->d.rope_half;
-    FT_TRY(js_get_num(d, o, "low_freq_factor", 1.0, &low));
-    FT_TRY(js_get_num(d, o, "high_freq_factor", 4.0, &high));
-    /* llama.cpp needs the divisors alone; with this the scaling can be told from them again. */
-    put_u32(k, "rope.scaling.original_context_length", (int64_t)original);
-    k->rope_divisors = arena_get(k->p->mem, (size_t)half * sizeof(float));
-    if (!k->rope_divisors) return FT_EMEM;
-    rope_llama3_divisors(k->rope_divisors, half, k->p->m->d.head_dim, theta, factor, low, high,
-                         original);
-    return FT_OK;
-}
-
-/* llama.cpp multiplies cos and sin by attn_factor · (1 + 0.1 ln factor); whatever the config says (attention_factor, mscale)
- * has become rope_mscale on opening. */
-static ft_status put_yarn(meta *k, const js_doc *d, const cJSON *o, double factor)
-{
-    double fast, slow, own = factor > 1 ? 1 + 0.1 * log(factor) : 1;
-    double attn = (double)k->p->m->d.rope_mscale / own;
-    bool truncate;
-    FT_TRY(js_get_num(d, o, "beta_fast", 32.0, &fast));
-    FT_TRY(js_get_num(d, o, "beta_slow", 1.0, &slow));
-    FT_TRY(js_get_bool(d, o, "truncate", true, &truncate));
-    if (fast != 32.0 || slow != 1.0) {
-        put_f32(k, "rope.scaling.yarn_beta_fast", fast);
-        put_f32(k, "rope.scaling.yarn_beta_slow", slow);
-        log_warn("config.json: llama.cpp reads yarn's betas from its command line and not from the "
-                 "file: run it with --yarn-beta-fast %g --yarn-beta-slow %g",
-                 fast, slow);
-    }
-    if (fabs(attn - 1) > 1e-6) put_f32(k, "rope.scaling.attn_factor", attn);
-    if (!truncate) log_warn("config.json: yarn's \"truncate\": false has no key in GGUF");
-    return FT_OK;
-}
-
-static ft_status put_scaling(meta *k, const js_doc *d, const cJSON *o, double theta)
-{
-    const char *type = "default";
-    double factor, top, original;
-    FT_TRY(js_get_num(d, d->root, "original_max_position_embeddings",
-                      (double)k->p->m->d.max_position, &top));
-    FT_TRY(js_get_str(d, o, "type", type, &type));
-    FT_TRY(js_get_str(d, o, "rope_type", type, &type));
-    FT_TRY(js_get_num(d, o, "original_max_position_embeddings", top, &original));
-    FT_TRY(js_get_num(d, o, "factor", (double)k->p->m->d.max_position / original, &factor));
-    if (strcmp(type, "default") == 0) return FT_OK;
-    if (strcmp(type, "llama3") == 0) return put_llama3(k, d, o, theta, factor, original);
-    if (strcmp(type, "dynamic") == 0) {
-        log_warn(
-            "config.json: dynamic rope scaling has no key in GGUF; the file is right up to %lld "
-            "tokens",
-            (long long)k->p->m->d.max_position);
-        return FT_OK;
-    }
     char key[KEY_BYTES];
-    gguf_put_str(k->w, key_of(k, "rope.scaling.type", key), type, strlen(type));
-    put_f32(k, "rope.scaling.factor", factor);
-    if (strcmp(type, "yarn") != 0) return FT_OK;
-    put_u32(k, "rope.scaling.original_context_length", (int64_t)original);
-    return put_yarn(k, d, o, factor);
+    gguf_put_str(k->w, key_of(k, name, key), v, strlen(v));
 }
 
-static ft_status put_rope(meta *k, const js_doc *d)
+static void put_key(const save_meta *k, const model_key *key, const void *cfg)
 {
-    const model_dims *s = &k->p->m->d;
-    double theta;
-    const cJSON *o = js_get(d->root, "rope_scaling");
-    if (!cJSON_IsObject(o)) o = js_get(d->root, "rope_parameters");
-    FT_TRY(js_get_num(d, d->root, "rope_theta", 10000.0, &theta));
-    if (cJSON_IsObject(o)) FT_TRY(js_get_num(d, o, "rope_theta", theta, &theta));
-    put_u32(k, "rope.dimension_count", s->head_dim);
-    put_f32(k, "rope.freq_base", theta);
-    return cJSON_IsObject(o) ? put_scaling(k, d, o, theta) : FT_OK;
+    model_key f = family_key(k->p->m->family, key);
+    const void *at = (const char *)cfg + f.at;
+    if (!f.hf || !f.gguf) return;
+    if (f.type == KEY_INT) save_put_u32(k, f.gguf, *(const int64_t *)at);
+    if (f.type == KEY_NUM) save_put_f32(k, f.gguf, *(const double *)at);
 }
 
-static ft_status check_expressible(const save_plan *p)
-{
-    const model *m = p->m;
-    FT_CHECK(m->d.act == kn_act_by_name(m->family->act), FT_EDATA,
-             "%s: GGUF has no key for another activation than %s; write a folder",
-             ft_shows(m->path), m->family->act);
-    FT_CHECK(!(m->family->traits & FAM_QK_NORM) || !m->d.qkv_bias, FT_EDATA,
-             "%s: GGUF has no key for attention_bias of a %s model; write a folder",
-             ft_shows(m->path), m->family->model_type);
-    FT_CHECK(!m->d.scale_by_layer, FT_EDATA,
-             "%s: GGUF has no key for scale_attn_by_inverse_layer_idx; write a folder",
-             ft_shows(m->path));
-    for (int i = 0; i < m->d.n_layer; i++) {
-        if (m->d.window[i] == 0 || m->d.window[i] >= m->d.max_position) continue;
-        log_warn(
-            "%s: llama.cpp ignores the sliding window of %lld tokens of this family; the file is "
-            "right up to that length",
-            ft_shows(m->path), (long long)m->d.window[i]);
-        break;
-    }
-    return FT_OK;
-}
-
-static ft_status put_arch(meta *k, const js_doc *d)
+/* The key of a part in use, or of the frame. */
+static void put_named(const save_meta *k, const char *name)
 {
     const model *m = k->p->m;
-    const model_dims *s = &m->d;
-    bool layer_norm = m->family->traits & FAM_LAYER_NORM;
-    put_u32(k, "vocab_size", s->vocab_size);
-    put_u32(k, "context_length", s->max_position);
-    put_u32(k, "embedding_length", s->hidden_size);
-    put_u32(k, "block_count", s->n_layer);
-    put_u32(k, "feed_forward_length", s->intermediate_size);
-    put_u32(k, "attention.head_count", s->n_head);
-    if (m->family->traits & FAM_LEARNED_POS) {
-        put_f32(k, "attention.layer_norm_epsilon", (double)s->norm_eps);
-        return FT_OK;
+    const model_key *key = family_find_key(model_frame_keys, name);
+    if (key) put_key(k, key, &m->d);
+    for (int i = 0; !key && i < m->n_use; i++) {
+        key = family_find_key(m->use[i].row->keys, name);
+        if (key) put_key(k, key, m->use[i].cfg);
     }
-    put_u32(k, "attention.head_count_kv", s->n_kv);
-    put_f32(k, layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
-            (double)s->norm_eps);
-    put_u32(k, "attention.key_length", s->head_dim);
-    put_u32(k, "attention.value_length", s->head_dim);
-    return put_rope(k, d);
 }
 
-static void put_general(const meta *k, const dt_type *type)
+/* The order of llama.cpp's converter; what only a part knows follows. */
+static const char *const first[] = {"vocab", "positions", "hidden",  "layers",
+                                    "inner", "heads",     "kv_heads"};
+
+static bool is_first(const char *name)
+{
+    for (size_t i = 0; i < FT_COUNT_OF(first); i++)
+        if (strcmp(first[i], name) == 0) return true;
+    return false;
+}
+
+static ft_status put_arch(save_meta *k, const js_doc *d)
+{
+    const model *m = k->p->m;
+    for (size_t i = 0; i < FT_COUNT_OF(first); i++) put_named(k, first[i]);
+    save_put_f32(k, m->family->norm->gguf_eps, m->d.norm_eps);
+    for (int i = 0; i < m->n_use; i++) {
+        const model_use *u = &m->use[i];
+        for (const model_key *key = u->row->keys; key->name; key++)
+            if (!is_first(key->name)) put_key(k, key, u->cfg);
+        if (u->row->to_gguf) FT_TRY(u->row->to_gguf(k, u->cfg, d));
+    }
+    return FT_OK;
+}
+
+static void put_general(const save_meta *k, const dt_type *type)
 {
     const char *name = path_base(k->p->m->path);
     gguf_put_str(k->w, "general.architecture", k->arch, strlen(k->arch));
@@ -278,7 +228,7 @@ static void put_general(const meta *k, const dt_type *type)
     if (type->block > 1) gguf_put_int(k->w, "general.quantization_version", GGUF_U32, 2);
 }
 
-static ft_status put_tokenizer(const meta *k)
+static ft_status put_tokenizer(const save_meta *k)
 {
     tok_tokenizer *t;
     const model *m = k->p->m;
@@ -299,10 +249,9 @@ static ft_status put_tokenizer(const meta *k)
     return rc;
 }
 
-static ft_status put_made(meta *k, const dt_type *type)
+static ft_status put_made(save_meta *k, const dt_type *type)
 {
     js_doc d;
-    FT_TRY(check_expressible(k->p));
     FT_TRY(js_parse(&d, k->p->m->config, strlen(k->p->m->config), "config.json", 1,
                     JS_ALLOW_NONFINITE, FT_EDATA));
     put_general(k, type);
@@ -311,7 +260,7 @@ static ft_status put_made(meta *k, const dt_type *type)
     return rc == FT_OK ? put_tokenizer(k) : rc;
 }
 
-static void put_type_key(const meta *k, const dt_type *type, bool version)
+static void put_type_key(const save_meta *k, const dt_type *type, bool version)
 {
     if (!version)
         gguf_put_int(k->w, "general.file_type", GGUF_U32, file_type(type));
@@ -331,7 +280,7 @@ static bool other_vocabulary(const save_plan *p)
 }
 
 /* A tokenizer from elsewhere, or one for more rows, takes the place of the file's, and so does the number of tokens. */
-static bool is_replaced(const meta *k, const gguf_str *key)
+static bool is_replaced(const save_meta *k, const gguf_str *key)
 {
     char size[KEY_BYTES];
     key_of(k, "vocab_size", size);
@@ -339,13 +288,13 @@ static bool is_replaced(const meta *k, const gguf_str *key)
            (starts(key, "tokenizer.") || (key->n == strlen(size) && starts(key, size)));
 }
 
-static ft_status put_vocabulary(const meta *k)
+static ft_status put_vocabulary(const save_meta *k)
 {
-    put_u32(k, "vocab_size", k->p->m->d.vocab_size);
+    save_put_u32(k, "vocab_size", k->p->m->d.vocab_size);
     return put_tokenizer(k);
 }
 
-static ft_status put_kept(const meta *k, const dt_type *type)
+static ft_status put_kept(const save_meta *k, const dt_type *type)
 {
     static const char *const ours[] = {"general.file_type", "general.quantization_version"};
     const gguf_file *g = k->p->m->weights.gguf;
@@ -376,18 +325,17 @@ static ft_status put_gguf(void *ctx, const void *data, size_t n)
 
 static ft_status write_file(save_plan *p, gguf_writer *w, const dt_type *type)
 {
-    meta k = {.w = w, .p = p, .arch = p->m->family->gguf_arch};
+    save_meta k = {.w = w, .p = p, .arch = p->m->family->gguf_arch};
     if (p->m->from_gguf)
         FT_TRY(put_kept(&k, type));
     else
         FT_TRY(put_made(&k, type));
-    if (k.rope_divisors)
-        gguf_put_tensor(w, "rope_freqs.weight", &dt_f32, 1, (int64_t[]){p->m->d.rope_half});
+    if (k.rope_divisors) gguf_put_tensor(w, "rope_freqs.weight", &dt_f32, 1, &k.n_divisors);
     for (int64_t i = 0; i < p->n; i++)
         gguf_put_tensor(w, p->item[i].name, p->item[i].type, p->item[i].nd, p->item[i].dim);
     FT_TRY(gguf_write_header(w));
     if (k.rope_divisors)
-        FT_TRY(gguf_write(w, k.rope_divisors, (size_t)p->m->d.rope_half * sizeof(float)));
+        FT_TRY(gguf_write(w, k.rope_divisors, (size_t)k.n_divisors * sizeof(float)));
     for (int64_t i = 0; i < p->n; i++) {
         log_progress("writing tensor %lld of %lld", (long long)(i + 1), (long long)p->n);
         FT_TRY(save_bytes(p, &p->item[i], put_gguf, w));

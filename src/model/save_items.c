@@ -135,14 +135,14 @@ static void unpack_all(float *dst, const tn_tensor *t)
 
 /* The f32 matrix or bias of a parameter with the adapter's part; *out is ft_alloc'ed. A site is folded as a whole,
  * for one of its two tensors at a time: bias and weight may be far apart in the file. */
-static ft_status folded(const save_plan *p, const save_item *it, float **out)
+static ft_status folded(const save_plan *p, int64_t param, float **out)
 {
-    nn_param *q = &p->m->param[it->param];
-    const nn_site *s = p->m->info[it->param].site;
+    nn_param *q = &p->m->param[param];
+    const nn_site *s = p->m->info[param].site;
     const model_fold *f = &p->opt->fold;
     float *w = NULL, *b = NULL;
     ft_status rc = FT_OK;
-    bool is_bias = p->m->info[it->param].bias;
+    bool is_bias = p->m->info[param].bias;
     bool fold = f->fold && s;
     *out = NULL;
     if (fold || !is_bias) {
@@ -180,18 +180,22 @@ static ft_status turned(float **w, int64_t rows, int64_t cols)
     return FT_OK;
 }
 
-ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx)
+static ft_status put_param(save_plan *p, const save_item *it, int64_t param, save_put put,
+                           void *ctx)
 {
-    if (it->param < 0) return put(ctx, it->raw->data, it->raw->bytes);
-    const tn_tensor *v = value(p, &p->m->param[it->param]);
-    bool fold = p->opt->fold.fold && p->m->info[it->param].site;
+    const tn_tensor *v = value(p, &p->m->param[param]);
+    bool fold = p->opt->fold.fold && p->m->info[param].site;
     tn_tensor matrix = *v;
     float *w = NULL;
     ft_status rc = FT_OK;
     if (fold || it->transpose) {
-        FT_TRY(folded(p, it, &w));
+        FT_TRY(folded(p, param, &w));
         if (it->transpose) FT_TRY_OUT(turned(&w, v->dim[0], v->dim[1]));
-        matrix = (tn_tensor){.type = &dt_f32, .nd = it->nd, .dim = {it->dim[0], it->dim[1]}};
+        matrix = (tn_tensor){.type = &dt_f32, .nd = v->nd, .dim = {v->dim[0], v->dim[1]}};
+        if (it->transpose) {
+            matrix.dim[0] = v->dim[1];
+            matrix.dim[1] = v->dim[0];
+        }
         matrix.data = w;
     }
     if (matrix.nd == 1 && it->order) {
@@ -202,4 +206,12 @@ ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx)
 out:
     ft_free(w);
     return rc;
+}
+
+ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx)
+{
+    if (it->param < 0) return put(ctx, it->raw->data, it->raw->bytes);
+    if (it->n_stack == 0) return put_param(p, it, it->param, put, ctx);
+    for (int i = 0; i < it->n_stack; i++) FT_TRY(put_param(p, it, it->stack[i], put, ctx));
+    return FT_OK;
 }

@@ -11,7 +11,10 @@ typedef struct save_item {
     const char *name;
     const dt_type *type;
     int nd;
-    int64_t dim[2];
+    int64_t dim[3];
+    const int64_t
+        *stack; /* n_stack parameters, one behind the other in this tensor; 0: `param` alone */
+    int n_stack;
     bool transpose;       /* the output's matrix is the parameter's, turned */
     const int32_t *order; /* NULL, or output row r is the parameter's row order[r] */
     const io_tensor *raw; /* param −1: copied byte for byte */
@@ -34,6 +37,17 @@ FT_MUST_USE ft_status save_plan_open(save_plan *p, model *m, const model_save_op
 void save_plan_close(save_plan *p);
 /* The values of one item, folded and rounded once, in the output's layout. */
 FT_MUST_USE ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx);
+/* The metadata of a GGUF in the making; names go behind "ARCH.". */
+typedef struct save_meta {
+    gguf_writer *w;
+    const save_plan *p;
+    const char *arch;
+    float *rope_divisors; /* [n_divisors] of llama3 scaling, or NULL */
+    int64_t n_divisors;
+} save_meta;
+void save_put_u32(const save_meta *k, const char *name, int64_t v);
+void save_put_f32(const save_meta *k, const char *name, double v);
+void save_put_text(const save_meta *k, const char *name, const char *v);
 FT_MUST_USE ft_status save_folder(save_plan *p, const char *path);
 FT_MUST_USE ft_status save_gguf(save_plan *p, const char *path);
 #endif

@@ -1,11 +1,11 @@
 /* bench.c – steps of a config against the clock, and the arithmetic they stand for.
  *
  * Floating-point operations a token, counted as useful products only (two a multiply-add):
- *   blocks   N weights in the linear layers: 2N forward, 2N for the gradient of the inputs; 2N more for the gradient of
- *            the weights where they are trained
+ *   blocks   N weights that a token is multiplied with in the layers (of experts: those it is sent to): 2N forward, 2N for
+ *            the gradient of the inputs; 2N more for the gradient of the weights where they are trained
  *   head     the same over V·C, at supervised positions only
  *   adapter  6 a trainable value (forward, gradients of input and of value)
- *   attention 4·H·d a pair of tokens that see each other and layer forward, twice that backward
+ *   besides  what a part does without weights (attention: 4·H·d a pair of tokens that see each other), twice that backward
  * so LoRA costs about 4N, full training 6N. */
 #include "train_private.h"
 
@@ -14,20 +14,16 @@
 static double flop_per_token(const train_session *s)
 {
     const model *m = s->m;
-    const model_dims *d = &m->d;
     bool adapter = s->cfg.method->result == PE_ADAPTER;
-    double per_weight = adapter ? 4 : 6, blocks = 0, tokens = 0, supervised = 0, seen = 0;
-    for (int64_t i = 0; i < m->n_site; i++) {
-        if (m->site[i].layer >= 0) blocks += (double)m->site[i].in * (double)m->site[i].out;
-    }
+    double per_weight = adapter ? 4 : 6, blocks, tokens = 0, supervised = 0, seen = 0;
     for (int i = 0; i < data_sources(s->train); i++) {
         tokens += (double)data_stats(s->train, i)->tokens;
         supervised += (double)data_stats(s->train, i)->supervised;
         seen += data_stats(s->train, i)->seen;
     }
-    double head = (double)d->vocab_size * (double)d->hidden_size * supervised / tokens;
-    double attention = 12.0 * d->n_layer * d->n_head * d->head_dim * seen / tokens;
-    return per_weight * (blocks + head) + attention +
+    double head = (double)m->d.vocab_size * (double)m->d.hidden_size * supervised / tokens;
+    double other = model_flop(m, seen / tokens, &blocks);
+    return per_weight * (blocks + head) + 3 * other +
            (adapter ? 6.0 * (double)s->plan.trainable_count : 0);
 }
 

@@ -1,0 +1,172 @@
+/* gguf_config.c – the metadata of a GGUF as a config.json, so that there is one reader of dimensions and a GGUF base can be
+ * saved as a folder. */
+#include "model_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A member that is silently missing would be read as its default: every addition is watched. */
+cJSON *model_gguf_added(gguf_source *s, cJSON *item)
+{
+    s->failed = s->failed || !item;
+    return item;
+}
+
+const char *model_gguf_key(gguf_source *s, const char *name)
+{
+    snprintf(s->key, sizeof s->key, "%s.%s", s->arch, name); /* both are ours, and short */
+    return s->key;
+}
+
+ft_status model_gguf_int(gguf_source *s, cJSON *o, const char *from, const char *to, int64_t def)
+{
+    int64_t v;
+    FT_TRY(gguf_int(s->g, model_gguf_key(s, from), def, 0, MAX_POSITIONS, &v));
+    FT_CHECK(v >= 0, FT_EDATA, "%s: key \"%s\" is missing", ft_shows(s->g->path),
+             model_gguf_key(s, from));
+    model_gguf_added(s, cJSON_AddNumberToObject(o, to, (double)v));
+    return FT_OK;
+}
+
+ft_status model_gguf_num(gguf_source *s, cJSON *o, const char *from, const char *to, double def)
+{
+    double v;
+    FT_TRY(gguf_num(s->g, model_gguf_key(s, from), def, &v));
+    /* the metadata is f32: print the decimal that was meant (1e-05, not 9.99999974e-06) */
+    str_buf b = {0};
+    str_float(&b, (float)v);
+    if (b.data && !strpbrk(b.data, ".en")) str_adds(&b, ".0"); /* strict readers want a float */
+    ft_status rc = str_ok(&b);
+    if (rc == FT_OK) model_gguf_added(s, cJSON_AddRawToObject(o, to, b.data));
+    str_free(&b);
+    return rc;
+}
+
+/* --- keys ------------------------------------------------------------------------------------------------------ */
+static ft_status put_key(gguf_source *s, cJSON *o, const model_key *key)
+{
+    model_key k = family_key(s->family, key);
+    if (!k.hf || (k.flags & KEY_OWN) || js_get(o, k.hf)) return FT_OK;
+    switch (k.type) {
+    case KEY_INT:
+        if (!k.gguf) return FT_OK;
+        return model_gguf_int(s, o, k.gguf, k.hf,
+                              k.flags & KEY_NEEDED ? -1 : strtoll(k.def, NULL, 10));
+    case KEY_NUM:
+        return k.gguf ? model_gguf_num(s, o, k.gguf, k.hf, strtod(k.def, NULL)) : FT_OK;
+    case KEY_BOOL:
+        if (k.gguf_tensor)
+            model_gguf_added(
+                s, cJSON_AddBoolToObject(o, k.hf, gguf_find(s->g, k.gguf_tensor) != NULL));
+        return FT_OK;
+    default:
+        model_gguf_added(s, cJSON_AddStringToObject(o, k.hf, k.def));
+        return FT_OK;
+    }
+}
+
+/* Each part once that a block of the family names. */
+static const model_part *part_of(const model_family *f, int i)
+{
+    const model_part *seen[FT_COUNT_OF(f->block) * MODEL_MAX_SUB];
+    int n = 0;
+    for (const model_block *b = f->block; b->part[0]; b++) {
+        for (int k = 0; k < MODEL_MAX_SUB && b->part[k]; k++) {
+            bool known = false;
+            for (int j = 0; j < n; j++) known = known || seen[j] == b->part[k];
+            if (!known) seen[n++] = b->part[k];
+        }
+    }
+    return i < n ? seen[i] : NULL;
+}
+
+static ft_status put_named(gguf_source *s, cJSON *o, const char *name)
+{
+    const model_key *k = family_find_key(model_frame_keys, name);
+    for (int i = 0; !k && part_of(s->family, i); i++)
+        k = family_find_key(part_of(s->family, i)->keys, name);
+    return k ? put_key(s, o, k) : FT_OK;
+}
+
+static ft_status put_frame(gguf_source *s, cJSON *o)
+{
+    const gguf_file *g = s->g;
+    const io_tensor *embed = gguf_find(g, "token_embd.weight");
+    model_key vocab = family_key(s->family, family_find_key(model_frame_keys, "vocab"));
+    model_key eps = family_key(s->family, family_find_key(model_frame_keys, "eps"));
+    /* the order in which such files are read best */
+    static const char *const before[] = {"hidden", "layers", "heads", "inner", "positions"};
+    FT_CHECK(
+        embed && embed->nd == 2, FT_EDATA,
+        "%s: tensor \"token_embd.weight\" is missing: a vocabulary without weights is not a model",
+        ft_shows(g->path));
+    cJSON *archs =
+        model_gguf_added(s, cJSON_CreateStringArray((const char *[]){s->family->hf_arch}, 1));
+    if (!cJSON_AddItemToObject(o, "architectures", archs)) {
+        s->failed = true;
+        cJSON_Delete(archs);
+    }
+    model_gguf_added(s, cJSON_AddStringToObject(o, "model_type", s->family->model_type));
+    model_gguf_added(s, cJSON_AddNumberToObject(o, vocab.hf, (double)embed->dim[0]));
+    for (size_t i = 0; i < FT_COUNT_OF(before); i++) FT_TRY(put_named(s, o, before[i]));
+    FT_TRY(model_gguf_num(s, o, s->family->norm->gguf_eps, eps.hf, strtod(eps.def, NULL)));
+    FT_TRY(put_named(s, o, "act"));
+    model_gguf_added(
+        s, cJSON_AddBoolToObject(o, "tie_word_embeddings", gguf_find(g, "output.weight") == NULL));
+    model_gguf_added(s, cJSON_AddNumberToObject(o, "initializer_range", 0.02));
+    FT_CHECK(!s->failed, FT_EMEM, "out of memory");
+    return FT_OK;
+}
+
+static ft_status put_token_ids(gguf_source *s, cJSON *o)
+{
+    const gguf_file *g = s->g;
+    static const char *const keys[][2] = {{"tokenizer.ggml.bos_token_id", "bos_token_id"},
+                                          {"tokenizer.ggml.eos_token_id", "eos_token_id"},
+                                          {"tokenizer.ggml.padding_token_id", "pad_token_id"}};
+    for (size_t i = 0; i < FT_COUNT_OF(keys); i++) {
+        int64_t id;
+        FT_TRY(gguf_int(g, keys[i][0], -1, -1, MAX_DIM, &id));
+        if (id >= 0) model_gguf_added(s, cJSON_AddNumberToObject(o, keys[i][1], (double)id));
+    }
+    return FT_OK;
+}
+
+static ft_status fill_config(gguf_source *s, cJSON *o)
+{
+    const model_part *p;
+    FT_TRY(put_frame(s, o));
+    for (int i = 0; (p = part_of(s->family, i)) != NULL; i++)
+        if (p->from_gguf) FT_TRY(p->from_gguf(s, o));
+    for (int i = 0; (p = part_of(s->family, i)) != NULL; i++)
+        for (const model_key *k = p->keys; k->name; k++) FT_TRY(put_key(s, o, k));
+    model_gguf_added(s, cJSON_AddBoolToObject(o, "use_cache", true));
+    return put_token_ids(s, o);
+}
+
+ft_status model_gguf_config(const gguf_file *g, str_buf *out)
+{
+    ft_status rc;
+    cJSON *o = NULL;
+    str_buf known = {0};
+    gguf_source s = {.g = g};
+    FT_TRY(arena_open(&s.mem, "gguf config", (size_t)4 << 20));
+    FT_TRY_OUT(gguf_text(g, "general.architecture", s.mem, &s.arch));
+    family_list(&known);
+    s.family = family_by_gguf(s.arch);
+    FT_GUARD(s.family, FT_EDATA, "%s: architecture \"%s\" is not one that ft knows (%s)",
+             ft_shows(g->path), ft_shows(s.arch ? s.arch : "(none)"), known.data ? known.data : "");
+    o = cJSON_CreateObject();
+    FT_GUARD(o, FT_EMEM, "out of memory");
+    FT_TRY_OUT(fill_config(&s, o));
+    FT_GUARD(!s.failed, FT_EMEM, "out of memory");
+    js_print(out, o, true);
+    str_addc(out, '\n');
+    rc = str_ok(out);
+out:
+    str_free(&known);
+    cJSON_Delete(o);
+    arena_close(s.mem);
+    return rc;
+}
