@@ -19,6 +19,7 @@ typedef enum nn_role {
     NN_GATE,
     NN_UP,
     NN_DOWN,
+    NN_LINEAR, /* another linear layer of a part */
     NN_HEAD
 } nn_role;
 

@@ -68,3 +68,13 @@ const model_key *family_find_key(const model_key *keys, const char *name)
         if (strcmp(keys->name, name) == 0) return keys;
     return NULL;
 }
+
+void family_expand(str_buf *out, const char *pattern, int layer, int expert)
+{
+    for (const char *s = pattern; *s; s++) {
+        if (s[0] == '%' && (s[1] == 'd' || s[1] == 'e'))
+            str_printf(out, "%d", *++s == 'd' ? layer : expert);
+        else
+            str_addc(out, *s);
+    }
+}

@@ -66,26 +66,67 @@ static ft_status put_key(gguf_source *s, cJSON *o, const model_key *key)
     }
 }
 
-/* Each part once that a block of the family names. */
-static const model_part *part_of(const model_family *f, int i)
+/* --- what layers are made of ------------------------------------------------------------------------------------- */
+static void use_parts(gguf_source *s, const model_block *b)
 {
-    const model_part *seen[FT_COUNT_OF(f->block) * MODEL_MAX_SUB];
-    int n = 0;
-    for (const model_block *b = f->block; b->part[0]; b++) {
-        for (int k = 0; k < MODEL_MAX_SUB && b->part[k]; k++) {
-            bool known = false;
-            for (int j = 0; j < n; j++) known = known || seen[j] == b->part[k];
-            if (!known) seen[n++] = b->part[k];
-        }
+    for (int k = 0; k < MODEL_MAX_SUB && b->part[k]; k++) {
+        int i = 0;
+        while (i < s->n_part && s->part[i] != b->part[k]) i++;
+        if (i == s->n_part && i < MODEL_MAX_USES) s->part[s->n_part++] = b->part[k];
     }
-    return i < n ? seen[i] : NULL;
 }
 
+/* The layer holds a tensor of the part. */
+static bool has_part(const gguf_source *s, const model_part *p, int layer)
+{
+    size_t len = strlen(p->name);
+    bool found = false;
+    for (const model_name *n = s->family->names; n->of && !found; n++) {
+        str_buf name = {0};
+        if (strncmp(n->of, p->name, len) != 0 || n->of[len] != '.') continue;
+        family_expand(&name, n->gguf, layer, 0);
+        str_adds(&name, ".weight");
+        found = !name.failed && gguf_find(s->g, name.data);
+        str_free(&name);
+    }
+    return found;
+}
+
+static const model_block *block_of(const gguf_source *s, int layer)
+{
+    for (const model_block *b = s->family->block; b->part[0]; b++) {
+        bool all = true;
+        for (int k = 0; k < MODEL_MAX_SUB && b->part[k]; k++)
+            all = all && has_part(s, b->part[k], layer);
+        if (all) return b;
+    }
+    return s->family->block;
+}
+
+/* Where a family has several kinds of layers, a GGUF tells them by the tensors it holds. */
+static ft_status put_layer_types(gguf_source *s, cJSON *o)
+{
+    int64_t layers;
+    if (!s->family->block[1].part[0]) {
+        use_parts(s, s->family->block);
+        return FT_OK;
+    }
+    FT_TRY(gguf_int(s->g, model_gguf_key(s, "block_count"), 0, 0, MAX_LAYERS, &layers));
+    cJSON *types = model_gguf_added(s, cJSON_AddArrayToObject(o, "layer_types"));
+    for (int i = 0; i < layers && types; i++) {
+        const model_block *b = block_of(s, i);
+        use_parts(s, b);
+        if (!cJSON_AddItemToArray(types, model_gguf_added(s, cJSON_CreateString(b->type))))
+            s->failed = true;
+    }
+    return FT_OK;
+}
+
+/* --- the file ------------------------------------------------------------------------------------------------------- */
 static ft_status put_named(gguf_source *s, cJSON *o, const char *name)
 {
     const model_key *k = family_find_key(model_frame_keys, name);
-    for (int i = 0; !k && part_of(s->family, i); i++)
-        k = family_find_key(part_of(s->family, i)->keys, name);
+    for (int i = 0; !k && i < s->n_part; i++) k = family_find_key(s->part[i]->keys, name);
     return k ? put_key(s, o, k) : FT_OK;
 }
 
@@ -109,6 +150,7 @@ static ft_status put_frame(gguf_source *s, cJSON *o)
     }
     model_gguf_added(s, cJSON_AddStringToObject(o, "model_type", s->family->model_type));
     model_gguf_added(s, cJSON_AddNumberToObject(o, vocab.hf, (double)embed->dim[0]));
+    FT_TRY(put_layer_types(s, o));
     for (size_t i = 0; i < FT_COUNT_OF(before); i++) FT_TRY(put_named(s, o, before[i]));
     FT_TRY(model_gguf_num(s, o, s->family->norm->gguf_eps, eps.hf, strtod(eps.def, NULL)));
     FT_TRY(put_named(s, o, "act"));
@@ -135,12 +177,11 @@ static ft_status put_token_ids(gguf_source *s, cJSON *o)
 
 static ft_status fill_config(gguf_source *s, cJSON *o)
 {
-    const model_part *p;
     FT_TRY(put_frame(s, o));
-    for (int i = 0; (p = part_of(s->family, i)) != NULL; i++)
-        if (p->from_gguf) FT_TRY(p->from_gguf(s, o));
-    for (int i = 0; (p = part_of(s->family, i)) != NULL; i++)
-        for (const model_key *k = p->keys; k->name; k++) FT_TRY(put_key(s, o, k));
+    for (int i = 0; i < s->n_part; i++)
+        if (s->part[i]->from_gguf) FT_TRY(s->part[i]->from_gguf(s, o));
+    for (int i = 0; i < s->n_part; i++)
+        for (const model_key *k = s->part[i]->keys; k->name; k++) FT_TRY(put_key(s, o, k));
     model_gguf_added(s, cJSON_AddBoolToObject(o, "use_cache", true));
     return put_token_ids(s, o);
 }

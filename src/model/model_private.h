@@ -30,6 +30,8 @@ extern const model_key model_frame_keys[];
 /* A key with the family's name and default; one of a table by its name, NULL. */
 model_key family_key(const model_family *f, const model_key *key);
 const model_key *family_find_key(const model_key *keys, const char *name);
+/* A pattern of a name with its numbers: "%d" the layer, "%e" the expert. */
+void family_expand(str_buf *out, const char *pattern, int layer, int expert);
 /* Fills m->d, m->family, the parts in use and what layers are made of from config.json text (name: for messages). */
 FT_MUST_USE ft_status model_read_config(model *m, const char *text, const char *name);
 /* config.json's quantization_config → m->quant and m->quant_cfg. */
@@ -42,6 +44,8 @@ typedef struct gguf_source {
     const gguf_file *g;
     const model_family *family;
     const char *arch;
+    const model_part *part[MODEL_MAX_USES]; /* of its layers, each once */
+    int n_part;
     arena *mem;
     char key[128];
     bool failed; /* a member of the config could not be added: out of memory */

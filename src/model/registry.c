@@ -14,10 +14,12 @@ static const model_slot frame_slots[] = {
     [NORM] = {"norm", SLOT_NORM, NN_NORM, offsetof(model, norm), 0},
     [HEAD] = {"head", SLOT_TABLE, NN_HEAD, offsetof(model, head), 0},
     {0}};
-static const model_slot layer_slots[] = {
-    {"norm1", SLOT_NORM, NN_NORM, offsetof(model_layer, sub[0].norm), 0},
-    {"norm2", SLOT_NORM, NN_NORM, offsetof(model_layer, sub[1].norm), 0},
-    {0}};
+static const model_slot layer_slots[] = {/* of the first part, of the second */
+                                         {"norm1", SLOT_NORM, NN_NORM,
+                                          offsetof(model_layer, sub[0].norm), 0},
+                                         {"norm2", SLOT_NORM, NN_NORM,
+                                          offsetof(model_layer, sub[1].norm), 0},
+                                         {0}};
 
 static model_shape frame_shape(const model *m, const model_slot *s)
 {
@@ -55,6 +57,7 @@ static bool look_up(model *m, const model_name *n, int layer, entry *e)
     if (!point) {
         e->slot = find_slot(l ? layer_slots : frame_slots, n->of, &e->index);
         assert(e->slot);
+        if (l && e->index >= l->n_sub) return false;
         e->base = l ? (char *)l : (char *)m;
         e->shape = frame_shape(m, e->slot);
         return true;
@@ -75,17 +78,10 @@ static bool look_up(model *m, const model_name *n, int layer, entry *e)
 }
 
 /* --- names ------------------------------------------------------------------------------------------------------------ */
-/* Both numbers of a pattern, each at most once: "%d" the layer, "%e" the expert. */
 static const char *expand(model *m, const char *pattern, const entry *e, const char *suffix)
 {
     str_buf b = {0};
-    for (const char *s = pattern; *s; s++) {
-        bool number = s[0] == '%' && (s[1] == 'd' || s[1] == 'e');
-        if (number)
-            str_printf(&b, "%d", *++s == 'd' ? e->layer : e->expert);
-        else
-            str_addc(&b, *s);
-    }
+    family_expand(&b, pattern, e->layer, e->expert);
     if (!(e->slot->flags & SLOT_BARE)) str_adds(&b, suffix);
     const char *name = str_ok(&b) == FT_OK ? arena_str(m->mem, b.data) : NULL;
     str_free(&b);

@@ -9,7 +9,8 @@ static void double_follows_the_shipped_rows(void **state)
     (void)state;
     for (; ag_op_at(n); n++)
         if (ag_op_at(n) == &ag_op_weigh) at = n;
-    assert_int_equal(at, n - 1);
+    assert_true(at > 0 && at < n);
+    for (int i = at; i < n; i++) assert_true(strcmp(ag_op_at(i)->name, "checkpoint") != 0);
     assert_string_equal(ag_op_at(0)->name, "embed");
 }
 
