@@ -37,6 +37,15 @@ typedef enum pe_result {
     PE_DELTA    /* changed tensors of the base alone */
 } pe_result;
 
+/* An update that was made. */
+typedef struct pe_update {
+    int64_t step, steps; /* from 1; of the run */
+    double rate;         /* of a parameter whose hyper says nothing else */
+    double norm, gscale; /* of the gradients before clipping; what clipping multiplied them by */
+} pe_update;
+
+enum { PE_MAX_METRICS = 8 };
+
 typedef struct pe_ctx {
     const pe_method *method;
     model *m;
@@ -47,6 +56,7 @@ typedef struct pe_ctx {
     nn_store store;        /* what is trained */
     pe_entries entries;    /* of the adapter's file, in file order */
     pe_rows rows[2];       /* of the embedding, of the head */
+    double metric[PE_MAX_METRICS]; /* of the step at hand, by the order of method->metrics; NAN: left out */
     const char *base_name; /* base_model_name_or_path as written in the config */
     const char *load_dir;  /* adapter to load, or NULL */
     void *priv;
@@ -67,6 +77,20 @@ struct pe_method {
     void (*check)(cfg_doc *d, const cJSON *object, void *cfg); /* cross-field checks, may be NULL */
     ft_status (*attach)(pe_ctx *c); /* creates parameters (nn_new_param), fills c->over */
     nn_hooks hooks;
+    /* Phases of training; any may be NULL. What one keeps for later is trained or nn_new_state, so that a
+     * checkpoint holds it; what a phase needs is allocated in attach, so that the plan counts it. None is called for the
+     * plan. A step that is interrupted is dropped and comes again, so nothing lasting changes before the update. */
+    const char *const *metrics; /* further fields of log.jsonl, NULL-terminated; their values: c->metric */
+    ft_status (*prepare)(pe_ctx *c, const nn_feed *f); /* once, before step 1 */
+    /* Before anything of `step` (from 1) looks at the model, also before an evaluation and before the result is saved:
+     * what follows from trained values (rounded copies) is made anew. */
+    ft_status (*before_step)(pe_ctx *c, int64_t step);
+    /* Gradients are whole, their norm is not yet taken: adds those of the method's own terms of what is minimised. Returns
+     * their sum, which must be finite; the loss that is logged is the objective's alone. */
+    double (*gradients)(pe_ctx *c);
+    /* The norm is taken: puts what the update rule shall see in the gradients' place. */
+    void (*transform)(pe_ctx *c);
+    ft_status (*after_update)(pe_ctx *c, const pe_update *u); /* gradients still stand, unclipped */
     ft_status (*save)(const pe_ctx *c,
                       const char *dir); /* the files of the result into an existing folder */
     ft_status (*load_config)(pe_ctx *c, const js_doc *adapter_config); /* cfg from PEFT's file */
@@ -79,6 +103,7 @@ struct pe_method {
 const pe_method *pe_by_name(const char *name);
 const pe_method *pe_at(int i);     /* rows of methods.def; NULL past the end */
 const char *const *pe_names(void); /* NULL-terminated, for messages */
+int pe_metrics(const pe_method *method); /* their number */
 
 /* Attaches a method to a model for training: cfg as parsed by method->fields; load_dir: method.init_from or NULL. */
 FT_MUST_USE ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m,

@@ -192,6 +192,26 @@ typedef struct nn_arrays {
 FT_MUST_USE ft_status nn_array_of(nn_arrays *a, const char *name, const dt_type *type, int nd,
                                   int64_t *dim, void **data);
 
+/* --- passes before training -------------------------------------------------------------------------
+ * What a method may ask of the trainer before step 1. Sample i is the i-th of the run's order, from 0 to
+ * samples − 1. A pass is cut into runs as a step is: hooks that collect something add row by row, in the
+ * order they come, and never see where a run ends. */
+typedef struct nn_feed {
+    int64_t samples;       /* of an epoch */
+    int64_t batch_size;    /* samples of an optimizer step */
+    int64_t steps;         /* of the run */
+    double learning_rate;  /* the peak */
+    /* One pass over sample[0 … n) under an overlay (NULL: the base). *loss, where it is not NULL: the mean of
+     * the objective. gradients: dropout is on, and the store's gradients are those of that mean; else nothing
+     * is recorded. FT_ESIGNAL, FT_ETIME: a stop was asked for. */
+    ft_status (*pass)(const struct nn_feed *f, const int64_t *sample, int n, const nn_overlay *over,
+                      bool gradients, double *loss);
+    /* Moves the store's values by its gradients, clipped, with the run's rule at `rate`. The rule's states are
+     * zero again when the run begins; values stay as they are left. */
+    ft_status (*update)(const struct nn_feed *f, double rate);
+    void *ctx; /* the trainer's */
+} nn_feed;
+
 /* --- layers ---------------------------------------------------------------------------------------- */
 /* y [T, g->out] of the group, with adapters, (+ add). */
 tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add);

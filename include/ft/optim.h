@@ -89,4 +89,7 @@ FT_MUST_USE ft_status opt_grad_norm(const opt_optimizer *o, int64_t step, double
 double opt_clip(const opt_cfg *cfg, double norm);
 /* Clips by `norm`, updates with the rate of step s (from 0), zeroes nothing. */
 void opt_step(opt_optimizer *o, int64_t s, double norm);
+/* The same at a rate of the caller's, as step `step` (from 1). */
+void opt_update(opt_optimizer *o, double rate, int64_t step, double norm);
+void opt_forget(opt_optimizer *o); /* states are zero again */
 #endif

@@ -34,6 +34,13 @@ const char *const *pe_names(void)
     return names;
 }
 
+int pe_metrics(const pe_method *method)
+{
+    int n = 0;
+    while (method->metrics && method->metrics[n]) n++;
+    return n;
+}
+
 /* --- opening ------------------------------------------------------------------------------------------------ */
 void pe_close(pe_ctx *c)
 {

@@ -245,11 +245,19 @@ static opt_view view_of(const opt_optimizer *o, int64_t first, int64_t next)
     return v;
 }
 
-void opt_step(opt_optimizer *o, int64_t s, double norm)
+void opt_forget(opt_optimizer *o)
+{
+    opt_state decl[OPT_MAX_STATES];
+    for (int64_t i = 0; i < o->store->n; i++) {
+        int n = o->rule->states(o->own, &o->store->param[i]->t, decl);
+        for (int k = 0; k < n; k++) memset(o->state[i][k], 0, opt_state_bytes(&decl[k]));
+    }
+}
+
+void opt_update(opt_optimizer *o, double rate, int64_t step, double norm)
 {
     const nn_store *p = o->store;
-    double rate = opt_rate(o->cfg, s, o->total_steps);
-    opt_hyper h = {.gscale = opt_clip(o->cfg, norm), .step = s + 1, .cfg = o->own};
+    opt_hyper h = {.gscale = opt_clip(o->cfg, norm), .step = step, .cfg = o->own};
     for (int64_t first = 0, next; first < p->n; first = next) {
         const nn_param *one = p->param[first];
         next = first + 1;
@@ -259,4 +267,9 @@ void opt_step(opt_optimizer *o, int64_t s, double norm)
         h.decay = o->cfg->weight_decay * (double)one->hyper.decay_ratio;
         if (v.n > 0) o->rule->update(&v, &h);
     }
+}
+
+void opt_step(opt_optimizer *o, int64_t s, double norm)
+{
+    opt_update(o, opt_rate(o->cfg, s, o->total_steps), s + 1, norm);
 }

@@ -30,6 +30,7 @@ static double flop_per_token(const train_session *s)
 static ft_status measure(train_session *s, int steps, train_bench_result *r)
 {
     train_seconds spent = {0}, warm = {0};
+    FT_TRY(train_prepare(s));
     FT_TRY(train_step(s, &warm));
     int64_t before = s->state.tokens;
     double t0 = ft_seconds();

@@ -30,21 +30,12 @@ static ft_status take(const train_session *s, int64_t first, int64_t end, obj_st
 static ft_status evaluate_step(train_session *s, obj_step *step, obj_stats *stats, arena *mem)
 {
     data_step plan;
-    data_batch b;
-    nn_run r;
     const obj_objective *row = s->cfg.objective;
+    train_pass pass = {.over = &s->pe->over, .stats = stats};
     if (row->prepare) FT_TRY(row->prepare(&s->objective, step));
     FT_TRY(data_step_plan(step->sample, step->n, &step->split, &plan, mem));
-    for (int i = 0; i < plan.n_micro; i++) {
-        size_t mark = arena_mark(mem);
-        FT_TRY(train_stop(s));
-        FT_TRY(data_batch_make(step->sample, &plan.micro[i], 0, &b, mem));
-        ag_reset(s->tape);
-        FT_TRY(nn_run_open(&r, s->tape, &b.in, &s->pe->over, 0));
-        row->loss(&s->objective, &r, &b, 0, stats);
-        FT_TRY(s->tape->status);
-        arena_reset(mem, mark);
-    }
+    pass.sample = step->sample;
+    for (int i = 0; i < plan.n_micro; i++) FT_TRY(train_micro(s, &pass, &plan.micro[i]));
     return FT_OK;
 }
 
@@ -69,14 +60,15 @@ static ft_status evaluate_source(train_session *s, int source, obj_stats *stats,
 ft_status train_evaluate(train_session *s, train_eval *out, arena *mem)
 {
     ft_status rc = FT_OK;
-    int n = s->state.n_evals;
+    int n = s->state.n_evals, metrics = obj_metrics(s->cfg.objective);
     double sum = 0, units = 0;
-    obj_metric *metric = arena_get(mem, (size_t)(s->state.n_metrics + 1) * sizeof *metric);
+    obj_metric *metric = arena_get(mem, (size_t)(metrics + 1) * sizeof *metric);
     *out = (train_eval){0};
     out->loss = arena_get(mem, (size_t)n * sizeof *out->loss);
     out->tokens = arena_get(mem, (size_t)n * sizeof *out->tokens);
-    out->metric = arena_get(mem, (size_t)(s->state.n_metrics + 1) * sizeof *out->metric);
+    out->metric = arena_get(mem, (size_t)(metrics + 1) * sizeof *out->metric);
     if (!out->loss || !out->tokens || !out->metric || !metric) return FT_EMEM;
+    FT_TRY(train_before_step(s));
     for (int i = 0; i < n && rc == FT_OK; i++) {
         obj_stats stats = {.metric = metric};
         rc = evaluate_source(s, i, &stats, mem);
@@ -88,7 +80,7 @@ ft_status train_evaluate(train_session *s, train_eval *out, arena *mem)
     }
     FT_TRY(rc);
     out->mean = sum / units;
-    train_metrics(metric, s->state.n_metrics, out->metric);
+    train_metrics(metric, metrics, out->metric);
     FT_CHECK(isfinite(out->mean), FT_EDIVERGED,
              "step %lld: the eval_loss is %s: the trained values or the base model hold what is no "
              "number",

@@ -80,13 +80,13 @@ static void add_named(str_buf *out, const char *prefix, const char *name)
     str_addc(out, ':');
 }
 
-/* The objective's own fields; one with nothing to tell is left out. */
-static void add_metrics(const train_session *s, const char *prefix, const double *metric,
+/* Fields of one row's own; one with nothing to tell is left out. */
+static void add_metrics(const char *prefix, const char *const *names, const double *metric, int n,
                         str_buf *out)
 {
-    for (int i = 0; i < s->state.n_metrics; i++) {
+    for (int i = 0; i < n; i++) {
         if (isnan(metric[i])) continue;
-        add_named(out, prefix, s->cfg.objective->metrics[i]);
+        add_named(out, prefix, names[i]);
         str_float(out, (float)metric[i]);
     }
 }
@@ -103,7 +103,7 @@ static void add_eval(const train_session *s, const train_eval *e, str_buf *out)
         add_named(out, "eval_tokens.", name);
         str_printf(out, "%lld", (long long)e->tokens[i]);
     }
-    add_metrics(s, "eval_", e->metric, out);
+    add_metrics("eval_", s->cfg.objective->metrics, e->metric, obj_metrics(s->cfg.objective), out);
 }
 
 static ft_status log_times(train_session *s, double seconds, int64_t tokens)
@@ -148,7 +148,9 @@ ft_status train_log_step(train_session *s, const train_eval *eval, double second
         }
         str_addc(&line, '}');
     }
-    add_metrics(s, "", st->metric, &line);
+    int own = obj_metrics(s->cfg.objective);
+    add_metrics("", s->cfg.objective->metrics, st->metric, own, &line);
+    add_metrics("", s->cfg.method->metrics, st->metric + own, st->n_metrics - own, &line);
     if (eval) add_eval(s, eval, &line);
     FT_TRY(append(s, s->log_fd, LOG, &line, &s->state.log_bytes));
     if (eval)

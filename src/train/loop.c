@@ -15,42 +15,52 @@
 #define STEP_KEY 0x73746570u /* identity of an optimizer step's random numbers: "step" */
 
 /* --- the samples of a step ----------------------------------------------------------------------------------- */
-static data_split split_of(const train_session *s)
+data_split train_split(const train_session *s, const nn_overlay *over)
 {
     bool given = s->cfg.train.micro_batch_size != CFG_AUTO;
     return (data_split){.micro_samples = given ? s->cfg.train.micro_batch_size : 0,
                         .micro_tokens = given ? 0 : s->plan.micro_tokens,
                         .row_tokens =
                             cJSON_IsString(s->cfg.data.packing) ? s->cfg.data.max_length : 0,
-                        .count_first = s->pe->over.virtual_predict};
+                        .count_first = over && over->virtual_predict};
+}
+
+ft_status train_cut(train_session *s, obj_step *step, data_step *plan)
+{
+    const obj_objective *row = s->cfg.objective;
+    if (row->prepare) FT_TRY(row->prepare(&s->objective, step));
+    FT_TRY(data_step_plan(step->sample, step->n, &step->split, plan, s->batch));
+    if (step->units > 0) return FT_OK;
+    step->units = row->unit == OBJ_TOKENS ? (double)plan->supervised : (double)step->n;
+    FT_CHECK(step->units > 0, FT_EDATA, "step %lld: no token of its samples is supervised",
+             (long long)s->state.step + 1);
+    return FT_OK;
 }
 
 /* Draws the samples, lets the objective look at all of them, and cuts the step. */
 static ft_status take_step(train_session *s, obj_step *step, data_step *plan)
 {
-    const obj_objective *row = s->cfg.objective;
     int64_t batch = s->cfg.train.batch_size, at = s->state.step;
     *step = (obj_step){.step = at,
                        .turn = at % s->reuse,
                        .sample = arena_get(s->batch, (size_t)batch * sizeof *step->sample),
-                       .split = split_of(s)};
+                       .split = train_split(s, &s->pe->over)};
     if (!step->sample) return FT_EMEM;
     FT_TRY(data_take(s->train, (uint64_t)s->cfg.train.seed, at / s->reuse, batch, step->sample,
                      &step->n, s->batch));
-    if (row->prepare) FT_TRY(row->prepare(&s->objective, step));
-    FT_TRY(data_step_plan(step->sample, step->n, &step->split, plan, s->batch));
+    FT_TRY(train_cut(s, step, plan));
     for (int i = 0; i < step->n; i++)
         s->state.step_sources[step->sample[i].source] += step->sample[i].len;
-    if (step->units > 0) return FT_OK;
-    step->units = row->unit == OBJ_TOKENS ? (double)plan->supervised : (double)step->n;
-    FT_CHECK(step->units > 0, FT_EDATA, "step %lld: no token of its samples is supervised",
-             (long long)at + 1);
     return FT_OK;
 }
 
 /* --- one optimizer step ------------------------------------------------------------------------------------------ */
-static ft_status run_micro(train_session *s, const obj_step *step, const data_micro *micro,
-                           uint64_t key, obj_stats *stats, train_record *rec, train_seconds *spent)
+unsigned train_recording(const train_session *s)
+{
+    return NN_RECORD | (s->plan.checkpointing ? NN_CHECKPOINT : 0);
+}
+
+ft_status train_micro(train_session *s, train_pass *p, const data_micro *micro)
 {
     ft_status rc;
     data_batch b;
@@ -58,19 +68,19 @@ static ft_status run_micro(train_session *s, const obj_step *step, const data_mi
     size_t mark = arena_mark(s->batch);
     double t0 = ft_seconds(), t1, t2;
 
-    FT_TRY_OUT(data_batch_make(step->sample, micro, key, &b, s->batch));
+    FT_TRY_OUT(train_stop(s));
+    FT_TRY_OUT(data_batch_make(p->sample, micro, p->key, &b, s->batch));
     t1 = ft_seconds();
     ag_reset(s->tape);
-    FT_TRY_OUT(nn_run_open(&r, s->tape, &b.in, &s->pe->over,
-                           NN_RECORD | (s->plan.checkpointing ? NN_CHECKPOINT : 0)));
-    tn_tensor *loss = s->cfg.objective->loss(&s->objective, &r, &b, step->units, stats);
+    FT_TRY_OUT(nn_run_open(&r, s->tape, &b.in, p->over, p->how));
+    tn_tensor *loss = s->cfg.objective->loss(&s->objective, &r, &b, p->units, p->stats);
     FT_TRY_OUT(s->tape->status);
     t2 = ft_seconds();
-    FT_TRY_OUT(ag_backward(s->tape, loss));
-    rec->tokens += b.in.tokens;
-    spent->data += t1 - t0;
-    spent->forward += t2 - t1;
-    spent->backward += ft_seconds() - t2;
+    if (p->how & NN_RECORD) FT_TRY_OUT(ag_backward(s->tape, loss));
+    p->tokens += b.in.tokens;
+    p->spent.data += t1 - t0;
+    p->spent.forward += t2 - t1;
+    p->spent.backward += ft_seconds() - t2;
 out:
     arena_reset(s->batch, mark);
     return rc;
@@ -95,30 +105,67 @@ void train_metrics(const obj_metric *sums, int n, double *out)
 static ft_status accumulate(train_session *s, obj_stats *stats, train_record *rec,
                             train_seconds *spent)
 {
-    uint64_t key = rng_key((uint64_t)s->cfg.train.seed, STEP_KEY, (uint64_t)s->state.step);
     double t0 = ft_seconds();
     obj_step step;
     data_step plan;
     FT_TRY(take_step(s, &step, &plan));
     spent->data += ft_seconds() - t0;
+    train_pass pass = {.sample = step.sample,
+                       .over = &s->pe->over,
+                       .how = train_recording(s),
+                       .key =
+                           rng_key((uint64_t)s->cfg.train.seed, STEP_KEY, (uint64_t)s->state.step),
+                       .units = step.units,
+                       .stats = stats};
     nn_store_begin(&s->pe->store);
-    for (int i = 0; i < plan.n_micro; i++) {
-        FT_TRY(train_stop(s));
-        FT_TRY(run_micro(s, &step, &plan.micro[i], key, stats, rec, spent));
-    }
+    for (int i = 0; i < plan.n_micro; i++) FT_TRY(train_micro(s, &pass, &plan.micro[i]));
+    nn_store_finish(&s->pe->store);
     double counted = s->cfg.objective->unit == OBJ_TOKENS ? (double)plan.supervised : step.n;
     FT_CHECK(stats->units == counted, FT_EINTERNAL,
              "step %lld: %.0f units were planned, %.0f were seen", (long long)rec->step, counted,
              stats->units);
+    spent->data += pass.spent.data;
+    spent->forward += pass.spent.forward;
+    spent->backward += pass.spent.backward;
+    rec->tokens = pass.tokens;
     rec->supervised = stats->tokens;
     rec->loss = stats->loss / step.units;
     return FT_OK;
 }
 
+/* From whole gradients to new values, with the method's say before, between and after. */
+static ft_status update(train_session *s, train_record *rec)
+{
+    const pe_method *method = s->cfg.method;
+    const obj_objective *objective = s->cfg.objective;
+    double own = method->gradients ? method->gradients(s->pe) : 0;
+    FT_CHECK(isfinite(own), FT_EDIVERGED,
+             "step %lld: what %s adds to the loss is %s; stopped before the update",
+             (long long)rec->step, method->name, isnan(own) ? "NaN" : "infinite");
+    FT_TRY(opt_grad_norm(s->optimizer, rec->step, &rec->grad_norm));
+    if (method->transform) method->transform(s->pe);
+    rec->rate = opt_rate(s->cfg.optim, s->state.step, s->total_steps);
+    opt_step(s->optimizer, s->state.step, rec->grad_norm);
+    pe_update done = {.step = rec->step,
+                      .steps = s->total_steps,
+                      .rate = rec->rate,
+                      .norm = rec->grad_norm,
+                      .gscale = opt_clip(s->cfg.optim, rec->grad_norm)};
+    if (method->after_update) FT_TRY(method->after_update(s->pe, &done));
+    return objective->after_update ? objective->after_update(&s->objective, s->state.step) : FT_OK;
+}
+
+/* The fields of log.jsonl that objective and method add. */
+static void take_metrics(train_session *s, const obj_stats *stats)
+{
+    int own = obj_metrics(s->cfg.objective);
+    train_metrics(stats->metric, own, s->state.metric);
+    for (int i = own; i < s->state.n_metrics; i++) s->state.metric[i] = s->pe->metric[i - own];
+}
+
 ft_status train_step(train_session *s, train_seconds *spent)
 {
     train_state *st = &s->state;
-    const obj_objective *row = s->cfg.objective;
     train_record rec = {.step = st->step + 1};
 
     arena_reset(s->batch, 0);
@@ -126,20 +173,18 @@ ft_status train_step(train_session *s, train_seconds *spent)
     obj_stats stats = {.metric =
                            arena_get(s->batch, (size_t)(st->n_metrics + 1) * sizeof *stats.metric)};
     if (!stats.metric) return FT_EMEM;
+    for (int i = 0; i < PE_MAX_METRICS; i++) s->pe->metric[i] = (double)NAN;
+    FT_TRY(train_before_step(s));
     FT_TRY(accumulate(s, &stats, &rec, spent));
     double t0 = ft_seconds();
-    nn_store_finish(&s->pe->store);
     FT_TRY(check_loss(&rec));
-    FT_TRY(opt_grad_norm(s->optimizer, rec.step, &rec.grad_norm));
-    rec.rate = opt_rate(s->cfg.optim, st->step, s->total_steps);
-    opt_step(s->optimizer, st->step, rec.grad_norm);
-    if (row->after_update) FT_TRY(row->after_update(&s->objective, st->step));
+    FT_TRY(update(s, &rec));
     spent->optimizer += ft_seconds() - t0;
     st->step = rec.step;
     st->tokens += rec.tokens;
     st->supervised += rec.supervised;
     for (int i = 0; i < st->n_sources; i++) st->source_tokens[i] += st->step_sources[i];
-    train_metrics(stats.metric, st->n_metrics, st->metric);
+    take_metrics(s, &stats);
     if (rec.step == 1) st->first_loss = rec.loss;
     st->last_loss = rec.loss;
     st->record = rec;
@@ -266,6 +311,7 @@ static ft_status first_evaluation(train_session *s)
 static ft_status steps(train_session *s, loop_clock *c)
 {
     train_state *st = &s->state;
+    FT_TRY(train_prepare(s));
     FT_TRY(first_evaluation(s));
     if (st->pending) {
         FT_TRY(finish_step(s, c));

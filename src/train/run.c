@@ -64,6 +64,7 @@ static ft_status save_result(train_session *s)
     if (ft_stop_signal() && whole) return train_save_and_stop(s, FT_ESIGNAL);
     FT_TRY(choose_values(s));
     FT_TRY(check_values(s));
+    FT_TRY(train_before_step(s));
     FT_TRY(train_log_sync(s));
     FT_TRY(s->cfg.method->save(s->pe, s->out));
     /* a model made from a config alone does not know its tokenizer: the run does */

@@ -208,7 +208,7 @@ ft_status train_session_open(train_session *s, bool weights)
     s->total_steps =
         t->max_steps > 0 ? t->max_steps : (int64_t)ceil(t->epochs * (double)s->epoch_steps);
     return train_state_init(&s->state, data_sources(s->train), s->eval ? data_sources(s->eval) : 0,
-                            obj_metrics(s->cfg.objective), s->mem);
+                            obj_metrics(s->cfg.objective) + pe_metrics(s->cfg.method), s->mem);
 }
 
 static ft_status hash_base(train_session *s)

@@ -90,7 +90,7 @@ typedef struct train_state {
     int n_sources, n_evals;
     int64_t *source_tokens;         /* [n_sources] of the whole run */
     int64_t *step_sources;          /* [n_sources] of `record` */
-    int n_metrics;                  /* of the objective */
+    int n_metrics;                  /* of the objective, then of the method */
     double *metric;                 /* [n_metrics] of `record`; NAN: nothing to tell */
     double *eval_first, *eval_last; /* [n_evals]; NAN: none yet */
 } train_state;
@@ -180,10 +180,32 @@ typedef struct train_seconds {
 ft_status train_step(train_session *s, train_seconds *spent);
 /* The fields of sums; NAN where nothing was counted. */
 void train_metrics(const obj_metric *sums, int n, double *out);
+data_split train_split(const train_session *s, const nn_overlay *over);
+/* What the objective wants to know before the micro-batches, the cut, and the divisor. */
+ft_status train_cut(train_session *s, obj_step *step, data_step *plan);
+/* What the micro-batches of a step, an evaluation or a pass before training share. */
+typedef struct train_pass {
+    const data_sample *sample;
+    const nn_overlay *over;
+    unsigned how; /* of nn_run_open; NN_RECORD: a backward follows */
+    uint64_t key; /* of dropout */
+    double units; /* the loss is divided by it; 0: evaluation */
+    obj_stats *stats;
+    int64_t tokens;      /* out: seen so far */
+    train_seconds spent; /* out */
+} train_pass;
+ft_status train_micro(train_session *s, train_pass *p, const data_micro *micro);
+unsigned train_recording(const train_session *s); /* `how` of a pass with gradients */
 /* Trains up to the last step, evaluates, logs, writes checkpoints. */
 ft_status train_loop(train_session *s);
 /* Saves what is done and makes the message of the stop say how to go on. */
 ft_status train_save_and_stop(train_session *s, ft_status why);
+
+/* --- feed.c: the method's phases outside of a step ---------------------------------------------------------------- */
+/* The method's prepare, unless a step was done already. */
+ft_status train_prepare(train_session *s);
+/* The method's before_step, of the step that comes next. */
+ft_status train_before_step(train_session *s);
 
 /* --- evaluate.c ----------------------------------------------------------------------------------------------------- */
 typedef struct train_eval {

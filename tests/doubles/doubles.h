@@ -16,4 +16,7 @@ typedef struct nibble_side {
 extern const dt_type dt_nibble;
 /* n values → codes [(n + 1) / 2] and absmax [ceil(n / NIBBLE_GROUP)]. */
 void nibble_quantise(uint8_t *codes, float *absmax, const float *x, int64_t n);
+
+/* Which phases the method "phased" was called for: p, b STEP, g, t, a STEP. */
+extern str_buf phased_calls;
 #endif
