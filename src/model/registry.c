@@ -235,7 +235,9 @@ static ft_status walk_layer(model *m, const model_name *n, int layer, visitor vi
             continue;
         }
         entry e;
-        if (look_up(m, n++, layer, &e)) FT_TRY(visit(m, &e));
+        if (!look_up(m, n++, layer, &e)) continue;
+        assert(e.shape.experts == 0); /* their names have %e */
+        FT_TRY(visit(m, &e));
     }
     return FT_OK;
 }

@@ -3,6 +3,7 @@
 #include "doubles.h"
 #include "support.h"
 
+#include "ft/infer.h"
 #include "ft/method.h"
 #include "model/part.h"
 
@@ -294,6 +295,32 @@ static void adapters_sit_on_experts(void **state)
     model_close(m);
 }
 
+/* Each layer finds its own share of a page, those without any among them. */
+static void generating_agrees_with_scoring(void **state)
+{
+    inf_ctx c = {.m = open_random()};
+    inf_answer a;
+    inf_sampling s = INF_SAMPLING_DEFAULT;
+    int32_t all[14] = {3, 1, 4, 1};
+    float logprob[10];
+    int32_t best[10];
+    (void)state;
+    assert_ok(ag_open(&c.tape, (size_t)1 << 28));
+    assert_int_equal(model_cache_floats(c.m, 32), 3 * 2 * 32 * 2 * 4);
+    s.max_new = 10;
+    s.logprobs = true;
+    assert_ok(inf_generate(&c, &(tok_ids){.id = all, .n = 4}, 1, 1, &s, NULL, NULL, &a));
+    assert_int_equal(a.ids.n, 10);
+    memcpy(all + 4, a.ids.id, sizeof best);
+    inf_seq seq = {.id = all, .n = 14, .from = 4, .logprob = logprob, .best = best};
+    assert_ok(inf_score(&c, &seq, 1));
+    assert_memory_equal(best, a.ids.id, sizeof best);
+    assert_true(max_abs_diff(logprob, a.logprob, 10) < 1e-4);
+    inf_answers_free(&a, 1);
+    ag_close(c.tape);
+    model_close(c.m);
+}
+
 static void missing_expert_is_named(void **state)
 {
     size_t n;
@@ -336,6 +363,7 @@ int main(void)
         cmocka_unit_test(quantised_gguf_opens),
         cmocka_unit_test(plan_is_near),
         cmocka_unit_test(adapters_sit_on_experts),
+        cmocka_unit_test(generating_agrees_with_scoring),
         cmocka_unit_test(missing_expert_is_named),
         cmocka_unit_test(unknown_layer_type_is_named),
     };
