@@ -141,17 +141,50 @@ static tn_tensor *act_case(probe *p)
     return seed(p, ag_act(p->t, p->leaf[0], kn_act_by_name("gelu_new")));
 }
 
+static tn_tensor *frozen_head(void *ctx, tn_tensor *x)
+{
+    const probe *p = ctx;
+    return ag_linear(p->t, x, &(ag_weight){.w = p->leaf[1]}, 1, NULL);
+}
+
+/* A head of leaf 1 with an adapter of leaves 2 and 3. */
+static tn_tensor *adapted_head(void *ctx, tn_tensor *x)
+{
+    const probe *p = ctx;
+    ag_low_rank s = {.a = p->leaf[2], .b = p->leaf[3], .scale = 0.7f, .dropout = 0.2f, .key = 3};
+    return ag_low_rank_add(p->t, frozen_head(ctx, x), x, &s, 1);
+}
+
+static ag_score score_of(probe *p, int64_t vocab)
+{
+    return (ag_score){.head = {adapted_head, p, vocab, true}, .label = labels};
+}
+
 static tn_tensor *cross_entropy_case(probe *p)
 {
-    static float logprob[T];
-    ag_low_rank s = {.a = p->leaf[2], .b = p->leaf[3], .scale = 0.7f, .dropout = 0.2f, .key = 3};
-    ag_ce ce = {.head = {p->leaf[1], NULL, false},
-                .low_rank = &s,
-                .n_low_rank = 1,
-                .label = labels,
-                .grad_scale = 1.0f,
-                .logprob = logprob};
-    return ag_cross_entropy(p->t, activation(p, p->leaf[0]), &ce);
+    ag_score s = score_of(p, 21);
+    return ag_cross_entropy(p->t, activation(p, p->leaf[0]), &s, 1.0f);
+}
+
+static tn_tensor *logprob_case(probe *p)
+{
+    ag_score s = score_of(p, 21);
+    s.temperature = 0.8f;
+    s.chunk = 3;
+    return seed(p, ag_logprob(p->t, activation(p, p->leaf[0]), &s));
+}
+
+/* A frozen head: its unit gradients are taken in the forward. */
+static tn_tensor *frozen_logprob_case(probe *p)
+{
+    static tn_tensor w = {.type = &dt_f32, .nd = 2, .dim = {21, 9}};
+    tn_tensor *leaf1 = p->leaf[1];
+    ag_score s = {.head = {frozen_head, p, 21, false}, .label = labels};
+    if (!w.data) w.data = test_uniform(77, 21 * 9, -1.0f, 1.0f);
+    p->leaf[1] = &w;
+    tn_tensor *y = seed(p, ag_logprob(p->t, activation(p, p->leaf[0]), &s));
+    p->leaf[1] = leaf1;
+    return y;
 }
 
 static tn_tensor *dot_case(probe *p)
@@ -198,6 +231,8 @@ static const struct {
     {"glu", glu_case, 1, {{T, 14}}},
     {"act", act_case, 1, {{T, 9}}},
     {"cross_entropy", cross_entropy_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
+    {"logprob", logprob_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
+    {"logprob", frozen_logprob_case, 1, {{T, 9}}},
     {"dot_const", dot_case, 1, {{T, 9}}},
     {"scale", scale_case, 1, {{T, 9}}},
     {"checkpoint", checkpoint_case, 2, {{T, 9}, {9, 9}}},

@@ -284,7 +284,13 @@ static void cross_entropy(void **state)
                   logprob[T];
             int32_t best[T], target[T] = {0, (int32_t)v - 1, (int32_t)(v / 2), 0, -1};
             x[3 * ld + v / 2] = x0[3 * ld + v / 2] = x[3 * ld + v - 1] = x0[3 * ld + v - 1] = 25;
-            kn_softmax_ce(x, ld, logprob, grad ? NULL : best, target, T, v, grad ? 0.5f : 0.0f);
+            kn_softmax s = {.v = v,
+                            .ld = ld,
+                            .target = target,
+                            .logprob = logprob,
+                            .best = grad ? NULL : best,
+                            .scale = grad ? 0.5f : 0.0f};
+            kn_softmax_rows(x, &s, T);
             for (int64_t t = 0; t < T; t++) {
                 const float *row = x0 + t * ld;
                 double sum = 0;
@@ -308,8 +314,67 @@ static void cross_entropy(void **state)
     }
     float bad[4] = {1, NAN, 2, 3}, logprob;
     int32_t target = 2;
-    kn_softmax_ce(bad, 4, &logprob, NULL, &target, 1, 4, 0);
+    kn_softmax s = {.v = 4, .ld = 4, .target = &target, .logprob = &logprob};
+    kn_softmax_rows(bad, &s, 1);
     assert_true(isnan(logprob));
+}
+
+/* Temperature, entropy and weights of rows against double. */
+static void softmax_of_scores(void **state)
+{
+    enum { V = 300 };
+    (void)state;
+    float *x = test_uniform(1, T * V, -4, 4), *x0 = test_uniform(1, T * V, -4, 4);
+    float logprob[T], entropy[T], weight[T];
+    int32_t target[T];
+    for (int t = 0; t < T; t++) {
+        target[t] = 7 * t;
+        weight[t] = (float)t - 1.5f;
+    }
+    kn_softmax s = {.v = V,
+                    .ld = V,
+                    .temperature = 0.7f,
+                    .target = target,
+                    .logprob = logprob,
+                    .entropy = entropy,
+                    .scale = -2.0f,
+                    .weight = weight};
+    kn_softmax_rows(x, &s, T);
+    for (int64_t t = 0; t < T; t++) {
+        double sum = 0, h = 0;
+        const double tau = (double)0.7f;
+        for (int64_t i = 0; i < V; i++) sum += exp((double)x0[t * V + i] / tau);
+        for (int64_t i = 0; i < V; i++) {
+            double lp = (double)x0[t * V + i] / tau - log(sum);
+            double want = -2.0 * (double)weight[t] / tau * (exp(lp) - (i == target[t]));
+            h -= exp(lp) * lp;
+            close_to(x[t * V + i], want, 1e-6, "dlogits", i);
+        }
+        close_to(logprob[t], (double)x0[t * V + target[t]] / tau - log(sum), 1e-6, "logprob", t);
+        close_to(entropy[t], h, 1e-6, "entropy", t);
+    }
+}
+
+/* Picked rows, put back, scaled: against the plain loops, and repeated rows in order. */
+static void picked_rows(void **state)
+{
+    enum { N = 9, C = 150 };
+    (void)state;
+    const int64_t row[N] = {4, 0, 4, 4, 2, 1, 0, 3, 2};
+    float *x = test_uniform(1, 5 * C, -1, 1), *part = test_alloc(N * C * sizeof *part);
+    float *y = test_uniform(2, 5 * C, -1, 1), *want = test_uniform(2, 5 * C, -1, 1);
+    const float s[N] = {1, -2, 0.5f, 3, 0, 1, 1, 7, -1};
+    kn_gather_rows(part, x, row, N, C);
+    for (int i = 0; i < N; i++) assert_memory_equal(part + i * C, x + row[i] * C, C * 4);
+    kn_scale_rows(part, s, N, C);
+    kn_scatter_rows(y, part, row, N, C);
+    for (int i = 0; i < N; i++) {
+        for (int c = 0; c < C; c++) {
+            float scaled = s[i] * x[row[i] * C + c];
+            want[row[i] * C + c] += scaled;
+        }
+    }
+    assert_memory_equal(y, want, 5 * C * 4);
 }
 
 /* --- AdamW ----------------------------------------------------------------------------------------------------------- */
@@ -390,6 +455,8 @@ int main(void)
         cmocka_unit_test(sums),
         cmocka_unit_test(dropout),
         cmocka_unit_test(cross_entropy),
+        cmocka_unit_test(softmax_of_scores),
+        cmocka_unit_test(picked_rows),
         cmocka_unit_test(adamw),
         cmocka_unit_test(threads_and_rows_do_not_show),
     };

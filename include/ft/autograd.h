@@ -57,6 +57,7 @@ struct ag_tape {
     bool few;    /* generation: a few rows, each weight is read once and not packed (kn_gemv) */
     bool dry;    /* shapes and memory only */
     const ag_rows *rows; /* in force (ag_set_rows) */
+    const tn_tensor *turned; /* logits that have become their own gradient: no buffer to hand back */
     ft_status status;    /* sticky */
 };
 
@@ -92,8 +93,19 @@ void ag_grad_pass(ag_tape *t, ag_node *n, tn_tensor *x);
 tn_tensor *ag_call(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int n_in,
                    tn_tensor *const *in);
 bool ag_recording(const ag_tape *t, int n_in, tn_tensor *const *in);
+/* The same where the inputs do not tell that a gradient is wanted: `keep` does. */
+tn_tensor *ag_call_kept(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int n_in,
+                        tn_tensor *const *in, bool keep);
 ft_status ag_fail(ag_tape *t, ft_status status); /* makes a failure sticky */
-void ag_walk(ag_tape *t);     /* the backward walk from t->last, for ops that replay */
+/* For ops that run ops inside: nodes and activations made between enter and leave are dropped. */
+typedef struct ag_mark {
+    size_t keep, meta;
+    ag_node *last;
+} ag_mark;
+ag_mark ag_enter(ag_tape *t);
+void ag_leave(ag_tape *t, const ag_mark *m);
+/* The backward walk from t->last: recording, each node under its own rows. */
+void ag_walk(ag_tape *t);
 const ag_op *ag_op_at(int i); /* rows of ops.def; NULL past the end */
 
 /* --- operations ------------------------------------------------------------------------------------------- */
@@ -139,22 +151,39 @@ tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *a);
 tn_tensor *ag_glu(ag_tape *t, tn_tensor *gate_up, const kn_act *act); /* [T, 2I] → [T, I] */
 tn_tensor *ag_act(ag_tape *t, tn_tensor *x, const kn_act *act);
 
-/* Σ over supervised rows (label ≥ 0) of −log softmax(head(x))[label]: scalar. Logits exist for one chunk of rows at a
- * time and only for supervised rows; their gradient is taken in the same pass, times grad_scale (what the objective
- * will multiply the loss by, e.g. 1/tokens of the optimizer step). */
-typedef struct ag_ce {
-    ag_weight head;
-    const ag_low_rank *low_rank; /* adapters on the head: n_low_rank of them */
-    int n_low_rank;
-    const int32_t *label; /* [T], −100: not supervised */
-    float grad_scale;
-    float *logprob; /* out, [supervised rows] in order; may not be NULL */
-    int32_t *best;  /* out, arg max of each; may be NULL */
-} ag_ce;
-tn_tensor *ag_cross_entropy(ag_tape *t, tn_tensor *x, const ag_ce *attr);
-/* y = fn(ctx, x), keeping only x: the activations inside fn are made again in the backward (Chen et al. 2016). fn is
- * called twice and must be pure; parameters it uses get their gradients as usual. Results keep their bits. */
+/* A function built of ops. It must be pure: it may be called again in the backward; parameters it uses get their gradients
+ * as usual. */
 typedef tn_tensor *(*ag_segment)(void *ctx, tn_tensor *x);
+
+/* --- what a head says of labels -------------------------------------------------------------------------
+ * Logits exist for one chunk of the rows that have a label at a time, and become their own gradient in place: so the last
+ * op of `fn` may not need its result in its backward. All rows of a chunk are in force while fn runs (ag_pick_rows). */
+typedef struct ag_head { /* logits: x [n, C] → [n, vocab], by calls of ops, so that whatever a method does applies */
+    ag_segment fn;
+    void *ctx;
+    int64_t vocab;
+    bool trained; /* something inside may want a gradient */
+} ag_head;
+typedef struct ag_score {
+    ag_head head;
+    const int32_t *label; /* [T]; < 0: the row is left out. S rows remain, in order */
+    float temperature;    /* logits are divided by it; 0: 1 */
+    int64_t chunk;        /* rows at a time; 0: 256, or as many as make 64 MB of logits. Changes no bit */
+    float *logprob;       /* out [S], log softmax(head(x))[label] */
+    float *entropy;       /* out [S] of the softmax */
+    int32_t *best;        /* out [S], arg max. Each may be NULL; the arrays need not outlive the call */
+} ag_score;
+/* [S, 1]: the log-probabilities, whose weights in the loss come later. Head frozen: the gradient of each row is taken in
+ * the same pass ([S, C] are kept) and scaled in the backward. Head trained: the backward makes each chunk again. */
+tn_tensor *ag_logprob(ag_tape *t, tn_tensor *x, const ag_score *s);
+/* Scalar −Σ log-probabilities, with all gradients taken in the same pass times grad_scale: what the loss is multiplied by
+ * (1/tokens of the optimizer step), known beforehand. The scalar itself may only be added to others. */
+tn_tensor *ag_cross_entropy(ag_tape *t, tn_tensor *x, const ag_score *s, float grad_scale);
+/* d loss/d x += c [count of x], before ag_backward: terms whose weights come after the forward. */
+void ag_seed(ag_tape *t, tn_tensor *x, const float *c);
+
+/* y = fn(ctx, x), keeping only x: the activations inside fn are made again in the backward (Chen et al. 2016). Results keep
+ * their bits. */
 tn_tensor *ag_checkpoint(ag_tape *t, tn_tensor *x, ag_segment fn, void *ctx);
 /* Scalar Σ x ⊙ c for a constant c [count of x]: seeds of tests, and loss combinations. */
 tn_tensor *ag_dot_const(ag_tape *t, tn_tensor *x, const float *c);

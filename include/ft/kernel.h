@@ -115,6 +115,7 @@ void kn_act_back(const kn_act *act, float *dx, const float *dy, const float *x, 
  * repeat). */
 void kn_gather_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c);
 void kn_scatter_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c);
+void kn_scale_rows(float *x, const float *s, int64_t t, int64_t c); /* x[t, :] *= s[t] */
 void kn_add(float *y, const float *a, const float *b, int64_t n); /* y = a + b */
 void kn_axpy(float *y, float s, const float *x, int64_t n);       /* y += s·x */
 void kn_scale(float *x, float s, int64_t n);
@@ -126,11 +127,19 @@ void kn_dropout(float *y, const float *x, int64_t t, int64_t c, float p, uint64_
 void kn_dropout_back(float *dx, const float *dy, int64_t t, int64_t c, float p, uint64_t key,
                      const uint64_t *row_key);
 
-/* Softmax cross-entropy over rows of logits [T, V] with row distance ld. logprob[t] = log p(target[t]);
- * best[t] (may be NULL) = smallest index of the largest logit. With scale ≠ 0 the logits are replaced by
- * their gradient, scale·(softmax − one-hot). Sums run in a fixed lane order. */
-void kn_softmax_ce(float *logits, int64_t ld, float *logprob, int32_t *best, const int32_t *target,
-                   int64_t t, int64_t v, float scale);
+/* What scores and losses need of the softmax over rows of logits [T, V]: p = softmax(logits/temperature). A target
+ * outside the vocabulary counts for nothing: log-probability 0, no gradient. Sums run in a fixed lane order. */
+typedef struct kn_softmax {
+    int64_t v, ld;         /* columns, row distance */
+    float temperature;     /* 0: 1 */
+    const int32_t *target; /* [T] */
+    float *logprob;        /* out [T]: log p(target) */
+    float *entropy;        /* out [T]: −Σ p log p; may be NULL */
+    int32_t *best;         /* out [T]: smallest index of the largest logit; may be NULL */
+    float scale;           /* ≠ 0: the logits are replaced by scale·weight[t]·d(−log p(target))/d logits */
+    const float *weight;   /* [T]; NULL: 1 */
+} kn_softmax;
+void kn_softmax_rows(float *logits, const kn_softmax *s, int64_t t);
 
 /* AdamW on a flat range (Loshchilov & Hutter 2019, PyTorch's order of operations): decoupled decay,
  * c1 = 1−β1^s, c2 = 1−β2^s computed by the caller. g is multiplied by gscale (clipping) first. */

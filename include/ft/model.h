@@ -126,12 +126,15 @@ double model_flop(const model *m, double context, double *weights);
 /* Final hidden states [T, hidden_size], normalised, T the rows of the run. With r->cache they extend the cache. Fails
  * (tape status) when a position exceeds what the model can hold. */
 tn_tensor *model_hidden(model *m, nn_run *r);
-/* Σ cross-entropy over the r->supervised rows that have a label; see ag_ce for grad_scale, logprob, best. */
+/* The head as a function of hidden states, with what the run's overlay does to it, for ag_logprob and its like. */
+ag_head model_head(const model *m, nn_run *r);
+/* Σ cross-entropy over the r->supervised rows that have a label; see ag_cross_entropy for grad_scale, ag_score for
+ * logprob and best. */
 tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, float grad_scale, float *logprob,
                       int32_t *best);
 /* logits [rows, vocab_size] of selected rows of hidden (no tape); rows are those of the batch, virtual ones not counted.
  * few: as ag_tape.few. */
-FT_MUST_USE ft_status model_logits(model *m, nn_run *r, const tn_tensor *hidden,
+FT_MUST_USE ft_status model_logits(model *m, nn_run *r, tn_tensor *hidden,
                                    const int64_t *rows, int64_t n, float *logits, bool few);
 /* f32 values that all layers keep of so many positions of one sequence: a page of nn_cache. */
 int64_t model_cache_floats(const model *m, int64_t positions);

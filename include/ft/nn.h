@@ -131,8 +131,6 @@ typedef struct nn_hooks {
     bool alone; /* post wants y before the residual is added, which is then added to what post returns */
     /* h [T, C]: rows of virtual tokens are zero when it is called */
     tn_tensor *(*embed)(nn_run *r, const nn_site *s, tn_tensor *h);
-    int (*low_rank)(nn_run *r, const nn_site *s,
-                    ag_low_rank out[AG_MAX_GROUP]); /* adapters of the head; count */
 } nn_hooks;
 
 /* --- parameters of a run --------------------------------------------------------------------------

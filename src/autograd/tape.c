@@ -213,9 +213,13 @@ float *ag_grad(ag_tape *t, tn_tensor *x)
 void ag_grad_pass(ag_tape *t, ag_node *n, tn_tensor *x)
 {
     if (!x->wants_grad) return;
-    if (!x->grad) {
+    if (!x->grad && n->out != t->turned) {
         x->grad = n->out->grad;
         n->out->grad = NULL;
+    } else if (!x->grad) {
+        bool fresh;
+        float *g = ag_grad_fresh(t, x, &fresh);
+        if (g && !t->dry) memcpy(g, n->out->grad, (size_t)tn_count(x) * sizeof(float));
     } else if (!t->dry) {
         kn_axpy(x->grad, 1.0f, n->out->grad, tn_count(x));
     }
@@ -233,10 +237,15 @@ bool ag_recording(const ag_tape *t, int n_in, tn_tensor *const *in)
 tn_tensor *ag_call(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int n_in,
                    tn_tensor *const *in)
 {
+    return ag_call_kept(t, op, out, attr, n_in, in, ag_recording(t, n_in, in));
+}
+
+tn_tensor *ag_call_kept(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int n_in,
+                        tn_tensor *const *in, bool keep)
+{
     if (t->status != FT_OK || !out) return n_in > 0 ? in[0] : NULL;
     assert(n_in <= AG_MAX_IN);
     assert(!op->by_rows || !t->rows || tn_rows(in[0]) == t->rows->n);
-    bool keep = ag_recording(t, n_in, in);
     ag_node *n = ag_meta(t, sizeof *n);
     if (!n) return out;
     *n = (ag_node){.op = op, .n_in = n_in, .out = out, .attr = attr, .rows = t->rows};
@@ -268,20 +277,49 @@ static void walk_dry(ag_tape *t, ag_node *n)
     }
 }
 
+ag_mark ag_enter(ag_tape *t)
+{
+    ag_mark m = {arena_mark(t->keep), arena_mark(t->meta), t->last};
+    t->last = NULL;
+    return m;
+}
+
+void ag_leave(ag_tape *t, const ag_mark *m)
+{
+    arena_reset(t->keep, m->keep);
+    arena_reset(t->meta, m->meta);
+    t->last = m->last;
+}
+
 void ag_walk(ag_tape *t)
 {
+    const bool record = t->record, few = t->few;
+    const ag_rows *before = t->rows;
+    t->record = true; /* a pass that does not record may have come since */
+    t->few = false;
     for (ag_node *n = t->last; n && t->status == FT_OK; n = n->prev) {
         if (!n->out->grad) continue; /* nothing that the loss needs */
+        t->rows = n->rows;
         if (t->dry && !n->op->replays)
             walk_dry(t, n);
         else
             n->op->backward(t, n);
         if (n->out->grad && !in_place(n)) {
-            grad_give(t, n->out->grad, (size_t)tn_count(n->out) * sizeof(float));
+            if (n->out != t->turned)
+                grad_give(t, n->out->grad, (size_t)tn_count(n->out) * sizeof(float));
             n->out->grad = NULL;
         }
         if (pool_failed()) ag_fail(t, FT_EMEM);
     }
+    t->record = record;
+    t->few = few;
+    t->rows = before;
+}
+
+void ag_seed(ag_tape *t, tn_tensor *x, const float *c)
+{
+    float *g = t->status == FT_OK ? ag_grad(t, x) : NULL;
+    if (g && !t->dry) kn_axpy(g, 1.0f, c, tn_count(x));
 }
 
 ft_status ag_backward(ag_tape *t, tn_tensor *loss)

@@ -1,46 +1,62 @@
-/* loss.c – softmax cross-entropy over rows of logits, AdamW, and sums over flat ranges. */
+/* loss.c – softmax over rows of logits, AdamW, and sums over flat ranges. */
 #include "kern.h"
 
 #include <math.h>
 #include <stdatomic.h>
+#include <string.h>
 
 enum { CHUNK = 16384, SUM_BLOCK = 4096, SUM_WAVE = 1024 };
 
-typedef struct ce_run {
-    float *logits, *logprob;
-    int64_t ld, v;
-    int32_t *best;
-    const int32_t *target;
-    float scale;
-} ce_run;
+typedef struct softmax_run {
+    float *logits;
+    const kn_softmax *s;
+} softmax_run;
 
-/* One row: maximum, Σ exp, and with a scale the gradient in place. A target outside the vocabulary counts for
- * nothing: log-probability 0, gradient 0. */
-static void ce_tile(void *ctx, int64_t t, int thread)
+/* −Σ p log p = log Σ exp(x − max) − Σ p·(x − max). */
+static float entropy(const float *x, int64_t v, float max, int thread)
 {
-    const ce_run *r = ctx;
-    float *x = r->logits + t * r->ld;
-    const int32_t target = r->target[t];
-    const bool counts = target >= 0 && target < r->v, grad = r->scale != 0.0f;
-    const float max = kern->max(x, r->v);
-    (void)thread;
-    if (r->best) {
-        int64_t at = kern->find(x, r->v, max);
-        r->best[t] = at < 0 ? 0 : (int32_t)at;
-    }
-    const float own = counts ? x[target] : 0.0f;
-    const float sum = kern->exp_sum(x, r->v, max, grad);
-    r->logprob[t] = counts ? (own - max) - logf(sum) : 0.0f;
-    if (!grad) return;
-    kern->scale(x, counts ? r->scale / sum : 0.0f, r->v);
-    if (counts) x[target] -= r->scale;
+    float *e = pool_scratch(thread, 0, (size_t)v * sizeof *e);
+    double sum = 0.0;
+    if (!e) return 0.0f;
+    memcpy(e, x, (size_t)v * sizeof *e);
+    const float total = kern->exp_sum(e, v, max, true);
+    for (int64_t i = 0; i < v; i++) sum += e[i] > 0.0f ? (double)e[i] * (double)(x[i] - max) : 0.0;
+    return (float)(log((double)total) - sum / (double)total);
 }
 
-void kn_softmax_ce(float *logits, int64_t ld, float *logprob, int32_t *best, const int32_t *target,
-                   int64_t t, int64_t v, float scale)
+/* One row: maximum, Σ exp, and with a scale the gradient in place. */
+static void softmax_tile(void *ctx, int64_t t, int thread)
 {
-    ce_run r = {logits, logprob, ld, v, best, target, scale};
-    if (v > 0) pool_run(ce_tile, &r, t);
+    const softmax_run *r = ctx;
+    const kn_softmax *s = r->s;
+    float *x = r->logits + t * s->ld;
+    const int32_t target = s->target[t];
+    const bool counts = target >= 0 && target < s->v, grad = s->scale != 0.0f;
+    const bool tempered = s->temperature != 0.0f && s->temperature != 1.0f;
+    float scale = s->scale;
+    if (tempered) {
+        kern->scale(x, 1.0f / s->temperature, s->v);
+        scale /= s->temperature;
+    }
+    if (s->weight) scale *= s->weight[t];
+    const float max = kern->max(x, s->v);
+    if (s->best) {
+        int64_t at = kern->find(x, s->v, max);
+        s->best[t] = at < 0 ? 0 : (int32_t)at;
+    }
+    if (s->entropy) s->entropy[t] = entropy(x, s->v, max, thread);
+    const float own = counts ? x[target] : 0.0f;
+    const float sum = kern->exp_sum(x, s->v, max, grad);
+    s->logprob[t] = counts ? (own - max) - logf(sum) : 0.0f;
+    if (!grad) return;
+    kern->scale(x, counts ? scale / sum : 0.0f, s->v);
+    if (counts) x[target] -= scale;
+}
+
+void kn_softmax_rows(float *logits, const kn_softmax *s, int64_t t)
+{
+    softmax_run r = {logits, s};
+    if (s->v > 0) pool_run(softmax_tile, &r, t);
 }
 
 typedef struct adamw_run {

@@ -285,6 +285,20 @@ void kn_scatter_rows(float *y, const float *x, const int64_t *row, int64_t n, in
     over_columns(scatter_tile, &r);
 }
 
+static void scale_rows_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile), end = last(r, tile, r->t); i < end; i++)
+        kern->scale(r->out[0] + i * r->c, r->in[0][i], r->c);
+}
+
+void kn_scale_rows(float *x, const float *s, int64_t t, int64_t c)
+{
+    rows_run r = {.t = t, .c = c, .out = {x}, .in = {s}};
+    over_rows(scale_rows_tile, &r, c);
+}
+
 void kn_add(float *y, const float *a, const float *b, int64_t n)
 {
     rows_run r = {.out = {y}, .in = {a, b}};

@@ -177,13 +177,6 @@ static tn_tensor *embed(nn_run *r, const nn_site *s, tn_tensor *h)
     return ag_linear(r->t, ag_scale(r->t, rows, slot->scale), &b, 1, h);
 }
 
-static int low_rank(nn_run *r, const nn_site *s, ag_low_rank out[AG_MAX_GROUP])
-{
-    if (!nn_slot(r, s)) return 0;
-    out[0] = part(r, s, 0);
-    return 1;
-}
-
 /* --- folding --------------------------------------------------------------------------------------------------------- */
 /* W += s · B A, computed apart and added once; transposed where the file holds [in, out]. */
 static ft_status fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
@@ -311,7 +304,7 @@ const pe_method pe_lora = {
     .learning_rate = 2e-4,
     .check = check,
     .attach = attach,
-    .hooks = {.post = post, .embed = embed, .low_rank = low_rank},
+    .hooks = {.post = post, .embed = embed},
     .save = save,
     .load_config = load_config,
     .load = pe_load_adapter,

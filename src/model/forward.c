@@ -1,5 +1,5 @@
-/* forward.c – the frame that serves every family: order, norms, residuals and checkpointing of layers, the loss over them,
- * logits, and what generation keeps in its cache.
+/* forward.c – the frame that serves every family: order, norms, residuals and checkpointing of layers, the head over them,
+ * and what generation keeps in its cache.
  *
  *   h = embed(ids);  for each part of each layer: h += part(norm h);  final norm. */
 #include "model_private.h"
@@ -124,47 +124,61 @@ tn_tensor *model_hidden(model *m, nn_run *r)
     return norm(m, r, &m->norm, h);
 }
 
+/* --- the head ------------------------------------------------------------------------------------------------ */
+typedef struct head_ctx {
+    nn_run *r;
+    nn_group group; /* the head alone */
+} head_ctx;
+
+static tn_tensor *head(void *ctx, tn_tensor *x)
+{
+    const head_ctx *c = ctx;
+    return nn_linear(c->r, &c->group, x, NULL);
+}
+
+static bool is_trained(const nn_run *r, const nn_site *s)
+{
+    return nn_slot(r, s) || nn_value(r, s->w)->wants_grad ||
+           (s->b && nn_value(r, s->b)->wants_grad);
+}
+
+ag_head model_head(const model *m, nn_run *r)
+{
+    nn_site *s = m->head;
+    head_ctx *c = ag_meta(r->t, sizeof *c);
+    if (c) *c = (head_ctx){r, {.site = s, .n = 1, .in = s->in, .out = s->out}};
+    return (ag_head){.fn = head, .ctx = c, .vocab = s->out, .trained = is_trained(r, s)};
+}
+
 tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, float grad_scale, float *logprob,
                       int32_t *best)
 {
-    ag_low_rank low_rank[AG_MAX_GROUP];
-    const nn_hooks *h = r->over ? r->over->hooks : NULL;
-    ag_ce ce = {.head = nn_weight(r, m->head),
-                .low_rank = low_rank,
-                .label = r->label,
-                .grad_scale = grad_scale,
-                .logprob = logprob,
-                .best = best};
-    if (h && h->low_rank) ce.n_low_rank = h->low_rank(r, m->head, low_rank);
-    return ag_cross_entropy(r->t, hidden, &ce);
+    ag_score s = {.head = model_head(m, r), .label = r->label, .logprob = logprob, .best = best};
+    return ag_cross_entropy(r->t, hidden, &s, grad_scale);
 }
 
-/* The head over selected rows: ag_linear without recording, on rows gathered into the tape. */
-ft_status model_logits(model *m, nn_run *r, const tn_tensor *hidden, const int64_t *rows, int64_t n,
+static tn_tensor *logits_of(const model *m, nn_run *r, tn_tensor *hidden, const int64_t *rows,
+                            int64_t n)
+{
+    ag_head h = model_head(m, r);
+    int64_t *at = ag_meta(r->t, (size_t)(n + 1) * sizeof *at);
+    if (r->t->status != FT_OK) return hidden;
+    for (int64_t i = 0; i < n; i++) at[i] = r->row_of ? r->row_of[rows[i]] : rows[i];
+    tn_tensor *x = ag_gather_rows(r->t, hidden, at, n);
+    ag_set_rows(r->t, ag_pick_rows(r->t, at, n));
+    return h.fn(h.ctx, x);
+}
+
+ft_status model_logits(model *m, nn_run *r, tn_tensor *hidden, const int64_t *rows, int64_t n,
                        float *logits, bool few)
 {
-    ag_low_rank low_rank[AG_MAX_GROUP];
-    const nn_hooks *h = r->over ? r->over->hooks : NULL;
-    int n_low_rank = h && h->low_rank ? h->low_rank(r, m->head, low_rank) : 0;
-    ag_weight w = nn_weight(r, m->head);
     bool record = r->t->record, was_few = r->t->few;
-    int64_t c = tn_cols(hidden);
-    const ag_rows *before;
-    if (r->t->status != FT_OK) return r->t->status;
+    const ag_rows *before = ag_set_rows(r->t, r->rows);
     r->t->record = false;
     r->t->few = few;
-    before = ag_set_rows(r->t, NULL);
-    tn_tensor *x = ag_new(r->t, n, c);
-    for (int64_t i = 0; x && i < n; i++) {
-        int64_t row = r->row_of ? r->row_of[rows[i]] : rows[i];
-        memcpy(tn_f32(x) + i * c, tn_f32(hidden) + row * c, (size_t)c * sizeof(float));
-    }
-    if (x) {
-        tn_tensor *y = ag_linear(r->t, x, &w, 1, NULL);
-        y = ag_low_rank_add(r->t, y, x, low_rank, n_low_rank);
-        if (r->t->status == FT_OK)
-            memcpy(logits, tn_f32(y), (size_t)(n * m->d.vocab_size) * sizeof(float));
-    }
+    tn_tensor *y = logits_of(m, r, hidden, rows, n);
+    if (r->t->status == FT_OK && !r->t->dry)
+        memcpy(logits, tn_f32(y), (size_t)(n * m->d.vocab_size) * sizeof(float));
     ag_set_rows(r->t, before);
     r->t->record = record;
     r->t->few = was_few;

@@ -1,4 +1,4 @@
-/* linear.c – the only op that reads a packed weight (beside embed and the head):
+/* linear.c – the only op that reads a packed weight (beside embed):
  * y [T, ΣO_i] = x [T, I] · W_iᵀ + b_i, side by side for the weights of a group, (+ add, the residual).
  *
  * Weights are unpacked per panel inside the product, forward and for dx; frozen ones cost no dW. */
@@ -37,7 +37,9 @@ static int64_t out_of(const ag_weight *w)
     return w->in_out ? w->w->dim[1] : w->w->dim[0];
 }
 
-void op_apply(float *y, int64_t ldy, const float *x, int64_t ldx, const ag_weight *w, int64_t rows)
+/* y [rows, O] = x · Wᵀ + b */
+static void apply(float *y, int64_t ldy, const float *x, int64_t ldx, const ag_weight *w,
+                  int64_t rows)
 {
     kn_mat mat = op_mat(w->w);
     const float *bias = w->b ? tn_f32(w->b) : NULL;
@@ -47,8 +49,10 @@ void op_apply(float *y, int64_t ldy, const float *x, int64_t ldx, const ag_weigh
         kn_gemm_nt(y, ldy, x, ldx, &mat, rows, bias, false);
 }
 
-void op_apply_back(ag_tape *t, float *dx, int64_t ldx, bool accumulate, const float *dy,
-                   int64_t ldy, const float *x, const ag_weight *w, int64_t rows, const ag_rows *of)
+/* dx (may be NULL) = or += dy · W; the gradients of W and b where they are wanted. */
+static void apply_back(ag_tape *t, float *dx, int64_t ldx, bool accumulate, const float *dy,
+                       int64_t ldy, const float *x, const ag_weight *w, int64_t rows,
+                       const ag_rows *of)
 {
     kn_mat mat = op_mat(w->w);
     int64_t out = out_of(w), in = in_of(w);
@@ -76,7 +80,7 @@ static void forward(ag_tape *t, ag_node *n)
             kn_gemv(tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, &mat, rows,
                     w->b ? tn_f32(w->b) : NULL);
         } else {
-            op_apply(tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, w, rows);
+            apply(tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, w, rows);
         }
         col += out_of(&a->w[i]);
     }
@@ -91,8 +95,8 @@ static void backward(ag_tape *t, ag_node *n)
     bool fresh;
     float *dx = ag_grad_fresh(t, n->in[0], &fresh);
     for (int i = 0; i < a->n; i++) {
-        op_apply_back(t, dx, in, !fresh || i > 0, n->out->grad + col, ldy, tn_f32(n->in[0]),
-                      &a->w[i], rows, n->rows);
+        apply_back(t, dx, in, !fresh || i > 0, n->out->grad + col, ldy, tn_f32(n->in[0]), &a->w[i],
+                   rows, n->rows);
         col += out_of(&a->w[i]);
     }
     if (a->residual) ag_grad_pass(t, n, n->in[1]);

@@ -14,8 +14,9 @@ typedef struct low_rank_attr {
     float *h;     /* [T, rank] */
 } low_rank_attr;
 
-void op_low_rank(float *y, int64_t ldy, float *h, int64_t ldh, const float *x, int64_t ldx,
-                 const ag_low_rank *s, int64_t rows)
+/* One site: h [T, r] (row distance ldh) = s · x̃ · Aᵀ is what backward needs. */
+static void low_rank(float *y, int64_t ldy, float *h, int64_t ldh, const float *x, int64_t ldx,
+                     const ag_low_rank *s, int64_t rows)
 {
     kn_mat a = op_mat(s->a), b = op_mat(s->b);
     int64_t r = a.rows;
@@ -26,9 +27,10 @@ void op_low_rank(float *y, int64_t ldy, float *h, int64_t ldh, const float *x, i
     kn_gemm_nt(y, ldy, h, ldh, &b, rows, NULL, true);
 }
 
-void op_low_rank_back(ag_tape *t, float *dx, int64_t lddx, const float *dy, int64_t ldy,
-                      const float *h, int64_t ldh, float *dh, const float *x, int64_t ldx,
-                      const ag_low_rank *s, int64_t rows, const ag_rows *of)
+/* dA, dB, and dx += (dy · B · s) · A; dh [T, r] is scratch. */
+static void low_rank_back(ag_tape *t, float *dx, int64_t lddx, const float *dy, int64_t ldy,
+                          const float *h, int64_t ldh, float *dh, const float *x, int64_t ldx,
+                          const ag_low_rank *s, int64_t rows, const ag_rows *of)
 {
     kn_mat a = op_mat(s->a), b = op_mat(s->b);
     int64_t r = a.rows, in = a.cols, out = b.rows;
@@ -41,7 +43,8 @@ void op_low_rank_back(ag_tape *t, float *dx, int64_t lddx, const float *dy, int6
     if (dx) kn_gemm_nn(dx, lddx, dh, r, &a, rows, NULL, true);
 }
 
-uint64_t op_mask_key(const ag_rows *of, const ag_low_rank *s)
+/* Key of a site's dropout mask over these rows. */
+static uint64_t mask_key(const ag_rows *of, const ag_low_rank *s)
 {
     return rng_key(of->mask_key, s->key, 0);
 }
@@ -152,10 +155,10 @@ static void forward_each(ag_tape *t, ag_node *n)
         if (s->dropout > 0.0f) {
             if (!dropped) dropped = ag_temp(t, rows * in);
             if (!dropped) return;
-            kn_dropout(dropped, x, rows, in, s->dropout, op_mask_key(n->rows, s), n->rows->key);
+            kn_dropout(dropped, x, rows, in, s->dropout, mask_key(n->rows, s), n->rows->key);
             input = dropped;
         }
-        op_low_rank(tn_f32(n->out) + s->col, ldy, h, a->rank, input, in, s, rows);
+        low_rank(tn_f32(n->out) + s->col, ldy, h, a->rank, input, in, s, rows);
         h += s->a->dim[0];
     }
     ag_temp_free(t, dropped, rows * in);
@@ -176,16 +179,15 @@ static void backward_each(ag_tape *t, ag_node *n)
             if (!dropped) dropped = ag_temp(t, rows * in);
             if (dx && !ddropped) ddropped = ag_temp(t, rows * in);
             if (!dropped || (dx && !ddropped)) return;
-            kn_dropout(dropped, x, rows, in, s->dropout, op_mask_key(n->rows, s), n->rows->key);
+            kn_dropout(dropped, x, rows, in, s->dropout, mask_key(n->rows, s), n->rows->key);
             if (dx) memset(ddropped, 0, (size_t)(rows * in) * sizeof(float));
             input = dropped;
             dinput = ddropped;
         }
-        op_low_rank_back(t, dinput, in, n->out->grad + s->col, ldy, h, a->rank, dh, input, in, s,
-                         rows, n->rows);
+        low_rank_back(t, dinput, in, n->out->grad + s->col, ldy, h, a->rank, dh, input, in, s, rows,
+                      n->rows);
         if (s->dropout > 0.0f && dx)
-            kn_dropout_back(dx, ddropped, rows, in, s->dropout, op_mask_key(n->rows, s),
-                            n->rows->key);
+            kn_dropout_back(dx, ddropped, rows, in, s->dropout, mask_key(n->rows, s), n->rows->key);
         h += s->a->dim[0];
     }
     ag_temp_free(t, dh, rows * a->rank);

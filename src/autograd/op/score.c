@@ -1,0 +1,199 @@
+/* score.c – what a head says of labels: cross-entropy and log-probabilities, over labelled rows only, a chunk of logits at a
+ * time.
+ *
+ * Logits over the vocabulary are the largest thing of a step (T × V), so they exist for one chunk only. One walk serves all
+ * losses over them: rows are picked into a leaf, the head runs on the tape as anything else does, the softmax turns the
+ * logits into their gradient where they lie, the walk goes back through the chunk's nodes, and the memory is reset. What
+ * remains is the gradient of the picked rows ([S, C] in all) and what the head's own parameters got.
+ *
+ * A loss of another kind over whole distributions (a divergence from a teacher's) differs in the softmax alone. */
+#include "ft/autograd.h"
+#include "op_private.h"
+
+#include <string.h>
+
+typedef struct score_attr {
+    ag_score s;
+    int64_t *row;   /* [n] labelled rows of x */
+    int32_t *label; /* [n] */
+    int64_t n, chunk;
+    float scale; /* of the gradients that the forward takes; 0: none */
+    float **
+        dx; /* [chunks] gradients of each chunk's rows, from the free list; NULL where nothing below wants them */
+    float *logprob; /* [n] */
+} score_attr;
+
+/* The head is unpacked once for each chunk, forward and for dx, so a chunk has as many rows as 64 MB of logits allow:
+ * at 85 rows unpacking took a tenth of a LoRA step on SmolLM2, at 256 it is lost in the products. */
+static int64_t chunk_rows(int64_t vocab)
+{
+    int64_t rows = ((int64_t)16 << 20) / (vocab > 0 ? vocab : 1);
+    return rows < 32 ? 32 : rows > 256 ? 256 : rows;
+}
+
+static score_attr *new_attr(ag_tape *t, const tn_tensor *x, const ag_score *s)
+{
+    score_attr *a = ag_meta(t, sizeof *a);
+    int64_t rows = tn_rows(x);
+    if (!a || t->status != FT_OK) return NULL;
+    a->s = *s;
+    a->row = ag_meta(t, (size_t)(rows + 1) * sizeof *a->row);
+    a->label = ag_meta(t, (size_t)(rows + 1) * sizeof *a->label);
+    if (!a->row || !a->label) return NULL;
+    for (int64_t i = 0; i < rows; i++) {
+        if (s->label[i] < 0) continue;
+        a->row[a->n] = i;
+        a->label[a->n++] = s->label[i];
+    }
+    a->chunk = s->chunk > 0 ? s->chunk : chunk_rows(s->head.vocab);
+    if (a->chunk > a->n) a->chunk = a->n > 0 ? a->n : 1;
+    a->dx = ag_meta(t, (size_t)(a->n / a->chunk + 1) * sizeof *a->dx);
+    return a->dx ? a : NULL;
+}
+
+static int64_t rows_of_chunk(const score_attr *a, int64_t first)
+{
+    return a->n - first < a->chunk ? a->n - first : a->chunk;
+}
+
+/* The softmax of one chunk's logits; with a scale they become their gradient. */
+static void softmax(const score_attr *a, tn_tensor *logits, int64_t first, float scale,
+                    const float *weight)
+{
+    const bool again = weight != NULL; /* the results are there already */
+    kn_softmax s = {.v = a->s.head.vocab,
+                    .ld = tn_cols(logits),
+                    .temperature = a->s.temperature,
+                    .target = a->label + first,
+                    .logprob = a->logprob + first,
+                    .entropy = a->s.entropy && !again ? a->s.entropy + first : NULL,
+                    .best = a->s.best && !again ? a->s.best + first : NULL,
+                    .scale = scale,
+                    .weight = weight};
+    kn_softmax_rows(tn_f32(logits), &s, tn_rows(logits));
+}
+
+/* One chunk forward, and back with a scale: of each row's gradient, times weight [rows] where it is given. Returns the
+ * gradient of the picked rows, NULL when x wants none. */
+static float *run_chunk(ag_tape *t, const score_attr *a, const tn_tensor *x, int64_t first,
+                        float scale, const float *weight)
+{
+    int64_t rows = rows_of_chunk(a, first), cols = tn_cols(x);
+    ag_mark mark = ag_enter(t);
+    const ag_rows *before = ag_set_rows(t, ag_pick_rows(t, a->row + first, rows));
+    tn_tensor *part = ag_new(t, rows, cols), *logits = part;
+    float *dx = NULL;
+    if (part) {
+        part->wants_grad = scale != 0.0f && x->wants_grad;
+        if (!t->dry) kn_gather_rows(tn_f32(part), tn_f32(x), a->row + first, rows, cols);
+        logits = a->s.head.fn(a->s.head.ctx, part);
+    }
+    if (t->status == FT_OK) {
+        assert(tn_rows(logits) == rows && tn_cols(logits) == a->s.head.vocab);
+        if (!t->dry) softmax(a, logits, first, scale, weight);
+        if (scale != 0.0f && logits->wants_grad) {
+            logits->grad = logits->data;
+            t->turned = logits;
+            ag_walk(t);
+            t->turned = NULL;
+            dx = part->grad;
+        }
+    }
+    ag_set_rows(t, before);
+    ag_leave(t, &mark);
+    return dx;
+}
+
+static void run_chunks(ag_tape *t, score_attr *a, const tn_tensor *x)
+{
+    for (int64_t k = 0; k * a->chunk < a->n && t->status == FT_OK; k++)
+        a->dx[k] = run_chunk(t, a, x, k * a->chunk, a->scale, NULL);
+}
+
+/* dx += the gradients of the picked rows, times their weights. */
+static void give_chunk(ag_tape *t, const score_attr *a, float *dx, int64_t first, float *part,
+                       const float *weight, int64_t cols)
+{
+    int64_t rows = rows_of_chunk(a, first);
+    if (!t->dry) {
+        if (weight) kn_scale_rows(part, weight, rows, cols);
+        kn_scatter_rows(dx, part, a->row + first, rows, cols);
+    }
+    ag_temp_free(t, part, rows * cols);
+}
+
+/* --- cross-entropy ----------------------------------------------------------------------------------------- */
+static void entropy_forward(ag_tape *t, ag_node *n)
+{
+    score_attr *a = n->attr;
+    double sum = 0.0;
+    run_chunks(t, a, n->in[0]);
+    for (int64_t i = 0; i < a->n && !t->dry; i++) sum -= (double)a->logprob[i];
+    if (!t->dry) tn_f32(n->out)[0] = (float)sum;
+}
+
+/* The gradients already hold grad_scale, which is what the caller multiplies the loss by: loss->grad is 1 here. */
+static void entropy_backward(ag_tape *t, ag_node *n)
+{
+    const score_attr *a = n->attr;
+    float *dx = ag_grad(t, n->in[0]);
+    for (int64_t k = 0; dx && k * a->chunk < a->n; k++) {
+        if (a->dx[k]) give_chunk(t, a, dx, k * a->chunk, a->dx[k], NULL, tn_cols(n->in[0]));
+    }
+}
+
+const ag_op ag_op_cross_entropy = {.name = "cross_entropy",
+                                   .forward = entropy_forward,
+                                   .backward = entropy_backward,
+                                   .replays = true,
+                                   .by_rows = true};
+
+tn_tensor *ag_cross_entropy(ag_tape *t, tn_tensor *x, const ag_score *s, float grad_scale)
+{
+    score_attr *a = new_attr(t, x, s);
+    bool keep = t->record && (x->wants_grad || s->head.trained);
+    if (!a) return x;
+    a->scale = keep ? grad_scale : 0.0f;
+    a->logprob = s->logprob ? s->logprob : ag_meta(t, (size_t)(a->n + 1) * sizeof *a->logprob);
+    return ag_call_kept(t, &ag_op_cross_entropy, a->logprob ? ag_new(t, 1, 1) : NULL, a, 1, &x,
+                        keep);
+}
+
+/* --- log-probabilities ------------------------------------------------------------------------------------- */
+static void logprob_forward(ag_tape *t, ag_node *n)
+{
+    score_attr *a = n->attr;
+    a->logprob = tn_f32(n->out);
+    run_chunks(t, a, n->in[0]);
+    if (a->s.logprob && !t->dry)
+        memcpy(a->s.logprob, a->logprob, (size_t)a->n * sizeof *a->logprob);
+}
+
+static void logprob_backward(ag_tape *t, ag_node *n)
+{
+    const score_attr *a = n->attr;
+    const float *weight = n->out->grad;
+    int64_t cols = tn_cols(n->in[0]);
+    float *dx = ag_grad(t, n->in[0]);
+    for (int64_t k = 0; k * a->chunk < a->n && t->status == FT_OK; k++) {
+        int64_t first = k * a->chunk;
+        bool taken = a->scale != 0.0f;
+        float *part = taken ? a->dx[k] : run_chunk(t, a, n->in[0], first, -1.0f, weight + first);
+        if (dx && part) give_chunk(t, a, dx, first, part, taken ? weight + first : NULL, cols);
+    }
+}
+
+const ag_op ag_op_logprob = {.name = "logprob",
+                             .forward = logprob_forward,
+                             .backward = logprob_backward,
+                             .replays = true,
+                             .by_rows = true};
+
+tn_tensor *ag_logprob(ag_tape *t, tn_tensor *x, const ag_score *s)
+{
+    score_attr *a = new_attr(t, x, s);
+    bool keep = t->record && (x->wants_grad || s->head.trained);
+    if (!a) return x;
+    a->scale = keep && !s->head.trained ? -1.0f : 0.0f;
+    return ag_call_kept(t, &ag_op_logprob, ag_new(t, a->n, 1), a, 1, &x, keep);
+}
