@@ -8,7 +8,7 @@
 
 typedef struct probe {
     ag_tape *t;
-    tn_tensor *leaf[8];
+    tn_tensor *leaf[9];
     int n;
 } probe;
 
@@ -115,6 +115,23 @@ static tn_tensor *low_rank_case(probe *p)
     return seed(p, ag_low_rank_add(p->t, y, x, s, 2));
 }
 
+/* A diagonal in the middle, factors on the output, shared matrices larger than the site; and a matrix in the middle. */
+static tn_tensor *middle_case(probe *p)
+{
+    ag_low_rank s[2] = {
+        {.a = p->leaf[2],
+         .b = p->leaf[3],
+         .mid = p->leaf[4],
+         .out = p->leaf[5],
+         .scale = 0.7f,
+         .dropout = 0.3f,
+         .width = 6,
+         .key = 5},
+        {.a = p->leaf[6], .b = p->leaf[7], .core = p->leaf[8], .scale = 1.3f, .col = 6}};
+    tn_tensor *x = activation(p, p->leaf[0]);
+    return seed(p, ag_low_rank_add(p->t, activation(p, p->leaf[1]), x, s, 2));
+}
+
 static tn_tensor *rope_case(probe *p)
 {
     static float c[7 * 2], s[7 * 2];
@@ -215,7 +232,7 @@ static const struct {
     const char *op;
     builder build;
     int leaves;
-    int64_t shape[8][2];
+    int64_t shape[9][2];
 } cases[] = {
     {"embed", embed_case, 1, {{10, 9}}},
     {"add", add_case, 2, {{T, 9}, {T, 9}}},
@@ -226,6 +243,10 @@ static const struct {
     {"head_norm", head_norm_case, 3, {{T, 23}, {0, 5}, {0, 5}}},
     {"linear", linear_case, 7, {{T, 9}, {7, 9}, {0, 7}, {9, 4}, {9, 3}, {0, 3}, {T, 14}}},
     {"low_rank", low_rank_case, 6, {{T, 9}, {T, 11}, {3, 9}, {6, 3}, {2, 9}, {5, 2}}},
+    {"low_rank",
+     middle_case,
+     9,
+     {{T, 9}, {T, 11}, {3, 12}, {8, 3}, {0, 3}, {0, 6}, {2, 9}, {5, 2}, {2, 2}}},
     {"rope", rope_case, 1, {{T, 17}}},
     {"attention", attention_case, 1, {{T, 48}}},
     {"glu", glu_case, 1, {{T, 14}}},

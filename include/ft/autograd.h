@@ -38,7 +38,7 @@ typedef struct ag_op {
     bool by_rows; /* in[0] holds the rows in force, one for one (asserted) */
 } ag_op;
 
-#define AG_MAX_IN 16
+#define AG_MAX_IN 22
 #define AG_MAX_GROUP 4 /* weights of one product: sites that share an input */
 struct ag_node {
     const ag_op *op;
@@ -133,12 +133,14 @@ typedef struct ag_weight {
 /* y [T, ΣO_i] = x · W_iᵀ + b_i side by side, (+ add [T, ΣO_i], the residual). x [T, I]. One product per group, so that a
  * fused kernel needs no change in models or methods. n ≤ AG_MAX_GROUP. */
 tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add);
-/* In place: y[:, col …] += scale · dropout(x) · Aᵀ · Bᵀ for each site. a [r, I], b [O, r] f32. Sites of one group share x;
- * each has its own dropout mask by `key`. n ≤ AG_MAX_GROUP. */
+/* In place, for each site: y[:, col … col + width) += scale · out ⊙ (M · A · dropout(x)) Bᵀ. a [r, I], b [width, r] f32; M is
+ * nothing, the diagonal mid [r] or the matrix core [r, r]; out [width]; NULL: not there. A may have more columns than x and
+ * B more rows than width (VeRA): the leading ones are used. Sites of one group share x; each has its own dropout mask by
+ * `key`. n ≤ AG_MAX_GROUP. */
 typedef struct ag_low_rank {
-    tn_tensor *a, *b;
+    tn_tensor *a, *b, *core, *mid, *out;
     float scale, dropout;
-    int64_t col;
+    int64_t col, width; /* width 0: the rows of b */
     uint64_t key;
 } ag_low_rank;
 tn_tensor *ag_low_rank_add(ag_tape *t, tn_tensor *y, tn_tensor *x, const ag_low_rank *s, int n);

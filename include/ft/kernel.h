@@ -116,6 +116,12 @@ void kn_act_back(const kn_act *act, float *dx, const float *dy, const float *x, 
 void kn_gather_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c);
 void kn_scatter_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c);
 void kn_scale_rows(float *x, const float *s, int64_t t, int64_t c); /* x[t, :] *= s[t] */
+void kn_copy_block(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t t, int64_t c);
+/* y [T, C] = or += s · x ⊙ v for v [C] (NULL: 1), and dv [C] += Σ_t a ⊙ b; row distances ld*. y may be x. */
+void kn_mul_cols(float *y, int64_t ldy, const float *x, int64_t ldx, const float *v, float s,
+                 int64_t t, int64_t c, bool accumulate);
+void kn_col_dot_add(float *dv, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t t,
+                    int64_t c);
 void kn_add(float *y, const float *a, const float *b, int64_t n); /* y = a + b */
 void kn_axpy(float *y, float s, const float *x, int64_t n);       /* y += s·x */
 void kn_scale(float *x, float s, int64_t n);

@@ -18,7 +18,7 @@ typedef struct rows_run {
     const uint64_t *row_key;
     uint64_t key;
     uint32_t limit;
-    int64_t ld;
+    int64_t ld, ld2;
     int heads, half, kind;
     bool accumulate;
 } rows_run;
@@ -297,6 +297,67 @@ void kn_scale_rows(float *x, const float *s, int64_t t, int64_t c)
 {
     rows_run r = {.t = t, .c = c, .out = {x}, .in = {s}};
     over_rows(scale_rows_tile, &r, c);
+}
+
+static void copy_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile), end = last(r, tile, r->t); i < end; i++)
+        memcpy(r->out[0] + i * r->ld, r->in[0] + i * r->ld2, (size_t)r->c * sizeof(float));
+}
+
+void kn_copy_block(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t t, int64_t c)
+{
+    rows_run r = {.t = t, .c = c, .out = {y}, .ld = ldy, .in = {x}, .ld2 = ldx};
+    over_rows(copy_tile, &r, c);
+}
+
+static void mul_cols_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    const float *v = r->in[1], s = r->f[0];
+    (void)thread;
+    for (int64_t i = first(r, tile), end = last(r, tile, r->t); i < end; i++) {
+        float *y = r->out[0] + i * r->ld;
+        const float *x = r->in[0] + i * r->ld2;
+        for (int64_t c = 0; c < r->c; c++) {
+            float z = v ? s * (x[c] * v[c]) : s * x[c];
+            y[c] = r->accumulate ? y[c] + z : z;
+        }
+    }
+}
+
+void kn_mul_cols(float *y, int64_t ldy, const float *x, int64_t ldx, const float *v, float s,
+                 int64_t t, int64_t c, bool accumulate)
+{
+    rows_run r = {.t = t,
+                  .c = c,
+                  .out = {y},
+                  .ld = ldy,
+                  .in = {x, v},
+                  .ld2 = ldx,
+                  .f = {s},
+                  .accumulate = accumulate};
+    over_rows(mul_cols_tile, &r, c);
+}
+
+static void col_dot_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    int64_t c0 = first(r, tile), c1 = last(r, tile, r->c);
+    (void)thread;
+    for (int64_t i = 0; i < r->t; i++) {
+        const float *a = r->in[0] + i * r->ld, *b = r->in[1] + i * r->ld2;
+        for (int64_t c = c0; c < c1; c++) r->out[0][c] += a[c] * b[c];
+    }
+}
+
+void kn_col_dot_add(float *dv, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t t,
+                    int64_t c)
+{
+    rows_run r = {.t = t, .c = c, .out = {dv}, .in = {a, b}, .ld = lda, .ld2 = ldb};
+    over_columns(col_dot_tile, &r);
 }
 
 void kn_add(float *y, const float *a, const float *b, int64_t n)

@@ -1,7 +1,9 @@
-/* low_rank.c – LoRA's addition (Hu et al. 2021), in place: y[:, col …] += s · dropout(x) · Aᵀ · Bᵀ.
+/* low_rank.c – what the low-rank family adds, in place: y[:, col …] += s · out ⊙ (M · A x̃) Bᵀ with x̃ = dropout(x) and M
+ * nothing (LoRA, Hu et al. 2021), a diagonal `mid` (AdaLoRA's Λ, VeRA's d) or a matrix `core` (LoTR's G).
  *
- * With g = dL/dy and h = s · x̃ Aᵀ (kept, [T, r]):  dB = gᵀ h,  dh = s · g B,  dA = dhᵀ x̃,  dx += mask(dh A).
- * Dropped inputs are not kept: the mask is a pure function of its key and is drawn again. */
+ * With g = dL/dy ⊙ out, u = x̃ Aᵀ and h = s · u Mᵀ (kept, [T, r]):  dB = gᵀ h,  dv = s · g B,  dM = dvᵀ u,  du = dv M,
+ * dA = duᵀ x̃,  dx += mask(du A),  dout = Σ_t dL/dy ⊙ (h Bᵀ). Dropped inputs are not kept: the mask is a pure function of its
+ * key and is drawn again. */
 #include "ft/autograd.h"
 #include "op_private.h"
 
@@ -11,36 +13,144 @@ typedef struct low_rank_attr {
     ag_low_rank s[AG_MAX_GROUP];
     int n;
     int64_t rank; /* sum over sites */
-    float *h;     /* [T, rank] */
+    float *h, *u; /* [T, rank]; u where some site has mid or core, else NULL */
 } low_rank_attr;
 
-/* One site: h [T, r] (row distance ldh) = s · x̃ · Aᵀ is what backward needs. */
-static void low_rank(float *y, int64_t ldy, float *h, int64_t ldh, const float *x, int64_t ldx,
-                     const ag_low_rank *s, int64_t rows)
+static int64_t width_of(const ag_low_rank *s)
 {
-    kn_mat a = op_mat(s->a), b = op_mat(s->b);
-    int64_t r = a.rows;
-    kn_gemm_nt(h, ldh, x, ldx, &a, rows, NULL, false);
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t k = 0; k < r; k++) h[i * ldh + k] *= s->scale;
-    }
-    kn_gemm_nt(y, ldy, h, ldh, &b, rows, NULL, true);
+    return s->width > 0 ? s->width : s->b->dim[0];
 }
 
-/* dA, dB, and dx += (dy · B · s) · A; dh [T, r] is scratch. */
-static void low_rank_back(ag_tape *t, float *dx, int64_t lddx, const float *dy, int64_t ldy,
-                          const float *h, int64_t ldh, float *dh, const float *x, int64_t ldx,
-                          const ag_low_rank *s, int64_t rows, const ag_rows *of)
+static kn_mat b_mat(const ag_low_rank *s)
 {
-    kn_mat a = op_mat(s->a), b = op_mat(s->b);
-    int64_t r = a.rows, in = a.cols, out = b.rows;
-    float *da = ag_grad(t, s->a), *db = ag_grad(t, s->b);
-    if (db) op_gemm_tn(db, r, dy, ldy, out, h, ldh, r, rows, of);
-    if (!da && !dx) return;
-    kn_gemm_nn(dh, r, dy, ldy, &b, rows, NULL, false);
-    kn_scale(dh, s->scale, rows * r);
-    if (da) op_gemm_tn(da, in, dh, r, r, x, ldx, in, rows, of);
-    if (dx) kn_gemm_nn(dx, lddx, dh, r, &a, rows, NULL, true);
+    kn_mat b = op_mat(s->b);
+    b.rows = width_of(s);
+    return b;
+}
+
+/* The first `in` columns of A, or of its gradient, as a matrix: where it has more, they are copied into *temp [r, in]. */
+static kn_mat a_mat(ag_tape *t, const ag_low_rank *s, int64_t in, bool grad, float **temp)
+{
+    const tn_tensor *a = s->a;
+    kn_mat m = op_mat(a);
+    *temp = NULL;
+    if (grad) m.data = a->grad;
+    if (a->dim[1] == in) return m;
+    *temp = ag_temp(t, m.rows * in);
+    if (*temp) kn_copy_block(*temp, in, m.data, m.cols, m.rows, in);
+    m.data = *temp;
+    m.cols = in;
+    return m;
+}
+
+/* One pass over a site's rows. */
+typedef struct site_run {
+    const ag_low_rank *s;
+    const ag_rows *of;
+    int64_t rows, in, ld; /* ld: row distance of h and u */
+    float *h, *u;
+    const float *x; /* [rows, in], dropped out already */
+} site_run;
+
+static void site_forward(ag_tape *t, const site_run *q, float *y, int64_t ldy)
+{
+    const ag_low_rank *s = q->s;
+    float *own, *first = s->mid || s->core ? q->u : q->h;
+    kn_mat a = a_mat(t, s, q->in, false, &own), b = b_mat(s);
+    if (!a.data) return;
+    kn_gemm_nt(first, q->ld, q->x, q->in, &a, q->rows, NULL, false);
+    ag_temp_free(t, own, a.rows * q->in);
+    if (s->core) {
+        kn_mat core = op_mat(s->core);
+        kn_gemm_nt(q->h, q->ld, q->u, q->ld, &core, q->rows, NULL, false);
+        first = q->h;
+    }
+    kn_mul_cols(q->h, q->ld, first, q->ld, s->mid ? tn_f32(s->mid) : NULL, s->scale, q->rows,
+                a.rows, false);
+    if (!s->out) {
+        kn_gemm_nt(y, ldy, q->h, q->ld, &b, q->rows, NULL, true);
+        return;
+    }
+    float *z = ag_temp(t, q->rows * b.rows);
+    if (!z) return;
+    kn_gemm_nt(z, b.rows, q->h, q->ld, &b, q->rows, NULL, false);
+    kn_mul_cols(y, ldy, z, b.rows, tn_f32(s->out), 1.0f, q->rows, b.rows, true);
+    ag_temp_free(t, z, q->rows * b.rows);
+}
+
+/* dout, and g = dy ⊙ out in place of dy: a buffer [rows, width] the caller frees. */
+static float *through_out(ag_tape *t, const site_run *q, const float *dy, int64_t ldy)
+{
+    const ag_low_rank *s = q->s;
+    kn_mat b = b_mat(s);
+    float *dout = ag_grad(t, s->out), *g = ag_temp(t, q->rows * b.rows);
+    if (!g) return NULL;
+    if (dout) {
+        kn_gemm_nt(g, b.rows, q->h, q->ld, &b, q->rows, NULL, false);
+        kn_col_dot_add(dout, dy, ldy, g, b.rows, q->rows, b.rows);
+    }
+    kn_mul_cols(g, b.rows, dy, ldy, tn_f32(s->out), 1.0f, q->rows, b.rows, false);
+    return g;
+}
+
+/* dv [rows, r] → du in its place (spare [rows, r] is scratch): back through mid or core. */
+static void through_middle(ag_tape *t, const site_run *q, float *dv, float *spare)
+{
+    const ag_low_rank *s = q->s;
+    int64_t r = s->a->dim[0];
+    if (s->mid) {
+        float *dmid = ag_grad(t, s->mid);
+        if (dmid) kn_col_dot_add(dmid, dv, r, q->u, q->ld, q->rows, r);
+        kn_mul_cols(dv, r, dv, r, tn_f32(s->mid), 1.0f, q->rows, r, false);
+    }
+    if (s->core) {
+        kn_mat core = op_mat(s->core);
+        float *dcore = ag_grad(t, s->core);
+        if (dcore) op_gemm_tn(dcore, r, dv, r, r, q->u, q->ld, r, q->rows, q->of);
+        kn_gemm_nn(spare, r, dv, r, &core, q->rows, NULL, false);
+        kn_copy_block(dv, r, spare, r, q->rows, r);
+    }
+}
+
+static void add_da(ag_tape *t, const site_run *q, const float *du)
+{
+    float *own;
+    int64_t r = q->s->a->dim[0];
+    if (!ag_grad(t, q->s->a)) return;
+    kn_mat da = a_mat(t, q->s, q->in, true, &own);
+    float *to = own ? own : q->s->a->grad;
+    if (!da.data) return;
+    op_gemm_tn(to, q->in, du, r, r, q->x, q->in, q->in, q->rows, q->of);
+    if (own) kn_copy_block(q->s->a->grad, q->s->a->dim[1], own, q->in, r, q->in);
+    ag_temp_free(t, own, r * q->in);
+}
+
+/* All gradients of a site, and dx += du · A where dx is wanted; dh [rows, 2r] is scratch. */
+static void site_backward(ag_tape *t, const site_run *q, float *dx, const float *dy, int64_t ldy,
+                          float *dh)
+{
+    const ag_low_rank *s = q->s;
+    kn_mat b = b_mat(s);
+    int64_t r = b.cols;
+    float *g = s->out ? through_out(t, q, dy, ldy) : NULL, *own, *db = ag_grad(t, s->b);
+    if (s->out && !g) return;
+    if (g) {
+        dy = g;
+        ldy = b.rows;
+    }
+    if (db) op_gemm_tn(db, r, dy, ldy, b.rows, q->h, q->ld, r, q->rows, q->of);
+    if (dx || s->a->wants_grad || s->mid || s->core) {
+        kn_gemm_nn(dh, r, dy, ldy, &b, q->rows, NULL, false);
+        kn_scale(dh, s->scale, q->rows * r);
+        through_middle(t, q, dh, dh + q->rows * r);
+        add_da(t, q, dh);
+    }
+    if (dx) {
+        kn_mat a = a_mat(t, s, q->in, false, &own);
+        if (a.data) kn_gemm_nn(dx, q->in, dh, r, &a, q->rows, NULL, true);
+        ag_temp_free(t, own, r * q->in);
+    }
+    if (g) ag_temp_free(t, g, q->rows * b.rows);
 }
 
 /* Key of a site's dropout mask over these rows. */
@@ -57,17 +167,17 @@ static float *stack(ag_tape *t, const low_rank_attr *a, int64_t in, bool grads)
     int64_t row = 0;
     for (int i = 0; i < a->n && all; i++) {
         const tn_tensor *m = a->s[i].a;
-        memcpy(all + row * in, grads ? m->grad : tn_f32(m),
-               (size_t)(m->dim[0] * in) * sizeof(float));
+        kn_copy_block(all + row * in, in, grads ? m->grad : tn_f32(m), in, m->dim[0], in);
         row += m->dim[0];
     }
     return all;
 }
 
-static bool any_dropout(const low_rank_attr *a)
+static bool one_by_one(const low_rank_attr *a, int64_t in)
 {
     for (int i = 0; i < a->n; i++) {
-        if (a->s[i].dropout > 0.0f) return true;
+        const ag_low_rank *s = &a->s[i];
+        if (s->dropout > 0.0f || s->mid || s->core || s->out || s->a->dim[1] != in) return true;
     }
     return false;
 }
@@ -75,12 +185,9 @@ static bool any_dropout(const low_rank_attr *a)
 static void scale_columns(float *h, const low_rank_attr *a, int64_t rows)
 {
     int64_t col = 0;
-    for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
-        for (int64_t t = 0; t < rows; t++) {
-            for (int64_t k = 0; k < a->s[i].a->dim[0]; k++)
-                h[t * a->rank + col + k] *= a->s[i].scale;
-        }
-    }
+    for (int i = 0; i < a->n; col += a->s[i++].a->dim[0])
+        kn_mul_cols(h + col, a->rank, h + col, a->rank, NULL, a->s[i].scale, rows,
+                    a->s[i].a->dim[0], false);
 }
 
 static void forward_stacked(ag_tape *t, ag_node *n)
@@ -93,7 +200,7 @@ static void forward_stacked(ag_tape *t, ag_node *n)
     kn_gemm_nt(a->h, a->rank, tn_f32(n->in[1]), in, &m, rows, NULL, false);
     scale_columns(a->h, a, rows);
     for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
-        kn_mat b = op_mat(a->s[i].b);
+        kn_mat b = b_mat(&a->s[i]);
         kn_gemm_nt(tn_f32(n->out) + a->s[i].col, ldy, a->h + col, a->rank, &b, rows, NULL, true);
     }
     ag_temp_free(t, all, a->rank * in);
@@ -112,7 +219,7 @@ static void add_stacked_grads(ag_tape *t, const ag_node *n, const float *dh, con
     op_gemm_tn(all, in, dh, a->rank, a->rank, x, in, in, tn_rows(n->out), n->rows);
     for (int i = 0; i < a->n; i++) {
         tn_tensor *m = a->s[i].a;
-        memcpy(m->grad, all + row * in, (size_t)(m->dim[0] * in) * sizeof(float));
+        kn_copy_block(m->grad, in, all + row * in, in, m->dim[0], in);
         row += m->dim[0];
     }
     ag_temp_free(t, all, a->rank * in);
@@ -127,7 +234,7 @@ static void backward_stacked(ag_tape *t, ag_node *n)
     for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
         const ag_low_rank *s = &a->s[i];
         const float *dy = n->out->grad + s->col;
-        kn_mat b = op_mat(s->b);
+        kn_mat b = b_mat(s);
         float *db = ag_grad(t, s->b);
         if (db) op_gemm_tn(db, b.cols, dy, ldy, b.rows, a->h + col, a->rank, b.cols, rows, n->rows);
         kn_gemm_nn(dh + col, a->rank, dy, ldy, &b, rows, NULL, false);
@@ -143,62 +250,71 @@ static void backward_stacked(ag_tape *t, ag_node *n)
     ag_temp_free(t, dh, rows * a->rank);
 }
 
+static site_run site_of(const ag_node *n, int i, int64_t col)
+{
+    const low_rank_attr *a = n->attr;
+    return (site_run){.s = &a->s[i],
+                      .of = n->rows,
+                      .rows = tn_rows(n->out),
+                      .in = tn_cols(n->in[1]),
+                      .ld = a->rank,
+                      .h = a->h + col,
+                      .u = a->u ? a->u + col : NULL,
+                      .x = tn_f32(n->in[1])};
+}
+
 static void forward_each(ag_tape *t, ag_node *n)
 {
     const low_rank_attr *a = n->attr;
-    const float *x = tn_f32(n->in[1]);
-    int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[1]);
-    float *h = a->h, *dropped = NULL;
-    for (int i = 0; i < a->n; i++) {
+    int64_t count = tn_count(n->in[1]), col = 0;
+    float *dropped = NULL;
+    for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
         const ag_low_rank *s = &a->s[i];
-        const float *input = x;
+        site_run q = site_of(n, i, col);
         if (s->dropout > 0.0f) {
-            if (!dropped) dropped = ag_temp(t, rows * in);
+            if (!dropped) dropped = ag_temp(t, count);
             if (!dropped) return;
-            kn_dropout(dropped, x, rows, in, s->dropout, mask_key(n->rows, s), n->rows->key);
-            input = dropped;
+            kn_dropout(dropped, q.x, q.rows, q.in, s->dropout, mask_key(n->rows, s), n->rows->key);
+            q.x = dropped;
         }
-        low_rank(tn_f32(n->out) + s->col, ldy, h, a->rank, input, in, s, rows);
-        h += s->a->dim[0];
+        site_forward(t, &q, tn_f32(n->out) + s->col, tn_cols(n->out));
     }
-    ag_temp_free(t, dropped, rows * in);
+    ag_temp_free(t, dropped, count);
 }
 
 static void backward_each(ag_tape *t, ag_node *n)
 {
     const low_rank_attr *a = n->attr;
-    const float *h = a->h, *x = tn_f32(n->in[1]);
-    int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[1]);
-    float *dx = ag_grad(t, n->in[1]), *dh = ag_temp(t, rows * a->rank);
+    int64_t count = tn_count(n->in[1]), scratch = 2 * tn_rows(n->out) * a->rank, col = 0;
+    float *dx = ag_grad(t, n->in[1]), *dh = ag_temp(t, scratch);
     float *dropped = NULL, *ddropped = NULL;
-    for (int i = 0; i < a->n && dh; i++) {
+    for (int i = 0; i < a->n && dh; col += a->s[i++].a->dim[0]) {
         const ag_low_rank *s = &a->s[i];
-        const float *input = x;
-        float *dinput = dx;
-        if (s->dropout > 0.0f) {
-            if (!dropped) dropped = ag_temp(t, rows * in);
-            if (dx && !ddropped) ddropped = ag_temp(t, rows * in);
+        site_run q = site_of(n, i, col);
+        const bool drops = s->dropout > 0.0f;
+        if (drops) {
+            if (!dropped) dropped = ag_temp(t, count);
+            if (dx && !ddropped) ddropped = ag_temp(t, count);
             if (!dropped || (dx && !ddropped)) return;
-            kn_dropout(dropped, x, rows, in, s->dropout, mask_key(n->rows, s), n->rows->key);
-            if (dx) memset(ddropped, 0, (size_t)(rows * in) * sizeof(float));
-            input = dropped;
-            dinput = ddropped;
+            kn_dropout(dropped, q.x, q.rows, q.in, s->dropout, mask_key(n->rows, s), n->rows->key);
+            if (dx) memset(ddropped, 0, (size_t)count * sizeof(float));
+            q.x = dropped;
         }
-        low_rank_back(t, dinput, in, n->out->grad + s->col, ldy, h, a->rank, dh, input, in, s, rows,
-                      n->rows);
-        if (s->dropout > 0.0f && dx)
-            kn_dropout_back(dx, ddropped, rows, in, s->dropout, mask_key(n->rows, s), n->rows->key);
-        h += s->a->dim[0];
+        site_backward(t, &q, drops && dx ? ddropped : dx, n->out->grad + s->col, tn_cols(n->out),
+                      dh);
+        if (drops && dx)
+            kn_dropout_back(dx, ddropped, q.rows, q.in, s->dropout, mask_key(n->rows, s),
+                            n->rows->key);
     }
-    ag_temp_free(t, dh, rows * a->rank);
-    ag_temp_free(t, dropped, rows * in);
-    ag_temp_free(t, ddropped, rows * in);
+    ag_temp_free(t, dh, scratch);
+    ag_temp_free(t, dropped, count);
+    ag_temp_free(t, ddropped, count);
 }
 
 static void forward(ag_tape *t, ag_node *n)
 {
     if (t->dry) return;
-    if (any_dropout(n->attr))
+    if (one_by_one(n->attr, tn_cols(n->in[1])))
         forward_each(t, n);
     else
         forward_stacked(t, n);
@@ -206,7 +322,7 @@ static void forward(ag_tape *t, ag_node *n)
 
 static void backward(ag_tape *t, ag_node *n)
 {
-    if (any_dropout(n->attr))
+    if (one_by_one(n->attr, tn_cols(n->in[1])))
         backward_each(t, n);
     else
         backward_stacked(t, n);
@@ -215,22 +331,39 @@ static void backward(ag_tape *t, ag_node *n)
 const ag_op ag_op_low_rank = {
     .name = "low_rank", .forward = forward, .backward = backward, .by_rows = true};
 
+/* Shapes of a site: A [r, ≥ I], B [≥ width, r]. */
+static bool fits(const ag_tape *t, const tn_tensor *y, const tn_tensor *x, const ag_low_rank *s)
+{
+    int64_t r = s->a->dim[0], width = width_of(s);
+    return s->a->dim[1] >= tn_cols(x) && s->b->dim[1] == r && s->b->dim[0] >= width &&
+           s->col + width <= tn_cols(y) && !(s->mid && s->core) &&
+           (!s->mid || tn_count(s->mid) == r) &&
+           (!s->core || (tn_rows(s->core) == r && tn_cols(s->core) == r)) &&
+           (!s->out || tn_count(s->out) == width) &&
+           (s->dropout == 0.0f || (t->rows && t->rows->key));
+}
+
 tn_tensor *ag_low_rank_add(ag_tape *t, tn_tensor *y, tn_tensor *x, const ag_low_rank *s, int n)
 {
     low_rank_attr *a = ag_meta(t, sizeof *a);
-    tn_tensor *in[2 + 2 * AG_MAX_GROUP] = {y, x};
+    tn_tensor *in[2 + 5 * AG_MAX_GROUP] = {y, x};
+    int n_in = 2;
+    bool middle = false;
     if (!a || t->status != FT_OK || n == 0) return y;
     OP_ASSERT(t, n <= AG_MAX_GROUP && tn_rows(y) == tn_rows(x));
     a->n = n;
     for (int i = 0; i < n; i++) {
-        OP_ASSERT(t, s[i].a->dim[1] == tn_cols(x) && s[i].b->dim[1] == s[i].a->dim[0]);
-        OP_ASSERT(t, s[i].col + s[i].b->dim[0] <= tn_cols(y));
-        OP_ASSERT(t, s[i].dropout == 0.0f || (t->rows && t->rows->key));
+        tn_tensor *const parts[] = {s[i].a, s[i].b, s[i].core, s[i].mid, s[i].out};
+        OP_ASSERT(t, fits(t, y, x, &s[i]));
         a->s[i] = s[i];
         a->rank += s[i].a->dim[0];
-        in[2 + 2 * i] = s[i].a;
-        in[3 + 2 * i] = s[i].b;
+        middle = middle || s[i].core || s[i].mid;
+        for (size_t k = 0; k < FT_COUNT_OF(parts); k++) {
+            if (parts[k]) in[n_in++] = parts[k];
+        }
     }
-    a->h = ag_keep(t, (size_t)(tn_rows(y) * a->rank) * sizeof(float));
-    return ag_call(t, &ag_op_low_rank, a->h ? y : NULL, a, 2 + 2 * n, in);
+    size_t bytes = (size_t)(tn_rows(y) * a->rank) * sizeof(float);
+    a->h = ag_keep(t, bytes);
+    if (middle) a->u = ag_keep(t, bytes);
+    return ag_call(t, &ag_op_low_rank, t->status == FT_OK ? y : NULL, a, n_in, in);
 }
