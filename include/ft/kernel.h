@@ -111,6 +111,11 @@ void kn_glu_back(const kn_act *act, float *dgu, const float *dy, const float *gu
 void kn_act_rows(const kn_act *act, float *y, const float *x, int64_t n);
 void kn_act_back(const kn_act *act, float *dx, const float *dy, const float *x, int64_t n);
 
+/* Rows of a table: y[t] = W[ids[t]], zeros for an id below 0; and dw[ids[t]] += dy[t] in ascending t, except for ids
+ * below 0 and `frozen`. */
+void kn_embed(float *y, const kn_mat *w, const int32_t *ids, int64_t n);
+void kn_embed_back(float *dw, const float *dy, const int32_t *ids, int64_t n, int64_t c,
+                   int32_t frozen);
 /* Rows picked by index, of any [·, C]: y [n, C] = x[row[i]], and y[row[i]] += x[i] in ascending i (rows may
  * repeat). */
 void kn_gather_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c);
@@ -153,6 +158,7 @@ void kn_adamw(float *w, const float *g, float *m, float *v, int64_t n, float lr,
               double beta2, float eps, float decay, double c1, double c2, float gscale);
 /* Σ x² in double, in a fixed order of blocks of 4096 whatever the threads. */
 double kn_sum_squares(const float *x, int64_t n);
+double kn_dot(const float *a, const float *b, int64_t n); /* Σ a·b in double, one chain */
 /* Index of the first NaN or Inf, −1 when all are finite. */
 int64_t kn_find_nonfinite(const float *x, int64_t n);
 

@@ -118,6 +118,13 @@ double kn_sum_squares(const float *x, int64_t n)
     return sum;
 }
 
+double kn_dot(const float *a, const float *b, int64_t n)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
 typedef struct finite_run {
     const float *x;
     int64_t n;

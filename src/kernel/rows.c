@@ -15,6 +15,7 @@ typedef struct rows_run {
     float f[3];
     const int32_t *pos;
     const int64_t *row;
+    const kn_mat *w;
     const uint64_t *row_key;
     uint64_t key;
     uint32_t limit;
@@ -297,6 +298,47 @@ void kn_scale_rows(float *x, const float *s, int64_t t, int64_t c)
 {
     rows_run r = {.t = t, .c = c, .out = {x}, .in = {s}};
     over_rows(scale_rows_tile, &r, c);
+}
+
+static void embed_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    const kn_mat *w = r->w;
+    const dt_data data = {w->data, w->side};
+    (void)thread;
+    for (int64_t t = first(r, tile), end = last(r, tile, r->t); t < end; t++) {
+        float *y = r->out[0] + t * r->c;
+        int64_t id = r->pos[t];
+        if (id < 0)
+            memset(y, 0, (size_t)r->c * sizeof(float));
+        else
+            dt_read(w->type, y, &data, (w->row_of ? w->row_of[id] : id) * r->c, r->c);
+    }
+}
+
+void kn_embed(float *y, const kn_mat *w, const int32_t *ids, int64_t n)
+{
+    rows_run r = {.t = n, .c = w->cols, .out = {y}, .w = w, .pos = ids};
+    over_rows(embed_tile, &r, r.c);
+}
+
+/* A thread owns a slice of columns: rows may repeat. */
+static void embed_back_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    int64_t c0 = first(r, tile), n = last(r, tile, r->c) - c0;
+    (void)thread;
+    for (int64_t t = 0; t < r->t; t++) {
+        if (r->pos[t] < 0 || r->pos[t] == r->kind) continue;
+        kern->axpy(r->out[0] + r->pos[t] * r->c + c0, 1.0f, r->in[0] + t * r->c + c0, n);
+    }
+}
+
+void kn_embed_back(float *dw, const float *dy, const int32_t *ids, int64_t n, int64_t c,
+                   int32_t frozen)
+{
+    rows_run r = {.t = n, .c = c, .out = {dw}, .in = {dy}, .pos = ids, .kind = frozen};
+    over_columns(embed_back_tile, &r);
 }
 
 static void copy_tile(void *ctx, int64_t tile, int thread)

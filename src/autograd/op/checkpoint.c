@@ -5,8 +5,6 @@
  * comes from the inside: adapters live there. */
 #include "ft/autograd.h"
 
-#include <string.h>
-
 typedef struct segment_attr {
     ag_segment fn;
     void *ctx;
@@ -46,7 +44,8 @@ tn_tensor *ag_checkpoint(ag_tape *t, tn_tensor *x, ag_segment fn, void *ctx)
     tn_tensor *y = fn(ctx, x);
     bool wants = t->status == FT_OK && y->wants_grad;
     if (t->status == FT_OK && !t->dry)
-        memcpy(out->data, y->data, (size_t)tn_count(out) * sizeof(float));
+        kn_copy_block(tn_f32(out), tn_cols(out), tn_f32(y), tn_cols(out), tn_rows(out),
+                      tn_cols(out));
     ag_leave(t, &mark);
     /* x alone does not tell that a gradient is wanted. */
     return ag_call_kept(t, &ag_op_checkpoint, out, a, 1, &x, wants);

@@ -25,10 +25,10 @@ tn_tensor *ag_add(ag_tape *t, tn_tensor *a, tn_tensor *b)
 
 static void scale_forward(ag_tape *t, ag_node *n)
 {
-    const float *s = n->attr, *x = tn_f32(n->in[0]);
-    float *y = tn_f32(n->out);
-    if (t->dry) return;
-    for (int64_t i = 0, count = tn_count(n->out); i < count; i++) y[i] = *s * x[i];
+    int64_t cols = tn_cols(n->out);
+    if (!t->dry)
+        kn_mul_cols(tn_f32(n->out), cols, tn_f32(n->in[0]), cols, NULL, *(const float *)n->attr,
+                    tn_rows(n->out), cols, false);
 }
 
 static void scale_backward(ag_tape *t, ag_node *n)
@@ -53,11 +53,7 @@ typedef struct dot_attr {
 static void dot_forward(ag_tape *t, ag_node *n)
 {
     const dot_attr *a = n->attr;
-    double sum = 0.0;
-    if (t->dry) return;
-    for (int64_t i = 0, count = tn_count(n->in[0]); i < count; i++)
-        sum += (double)tn_f32(n->in[0])[i] * (double)a->c[i];
-    tn_f32(n->out)[0] = (float)sum;
+    if (!t->dry) tn_f32(n->out)[0] = (float)kn_dot(tn_f32(n->in[0]), a->c, tn_count(n->in[0]));
 }
 
 static void dot_backward(ag_tape *t, ag_node *n)
