@@ -313,6 +313,55 @@ static void post_alone_comes_before_the_residual(void **state)
     }
 }
 
+/* Every matrix in place of the trained one is its rounding to a step of 1/16; gradients go to the trained one. */
+static void round_weight(nn_run *r, const nn_site *s, ag_weight *w)
+{
+    tn_tensor *copy = ag_meta(r->t, sizeof *copy);
+    (void)s;
+    *copy = *w->w;
+    copy->data = ag_meta(r->t, (size_t)tn_count(w->w) * sizeof(float));
+    for (int64_t i = 0; i < tn_count(w->w); i++)
+        tn_f32(copy)[i] = roundf(tn_f32(w->w)[i] * 16.0f) / 16.0f;
+    w->w = copy;
+}
+
+/* A substituted weight computes as a model of those weights does, to the bit, and hands its gradient to the trained value. */
+static void a_substituted_weight_is_straight_through(void **state)
+{
+    static const nn_hooks rounding = {.weight = round_weight};
+    bench b;
+    pe_ctx *c = NULL;
+    (void)state;
+    open_bench(&b, "llama");
+    assert_ok(pe_attach(&c, pe_by_name("full"), NULL, b.m, 3, "base", NULL));
+    nn_overlay over = c->over;
+    nn_store *s = &c->store;
+    size_t bytes = (size_t)s->count * sizeof(float);
+    float *trained = memcpy(test_alloc(bytes), s->w, bytes), *grad = test_alloc(bytes);
+    over.hooks = &rounding;
+    nn_store_begin(s);
+    double loss = loss_of(&b, &over, 0, NULL);
+    double again = loss_of(&b, &over, NN_CHECKPOINT, NULL);
+    nn_store_finish(s);
+    assert_true(loss == again);
+    for (int64_t i = 0; i < s->count; i++) grad[i] = s->g[i] / 2.0f;
+    assert_memory_equal(s->w, trained, bytes);
+    for (int64_t i = 0; i < b.m->n_site; i++) {
+        const nn_site *site = &b.m->site[i];
+        if (site->role == NN_EMBED) continue;
+        tn_tensor *w = nn_value_of(&over, site->w);
+        for (int64_t j = 0; j < tn_count(w); j++)
+            tn_f32(w)[j] = roundf(tn_f32(w)[j] * 16.0f) / 16.0f;
+    }
+    assert_true(memcmp(s->w, trained, bytes) != 0);
+    nn_store_begin(s);
+    assert_true(loss_of(&b, &c->over, 0, NULL) == loss);
+    nn_store_finish(s);
+    assert_true(rel_l2(grad, s->g, s->count) < 1e-6);
+    pe_close(c);
+    close_bench(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -321,6 +370,7 @@ int main(void)
         cmocka_unit_test(virtual_rows_of_a_run),
         cmocka_unit_test(virtual_rows_have_gradients),
         cmocka_unit_test(post_alone_comes_before_the_residual),
+        cmocka_unit_test(a_substituted_weight_is_straight_through),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -128,6 +128,10 @@ static inline int64_t nn_virtual(const nn_overlay *over)
 typedef struct nn_hooks {
     tn_tensor *(*pre)(nn_run *r, const nn_group *g, tn_tensor *x);
     tn_tensor *(*post)(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y);
+    /* Another weight for this product (fake-quantised, ternary, masked): w holds the run's own when it is called. A substitute
+     * that shares `grad` and `wants_grad` with the trained value is the straight-through estimator; its values live until
+     * the backward is done. */
+    void (*weight)(nn_run *r, const nn_site *s, ag_weight *w);
     bool alone; /* post wants y before the residual is added, which is then added to what post returns */
     /* h [T, C]: rows of virtual tokens are zero when it is called */
     tn_tensor *(*embed)(nn_run *r, const nn_site *s, tn_tensor *h);

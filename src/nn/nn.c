@@ -39,7 +39,10 @@ tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add)
     const nn_hooks *h = hooks_of(r);
     bool apart = add && h->post && h->alone;
     ag_weight w[AG_MAX_GROUP];
-    for (int i = 0; i < g->n; i++) w[i] = nn_weight(r, &g->site[i]);
+    for (int i = 0; i < g->n; i++) {
+        w[i] = nn_weight(r, &g->site[i]);
+        if (h->weight) h->weight(r, &g->site[i], &w[i]);
+    }
     tn_tensor *in = h->pre ? h->pre(r, g, x) : x;
     tn_tensor *y = ag_linear(r->t, in, w, g->n, apart ? NULL : add);
     if (h->post) y = h->post(r, g, in, y);
