@@ -142,7 +142,7 @@ static tn_tensor *embed_prompt(nn_run *r, const nn_site *s, tn_tensor *h)
 {
     prompt *p = r->over->ctx;
     int32_t *at = ag_meta(r->t, (size_t)r->tokens * sizeof *at);
-    (void)s;
+    if (s->role != NN_EMBED) return h; /* a table of positions */
     for (int64_t i = 0; i < r->tokens; i++) {
         at[i] = r->ids[i] < 0 ? -1 - r->ids[i] : -1;
         if (at[i] == 0) p->seen_zero = tn_f32(h)[i * tn_cols(h)] == 0.0f;

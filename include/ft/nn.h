@@ -133,7 +133,7 @@ typedef struct nn_hooks {
      * the backward is done. */
     void (*weight)(nn_run *r, const nn_site *s, ag_weight *w);
     bool alone; /* post wants y before the residual is added, which is then added to what post returns */
-    /* h [T, C]: rows of virtual tokens are zero when it is called */
+    /* s: the table of tokens or of positions. h [T, C]: rows of virtual tokens are zero when it is called */
     tn_tensor *(*embed)(nn_run *r, const nn_site *s, tn_tensor *h);
 } nn_hooks;
 
