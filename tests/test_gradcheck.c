@@ -82,6 +82,13 @@ static tn_tensor *scatter_case(probe *p)
     return seed(p, ag_linear(p->t, y, &(ag_weight){.w = p->leaf[5]}, 1, NULL));
 }
 
+static tn_tensor *put_case(probe *p)
+{
+    static const int64_t row[3] = {9, 0, 4};
+    tn_tensor *y = activation(p, p->leaf[0]);
+    return seed(p, ag_put_rows(p->t, y, activation(p, p->leaf[1]), row, 2));
+}
+
 static tn_tensor *rmsnorm_case(probe *p)
 {
     return seed(p, ag_rmsnorm(p->t, p->leaf[0], p->leaf[1], 1e-5f));
@@ -238,6 +245,7 @@ static const struct {
     {"add", add_case, 2, {{T, 9}, {T, 9}}},
     {"gather_rows", gather_case, 4, {{T, 9}, {7, 9}, {2, 9}, {7, 2}}},
     {"scatter_rows", scatter_case, 6, {{T, 9}, {7, 9}, {2, 9}, {7, 2}, {T, 7}, {3, 7}}},
+    {"put_rows", put_case, 2, {{T, 9}, {3, 5}}},
     {"rmsnorm", rmsnorm_case, 2, {{T, 19}, {0, 19}}},
     {"layernorm", layernorm_case, 3, {{T, 19}, {0, 19}, {0, 19}}},
     {"head_norm", head_norm_case, 3, {{T, 23}, {0, 5}, {0, 5}}},

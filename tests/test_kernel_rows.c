@@ -364,7 +364,7 @@ static void picked_rows(void **state)
     float *x = test_uniform(1, 5 * C, -1, 1), *part = test_alloc(N * C * sizeof *part);
     float *y = test_uniform(2, 5 * C, -1, 1), *want = test_uniform(2, 5 * C, -1, 1);
     const float s[N] = {1, -2, 0.5f, 3, 0, 1, 1, 7, -1};
-    kn_gather_rows(part, x, row, N, C);
+    kn_gather_rows(part, x, C, row, N, C);
     for (int i = 0; i < N; i++) assert_memory_equal(part + i * C, x + row[i] * C, C * 4);
     kn_scale_rows(part, s, N, C);
     kn_scatter_rows(y, part, row, N, C);
@@ -374,6 +374,15 @@ static void picked_rows(void **state)
             want[row[i] * C + c] += scaled;
         }
     }
+    assert_memory_equal(y, want, 5 * C * 4);
+    const int64_t two[2] = {3, 1};
+    kn_put_rows(y + 10, C, part, two, 2, 20);
+    memcpy(want + 3 * C + 10, part, 20 * 4);
+    memcpy(want + 1 * C + 10, part + 20, 20 * 4);
+    assert_memory_equal(y, want, 5 * C * 4);
+    kn_put_rows(y + 10, C, NULL, two, 2, 20);
+    memset(want + 3 * C + 10, 0, 20 * 4);
+    memset(want + 1 * C + 10, 0, 20 * 4);
     assert_memory_equal(y, want, 5 * C * 4);
 }
 

@@ -163,20 +163,22 @@ static prompt new_prompt(const model *m, const int32_t *like)
 
 static const nn_hooks prompt_hooks = {.embed = embed_prompt};
 
+/* The same sequences behind two real tokens. */
+static const int32_t longer[2] = {LONG + VIRTUAL, LAST + VIRTUAL};
+static const int32_t real[T + 2 * VIRTUAL] = {21, 6, 3, 17, 5, 40, 8, 21, 6, 2, 33, 12, 9};
+static const int32_t pos[T + 2 * VIRTUAL] = {0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5};
+static const nn_batch with_tokens = {
+    .n_seq = 2, .len = longer, .tokens = T + 2 * VIRTUAL, .ids = real, .pos = pos};
+
 /* Virtual tokens with the embeddings of real ones are those tokens: to the bit, positions and all. */
 static void check_virtual(const char *name)
 {
     static const int32_t like[VIRTUAL] = {21, 6};
-    static const int32_t longer[2] = {LONG + VIRTUAL, LAST + VIRTUAL};
-    static const int32_t real[T + 2 * VIRTUAL] = {21, 6, 3, 17, 5, 40, 8, 21, 6, 2, 33, 12, 9};
-    static const int32_t pos[T + 2 * VIRTUAL] = {0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5};
-    static const nn_batch plain = {
-        .n_seq = 2, .len = longer, .tokens = T + 2 * VIRTUAL, .ids = real, .pos = pos};
     bench b;
     open_bench(&b, name);
     prompt p = new_prompt(b.m, like);
     const nn_overlay over = {.hooks = &prompt_hooks, .ctx = &p, .virtual_tokens = VIRTUAL};
-    float *have = logits_of(&b, &batch, &over), *want = logits_of(&b, &plain, NULL);
+    float *have = logits_of(&b, &batch, &over), *want = logits_of(&b, &with_tokens, NULL);
     size_t row = (size_t)b.vocab;
     assert_true(p.seen_zero);
     assert_memory_equal(have, want + VIRTUAL * row, LONG * row * sizeof *have);
@@ -313,6 +315,78 @@ static void post_alone_comes_before_the_residual(void **state)
     }
 }
 
+static tn_tensor *halve_sublayer(nn_run *r, int layer, nn_part part, tn_tensor *x, tn_tensor *y,
+                                 tn_tensor *h)
+{
+    int *calls = r->over->ctx;
+    assert_int_equal(tn_cols(x), tn_cols(y));
+    assert_int_equal(calls[part], layer);
+    calls[part]++;
+    return ag_add(r->t, ag_scale(r->t, y, 0.5f), h);
+}
+
+/* The hook of sublayers stands between a part and the residual stream. */
+static void sublayers_are_between_part_and_stream(void **state)
+{
+    static const nn_hooks hooks = {.sublayer = halve_sublayer};
+    static const char *const names[] = {"llama", "gpt2"};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(names); i++) {
+        bench b;
+        int calls[2] = {0};
+        open_bench(&b, names[i]);
+        const nn_overlay own = halved(b.m), hooked = {.hooks = &hooks, .ctx = calls};
+        same(&b, logits_of(&b, &batch, &hooked), logits_of(&b, &batch, &own));
+        assert_int_equal(calls[NN_MIXER], b.m->d.n_layer);
+        assert_int_equal(calls[NN_FEED], b.m->d.n_layer);
+        close_bench(&b);
+    }
+}
+
+typedef struct prefix {
+    bool take;         /* or give */
+    tn_tensor *kv[16]; /* [2 · VIRTUAL, 2K·d] of each layer */
+} prefix;
+
+/* Keys and values of the first rows of both sequences: taken from one run, put into another. */
+static tn_tensor *keys_and_values(nn_run *r, int layer, const kn_attn *a, tn_tensor *qkv)
+{
+    static const int64_t row[2 * VIRTUAL] = {0, 1, LONG + VIRTUAL, LONG + VIRTUAL + 1};
+    prefix *p = r->over->ctx;
+    int64_t from = (int64_t)a->n_head * a->head_dim, c = (int64_t)2 * a->n_kv * a->head_dim;
+    tn_tensor *kv = p->kv[layer];
+    assert_int_equal(tn_cols(qkv), from + c);
+    if (!p->take) return ag_put_rows(r->t, qkv, kv, row, from);
+    *kv = (tn_tensor){.type = &dt_f32, .nd = 2, .dim = {2 * VIRTUAL, c}};
+    kv->data = test_alloc((size_t)(2 * VIRTUAL * c) * sizeof(float));
+    kn_gather_rows(tn_f32(kv), tn_f32(qkv) + from, tn_cols(qkv), row, 2 * VIRTUAL, c);
+    return qkv;
+}
+
+/* Virtual rows that mean nothing, with the keys and values of real tokens put in: to all that follows they are those. */
+static void keys_and_values_of_a_prefix(void **state)
+{
+    static const nn_hooks hooks = {.qkv = keys_and_values};
+    static const char *const names[] = {"llama", "gpt2"};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(names); i++) {
+        bench b;
+        prefix p = {.take = true};
+        for (size_t k = 0; k < FT_COUNT_OF(p.kv); k++) p.kv[k] = test_alloc(sizeof **p.kv);
+        open_bench(&b, names[i]);
+        const nn_overlay take = {.hooks = &hooks, .ctx = &p};
+        const nn_overlay give = {.hooks = &hooks, .ctx = &p, .virtual_tokens = VIRTUAL};
+        float *want = logits_of(&b, &with_tokens, &take);
+        p.take = false;
+        float *have = logits_of(&b, &batch, &give);
+        size_t row = (size_t)b.vocab;
+        assert_memory_equal(have, want + VIRTUAL * row, LONG * row * sizeof *have);
+        assert_memory_equal(have + LONG * row, want + (LONG + 2 * VIRTUAL) * row,
+                            LAST * row * sizeof *have);
+        close_bench(&b);
+    }
+}
+
 /* Every matrix in place of the trained one is its rounding to a step of 1/16; gradients go to the trained one. */
 static void round_weight(nn_run *r, const nn_site *s, ag_weight *w)
 {
@@ -370,6 +444,8 @@ int main(void)
         cmocka_unit_test(virtual_rows_of_a_run),
         cmocka_unit_test(virtual_rows_have_gradients),
         cmocka_unit_test(post_alone_comes_before_the_residual),
+        cmocka_unit_test(sublayers_are_between_part_and_stream),
+        cmocka_unit_test(keys_and_values_of_a_prefix),
         cmocka_unit_test(a_substituted_weight_is_straight_through),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;

@@ -118,6 +118,9 @@ tn_tensor *ag_add(ag_tape *t, tn_tensor *a, tn_tensor *b);
 tn_tensor *ag_gather_rows(ag_tape *t, tn_tensor *x, const int64_t *row, int64_t n);
 /* In place: y[row[i]] += x[i] for x [n, C]. */
 tn_tensor *ag_scatter_rows(ag_tape *t, tn_tensor *y, tn_tensor *x, const int64_t *row);
+/* In place: y[row[i], col … col + C) = x[i] for x [n, C], rows all different. The op that made y may not need its values in
+ * its backward (products, norms of heads and RoPE do not). */
+tn_tensor *ag_put_rows(ag_tape *t, tn_tensor *y, tn_tensor *x, const int64_t *row, int64_t col);
 tn_tensor *ag_rmsnorm(ag_tape *t, tn_tensor *x, tn_tensor *w, float eps);
 tn_tensor *ag_layernorm(ag_tape *t, tn_tensor *x, tn_tensor *w, tn_tensor *b, float eps);
 /* RMSNorm of each of n_q + n_k heads of head_dim inside qkv [T, ·] (Qwen3): heads 0 … n_q−1 by wq [d], the next n_k by

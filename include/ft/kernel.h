@@ -116,9 +116,10 @@ void kn_act_back(const kn_act *act, float *dx, const float *dy, const float *x, 
 void kn_embed(float *y, const kn_mat *w, const int32_t *ids, int64_t n);
 void kn_embed_back(float *dw, const float *dy, const int32_t *ids, int64_t n, int64_t c,
                    int32_t frozen);
-/* Rows picked by index, of any [·, C]: y [n, C] = x[row[i]], and y[row[i]] += x[i] in ascending i (rows may
- * repeat). */
-void kn_gather_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c);
+/* Rows picked by index: y [n, C] = x[row[i]]; y[row[i]] = x[i] (x NULL: zeros); y[row[i]] += x[i] in
+ * ascending i, where rows may repeat. */
+void kn_gather_rows(float *y, const float *x, int64_t ldx, const int64_t *row, int64_t n, int64_t c);
+void kn_put_rows(float *y, int64_t ldy, const float *x, const int64_t *row, int64_t n, int64_t c);
 void kn_scatter_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c);
 void kn_scale_rows(float *x, const float *s, int64_t t, int64_t c); /* x[t, :] *= s[t] */
 void kn_copy_block(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t t, int64_t c);

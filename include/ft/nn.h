@@ -124,6 +124,9 @@ static inline int64_t nn_virtual(const nn_overlay *over)
     return over ? over->virtual_tokens : 0;
 }
 
+/* The parts of a layer, by their place: what mixes rows (attention), then what works on each. */
+typedef enum nn_part { NN_MIXER, NN_FEED } nn_part;
+
 /* What a method may do inside a model; any member may be NULL. Hooks are pure in forward. */
 typedef struct nn_hooks {
     tn_tensor *(*pre)(nn_run *r, const nn_group *g, tn_tensor *x);
@@ -133,7 +136,13 @@ typedef struct nn_hooks {
      * the backward is done. */
     void (*weight)(nn_run *r, const nn_site *s, ag_weight *w);
     bool alone; /* post wants y before the residual is added, which is then added to what post returns */
-    /* s: the table of tokens or of positions. h [T, C]: rows of virtual tokens are zero when it is called */
+    /* h + y is what happens without it. x: the part's input (normed), y: its output, h: the residual stream */
+    tn_tensor *(*sublayer)(nn_run *r, int layer, nn_part part, tn_tensor *x, tn_tensor *y,
+                           tn_tensor *h);
+    /* qkv [T, (H + 2K)·d] as attention takes it, after RoPE: prefix tuning puts keys and values of its own into the virtual
+     * rows (ag_put_rows) */
+    tn_tensor *(*qkv)(nn_run *r, int layer, const kn_attn *a, tn_tensor *qkv);
+    /* s: the table, of tokens or of positions. h [T, C]: of tokens, the rows of virtual ones are zero */
     tn_tensor *(*embed)(nn_run *r, const nn_site *s, tn_tensor *h);
 } nn_hooks;
 
@@ -222,6 +231,8 @@ tn_tensor *nn_embed(nn_run *r, const nn_site *s, const int32_t *ids);
 tn_tensor *nn_value(const nn_run *r, nn_param *p);
 ag_weight nn_weight(const nn_run *r, const nn_site *s);
 void *nn_slot(const nn_run *r, const nn_site *s);
+/* The hooks of the run's overlay, all NULL where it has none. */
+const nn_hooks *nn_hooks_of(const nn_run *r);
 /* The same without a run. */
 tn_tensor *nn_value_of(const nn_overlay *over, nn_param *p);
 void *nn_slot_of(const nn_overlay *over, const nn_site *s);

@@ -261,13 +261,32 @@ static void gather_tile(void *ctx, int64_t tile, int thread)
     const rows_run *r = ctx;
     (void)thread;
     for (int64_t i = first(r, tile), end = last(r, tile, r->t); i < end; i++)
-        memcpy(r->out[0] + i * r->c, r->in[0] + r->row[i] * r->c, (size_t)r->c * sizeof(float));
+        memcpy(r->out[0] + i * r->c, r->in[0] + r->row[i] * r->ld, (size_t)r->c * sizeof(float));
 }
 
-void kn_gather_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c)
+void kn_gather_rows(float *y, const float *x, int64_t ldx, const int64_t *row, int64_t n, int64_t c)
 {
-    rows_run r = {.t = n, .c = c, .out = {y}, .in = {x}, .row = row};
+    rows_run r = {.t = n, .c = c, .out = {y}, .in = {x}, .ld = ldx, .row = row};
     over_rows(gather_tile, &r, c);
+}
+
+static void put_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile), end = last(r, tile, r->t); i < end; i++) {
+        float *y = r->out[0] + r->row[i] * r->ld;
+        if (r->in[0])
+            memcpy(y, r->in[0] + i * r->c, (size_t)r->c * sizeof(float));
+        else
+            memset(y, 0, (size_t)r->c * sizeof(float));
+    }
+}
+
+void kn_put_rows(float *y, int64_t ldy, const float *x, const int64_t *row, int64_t n, int64_t c)
+{
+    rows_run r = {.t = n, .c = c, .out = {y}, .ld = ldy, .in = {x}, .row = row};
+    over_rows(put_tile, &r, c);
 }
 
 /* A thread owns a slice of columns: rows may repeat. */

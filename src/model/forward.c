@@ -45,20 +45,25 @@ static tn_tensor *block(void *ctx, tn_tensor *h)
     const block_ctx *c = ctx;
     const pass *p = c->p;
     const model_layer *l = &p->m->layer[c->layer];
+    const nn_hooks *hooks = nn_hooks_of(p->r);
     tn_tensor *in = h, *x = h;
     int64_t at = c->state_at;
     for (int k = 0; k < l->n_sub; k++) {
         const model_sub *s = &l->sub[k];
         const model_use *u = s->use;
+        const model_call call = {.m = p->m,
+                                 .r = p->r,
+                                 .layer = l->index,
+                                 .cfg = u->cfg,
+                                 .part = s->p,
+                                 .shared = p->shared[u->index],
+                                 .state_at = at};
         if (s->norm.w) x = norm(p->m, p->r, &s->norm, l->traits & MODEL_PARALLEL ? in : h);
-        h = u->row->forward(&(model_call){.m = p->m,
-                                          .r = p->r,
-                                          .layer = l->index,
-                                          .cfg = u->cfg,
-                                          .part = s->p,
-                                          .shared = p->shared[u->index],
-                                          .state_at = at},
-                            x, h);
+        if (hooks->sublayer)
+            h = hooks->sublayer(p->r, l->index, k == 0 ? NN_MIXER : NN_FEED, x,
+                                u->row->forward(&call, x, NULL), h);
+        else
+            h = u->row->forward(&call, x, h);
         if (p->r->cache) at += kept_by(s, p->r->cache->rows);
     }
     return h;
@@ -69,7 +74,8 @@ static tn_tensor *block(void *ctx, tn_tensor *h)
 static tn_tensor *keep_only(ag_tape *t, tn_tensor *kept, tn_tensor *h, size_t mark)
 {
     if (t->status != FT_OK) return h;
-    if (!t->dry) memcpy(kept->data, h->data, (size_t)tn_count(h) * sizeof(float));
+    if (!t->dry)
+        kn_copy_block(tn_f32(kept), tn_cols(h), tn_f32(h), tn_cols(h), tn_rows(h), tn_cols(h));
     arena_reset(t->keep, mark);
     return kept;
 }

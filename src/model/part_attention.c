@@ -260,6 +260,7 @@ static tn_tensor *forward(const model_call *call, tn_tensor *x, tn_tensor *add)
     if (c->use_rope)
         qkv = ag_rope(r->t, qkv, a.n_head + a.n_kv, a.head_dim, c->rope.half, rope->cos, rope->sin,
                       rope->pos);
+    if (nn_hooks_of(r)->qkv) qkv = nn_hooks_of(r)->qkv(r, call->layer, &a, qkv);
     tn_tensor *y = r->cache ? cached_attention(call, a, qkv) : ag_attention(r->t, qkv, &a);
     return nn_linear(r, &p->o, y, add);
 }

@@ -28,7 +28,7 @@ ag_weight nn_weight(const nn_run *r, const nn_site *s)
         .w = nn_value(r, s->w), .b = s->b ? nn_value(r, s->b) : NULL, .in_out = s->in_out};
 }
 
-static const nn_hooks *hooks_of(const nn_run *r)
+const nn_hooks *nn_hooks_of(const nn_run *r)
 {
     static const nn_hooks none;
     return r->over && r->over->hooks ? r->over->hooks : &none;
@@ -36,7 +36,7 @@ static const nn_hooks *hooks_of(const nn_run *r)
 
 tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add)
 {
-    const nn_hooks *h = hooks_of(r);
+    const nn_hooks *h = nn_hooks_of(r);
     bool apart = add && h->post && h->alone;
     ag_weight w[AG_MAX_GROUP];
     for (int i = 0; i < g->n; i++) {
@@ -51,7 +51,7 @@ tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add)
 
 tn_tensor *nn_embed(nn_run *r, const nn_site *s, const int32_t *ids)
 {
-    const nn_hooks *h = hooks_of(r);
+    const nn_hooks *h = nn_hooks_of(r);
     tn_tensor *y = ag_embed(r->t, nn_weight(r, s).w, ids, r->tokens, s->frozen_row);
     return h->embed ? h->embed(r, s, y) : y;
 }

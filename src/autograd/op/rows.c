@@ -1,10 +1,11 @@
-/* rows.c – rows picked out of an activation and put back: gather x[row], scatter y[row] += x. What a router, an expert or a
- * head over some tokens is made of; each is the other's gradient. */
+/* rows.c – rows picked out of an activation and put back: gather x[row], scatter y[row] += x, put y[row, col …] = x. What a
+ * router, an expert, a head over some tokens or a prefix is made of. */
 #include "ft/autograd.h"
 #include "op_private.h"
 
 typedef struct rows_attr {
     const int64_t *row;
+    int64_t col; /* put_rows only */
 } rows_attr;
 
 static rows_attr *new_attr(ag_tape *t, const int64_t *row, int64_t n, int64_t below)
@@ -20,7 +21,8 @@ static void gather_forward(ag_tape *t, ag_node *n)
 {
     const rows_attr *a = n->attr;
     if (!t->dry)
-        kn_gather_rows(tn_f32(n->out), tn_f32(n->in[0]), a->row, tn_rows(n->out), tn_cols(n->out));
+        kn_gather_rows(tn_f32(n->out), tn_f32(n->in[0]), tn_cols(n->out), a->row, tn_rows(n->out),
+                       tn_cols(n->out));
 }
 
 static void gather_backward(ag_tape *t, ag_node *n)
@@ -57,7 +59,7 @@ static void scatter_backward(ag_tape *t, ag_node *n)
     if (!dx) return;
     part = fresh ? dx : ag_temp(t, rows * cols);
     if (!part) return;
-    kn_gather_rows(part, n->out->grad, a->row, rows, cols);
+    kn_gather_rows(part, n->out->grad, cols, a->row, rows, cols);
     if (fresh) return;
     kn_axpy(dx, 1.0f, part, rows * cols);
     ag_temp_free(t, part, rows * cols);
@@ -71,4 +73,40 @@ tn_tensor *ag_scatter_rows(ag_tape *t, tn_tensor *y, tn_tensor *x, const int64_t
     rows_attr *a = new_attr(t, row, tn_rows(x), tn_rows(y));
     OP_ASSERT(t, tn_cols(y) == tn_cols(x));
     return ag_call(t, &ag_op_scatter_rows, a ? y : NULL, a, 2, (tn_tensor *[]){y, x});
+}
+
+static void put_forward(ag_tape *t, ag_node *n)
+{
+    const rows_attr *a = n->attr;
+    const tn_tensor *x = n->in[1];
+    if (!t->dry)
+        kn_put_rows(tn_f32(n->out) + a->col, tn_cols(n->out), tn_f32(x), a->row, tn_rows(x),
+                    tn_cols(x));
+}
+
+/* What was overwritten has no part in the loss. */
+static void put_backward(ag_tape *t, ag_node *n)
+{
+    const rows_attr *a = n->attr;
+    tn_tensor *x = n->in[1];
+    float *dy = n->out->grad + a->col, *dx = ag_grad(t, x);
+    int64_t rows = tn_rows(x), cols = tn_cols(x), ldy = tn_cols(n->out);
+    float *part = dx ? ag_temp(t, rows * cols) : NULL;
+    if (dx && !part) return;
+    if (dx) {
+        kn_gather_rows(part, dy, ldy, a->row, rows, cols);
+        kn_axpy(dx, 1.0f, part, rows * cols);
+        ag_temp_free(t, part, rows * cols);
+    }
+    kn_put_rows(dy, ldy, NULL, a->row, rows, cols);
+}
+
+const ag_op ag_op_put_rows = {.name = "put_rows", .forward = put_forward, .backward = put_backward};
+
+tn_tensor *ag_put_rows(ag_tape *t, tn_tensor *y, tn_tensor *x, const int64_t *row, int64_t col)
+{
+    rows_attr *a = new_attr(t, row, tn_rows(x), tn_rows(y));
+    OP_ASSERT(t, col + tn_cols(x) <= tn_cols(y));
+    if (a) a->col = col;
+    return ag_call(t, &ag_op_put_rows, a ? y : NULL, a, 2, (tn_tensor *[]){y, x});
 }

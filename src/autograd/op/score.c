@@ -85,7 +85,7 @@ static float *run_chunk(ag_tape *t, const score_attr *a, const tn_tensor *x, int
     float *dx = NULL;
     if (part) {
         part->wants_grad = scale != 0.0f && x->wants_grad;
-        if (!t->dry) kn_gather_rows(tn_f32(part), tn_f32(x), a->row + first, rows, cols);
+        if (!t->dry) kn_gather_rows(tn_f32(part), tn_f32(x), cols, a->row + first, rows, cols);
         logits = a->s.head.fn(a->s.head.ctx, part);
     }
     if (t->status == FT_OK) {
