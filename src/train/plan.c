@@ -178,6 +178,21 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
     p->disk_free = s->out && s->out[0] ? dir_free_space(s->out) : SIZE_MAX;
 }
 
+/* Virtual rows take positions: where those come from a table, it must reach. */
+static ft_status check_positions(const train_session *s, const nn_overlay *over)
+{
+    const model *m = s->m;
+    int64_t eval = s->eval ? data_longest(s->eval, 1) : 0, longest = data_longest(s->train, 1);
+    if (eval > longest) longest = eval;
+    FT_CHECK(
+        !m->position || longest + nn_virtual(over) <= m->d.max_position, FT_ECONFIG,
+        "%s: data.max_length: a sample has %lld tokens behind %lld virtual ones, the model has "
+        "%lld positions; lower data.max_length",
+        s->opt->config, (long long)longest, (long long)nn_virtual(over),
+        (long long)m->d.max_position);
+    return FT_OK;
+}
+
 static ft_status plan_activations(train_session *s, obj_ctx *o)
 {
     train_plan *p = &s->plan;
@@ -199,7 +214,8 @@ static ft_status plan_auto(train_session *s, obj_ctx *o, const pe_ctx *pe)
     int64_t longest = largest_micro(s, 1), step = largest_micro(s, s->cfg.train.batch_size);
     for (int64_t budget = MICRO_TOKENS;; budget /= 2) {
         p->micro_tokens = budget < longest ? longest : budget < step ? budget : step;
-        p->micro_samples = 1;
+        /* each sequence has virtual rows of its own; else only tokens count */
+        p->micro_samples = nn_virtual(&pe->over) > 0 ? s->cfg.train.batch_size : 1;
         FT_TRY(plan_activations(s, o));
         plan_sums(s, o, pe);
         if (p->total <= p->limit || budget <= longest || budget <= 1) return FT_OK;
@@ -230,6 +246,7 @@ ft_status train_plan_make(train_session *s)
     s->plan.resident = resident(s);
     FT_TRY_OUT(train_open_model(s, false, &m));
     FT_TRY_OUT(train_attach_method(s, m, &pe));
+    FT_TRY_OUT(check_positions(s, &pe->over));
     FT_TRY_OUT(train_open_objective(s, m, pe, false, &o));
     FT_TRY_OUT(arrays_bytes(s, &o, &s->plan.objective_bytes));
     s->plan.checkpointing = s->cfg.train.gradient_checkpointing == 1;
