@@ -73,7 +73,9 @@ const cli_verb verb_generate = {
     .more = "Without --prompt each line of standard input is a JSON object with prompt or messages "
             "(and\n"
             "an optional id), or a JSON string. With --json each answer has text, tokens (count),\n"
-            "token_ids, prompt_tokens, stop (\"token\" or \"length\") and seconds.\n",
+            "token_ids, prompt_tokens, stop (\"token\" or \"length\") and seconds. Lines that are "
+            "there advance\n"
+            "together and are answered in their order; to a terminal one follows the other.\n",
     .flags = flags,
     .opt_size = sizeof(options),
     .needs = CLI_MODEL,
