@@ -1,6 +1,8 @@
 /* nn.c – the one function every linear layer of every family goes through, with a method's hooks around it. */
 #include "ft/nn.h"
 
+#include <assert.h>
+
 tn_tensor *nn_value_of(const nn_overlay *over, nn_param *p)
 {
     nn_param *own = over && over->own ? over->own[p->index] : NULL;
@@ -39,6 +41,7 @@ tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add)
     const nn_hooks *h = nn_hooks_of(r);
     bool apart = add && h->post && h->alone;
     ag_weight w[AG_MAX_GROUP];
+    assert(g->n <= AG_MAX_GROUP);
     for (int i = 0; i < g->n; i++) {
         w[i] = nn_weight(r, &g->site[i]);
         if (h->weight) h->weight(r, &g->site[i], &w[i]);

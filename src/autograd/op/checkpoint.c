@@ -4,6 +4,7 @@
  * the same tape, under the rows of its node, walks the new nodes, and drops them too. Whether the output wants a gradient
  * comes from the inside: adapters live there. */
 #include "ft/autograd.h"
+#include "op_private.h"
 
 typedef struct segment_attr {
     ag_segment fn;
@@ -43,6 +44,7 @@ tn_tensor *ag_checkpoint(ag_tape *t, tn_tensor *x, ag_segment fn, void *ctx)
     ag_mark mark = ag_enter(t);
     tn_tensor *y = fn(ctx, x);
     bool wants = t->status == FT_OK && y->wants_grad;
+    OP_ASSERT(t, tn_rows(y) == tn_rows(x) && tn_cols(y) == tn_cols(x));
     if (t->status == FT_OK && !t->dry)
         kn_copy_block(tn_f32(out), tn_cols(out), tn_f32(y), tn_cols(out), tn_rows(out),
                       tn_cols(out));
