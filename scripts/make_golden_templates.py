@@ -608,6 +608,21 @@ for template in FAMILIES.values():
                     continue
                 case(template, messages=plain(messages), tools=tools, documents=None, add_generation_prompt=prompt, **SPECIAL)
 
+# --- whole numbers of any size keep their digits -----------------------------------------------------------------------
+BIG = {"id": 12345678901234567890, "hash": 2**64 - 1, "low": -(2**63) - 1, "edge": 2**63, "exact": 2**64, "ten": 10**18, "more": 10**30, "far": 10**60 + 7,
+       "odd": 2**53 + 1, "min": -(2**63), "float": 1e18, "list": [2**70, {"n": -(2**70)}]}
+cases(r"""
+{{ v|tojson }}
+{{ v }}
+{{ v.id }}|{{ v.hash|string }}|{{ v.low ~ '' }}|{{ v.far|tojson(indent=2) }}
+{{ v.id is number }}{{ v.id is integer }}{{ v.id is float }}{{ v.id is string }}{{ v.id is mapping }}{{ v.id is iterable }}{{ 'x' if v.id }}
+{{ v.id == v.id }}{{ v.id == v.hash }}{{ v.id < v.hash }}{{ v.low < v.min }}{{ v.low < 5 }}{{ 5 < v.id }}{{ v.id > 1.5 }}{{ v.low > v.id }}{{ v.id in [v.id] }}{{ v.id != 1 }}
+{{ v.id|int }}|{{ v.id|float }}|{{ v.low|abs }}|{{ v.id|round(2) }}|{{ v.low|round }}
+{{ '%s' % v.id }}|{{ '%d' % v.low }}|{{ '%30d' % v.id }}|{{ '%+d' % v.hash }}|{{ '{:,}'.format(v.id) }}|{{ '{}'.format(v.low) }}|{{ '{:<40}'.format(v.far) }}|
+{{ [v.hash, v.id, v.low]|sort }}|{{ [v.hash, v.id]|min }}|{{ v.list|join(',') }}|{{ {v.id: 1} }}
+{{ v.odd }} {{ v.edge }} {{ v.exact }} {{ v.ten }} {{ v.more }} {{ v.min }} {{ v.float }}
+""", v=BIG)
+
 
 def render(template, variables):
     try:

@@ -316,7 +316,7 @@ static tpl_val eval_sign(tpl_ctx *c, const tpl_node *n)
 {
     tpl_val v = tpl_eval(c, n->a);
     double f;
-    if (c->rc == FT_OK && !tpl_number(v, &f) && v.t != TV_UNDEF) {
+    if (c->rc == FT_OK && !tpl_number(v, &f) && v.t != TV_BIG && v.t != TV_UNDEF) {
         return tpl_fail(c, "bad operand type for unary %c: '%s'", n->kind == TN_NEG ? '-' : '+',
                         tpl_type_name(v));
     }

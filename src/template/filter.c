@@ -260,6 +260,7 @@ FILTER(f_int)
     }
     if (v.t == TV_UNDEF) return tpl_arith(c, '+', v, tpl_int(0)); /* the error of undefined */
     if (tpl_integer(v, &i)) return tpl_int(i);
+    if (v.t == TV_BIG) return v;
     if (v.t == TV_STR) {
         if (base < 2 || base > 36 || !read_number(v, (int)base, &whole, &i, &f)) return def;
         if (whole) return tpl_int(i);
@@ -277,9 +278,17 @@ FILTER(f_float)
     bool whole = false;
     if (v.t == TV_UNDEF) return tpl_arith(c, '+', v, tpl_int(0));
     if (tpl_number(v, &f)) return tpl_float(f);
+    if (v.t == TV_BIG) return tpl_float(tpl_big(v));
     if (v.t == TV_STR && read_number(v, 10, &whole, &i, &f))
         return tpl_float(whole ? (double)i : f);
     return given(b[0]) ? b[0] : tpl_float(0);
+}
+
+static tpl_val big_abs(tpl_val v)
+{
+    v.s++;
+    v.n--;
+    return v;
 }
 
 FILTER(f_abs)
@@ -287,6 +296,7 @@ FILTER(f_abs)
     UNUSED;
     double f;
     if (v.t == TV_FLOAT) return tpl_float(fabs(v.f));
+    if (v.t == TV_BIG) return v.s[0] == '-' ? big_abs(v) : v;
     if (!tpl_number(v, &f))
         return tpl_fail(c, "bad operand type for abs(): '%s'", tpl_type_name(v));
     return f < 0 ? tpl_arith(c, '-', tpl_int(0), v) : tpl_arith(c, '+', tpl_int(0), v);
@@ -298,6 +308,7 @@ FILTER(f_round)
     double f, scale;
     int64_t digits = number(c, b[0], 0);
     tpl_val how = given(b[1]) ? b[1] : tpl_strn("common", 6);
+    if (v.t == TV_BIG && digits >= 0) return v;
     if (!tpl_number(v, &f)) return tpl_fail(c, "round: a number is required");
     if (digits < -300 || digits > 300) return tpl_fail(c, "round: precision out of range");
     scale = pow(10, (double)digits);

@@ -76,8 +76,8 @@ static bool remainder_is(tpl_ctx *c, tpl_val v, tpl_val by, int64_t want)
 
 static bool same(tpl_ctx *c, tpl_val v, tpl_val o)
 {
-    bool scalar =
-        v.t == TV_NONE || v.t == TV_BOOL || v.t == TV_INT || v.t == TV_FLOAT || v.t == TV_STR;
+    bool scalar = v.t == TV_NONE || v.t == TV_BOOL || v.t == TV_INT || v.t == TV_BIG ||
+                  v.t == TV_FLOAT || v.t == TV_STR;
     return v.t == o.t && (scalar ? tpl_equal(c, v, o) : v.t != TV_UNDEF && v.l == o.l);
 }
 
@@ -111,9 +111,9 @@ TEST(t_none, v.t == TV_NONE)
 TEST(t_boolean, v.t == TV_BOOL)
 TEST(t_false, v.t == TV_BOOL && !v.b)
 TEST(t_true, v.t == TV_BOOL && v.b)
-TEST(t_integer, v.t == TV_INT)
+TEST(t_integer, v.t == TV_INT || v.t == TV_BIG)
 TEST(t_float, v.t == TV_FLOAT)
-TEST(t_number, v.t == TV_INT || v.t == TV_FLOAT || v.t == TV_BOOL)
+TEST(t_number, v.t == TV_INT || v.t == TV_BIG || v.t == TV_FLOAT || v.t == TV_BOOL)
 TEST(t_string, v.t == TV_STR)
 TEST(t_mapping, v.t == TV_DICT)
 TEST(t_sequence, v.t == TV_STR || v.t == TV_LIST || v.t == TV_TUPLE || v.t == TV_RANGE ||

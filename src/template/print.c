@@ -137,6 +137,9 @@ void tpl_repr(tpl_ctx *c, str_buf *out, tpl_val v)
     case TV_INT:
         str_printf(out, "%lld", (long long)v.i);
         break;
+    case TV_BIG:
+        str_add(out, v.s, (size_t)v.n);
+        break;
     case TV_FLOAT:
         tpl_repr_float(out, v.f);
         break;
@@ -246,6 +249,9 @@ static bool json_scalar(str_buf *out, tpl_val v)
         return true;
     case TV_INT:
         str_printf(out, "%lld", (long long)v.i);
+        return true;
+    case TV_BIG:
+        str_add(out, v.s, (size_t)v.n);
         return true;
     case TV_FLOAT:
         if (isnan(v.f) || isinf(v.f)) {
@@ -390,7 +396,13 @@ static bool spec_number(tpl_ctx *c, str_buf *b, tpl_val v, const spec *s)
     int64_t i = 0;
     bool whole = tpl_integer(v, &i);
     char type = s->type == 'i' || s->type == 'u' ? 'd' : s->type;
-    if (!tpl_number(v, &f)) {
+    if (v.t == TV_BIG && strchr("xXoc", type) && type) {
+        tpl_fail(c, "%%%c format: a whole number beyond 64 bits", type);
+        return false;
+    }
+    if (v.t == TV_BIG) {
+        f = tpl_big(v);
+    } else if (!tpl_number(v, &f)) {
         tpl_fail(c, "%%%c format: a number is required, not %s", s->type ? s->type : '?',
                  tpl_type_name(v));
         return false;
@@ -398,7 +410,9 @@ static bool spec_number(tpl_ctx *c, str_buf *b, tpl_val v, const spec *s)
     if (s->sign && !signbit(f)) str_addc(b, s->sign);
     if (strchr("dxXoc", type) && type) {
         if (!whole) i = (int64_t)f;
-        if (type == 'd') {
+        if (v.t == TV_BIG) {
+            str_add(b, v.s, (size_t)v.n);
+        } else if (type == 'd') {
             str_printf(b, "%lld", (long long)i);
         } else {
             unsigned long long u = i < 0 ? 0ull - (unsigned long long)i : (unsigned long long)i;
@@ -590,14 +604,15 @@ static void format_spec(tpl_ctx *c, str_buf *out, tpl_val v, const char *t, int6
         tpl_fail(c, "unsupported format specification %s", ft_show(t, (size_t)n));
         return;
     }
-    bool number = v.t == TV_INT || v.t == TV_FLOAT || (v.t == TV_BOOL && s.type);
+    bool whole = v.t == TV_INT || v.t == TV_BIG;
+    bool number = whole || v.t == TV_FLOAT || (v.t == TV_BOOL && s.type);
     if (number && s.type == 's') number = false;
     if (s.type && strchr("dxXo", s.type) && v.t == TV_FLOAT) {
         tpl_fail(c, "Unknown format code '%c' for object of type 'float'", s.type);
-    } else if (s.type && s.type != 's' && v.t != TV_INT && v.t != TV_FLOAT && v.t != TV_BOOL) {
+    } else if (s.type && s.type != 's' && !whole && v.t != TV_FLOAT && v.t != TV_BOOL) {
         tpl_fail(c, "Unknown format code '%c' for object of type '%s'", s.type, tpl_type_name(v));
-    } else if (number && (s.type || s.prec >= 0 || v.t == TV_INT)) {
-        if (!s.type) s.type = v.t == TV_INT ? 'd' : 'g';
+    } else if (number && (s.type || s.prec >= 0 || whole)) {
+        if (!s.type) s.type = whole ? 'd' : 'g';
         if (s.type == 'F') s.type = 'f';
         spec_number(c, &b, v, &s);
         if (s.comma) group_digits(&b, s.fill[3]);

@@ -15,6 +15,7 @@
 #define TPL_MAX_OUTPUT (32u << 20) /* bytes */
 #define TPL_MAX_MEMORY                                                                             \
     (60u << 20)              /* bytes of values; an arena beyond 64 MiB would take huge pages */
+#define TPL_MAX_DIGITS 512   /* of a number in JSON: cfg's limit */
 #define TPL_MAX_RANGE 100000 /* as Jinja's sandbox */
 
 /* --- values ---------------------------------------------------------------------------------------- */
@@ -23,6 +24,7 @@ typedef enum tpl_type {
     TV_NONE,
     TV_BOOL,
     TV_INT,
+    TV_BIG, /* a whole number beyond 64 bits: printed and compared, not calculated with */
     TV_FLOAT,
     TV_STR,
     TV_LIST,
@@ -51,12 +53,12 @@ typedef struct tpl_val {
     uint8_t t;
     uint8_t
         flag;  /* STR: made by |safe, so + escapes the other side; UNDEF: refused by the sandbox */
-    int64_t n; /* STR: bytes; UNDEF: bytes of its name */
+    int64_t n; /* STR: bytes; UNDEF: bytes of its name; BIG: characters */
     union {
         bool b;
         int64_t i;
         double f;
-        const char *s; /* STR: UTF-8, not terminated; UNDEF: its name or NULL */
+        const char *s; /* STR: UTF-8, not terminated; UNDEF: its name or NULL; BIG: its digits */
         tpl_list *l;   /* LIST TUPLE ITER RANGE VIEW CYCLER JOINER */
         tpl_dict *d;   /* DICT NS */
         tpl_macro *m;
@@ -296,6 +298,7 @@ bool tpl_is_str(tpl_val v, const char *text);
 bool tpl_truth(tpl_val v);
 bool tpl_number(tpl_val v, double *f);   /* bool, int or float */
 bool tpl_integer(tpl_val v, int64_t *i); /* bool or int */
+double tpl_big(tpl_val v);               /* size of a BIG */
 bool tpl_equal(tpl_ctx *c, tpl_val a, tpl_val b);
 int tpl_order(tpl_ctx *c, tpl_val a, tpl_val b); /* −1 0 1; fails on types without an order */
 bool tpl_contains(tpl_ctx *c, tpl_val item, tpl_val in);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,6 +167,25 @@ bool tpl_dict_get(tpl_ctx *c, const tpl_dict *d, tpl_val k, tpl_val *v)
     return i >= 0;
 }
 
+/* Whole numbers keep their digits, as Python's do, whatever their size. */
+static tpl_val number_from_json(tpl_ctx *c, const cJSON *j)
+{
+    char exact[400], *end; /* a double below 1e309 has 309 digits */
+    const char *digits = j->valuestring;
+    double f = j->valuedouble;
+    if (js_is_float(j) || (!digits && f != floor(f))) return tpl_float(f);
+    if (!digits && fabs(f) < 0x1p63) return tpl_int((int64_t)f);
+    if (!digits) {
+        snprintf(exact, sizeof exact, "%.0f", f);
+        digits = exact;
+    }
+    int64_t i = (errno = 0, strtoll(digits, &end, 10));
+    if (!errno) return tpl_int(i);
+    tpl_val v = tpl_copy(c, digits, strlen(digits));
+    v.t = c->rc == FT_OK ? TV_BIG : TV_UNDEF;
+    return v;
+}
+
 tpl_val tpl_from_json(tpl_ctx *c, const cJSON *j)
 {
     tpl_val v = tpl_none();
@@ -173,16 +193,7 @@ tpl_val tpl_from_json(tpl_ctx *c, const cJSON *j)
     if (!j || cJSON_IsNull(j)) return v;
     if (cJSON_IsBool(j)) return tpl_bool(cJSON_IsTrue(j));
     if (cJSON_IsString(j)) return tpl_strn(j->valuestring, strlen(j->valuestring));
-    if (cJSON_IsNumber(j)) {
-        double f = j->valuedouble;
-        if (j->valuestring) { /* digits no double holds */
-            char *end;
-            int64_t i = (errno = 0, strtoll(j->valuestring, &end, 10));
-            return *end || errno ? tpl_float(f) : tpl_int(i);
-        }
-        bool whole = f == floor(f) && fabs(f) <= 9007199254740992.0 && !js_is_float(j);
-        return whole ? tpl_int((int64_t)f) : tpl_float(f);
-    }
+    if (cJSON_IsNumber(j)) return number_from_json(c, j);
     if (c->depth >= TPL_MAX_DEPTH) return tpl_fail(c, "values nested too deeply");
     c->depth++;
     v = cJSON_IsArray(j) ? tpl_list_new(c, TV_LIST, 0) : tpl_dict_new(c, 0);
@@ -246,13 +257,13 @@ bool tpl_truth(tpl_val v)
 const char *tpl_type_name(tpl_val v)
 {
     static const char *const names[] = {
-        [TV_UNDEF] = "Undefined", [TV_NONE] = "NoneType",  [TV_BOOL] = "bool",
-        [TV_INT] = "int",         [TV_FLOAT] = "float",    [TV_STR] = "str",
-        [TV_LIST] = "list",       [TV_TUPLE] = "tuple",    [TV_ITER] = "generator",
-        [TV_RANGE] = "range",     [TV_VIEW] = "dict view", [TV_DICT] = "dict",
-        [TV_NS] = "Namespace",    [TV_MACRO] = "Macro",    [TV_LOOP] = "LoopContext",
-        [TV_FUNC] = "function",   [TV_METHOD] = "method",  [TV_CYCLER] = "Cycler",
-        [TV_JOINER] = "Joiner",
+        [TV_UNDEF] = "Undefined",  [TV_NONE] = "NoneType", [TV_BOOL] = "bool",
+        [TV_INT] = "int",          [TV_BIG] = "int",       [TV_FLOAT] = "float",
+        [TV_STR] = "str",          [TV_LIST] = "list",     [TV_TUPLE] = "tuple",
+        [TV_ITER] = "generator",   [TV_RANGE] = "range",   [TV_VIEW] = "dict view",
+        [TV_DICT] = "dict",        [TV_NS] = "Namespace",  [TV_MACRO] = "Macro",
+        [TV_LOOP] = "LoopContext", [TV_FUNC] = "function", [TV_METHOD] = "method",
+        [TV_CYCLER] = "Cycler",    [TV_JOINER] = "Joiner",
     };
     return names[v.t];
 }
@@ -286,8 +297,10 @@ bool tpl_equal(tpl_ctx *c, tpl_val a, tpl_val b)
     if (!tpl_work(c, 1)) return false;
     if (tpl_integer(a, &i) && tpl_integer(b, &j)) return i == j;
     if (tpl_number(a, &x) && tpl_number(b, &y)) return x == y;
+    if ((a.t == TV_BIG && b.t == TV_FLOAT) || (a.t == TV_FLOAT && b.t == TV_BIG))
+        return tpl_order(c, a, b) == 0;
     if (a.t != b.t) return false;
-    if (a.t == TV_STR) return a.n == b.n && !memcmp(a.s, b.s, (size_t)a.n);
+    if (a.t == TV_STR || a.t == TV_BIG) return a.n == b.n && !memcmp(a.s, b.s, (size_t)a.n);
     if (a.t == TV_NONE || a.t == TV_UNDEF) return true;
     if (sequence(a)) {
         if (c->depth >= TPL_MAX_DEPTH) return false;
@@ -308,6 +321,24 @@ bool tpl_equal(tpl_ctx *c, tpl_val a, tpl_val b)
     return a.l == b.l;
 }
 
+double tpl_big(tpl_val v)
+{
+    char text[TPL_MAX_DIGITS + 1];
+    size_t n = v.n < TPL_MAX_DIGITS ? (size_t)v.n : TPL_MAX_DIGITS;
+    memcpy(text, v.s, n);
+    text[n] = 0;
+    return strtod(text, NULL);
+}
+
+static int big_order(tpl_val a, tpl_val b)
+{
+    bool minus = a.s[0] == '-';
+    if (minus != (b.s[0] == '-')) return minus ? -1 : 1;
+    int d = a.n != b.n ? (a.n > b.n) - (a.n < b.n) : memcmp(a.s, b.s, (size_t)a.n);
+    d = (d > 0) - (d < 0);
+    return minus ? -d : d;
+}
+
 int tpl_order(tpl_ctx *c, tpl_val a, tpl_val b)
 {
     double x, y;
@@ -315,6 +346,11 @@ int tpl_order(tpl_ctx *c, tpl_val a, tpl_val b)
     if (!tpl_work(c, 1)) return 0;
     if (tpl_integer(a, &i) && tpl_integer(b, &j)) return (i > j) - (i < j);
     if (tpl_number(a, &x) && tpl_number(b, &y)) return x != x || y != y ? 2 : (x > y) - (x < y);
+    if (a.t == TV_BIG && b.t == TV_BIG) return big_order(a, b);
+    if (a.t == TV_BIG && tpl_integer(b, &j)) return a.s[0] == '-' ? -1 : 1;
+    if (b.t == TV_BIG && tpl_integer(a, &i)) return b.s[0] == '-' ? 1 : -1;
+    if (a.t == TV_BIG && tpl_number(b, &y)) return y != y ? 2 : (tpl_big(a) > y) - (tpl_big(a) < y);
+    if (b.t == TV_BIG && tpl_number(a, &x)) return x != x ? 2 : (x > tpl_big(b)) - (x < tpl_big(b));
     if (a.t == TV_STR && b.t == TV_STR) { /* bytes of UTF-8 sort as code points do */
         int64_t n = a.n < b.n ? a.n : b.n;
         int d = n ? memcmp(a.s, b.s, (size_t)n) : 0;
@@ -524,6 +560,8 @@ tpl_val tpl_arith(tpl_ctx *c, int op, tpl_val a, tpl_val b)
     if (op == '+' && a.t == TV_STR && b.t == TV_STR) return concat(c, a, b);
     if (op == '+' && a.t == b.t && (a.t == TV_LIST || a.t == TV_TUPLE)) return join_lists(c, a, b);
     if (op == '%' && a.t == TV_STR) return tpl_percent(c, a, b);
+    if (a.t == TV_BIG || b.t == TV_BIG)
+        return tpl_fail(c, "whole numbers beyond 64 bits can be printed, not calculated with");
     if (op == '*') {
         bool left = a.t == TV_STR || a.t == TV_LIST || a.t == TV_TUPLE;
         bool right = b.t == TV_STR || b.t == TV_LIST || b.t == TV_TUPLE;
