@@ -389,7 +389,10 @@ static void config_names_the_special_tokens(void **state)
     assert_int_equal(tok_eos(t), tok_id(t, "<|im_end|>", 10));
     assert_int_equal(tok_pad(t), tok_id(t, "<|endoftext|>", 13));
     assert_false(tok_adds_bos(t));
-    assert_string_equal(tok_chat_template(t), "{{ '<|im_end|>' }}");
+    const tok_named *named = tok_chat_templates(t, &n);
+    assert_int_equal(n, 2);
+    assert_string_equal(named[0].name, "tool_use");
+    assert_string_equal(named[1].text, "{{ '<|im_end|>' }}");
     const int32_t *stop = tok_stops(t, &n);
     assert_int_equal(n, 2);
     assert_int_equal(stop[0], 2);

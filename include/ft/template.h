@@ -28,14 +28,21 @@ typedef struct tpl_spans {
 FT_MUST_USE ft_status tpl_render_spans(const tpl_template *t, const cJSON *vars, str_buf *out,
                                        tpl_spans *spans);
 
-/* Renders messages as transformers' apply_chat_template does: variables messages, tools (NULL: none),
- * add_generation_prompt, bos_token, eos_token, … of the tokenizer. 65 where the model has no template. */
+/* Renders messages as transformers' apply_chat_template does it, with the templates of the tokenizer: "tool_use" where
+ * a list of tools is given (empty too) and there is one of that name, "default" otherwise. Variables: messages, tools,
+ * documents, add_generation_prompt and the named special tokens (bos_token …). A record's null members are left out. */
 typedef struct chat chat;
-FT_MUST_USE ft_status chat_open(chat **out, const tok_tokenizer *t);
+typedef struct chat_input {
+    const cJSON *messages;      /* list of objects, at least one */
+    const cJSON *tools;         /* list of schemas; NULL: none given */
+    const cJSON *vars;          /* object of further variables ("enable_thinking"); they win over those of the
+                                   tokenizer. A name that is an argument of the call is 65. NULL: none */
+    bool add_generation_prompt;
+} chat_input;
+/* From a line of JSON: the members messages, tools (a list or null) and chat_template_kwargs of `record`. */
+FT_MUST_USE ft_status chat_read(chat_input *in, const js_doc *d, const cJSON *record);
+FT_MUST_USE ft_status chat_open(chat **out, const tok_tokenizer *t); /* 65: the model has no template */
 void chat_close(chat *c);
-FT_MUST_USE ft_status chat_render(const chat *c, const cJSON *messages, const cJSON *tools,
-                                  bool add_generation_prompt, str_buf *out);
-/* The same with the spans of generation blocks (none: the template has none, or none was reached). */
-FT_MUST_USE ft_status chat_render_spans(const chat *c, const cJSON *messages, const cJSON *tools,
-                                        bool add_generation_prompt, str_buf *out, tpl_spans *spans);
+/* spans (may be NULL): of {% generation %} blocks. 65 where the list of templates has no default for this input. */
+FT_MUST_USE ft_status chat_render(const chat *c, const chat_input *in, str_buf *out, tpl_spans *spans);
 #endif

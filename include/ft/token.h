@@ -50,7 +50,12 @@ bool tok_is_special(const tok_tokenizer *t, int32_t id);
 /* Ids that end a generation: eos of tokenizer, config and generation_config, and the end-of-turn token the
  * template uses (GGUF: eos, eot, eom ids). */
 const int32_t *tok_stops(const tok_tokenizer *t, int *n);
-const char *tok_chat_template(const tok_tokenizer *t); /* source text, NULL when there is none */
+/* Texts with names. Special tokens as templates see them ("bos_token" …); chat templates ("default", "tool_use" …). */
+typedef struct tok_named {
+    const char *name, *text;
+} tok_named;
+const tok_named *tok_names(const tok_tokenizer *t, int *n);
+const tok_named *tok_chat_templates(const tok_tokenizer *t, int *n);
 
 /* A complete tokenizer.json / tokenizer_config.json of this tokenizer, whatever it was read from. */
 FT_MUST_USE ft_status tok_write_json(const tok_tokenizer *t, str_buf *tokenizer_json,

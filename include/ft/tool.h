@@ -39,7 +39,7 @@ FT_MUST_USE ft_status tool_adapter_base(const char *adapter, arena *a, const cha
  * does not begin with it already; never with EOS (lm-evaluation-harness 0.4.11). */
 FT_MUST_USE ft_status tool_encode(const tool_model *t, const char *text, size_t len, tok_ids *out);
 /* Appends the ids of messages rendered by the model's chat template, ready for the assistant to answer. */
-FT_MUST_USE ft_status tool_chat_ids(tool_model *t, const cJSON *messages, tok_ids *out);
+FT_MUST_USE ft_status tool_chat_ids(tool_model *t, const chat_input *in, tok_ids *out);
 /* As lm-evaluation-harness: ids of context + continuation, *from the first scored token. */
 FT_MUST_USE ft_status tool_encode_pair(const tool_model *t, const char *context, size_t context_len,
                                        const char *continuation, size_t continuation_len,

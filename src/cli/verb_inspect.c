@@ -186,10 +186,11 @@ static ft_status json_facts(report *r, const char *name, const char *keys)
 static ft_status tokenizer_facts(report *r)
 {
     tok_tokenizer *t;
+    int templates;
     if (!has(r, "tokenizer.json")) return FT_OK;
     FT_TRY(tok_open(&t, r->path));
     count(r, "tokens", (double)tok_size(t));
-    cJSON_AddBoolToObject(r->facts, "chat_template", tok_chat_template(t) != NULL);
+    cJSON_AddBoolToObject(r->facts, "chat_template", tok_chat_templates(t, &templates) != NULL);
     tok_close(t);
     return FT_OK;
 }

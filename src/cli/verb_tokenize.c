@@ -18,7 +18,7 @@ static const cfg_field flags[] = {
      .help = "folder or .gguf file with the tokenizer"},
     {"chat", CFG_BOOL, offsetof(options, chat), .def = "false",
      .help = "lines are messages: a JSON array, or an object with messages, tools, "
-             "add_generation_prompt"},
+             "chat_template_kwargs, add_generation_prompt"},
     {"decode", CFG_BOOL, offsetof(options, decode), .def = "false", .help = "ids in, text out"},
     {"special", CFG_BOOL, offsetof(options, special), .def = "false",
      .help = "add BOS and EOS as the tokenizer's post-processor does"},
@@ -38,10 +38,10 @@ typedef struct job {
 /* --- in --------------------------------------------------------------------------------------------- */
 static ft_status encode_chat(job *j, const js_doc *doc)
 {
-    const cJSON *messages = doc->root, *tools = NULL;
-    bool add_prompt = false;
+    chat_input in = {.messages = doc->root};
     if (cJSON_IsObject(doc->root)) {
-        static const char *const known[] = {"messages", "tools", "add_generation_prompt", NULL};
+        static const char *const known[] = {"messages", "tools", "chat_template_kwargs",
+                                            "add_generation_prompt", NULL};
         for (const cJSON *m = doc->root->child; m; m = m->next) {
             int i = 0;
             while (known[i] && strcmp(known[i], m->string) != 0) i++;
@@ -51,16 +51,14 @@ static ft_status encode_chat(job *j, const js_doc *doc)
                                near ? "; did you mean \"" : "", near ? near : "",
                                near ? "\"?" : "");
         }
-        messages = js_get(doc->root, "messages");
-        tools = js_get(doc->root, "tools");
-        if (tools && cJSON_IsNull(tools)) tools = NULL;
-        FT_TRY(js_get_bool(doc, doc->root, "add_generation_prompt", false, &add_prompt));
+        FT_TRY(chat_read(&in, doc, doc->root));
+        FT_TRY(
+            js_get_bool(doc, doc->root, "add_generation_prompt", false, &in.add_generation_prompt));
+    } else if (!cJSON_IsArray(doc->root)) {
+        return js_fail(doc, doc->root, FT_EDATA, NULL,
+                       "must be a list of messages, or an object with messages");
     }
-    if (!cJSON_IsArray(messages))
-        return js_fail(doc, doc->root, FT_EDATA, "messages", "must be an array of messages");
-    if (tools && !cJSON_IsArray(tools))
-        return js_fail(doc, tools, FT_EDATA, "tools", "must be an array");
-    FT_TRY(chat_render(j->chat, messages, tools, add_prompt, &j->text));
+    FT_TRY(chat_render(j->chat, &in, &j->text, NULL));
     FT_TRY(str_ok(&j->text));
     return tok_encode(j->tok, j->text.data ? j->text.data : "", j->text.len, j->opt->special,
                       &j->ids);
@@ -114,7 +112,8 @@ static ft_status read_line(job *j, const char *text, size_t len, int64_t line)
 {
     if (j->opt->chat || j->call->json) {
         js_doc doc;
-        js_flags how = j->opt->chat ? JS_STRICT : JS_NUL; /* in a text U+0000 is like any other */
+        /* numbers of tool calls become text; in a text U+0000 is a character like any other */
+        js_flags how = j->opt->chat ? JS_BIG_NUMBERS : JS_NUL;
         FT_TRY(js_parse(&doc, text, len, STDIN_NAME, line, how, FT_EDATA));
         ft_status rc = read_json(j, &doc);
         js_close(&doc);

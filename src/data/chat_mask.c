@@ -13,7 +13,8 @@
 
 typedef struct turns {
     data_item *it;
-    const cJSON *node, *messages, *tools;
+    const cJSON *node, *messages;
+    const chat_input *in;
     str_buf full;
     tpl_span *span; /* supervised bytes of full */
     int n;
@@ -44,7 +45,10 @@ static bool render(turns *t, int n, bool prompt, int at, const cJSON *changed, s
         ok = cJSON_AddItemReferenceToArray(list,
                                            (cJSON *)(uintptr_t)(changed && i == at ? changed : m));
     }
-    ft_status rc = ok ? chat_render(t->it->d->chat, list, t->tools, prompt, out) : FT_EMEM;
+    chat_input in = *t->in;
+    in.messages = list;
+    in.add_generation_prompt = prompt;
+    ft_status rc = ok ? chat_render(t->it->d->chat, &in, out, NULL) : FT_EMEM;
     if (rc != FT_OK && rc != FT_EDATA) t->rc = rc;
     cJSON_Delete(list);
     return rc == FT_OK;
@@ -362,14 +366,13 @@ static ft_status render_fail(const data_item *it, const cJSON *node, ft_status r
     return rc;
 }
 
-ft_status data_render_chat(data_item *it, const cJSON *node, const cJSON *messages,
-                           const cJSON *tools, int first)
+ft_status data_render_chat(data_item *it, const cJSON *node, const chat_input *in, int first)
 {
     turns t = {.it = it,
                .node = node,
-               .messages = messages,
-               .tools = tools,
-               .n = cJSON_GetArraySize(messages)};
+               .messages = in->messages,
+               .in = in,
+               .n = cJSON_GetArraySize(in->messages)};
     tpl_spans marked = {0};
     ft_status rc;
     if (!it->d->chat) {
@@ -377,7 +380,7 @@ ft_status data_render_chat(data_item *it, const cJSON *node, const cJSON *messag
                        "the model has no chat template, so conversations cannot be rendered; add "
                        "chat_template.jinja to its folder or use the completion format");
     }
-    rc = chat_render_spans(it->d->chat, messages, tools, false, &t.full, &marked);
+    rc = chat_render(it->d->chat, in, &t.full, &marked);
     if (rc != FT_OK) rc = render_fail(it, node, rc);
     if (rc == FT_OK) rc = tok_encode(it->d->tok, t.full.data, t.full.len, false, &it->ids);
     if (rc == FT_OK) {
@@ -385,7 +388,7 @@ ft_status data_render_chat(data_item *it, const cJSON *node, const cJSON *messag
         rc = it->labels ? make_mask(&t, &marked, first) : FT_EMEM;
     }
     if (rc == FT_OK) {
-        const cJSON *last = cJSON_GetArrayItem(messages, t.n - 1);
+        const cJSON *last = cJSON_GetArrayItem(in->messages, t.n - 1);
         rc = add_end(&t, !it->d->assistant_only || !weight_zero(last));
     }
     ft_free(marked.v);

@@ -178,10 +178,10 @@ int32_t data_length(const data_set *d, int64_t sample); /* tokens of a sample */
 /* Labels that a token of the same sequence predicts. */
 int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq);
 
-/* chat_mask.c: messages (a list) to ids and labels; turns before `first` and those of weight 0 are not
+/* chat_mask.c: messages to ids and labels; turns before `first` and those of weight 0 are not
  * supervised. `node` is named in messages. */
-FT_MUST_USE ft_status data_render_chat(data_item *it, const cJSON *node, const cJSON *messages,
-                                       const cJSON *tools, int first);
+FT_MUST_USE ft_status data_render_chat(data_item *it, const cJSON *node, const chat_input *in,
+                                       int first);
 /* offsets.c: off[k] = byte of text where token k begins, off[n] = len. exact: false when the tokens do not spell
  * the text (a normalizer changed it). */
 FT_MUST_USE ft_status data_offsets(const tok_tokenizer *tok, const char *text, size_t len,

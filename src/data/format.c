@@ -126,7 +126,7 @@ static ft_status copy_messages(const data_item *it, const cJSON *from, cJSON *li
 }
 
 /* "tools" as a list of schemas: a list, or one written as text; bare functions are wrapped as the templates
- * expect them. *out stays NULL when there are none. */
+ * expect them. An empty list is a list: it chooses the template for tools. *out stays NULL when nothing is given. */
 static ft_status read_tools(const data_item *it, cJSON **out)
 {
     const cJSON *tools = js_get(it->rec, "tools");
@@ -145,10 +145,15 @@ static ft_status read_tools(const data_item *it, cJSON **out)
     ft_status rc = FT_OK;
     if (!cJSON_IsArray(from))
         rc = js_fail(it->doc, tools, FT_EDATA, "tools", "must be a list");
-    else if (from->child && !(*out = cJSON_CreateArray()))
+    else if (!(*out = cJSON_CreateArray()))
         rc = out_of_memory(true);
     for (const cJSON *f = from->child; rc == FT_OK && f; f = f->next) {
         cJSON *copy = cJSON_Duplicate(f, true), *item = copy;
+        if (!cJSON_IsObject(f)) {
+            rc = js_fail(it->doc, tools, FT_EDATA, "tools", "a tool must be an object");
+            cJSON_Delete(copy);
+            break;
+        }
         if (copy && cJSON_IsObject(f) && !js_get(f, "type") && js_get(f, "name")) {
             item = cJSON_CreateObject();
             if (!item || !cJSON_AddStringToObject(item, "type", "function") ||
@@ -166,14 +171,66 @@ static ft_status read_tools(const data_item *it, cJSON **out)
     return rc;
 }
 
-/* Renders `list` (taken over) with the tools of the record. */
+/* A further turn goes to the end of the list. */
+static bool add_message(cJSON *list, const char *role, const char *text)
+{
+    cJSON *m = cJSON_CreateObject();
+    if (m && cJSON_AddStringToObject(m, "role", role) &&
+        cJSON_AddStringToObject(m, "content", text) && cJSON_AddItemToArray(list, m)) {
+        return true;
+    }
+    cJSON_Delete(m);
+    return false;
+}
+
+/* "history" of LLaMA-Factory: pairs of what the user said and what was answered, before the turns of the record. */
+static ft_status add_history(const data_item *it, cJSON *list)
+{
+    const cJSON *history = js_get(it->rec, "history"), *pair;
+    if (!history || cJSON_IsNull(history)) return FT_OK;
+    if (!cJSON_IsArray(history))
+        return js_fail(it->doc, history, FT_EDATA, "history", "must be a list of pairs of texts");
+    cJSON_ArrayForEach(pair, history)
+    {
+        const cJSON *said = cJSON_IsArray(pair) ? pair->child : NULL;
+        const cJSON *answer = said ? said->next : NULL;
+        if (!cJSON_IsString(said) || !cJSON_IsString(answer) || answer->next) {
+            return js_fail(it->doc, pair, FT_EDATA, "history",
+                           "an entry must be two texts: what was said and what was answered");
+        }
+        if (!add_message(list, "user", said->valuestring) ||
+            !add_message(list, "assistant", answer->valuestring)) {
+            return out_of_memory(true);
+        }
+    }
+    return FT_OK;
+}
+
+/* What stands beside the turns: "system" in front of them, then "history". */
+static ft_status add_before(const data_item *it, cJSON *list, const cJSON *first)
+{
+    const char *system;
+    const cJSON *role = js_get(first, "role") ? js_get(first, "role") : js_get(first, "from");
+    FT_TRY(optional_string(it, it->rec, "system", &system));
+    if (*system && cJSON_IsString(role) && !strcmp(role->valuestring, "system")) {
+        return js_fail(it->doc, js_get(it->rec, "system"), FT_EDATA, "system",
+                       "the conversation begins with a system turn already; leave one of them out");
+    }
+    if (*system && !add_message(list, "system", system)) return out_of_memory(true);
+    return add_history(it, list);
+}
+
+/* Renders `list` (taken over) with the tools and the variables of the record. */
 static ft_status chat_sample(data_item *it, const cJSON *node, cJSON *list, int first)
 {
     cJSON *tools = NULL;
+    const cJSON *vars = js_get(it->rec, "chat_template_kwargs");
     ft_status rc = read_tools(it, &tools);
     if (rc == FT_OK && !list->child)
         rc = js_fail(it->doc, node, FT_EDATA, NULL, "an empty conversation");
-    if (rc == FT_OK) rc = data_render_chat(it, node, list, tools, first);
+    chat_input in = {
+        .messages = list, .tools = tools, .vars = vars && !cJSON_IsNull(vars) ? vars : NULL};
+    if (rc == FT_OK) rc = data_render_chat(it, node, &in, first);
     cJSON_Delete(tools);
     cJSON_Delete(list);
     return rc;
@@ -185,9 +242,11 @@ static ft_status messages(data_item *it)
     cJSON *list = cJSON_CreateArray();
     if (!list) return out_of_memory(true);
     if (!from) from = js_get(it->rec, "conversations");
-    ft_status rc =
-        from ? copy_messages(it, from, list)
-             : js_fail(it->doc, it->rec, FT_EDATA, "messages", "is missing in this record");
+    ft_status rc = add_before(it, list, from ? from->child : NULL);
+    if (rc == FT_OK) {
+        rc = from ? copy_messages(it, from, list)
+                  : js_fail(it->doc, it->rec, FT_EDATA, "messages", "is missing in this record");
+    }
     if (rc == FT_OK) return chat_sample(it, from, list, 0);
     cJSON_Delete(list);
     return rc;
@@ -211,17 +270,6 @@ static ft_status completion(data_item *it)
     return plain(it, prompt, answer);
 }
 
-static bool add_message(cJSON *list, const char *role, const char *text)
-{
-    cJSON *m = cJSON_CreateObject();
-    if (m && cJSON_AddStringToObject(m, "role", role) &&
-        cJSON_AddStringToObject(m, "content", text) && cJSON_AddItemToArray(list, m)) {
-        return true;
-    }
-    cJSON_Delete(m);
-    return false;
-}
-
 /* Stanford's two prompts. */
 static const char with_input[] = "Below is an instruction that describes a task, paired with an "
                                  "input that provides further context. "
@@ -231,16 +279,32 @@ static const char without_input[] = "Below is an instruction that describes a ta
                                     "Write a response that appropriately completes the request.\n\n"
                                     "### Instruction:\n%s\n\n### Response:";
 
+/* What Stanford's prompts have no place for. */
+static ft_status no_turns(const data_item *it)
+{
+    static const char *const keys[] = {"system", "history", "tools"};
+    for (size_t i = 0; i < FT_COUNT_OF(keys); i++) {
+        const cJSON *v = js_get(it->rec, keys[i]);
+        bool empty = !v || cJSON_IsNull(v) || (cJSON_IsArray(v) && !v->child) ||
+                     (cJSON_IsString(v) && !*v->valuestring);
+        if (empty) continue;
+        return js_fail(it->doc, v, FT_EDATA, keys[i],
+                       "needs a chat template, and the model has none: add chat_template.jinja to "
+                       "its folder, or leave the key out");
+    }
+    return FT_OK;
+}
+
 static ft_status alpaca(data_item *it)
 {
-    const char *instruction, *input, *output, *system;
+    const char *instruction, *input, *output;
     str_buf s = {0};
     ft_status rc;
     FT_TRY(want_string(it, it->rec, "instruction", &instruction));
     FT_TRY(optional_string(it, it->rec, "input", &input));
-    FT_TRY(optional_string(it, it->rec, "system", &system));
     FT_TRY(want_string(it, it->rec, "output", &output));
     if (!it->d->chat) {
+        FT_TRY(no_turns(it));
         if (*input)
             str_printf(&s, with_input, instruction, input);
         else
@@ -253,13 +317,15 @@ static ft_status alpaca(data_item *it)
     str_adds(&s, instruction);
     if (*input) str_printf(&s, "\n\n%s", input);
     cJSON *list = cJSON_CreateArray();
-    bool ok = list && !s.failed && (!*system || add_message(list, "system", system)) &&
-              add_message(list, "user", s.data ? s.data : "") &&
-              add_message(list, "assistant", output);
+    rc = list ? add_before(it, list, NULL) : FT_EMEM;
+    if (rc == FT_OK && (s.failed || !add_message(list, "user", s.data ? s.data : "") ||
+                        !add_message(list, "assistant", output))) {
+        rc = out_of_memory(true);
+    }
     str_free(&s);
-    if (ok) return chat_sample(it, it->rec, list, 0);
+    if (rc == FT_OK) return chat_sample(it, it->rec, list, 0);
     cJSON_Delete(list);
-    return out_of_memory(true);
+    return rc;
 }
 
 /* --- ShareGPT ------------------------------------------------------------------------------------------------- */
@@ -323,15 +389,13 @@ static ft_status share_turn(const data_item *it, const cJSON *turn, cJSON *list)
 static ft_status sharegpt(data_item *it)
 {
     const cJSON *turns = js_get(it->rec, "conversations");
-    const char *system;
-    FT_TRY(optional_string(it, it->rec, "system", &system));
     if (!cJSON_IsArray(turns)) {
         return js_fail(it->doc, turns ? turns : it->rec, FT_EDATA, "conversations",
                        "must be a list of turns");
     }
     if (turns->child && js_get(turns->child, "role")) return messages(it);
     cJSON *list = cJSON_CreateArray();
-    ft_status rc = out_of_memory(!list || (*system && !add_message(list, "system", system)));
+    ft_status rc = list ? add_before(it, list, turns->child) : out_of_memory(true);
     for (const cJSON *t = turns->child; rc == FT_OK && t; t = t->next) rc = share_turn(it, t, list);
     if (rc == FT_OK) return chat_sample(it, turns, list, 0);
     cJSON_Delete(list);

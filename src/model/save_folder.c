@@ -317,10 +317,30 @@ static const char *const side_files[] = {"tokenizer.json",
                                          "chat_template.json",
                                          "generation_config.json"};
 
+/* Templates by name, as newer folders keep them. */
+static ft_status copy_templates(const char *from, const char *to, arena *a)
+{
+    static const char folder[] = "additional_chat_templates";
+    const char *source = path_join(a, from, folder), *target = path_join(a, to, folder), **names;
+    int64_t n;
+    if (!source || !target) return FT_EMEM;
+    if (!dir_exists(source)) return FT_OK;
+    FT_TRY(dir_make(target));
+    FT_TRY(dir_list(source, a, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        if (!str_ends(names[i], ".jinja")) continue;
+        const char *one = path_join(a, source, names[i]), *copy = path_join(a, target, names[i]);
+        if (!one || !copy) return FT_EMEM;
+        FT_TRY(file_copy(one, copy));
+    }
+    return FT_OK;
+}
+
 /* Files first … end − 1 of the list, where `from` has them. */
 static ft_status copy_side_files(const char *from, const char *to, size_t first, size_t end,
                                  arena *a)
 {
+    if (first == 0) FT_TRY(copy_templates(from, to, a));
     for (size_t i = first; i < end; i++) {
         const char *source = path_join(a, from, side_files[i]);
         const char *target = path_join(a, to, side_files[i]);
@@ -355,13 +375,21 @@ static ft_status write_text(arena *a, const char *dir, const char *name, const s
     return text->len > 0 ? file_write(path, text->data, text->len) : FT_OK;
 }
 
+/* The text of chat_template.jinja. Several stand in tokenizer_config.json: a file would hide them. */
+static void add_template(str_buf *out, const tok_tokenizer *t)
+{
+    int n;
+    const tok_named *v = tok_chat_templates(t, &n);
+    if (n == 1 && strcmp(v->name, "default") == 0) str_adds(out, v->text);
+}
+
 static ft_status make_side_files(const tok_tokenizer *t, const char *dir, arena *a)
 {
     ft_status rc;
     str_buf tokenizer = {0}, config = {0}, generation = {0}, template = {0};
     FT_TRY_OUT(tok_write_json(t, &tokenizer, &config));
     generation_config(t, &generation);
-    if (tok_chat_template(t)) str_adds(&template, tok_chat_template(t));
+    add_template(&template, t);
     FT_TRY_OUT(write_text(a, dir, "tokenizer.json", &tokenizer));
     FT_TRY_OUT(write_text(a, dir, "tokenizer_config.json", &config));
     FT_TRY_OUT(write_text(a, dir, "generation_config.json", &generation));
@@ -408,6 +436,7 @@ static ft_status replace_tokenizer(const char *tokenizer, const char *model_path
     tok_tokenizer *own, *over = NULL;
     str_buf text = {0};
     bool gguf = str_ends(model_path, ".gguf");
+    int n;
     FT_TRY(tok_open(&own, tokenizer));
     ft_status rc = tok_open_over(&over, tokenizer, model_path);
     if (rc == FT_OK) rc = copy_side_files(tokenizer, dir, 0, GENERATION, a);
@@ -416,9 +445,9 @@ static ft_status replace_tokenizer(const char *tokenizer, const char *model_path
         generation_config(over, &text);
         rc = write_text(a, dir, side_files[GENERATION], &text);
     }
-    if (rc == FT_OK && !tok_chat_template(own) && tok_chat_template(over)) {
+    if (rc == FT_OK && !tok_chat_templates(own, &n)) {
         str_clear(&text);
-        str_adds(&text, tok_chat_template(over));
+        add_template(&text, over);
         rc = write_text(a, dir, "chat_template.jinja", &text);
     }
     str_free(&text);

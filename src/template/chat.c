@@ -3,37 +3,64 @@
 
 #include <string.h>
 
-struct chat {
+enum { DEFAULT, TOOL_USE, N_KINDS };
+static const char *const kinds[N_KINDS] = {"default", "tool_use"};
+
+typedef struct entry {
     tpl_template *tpl;
+    char *why; /* it does not compile: told when it is needed */
+} entry;
+
+struct chat {
+    entry kind[N_KINDS];
     cJSON *special; /* bos_token … as strings */
+    char *names;    /* of all templates, for a message */
 };
 
-static const char *text_of(const tok_tokenizer *t, int32_t id)
+static ft_status open_templates(chat *c, const tok_named *list, int n)
 {
-    return id >= 0 ? tok_text(t, id) : NULL;
+    str_buf names = {0};
+    ft_status rc = FT_OK;
+    for (int i = 0; i < n; i++) {
+        str_printf(&names, "%s%s", i ? ", " : "", ft_shows(list[i].name));
+        for (int k = 0; k < N_KINDS && rc == FT_OK; k++) {
+            if (strcmp(list[i].name, kinds[k]) != 0 || c->kind[k].tpl) continue;
+            const char *name = k == DEFAULT ? "chat_template" : "chat_template \"tool_use\"";
+            rc = tpl_open(&c->kind[k].tpl, list[i].text, strlen(list[i].text), name);
+            if (rc != FT_EDATA || k == DEFAULT) continue;
+            c->kind[k].why = ft_strdup(ft_error());
+            rc = c->kind[k].why ? FT_OK : FT_EMEM;
+            ft_error_clear();
+        }
+    }
+    if (rc == FT_OK) rc = str_ok(&names);
+    if (rc == FT_OK && !(c->names = ft_strdup(names.data ? names.data : ""))) rc = FT_EMEM;
+    str_free(&names);
+    return rc;
 }
 
-static bool add_text(cJSON *o, const char *key, const char *text)
+static ft_status add_special(chat *c, const tok_named *list, int n)
 {
-    return !text || cJSON_AddStringToObject(o, key, text);
+    c->special = cJSON_CreateObject();
+    bool ok = c->special != NULL;
+    for (int i = 0; ok && i < n; i++) {
+        ok = cJSON_AddStringToObject(c->special, list[i].name, list[i].text) != NULL;
+    }
+    return ok ? FT_OK : ft_fail(FT_EMEM, "out of memory");
 }
 
 ft_status chat_open(chat **out, const tok_tokenizer *t)
 {
-    const char *text = tok_chat_template(t);
+    int n, n_names;
+    const tok_named *list = tok_chat_templates(t, &n), *names = tok_names(t, &n_names);
     *out = NULL;
-    FT_CHECK(text, FT_EDATA,
+    FT_CHECK(n, FT_EDATA,
              "the model has no chat template; messages need one: add chat_template.jinja "
              "to its folder, or use the completion format");
     chat *c = ft_alloc(1, sizeof *c);
     if (!c) return FT_EMEM;
-    ft_status rc = tpl_open(&c->tpl, text, strlen(text), "chat_template");
-    c->special = cJSON_CreateObject();
-    if (rc == FT_OK && (!c->special || !add_text(c->special, "bos_token", text_of(t, tok_bos(t))) ||
-                        !add_text(c->special, "eos_token", text_of(t, tok_eos(t))) ||
-                        !add_text(c->special, "pad_token", text_of(t, tok_pad(t))))) {
-        rc = ft_fail(FT_EMEM, "out of memory");
-    }
+    ft_status rc = open_templates(c, list, n);
+    if (rc == FT_OK) rc = add_special(c, names, n_names);
     if (rc != FT_OK)
         chat_close(c);
     else
@@ -44,9 +71,26 @@ ft_status chat_open(chat **out, const tok_tokenizer *t)
 void chat_close(chat *c)
 {
     if (!c) return;
-    tpl_close(c->tpl);
+    for (int k = 0; k < N_KINDS; k++) {
+        tpl_close(c->kind[k].tpl);
+        ft_free(c->kind[k].why);
+    }
     cJSON_Delete(c->special);
+    ft_free(c->names);
     ft_free(c);
+}
+
+static ft_status choose(const chat *c, bool tools, const tpl_template **out)
+{
+    const entry *e = &c->kind[TOOL_USE];
+    if (!tools || (!e->tpl && !e->why)) e = &c->kind[DEFAULT];
+    *out = e->tpl;
+    FT_CHECK(!e->why, FT_EDATA, "%s", e->why);
+    FT_CHECK(e->tpl, FT_EDATA,
+             "the model has several chat templates (%s) and none is \"default\"%s; name one so in "
+             "tokenizer_config.json, or write it to chat_template.jinja",
+             c->names, c->kind[TOOL_USE].tpl ? ": only records with tools can be rendered" : "");
+    return FT_OK;
 }
 
 /* Messages as the template sees them: keys whose value is null are left out, and a reasoning text is given
@@ -96,28 +140,83 @@ static ft_status check_messages(const cJSON *messages)
     return FT_OK;
 }
 
-ft_status chat_render_spans(const chat *c, const cJSON *messages, const cJSON *tools,
-                            bool add_generation_prompt, str_buf *out, tpl_spans *spans)
+/* What apply_chat_template takes as an argument of its own; as a variable it would be lost. */
+static ft_status check_vars(const cJSON *vars)
 {
-    FT_TRY(check_messages(messages));
-    cJSON *vars = cJSON_CreateObject(), *list = prepare(messages);
-    bool ok = vars && list;
-    if (!ok || !cJSON_AddItemToObject(vars, "messages", list)) cJSON_Delete(list), ok = false;
-    ok = ok && (tools ? cJSON_AddItemReferenceToObject(vars, "tools", (cJSON *)(uintptr_t)tools)
-                      : cJSON_AddNullToObject(vars, "tools") != NULL);
-    ok = ok && cJSON_AddNullToObject(vars, "documents") &&
-         cJSON_AddBoolToObject(vars, "add_generation_prompt", add_generation_prompt);
-    for (const cJSON *s = c->special->child; ok && s; s = s->next) {
-        ok = cJSON_AddItemReferenceToObject(vars, s->string, (cJSON *)(uintptr_t)s);
+    static const char *const arguments[] = {"conversation",
+                                            "messages",
+                                            "tools",
+                                            "chat_template",
+                                            "add_generation_prompt",
+                                            "continue_final_message",
+                                            "tokenize",
+                                            "padding",
+                                            "truncation",
+                                            "max_length",
+                                            "return_tensors",
+                                            "return_dict",
+                                            "return_assistant_tokens_mask",
+                                            "sanitize_control_tokens",
+                                            "tokenizer_kwargs"};
+    if (!vars) return FT_OK;
+    FT_CHECK(cJSON_IsObject(vars), FT_EDATA,
+             "chat_template_kwargs: must be an object of the template's variables");
+    for (size_t i = 0; i < FT_COUNT_OF(arguments); i++) {
+        FT_CHECK(!js_get(vars, arguments[i]), FT_EDATA,
+                 "chat_template_kwargs: %s is not a variable of the template but an argument of "
+                 "the call; it cannot be set here",
+                 arguments[i]);
     }
-    ft_status rc =
-        ok ? tpl_render_spans(c->tpl, vars, out, spans) : ft_fail(FT_EMEM, "out of memory");
-    cJSON_Delete(vars);
-    return rc;
+    return FT_OK;
 }
 
-ft_status chat_render(const chat *c, const cJSON *messages, const cJSON *tools,
-                      bool add_generation_prompt, str_buf *out)
+ft_status chat_read(chat_input *in, const js_doc *d, const cJSON *record)
 {
-    return chat_render_spans(c, messages, tools, add_generation_prompt, out, NULL);
+    *in = (chat_input){.messages = js_get(record, "messages"),
+                       .tools = js_get(record, "tools"),
+                       .vars = js_get(record, "chat_template_kwargs")};
+    if (!cJSON_IsArray(in->messages)) {
+        return js_fail(d, in->messages ? in->messages : record, FT_EDATA, "messages",
+                       "must be a list of messages");
+    }
+    if (cJSON_IsNull(in->tools)) in->tools = NULL;
+    if (cJSON_IsNull(in->vars)) in->vars = NULL;
+    if (in->tools && !cJSON_IsArray(in->tools))
+        return js_fail(d, in->tools, FT_EDATA, "tools", "must be a list");
+    if (in->vars && !cJSON_IsObject(in->vars)) {
+        return js_fail(d, in->vars, FT_EDATA, "chat_template_kwargs",
+                       "must be an object of the template's variables");
+    }
+    return FT_OK;
+}
+
+/* Members of `from` by reference; those that are there already stay. */
+static bool add_all(cJSON *vars, const cJSON *from)
+{
+    bool ok = true;
+    for (const cJSON *v = from ? from->child : NULL; ok && v; v = v->next) {
+        if (js_get(vars, v->string)) continue;
+        ok = cJSON_AddItemReferenceToObject(vars, v->string, (cJSON *)(uintptr_t)v);
+    }
+    return ok;
+}
+
+ft_status chat_render(const chat *c, const chat_input *in, str_buf *out, tpl_spans *spans)
+{
+    const tpl_template *tpl;
+    FT_TRY(check_messages(in->messages));
+    FT_TRY(check_vars(in->vars));
+    FT_TRY(choose(c, in->tools != NULL, &tpl));
+    cJSON *vars = cJSON_CreateObject(), *list = prepare(in->messages);
+    bool ok = vars && list;
+    if (!ok || !cJSON_AddItemToObject(vars, "messages", list)) cJSON_Delete(list), ok = false;
+    ok = ok &&
+         (in->tools ? cJSON_AddItemReferenceToObject(vars, "tools", (cJSON *)(uintptr_t)in->tools)
+                    : cJSON_AddNullToObject(vars, "tools") != NULL);
+    ok = ok && cJSON_AddBoolToObject(vars, "add_generation_prompt", in->add_generation_prompt) &&
+         add_all(vars, in->vars) && add_all(vars, c->special) &&
+         (js_get(vars, "documents") || cJSON_AddNullToObject(vars, "documents"));
+    ft_status rc = ok ? tpl_render_spans(tpl, vars, out, spans) : ft_fail(FT_EMEM, "out of memory");
+    cJSON_Delete(vars);
+    return rc;
 }

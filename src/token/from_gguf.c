@@ -298,6 +298,41 @@ static ft_status read_stops(tok_tokenizer *t, const gguf_file *f)
     return FT_OK;
 }
 
+/* tokenizer.chat_template is the default; tokenizer.chat_templates names others, each under a key of its own. */
+static ft_status read_templates(tok_tokenizer *t, const gguf_file *f)
+{
+    const gguf_kv *kv = gguf_get(f, "tokenizer.chat_templates");
+    const char *text = NULL;
+    FT_TRY(gguf_text(f, "tokenizer.chat_template", t->mem, &text));
+    if (text) FT_TRY(tk_add_named(&t->templates, t->mem, "default", text));
+    if (!kv || kv->type != GGUF_ARR || kv->elem != GGUF_STR || !kv->strs) return FT_OK;
+    for (uint64_t i = 0; i < kv->count; i++) {
+        char *name = arena_strn(t->mem, kv->strs[i].s, kv->strs[i].n);
+        const char *key = name ? arena_printf(t->mem, "tokenizer.chat_template.%s", name) : NULL;
+        if (!key) return FT_EMEM;
+        text = NULL;
+        FT_TRY(gguf_text(f, key, t->mem, &text));
+        FT_CHECK(text, FT_EDATA, "%s: tokenizer.chat_templates names %s, and %s is missing",
+                 f->path, ft_shows(name), ft_shows(key));
+        FT_TRY(tk_add_named(&t->templates, t->mem, name, text));
+    }
+    return FT_OK;
+}
+
+/* The names that chat templates know the special tokens by. */
+static ft_status name_specials(tok_tokenizer *t)
+{
+    const struct {
+        const char *name;
+        int32_t id;
+    } rows[] = {{"bos_token", t->bos}, {"eos_token", t->eos}, {"pad_token", t->pad}};
+    for (size_t i = 0; i < FT_COUNT_OF(rows); i++) {
+        const char *text = rows[i].id >= 0 ? tok_text(t, rows[i].id) : NULL;
+        if (text) FT_TRY(tk_add_named(&t->names, t->mem, rows[i].name, text));
+    }
+    return FT_OK;
+}
+
 static ft_status read_specials(tok_tokenizer *t, const gguf_file *f, bool llama, bool add_bos)
 {
     bool bos = false, eos = false;
@@ -308,7 +343,8 @@ static ft_status read_specials(tok_tokenizer *t, const gguf_file *f, bool llama,
     FT_TRY(gguf_bool(f, "tokenizer.ggml.add_bos_token", llama || add_bos, &bos));
     FT_TRY(gguf_bool(f, "tokenizer.ggml.add_eos_token", false, &eos));
     FT_TRY(tk_set_bos_eos(t, bos, eos));
-    FT_TRY(gguf_text(f, "tokenizer.chat_template", t->mem, &t->chat_template));
+    FT_TRY(read_templates(t, f));
+    FT_TRY(name_specials(t));
     return read_stops(t, f);
 }
 

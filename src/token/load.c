@@ -267,35 +267,6 @@ static ft_status follow_flags(tok_tokenizer *t, const side *config)
     return tk_set_bos_eos(t, want_bos, want_eos);
 }
 
-/* chat_template.jinja, else the key: a text, or a list of {name, template} of which the default counts. */
-static ft_status read_template(tok_tokenizer *t, const char *dir, const side *config)
-{
-    const char *path = path_join(t->mem, dir, "chat_template.jinja");
-    if (!path) return FT_EMEM;
-    if (file_exists(path)) {
-        char *text;
-        size_t len;
-        FT_TRY(file_read(&text, &len, path, 1u << 24));
-        t->chat_template = arena_strn(t->mem, text, len);
-        ft_free(text);
-        return t->chat_template ? FT_OK : FT_EMEM;
-    }
-    const cJSON *v = js_get(config->doc.root, "chat_template"), *item;
-    const char *text = cJSON_IsString(v) ? v->valuestring : NULL;
-    if (cJSON_IsArray(v)) {
-        cJSON_ArrayForEach(item, v)
-        {
-            const cJSON *name = js_get(item, "name"), *body = js_get(item, "template");
-            if (cJSON_IsString(name) && cJSON_IsString(body) &&
-                strcmp(name->valuestring, "default") == 0) {
-                text = body->valuestring;
-            }
-        }
-    }
-    if (text && !(t->chat_template = arena_str(t->mem, text))) return FT_EMEM;
-    return FT_OK;
-}
-
 enum { CONFIG, SPECIALS, MODEL, GENERATION, N_SIDES };
 
 static ft_status special_ids(tok_tokenizer *t, const char *dir, const side *s)
@@ -310,7 +281,12 @@ static ft_status special_ids(tok_tokenizer *t, const char *dir, const side *s)
     /* files without names: what the post-processor puts around a text */
     if (t->bos < 0 && t->post.n_before == 1) t->bos = t->post.before[0];
     if (t->eos < 0 && t->post.n_after == 1) t->eos = t->post.after[0];
-    FT_TRY(read_template(t, dir, &s[CONFIG]));
+    for (size_t i = 0; i < FT_COUNT_OF(special_keys); i++) {
+        const char *text = token_text(js_get(s[CONFIG].doc.root, special_keys[i]));
+        if (!text) text = token_text(js_get(s[SPECIALS].doc.root, special_keys[i]));
+        if (text) FT_TRY(tk_add_named(&t->names, t->mem, special_keys[i], text));
+    }
+    FT_TRY(tk_read_templates(t, dir, &s[CONFIG].doc));
     tk_add_stop(t, t->eos);
     int64_t ids[2 * TK_MAX_STOPS];
     int n = 0;

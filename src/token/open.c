@@ -53,9 +53,16 @@ static ft_status fill_in(tok_tokenizer *t, const tok_tokenizer *of)
     for (int i = 0; i < of->n_stops; i++) {
         if (shared(t, of, of->stops[i]) >= 0) tk_add_stop(t, of->stops[i]);
     }
-    if (t->chat_template || !of->chat_template) return FT_OK;
-    t->chat_template = arena_str(t->mem, of->chat_template);
-    if (!t->chat_template) return FT_EMEM;
+    for (int i = 0; i < of->names.n; i++) {
+        const tok_named *v = &of->names.v[i];
+        if (tk_named_text(&t->names, v->name) || tok_id(t, v->text, strlen(v->text)) < 0) continue;
+        FT_TRY(tk_add_named(&t->names, t->mem, v->name, v->text));
+    }
+    if (t->templates.n) return FT_OK;
+    for (int i = 0; i < of->templates.n; i++) {
+        const tok_named *v = &of->templates.v[i];
+        FT_TRY(tk_add_named(&t->templates, t->mem, v->name, v->text));
+    }
     tk_template_stops(t);
     return FT_OK;
 }

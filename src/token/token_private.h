@@ -323,6 +323,18 @@ typedef struct tk_post {
 } tk_post;
 FT_MUST_USE ft_status tk_post_parse(tk_post *p, const tk_src *src, const cJSON *o);
 
+/* --- templates.c ------------------------------------------------------------------------------------------ */
+typedef struct tk_named_list {
+    tok_named *v;
+    int n, cap;
+} tk_named_list;
+/* Adds copies; a name that is there gets the new text. */
+FT_MUST_USE ft_status tk_add_named(tk_named_list *l, arena *mem, const char *name,
+                                   const char *text);
+const char *tk_named_text(const tk_named_list *l, const char *name); /* NULL */
+/* config: tokenizer_config.json, root NULL where there is none. */
+FT_MUST_USE ft_status tk_read_templates(tok_tokenizer *t, const char *dir, const js_doc *config);
+
 /* --- the tokenizer ------------------------------------------------------------------------------------------ */
 struct tok_tokenizer {
     arena *mem;
@@ -337,7 +349,7 @@ struct tok_tokenizer {
     bool adds_bos, adds_eos;
     int32_t stops[TK_MAX_STOPS];
     int n_stops;
-    const char *chat_template;
+    tk_named_list templates, names;
     /* Kept for writing: the files as they were read, or else what a tokenizer.json is made of. */
     char *own_json, *own_config;
     size_t own_json_len, own_config_len;

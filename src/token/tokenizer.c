@@ -232,9 +232,15 @@ const int32_t *tok_stops(const tok_tokenizer *t, int *n)
     *n = t->n_stops;
     return t->stops;
 }
-const char *tok_chat_template(const tok_tokenizer *t)
+const tok_named *tok_names(const tok_tokenizer *t, int *n)
 {
-    return t->chat_template;
+    *n = t->names.n;
+    return t->names.v;
+}
+const tok_named *tok_chat_templates(const tok_tokenizer *t, int *n)
+{
+    *n = t->templates.n;
+    return t->templates.v;
 }
 
 void tk_add_stop(tok_tokenizer *t, int64_t id)
@@ -251,10 +257,13 @@ void tk_template_stops(tok_tokenizer *t)
     static const char *const ends[] = {"<|im_end|>",    "<|eot_id|>", "<|eom_id|>",
                                        "<end_of_turn>", "<|end|>",    "<|END_OF_TURN_TOKEN|>",
                                        "<turn|>",       "<|eot|>",    "<|return|>"};
-    if (!t->chat_template) return;
     for (size_t i = 0; i < FT_COUNT_OF(ends); i++) {
         int64_t at;
-        if (!strstr(t->chat_template, ends[i])) continue;
+        bool written = false;
+        for (int k = 0; k < t->templates.n; k++) {
+            written = written || strstr(t->templates.v[k].text, ends[i]);
+        }
+        if (!written) continue;
         if (map_get(&t->added.index, ends[i], strlen(ends[i]), &at)) {
             tk_add_stop(t, t->added.tok[at].id);
         }

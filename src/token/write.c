@@ -166,13 +166,34 @@ static ft_status write_tokenizer(const tok_tokenizer *t, str_buf *out)
     return str_ok(out);
 }
 
+/* One template is a text; several, or one that is not the default, are a list. */
+static void write_templates(const tok_tokenizer *t, str_buf *out)
+{
+    const tok_named *v = t->templates.v;
+    if (t->templates.n == 1 && strcmp(v[0].name, "default") == 0) {
+        str_json(out, v[0].text, strlen(v[0].text));
+        return;
+    }
+    for (int i = 0; i < t->templates.n; i++) {
+        str_adds(out, i ? ", {\"name\": " : "[{\"name\": ");
+        str_json(out, v[i].name, strlen(v[i].name));
+        str_adds(out, ", \"template\": ");
+        str_json(out, v[i].text, strlen(v[i].text));
+        str_addc(out, '}');
+    }
+    str_addc(out, ']');
+}
+
 static ft_status write_config(const tok_tokenizer *t, str_buf *out)
 {
     bool eos = t->post.n_after > 0 && t->post.after[t->post.n_after - 1] == t->eos;
     str_printf(out, "{\n  \"add_bos_token\": %s,\n  \"add_eos_token\": %s",
                tok_adds_bos(t) ? "true" : "false", eos ? "true" : "false");
     text_field(out, "bos_token", tok_text(t, t->bos));
-    if (t->chat_template) text_field(out, "chat_template", t->chat_template);
+    if (t->templates.n) {
+        str_adds(out, ",\n  \"chat_template\": ");
+        write_templates(t, out);
+    }
     str_adds(out, ",\n  \"clean_up_tokenization_spaces\": false");
     text_field(out, "eos_token", tok_text(t, t->eos));
     /* the number that transformers writes for "no limit" */
@@ -190,7 +211,7 @@ static ft_status copy_config(const tok_tokenizer *t, str_buf *out)
 {
     size_t n = t->own_config_len;
     const char *s = t->own_config;
-    if (!t->chat_template || memmem(s, n, "\"chat_template\"", 15)) {
+    if (!t->templates.n || memmem(s, n, "\"chat_template\"", 15)) {
         str_add(out, s, n);
         return str_ok(out);
     }
@@ -200,7 +221,7 @@ static ft_status copy_config(const tok_tokenizer *t, str_buf *out)
     str_add(out, s, n);
     if (n && s[n - 1] != '{') str_addc(out, ',');
     str_adds(out, "\n  \"chat_template\": ");
-    str_json(out, t->chat_template, strlen(t->chat_template));
+    write_templates(t, out);
     str_adds(out, "\n}\n");
     return str_ok(out);
 }

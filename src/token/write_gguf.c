@@ -219,9 +219,29 @@ static void put_specials(const tok_tokenizer *t, gguf_writer *w, bool llama, boo
     gguf_put_bool(w, "tokenizer.ggml.add_bos_token", tok_adds_bos(t));
     gguf_put_bool(w, "tokenizer.ggml.add_eos_token", eos);
     gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", llama && prefix);
-    if (t->chat_template) {
-        gguf_put_str(w, "tokenizer.chat_template", t->chat_template, strlen(t->chat_template));
+}
+
+/* The default under tokenizer.chat_template, others under keys that tokenizer.chat_templates lists. */
+static ft_status put_templates(const tok_tokenizer *t, gguf_writer *w)
+{
+    int n = 0;
+    gguf_str *names = ft_alloc((size_t)t->templates.n + 1, sizeof *names);
+    ft_status rc = names ? FT_OK : FT_EMEM;
+    for (int i = 0; i < t->templates.n && rc == FT_OK; i++) {
+        const tok_named *one = &t->templates.v[i];
+        str_buf key = {0};
+        str_adds(&key, "tokenizer.chat_template");
+        if (strcmp(one->name, "default") != 0) {
+            str_printf(&key, ".%s", one->name);
+            names[n++] = (gguf_str){one->name, strlen(one->name)};
+        }
+        rc = str_ok(&key);
+        if (rc == FT_OK) gguf_put_str(w, key.data, one->text, strlen(one->text));
+        str_free(&key);
     }
+    if (rc == FT_OK && n) gguf_put_strs(w, "tokenizer.chat_templates", names, n);
+    ft_free(names);
+    return rc;
 }
 
 static bool is_in(const int32_t *list, int n, int32_t id)
@@ -307,6 +327,7 @@ ft_status tok_write_gguf(const tok_tokenizer *t, gguf_writer *w, int64_t vocab_s
     }
     if (rc == FT_OK) put_specials(t, w, llama, prefix);
     if (rc == FT_OK) rc = put_stops(t, w);
+    if (rc == FT_OK) rc = put_templates(t, w);
     ft_free(c.text);
     ft_free(c.type);
     ft_free(c.score);

@@ -474,6 +474,7 @@ static ft_status read_expected(const js_doc *d, expected **out)
 static ft_status read_record(void *ctx, const js_doc *d, int64_t index)
 {
     answers *a = ctx;
+    chat_input in = {0};
     const char *prompt;
     size_t n;
     const cJSON *messages = js_get(d->root, "messages");
@@ -485,9 +486,8 @@ static ft_status read_record(void *ctx, const js_doc *d, int64_t index)
     FT_TRY(tool_string(d, d->root, "prompt", &prompt, &n));
     if (!prompt == !messages)
         return js_fail(d, d->root, FT_EDATA, NULL, "needs one of prompt and messages");
-    if (messages && !cJSON_IsArray(messages))
-        return js_fail(d, messages, FT_EDATA, "messages", "must be a list");
-    FT_TRY(messages ? tool_chat_ids(a->t, messages, ids) : tool_encode(a->t, prompt, n, ids));
+    if (messages) FT_TRY(chat_read(&in, d, d->root));
+    FT_TRY(messages ? tool_chat_ids(a->t, &in, ids) : tool_encode(a->t, prompt, n, ids));
     if (ids->n == 0) return js_fail(d, d->root, FT_EDATA, "prompt", "is empty");
     return ++a->n == ROUND ? answer_round(a) : FT_OK;
 }

@@ -80,7 +80,8 @@ static ft_status user_turn(tool_model *t, const char *text, tok_ids *out)
     bool ok = list && turn && cJSON_AddStringToObject(turn, "role", "user") &&
               cJSON_AddStringToObject(turn, "content", text);
     if (ok && cJSON_AddItemToArray(list, turn)) turn = NULL;
-    ft_status rc = ok ? tool_chat_ids(t, list, out) : ft_fail(FT_EMEM, "out of memory");
+    ft_status rc = ok ? tool_chat_ids(t, &(chat_input){.messages = list}, out)
+                      : ft_fail(FT_EMEM, "out of memory");
     cJSON_Delete(turn);
     cJSON_Delete(list);
     return rc;
@@ -112,9 +113,9 @@ static ft_status read_request(tool_model *t, const tool_generate_options *opt, c
     if (!text == !messages)
         return js_fail(d, root, FT_EDATA, NULL, "needs one of prompt and messages");
     if (text) return prompt_ids(t, opt, text, len, ids);
-    if (!cJSON_IsArray(messages))
-        return js_fail(d, messages, FT_EDATA, "messages", "must be a list");
-    return tool_chat_ids(t, messages, ids);
+    chat_input in;
+    FT_TRY(chat_read(&in, d, root));
+    return tool_chat_ids(t, &in, ids);
 }
 
 static void write_json(const round *r, int64_t i, const str_buf *text, str_buf *out)

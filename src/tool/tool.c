@@ -164,12 +164,14 @@ ft_status tool_decode(const tool_model *t, const int32_t *id, int64_t n, str_buf
     return rc;
 }
 
-ft_status tool_chat_ids(tool_model *t, const cJSON *messages, tok_ids *out)
+ft_status tool_chat_ids(tool_model *t, const chat_input *in, tok_ids *out)
 {
     str_buf text = {0};
+    chat_input with_prompt = *in;
+    with_prompt.add_generation_prompt = true;
     FT_CHECK(t->tok, FT_EDATA, "%s: the model has no tokenizer", t->m->path);
     if (!t->chat) FT_TRY(chat_open(&t->chat, t->tok));
-    ft_status rc = chat_render(t->chat, messages, NULL, true, &text);
+    ft_status rc = chat_render(t->chat, &with_prompt, &text, NULL);
     if (rc == FT_OK) rc = tok_encode(t->tok, text.data ? text.data : "", text.len, false, out);
     str_free(&text);
     return rc;

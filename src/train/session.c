@@ -79,6 +79,7 @@ ft_status train_session_config(train_session *s, const train_options *opt)
 static ft_status open_tokenizer(train_session *s)
 {
     const char *path = s->cfg.model.path ? s->cfg.model.path : s->cfg.model.tokenizer;
+    int templates;
     if (!path) return FT_OK; /* from_config over the `tokens` format */
     ft_status rc = tok_open(&s->tok, path);
     if (rc == FT_ENOINPUT && dir_exists(path)) { /* `tokens` sources need none; others say so */
@@ -86,7 +87,7 @@ static ft_status open_tokenizer(train_session *s)
         return FT_OK;
     }
     FT_TRY(rc);
-    if (tok_chat_template(s->tok)) FT_TRY(chat_open(&s->chat, s->tok));
+    if (tok_chat_templates(s->tok, &templates)) FT_TRY(chat_open(&s->chat, s->tok));
     return FT_OK;
 }
 
