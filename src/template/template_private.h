@@ -302,6 +302,7 @@ double tpl_big(tpl_val v);               /* size of a BIG */
 bool tpl_equal(tpl_ctx *c, tpl_val a, tpl_val b);
 int tpl_order(tpl_ctx *c, tpl_val a, tpl_val b); /* −1 0 1; fails on types without an order */
 bool tpl_contains(tpl_ctx *c, tpl_val item, tpl_val in);
+tpl_val tpl_undef_error(tpl_ctx *c, tpl_val v); /* what using it gives */
 tpl_val tpl_arith(tpl_ctx *c, int op, tpl_val a, tpl_val b);
 int64_t tpl_length(tpl_ctx *c, tpl_val v);
 bool tpl_iterable(tpl_val v);
