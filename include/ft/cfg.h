@@ -65,6 +65,27 @@ static inline const cJSON *js_get(const cJSON *o, const char *key)
 /* Prints a tree as compact JSON (floats shortest that read back), or indented by 2. */
 void js_print(str_buf *out, const cJSON *node, bool indent);
 
+/* --- keys of files that other programs write ---------------------------------------------------------
+ * A table per file says what becomes of each key, so that none is passed over in silence. A key of no row is told in
+ * a warning and then left alone: formats grow with every release of their writers, most new keys mean nothing
+ * here, and refusing them would refuse tomorrow's models for a label. */
+typedef enum js_use {
+    JS_READ,    /* the reader of the file asks for it */
+    JS_IDLE,    /* changes nothing that ft computes; why says so */
+    JS_ONLY,    /* right only with a value of `values` (null, "", [] and {} always are): others are refused */
+    JS_WARN     /* not done here, and the rest stays right: a warning for values not of `values` */
+} js_use;
+typedef struct js_key {
+    const char *key; /* "*_token": any key that ends so; rows before it win */
+    js_use use;
+    const char *values; /* JSON scalars, "|" between them: "false", "1|\"silu\"" */
+    const char *why;    /* JS_ONLY and JS_WARN: what is not done, and the remedy */
+} js_key;
+/* Goes through the members of `o`, rows in order up to key NULL. JS_ONLY fails with `status`, naming line and key. One
+ * warning names all unknown keys of the file. */
+FT_MUST_USE ft_status js_check_keys(const js_doc *d, const cJSON *o, const js_key *rows,
+                                    ft_status status);
+
 /* --- option tables ---------------------------------------------------------------------------------- */
 typedef enum cfg_type {
     CFG_BOOL,  /* bool */

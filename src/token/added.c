@@ -62,7 +62,7 @@ static ft_status normal_text(tk_added *t, const tk_ops *normalizers, arena *mem)
 ft_status tk_added_open(tk_added_set *a, tk_added *list, int64_t n, tk_model *m,
                         const tk_ops *normalizers, arena *mem, const char *name)
 {
-    *a = (tk_added_set){0};
+    *a = (tk_added_set){.plain_special = a->plain_special};
     FT_TRY(tk_trie_open(&a->raw));
     FT_TRY(tk_trie_open(&a->normal));
     FT_TRY(merge_repeats(a, list, n));
@@ -151,6 +151,7 @@ void tk_added_split(const tk_added_set *a, bool normalized, const char *s, const
         const tk_added *t = &a->tok[best];
         size_t start = at, stop = end;
         at = end;
+        if (t->special && a->plain_special) continue;
         if (t->single_word && (word_before(s, p->from, start) || word_after(s, stop, p->to)))
             continue;
         if (t->lstrip) {

@@ -6,27 +6,6 @@
 
 #include <stdlib.h>
 
-/* One component from its JSON text. */
-static ft_status parse_ops(tk_ops *out, arena *mem, const char *json, const tk_kind *kinds,
-                           const char *list, const char *what)
-{
-    js_doc doc = {0};
-    if (!json) return FT_OK;
-    FT_TRY(js_parse(&doc, json, strlen(json), what, 1, JS_NO_POSITIONS, FT_EINTERNAL));
-    ft_status rc = tk_ops_parse(out, &(tk_src){&doc, mem}, doc.root, kinds, list, what);
-    js_close(&doc);
-    return rc;
-}
-
-static ft_status parse_components(tok_tokenizer *t)
-{
-    FT_TRY(parse_ops(&t->normalizers, t->mem, t->json_normalizer, tk_normalizers, "normalizers",
-                     "normalizer"));
-    FT_TRY(parse_ops(&t->pretokenizers, t->mem, t->json_pretokenizer, tk_pretokenizers,
-                     "pretokenizers", "pre_tokenizer"));
-    return parse_ops(&t->decoders, t->mem, t->json_decoder, tk_decoders, "decoders", "decoder");
-}
-
 static ft_status read_vocab(tok_tokenizer *t, const gguf_file *f, const char *path)
 {
     const gguf_kv *kv = gguf_get(f, "tokenizer.ggml.tokens");
@@ -132,7 +111,7 @@ static ft_status open_gpt2(tok_tokenizer *t, const gguf_file *f, const char *pat
                       "\"use_regex\":true}";
     t->model.ignore_merges = preset->ignore_merges;
     *add_bos = preset->add_bos;
-    FT_TRY(parse_components(t));
+    FT_TRY(tk_parse_components(t));
     return read_merges(&t->model, f, path);
 }
 
@@ -219,24 +198,6 @@ out:
     return rc;
 }
 
-#define REPLACE(from, to)                                                                          \
-    "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" from "\"},\"content\":\"" to "\"}"
-#define BYTE_FUSE "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}"
-
-void tk_llama_components(tok_tokenizer *t)
-{
-    static const char norm_prefix[] =
-        "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\","
-        "\"prepend\":\"▁\"}," REPLACE(" ", "▁") "]}";
-    static const char norm_plain[] = REPLACE(" ", "▁");
-    static const char decode_prefix[] = "{\"type\":\"Sequence\",\"decoders\":[" REPLACE(
-        "▁", " ") "," BYTE_FUSE ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}";
-    static const char decode_plain[] =
-        "{\"type\":\"Sequence\",\"decoders\":[" REPLACE("▁", " ") "," BYTE_FUSE "]}";
-    t->json_normalizer = t->add_space_prefix ? norm_prefix : norm_plain;
-    t->json_decoder = t->add_space_prefix ? decode_prefix : decode_plain;
-}
-
 static ft_status open_llama(tok_tokenizer *t, const gguf_file *f, const char *path)
 {
     int64_t n = 0, unk = 0;
@@ -253,10 +214,10 @@ static ft_status open_llama(tok_tokenizer *t, const gguf_file *f, const char *pa
     }
     FT_TRY(gguf_bool(f, "tokenizer.ggml.add_space_prefix", true, &t->add_space_prefix));
     FT_TRY(gguf_int(f, "tokenizer.ggml.unknown_token_id", 0, 0, m->vocab.size - 1, &unk));
-    tk_llama_components(t);
+    tk_llama_components(t, true);
     m->unk_text = m->vocab.by_id[unk];
     m->fuse_unk = m->byte_fallback = true;
-    FT_TRY(parse_components(t));
+    FT_TRY(tk_parse_components(t));
     return tk_merges_from_scores(t);
 }
 

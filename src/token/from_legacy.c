@@ -1,5 +1,6 @@
-/* from_legacy.c – folders without a tokenizer.json: a SentencePiece tokenizer.model, or GPT-2's vocab.json and
- * merges.txt.  Both are turned into the text of a tokenizer.json, which then takes the ordinary way. */
+/* from_legacy.c – folders without a tokenizer.json: a SentencePiece tokenizer.model, or the vocab.json and merges.txt
+ * of GPT-2 and Qwen.  Both are turned into the text of a tokenizer.json, which then takes the ordinary way.
+ * A class of transformers may shift ids or set steps of its own, so only those are read whose rules are known. */
 #include "token_private.h"
 
 #include <stdio.h>
@@ -224,24 +225,24 @@ static ft_status normalizers(tok_tokenizer *t, const spm *s)
 }
 
 /* The structures that write.c makes a tokenizer.json of. */
-static ft_status convert(tok_tokenizer *t, spm *s)
+static ft_status convert(tok_tokenizer *t, spm *s, const tk_old_files *old)
 {
     tk_model *m = &t->model;
     m->kind = &tk_model_kinds[s->type == 2 ? 0 : 3];
     m->unk = (int32_t)s->unk;
     m->byte_fallback = s->byte_fallback;
-    t->add_space_prefix = s->dummy_prefix;
+    t->add_space_prefix = old->prefix < 0 ? s->dummy_prefix : old->prefix == 1;
     if (s->type == 2) {
         m->unk_text = m->vocab.by_id[s->unk];
         m->fuse_unk = true;
-        tk_llama_components(t);
+        tk_llama_components(t, old->legacy);
         FT_TRY(tk_merges_from_scores(t));
     } else {
         char *space =
             arena_printf(t->mem,
                          "{\"type\":\"Metaspace\",\"replacement\":\"▁\",\"prepend_scheme\":"
                          "\"%s\",\"split\":true}",
-                         s->dummy_prefix ? "always" : "never");
+                         t->add_space_prefix ? "always" : "never");
         m->score = arena_get(t->mem, (size_t)s->n * sizeof *m->score);
         if (!m->score || !space) return FT_EMEM;
         for (int64_t i = 0; i < s->n; i++) m->score[i] = (double)t->scores[i];
@@ -268,7 +269,7 @@ static ft_status convert(tok_tokenizer *t, spm *s)
     return tk_set_bos_eos(t, s->type == 2, s->type == 1);
 }
 
-static ft_status from_spm(const char *path, char **text, size_t *len)
+static ft_status from_spm(const char *path, const tk_old_files *old, char **text, size_t *len)
 {
     char *data = NULL;
     size_t n;
@@ -283,7 +284,7 @@ static ft_status from_spm(const char *path, char **text, size_t *len)
         rc = arena_open(&t->mem, "a SentencePiece model", (size_t)512 << 20);
     }
     if (rc == FT_OK) rc = read_model(t, &s, (const uint8_t *)data, n, path);
-    if (rc == FT_OK) rc = convert(t, &s);
+    if (rc == FT_OK) rc = convert(t, &s, old);
     if (rc == FT_OK) rc = tok_write_json(t, &json, &config);
     if (rc == FT_OK) {
         *text = json.data;
@@ -301,8 +302,8 @@ static ft_status from_spm(const char *path, char **text, size_t *len)
 #define BYTE_LEVEL                                                                                 \
     "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}"
 
-static ft_status from_lists(const char *vocab_path, const char *merges_path, char **text,
-                            size_t *len)
+static ft_status from_lists(const char *vocab_path, const char *merges_path, const tk_preset *steps,
+                            char **text, size_t *len)
 {
     str_buf out = {0};
     char *vocab = NULL;
@@ -312,8 +313,10 @@ static ft_status from_lists(const char *vocab_path, const char *merges_path, cha
     bool first = true;
     ft_status rc = file_read(&vocab, &n, vocab_path, MAX_FILE);
     if (rc != FT_OK) return rc;
-    str_adds(&out, "{\"version\":\"1.0\",\"pre_tokenizer\":" BYTE_LEVEL ",\"decoder\":" BYTE_LEVEL
-                   ",\"model\":{\"type\":\"BPE\",\"vocab\":");
+    str_printf(&out,
+               "{\"version\":\"1.0\",\"normalizer\":%s,\"pre_tokenizer\":%s,\"decoder\":" BYTE_LEVEL
+               ",\"model\":{\"type\":\"BPE\",\"vocab\":",
+               steps->normalizer ? steps->normalizer : "null", steps->pretokenizer);
     str_add(&out, vocab, n);
     str_adds(&out, ",\"merges\":[");
     rc = lines_open(&r, merges_path);
@@ -336,17 +339,26 @@ static ft_status from_lists(const char *vocab_path, const char *merges_path, cha
     return FT_OK;
 }
 
-ft_status tk_legacy_json(const char *dir, arena *mem, char **text, size_t *len)
+ft_status tk_legacy_json(const char *dir, arena *mem, const tk_old_files *old, char **text,
+                         size_t *len)
 {
     const char *spm_path = path_join(mem, dir, "tokenizer.model");
     const char *vocab = path_join(mem, dir, "vocab.json"),
                *merges = path_join(mem, dir, "merges.txt");
     if (!spm_path || !vocab || !merges) return FT_EMEM;
-    if (file_exists(spm_path)) return from_spm(spm_path, text, len);
-    if (file_exists(vocab) && file_exists(merges)) return from_lists(vocab, merges, text, len);
-    return ft_fail(
-        FT_ENOINPUT,
-        "%s: no tokenizer.json, tokenizer.model, or vocab.json with merges.txt; is this the "
-        "folder of a model?",
-        dir);
+    bool pieces = file_exists(spm_path), lists = file_exists(vocab) && file_exists(merges);
+    FT_CHECK(pieces || lists, FT_ENOINPUT,
+             "%s: no tokenizer.json, tokenizer.model, or vocab.json with merges.txt; is this the "
+             "folder of a model?",
+             dir);
+    FT_CHECK(pieces ? old->pieces : old->preset != NULL, FT_EDATA,
+             "%s: %s of a %s cannot be read; make a tokenizer.json of it with transformers: "
+             "AutoTokenizer.from_pretrained(…).save_pretrained(…)",
+             dir, pieces ? "tokenizer.model" : "vocab.json and merges.txt",
+             old->class_name ? ft_shows(old->class_name) : "tokenizer of this model_type");
+    if (pieces) return from_spm(spm_path, old, text, len);
+    if (!old->class_name) {
+        log_warn("%s: no file names the class of vocab.json and merges.txt; read as GPT-2's", dir);
+    }
+    return from_lists(vocab, merges, tk_preset_find(old->preset), text, len);
 }

@@ -1,4 +1,5 @@
-/* presets.c – the pre-tokenizers that GGUF files name in tokenizer.ggml.pre, written as tokenizer.json has them.
+/* presets.c – steps written as tokenizer.json has them: the pre-tokenizers that GGUF files name in
+ * tokenizer.ggml.pre, and those of LlamaTokenizer.
  *
  * The same rows read a GGUF, write its tokenizer.json, and find the name for a tokenizer.json on the way back.
  * Where llama.cpp approximates, the row is what the original models use. */
@@ -144,4 +145,53 @@ const tk_preset *tk_preset_find(const char *pre)
         if (strcmp(tk_presets[i].pre, pre) == 0) return &tk_presets[i];
     }
     return NULL;
+}
+
+bool tk_preset_is(const tk_ops *pretokenizers, const char *pre)
+{
+    arena *mem;
+    tk_ops ops = {0};
+    const tk_preset *p = tk_preset_find(pre);
+    if (!p || arena_open(&mem, "preset", (size_t)16 << 20) != FT_OK) return false;
+    bool same = tk_ops_text(&ops, mem, p->pretokenizer, TK_SPLIT) == FT_OK &&
+                tk_ops_equal(&ops, pretokenizers);
+    tk_ops_close(&ops);
+    arena_close(mem);
+    return same;
+}
+
+/* --- LlamaTokenizer ------------------------------------------------------------------------------------------- */
+#define REPLACE(from, to)                                                                          \
+    "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" from "\"},\"content\":\"" to "\"}"
+#define BYTE_FUSE "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}"
+
+void tk_llama_components(tok_tokenizer *t, bool legacy)
+{
+    static const char norm_prefix[] =
+        "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\","
+        "\"prepend\":\"▁\"}," REPLACE(" ", "▁") "]}";
+    static const char norm_plain[] = REPLACE(" ", "▁");
+    static const char first[] = "{\"type\":\"Metaspace\",\"replacement\":\"▁\",\"prepend_"
+                                "scheme\":\"first\",\"split\":false}";
+    static const char decode_prefix[] = "{\"type\":\"Sequence\",\"decoders\":[" REPLACE(
+        "▁", " ") "," BYTE_FUSE ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}";
+    static const char decode_plain[] =
+        "{\"type\":\"Sequence\",\"decoders\":[" REPLACE("▁", " ") "," BYTE_FUSE "]}";
+    t->json_decoder = t->add_space_prefix ? decode_prefix : decode_plain;
+    t->json_pretokenizer = NULL;
+    if (!t->add_space_prefix) {
+        t->json_normalizer = norm_plain;
+    } else if (legacy) {
+        t->json_normalizer = norm_prefix;
+    } else {
+        t->json_normalizer = NULL;
+        t->json_pretokenizer = first;
+    }
+}
+
+ft_status tk_parse_components(tok_tokenizer *t)
+{
+    FT_TRY(tk_ops_text(&t->normalizers, t->mem, t->json_normalizer, TK_NORMALIZE));
+    FT_TRY(tk_ops_text(&t->pretokenizers, t->mem, t->json_pretokenizer, TK_SPLIT));
+    return tk_ops_text(&t->decoders, t->mem, t->json_decoder, TK_DECODE);
 }

@@ -130,9 +130,17 @@ static ft_status walk(tk_ops *out, int *n, const tk_src *src, const cJSON *o, co
     return FT_OK;
 }
 
-ft_status tk_ops_parse(tk_ops *out, const tk_src *src, const cJSON *o, const tk_kind *kinds,
-                       const char *list, const char *what)
+static const struct {
+    const tk_kind *kinds;
+    const char *list, *what; /* the array of a Sequence; the key of the component */
+} parts[] = {[TK_NORMALIZE] = {tk_normalizers, "normalizers", "normalizer"},
+             [TK_SPLIT] = {tk_pretokenizers, "pretokenizers", "pre_tokenizer"},
+             [TK_DECODE] = {tk_decoders, "decoders", "decoder"}};
+
+ft_status tk_ops_parse(tk_ops *out, const tk_src *src, const cJSON *o, tk_part part)
 {
+    const tk_kind *kinds = parts[part].kinds;
+    const char *list = parts[part].list, *what = parts[part].what;
     *out = (tk_ops){0};
     if (!o || cJSON_IsNull(o)) return FT_OK;
     int n = 0;
@@ -145,6 +153,17 @@ ft_status tk_ops_parse(tk_ops *out, const tk_src *src, const cJSON *o, const tk_
     ft_status rc = walk(out, &n, src, o, kinds, list, what);
     /* a step whose parser failed may hold a pattern already */
     if (rc != FT_OK) out->n = n + 1 > out->n ? n + 1 : out->n;
+    return rc;
+}
+
+ft_status tk_ops_text(tk_ops *out, arena *mem, const char *json, tk_part part)
+{
+    js_doc doc = {0};
+    *out = (tk_ops){0};
+    if (!json) return FT_OK;
+    FT_TRY(js_parse(&doc, json, strlen(json), parts[part].what, 1, JS_NO_POSITIONS, FT_EINTERNAL));
+    ft_status rc = tk_ops_parse(out, &(tk_src){&doc, mem}, doc.root, part);
+    js_close(&doc);
     return rc;
 }
 

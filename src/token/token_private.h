@@ -195,9 +195,11 @@ typedef struct tk_ops {
     tk_op *op;
     int n;
 } tk_ops;
-/* Reads a component (null: none) and flattens its Sequences. `list` names the array of a Sequence. */
-FT_MUST_USE ft_status tk_ops_parse(tk_ops *out, const tk_src *src, const cJSON *o,
-                                   const tk_kind *kinds, const char *list, const char *what);
+/* Reads a component (null: none) and flattens its Sequences. */
+typedef enum tk_part { TK_NORMALIZE, TK_SPLIT, TK_DECODE } tk_part;
+FT_MUST_USE ft_status tk_ops_parse(tk_ops *out, const tk_src *src, const cJSON *o, tk_part part);
+/* The same from text of this tree; NULL: none. */
+FT_MUST_USE ft_status tk_ops_text(tk_ops *out, arena *mem, const char *json, tk_part part);
 void tk_ops_close(tk_ops *ops);
 bool tk_ops_equal(const tk_ops *a, const tk_ops *b);
 extern const tk_kind tk_normalizers[], tk_pretokenizers[], tk_decoders[];
@@ -301,12 +303,20 @@ typedef struct tk_added {
     int32_t id;
     bool single_word, lstrip, rstrip, normalized, special;
 } tk_added;
+typedef struct tk_added_list { /* while a folder is read; ft_alloc'ed */
+    tk_added *tok;
+    int64_t n, cap;
+} tk_added_list;
+FT_MUST_USE ft_status tk_added_push(tk_added_list *l, const tk_added *t);
+/* content and flags of an object, as AddedToken of the library has them; not the id. */
+FT_MUST_USE ft_status tk_parse_added(tk_added *out, const tk_src *src, const cJSON *o);
 typedef struct tk_added_set {
     tk_added *tok;
     int64_t n;
     map_table index;     /* text → position */
     tk_trie raw, normal; /* value: position */
     bool any_raw, any_normal;
+    bool plain_special; /* split_special_tokens: the text of a special token is text */
 } tk_added_set;
 /* Takes over `list` (arena memory, file order) by the library's rules for ids. */
 FT_MUST_USE ft_status tk_added_open(tk_added_set *a, tk_added *list, int64_t n, tk_model *m,
@@ -363,8 +373,11 @@ struct tok_tokenizer {
 };
 FT_MUST_USE ft_status tk_load_folder(tok_tokenizer *t, const char *dir);
 FT_MUST_USE ft_status tk_load_gguf(tok_tokenizer *t, const char *path);
-FT_MUST_USE ft_status tk_load_json(tok_tokenizer *t, const char *text, size_t len,
-                                   const char *name);
+/* load.c: the text of a tokenizer.json → steps, vocabulary, post-processor; its added tokens go to the list. */
+FT_MUST_USE ft_status tk_parse_json(tok_tokenizer *t, const char *text, size_t len,
+                                    const char *name, tk_added_list *added);
+FT_MUST_USE ft_status tk_finish_added(tok_tokenizer *t, const tk_added_list *added,
+                                      const char *name);
 /* Texts by id once model and added tokens stand; checks the ids of the post-processor. */
 FT_MUST_USE ft_status tk_finish(tok_tokenizer *t, const char *name);
 void tk_add_stop(tok_tokenizer *t, int64_t id);
@@ -384,9 +397,23 @@ enum {
 };
 /* Ranked merges from vocabulary, types and scores, as transformers converts SentencePiece models. */
 FT_MUST_USE ft_status tk_merges_from_scores(tok_tokenizer *t);
-void tk_llama_components(tok_tokenizer *t); /* normalizer and decoder, by add_space_prefix */
+/* The JSON of normalizer, pre-tokenizer and decoder, by add_space_prefix: in the legacy form the prefix doubles a
+ * leading space, otherwise it does not and stands only where the text begins. */
+void tk_llama_components(tok_tokenizer *t, bool legacy);
+FT_MUST_USE ft_status tk_parse_components(tok_tokenizer *t); /* json_… → the steps */
 /* The text of a tokenizer.json made of older files of a folder: tokenizer.model, or vocab.json and merges.txt. */
-FT_MUST_USE ft_status tk_legacy_json(const char *dir, arena *mem, char **text, size_t *len);
+typedef struct tk_old_files {
+    int prefix; /* add_prefix_space; −1: not said */
+    bool legacy;
+    const char *class_name; /* for messages; NULL: not said */
+    const char *preset;     /* steps of vocab.json and merges.txt; NULL: not known for the class */
+    bool pieces;            /* tokenizer.model is read for the class */
+} tk_old_files;
+FT_MUST_USE ft_status tk_legacy_json(const char *dir, arena *mem, const tk_old_files *old,
+                                     char **text, size_t *len);
+
+/* keys.c: of tokenizer_config.json, special_tokens_map.json, generation_config.json */
+extern const js_key tk_config_keys[], tk_special_keys[], tk_generation_keys[];
 
 /* Pre-tokenizers that GGUF knows by name (presets.c). */
 typedef struct tk_preset {
@@ -396,6 +423,7 @@ typedef struct tk_preset {
     bool ignore_merges, add_bos;
 } tk_preset;
 const tk_preset *tk_preset_find(const char *pre);
+bool tk_preset_is(const tk_ops *pretokenizers, const char *pre);
 extern const tk_preset tk_presets[];
 extern const int tk_n_presets;
 #endif

@@ -18,16 +18,6 @@ typedef struct columns { /* one entry per id */
     int64_t n;
 } columns;
 
-static ft_status preset_ops(tk_ops *out, arena *mem, const char *json)
-{
-    js_doc doc = {0};
-    FT_TRY(js_parse(&doc, json, strlen(json), "preset", 1, JS_NO_POSITIONS, FT_EINTERNAL));
-    ft_status rc = tk_ops_parse(out, &(tk_src){&doc, mem}, doc.root, tk_pretokenizers,
-                                "pretokenizers", "pre_tokenizer");
-    js_close(&doc);
-    return rc;
-}
-
 static bool has_normalizer(const tok_tokenizer *t, const tk_preset *p)
 {
     if (!p->normalizer) return t->normalizers.n == 0;
@@ -45,7 +35,7 @@ static ft_status find_pre(const tok_tokenizer *t, const char **pre)
     for (int i = 0; i < tk_n_presets && rc == FT_OK; i++) {
         const tk_preset *p = &tk_presets[i];
         tk_ops ops = {0};
-        rc = preset_ops(&ops, mem, p->pretokenizer);
+        rc = tk_ops_text(&ops, mem, p->pretokenizer, TK_SPLIT);
         if (rc == FT_OK && tk_ops_equal(&ops, &t->pretokenizers)) {
             int fit = 2 * (p->ignore_merges == t->model.ignore_merges) + has_normalizer(t, p);
             if (fit > best) {
@@ -67,6 +57,9 @@ static ft_status classify(const tok_tokenizer *t, bool *llama, const char **pre,
              "GGUF: a tokenizer of type %s cannot be written (BPE can)", t->model.kind->name);
     FT_CHECK(t->model.prefix.n == 0 && t->model.suffix.n == 0, FT_EDATA,
              "GGUF: a BPE tokenizer with a subword prefix or word suffix cannot be written");
+    FT_CHECK(!t->added.plain_special, FT_EDATA,
+             "GGUF: split_special_tokens has no place in it; llama.cpp takes special tokens in a "
+             "text by an option of the call");
     *llama = t->model.byte_fallback;
     if (!*llama) {
         *pre = t->pre_name;
@@ -84,6 +77,10 @@ static ft_status classify(const tok_tokenizer *t, bool *llama, const char **pre,
         FT_CHECK(at == 0, FT_EDATA,
                  "GGUF: a SentencePiece-like tokenizer with a normalizer before "
                  "Metaspace cannot be written");
+        if (*prefix) {
+            log_warn("GGUF: llama.cpp doubles a space at the start of a text and sets ▁ after "
+                     "special tokens too; there it gives other ids than this tokenizer");
+        }
         return FT_OK;
     }
     FT_CHECK(at >= 1 && at <= 2 && (at == 1 || *prefix) &&
