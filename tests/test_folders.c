@@ -1,0 +1,120 @@
+/* test_folders.c – the files beside a tokenizer: folders of tests/golden/folders (made by
+ * scripts/make_golden_folders.py) give the reference's ids, or the failure or the warning that names the key. */
+#include "support.h"
+
+#include "ft/cfg.h"
+#include "ft/token.h"
+
+static char warned[4000];
+
+static void hear(void *ctx, log_level level, const char *line)
+{
+    (void)ctx;
+    size_t n = strlen(warned);
+    if (level == LOG_WARN) snprintf(warned + n, sizeof warned - n, "%s\n", line);
+}
+
+static void copy_base(const char *dir, const char *base)
+{
+    char path[700];
+    const char **names;
+    int64_t n;
+    arena *mem;
+    assert_ok(arena_open(&mem, "test", 1u << 20));
+    snprintf(path, sizeof path, "%s/%s", golden_path("folders"), base);
+    assert_ok(dir_list(path, mem, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        const char *from = path_join(mem, path, names[i]), *to = path_join(mem, dir, names[i]);
+        assert_ok(file_copy(from, to));
+    }
+    arena_close(mem);
+}
+
+static bool same_ids(const tok_ids *have, const cJSON *want)
+{
+    const cJSON *id = want->child;
+    for (int64_t i = 0; i < have->n; i++, id = id->next) {
+        if (!id || id->valuedouble != (double)have->id[i]) return false;
+    }
+    return id == NULL;
+}
+
+static int compare(const tok_tokenizer *t, const cJSON *c, const cJSON *texts, int number)
+{
+    int bad = 0;
+    const cJSON *want = js_get(c, "ids")->child;
+    for (const cJSON *text = texts->child; text; text = text->next, want = want->next) {
+        tok_ids ids = {0};
+        assert_ok(tok_encode(t, text->valuestring, strlen(text->valuestring),
+                             cJSON_IsTrue(js_get(c, "special")), &ids));
+        if (!same_ids(&ids, want)) {
+            bad++;
+            print_error("case %d: \"%s\": ", number, text->valuestring);
+            for (int64_t i = 0; i < ids.n; i++) print_error(" %d", ids.id[i]);
+            print_error("\n");
+        }
+        tok_ids_free(&ids);
+    }
+    return bad;
+}
+
+static int check_case(const cJSON *c, const cJSON *texts, int number)
+{
+    char name[40];
+    tok_tokenizer *t = NULL;
+    snprintf(name, sizeof name, "case%d", number);
+    const char *dir = test_path(name);
+    assert_ok(dir_make(dir));
+    copy_base(dir, js_get(c, "base")->valuestring);
+    for (const cJSON *f = js_get(c, "files")->child; f; f = f->next) {
+        char path[700];
+        snprintf(path, sizeof path, "%s/%s", dir, f->string);
+        test_write_file(path, f->valuestring, strlen(f->valuestring));
+    }
+    const cJSON *error = js_get(c, "error"), *warn = js_get(c, "warn");
+    warned[0] = 0;
+    ft_status rc = tok_open(&t, dir);
+    int bad = 0;
+    if (error) {
+        bad = rc != FT_EDATA || !strstr(ft_error(), error->valuestring);
+    } else {
+        bad = rc != FT_OK || (warn ? !strstr(warned, warn->valuestring) : warned[0] != 0);
+        if (!bad) bad = compare(t, c, texts, number);
+    }
+    if (bad)
+        print_error("case %d: status %d %s\n%s", number, (int)rc, rc ? ft_error() : "", warned);
+    ft_error_clear();
+    tok_close(t);
+    return bad;
+}
+
+static void side_files_count(void **state)
+{
+    size_t n;
+    char *text = test_read_file(golden_path("folders/cases.jsonl"), &n);
+    js_doc first = {0};
+    int bad = 0, number = 0;
+    (void)state;
+    log_set_sink(hear, NULL);
+    for (char *p = text; p < text + n; number++) {
+        char *end = memchr(p, '\n', (size_t)(text + n - p));
+        js_doc doc;
+        assert_ok(js_parse(number ? &doc : &first, p, (size_t)(end - p), "cases.jsonl", number + 1,
+                           JS_STRICT, FT_EDATA));
+        if (number) {
+            bad += check_case(doc.root, js_get(first.root, "texts"), number);
+            js_close(&doc);
+        }
+        p = end + 1;
+    }
+    log_set_sink(NULL, NULL);
+    js_close(&first);
+    assert_true(number > 40);
+    assert_int_equal(bad, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(side_files_count)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
