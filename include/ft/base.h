@@ -175,7 +175,7 @@ void rng_permute(int64_t *out, int64_t n, uint64_t key);
 typedef enum log_level { LOG_WARN, LOG_INFO, LOG_PROGRESS } log_level;
 typedef void (*log_sink)(void *ctx, log_level level, const char *line);
 void log_set_sink(log_sink sink, void *ctx); /* NULL: silence (the start) */
-void log_warn(const char *fmt, ...) FT_PRINTF(1, 2);
+void log_warn(const char *fmt, ...) FT_PRINTF(1, 2); /* the same line is told once */
 void log_info(const char *fmt, ...) FT_PRINTF(1, 2);
 /* A line that replaces the last one on a terminal and is not shown elsewhere. */
 void log_progress(const char *fmt, ...) FT_PRINTF(1, 2);

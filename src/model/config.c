@@ -204,6 +204,7 @@ ft_status model_read_config(model *m, const char *text, const char *name)
     FT_TRY_OUT(model_quant_read(m, &d));
     FT_TRY_OUT(read_keys(m, &d, model_frame_keys, &m->d));
     FT_TRY_OUT(read_blocks(m, &d));
+    FT_TRY_OUT(model_check_keys(m, &d));
     rc = read_parts(m, &d);
 out:
     js_close(&d);

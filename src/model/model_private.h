@@ -32,6 +32,9 @@ model_key family_key(const model_family *f, const model_key *key);
 const model_key *family_find_key(const model_key *keys, const char *name);
 /* A pattern of a name with its numbers: "%d" the layer, "%e" the expert. */
 void family_expand(str_buf *out, const char *pattern, int layer, int expert);
+/* keys.c: refuses keys of a config.json that would change numbers and are not computed; tells what it does not know. What
+ * frame and parts read by their tables is known. */
+FT_MUST_USE ft_status model_check_keys(const model *m, const js_doc *d);
 /* Fills m->d, m->family, the parts in use and what layers are made of from config.json text (name: for messages). */
 FT_MUST_USE ft_status model_read_config(model *m, const char *text, const char *name);
 /* config.json's quantization_config → m->quant and m->quant_cfg. */
