@@ -127,7 +127,8 @@ static void check_tokens(const tool_model *t, int64_t vocab)
     }
     assert_true(seen[0] && seen[1]);
     assert_true(stop[0] && stop[2]); /* eos_token_id of the base's config.json */
-    assert_non_null(tok_chat_template(t->tok));
+    int templates;
+    assert_non_null(tok_chat_templates(t->tok, &templates));
     tok_ids_free(&ids);
 }
 
