@@ -213,6 +213,14 @@ static void records_render_whole(void **state)
                     "\"r\"}]}"),
         "[user:q][assistant:{\"name\": \"f\", \"arguments\": {\"id\": 123456789012345678901, "
         "\"n\": 1000000000000000000}}][tool:v][assistant:r]$");
+    data_sample x;
+    assert_string_equal(
+        trained(&f, "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\","
+                    "\"value\":\"r\",\"weight\":0},{\"from\":\"human\",\"value\":\"s\"},{"
+                    "\"from\":\"gpt\",\"value\":\"t\"}]}"),
+        "[user:q][assistant:r][user:s][assistant:t]$");
+    assert_ok(data_get(f.set, 0, &x, f.mem));
+    for (int64_t i = 0; i < x.len; i++) assert_false(x.labels[i] == 'r');
     /* messages */
     assert_string_equal(trained(&f, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{"
                                     "\"role\":\"assistant\",\"content\":\"r\"}],\"tools\":[],"
@@ -232,6 +240,12 @@ static void records_that_do_not_fit_are_named(void **state)
         {"{\"instruction\":\"i\",\"output\":\"o\",\"tools\":[\"f\"]}", "tools"},
         {"{\"instruction\":\"i\",\"output\":\"o\",\"chat_template_kwargs\":{\"messages\":[]}}",
          "chat_template_kwargs"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
+         "\"content\":\"r\"}],\"functions\":[{\"name\":\"f\"}]}",
+         "functions"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
+         "\"content\":\"r\"}],\"images\":[\"a.png\"]}",
+         "images"},
         {"{\"messages\":[{\"role\":\"system\",\"content\":\"q\"},{\"role\":\"assistant\","
          "\"content\":\"r\"}],\"system\":\"s\"}",
          "system"},

@@ -220,12 +220,30 @@ static ft_status add_before(const data_item *it, cJSON *list, const cJSON *first
     return add_history(it, list);
 }
 
+/* What a conversation would lose without a word. */
+static ft_status refuse_unknown(const data_item *it)
+{
+    static const struct {
+        const char *key, *why;
+    } rows[] = {{"functions", "the older form of tools; write the list under \"tools\""},
+                {"images", "pictures cannot be shown to a model of text"},
+                {"videos", "films cannot be shown to a model of text"},
+                {"audios", "sounds cannot be played to a model of text"}};
+    for (size_t i = 0; i < FT_COUNT_OF(rows); i++) {
+        const cJSON *v = js_get(it->rec, rows[i].key);
+        bool some = cJSON_IsArray(v) ? v->child != NULL : cJSON_IsString(v) && *v->valuestring;
+        if (some) return js_fail(it->doc, v, FT_EDATA, rows[i].key, "%s", rows[i].why);
+    }
+    return FT_OK;
+}
+
 /* Renders `list` (taken over) with the tools and the variables of the record. */
 static ft_status chat_sample(data_item *it, const cJSON *node, cJSON *list, int first)
 {
     cJSON *tools = NULL;
     const cJSON *vars = js_get(it->rec, "chat_template_kwargs");
-    ft_status rc = read_tools(it, &tools);
+    ft_status rc = refuse_unknown(it);
+    if (rc == FT_OK) rc = read_tools(it, &tools);
     if (rc == FT_OK && !list->child)
         rc = js_fail(it->doc, node, FT_EDATA, NULL, "an empty conversation");
     chat_input in = {
@@ -369,6 +387,22 @@ static ft_status add_calls(const data_item *it, const cJSON *value, cJSON *list)
     return rc;
 }
 
+/* Whether a turn is learned from is said in the turn, as in messages. */
+static ft_status copy_weight(const cJSON *turn, const cJSON *list)
+{
+    static const char *const keys[] = {"weight", "loss_weight", "train"};
+    cJSON *m = list->child ? list->child->prev : NULL; /* cJSON: prev of the first is the last */
+    for (size_t i = 0; i < FT_COUNT_OF(keys); i++) {
+        const cJSON *v = js_get(turn, keys[i]);
+        if (!v || !m) continue;
+        cJSON *copy = cJSON_Duplicate(v, true);
+        if (copy && cJSON_AddItemToObject(m, keys[i], copy)) continue;
+        cJSON_Delete(copy);
+        return out_of_memory(true);
+    }
+    return FT_OK;
+}
+
 static ft_status share_turn(const data_item *it, const cJSON *turn, cJSON *list)
 {
     const cJSON *from = js_get(turn, "from"), *value = js_get(turn, "value");
@@ -377,8 +411,11 @@ static ft_status share_turn(const data_item *it, const cJSON *turn, cJSON *list)
     }
     for (size_t i = 0; i < FT_COUNT_OF(share_roles); i++) {
         if (strcmp(share_roles[i][0], from->valuestring) != 0) continue;
-        if (!strcmp(share_roles[i][1], "call")) return add_calls(it, value, list);
-        return out_of_memory(!add_message(list, share_roles[i][1], value->valuestring));
+        if (!strcmp(share_roles[i][1], "call"))
+            FT_TRY(add_calls(it, value, list));
+        else
+            FT_TRY(out_of_memory(!add_message(list, share_roles[i][1], value->valuestring)));
+        return copy_weight(turn, list);
     }
     return js_fail(it->doc, from, FT_EDATA, "from",
                    "unknown speaker \"%s\"; known are human, gpt, system, "
