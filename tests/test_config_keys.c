@@ -83,7 +83,6 @@ static void neutral_values_are_fine(void **state)
         "\"rope_scaling\": null, \"layer_types\": [\"full_attention\", \"full_attention\"]",
         "\"use_cache\": false, \"temperature\": 0.6, \"id2label\": {\"0\": \"x\"}, "
         "\"pretraining_tp\": 2",
-        "\"sliding_window\": 64, \"use_sliding_window\": false",
     };
     (void)state;
     for (size_t i = 0; i < FT_COUNT_OF(good); i++) {
