@@ -22,6 +22,7 @@ void file_map_close(file_map *m);
 FT_MUST_USE ft_status file_read(char **out, size_t *len, const char *path, size_t limit);
 FT_MUST_USE ft_status file_sha256(const char *path, char hex[65]);
 bool file_exists(const char *path);
+bool file_is_there(const char *path); /* or a link of that name, wherever it leads */
 bool dir_exists(const char *path);
 int64_t file_size(const char *path); /* −1 when it cannot be told */
 const char *path_join(arena *a, const char *dir, const char *name);

@@ -427,7 +427,7 @@ static ft_status run(const cli_call *c)
     if (c->json) fact(&r, "path", r.path);
     if (dir_exists(r.path))
         rc = inspect_folder(&r);
-    else if (file_exists(r.path))
+    else if (file_is_there(r.path))
         rc = str_ends(r.path, ".gguf") || begins_with(r.path, "GGUF") ? inspect_gguf(&r)
                                                                       : inspect_safetensors(&r);
     else

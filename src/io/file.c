@@ -18,6 +18,20 @@ enum { CHUNK = 1 << 20, OUT_BUFFER = 256 << 10 };
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
+/* After a failed open; a link that leads nowhere is told as such. */
+static ft_status cannot_open(const char *path)
+{
+    char target[PATH_MAX];
+    const int error = errno;
+    const ssize_t n = error == ENOENT ? readlink(path, target, sizeof target) : -1;
+    if (n > 0)
+        return ft_fail(FT_ENOINPUT,
+                       "%s: is a link to %s, which does not exist; is the download complete?", path,
+                       ft_show(target, (size_t)n));
+    errno = error;
+    return ft_fail_errno(FT_EIO, "%s: cannot be opened", path);
+}
+
 ft_status file_map_open(file_map *m, const char *path)
 {
     static const uint8_t nothing[1];
@@ -27,7 +41,7 @@ ft_status file_map_open(file_map *m, const char *path)
     *m = (file_map){.data = nothing};
     /* O_NONBLOCK: opening a pipe that nobody writes to must not hang */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", path);
+    if (fd < 0) return cannot_open(path);
     if (fstat(fd, &sb) != 0) {
         rc = ft_fail_errno(FT_EIO, "%s: cannot be read", path);
         goto out;
@@ -65,7 +79,7 @@ static ft_status open_for_reading(int *fd, const char *path)
 {
     struct stat sb;
     *fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (*fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", path);
+    if (*fd < 0) return cannot_open(path);
     if (fstat(*fd, &sb) == 0 && S_ISDIR(sb.st_mode)) {
         close(*fd);
         return ft_fail(FT_EDATA, "%s: is a folder, not a file", path);
@@ -143,6 +157,12 @@ bool file_exists(const char *path)
 {
     struct stat sb;
     return stat(path, &sb) == 0 && !S_ISDIR(sb.st_mode);
+}
+
+bool file_is_there(const char *path)
+{
+    struct stat sb;
+    return file_exists(path) || (lstat(path, &sb) == 0 && S_ISLNK(sb.st_mode) && !dir_exists(path));
 }
 
 int64_t file_size(const char *path)
