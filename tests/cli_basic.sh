@@ -184,6 +184,24 @@ printf '\200\002}q' >model.bin
 expect 65 'model.bin' "$ft" inspect model.bin
 printf 'GGUF\003\000\000\000' >cut.gguf
 expect 65 'cut.gguf' "$ft" inspect cut.gguf
+# part NO NAME: a part of two without tensors
+part() {
+    printf 'GGUF\3\0\0\0\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0' >"$2"
+    printf '\10\0\0\0\0\0\0\0split.no\2\0\0\0\'"$1"'\0' >>"$2"
+    printf '\13\0\0\0\0\0\0\0split.count\2\0\0\0\2\0' >>"$2"
+}
+part 0 p-00001-of-00002.gguf
+expect 65 'p-00002-of-00002.gguf: is missing, one of 2 parts' "$ft" inspect p-00001-of-00002.gguf
+expect 66 'p-00002-of-00002.gguf: is missing, one of 2 parts' "$ft" generate --model p-00001-of-00002.gguf --prompt x
+part 1 p-00002-of-00002.gguf
+expect 0 '' "$ft" inspect p-00001-of-00002.gguf
+expect_out 'parts'
+for verb in inspect 'tokenize --model' 'generate --prompt x --model' 'convert --out c'; do
+    expect 65 'number 2; name the first one: p-00001-of-00002.gguf' "$ft" $verb p-00002-of-00002.gguf
+done
+ln -s gone gone.gguf
+expect 66 'gone.gguf: is a link to gone, which does not exist' "$ft" inspect gone.gguf
+expect 66 'gone.gguf: is a link to gone, which does not exist' "$ft" generate --model gone.gguf --prompt x
 # a checkpoint, whole and damaged; damaged ones do not make the run's result bad
 expect 0 '' "$ft" train "$source/configs/tiny-from-scratch.json" --out run --quiet --set train.max_steps=1 \
     --set data.max_length=32 --set train.checkpoint_every=1

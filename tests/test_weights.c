@@ -256,18 +256,6 @@ static void pickles_are_never_read(void **state)
     assert_fails(io_weights_open(&w, dir, mem), FT_EDATA, "git lfs pull");
 }
 
-static void split_gguf_is_refused(void **state)
-{
-    (void)state;
-    gguf_writer *g;
-    io_weights w;
-    assert_ok(gguf_write_open(&g, test_path("m-00001-of-00002.gguf")));
-    gguf_put_int(g, "split.count", GGUF_U16, 2);
-    assert_ok(gguf_write_header(g));
-    assert_ok(gguf_write_close(g));
-    assert_fails(io_weights_open(&w, test_path("m-00001-of-00002.gguf"), mem), FT_EDATA, "--merge");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,7 +264,6 @@ int main(void)
         cmocka_unit_test(links_are_followed),
         cmocka_unit_test(links_to_nowhere_are_told),
         cmocka_unit_test(pickles_are_never_read),
-        cmocka_unit_test(split_gguf_is_refused),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
 }

@@ -162,6 +162,7 @@ typedef struct gguf_file {
     uint32_t version;
     uint64_t alignment;
 } gguf_file;
+/* A later part of a split model is 65: the message names the first one. */
 FT_MUST_USE ft_status gguf_open(gguf_file *f, const char *path, arena *a);
 void gguf_close(gguf_file *f);
 const io_tensor *gguf_find(const gguf_file *f, const char *name);
@@ -197,14 +198,17 @@ FT_MUST_USE ft_status gguf_write_close(gguf_writer *w);
 void gguf_write_abort(gguf_writer *w);
 
 /* The weights of a model: a folder (model.safetensors, or the index and its shards), a single
- * .safetensors file, or a .gguf file. */
+ * .safetensors file, or a .gguf file, whole or the first part of a split one (the others lie beside it; a
+ * missing one is 66). Any of them may be a link. */
 typedef struct io_weights {
     io_tensor *tensor;
     int64_t n;
     map_table index;
     st_file *shard; /* folder */
     int n_shards;
-    gguf_file *gguf; /* .gguf, else NULL */
+    gguf_file *gguf; /* .gguf, else NULL; of a split one the first part, which has the metadata */
+    gguf_file *part; /* the other parts */
+    int n_parts;
     const char *path;
 } io_weights;
 /* 66 where nothing stands at a path given as a model; a name of a model hub is told as such. */
@@ -213,8 +217,8 @@ FT_MUST_USE ft_status io_model_exists(const char *path);
 FT_MUST_USE ft_status io_weights_open(io_weights *w, const char *model_path, arena *a);
 const io_tensor *io_find(const io_weights *w, const char *name);
 void io_weights_close(io_weights *w);
-/* As sha256sum prints it for one file; of several shards: of the lines sha256sum prints for them,
- * sorted by name. */
+/* As sha256sum prints it for one file; of several shards or parts: of the lines sha256sum prints for
+ * them, sorted by name. */
 FT_MUST_USE ft_status io_weights_sha256(const io_weights *w, char hex[65]);
 /* Path of a side file of a model ("config.json"): NULL when the model is a .gguf or has none. */
 const char *io_side_file(arena *a, const char *model_path, const char *name);

@@ -29,7 +29,6 @@ typedef struct report {
     const io_tensor *tensor;
     int64_t n;
     io_weights weights; /* what is open: tensors point into it */
-    gguf_file gguf;
     st_file st;
 } report;
 
@@ -106,12 +105,15 @@ static cJSON *gguf_value(const report *r, const gguf_file *f, const gguf_kv *kv,
 
 static ft_status inspect_gguf(report *r)
 {
-    gguf_file *f = &r->gguf;
-    FT_TRY(gguf_open(f, r->path, r->mem));
+    ft_status rc = io_weights_open(&r->weights, r->path, r->mem);
+    if (rc == FT_ENOINPUT && file_exists(r->path)) rc = FT_EDATA; /* a part is missing: not whole */
+    FT_TRY(rc);
+    const gguf_file *f = r->weights.gguf;
     fact(r, "kind", "GGUF file");
     fact(r, "format", "gguf");
     count(r, "version", f->version);
-    FT_TRY(tensor_facts(r, f->tensor, f->n));
+    if (r->weights.n_parts) count(r, "parts", r->weights.n_parts + 1);
+    FT_TRY(tensor_facts(r, r->weights.tensor, r->weights.n));
     cJSON *meta = cJSON_AddObjectToObject(r->facts, "metadata");
     for (int64_t i = 0; i < f->n_kv; i++) {
         const char *key = arena_strn(r->mem, f->kv[i].key.s, f->kv[i].key.n);
@@ -438,7 +440,6 @@ static ft_status run(const cli_call *c)
     rc = print_report(&r);
 out:
     io_weights_close(&r.weights);
-    gguf_close(&r.gguf);
     st_close(&r.st);
     cJSON_Delete(r.facts);
     arena_close(r.mem);

@@ -324,7 +324,7 @@ static ft_status read_head(reader *r, uint64_t *n_tensors, uint64_t *n_kv)
     return read_u64(r, n_kv);
 }
 
-ft_status gguf_open(gguf_file *f, const char *path, arena *a)
+ft_status gguf_open_part(gguf_file *f, const char *path, arena *a)
 {
     ft_status rc;
     uint64_t n_tensors = 0, n_kv = 0;
@@ -341,6 +341,37 @@ ft_status gguf_open(gguf_file *f, const char *path, arena *a)
     FT_TRY_OUT(read_alignment(&r));
     rc = read_tensors(&r, n_tensors);
 out:
+    if (rc != FT_OK) gguf_close(f);
+    return rc;
+}
+
+const char *gguf_part_name(arena *a, const char *path, int64_t i, int64_t n)
+{
+    char tail[40];
+    const size_t len = strlen(path);
+    int tail_len = snprintf(tail, sizeof tail, "-of-%05lld.gguf", (long long)n);
+    if (len < (size_t)tail_len + 6 || !str_ends(path, tail)) return NULL;
+    const char *no = path + len - tail_len - 5;
+    if (no[-1] != '-' || strspn(no, "0123456789") != 5) return NULL;
+    return arena_printf(a, "%.*s%05lld%s", (int)(no - path), path, (long long)i + 1, tail);
+}
+
+static ft_status refuse_later_part(const gguf_file *f, arena *a)
+{
+    int64_t no, n;
+    FT_TRY(gguf_int(f, "split.no", 0, 0, UINT16_MAX, &no));
+    FT_TRY(gguf_int(f, "split.count", 1, 0, UINT16_MAX, &n));
+    if (no == 0) return FT_OK;
+    const char *first = gguf_part_name(a, f->path, 0, n);
+    return ft_fail(FT_EDATA,
+                   "%s: is one of %lld parts of a model, number %lld; name the first one%s%s",
+                   f->path, (long long)n, (long long)no + 1, first ? ": " : "", first ? first : "");
+}
+
+ft_status gguf_open(gguf_file *f, const char *path, arena *a)
+{
+    FT_TRY(gguf_open_part(f, path, a));
+    ft_status rc = refuse_later_part(f, a);
     if (rc != FT_OK) gguf_close(f);
     return rc;
 }

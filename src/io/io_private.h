@@ -10,4 +10,8 @@
 ft_status io_refuse_foreign(const char *path, const file_map *map);
 /* Refuses the names PyTorch gives its pickles. */
 ft_status io_refuse_pickle_name(const char *path);
+/* As gguf_open, of any part of a split model. */
+ft_status gguf_open_part(gguf_file *f, const char *path, arena *a);
+/* The name of part i (from 0) of n beside another part of it; NULL when that is not named as parts are. */
+const char *gguf_part_name(arena *a, const char *path, int64_t i, int64_t n);
 #endif

@@ -35,10 +35,12 @@ static ft_status add_tensors(io_weights *w, const io_tensor *list, int64_t n)
 static ft_status gather(io_weights *w, arena *a)
 {
     int64_t n = w->gguf ? w->gguf->n : 0;
+    for (int i = 0; i < w->n_parts; i++) n += w->part[i].n;
     for (int i = 0; i < w->n_shards; i++) n += w->shard[i].n;
     w->tensor = arena_get(a, ((size_t)n + 1) * sizeof *w->tensor);
     if (!w->tensor) return FT_EMEM;
     if (w->gguf) FT_TRY(add_tensors(w, w->gguf->tensor, w->gguf->n));
+    for (int i = 0; i < w->n_parts; i++) FT_TRY(add_tensors(w, w->part[i].tensor, w->part[i].n));
     for (int i = 0; i < w->n_shards; i++) FT_TRY(add_tensors(w, w->shard[i].tensor, w->shard[i].n));
     return FT_OK;
 }
@@ -222,18 +224,51 @@ static ft_status open_folder(io_weights *w, const char *dir, arena *a)
     return no_weights(dir, a);
 }
 
+/* --- GGUF, whole or split ------------------------------------------------------------------------ */
+
+/* Tensors of the first part and of those after it, found by the name that the split was written under. */
+static ft_status open_parts(io_weights *w, const char *path, int64_t n, arena *a)
+{
+    w->part = arena_get(a, (size_t)n * sizeof *w->part);
+    if (!w->part) return FT_EMEM;
+    for (int64_t i = 1; i < n; i++) {
+        int64_t no, count;
+        const char *name = gguf_part_name(a, path, i, n);
+        FT_CHECK(name, FT_EDATA,
+                 "%s: is the first of %lld parts, which are found by its name: it must end in "
+                 "-00001-of-%05lld.gguf",
+                 path, (long long)n, (long long)n);
+        FT_CHECK(file_is_there(name), FT_ENOINPUT,
+                 "%s: is missing, one of %lld parts; is the download complete?", name,
+                 (long long)n);
+        FT_TRY(gguf_open_part(&w->part[i - 1], name, a));
+        w->n_parts++;
+        FT_TRY(gguf_int(&w->part[i - 1], "split.no", -1, 0, UINT16_MAX, &no));
+        FT_TRY(gguf_int(&w->part[i - 1], "split.count", -1, 0, UINT16_MAX, &count));
+        FT_CHECK(
+            no == i && count == n, FT_EDATA,
+            "%s: says that it is part %lld of %lld, its name says %lld of %lld: the parts are not "
+            "of one model",
+            name, (long long)no + 1, (long long)count, (long long)i + 1, (long long)n);
+    }
+    return FT_OK;
+}
+
 static ft_status open_gguf(io_weights *w, const char *path, arena *a)
 {
-    int64_t parts;
+    int64_t parts, tensors;
     gguf_file *f = arena_get(a, sizeof *f);
     if (!f) return FT_EMEM;
     FT_TRY(gguf_open(f, path, a));
     w->gguf = f;
     FT_TRY(gguf_int(f, "split.count", 1, 0, UINT16_MAX, &parts));
-    FT_CHECK(parts <= 1, FT_EDATA,
-             "%s: is one of %lld parts; join them with llama.cpp's llama-gguf-split --merge", path,
-             (long long)parts);
-    return gather(w, a);
+    FT_TRY(gguf_int(f, "split.tensors.count", -1, 0, INT64_MAX, &tensors));
+    if (parts > 1) FT_TRY(open_parts(w, path, parts, a));
+    FT_TRY(gather(w, a));
+    FT_CHECK(parts <= 1 || tensors < 0 || w->n == tensors, FT_EDATA,
+             "%s: the %lld parts hold %lld tensors, the first of them says %lld", path,
+             (long long)parts, (long long)w->n, (long long)tensors);
+    return FT_OK;
 }
 
 /* By name, and where the name tells nothing, by the first bytes. */
@@ -271,6 +306,7 @@ void io_weights_close(io_weights *w)
     map_free(&w->index);
     for (int i = 0; i < w->n_shards; i++) st_close(&w->shard[i]);
     if (w->gguf) gguf_close(w->gguf);
+    for (int i = 0; i < w->n_parts; i++) gguf_close(&w->part[i]);
     *w = (io_weights){0};
 }
 
@@ -282,27 +318,29 @@ static void hash_map(const file_map *map, char hex[65])
     sha256_hex(&sha, hex);
 }
 
+static void hash_line(sha256_state *sha, const file_map *map, const char *path)
+{
+    char hex[65];
+    hash_map(map, hex);
+    sha256_add(sha, hex, 64);
+    sha256_add(sha, "  ", 2);
+    sha256_add(sha, path_base(path), strlen(path_base(path)));
+    sha256_add(sha, "\n", 1);
+}
+
 ft_status io_weights_sha256(const io_weights *w, char hex[65])
 {
     sha256_state sha;
-    if (w->gguf) {
-        hash_map(&w->gguf->map, hex);
-        return FT_OK;
-    }
-    FT_CHECK(w->n_shards > 0, FT_EINTERNAL, "%s: no weights are open", ft_shows(w->path));
-    if (w->n_shards == 1) {
-        hash_map(&w->shard[0].map, hex);
+    FT_CHECK(w->gguf || w->n_shards > 0, FT_EINTERNAL, "%s: no weights are open",
+             ft_shows(w->path));
+    if (w->n_parts == 0 && (w->gguf || w->n_shards == 1)) {
+        hash_map(w->gguf ? &w->gguf->map : &w->shard[0].map, hex);
         return FT_OK;
     }
     sha256_init(&sha);
-    for (int i = 0; i < w->n_shards; i++) {
-        const char *name = w->shard[i].path;
-        hash_map(&w->shard[i].map, hex);
-        sha256_add(&sha, hex, 64);
-        sha256_add(&sha, "  ", 2);
-        sha256_add(&sha, path_base(name), strlen(path_base(name)));
-        sha256_add(&sha, "\n", 1);
-    }
+    if (w->gguf) hash_line(&sha, &w->gguf->map, w->gguf->path);
+    for (int i = 0; i < w->n_parts; i++) hash_line(&sha, &w->part[i].map, w->part[i].path);
+    for (int i = 0; i < w->n_shards; i++) hash_line(&sha, &w->shard[i].map, w->shard[i].path);
     sha256_hex(&sha, hex);
     return FT_OK;
 }

@@ -57,8 +57,8 @@ static ft_status put_key(gguf_source *s, cJSON *o, const model_key *key)
         return k.gguf ? model_gguf_num(s, o, k.gguf, k.hf, strtod(k.def, NULL)) : FT_OK;
     case KEY_BOOL:
         if (k.gguf_tensor)
-            model_gguf_added(
-                s, cJSON_AddBoolToObject(o, k.hf, gguf_find(s->g, k.gguf_tensor) != NULL));
+            model_gguf_added(s,
+                             cJSON_AddBoolToObject(o, k.hf, io_find(s->w, k.gguf_tensor) != NULL));
         return FT_OK;
     default:
         model_gguf_added(s, cJSON_AddStringToObject(o, k.hf, k.def));
@@ -86,7 +86,7 @@ static bool has_part(const gguf_source *s, const model_part *p, int layer)
         if (strncmp(n->of, p->name, len) != 0 || n->of[len] != '.') continue;
         family_expand(&name, n->gguf, layer, 0);
         str_adds(&name, ".weight");
-        found = !name.failed && gguf_find(s->g, name.data);
+        found = !name.failed && io_find(s->w, name.data);
         str_free(&name);
     }
     return found;
@@ -133,7 +133,7 @@ static ft_status put_named(gguf_source *s, cJSON *o, const char *name)
 static ft_status put_frame(gguf_source *s, cJSON *o)
 {
     const gguf_file *g = s->g;
-    const io_tensor *embed = gguf_find(g, "token_embd.weight");
+    const io_tensor *embed = io_find(s->w, "token_embd.weight");
     model_key vocab = family_key(s->family, family_find_key(model_frame_keys, "vocab"));
     model_key eps = family_key(s->family, family_find_key(model_frame_keys, "eps"));
     /* the order in which such files are read best */
@@ -155,7 +155,7 @@ static ft_status put_frame(gguf_source *s, cJSON *o)
     FT_TRY(model_gguf_num(s, o, s->family->norm->gguf_eps, eps.hf, strtod(eps.def, NULL)));
     FT_TRY(put_named(s, o, "act"));
     model_gguf_added(
-        s, cJSON_AddBoolToObject(o, "tie_word_embeddings", gguf_find(g, "output.weight") == NULL));
+        s, cJSON_AddBoolToObject(o, "tie_word_embeddings", io_find(s->w, "output.weight") == NULL));
     model_gguf_added(s, cJSON_AddNumberToObject(o, "initializer_range", 0.02));
     FT_CHECK(!s->failed, FT_EMEM, "out of memory");
     return FT_OK;
@@ -186,12 +186,13 @@ static ft_status fill_config(gguf_source *s, cJSON *o)
     return put_token_ids(s, o);
 }
 
-ft_status model_gguf_config(const gguf_file *g, str_buf *out)
+ft_status model_gguf_config(const io_weights *w, str_buf *out)
 {
+    const gguf_file *g = w->gguf;
     ft_status rc;
     cJSON *o = NULL;
     str_buf known = {0};
-    gguf_source s = {.g = g};
+    gguf_source s = {.g = g, .w = w};
     FT_TRY(arena_open(&s.mem, "gguf config", (size_t)4 << 20));
     FT_TRY_OUT(gguf_text(g, "general.architecture", s.mem, &s.arch));
     family_list(&known);

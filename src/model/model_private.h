@@ -44,7 +44,8 @@ const io_tensor *model_find_tensor(const model *m, int64_t i, const char *suffix
 
 /* --- a GGUF's metadata as a config.json (gguf_config.c) -------------------------------------------------------------- */
 typedef struct gguf_source {
-    const gguf_file *g;
+    const gguf_file *g; /* the metadata */
+    const io_weights *w;
     const model_family *family;
     const char *arch;
     const model_part *part[MODEL_MAX_USES]; /* of its layers, each once */
@@ -53,7 +54,7 @@ typedef struct gguf_source {
     char key[128];
     bool failed; /* a member of the config could not be added: out of memory */
 } gguf_source;
-FT_MUST_USE ft_status model_gguf_config(const gguf_file *g, str_buf *out);
+FT_MUST_USE ft_status model_gguf_config(const io_weights *w, str_buf *out);
 const char *model_gguf_key(gguf_source *s, const char *name); /* "ARCH.name", until the next call */
 cJSON *model_gguf_added(gguf_source *s,
                         cJSON *item); /* watches that a member was made; returns it */

@@ -190,7 +190,7 @@ static ft_status open_weights(model *m)
     m->from_gguf = m->weights.gguf != NULL;
     if (m->from_gguf) {
         str_buf text = {0};
-        ft_status rc = model_gguf_config(m->weights.gguf, &text);
+        ft_status rc = model_gguf_config(&m->weights, &text);
         m->config = text.data;
         if (rc != FT_OK) return rc;
         FT_TRY(model_read_config(m, m->config, m->path));

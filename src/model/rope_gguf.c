@@ -61,7 +61,7 @@ ft_status rope_from_gguf(gguf_source *s, cJSON *o, int64_t head_dim)
     double theta, factor;
     int64_t original;
     const char *type = NULL;
-    const io_tensor *freqs = gguf_find(s->g, "rope_freqs.weight");
+    const io_tensor *freqs = io_find(s->w, "rope_freqs.weight");
     FT_TRY(gguf_num(s->g, model_gguf_key(s, "rope.freq_base"), 10000.0, &theta));
     FT_TRY(model_gguf_num(s, o, "rope.freq_base", "rope_theta", 10000.0));
     FT_TRY(gguf_text(s->g, model_gguf_key(s, "rope.scaling.type"), s->mem, &type));
