@@ -186,6 +186,24 @@ bad 65 's.jsonl:1' - "$ft" score --model m --data s.jsonl
 bad 64 'temperature' - "$ft" generate --model m --prompt x --temperature -1
 bad 66 'nowhere' - "$ft" generate --model nowhere --prompt x
 bad 80 'step 2' - "$ft" train good.json --out diverged --set optim.learning_rate=1e30 --set optim.max_grad_norm=0 --set train.max_steps=20 --set optim.lr_scheduler_type=constant
+# 80 names what is no number first: the 7th weight of the file, a layer, a trained value
+nan() { # FOLDER TENSOR BYTES: overwrites the first values of a bf16 tensor
+    model "$1"
+    local n=$((0x$(head -c 8 "$1/model.safetensors" | od -An -tx8 | tr -d ' ')))
+    local at=$(head -c $((n + 8)) "$1/model.safetensors" | tail -c "$n" |
+        sed 's/.*"'"$2"'":{[^}]*"data_offsets":\[\([0-9]*\),.*/\1/')
+    printf "$3" | dd of="$1/model.safetensors" bs=1 seek=$((n + 8 + at)) conv=notrunc status=none
+}
+nan n model.layers.2.mlp.up_proj.weight '\xc0\x7f'
+config n.json n good.jsonl
+bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n)' - "$ft" train n.json --out none
+printf '{"text": "One warm day."}\n' >one.jsonl
+bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n)' - "$ft" score --model n --data one.jsonl
+bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n)' - "$ft" generate --model n --prompt One
+# 64 times 3.4e38: each is finite, their products' sums are not
+nan n model.layers.1.mlp.up_proj.weight "$(printf '\\x7f\\x7f%.0s' {1..64})"
+bad 80 'of layer 1 is' - "$ft" score --model n --data one.jsonl
+bad 80 'of layer 1 is' - "$ft" train n.json --out none2 --set train.gradient_checkpointing=true
 mkdir locked && chmod 500 locked
 if [ "$(id -u)" -ne 0 ]; then bad 77 'locked' - "$ft" train good.json --out locked/run; fi
 

@@ -36,6 +36,9 @@ FT_MUST_USE ft_status inf_score(const inf_ctx *c, inf_seq *seq, int64_t n);
  * counts from the first of id), valid until the next pass. */
 FT_MUST_USE ft_status inf_hidden(const inf_ctx *c, const int32_t *id, int64_t n, nn_run *run,
                                  tn_tensor **hidden);
+/* Appends which weight, trained value or layer of a pass over b (NULL: weights only) is the first to hold NaN or Inf: for
+ * the message of one that was met. A pass of its own, which resets the tape. */
+FT_MUST_USE ft_status inf_find_nonfinite(const inf_ctx *c, const nn_batch *b, str_buf *out);
 /* log Σ exp of a row, in double. */
 double inf_lse(const float *logits, int64_t n);
 

@@ -94,6 +94,12 @@ typedef struct nn_batch {
     uint64_t key;            /* of the optimizer step, for dropout */
 } nn_batch;
 
+struct nn_run;
+/* Sees the values of a pass as they come: the stream after the embedding (layer −1, part "embedding"), after each part of
+ * each layer, and after the last norm (layer −1, part "norm"). h is valid during the call. Not called on a dry tape. */
+typedef void (*nn_watch)(void *ctx, const struct nn_run *r, int layer, const char *part,
+                         const tn_tensor *h);
+
 typedef struct nn_run { /* one forward pass, made by nn_run_open */
     ag_tape *t;
     const nn_overlay *over; /* NULL: the base */
@@ -105,6 +111,8 @@ typedef struct nn_run { /* one forward pass, made by nn_run_open */
     const int64_t *row_of; /* [tokens of the batch] where each row of the batch stands; NULL: where it stood */
     const nn_cache *cache; /* generating: the tokens extend its sequences; else NULL */
     bool checkpoint;       /* gradient checkpointing: keep block inputs only, recompute the rest */
+    nn_watch watch;        /* set after nn_run_open by who wants to look; NULL: nobody */
+    void *watch_ctx;
 } nn_run;
 
 enum {

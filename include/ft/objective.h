@@ -85,6 +85,7 @@ const obj_objective *obj_by_name(const char *name);
 const obj_objective *obj_at(int i);
 const char *const *obj_names(void);
 int obj_metrics(const obj_objective *o); /* their number */
+void obj_metric_values(const obj_metric *sums, int n, double *out); /* the quotients; NAN without weight */
 /* The context's row, cfg, model and so on are filled already. obj_close follows in any case. */
 FT_MUST_USE ft_status obj_open(obj_ctx *c, bool weights);
 void obj_close(obj_ctx *c); /* accepts one that was never filled */

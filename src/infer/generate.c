@@ -274,6 +274,18 @@ static ft_status take(generation *g, slot *s, int32_t id)
     return g->each ? g->each(g->each_ctx, s->prompt, s->copy, a, done) : FT_OK;
 }
 
+/* A weight that is no number is named; what else overflowed is past by now. */
+static ft_status name_nonfinite(const inf_ctx *c)
+{
+    str_buf where = {0};
+    ft_status rc = inf_find_nonfinite(c, NULL, &where);
+    if (rc == FT_OK)
+        rc = ft_fail(FT_EDIVERGED, "the logits are not finite numbers: %s",
+                     where.len ? where.data : "all weights are, so a layer overflows");
+    str_free(&where);
+    return rc;
+}
+
 /* Every slot that has been read to its end gets a token; copies that joined just now draw from the logits of the first. */
 static ft_status draw(generation *g, const pass *p)
 {
@@ -300,7 +312,9 @@ static ft_status draw(generation *g, const pass *p)
         }
         row++;
     }
-    FT_TRY(inf_sample(d, n, vocab, g->s));
+    ft_status rc = inf_sample(d, n, vocab, g->s);
+    if (rc == FT_EDIVERGED) return name_nonfinite(g->c);
+    FT_TRY(rc);
     for (int i = 0; i < n; i++) FT_TRY(take(g, who[i], d[i].id));
     return FT_OK;
 }

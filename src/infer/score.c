@@ -97,6 +97,23 @@ static ft_status make_pass(const inf_ctx *c, pass *p, const inf_seq *seq, int64_
     return FT_OK;
 }
 
+/* The pass is made again over this sequence alone, to find where it begins. */
+static ft_status name_nonfinite(const inf_ctx *c, const inf_seq *s, int64_t token)
+{
+    str_buf where = {0};
+    int32_t len = (int32_t)(s->n > 1 ? s->n - 1 : 1), *pos = ft_alloc((size_t)len, sizeof *pos);
+    if (!pos) return FT_EMEM;
+    for (int32_t i = 0; i < len; i++) pos[i] = i;
+    nn_batch b = {.n_seq = 1, .len = &len, .tokens = len, .ids = s->id, .pos = pos};
+    ft_status rc = inf_find_nonfinite(c, &b, &where);
+    if (rc == FT_OK)
+        rc = ft_fail(FT_EDIVERGED, "the log-probability of token %lld is not a finite number: %s",
+                     (long long)token, where.data);
+    ft_free(pos);
+    str_free(&where);
+    return rc;
+}
+
 static ft_status take_results(const inf_ctx *c, const pass *p, nn_run *r, tn_tensor *hidden,
                               inf_seq *seq, int64_t n)
 {
@@ -110,11 +127,7 @@ static ft_status take_results(const inf_ctx *c, const pass *p, nn_run *r, tn_ten
             memcpy(s->logprob, logprob, (size_t)k * sizeof *logprob);
             memcpy(s->best, best, (size_t)k * sizeof *best);
             int64_t bad = kn_find_nonfinite(logprob, k);
-            FT_CHECK(
-                bad < 0, FT_EDIVERGED,
-                "the log-probability of token %lld is not a finite number; the model's weights "
-                "hold NaN or Inf, or overflow",
-                (long long)(s->from + bad));
+            if (bad >= 0) return name_nonfinite(c, s, s->from + bad);
             logprob += k;
             best += k;
         }

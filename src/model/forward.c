@@ -40,6 +40,11 @@ typedef struct block_ctx {
     int64_t state_at; /* generating: where this layer's state begins in a page */
 } block_ctx;
 
+static void look(nn_run *r, int layer, const char *part, const tn_tensor *h)
+{
+    if (r->watch && !r->t->dry && r->t->status == FT_OK) r->watch(r->watch_ctx, r, layer, part, h);
+}
+
 static tn_tensor *block(void *ctx, tn_tensor *h)
 {
     const block_ctx *c = ctx;
@@ -64,6 +69,7 @@ static tn_tensor *block(void *ctx, tn_tensor *h)
                                 u->row->forward(&call, x, NULL), h);
         else
             h = u->row->forward(&call, x, h);
+        look(p->r, l->index, u->row->name, h);
         if (p->r->cache) at += kept_by(s, p->r->cache->rows);
     }
     return h;
@@ -126,8 +132,10 @@ tn_tensor *model_hidden(model *m, nn_run *r)
         if (rc != FT_OK) ag_fail(r->t, rc);
     }
     if (r->t->status != FT_OK) return h;
-    h = blocks(p, h);
-    return norm(m, r, &m->norm, h);
+    look(r, -1, "embedding", h);
+    h = norm(m, r, &m->norm, blocks(p, h));
+    look(r, -1, "norm", h);
+    return h;
 }
 
 /* --- the head ------------------------------------------------------------------------------------------------ */

@@ -1,6 +1,7 @@
 /* objective.c – the registry of losses. */
 #include "ft/objective.h"
 
+#include <math.h>
 #include <string.h>
 
 #define X(name) extern const obj_objective obj_##name;
@@ -48,4 +49,10 @@ void obj_close(obj_ctx *c)
 {
     if (c->row && c->row->close) c->row->close(c);
     *c = (obj_ctx){0};
+}
+
+void obj_metric_values(const obj_metric *sums, int n, double *out)
+{
+    for (int i = 0; i < n; i++)
+        out[i] = sums[i].weight > 0 ? sums[i].sum / sums[i].weight : (double)NAN;
 }

@@ -80,10 +80,6 @@ ft_status train_evaluate(train_session *s, train_eval *out, arena *mem)
     }
     FT_TRY(rc);
     out->mean = sum / units;
-    train_metrics(metric, metrics, out->metric);
-    FT_CHECK(isfinite(out->mean), FT_EDIVERGED,
-             "step %lld: the eval_loss is %s: the trained values or the base model hold what is no "
-             "number",
-             (long long)s->state.step, isnan(out->mean) ? "NaN" : "infinite");
+    obj_metric_values(metric, metrics, out->metric);
     return FT_OK;
 }

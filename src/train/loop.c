@@ -15,28 +15,6 @@
 #define STEP_KEY 0x73746570u /* identity of an optimizer step's random numbers: "step" */
 
 /* --- the samples of a step ----------------------------------------------------------------------------------- */
-data_split train_split(const train_session *s, const nn_overlay *over)
-{
-    bool given = s->cfg.train.micro_batch_size != CFG_AUTO;
-    return (data_split){.micro_samples = given ? s->cfg.train.micro_batch_size : 0,
-                        .micro_tokens = given ? 0 : s->plan.micro_tokens,
-                        .row_tokens =
-                            cJSON_IsString(s->cfg.data.packing) ? s->cfg.data.max_length : 0,
-                        .count_first = over && over->virtual_predict};
-}
-
-ft_status train_cut(train_session *s, obj_step *step, data_step *plan)
-{
-    const obj_objective *row = s->cfg.objective;
-    if (row->prepare) FT_TRY(row->prepare(&s->objective, step));
-    FT_TRY(data_step_plan(step->sample, step->n, &step->split, plan, s->batch));
-    if (step->units > 0) return FT_OK;
-    step->units = row->unit == OBJ_TOKENS ? (double)plan->supervised : (double)step->n;
-    FT_CHECK(step->units > 0, FT_EDATA, "step %lld: no token of its samples is supervised",
-             (long long)s->state.step + 1);
-    return FT_OK;
-}
-
 /* Draws the samples, lets the objective look at all of them, and cuts the step. */
 static ft_status take_step(train_session *s, obj_step *step, data_step *plan)
 {
@@ -55,52 +33,6 @@ static ft_status take_step(train_session *s, obj_step *step, data_step *plan)
 }
 
 /* --- one optimizer step ------------------------------------------------------------------------------------------ */
-unsigned train_recording(const train_session *s)
-{
-    return NN_RECORD | (s->plan.checkpointing ? NN_CHECKPOINT : 0);
-}
-
-ft_status train_micro(train_session *s, train_pass *p, const data_micro *micro)
-{
-    ft_status rc;
-    data_batch b;
-    nn_run r;
-    size_t mark = arena_mark(s->batch);
-    double t0 = ft_seconds(), t1, t2;
-
-    FT_TRY_OUT(train_stop(s));
-    FT_TRY_OUT(data_batch_make(p->sample, micro, p->key, &b, s->batch));
-    t1 = ft_seconds();
-    ag_reset(s->tape);
-    FT_TRY_OUT(nn_run_open(&r, s->tape, &b.in, p->over, p->how));
-    tn_tensor *loss = s->cfg.objective->loss(&s->objective, &r, &b, p->units, p->stats);
-    FT_TRY_OUT(s->tape->status);
-    t2 = ft_seconds();
-    if (p->how & NN_RECORD) FT_TRY_OUT(ag_backward(s->tape, loss));
-    p->tokens += b.in.tokens;
-    p->spent.data += t1 - t0;
-    p->spent.forward += t2 - t1;
-    p->spent.backward += ft_seconds() - t2;
-out:
-    arena_reset(s->batch, mark);
-    return rc;
-}
-
-static ft_status check_loss(const train_record *rec)
-{
-    FT_CHECK(isfinite(rec->loss), FT_EDIVERGED,
-             "step %lld: the loss is %s; stopped before the update. A lower learning rate, more "
-             "warm-up or cleaner data may help; so does a look for NaN in the base model",
-             (long long)rec->step, isnan(rec->loss) ? "NaN" : "infinite");
-    return FT_OK;
-}
-
-void train_metrics(const obj_metric *sums, int n, double *out)
-{
-    for (int i = 0; i < n; i++)
-        out[i] = sums[i].weight > 0 ? sums[i].sum / sums[i].weight : (double)NAN;
-}
-
 /* Gradients of all micro-batches, and the sums over the step. */
 static ft_status accumulate(train_session *s, obj_stats *stats, train_record *rec,
                             train_seconds *spent)
@@ -159,7 +91,7 @@ static ft_status update(train_session *s, train_record *rec)
 static void take_metrics(train_session *s, const obj_stats *stats)
 {
     int own = obj_metrics(s->cfg.objective);
-    train_metrics(stats->metric, own, s->state.metric);
+    obj_metric_values(stats->metric, own, s->state.metric);
     for (int i = own; i < s->state.n_metrics; i++) s->state.metric[i] = s->pe->metric[i - own];
 }
 
@@ -177,7 +109,8 @@ ft_status train_step(train_session *s, train_seconds *spent)
     FT_TRY(train_before_step(s));
     FT_TRY(accumulate(s, &stats, &rec, spent));
     double t0 = ft_seconds();
-    FT_TRY(check_loss(&rec));
+    FT_CHECK(isfinite(rec.loss), FT_EDIVERGED, "step %lld: the loss is infinite",
+             (long long)rec.step);
     FT_TRY(update(s, &rec));
     spent->optimizer += ft_seconds() - t0;
     st->step = rec.step;

@@ -171,15 +171,10 @@ ft_status train_plan_disk(const train_session *s);   /* FT_EIO when it does not 
 ft_status train_stop(const train_session *s);
 double train_elapsed(const train_session *s); /* of all parts of the run */
 
-/* --- loop.c ----------------------------------------------------------------------------------------------------- */
+/* --- pass.c ----------------------------------------------------------------------------------------------------- */
 typedef struct train_seconds {
     double data, forward, backward, optimizer;
 } train_seconds;
-/* One optimizer step: state.step grows by one, the record tells the rest. FT_ESIGNAL and FT_ETIME leave everything as
- * it was before the step. */
-ft_status train_step(train_session *s, train_seconds *spent);
-/* The fields of sums; NAN where nothing was counted. */
-void train_metrics(const obj_metric *sums, int n, double *out);
 data_split train_split(const train_session *s, const nn_overlay *over);
 /* What the objective wants to know before the micro-batches, the cut, and the divisor. */
 ft_status train_cut(train_session *s, obj_step *step, data_step *plan);
@@ -196,6 +191,11 @@ typedef struct train_pass {
 } train_pass;
 ft_status train_micro(train_session *s, train_pass *p, const data_micro *micro);
 unsigned train_recording(const train_session *s); /* `how` of a pass with gradients */
+
+/* --- loop.c ----------------------------------------------------------------------------------------------------- */
+/* One optimizer step: state.step grows by one, the record tells the rest. FT_ESIGNAL and FT_ETIME leave everything as
+ * it was before the step. */
+ft_status train_step(train_session *s, train_seconds *spent);
 /* Trains up to the last step, evaluates, logs, writes checkpoints. */
 ft_status train_loop(train_session *s);
 /* Saves what is done and makes the message of the stop say how to go on. */
@@ -206,6 +206,12 @@ ft_status train_save_and_stop(train_session *s, ft_status why);
 ft_status train_prepare(train_session *s);
 /* The method's before_step, of the step that comes next. */
 ft_status train_before_step(train_session *s);
+
+/* --- nonfinite.c --------------------------------------------------------------------------------------------------- */
+/* FT_EDIVERGED for a loss ("loss", "eval_loss") of this batch: names the first of trained values, weights and layers that
+ * holds NaN or Inf. */
+ft_status train_not_finite(const train_session *s, int64_t step, const char *what, double value,
+                           const nn_batch *b);
 
 /* --- evaluate.c ----------------------------------------------------------------------------------------------------- */
 typedef struct train_eval {
