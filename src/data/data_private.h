@@ -164,6 +164,10 @@ FT_MUST_USE ft_status data_read_txt(const data_set *d, data_stream *s, int64_t u
 void data_window_open(const data_set *d, data_source *s); /* before the first row of a text */
 FT_MUST_USE ft_status data_window_row(data_stream *s);    /* a row was stored */
 FT_MUST_USE ft_status data_window_end(data_stream *s);    /* after the last one */
+/* What samples are, for any kind of store. */
+void data_hash_rows(const data_store *st, int64_t from, int64_t n, char hex[65]);
+
+/* window_load.c */
 /* A row of a source that is cut into windows; valid until the next call. */
 FT_MUST_USE ft_status data_window_load(data_set *d, data_source *s, int64_t row,
                                        const data_row **out);
@@ -173,10 +177,13 @@ int64_t data_window_of(const data_source *s, int64_t row);
 FT_MUST_USE ft_status data_store_item(data_source *s, const data_item *it);
 FT_MUST_USE ft_status data_store_row(data_store *to, data_source_stats *st, data_row row);
 void data_store_close(data_store *s);
+void data_view(const data_store *st, const data_row *r, data_sample *out); /* pointers into st */
 FT_MUST_USE ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size);
-int32_t data_length(const data_set *d, int64_t sample); /* tokens of a sample */
 /* Labels that a token of the same sequence predicts. */
 int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq);
+
+/* set.c */
+int32_t data_length(const data_set *d, int64_t sample); /* tokens of a sample */
 
 /* chat_mask.c: messages to ids and labels; turns before `first` and those of weight 0 are not
  * supervised. `node` is named in messages. */

@@ -1,8 +1,7 @@
 /* window.c – text that is larger than memory: windows of rows, found again by where they begin.
  *
  * A source that is cut into windows holds one of them at a time. The index has a few words for each (where it begins in
- * the file, its samples, a hash); it is made when the data is read for the first time, checked and counted. A window is
- * read again from its place alone, and must be what was read then. */
+ * the file, its samples, a hash); it is made when the data is read for the first time, checked and counted. */
 #include "data_private.h"
 
 #include <stdlib.h>
@@ -27,7 +26,7 @@ void data_window_open(const data_set *d, data_source *s)
 }
 
 /* What a sample is, for any kind of store. */
-static void hash_rows(const data_store *st, int64_t from, int64_t n, char hex[65])
+void data_hash_rows(const data_store *st, int64_t from, int64_t n, char hex[65])
 {
     sha256_state sha;
     sha256_init(&sha);
@@ -55,7 +54,7 @@ static ft_status close_window(data_stream *s)
     w.rows = s->stats->samples - w.first;
     FT_TRY(data_reserve(&src->window, &src->cap_windows, src->n_windows + 1, sizeof *src->window));
     if (src->windowed) {
-        hash_rows(&src->store, 0, w.rows, w.sha256);
+        data_hash_rows(&src->store, 0, w.rows, w.sha256);
         clear(&src->store);
     }
     src->window[src->n_windows++] = w;
@@ -70,7 +69,7 @@ static ft_status let_go(data_source *s)
     int64_t kept = 0;
     for (int64_t i = 0; i < s->n_windows; i++) {
         data_window *w = &s->window[i];
-        hash_rows(&old, w->first, w->rows, w->sha256);
+        data_hash_rows(&old, w->first, w->rows, w->sha256);
         kept = w->first + w->rows;
     }
     int64_t ids_at = kept < old.n_rows ? old.row[kept].ids_at : old.n_ids;
@@ -125,39 +124,5 @@ ft_status data_window_end(data_stream *s)
              "%s: cannot be read in windows: it is not a file that can be read twice", src->path);
     if (src->store.n_rows) FT_TRY(close_window(s));
     s->stats->windows = src->n_windows;
-    return FT_OK;
-}
-
-/* --- reading one again ---------------------------------------------------------------------------------------- */
-int64_t data_window_of(const data_source *s, int64_t row)
-{
-    int64_t lo = 0, hi = s->n_windows - 1;
-    while (lo < hi) {
-        int64_t mid = (lo + hi + 1) / 2;
-        if (s->window[mid].first <= row)
-            lo = mid;
-        else
-            hi = mid - 1;
-    }
-    return lo;
-}
-
-ft_status data_window_load(data_set *d, data_source *s, int64_t row, const data_row **out)
-{
-    int64_t k = data_window_of(s, row);
-    const data_window *w = &s->window[k];
-    if (s->loaded != k) {
-        char sha256[65];
-        s->loaded = -1;
-        clear(&s->store);
-        FT_TRY(data_read_window(d, s, k));
-        hash_rows(&s->store, 0, s->store.n_rows, sha256);
-        FT_CHECK(s->store.n_rows == w->rows && !strcmp(sha256, w->sha256), FT_EDATA,
-                 "%s: changed while it was in use: what stands at byte %lld is not what was read "
-                 "at first",
-                 s->path, (long long)w->from.byte);
-        s->loaded = k;
-    }
-    *out = &s->store.row[row - w->first];
     return FT_OK;
 }

@@ -1,0 +1,236 @@
+/* set.c – what is asked of a data set: how much it holds, one sample, its hash, and a look at a sample for the eye. */
+#include "data_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int64_t data_count(const data_set *d)
+{
+    const data_source_stats *last = &d->source[d->n_sources - 1].stats;
+    return last->first + last->samples;
+}
+
+int data_sources(const data_set *d)
+{
+    return d->n_sources;
+}
+
+const data_source_stats *data_stats(const data_set *d, int source)
+{
+    return &d->source[source].stats;
+}
+
+int32_t data_max_id(const data_set *d)
+{
+    int32_t max = 0;
+    for (int i = 0; i < d->n_sources; i++) {
+        int32_t id = d->source[i].stats.max_id;
+        max = id > max ? id : max;
+    }
+    return max;
+}
+
+static data_source *source_of(const data_set *d, int64_t sample)
+{
+    data_source *s = d->source;
+    while (sample >= s->stats.first + s->stats.samples) s++;
+    return s;
+}
+
+int32_t data_length(const data_set *d, int64_t sample)
+{
+    const data_source *s = source_of(d, sample);
+    const data_source_stats *st = &s->stats;
+    if (!s->windowed) return s->store.row[sample - st->first].len;
+    bool last = sample == st->first + st->samples - 1; /* all others are full */
+    return (int32_t)(last ? st->tokens - (st->samples - 1) * d->max_length : d->max_length);
+}
+
+static int longer(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x < y) - (x > y);
+}
+
+/* Lengths of the samples in memory, n at most of each source that is not, which has no longer ones. */
+static int64_t lengths(const data_set *d, int64_t n, int32_t *out)
+{
+    int64_t count = 0;
+    for (int i = 0; i < d->n_sources; i++) {
+        const data_source_stats *st = &d->source[i].stats;
+        int64_t k = d->source[i].windowed && st->samples > n ? n : st->samples;
+        for (int64_t j = 0; j < k; j++, count++)
+            if (out) out[count] = data_length(d, st->first + j);
+    }
+    return count;
+}
+
+int64_t data_longest(const data_set *d, int64_t n)
+{
+    int64_t sum = 0, count = lengths(d, n, NULL);
+    if (n > count) n = count;
+    int32_t *len = ft_alloc((size_t)count, sizeof *len);
+    if (!len) { /* an upper bound serves as well */
+        ft_error_clear();
+        return n * d->max_length;
+    }
+    lengths(d, n, len);
+    qsort(len, (size_t)count, sizeof *len, longer);
+    for (int64_t i = 0; i < n; i++) sum += len[i];
+    ft_free(len);
+    return sum;
+}
+
+/* The view of a sample of a window holds only until another window of its source is read. */
+static ft_status look(data_set *d, int64_t sample, data_sample *out)
+{
+    data_source *s = source_of(d, sample);
+    const data_row *row;
+    if (s->windowed)
+        FT_TRY(data_window_load(d, s, sample - s->stats.first, &row));
+    else
+        row = &s->store.row[sample - s->stats.first];
+    data_view(&s->store, row, out);
+    out->source = s->index;
+    return FT_OK;
+}
+
+static const int32_t *copied(const int32_t *from, int64_t n, arena *mem)
+{
+    int32_t *to = arena_raw(mem, (size_t)n * sizeof *to);
+    if (to) memcpy(to, from, (size_t)n * sizeof *to);
+    return to;
+}
+
+ft_status data_get(data_set *d, int64_t sample, data_sample *out, arena *mem)
+{
+    FT_TRY(look(d, sample, out));
+    if (!d->source[out->source].windowed) return FT_OK;
+    out->ids = out->labels = copied(out->ids, out->len, mem);
+    out->seq_len = copied(out->seq_len, out->n_seq, mem);
+    return out->ids && out->seq_len ? FT_OK : FT_EMEM;
+}
+
+static void hash_source(sha256_state *sha, const data_source *s)
+{
+    for (int64_t i = 0; i < s->n_windows; i++) sha256_add(sha, s->window[i].sha256, 64);
+    for (int64_t i = 0; i < s->store.n_rows && !s->windowed; i++) {
+        data_sample x;
+        data_view(&s->store, &s->store.row[i], &x);
+        sha256_add(sha, &s->store.row[i].len, sizeof s->store.row[i].len);
+        sha256_add(sha, x.ids, (size_t)x.len * sizeof *x.ids);
+        sha256_add(sha, x.labels, (size_t)x.len * sizeof *x.labels);
+        sha256_add(sha, x.seq_len, (size_t)x.n_seq * sizeof *x.seq_len);
+        if (x.value != 0) sha256_add(sha, &x.value, sizeof x.value);
+        if (x.extra) sha256_add(sha, x.extra, strlen(x.extra));
+    }
+}
+
+void data_sha256(const data_set *d, char hex[65])
+{
+    sha256_state s;
+    sha256_init(&s);
+    sha256_add(&s, "ft data 1", 9);
+    sha256_add(&s, d->concat ? "c" : "i", 1);
+    for (int i = 0; i < d->n_sources; i++) {
+        sha256_add(&s, &d->source[i].weight, sizeof d->source[i].weight);
+        sha256_add(&s, &d->source[i].stats.samples, sizeof d->source[i].stats.samples);
+    }
+    for (int i = 0; i < d->n_sources; i++) hash_source(&s, &d->source[i]);
+    sha256_hex(&s, hex);
+}
+
+/* --- one sample for the eye --------------------------------------------------------------------------------- */
+/* Trained on: a label that an earlier token of the same sequence predicts. */
+static bool trained(const data_sample *x, int64_t i)
+{
+    int64_t first = 0;
+    for (int s = 0; s < x->n_seq && first < i; s++) first += x->seq_len[s];
+    return first != i && x->labels[i] != DATA_IGNORE;
+}
+
+/* The next piece of equal supervision from *at on. */
+static bool piece(const data_sample *x, int64_t at, int64_t *end, bool *sup)
+{
+    if (at >= x->len) return false;
+    *sup = trained(x, at);
+    *end = at + 1;
+    while (*end < x->len && trained(x, *end) == *sup) (*end)++;
+    return true;
+}
+
+/* Text of a piece; its ids where the model has no tokenizer. */
+static ft_status piece_text(const data_set *d, const int32_t *ids, int64_t n, str_buf *out)
+{
+    for (int64_t i = 0; !d->tok && i < n; i++) str_printf(out, "%s%d", i ? " " : "", ids[i]);
+    for (int64_t i = 0, end; d->tok && i < n; i = end) {
+        for (end = i; end < n && tok_text(d->tok, ids[end]);) end++;
+        if (end > i) FT_TRY(tok_decode(d->tok, ids + i, end - i, out));
+        /* a row of the model's vocabulary that the tokenizer has no token for */
+        if (end < n) str_printf(out, "<%d>", ids[end++]);
+    }
+    return str_ok(out);
+}
+
+ft_status data_show(data_set *d, int64_t sample, str_buf *out)
+{
+    data_sample x;
+    str_buf text = {0};
+    ft_status rc = FT_OK;
+    bool sup;
+    FT_TRY(look(d, sample, &x));
+    str_printf(out, "sample %lld of %s",
+               (long long)sample - (long long)d->source[x.source].stats.first,
+               ft_shows(d->source[x.source].name));
+    if (x.line)
+        str_printf(out, " (%s:%lld)", ft_shows(d->source[x.source].path), (long long)x.line);
+    str_printf(out, ": %lld tokens, %d supervised\n", (long long)x.len,
+               (int)data_supervised(x.labels, x.seq_len, x.n_seq));
+    for (int64_t at = 0, end; rc == FT_OK && piece(&x, at, &end, &sup); at = end) {
+        str_clear(&text);
+        rc = piece_text(d, x.ids + at, end - at, &text);
+        str_adds(out, sup ? "  train  " : "         ");
+        str_json(out, text.data ? text.data : "", text.len);
+        str_addc(out, '\n');
+    }
+    str_free(&text);
+    FT_TRY(rc);
+    return str_ok(out);
+}
+
+static cJSON *segment(const data_set *d, const data_sample *x, int64_t at, int64_t end, bool sup)
+{
+    cJSON *o = cJSON_CreateObject();
+    str_buf text = {0};
+    bool ok = o && piece_text(d, x->ids + at, end - at, &text) == FT_OK;
+    ok = ok && cJSON_AddBoolToObject(o, "supervised", sup) &&
+         cJSON_AddStringToObject(o, "text", text.data ? text.data : "");
+    cJSON *ids = ok ? cJSON_CreateIntArray(x->ids + at, (int)(end - at)) : NULL;
+    if (!ids || !cJSON_AddItemToObject(o, "ids", ids)) {
+        cJSON_Delete(o);
+        o = NULL;
+    }
+    str_free(&text);
+    return o;
+}
+
+cJSON *data_show_json(data_set *d, int64_t sample)
+{
+    data_sample x;
+    bool sup, ok;
+    if (look(d, sample, &x) != FT_OK) return NULL;
+    cJSON *o = cJSON_CreateObject(), *list = NULL;
+    ok = o && cJSON_AddStringToObject(o, "source", d->source[x.source].name) &&
+         cJSON_AddNumberToObject(o, "line", (double)x.line) &&
+         cJSON_AddNumberToObject(o, "tokens", (double)x.len) &&
+         cJSON_AddNumberToObject(o, "supervised_tokens",
+                                 (double)data_supervised(x.labels, x.seq_len, x.n_seq)) &&
+         (list = cJSON_AddArrayToObject(o, "segments")) != NULL;
+    for (int64_t at = 0, end; ok && piece(&x, at, &end, &sup); at = end) {
+        cJSON *s = segment(d, &x, at, end, sup);
+        ok = s && cJSON_AddItemToArray(list, s);
+    }
+    if (ok) return o;
+    cJSON_Delete(o);
+    return NULL;
+}
