@@ -16,7 +16,7 @@ io:        base cfg tensor
 autograd:  base tensor kernel
 token:     base cfg io
 template:  base cfg token
-nn:        base cfg tensor kernel io autograd
+nn:        base tensor kernel autograd
 model:     base cfg tensor kernel io autograd token nn
 infer:     base tensor kernel autograd token nn model
 method:    base cfg tensor kernel io autograd token nn model

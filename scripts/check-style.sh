@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # check-style.sh [BUILD] – what a compiler does not check: format, sizes, forbidden calls, prefixes of exported
-# symbols (with the object files of a build folder, default build/release).
+# symbols (with the object files of a build folder, default build/release), and what docs/design.md names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build/release}
@@ -122,5 +122,8 @@ if [ -d "$objects" ]; then
 else
     echo "check-style: no build in $build: exported symbols are not checked"
 fi
+# --- the page on design
+scripts/check-design.sh || bad=1
+
 [ $bad -eq 0 ] && echo "check-style: fine ($total lines in ${#lines[@]} modules)"
 exit $bad
