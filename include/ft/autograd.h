@@ -5,9 +5,10 @@
  * inputs wants a gradient is not recorded. Errors are sticky: after a failure every op returns its input and
  * the caller looks at tape->status once.
  *
- * Memory: nodes and kept activations live in `keep` until ag_reset; gradients of activations come from a free
- * list by size and return to it as soon as the node that made the activation is done. A dry tape runs the
- * same builder code with the arithmetic skipped on counting arenas, and so tells the memory of a step. */
+ * Memory: activations and what a backward needs live in `keep`, nodes and tables in `meta`, until ag_reset;
+ * gradients of activations come from a free list by size and return to it as soon as the node that made the
+ * activation is done. A dry tape runs the same builder code with the arithmetic skipped on counting arenas, and
+ * so tells the memory of a step. */
 #ifndef FT_AUTOGRAD_H
 #define FT_AUTOGRAD_H
 

@@ -1,7 +1,8 @@
 /* method.h – parameter-efficient methods: one file and one line of methods.def each.
  *
- * A method decides what is trained, attaches to sites, adds its part of the forward through nn_hooks, saves and loads its
- * files in PEFT's format, and folds itself into weights. */
+ * A method decides what is trained (nn_store), lays itself over the model (nn_overlay: a state at each site, trained values in
+ * the model's place, virtual rows, hooks in the forward), may work before training and around every update, saves and loads
+ * its files in PEFT's format, and folds itself into weights. It knows no objective and no update rule. */
 #ifndef FT_METHOD_H
 #define FT_METHOD_H
 
@@ -50,7 +51,7 @@ typedef struct pe_ctx {
     const pe_method *method;
     model *m;
     nn_overlay over; /* what runs are given; the model itself is not touched */
-    arena *mem; /* parameters and slots */
+    arena *mem; /* what attach makes beside the store: states of sites, names */
     void *cfg;  /* the method's struct, filled by its fields */
     uint64_t seed;
     nn_store store;        /* what is trained */

@@ -1,8 +1,9 @@
-/* model.h – model families as rows, opening from a folder or a GGUF, the forward pass, saving.
+/* model.h – model families, block parts and quantisers as rows; opening from a folder or a GGUF, the forward pass, saving.
  *
  * A family is data: what its layers are made of, config keys, tensor names for Hugging Face and GGUF, norm. Blocks are made of
- * parts, and one function puts them together. Equations and names: config.json classes of transformers (llama, mistral,
- * qwen2, qwen3, gpt2); see each row in family_*.c. Base-model dropout (GPT-2's *_pdrop) is not applied in training. */
+ * parts, and one function puts them together. An open model is not written to: what is trained lies in an overlay (nn.h).
+ * Equations and names: config.json classes of transformers (llama, mistral, qwen2, qwen3, gpt2); see each row in family_*.c.
+ * Base-model dropout (GPT-2's *_pdrop) is not applied in training. */
 #ifndef FT_MODEL_H
 #define FT_MODEL_H
 
@@ -99,7 +100,7 @@ struct model {
 
 typedef struct model_options {
     const char *path;        /* folder or .gguf; NULL with from_config */
-    const char *from_config; /* config.json: random weights (models.md 6), f32 */
+    const char *from_config; /* config.json: random weights, f32 (init.c) */
     uint64_t seed;           /* of those weights */
     bool
         no_weights; /* for memory plans: values of random weights and of trained copies are not made */

@@ -1,7 +1,7 @@
-/* nn.h – parameters, the sites where adapters sit, what a method lays over a model, the one maker of runs, and the one
- * place where a linear layer is applied.
+/* nn.h – parameters, the sites where adapters sit, what a method lays over a model, the store of what is trained, the one
+ * maker of runs, and the one place where a linear layer is applied.
  *
- * Models name sites; methods fill in overlays; neither knows the other. */
+ * Models name sites; methods fill in overlays and stores; neither knows the other. */
 #ifndef FT_NN_H
 #define FT_NN_H
 

@@ -1,8 +1,8 @@
 /* token.h – tokenizers.
  *
- * tokenizer.json (byte-level BPE, SentencePiece-like BPE with byte fallback, Unigram) with its normalizers,
- * pre-tokenizers, added tokens, post-processors and decoders; the tokenizer inside a GGUF (kinds gpt2 and
- * llama). Ids are the reference library's, to the last one. */
+ * tokenizer.json (byte-level BPE, SentencePiece-like BPE with byte fallback, Unigram, WordPiece) with its
+ * normalizers, pre-tokenizers, added tokens, post-processors and decoders; a folder's tokenizer.model, or vocab.json and
+ * merges.txt; the tokenizer inside a GGUF (kinds gpt2 and llama). Ids are the reference library's, to the last one. */
 #ifndef FT_TOKEN_H
 #define FT_TOKEN_H
 

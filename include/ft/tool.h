@@ -1,8 +1,8 @@
 /* tool.h – what is done with a finished model: score lines, generate, evaluate with gates, merge an adapter
  * and prove it, convert between formats.
  *
- * All of them stand on one thing, a model opened for use (tool_model), and what it says comes from infer, so that every
- * verb gives the same probabilities for the same tokens. Results leave through a sink that the program gives; nothing
+ * Whatever runs a model stands on one thing, a model opened for use (tool_model), and what it says comes from infer, so that
+ * every verb gives the same probabilities for the same tokens. Results leave through a sink that the program gives; nothing
  * here knows about terminals. */
 #ifndef FT_TOOL_H
 #define FT_TOOL_H
@@ -83,7 +83,6 @@ typedef struct tool_eval_options {
         max_new_tokens; /* of the task given by flags; 0: not given */
     bool json;
 } tool_eval_options;
-extern const cfg_field tool_eval_fields[]; /* top level of the config, for help and schema */
 /* FT_EGATE when a gate was missed: everything is printed, the message names the missed ones. */
 FT_MUST_USE ft_status tool_eval(const tool_eval_options *opt, const tool_sink *out);
 

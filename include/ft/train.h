@@ -11,7 +11,7 @@
 #include "ft/objective.h"
 #include "ft/optim.h"
 
-/* The sections of a training config (contract 2), for parsing, help and schema. For "method" and "objective" rows holds
+/* The sections of a training config, for parsing, help and schema. For "method" and "objective" rows holds
  * the keys that every type has; those of a type are its own (pe_at, obj_at). */
 typedef struct train_section {
     const char *key;

@@ -92,6 +92,6 @@ FT_MUST_USE ft_status rope_open(model *m, model_rope *p, nn_run *r, rope_view *v
 FT_MUST_USE ft_status rope_from_gguf(gguf_source *s, cJSON *config, int64_t head_dim);
 FT_MUST_USE ft_status rope_to_gguf(struct save_meta *k, const model_rope *p, const js_doc *config);
 
-/* Random weights of models.md 6 into model->own. */
+/* Random weights into model->own; range: of config.json where it has none. */
 FT_MUST_USE ft_status model_init_random(model *m, uint64_t seed, double range);
 #endif

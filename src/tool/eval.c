@@ -17,7 +17,7 @@ static const cfg_field model_fields[] = {
     {.key = "path", .type = CFG_PATH, .offset = 0, .help = "Hugging Face folder or .gguf"},
     CFG_END};
 #define AT(field) offsetof(eval_cfg, field)
-const cfg_field tool_eval_fields[] = {
+static const cfg_field fields[] = {
     {.key = "model",
      .type = CFG_TABLE,
      .offset = AT(model),
@@ -280,7 +280,7 @@ static ft_status read_config(evaluation *e, const tool_eval_options *opt)
     FT_TRY(flag_sets(opt, e->mem, &sets, &n));
     FT_TRY(opt->config ? cfg_open(&e->doc, opt->config, sets, n, e->mem)
                        : cfg_open_empty(&e->doc, sets, n, e->mem));
-    cfg_read(&e->doc, e->doc.js.root, "", tool_eval_fields, &e->cfg, NULL);
+    cfg_read(&e->doc, e->doc.js.root, "", fields, &e->cfg, NULL);
     FT_TRY(read_tasks(e));
     FT_TRY(read_gates(e));
     if (!e->cfg.model && !e->cfg.adapter)

@@ -1,5 +1,5 @@
-/* score.c – `ft score`: JSON lines in, log-probabilities out, in the same order (contract: the door for
- * evaluation harnesses).
+/* score.c – `ft score`: JSON lines in, log-probabilities out, in the same order: the door for evaluation
+ * harnesses.
  *
  * Lines are gathered into passes of bounded tokens, but never waited for: when standard input has nothing more
  * to give, what has come so far is answered, so a program that asks line by line gets its answers. */
