@@ -64,7 +64,7 @@ done
 # module: files that may call each other, and why it cannot be otherwise
 circles='
 base: error memory str: an error is text, text takes memory, memory that is not there is an error
-template: filter func print str value: a value finds its methods by name, methods, filters and tests take values
+template: arith filter func print str value: a value finds its methods by name, methods, filters and tests take values
 '
 calls() { # FOLDER: "caller callee function", a line each, by the names of files without .c
     find "$1" -name '*.c.o' | sort | while read -r o; do
