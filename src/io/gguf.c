@@ -389,9 +389,3 @@ const io_tensor *gguf_find(const gguf_file *f, const char *name)
     int64_t i;
     return map_get(&f->index, name, strlen(name), &i) ? &f->tensor[i] : NULL;
 }
-
-const gguf_kv *gguf_get(const gguf_file *f, const char *key)
-{
-    int64_t i;
-    return map_get(&f->kv_index, key, strlen(key), &i) ? &f->kv[i] : NULL;
-}

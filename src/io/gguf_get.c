@@ -7,6 +7,12 @@
 #include <math.h>
 #include <string.h>
 
+const gguf_kv *gguf_get(const gguf_file *f, const char *key)
+{
+    int64_t i;
+    return map_get(&f->kv_index, key, strlen(key), &i) ? &f->kv[i] : NULL;
+}
+
 /* A number of the file: an integer when `is_int`, else in f. */
 typedef struct number {
     bool is_int, too_big;
