@@ -129,6 +129,36 @@ static void merges_what_peft_merges(void **state)
     }
 }
 
+/* The same base as a GGUF: Conv1D weights stand the other way round there, q and k in another order. */
+static void merges_into_a_gguf_base(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {{"llama_patterns", "llama"},
+                                           {"llama_saved_norms", "llama"},
+                                           {"llama_tied_held", "llama_bias_tied"},
+                                           {"llama_grown", "llama"},
+                                           {"gpt2_patterns", "gpt2"},
+                                           {"gpt2_saved_mlp", "gpt2"},
+                                           {"gpt2_grown_tokens", "gpt2"}};
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        tool_proof p;
+        const char *base = test_path("base.gguf"), *out = test_path("from_gguf");
+        tool_convert_options convert = {
+            .model = golden_model(cases[i][1]), .out = base, .type = "f32", .force = true};
+        str_buf text = {0};
+        assert_ok(tool_convert(&convert, &(tool_sink){append, &text}));
+        str_free(&text);
+        tool_merge_options opt = {.adapter = peft(cases[i][0], "adapter"),
+                                  .base = base,
+                                  .out = out,
+                                  .force = true,
+                                  .tolerance = -1};
+        assert_ok(merge(&opt, &p));
+        assert_true(p.max_logit_diff < 1e-4 && p.mean_kl < 1e-8 && p.effect > 1e-3);
+        check_merged(cases[i][0], out);
+    }
+}
+
 static int entries(const char *dir)
 {
     arena *mem = NULL;
@@ -399,6 +429,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merges_what_peft_merges),
+        cmocka_unit_test(merges_into_a_gguf_base),
         cmocka_unit_test(tolerance_decides),
         cmocka_unit_test(damaged_adapters_are_refused),
     };

@@ -185,6 +185,32 @@ static void adapters_of_peft(void **state)
     arena_close(mem);
 }
 
+/* On the same base as a GGUF, where Conv1D weights stand the other way round, the file is the same. */
+static void files_are_of_peft_on_a_gguf_base(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"gpt2_saved_mlp", "gpt2_patterns", "llama_saved_norms"};
+    for (size_t i = 0; i < FT_COUNT_OF(names); i++) {
+        bench b;
+        pe_ctx *c = NULL;
+        char dir[512], adapter[600];
+        const char *gguf = test_path("base.gguf");
+        snprintf(dir, sizeof dir, "%s/%s", golden_path("peft"), names[i]);
+        snprintf(adapter, sizeof adapter, "%s/adapter", dir);
+        open_bench(&b, dir);
+        assert_ok(model_save(b.m, gguf, &(model_save_options){.type = &dt_f32}));
+        model_close(b.m);
+        assert_ok(model_open(&b.m, &(model_options){.path = gguf}));
+        assert_ok(pe_open_adapter(&c, b.m, adapter));
+        int64_t n = b.tokens * b.m->d.vocab_size;
+        assert_true(max_abs_diff(logits_of(&b, &c->over), values(&b, "logits"), n) < 5e-5);
+        check_written(&b, c, dir);
+        pe_close(c);
+        close_bench(&b);
+        assert_int_equal(remove(gguf), 0);
+    }
+}
+
 /* A method's struct filled from a JSON object. */
 static void *options_of(const pe_method *method, const char *json, cfg_doc *d, arena *mem)
 {
@@ -390,6 +416,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adapters_of_peft),
+        cmocka_unit_test(files_are_of_peft_on_a_gguf_base),
         cmocka_unit_test(contract_of_every_method),
         cmocka_unit_test(names_that_match_nothing),
         cmocka_unit_test(as_many_values_as_peft),

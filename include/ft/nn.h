@@ -38,6 +38,7 @@ typedef struct nn_param {
     int64_t index;    /* in the registry */
     tn_tensor t;      /* frozen: in the mapping (vectors: an f32 copy); trainable: f32 with grad */
     const dt_type *file_type; /* dtype in the file */
+    bool hf_turned; /* Hugging Face and PEFT store it [I, O], where t is [O, I] (Conv1D of a GGUF) */
     nn_hyper hyper;
 } nn_param;
 

@@ -24,9 +24,9 @@ static const char *weight_key(pe_ctx *c, const nn_param *p)
     return plain;
 }
 
-static bool same_values(const tn_tensor *p, const io_tensor *t, arena *mem)
+static bool same_values(const tn_tensor *p, bool turned, const io_tensor *t, arena *mem)
 {
-    bool same = t->nd == p->nd && t->type->unpack;
+    bool same = t->nd == p->nd && t->type->unpack && !turned;
     for (int k = 0; same && k < t->nd; k++) same = t->dim[k] == p->dim[k];
     if (!same || !p->data) return false;
     int64_t cols = tn_cols(p), rows = tn_rows(p);
@@ -61,7 +61,7 @@ static ft_status look(pe_ctx *c, nn_param *p, held *h)
 
 static bool differs(pe_ctx *c, const held *h)
 {
-    return h->t && !same_values(&h->p->t, h->t, c->mem);
+    return h->t && !same_values(&h->p->t, h->p->hf_turned, h->t, c->mem);
 }
 
 static ft_status take_over(pe_ctx *c, const held *h)
@@ -72,7 +72,7 @@ static ft_status take_over(pe_ctx *c, const held *h)
              "on the merged model",
              ft_shows(c->load_dir), ft_shows(h->t->name));
     FT_TRY(nn_train_copy(&c->store, &c->over, h->p));
-    return pe_add_entry(c, *pe_own(c, h->p), h->key, false);
+    return pe_add_entry(c, *pe_own(c, h->p), h->key, h->p->hf_turned);
 }
 
 static ft_status take_or_pass(pe_ctx *c, const held *h)

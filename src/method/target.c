@@ -491,7 +491,7 @@ static ft_status no_target(pe_ctx *c, const pe_target *t)
 static ft_status train_whole(pe_ctx *c, nn_param *p, const char *key)
 {
     FT_TRY(nn_train_copy(&c->store, &c->over, p));
-    return pe_add_entry(c, *pe_own(c, p), key, false);
+    return pe_add_entry(c, *pe_own(c, p), key, p->hf_turned);
 }
 
 /* Until 0.5 PEFT wrote the bias of an adapted module without "base_layer", and from 0.6 to 0.20 "lora_only" wrote none. */
@@ -579,11 +579,11 @@ static cJSON *target_names(const pe_ctx *c, const pe_target *t)
     return list;
 }
 
-/* Linear layers of a model are stored one way or the other, all alike. */
+/* Linear layers are stored one way or the other in a Hugging Face folder, all alike. */
 static bool is_in_out(const model *m)
 {
     for (int64_t i = 0; i < m->n_site; i++)
-        if (m->site[i].in_out) return true;
+        if (m->site[i].in_out || m->site[i].w->hf_turned) return true;
     return false;
 }
 

@@ -121,6 +121,7 @@ static nn_param *add_param(model *m, const entry *e, bool bias, nn_site *site)
     else
         p->t = (tn_tensor){.nd = 2, .dim = {flip ? s->in : s->out, flip ? s->out : s->in}};
     p->t.type = p->file_type = &dt_f32;
+    p->hf_turned = in_out && m->from_gguf && p->t.nd == 2;
     return p;
 }
 

@@ -30,7 +30,6 @@ static ft_status choose_types(save_plan *p)
     const model *m = p->m;
     for (int64_t i = 0; i < p->n; i++) {
         save_item *it = &p->item[i];
-        const model_tensor *info = &m->info[it->param];
         it->type = p->opt->type ? p->opt->type : m->dtype;
         if (!p->opt->type && !m->from_gguf && !m->has_blocks && !m->own)
             it->type = m->param[it->param].file_type;
@@ -38,7 +37,7 @@ static ft_status choose_types(save_plan *p)
                  "type %s has no place in a Hugging Face folder; write a .gguf, or use f32, f16 or "
                  "bf16",
                  it->type->name);
-        it->transpose = m->from_gguf && info->hf_in_out && it->nd == 2;
+        it->transpose = m->param[it->param].hf_turned;
         if (it->transpose) {
             it->dim[0] = m->param[it->param].t.dim[1];
             it->dim[1] = m->param[it->param].t.dim[0];
