@@ -7,7 +7,8 @@
 #   --steps N   at most N optimizer steps of each config: a quick look.  Default: whole runs.
 #
 # Compared: every file of a result but the record of the run (summary.json, config.resolved.json, time.jsonl,
-# checkpoints), and of log.jsonl all lines and fields that OLD writes; lines of step 0 and new fields are NEW's own.
+# checkpoints), of log.jsonl and of an evaluation all lines and fields that OLD writes (lines of step 0 and new fields
+# are NEW's own), and of a GGUF the tensors: its metadata says what a release knows of tokens.
 # A config that OLD refuses is named and passed over.  Exit status: 0 equal, 1 different, 64 usage.
 set -euo pipefail
 
@@ -62,11 +63,30 @@ for a, b in zip(old, new):
 PYTHON
 }
 
+same_tensors() { # OLD NEW: as NEW reads them
+    local which
+    for which in "$1" "$2"; do
+        rm -rf "$which.folder"
+        "$new" convert "$which" --out "$which.folder" --type f32 -q >/dev/null || return 1
+    done
+    cmp -s "$1.folder/model.safetensors" "$2.folder/model.safetensors"
+}
+
+same_fields() { # NAME: JSON lines of OLD and NEW; every field of OLD's is in NEW's
+    python3 - "$1.old.out" "$1.new.out" <<'PYTHON'
+import json, sys
+old, new = ([json.loads(l, parse_float=str) for l in open(p)] for p in sys.argv[1:])
+ok = len(old) == len(new) and all(b.get(k) == a[k] for a, b in zip(old, new) for k in a)
+sys.exit(0 if ok else "results differ")
+PYTHON
+}
+
 result() { # NAME: folders NAME/old and NAME/new
     local file why
     while read -r file; do
         case $file in
         summary.json | config.resolved.json | time.jsonl | .lock | checkpoints/*) continue ;;
+        *.gguf) same_tensors "$1/old/$file" "$1/new/$file" || { differs "$1: tensors of $file differ"; continue; } ;;
         log.jsonl)
             why=$(same_log "$1/old/$file" "$1/new/$file" 2>&1) || { differs "$1: $file: $why"; continue; }
             ;;
@@ -79,7 +99,8 @@ result() { # NAME: folders NAME/old and NAME/new
 for config in "$root"/configs/*.json; do
     name=$(basename "$config" .json)
     if grep -q '"tasks"' "$config"; then
-        run "$name" eval "$config" && text "$name"
+        run "$name" eval "$config" --json || continue
+        if same_fields "$name" 2>/dev/null; then same=$((same + 1)); else differs "$name: results differ"; fi
         continue
     fi
     run "$name" train "$config" --out "$name/@" -q ${steps[@]+"${steps[@]}"} && result "$name"
