@@ -173,6 +173,44 @@ static void a_changed_config_is_refused_with_all_differences(void **state)
     assert_same_run("changed", "ref");
 }
 
+/* run.json as a version would have left it that did not know this key. */
+static void forget_key(const char *run, const char *key)
+{
+    js_doc d;
+    char *text, path[64], hex[65];
+    str_buf out = {0};
+    sha256_state sha;
+    snprintf(path, sizeof path, "%s/checkpoints/run.json", run);
+    assert_ok(train_sealed_read(&d, &text, test_path(path)));
+    cJSON *data = cJSON_GetObjectItemCaseSensitive(
+        cJSON_GetObjectItemCaseSensitive(d.root, "config"), "data");
+    assert_non_null(js_get(data, key));
+    cJSON_DeleteItemFromObjectCaseSensitive(data, key);
+    cJSON_Delete(cJSON_DetachItemViaPointer(d.root, d.root->child->prev)); /* the seal */
+    js_print(&out, d.root, false);
+    out.len--; /* the brace comes after the seal */
+    sha256_init(&sha);
+    sha256_add(&sha, out.data, out.len);
+    sha256_hex(&sha, hex);
+    str_printf(&out, ",\n  \"seal\": \"%s\"\n}\n", hex);
+    test_write_file(test_path(path), out.data, out.len);
+    str_free(&out);
+    js_close(&d);
+    ft_free(text);
+}
+
+static void a_key_of_a_later_version_counts_as_its_default(void **state)
+{
+    (void)state;
+    reference();
+    copy_run("ref", "older", 6);
+    forget_key("older", "window_tokens");
+    assert_fails(train((job){.out = "older", .resume = true, .set = {"data.window_tokens=64"}}),
+                 FT_ECONFIG, "data.window_tokens: absent -> 64");
+    assert_ok(train((job){.out = "older", .resume = true}));
+    assert_same_run("older", "ref");
+}
+
 static void changed_data_and_base_are_refused(void **state)
 {
     (void)state;
@@ -429,6 +467,7 @@ int main(void)
         cmocka_unit_test(a_folder_with_a_run_is_not_overwritten),
         cmocka_unit_test(a_locked_folder_is_refused_with_the_pid),
         cmocka_unit_test(a_changed_config_is_refused_with_all_differences),
+        cmocka_unit_test(a_key_of_a_later_version_counts_as_its_default),
         cmocka_unit_test(changed_data_and_base_are_refused),
         cmocka_unit_test(damaged_checkpoints_are_passed_over),
         cmocka_unit_test(foreign_and_half_made_folders_are_never_chosen),

@@ -168,6 +168,7 @@ static void links_are_followed(void **state)
         MAP("\"a\":\"s1.safetensors\",\"b\":\"s1.safetensors\",\"c\":\"s2.safetensors\"");
     const char *dir = sharded(index), *cache = folder("cache");
     const char *snapshot = in(cache, "snapshots/abc");
+    static const char secret[] = "{\"password\": 1, \"key\": 2}";
     assert_int_equal(rename(in(dir, "s2.safetensors"), test_path("elsewhere.safetensors")), 0);
     assert_int_equal(symlink(test_path("elsewhere.safetensors"), in(dir, "s2.safetensors")), 0);
     assert_ok(io_weights_open(&w, dir, mem));
@@ -177,7 +178,7 @@ static void links_are_followed(void **state)
     assert_int_equal(symlink("/dev/zero", in(dir, "s2.safetensors")), 0);
     assert_fails(io_weights_open(&w, dir, mem), FT_EDATA, "s2.safetensors: is not a regular file");
     assert_int_equal(unlink(in(dir, "s2.safetensors")), 0);
-    test_write_file(test_path("secret"), "{\"password\": 1, \"key\": 2}", 27);
+    test_write_file(test_path("secret"), secret, strlen(secret));
     assert_int_equal(symlink(test_path("secret"), in(dir, "s2.safetensors")), 0);
     assert_fails(io_weights_open(&w, dir, mem), FT_EDATA, "s2.safetensors");
     assert_null(strstr(ft_error(), "passw")); /* nothing of it is shown */

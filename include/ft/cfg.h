@@ -154,6 +154,8 @@ const char *cfg_path(cfg_doc *d, const cJSON *from, const char *value);
  * without a default that are 0, NULL, NAN or CFG_AUTO count as absent. Paths are written absolute, so
  * that the resolved config is valid wherever it is put. FT_EMEM: keys are missing. */
 ft_status cfg_resolve(cJSON *object, const cfg_field *rows, const void *values);
+/* A member of a resolved object that is what its row gives where the key is absent. */
+bool cfg_is_default(const cfg_field *rows, const cJSON *v);
 /* Help lines ("  key  type  default  help"), and JSON Schema properties of a table (out of memory: parts are
  * missing and ft_error() has the message). */
 void cfg_help(str_buf *out, const cfg_field *rows, const char *prefix);

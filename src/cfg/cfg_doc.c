@@ -95,13 +95,32 @@ static void add_table(cJSON *s, const cfg_field *rows)
     cJSON_AddBoolToObject(s, "additionalProperties", false);
 }
 
-static void add_default(cJSON *s, const cfg_field *r)
+/* The caller deletes it; NULL: there is none. */
+static cJSON *default_of(const cfg_field *r)
 {
     js_doc doc;
     if (!r->def ||
         js_parse(&doc, r->def, strlen(r->def), r->key, 1, JS_NO_POSITIONS, FT_EINTERNAL) != FT_OK)
-        return;
-    if (!cJSON_AddItemToObject(s, "default", doc.root)) js_close(&doc);
+        return NULL;
+    cJSON *def = doc.root;
+    doc.root = NULL;
+    js_close(&doc);
+    return def;
+}
+
+static void add_default(cJSON *s, const cfg_field *r)
+{
+    cJSON *def = default_of(r);
+    if (def && !cJSON_AddItemToObject(s, "default", def)) cJSON_Delete(def);
+}
+
+bool cfg_is_default(const cfg_field *rows, const cJSON *v)
+{
+    while (rows && rows->key && strcmp(rows->key, v->string) != 0) rows++;
+    cJSON *def = rows && rows->key ? default_of(rows) : NULL;
+    bool same = def && cJSON_Compare(def, v, true);
+    cJSON_Delete(def);
+    return same;
 }
 
 void cfg_schema(cJSON *properties, const cfg_field *rows)

@@ -468,31 +468,47 @@ static void value_text(str_buf *out, const cJSON *v)
         str_adds(out, "absent");
 }
 
-/* Differences of one section, seen from `a`; with `only_new` those keys that `b` lacks. */
-static int section_differences(const cJSON *a, const cJSON *b, bool only_new, str_buf *out)
+/* The rows a section was read by. */
+static const cfg_field *rows_of(const train_config *c, const char *section)
+{
+    if (strcmp(section, "method") == 0) return c->method_rows;
+    if (strcmp(section, "objective") == 0) return c->objective_rows;
+    if (strcmp(section, "optim") == 0) return c->optim_rows;
+    for (size_t i = 0; train_sections[i].key; i++)
+        if (strcmp(train_sections[i].key, section) == 0) return train_sections[i].rows;
+    return NULL;
+}
+
+/* Keys of one section that were there before and are not now, or the other way round, or say something else. A key at its
+ * default says what a version without it did. */
+static int section_differences(const cfg_field *rows, const cJSON *before, const cJSON *now,
+                               str_buf *out)
 {
     int n = 0;
-    for (const cJSON *v = a ? a->child : NULL; v; v = v->next) {
-        const cJSON *w = b ? js_get(b, v->string) : NULL;
-        if (is_free(a->string, v->string) || (only_new && w)) continue;
-        if (w && cJSON_Compare(v, w, true)) continue;
-        str_printf(out, "%s%s.%s: ", out->len ? "; " : "", a->string, v->string);
-        value_text(out, only_new ? w : v);
-        str_adds(out, " -> ");
-        value_text(out, only_new ? v : w);
-        n++;
+    for (int added = 0; added < 2; added++) {
+        const cJSON *a = added ? now : before, *b = added ? before : now;
+        for (const cJSON *v = a ? a->child : NULL; v; v = v->next) {
+            const cJSON *w = b ? js_get(b, v->string) : NULL;
+            if (is_free(a->string, v->string) || (added && (w || cfg_is_default(rows, v))))
+                continue;
+            if (w && cJSON_Compare(v, w, true)) continue;
+            str_printf(out, "%s%s.%s: ", out->len ? "; " : "", a->string, v->string);
+            value_text(out, added ? w : v);
+            str_adds(out, " -> ");
+            value_text(out, added ? v : w);
+            n++;
+        }
     }
     return n;
 }
 
-int train_config_differences(const cJSON *before, const cJSON *now, str_buf *out)
+int train_config_differences(const train_config *c, const cJSON *before, const cJSON *now,
+                             str_buf *out)
 {
     int n = 0;
     for (size_t i = 0; train_sections[i].key; i++) {
-        const cJSON *a = js_get(before, train_sections[i].key),
-                    *b = js_get(now, train_sections[i].key);
-        n += section_differences(a, b, false, out);
-        n += section_differences(b, a, true, out);
+        const char *key = train_sections[i].key;
+        n += section_differences(rows_of(c, key), js_get(before, key), js_get(now, key), out);
     }
     return n;
 }

@@ -100,7 +100,7 @@ static ft_status compare_config(const train_session *s, const js_doc *run)
     if (strcmp(name, s->cfg.base_name) != 0)
         str_printf(&list, "model.path: \"%s\" -> \"%s\"", ft_shows(name),
                    ft_shows(s->cfg.base_name));
-    train_config_differences(js_get(run->root, "config"), s->resolved, &list);
+    train_config_differences(&s->cfg, js_get(run->root, "config"), s->resolved, &list);
     ft_status rc = str_ok(&list);
     if (rc == FT_OK && list.len > 0)
         rc =

@@ -66,8 +66,10 @@ void train_config_close(train_config *c);
 cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem);
 /* The part of a resolved config that a resumed run may not change, as compact text. */
 ft_status train_config_identity(const cJSON *resolved, str_buf *out);
-/* Adds "section.key: old → new" for every key that differs in that part; returns their number. */
-int train_config_differences(const cJSON *before, const cJSON *now, str_buf *out);
+/* Adds "section.key: old → new" for every key that differs in that part; returns their number. A key that an older version
+ * did not write counts as its default. */
+int train_config_differences(const train_config *c, const cJSON *before, const cJSON *now,
+                             str_buf *out);
 
 /* --- state.c: what a checkpoint holds beside values and optimizer states ------------------------- */
 typedef struct train_record { /* a step on its way to log.jsonl */
