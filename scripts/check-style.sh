@@ -17,7 +17,7 @@ autograd   2400  the tape, and an operation a file
 token      8000  frozen: tokenizers of the reference library to the letter; changes when a real model fails
 template   6100  frozen: Jinja as chat templates use it; changes when a real template fails
 nn         1000  parameters, overlays, runs, the one linear layer
-model      4200  families and block parts as rows; opening, forward, saving
+model      4400  families and block parts as rows; opening, forward, saving, quantisers, longrope
 method     3600  a file a method; targets and adapter files as PEFT has them
 infer      1600  scoring and generating many sequences, below objectives
 data       4200  sources to samples, checks of what a record holds, windows, batches

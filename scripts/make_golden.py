@@ -80,6 +80,10 @@ CASES = {
     "llama_rope_yarn_b": variant(LLAMA, ("rope_theta",), max_position_embeddings=8192, rope_parameters={
         "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
         "original_max_position_embeddings": 2048}),
+    "llama_rope_longrope": variant(LLAMA, max_position_embeddings=64, rope_scaling={
+        "rope_type": "longrope", "factor": 1.0, "original_max_position_embeddings": 64,
+        "attention_factor": 1.25, "short_factor": [1.5, 0.75, 3.0, 40.0],
+        "long_factor": [1.5, 0.75, 3.0, 40.0]}),
     "mistral": of_type("mistral", "MistralForCausalLM", sliding_window=3),
     "qwen2": of_type("qwen2", "Qwen2ForCausalLM", use_sliding_window=False, sliding_window=3,
                      max_window_layers=1),

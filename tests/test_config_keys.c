@@ -60,7 +60,9 @@ static void keys_that_change_numbers_are_refused(void **state)
         {"compression_config", "\"compression_config\": {\"format\": \"x\"}"},
         {"mrope_section", "\"rope_scaling\": {\"type\": \"default\", \"mrope_section\": [1, 1]}"},
         {"alpha", "\"rope_scaling\": {\"type\": \"dynamic\", \"alpha\": 1000, \"factor\": 1}"},
-        {"rope_type", "\"rope_scaling\": {\"rope_type\": \"longrope\"}"},
+        {"rope_type", "\"rope_scaling\": {\"rope_type\": \"su\"}"},
+        {"long_factor",
+         "\"rope_scaling\": {\"rope_type\": \"longrope\", \"short_factor\": [1, 1, 1, 1]}"},
         {"rope_scaling", "\"rope_scaling\": \"linear\""},
         {"layer_types", "\"layer_types\": [\"sliding_attention\", \"full_attention\"]"},
     };

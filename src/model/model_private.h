@@ -72,8 +72,8 @@ FT_MUST_USE ft_status model_build(model *m);
 enum { MAX_ROPE_HALF = 512 };
 typedef struct model_rope {
     int half, head_dim;
-    float *inv;                  /* [half] inverse frequencies, scaling applied */
-    float mscale;                /* attention scaling of yarn: multiplies cos and sin */
+    float *inv;   /* [half] inverse frequencies, scaling applied */
+    float mscale; /* attention scaling of yarn and longrope: multiplies cos and sin */
     float theta, dynamic_factor; /* dynamic NTK: factor, 0 = off */
     float *cos, *sin;            /* [rows, half], grown on demand */
     int64_t rows;
@@ -87,6 +87,8 @@ FT_MUST_USE ft_status rope_read(model *m, model_rope *p, int head_dim, const js_
 /* Divisors of llama3 scaling as GGUF's rope_freqs holds them: out [half]. */
 void rope_llama3_divisors(float *out, int half, int head_dim, double theta, double factor,
                           double low, double high, double original);
+/* Divisors of longrope scaling (the object o of config.json), the same for all lengths or 65: out [half]. */
+FT_MUST_USE ft_status rope_longrope_divisors(const js_doc *d, const cJSON *o, int half, float *out);
 /* Tables for the positions of a pass; a dynamic-NTK model's are the pass's own. */
 FT_MUST_USE ft_status rope_open(model *m, model_rope *p, nn_run *r, rope_view *v);
 FT_MUST_USE ft_status rope_from_gguf(gguf_source *s, cJSON *config, int64_t head_dim);

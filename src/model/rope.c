@@ -1,4 +1,5 @@
-/* rope.c – rotary frequencies and their scaling: default, linear, dynamic NTK, llama3, yarn (Peng et al. 2023).
+/* rope.c – rotary frequencies and their scaling: default, linear, dynamic NTK, llama3, yarn (Peng et al. 2023), longrope (Ding
+ * et al. 2024).
  *
  * Frequencies are computed in the order torch does it (f32 exponents, 1/base^e), angles in f32, so that long contexts
  * agree with transformers. Scaling is part of the tables; the kernels know only cos and sin. */
@@ -7,10 +8,15 @@
 #include <math.h>
 #include <string.h>
 
-static float plain_inv(double theta, int i, int dims)
+static float plain_wave(double theta, int i, int dims)
 {
     float exponent = (float)(2 * i) / (float)dims;
-    return 1.0f / (float)pow((double)(float)theta, (double)exponent);
+    return (float)pow((double)(float)theta, (double)exponent);
+}
+
+static float plain_inv(double theta, int i, int dims)
+{
+    return 1.0f / plain_wave(theta, i, dims);
 }
 
 void rope_llama3_divisors(float *out, int half, int head_dim, double theta, double factor,
@@ -108,10 +114,61 @@ static ft_status dynamic(model_rope *p, const rope_keys *k, double theta)
     return FT_OK;
 }
 
+static ft_status read_divisors(const js_doc *d, const cJSON *o, const char *key, int half,
+                               float *out)
+{
+    const cJSON *list = js_get(o, key), *e;
+    int i = 0;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != half)
+        return js_fail(d, list ? list : o, FT_EDATA, key,
+                       "a list of %d numbers is needed, one for each frequency", half);
+    cJSON_ArrayForEach(e, list)
+    {
+        out[i] = (float)e->valuedouble;
+        if (!cJSON_IsNumber(e) || !(out[i] > 0) || !isfinite(out[i]))
+            return js_fail(d, e, FT_EDATA, key, "entry %d is not a number above 0", i);
+        i++;
+    }
+    return FT_OK;
+}
+
+ft_status rope_longrope_divisors(const js_doc *d, const cJSON *o, int half, float *out)
+{
+    float more[MAX_ROPE_HALF];
+    FT_TRY(read_divisors(d, o, "short_factor", half, out));
+    FT_TRY(read_divisors(d, o, "long_factor", half, more));
+    if (memcmp(out, more, (size_t)half * sizeof *out) != 0)
+        return js_fail(d, js_get(o, "long_factor"), FT_EDATA, "long_factor",
+                       "differs from short_factor: frequencies that change with the length of a "
+                       "sequence are not supported");
+    return FT_OK;
+}
+
+/* Each frequency has a divisor of its own. */
+static ft_status longrope(model_rope *p, const rope_keys *k, double theta)
+{
+    float divisor[MAX_ROPE_HALF];
+    double attention, factor = k->factor;
+    FT_TRY(rope_longrope_divisors(k->d, k->o, p->half, divisor));
+    FT_TRY(js_get_num(k->d, k->o, "attention_factor", 0.0, &attention));
+    for (int i = 0; i < p->half; i++)
+        p->inv[i] = 1.0f / (divisor[i] * plain_wave(theta, i, p->head_dim));
+    if (!js_get(k->o, "factor") || cJSON_IsNull(js_get(k->o, "factor")))
+        factor = k->max_position / k->original;
+    if (attention == 0.0)
+        attention = factor <= 1.0 ? 1.0 : sqrt(1.0 + log(factor) / log(k->original));
+    p->mscale = (float)attention;
+    return FT_OK;
+}
+
 static const struct {
     const char *name;
     ft_status (*apply)(model_rope *p, const rope_keys *k, double theta);
-} scalings[] = {{"linear", linear}, {"dynamic", dynamic}, {"llama3", llama3}, {"yarn", yarn}};
+} scalings[] = {{"linear", linear},
+                {"dynamic", dynamic},
+                {"llama3", llama3},
+                {"yarn", yarn},
+                {"longrope", longrope}};
 
 ft_status rope_read(model *m, model_rope *p, int head_dim, const js_doc *d)
 {
@@ -150,7 +207,8 @@ ft_status rope_read(model *m, model_rope *p, int head_dim, const js_doc *d)
         if (strcmp(scalings[i].name, type) == 0) return scalings[i].apply(p, &k, theta);
     }
     return js_fail(d, scaling, FT_EDATA, "rope_type",
-                   "\"%s\" is not known; linear, dynamic, llama3 and yarn are", ft_shows(type));
+                   "\"%s\" is not known; linear, dynamic, llama3, yarn and longrope are",
+                   ft_shows(type));
 }
 
 static void table_row(float *cos_row, float *sin_row, const float *inv, int half, int64_t pos,

@@ -1,42 +1,91 @@
-/* rope_gguf.c – rotary positions between config.json and a GGUF: keys of the metadata, and llama3 scaling, which a GGUF has
- * as a tensor of divisors. */
+/* rope_gguf.c – rotary positions between config.json and a GGUF: keys of the metadata, and llama3 scaling and longrope, which a
+ * GGUF has as a tensor of divisors. */
 #include "save_private.h"
 
 #include <math.h>
 #include <string.h>
 
 /* --- GGUF → config.json ------------------------------------------------------------------------------------------ */
-/* rope_freqs.weight holds the divisors of llama3 scaling; its parameters are recovered and proved by recomputing. */
-static ft_status read_llama3(gguf_source *s, cJSON *scaling, const io_tensor *freqs, double theta,
-                             int64_t head_dim, int64_t said)
+/* llama3 scaling is told by its four parameters where divisors come out as they are, but for rounding. */
+static bool read_llama3(gguf_source *s, cJSON *scaling, const float *have, int64_t half,
+                        double theta, int64_t said)
 {
     const double originals[] = {(double)(said > 0 ? said : 8192), 8192, 4096, 2048, 16384, 32768};
-    int64_t half = freqs->dim[0];
-    float have[512], want[512], factor = 1.0f;
-    FT_CHECK(freqs->type == &dt_f32 && freqs->nd == 1 && half == head_dim / 2 && half <= 512,
-             FT_EDATA, "%s: tensor \"rope_freqs.weight\": %lld f32 values expected",
-             ft_shows(s->g->path), (long long)head_dim / 2);
-    memcpy(have, freqs->data, (size_t)half * sizeof(float));
+    float want[MAX_ROPE_HALF], factor = 1.0f;
     for (int64_t i = 0; i < half; i++) factor = have[i] > factor ? have[i] : factor;
     for (size_t k = 0; k < FT_COUNT_OF(originals); k++) {
         double worst = 0.0;
-        rope_llama3_divisors(want, (int)half, (int)head_dim, theta, (double)factor, 1.0, 4.0,
+        rope_llama3_divisors(want, (int)half, 2 * (int)half, theta, (double)factor, 1.0, 4.0,
                              originals[k]);
         for (int64_t i = 0; i < half; i++)
             worst = fmax(worst, fabs((double)(want[i] - have[i])) / (double)want[i]);
-        if (worst > 1e-4) continue;
+        if (worst > 2e-6) continue;
         model_gguf_added(s, cJSON_AddStringToObject(scaling, "rope_type", "llama3"));
         model_gguf_added(s, cJSON_AddNumberToObject(scaling, "factor", (double)factor));
         model_gguf_added(s, cJSON_AddNumberToObject(scaling, "low_freq_factor", 1.0));
         model_gguf_added(s, cJSON_AddNumberToObject(scaling, "high_freq_factor", 4.0));
         model_gguf_added(
             s, cJSON_AddNumberToObject(scaling, "original_max_position_embeddings", originals[k]));
-        return FT_OK;
+        return true;
     }
-    return ft_fail(
-        FT_EDATA,
-        "%s: tensor \"rope_freqs.weight\" is not the scaling of a Llama 3 model that ft knows",
-        ft_shows(s->g->path));
+    return false;
+}
+
+static ft_status put_list(gguf_source *s, cJSON *scaling, const char *key, const float *v,
+                          int64_t n)
+{
+    str_buf b = {0};
+    for (int64_t i = 0; i < n; i++) {
+        str_adds(&b, i ? ", " : "[");
+        str_float(&b, v[i]);
+    }
+    str_addc(&b, ']');
+    ft_status rc = str_ok(&b);
+    if (rc == FT_OK) model_gguf_added(s, cJSON_AddRawToObject(scaling, key, b.data));
+    str_free(&b);
+    return rc;
+}
+
+/* Any divisors: longrope with the same ones for every length. */
+static ft_status read_longrope(gguf_source *s, cJSON *scaling, const float *v, int64_t half,
+                               double attention)
+{
+    int64_t positions;
+    FT_TRY(gguf_int(s->g, model_gguf_key(s, "context_length"), 2048, 0, MAX_POSITIONS, &positions));
+    model_gguf_added(s, cJSON_AddStringToObject(scaling, "rope_type", "longrope"));
+    model_gguf_added(s, cJSON_AddRawToObject(scaling, "factor", "1.0"));
+    FT_TRY(put_list(s, scaling, "short_factor", v, half));
+    FT_TRY(put_list(s, scaling, "long_factor", v, half));
+    model_gguf_added(s, cJSON_AddNumberToObject(scaling, "attention_factor", attention));
+    model_gguf_added(
+        s, cJSON_AddNumberToObject(scaling, "original_max_position_embeddings", (double)positions));
+    return FT_OK;
+}
+
+/* rope_freqs.weight: what each frequency is divided by, beside the linear scaling of the metadata. */
+static ft_status read_freqs(gguf_source *s, cJSON *o, const io_tensor *t, double theta,
+                            int64_t head_dim, int64_t original, double linear)
+{
+    float v[MAX_ROPE_HALF];
+    double attention;
+    const int64_t half = head_dim / 2;
+    FT_TRY(gguf_num(s->g, model_gguf_key(s, "rope.scaling.attn_factor"), 1.0, &attention));
+    FT_CHECK(t->type->unpack && t->type->block == 1 && t->nd == 1 && t->dim[0] == half &&
+                 half <= MAX_ROPE_HALF,
+             FT_EDATA,
+             "%s: tensor \"rope_freqs.weight\": %lld numbers are needed, one for each "
+             "frequency",
+             ft_shows(t->file), (long long)half);
+    t->type->unpack(v, t->data, half);
+    for (int64_t i = 0; i < half; i++) {
+        FT_CHECK(v[i] > 0 && isfinite(v[i]), FT_EDATA,
+                 "%s: tensor \"rope_freqs.weight\": element %lld is %g, which is no divisor",
+                 ft_shows(t->file), (long long)i, (double)v[i]);
+        v[i] *= (float)linear;
+    }
+    cJSON *scaling = model_gguf_added(s, cJSON_AddObjectToObject(o, "rope_scaling"));
+    if (attention == 1.0 && read_llama3(s, scaling, v, half, theta, original)) return FT_OK;
+    return read_longrope(s, scaling, v, half, attention);
 }
 
 /* Keys that are there only when they differ from the defaults of both. llama.cpp's scale of cos and sin is
@@ -65,17 +114,26 @@ ft_status rope_from_gguf(gguf_source *s, cJSON *o, int64_t head_dim)
     FT_TRY(gguf_num(s->g, model_gguf_key(s, "rope.freq_base"), 10000.0, &theta));
     FT_TRY(model_gguf_num(s, o, "rope.freq_base", "rope_theta", 10000.0));
     FT_TRY(gguf_text(s->g, model_gguf_key(s, "rope.scaling.type"), s->mem, &type));
-    FT_TRY(gguf_num(s->g, model_gguf_key(s, "rope.scaling.factor"), 1.0, &factor));
+    FT_TRY(gguf_num(s->g, model_gguf_key(s, "rope.scaling.factor"), 0.0, &factor));
     FT_TRY(gguf_int(s->g, model_gguf_key(s, "rope.scaling.original_context_length"), 0, 0,
                     MAX_POSITIONS, &original));
-    if (freqs) {
-        return read_llama3(s, model_gguf_added(s, cJSON_AddObjectToObject(o, "rope_scaling")),
-                           freqs, theta, head_dim, original);
-    }
-    if (!type || strcmp(type, "none") == 0 || factor == 1.0) return FT_OK;
-    FT_CHECK(strcmp(type, "linear") == 0 || strcmp(type, "yarn") == 0, FT_EDATA,
+    /* llama.cpp's defaults: a factor alone is linear scaling, and has had another key */
+    if (!type) type = "linear";
+    if (factor == 0.0) FT_TRY(gguf_num(s->g, model_gguf_key(s, "rope.scale_linear"), 1.0, &factor));
+    if (strcmp(type, "none") == 0) factor = 1.0;
+    const bool linear = factor == 1.0 || strcmp(type, "linear") == 0;
+    FT_CHECK(linear || strcmp(type, "yarn") == 0, FT_EDATA,
              "%s: key \"%s.rope.scaling.type\": \"%s\" is not supported", ft_shows(s->g->path),
              s->arch, ft_shows(type));
+    FT_CHECK(factor > 0, FT_EDATA, "%s: key \"%s.rope.scaling.factor\": %g is not above 0",
+             ft_shows(s->g->path), s->arch, factor);
+    if (freqs) {
+        FT_CHECK(linear, FT_EDATA,
+                 "%s: tensor \"rope_freqs.weight\" beside yarn scaling is not supported",
+                 ft_shows(freqs->file));
+        return read_freqs(s, o, freqs, theta, head_dim, original, factor);
+    }
+    if (factor == 1.0) return FT_OK;
     cJSON *scaling = model_gguf_added(s, cJSON_AddObjectToObject(o, "rope_scaling"));
     model_gguf_added(s, cJSON_AddStringToObject(scaling, "rope_type", type));
     model_gguf_added(s, cJSON_AddNumberToObject(scaling, "factor", factor));
@@ -100,6 +158,15 @@ static ft_status put_llama3(save_meta *k, const model_rope *p, const js_doc *d, 
     if (!k->rope_divisors) return FT_EMEM;
     rope_llama3_divisors(k->rope_divisors, half, p->head_dim, theta, factor, low, high, original);
     return FT_OK;
+}
+
+static ft_status put_longrope(save_meta *k, const model_rope *p, const js_doc *d, const cJSON *o)
+{
+    k->n_divisors = p->half;
+    k->rope_divisors = arena_get(k->p->mem, (size_t)p->half * sizeof(float));
+    if (!k->rope_divisors) return FT_EMEM;
+    if (p->mscale != 1.0f) save_put_f32(k, "rope.scaling.attn_factor", (double)p->mscale);
+    return rope_longrope_divisors(d, o, p->half, k->rope_divisors);
 }
 
 /* llama.cpp multiplies cos and sin by attn_factor · (1 + 0.1 ln factor); whatever the config says (attention_factor, mscale)
@@ -138,6 +205,7 @@ static ft_status put_scaling(save_meta *k, const model_rope *p, const js_doc *d,
     FT_TRY(js_get_num(d, o, "factor", (double)k->p->m->d.max_position / original, &factor));
     if (strcmp(type, "default") == 0) return FT_OK;
     if (strcmp(type, "llama3") == 0) return put_llama3(k, p, d, o, theta, factor, original);
+    if (strcmp(type, "longrope") == 0) return put_longrope(k, p, d, o);
     if (strcmp(type, "dynamic") == 0) {
         log_warn(
             "config.json: dynamic rope scaling has no key in GGUF; the file is right up to %lld "

@@ -42,7 +42,7 @@ typedef struct save_meta {
     gguf_writer *w;
     const save_plan *p;
     const char *arch;
-    float *rope_divisors; /* [n_divisors] of llama3 scaling, or NULL */
+    float *rope_divisors; /* [n_divisors] of llama3 scaling or longrope, or NULL */
     int64_t n_divisors;
 } save_meta;
 void save_put_u32(const save_meta *k, const char *name, int64_t v);

@@ -57,3 +57,40 @@ const char *golden_model(const char *name)
     arena_close(mem);
     return folder;
 }
+
+float *golden_logits(const model_options *opt, int64_t *n)
+{
+    enum { TOKENS = 16 };
+    model *m = NULL;
+    ag_tape *t = NULL;
+    nn_run r;
+    int32_t ids[TOKENS], pos[TOKENS], len = TOKENS;
+    int64_t rows[TOKENS];
+    assert_ok(model_open(&m, opt));
+    assert_ok(ag_open(&t, (size_t)1 << 30));
+    for (int i = 0; i < TOKENS; i++) {
+        ids[i] = (int32_t)(test_u64(7, (uint64_t)i) % (uint64_t)m->d.vocab_size);
+        pos[i] = i;
+        rows[i] = i;
+    }
+    *n = TOKENS * m->d.vocab_size;
+    float *out = test_alloc((size_t)*n * sizeof *out);
+    nn_batch b = {.n_seq = 1, .len = &len, .tokens = TOKENS, .ids = ids, .pos = pos};
+    assert_ok(nn_run_open(&r, t, &b, NULL, 0));
+    tn_tensor *h = model_hidden(m, &r);
+    assert_ok(t->status);
+    assert_ok(model_logits(m, &r, h, rows, TOKENS, out, false));
+    ag_close(t);
+    model_close(m);
+    return out;
+}
+
+void same_logits(const model_options *a, const model_options *b, double limit)
+{
+    int64_t n, k;
+    float *x = golden_logits(a, &n), *y = golden_logits(b, &k);
+    assert_int_equal(n, k);
+    double d = max_abs_diff(x, y, n);
+    if (!(d <= limit)) print_error("%s and %s differ by %g\n", a->path, b->path, d);
+    assert_true(d <= limit);
+}
