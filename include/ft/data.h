@@ -22,6 +22,7 @@ typedef struct data_cfg {
     int64_t window_tokens; /* or CFG_AUTO */
     bool shuffle;
     bool completion_only_loss, assistant_only_loss;
+    const char *on_loss; /* "error", "warn", "drop": a template does not print what would be learned */
     int64_t vocab_size; /* no key: of the model, bounds ids of `tokens` sources; 0: the tokenizer's size */
 } data_cfg;
 extern const cfg_field data_fields[];
@@ -55,10 +56,15 @@ typedef enum data_gives {
  * source are contiguous, sources stand in the order of the config. Held in memory: 8 bytes a token
  * (id and label; 4 for text sources) and 72 bytes a sample.
  *
- * Text in .txt and .jsonl files that is large (window_tokens "auto": more than 2^26 tokens, then windows of
+ * Text in .txt and .jsonl files that is large (window_tokens "auto": more than 2^24 tokens, then windows of
  * 2^22), or all of it where window_tokens is a number, is not held: its rows are counted off into windows of
  * so many tokens, of which one at a time is in memory, read again from its place in the file. */
 typedef struct data_set data_set;
+
+typedef struct data_unread {
+    const char *key;
+    int64_t records; /* that have it, with a value other than null */
+} data_unread;
 
 typedef struct data_source_stats {
     const char *name, *path, *format; /* format as found ("messages"), never "auto" */
@@ -67,7 +73,15 @@ typedef struct data_source_stats {
     int64_t first, samples; /* range of sample indices */
     int64_t records;        /* records (documents of text sources) read */
     int64_t truncated;      /* samples cut at max_length and kept */
-    int64_t dropped;        /* left out: truncation removed every supervised token */
+    int64_t dropped;        /* left out: truncation removed every supervised token, or text was lost
+                               and on_loss is "drop" */
+    int64_t lost;           /* records of which a supervised turn, or the tools, are not in the rendering */
+    int64_t duplicates;     /* records equal to an earlier one of the set (not counted in .txt) */
+    int64_t empty;          /* records with an empty completion or assistant turn */
+    int64_t merged_borders; /* records in which the first token learned begins in the text before it */
+    const data_unread *unread; /* [n_unread] keys of records that their format does not read, as they
+                                  are met; "…": all beyond 63 */
+    int n_unread;
     int64_t tokens, supervised; /* of the samples kept; supervised = labels that have a predictor */
     int64_t windows;            /* into which its samples are cut; 0: they are in memory */
     int64_t longest;            /* tokens of the longest sequence before truncation */

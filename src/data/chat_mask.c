@@ -5,21 +5,9 @@
  * includes it ends. Some templates render a turn in another way once it is no longer the last one (reasoning is
  * dropped from history); there, the text of the turn is changed and the renderings are compared instead. When
  * neither says where a turn stands the sample is refused: a wrong mask trains silently on the wrong tokens. */
-#include "data_private.h"
+#include "chat_turns.h"
 
 #include <string.h>
-
-#define MARK "\xEE\x80\x80\xEE\x80\x81" /* two private-use characters no template tests for */
-
-typedef struct turns {
-    data_item *it;
-    const cJSON *node, *messages;
-    const chat_input *in;
-    str_buf full;
-    tpl_span *span; /* supervised bytes of full */
-    int n;
-    ft_status rc; /* out of memory while looking: not to be taken for "not found" */
-} turns;
 
 static size_t common(const str_buf *a, const str_buf *b)
 {
@@ -32,26 +20,6 @@ static size_t common(const str_buf *a, const str_buf *b)
 static bool starts(const str_buf *full, const str_buf *with)
 {
     return with->len <= full->len && (!with->len || !memcmp(full->data, with->data, with->len));
-}
-
-/* The first n messages; `changed` (may be NULL) stands in for message `at`. False: the template refuses them. */
-static bool render(turns *t, int n, bool prompt, int at, const cJSON *changed, str_buf *out)
-{
-    cJSON *list = cJSON_CreateArray();
-    const cJSON *m = t->messages->child;
-    bool ok = list != NULL;
-    str_clear(out);
-    for (int i = 0; ok && i < n && m; i++, m = m->next) {
-        ok = cJSON_AddItemReferenceToArray(list,
-                                           (cJSON *)(uintptr_t)(changed && i == at ? changed : m));
-    }
-    chat_input in = *t->in;
-    in.messages = list;
-    in.add_generation_prompt = prompt;
-    ft_status rc = ok ? chat_render(t->it->d->chat, &in, out, NULL) : FT_EMEM;
-    if (rc != FT_OK && rc != FT_EDATA) t->rc = rc;
-    cJSON_Delete(list);
-    return rc == FT_OK;
 }
 
 /* After the text that ends at `from`: the end of the turn's mark, or `from` when none follows directly
@@ -78,34 +46,16 @@ static size_t through_mark(turns *t, size_t from, bool anywhere, size_t limit)
     return best_end;
 }
 
-static cJSON *with_mark(turns *t, const cJSON *message, bool before)
-{
-    const cJSON *content = js_get(message, "content");
-    str_buf s = {0};
-    if (!cJSON_IsString(content)) return NULL;
-    cJSON *copy = cJSON_Duplicate(message, true);
-    if (before) str_adds(&s, MARK);
-    str_adds(&s, content->valuestring);
-    if (!before) str_adds(&s, MARK);
-    cJSON *text = s.failed || !copy ? NULL : cJSON_CreateString(s.data);
-    str_free(&s);
-    if (text && cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", text)) return copy;
-    t->rc = FT_EMEM;
-    cJSON_Delete(text);
-    cJSON_Delete(copy);
-    return NULL;
-}
-
 /* Begin (before) or end of the content of message i in the whole rendering. */
 static bool by_marking(turns *t, int i, const cJSON *message, bool before, size_t *out)
 {
     str_buf other = {0};
-    cJSON *changed = with_mark(t, message, before);
+    cJSON *changed = data_turns_marked(t, message, before);
     bool found = false;
-    if (changed && render(t, t->n, false, i, changed, &other)) {
+    if (changed && data_turns_render(t, t->n, false, i, changed, &other)) {
         size_t at = common(&t->full, &other);
-        const char *mark = memmem(other.data + at, other.len - at, MARK, strlen(MARK));
-        size_t q = mark ? (size_t)(mark - other.data) : 0, rest = q + strlen(MARK);
+        const char *mark = memmem(other.data + at, other.len - at, TURNS_MARK, strlen(TURNS_MARK));
+        size_t q = mark ? (size_t)(mark - other.data) : 0, rest = q + strlen(TURNS_MARK);
         for (size_t k = at; mark && k < q; k++) { /* only trimmed white space lies between */
             if (!strchr(" \t\r\n", other.data[k])) mark = NULL;
         }
@@ -143,10 +93,10 @@ static bool turn_begin(turns *t, int i, const cJSON *message, size_t *out)
 {
     str_buf prompt = {0}, bare = {0};
     bool found = false;
-    if (i > 0 && render(t, i, true, 0, NULL, &prompt)) {
+    if (i > 0 && data_turns_render(t, i, true, 0, NULL, &prompt)) {
         found = starts(&t->full, &prompt);
         *out = prompt.len;
-        if (!found && render(t, i, false, 0, NULL, &bare) && starts(&t->full, &bare)) {
+        if (!found && data_turns_render(t, i, false, 0, NULL, &bare) && starts(&t->full, &bare)) {
             *out = common(&t->full, &prompt); /* the prompt goes on otherwise than history does */
             if (*out < bare.len) *out = bare.len;
             found = true;
@@ -167,7 +117,8 @@ static bool turn_end(turns *t, int i, const cJSON *message, size_t begin, size_t
         *out = t->full.len;
         return true;
     }
-    found = render(t, i + 1, false, 0, NULL, &upto) && starts(&t->full, &upto) && upto.len > begin;
+    found = data_turns_render(t, i + 1, false, 0, NULL, &upto) && starts(&t->full, &upto) &&
+            upto.len > begin;
     *out = upto.len;
     str_free(&upto);
     if (found) return true;
@@ -186,28 +137,14 @@ static bool turn_end(turns *t, int i, const cJSON *message, size_t begin, size_t
     return calls && *out > begin;
 }
 
-static bool weight_zero(const cJSON *m)
-{
-    const cJSON *w = js_get(m, "weight"), *lw = js_get(m, "loss_weight");
-    return (cJSON_IsNumber(w) && w->valuedouble == 0) ||
-           (cJSON_IsNumber(lw) && lw->valuedouble == 0) || cJSON_IsFalse(js_get(m, "train"));
-}
-
-static bool is_assistant(const cJSON *m)
-{
-    const cJSON *role = js_get(m, "role");
-    return cJSON_IsString(role) &&
-           (!strcmp(role->valuestring, "assistant") || !strcmp(role->valuestring, "model"));
-}
-
-static ft_status find_turns(turns *t, int first, int *count)
+static ft_status find_turns(turns *t, int *count)
 {
     int i = 0;
     size_t last = 0;
     *count = 0;
     for (const cJSON *m = t->messages->child; m; m = m->next, i++) {
         size_t begin = 0, end = 0;
-        if (!is_assistant(m) || i < first || weight_zero(m)) continue;
+        if (!data_turns_supervised(t, i, m)) continue;
         bool found = turn_begin(t, i, m, &begin) && turn_end(t, i, m, begin, &end);
         if (t->rc != FT_OK) return ft_fail(t->rc, "out of memory");
         if (!found || begin < last || end <= begin) {
@@ -239,8 +176,8 @@ static ft_status tokens_before(const data_item *it, const char *text, int64_t at
     return rc;
 }
 
-static ft_status span_tokens(const data_item *it, const str_buf *text, const int64_t *off,
-                             tpl_span s, int64_t *from, int64_t *to)
+static ft_status span_tokens(data_item *it, const str_buf *text, const int64_t *off, tpl_span s,
+                             int64_t *from, int64_t *to)
 {
     if (!off) {
         FT_TRY(tokens_before(it, text->data, s.from, from));
@@ -249,6 +186,7 @@ static ft_status span_tokens(const data_item *it, const str_buf *text, const int
     }
     *from = *to = 0;
     while (*from < it->ids.n && off[*from + 1] <= s.from) (*from)++;
+    it->merged = it->merged || (*from < it->ids.n && off[*from] < s.from);
     *to = *from;
     while (*to < it->ids.n && off[*to] < s.to) (*to)++;
     return FT_OK;
@@ -316,7 +254,7 @@ static ft_status add_end(turns *t, bool supervised)
     int32_t eos = tok_eos(it->d->tok);
     while (k > 0 && white(it, k - 1)) k--;
     FT_TRY(it->rc);
-    if (!is_assistant(last) || eos < 0 ||
+    if (!data_turns_assistant(last) || eos < 0 ||
         (k > 0 && data_ends_turn(it->d->tok, it->ids.id[k - 1]))) {
         return FT_OK;
     }
@@ -329,12 +267,13 @@ static ft_status add_end(turns *t, bool supervised)
     return FT_OK;
 }
 
-static ft_status make_mask(turns *t, const tpl_spans *marked, int first)
+static ft_status make_mask(turns *t, const tpl_spans *marked)
 {
     data_item *it = t->it;
     int count = 0;
-    bool weights = first > 0;
-    for (const cJSON *m = t->messages->child; m; m = m->next) weights = weights || weight_zero(m);
+    bool weights = t->first > 0;
+    for (const cJSON *m = t->messages->child; m; m = m->next)
+        weights = weights || data_turns_unweighted(m);
     for (int64_t i = 0; i < it->ids.n; i++) {
         it->labels[i] = it->d->assistant_only ? DATA_IGNORE : it->ids.id[i];
     }
@@ -352,7 +291,7 @@ static ft_status make_mask(turns *t, const tpl_spans *marked, int first)
     } else {
         t->span = ft_alloc((size_t)t->n, sizeof *t->span);
         if (!t->span) return FT_EMEM;
-        FT_TRY(find_turns(t, first, &count));
+        FT_TRY(find_turns(t, &count));
     }
     return mask_tokens(t, count);
 }
@@ -372,6 +311,7 @@ ft_status data_render_chat(data_item *it, const cJSON *node, const chat_input *i
                .node = node,
                .messages = in->messages,
                .in = in,
+               .first = first,
                .n = cJSON_GetArraySize(in->messages)};
     tpl_spans marked = {0};
     ft_status rc;
@@ -382,15 +322,19 @@ ft_status data_render_chat(data_item *it, const cJSON *node, const chat_input *i
     }
     rc = chat_render(it->d->chat, in, &t.full, &marked);
     if (rc != FT_OK) rc = render_fail(it, node, rc);
+    it->chat = true;
+    if (rc == FT_OK) rc = data_turns_lost(&t);
+    if (rc != FT_OK || (it->lost && it->d->on_loss == DATA_LOSS_DROP)) goto out;
     if (rc == FT_OK) rc = tok_encode(it->d->tok, t.full.data, t.full.len, false, &it->ids);
     if (rc == FT_OK) {
         it->labels = ft_alloc((size_t)it->ids.n + 1, sizeof *it->labels);
-        rc = it->labels ? make_mask(&t, &marked, first) : FT_EMEM;
+        rc = it->labels ? make_mask(&t, &marked) : FT_EMEM;
     }
     if (rc == FT_OK) {
         const cJSON *last = cJSON_GetArrayItem(in->messages, t.n - 1);
-        rc = add_end(&t, !it->d->assistant_only || !weight_zero(last));
+        rc = add_end(&t, !it->d->assistant_only || !data_turns_unweighted(last));
     }
+out:
     ft_free(marked.v);
     ft_free(t.span);
     str_free(&t.full);

@@ -7,6 +7,8 @@
 static const char *const source_shapes[] = {"path", "source", "list of sources", NULL};
 static const char *const packing_shapes[] = {"false", "true", "\"concat\"", NULL};
 
+static const char *const on_loss_names[] = {"error", "warn", "drop", NULL}; /* as data_on_loss */
+
 const cfg_field data_fields[] = {
     {"train", CFG_JSON, offsetof(data_cfg, train), .choices = source_shapes,
      .help = "training data: \"path\", {\"path\", \"format\", \"weight\", \"limit\", \"name\", "
@@ -21,7 +23,7 @@ const cfg_field data_fields[] = {
     {"window_tokens", CFG_AUTO_INT, offsetof(data_cfg, window_tokens), .def = "\"auto\"", .low = 1,
      .high = 1 << 30,
      .help = "text is read in windows of so many tokens, one of which is in memory; "
-             "auto: only text of more than 2^26 tokens, in windows of 2^22"},
+             "auto: only text of more than 2^24 tokens, in windows of 2^22"},
     {"shuffle", CFG_BOOL, offsetof(data_cfg, shuffle), .def = "true",
      .help = "another order of the samples in every epoch (text in windows: of the windows, and "
              "inside each)"},
@@ -29,6 +31,9 @@ const cfg_field data_fields[] = {
      .help = "train on completions, not on their prompts"},
     {"assistant_only_loss", CFG_BOOL, offsetof(data_cfg, assistant_only_loss), .def = "true",
      .help = "train on the turns of the assistant, not on the rest of a conversation"},
+    {"on_loss", CFG_ENUM, offsetof(data_cfg, on_loss), .def = "\"error\"", .choices = on_loss_names,
+     .help = "text of a turn that is learned, or tools, that the chat template does not print: an "
+             "error, a warning, or the record is left out"},
     CFG_END};
 
 typedef struct source_cfg {
@@ -166,6 +171,7 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     d->assistant_only = opt->assistant_only_loss;
     d->shuffle = opt->shuffle;
     d->window_tokens = opt->window_tokens;
+    while (opt->on_loss && strcmp(on_loss_names[d->on_loss], opt->on_loss) != 0) d->on_loss++;
     d->concat = cJSON_IsString(p) && !strcmp(p->valuestring, "concat");
     if (p && !cJSON_IsNull(p) && !cJSON_IsBool(p) && !d->concat)
         cfg_fail(d->cfg, p, "data.packing", "is false, true or \"concat\"");
@@ -184,6 +190,10 @@ static ft_status read_all(data_set *d)
         FT_TRY(data_read_source(d, s));
         s->stats.format = s->format ? s->format->name : s->format_name;
         s->stats.gives = s->format ? (data_gives)s->format->gives : DATA_TOKENS;
+        FT_CHECK(s->stats.samples || !s->stats.lost, FT_EDATA,
+                 "%s: no sample is left: the chat template does not print what would be learned "
+                 "(data.on_loss \"drop\")",
+                 s->path);
         FT_CHECK(
             s->stats.samples || !s->stats.records, FT_EDATA,
             "%s: no sample is left: cutting at max_length %lld removed every supervised token of "
@@ -211,6 +221,8 @@ ft_status data_open(data_set **out, cfg_doc *cfg, const cJSON *sources, const da
     FT_TRY_OUT(read_sources(d, sources));
     FT_TRY_OUT(cfg_done(cfg));
     FT_TRY_OUT(read_all(d));
+    ft_free(d->seen.slot);
+    d->seen = (data_seen){0};
     *out = d;
     d = NULL;
 out:
@@ -222,6 +234,7 @@ void data_close(data_set *d)
 {
     if (!d) return;
     data_order_close(d);
+    data_count_close(d);
     for (int i = 0; i < d->n_sources; i++) {
         data_store_close(&d->source[i].store);
         ft_free(d->source[i].window);

@@ -69,12 +69,21 @@ typedef struct data_source {
     const data_format *format; /* NULL: not known yet (auto) */
     bool named;
     data_source_stats stats;
+    data_unread *unread; /* of the stats */
     data_store store;    /* windowed: of window `loaded`, −1: none */
     int64_t window_rows; /* 0: a source that is always in memory */
     bool windowed;
     data_window *window;
     int64_t n_windows, cap_windows, loaded;
 } data_source;
+
+typedef enum data_on_loss { DATA_LOSS_ERROR, DATA_LOSS_WARN, DATA_LOSS_DROP } data_on_loss;
+
+/* A set of pairs of hashes; the second is never 0 where there is one. */
+typedef struct data_seen {
+    uint64_t (*slot)[2];
+    int64_t n, cap; /* cap: 0 or a power of two */
+} data_seen;
 
 struct data_set {
     const tok_tokenizer *tok;
@@ -86,7 +95,9 @@ struct data_set {
     data_source *source;
     int n_sources;
     data_order order; /* the epoch that data_take read last */
-    bool warned_no_end;
+    data_seen seen;   /* while the data is read */
+    data_on_loss on_loss;
+    bool warned_no_end, warned_lost, warned_reasoning;
 };
 
 /* One record on its way from text to tokens; filled by a worker, taken over in order. */
@@ -105,7 +116,15 @@ typedef struct data_item {
     int32_t seq_len[2]; /* of a record of two sequences; 0: it is one */
     double value;       /* as in data_sample */
     char *extra;
-    bool no_end; /* the template gave no end-of-turn token; EOS was added */
+    char *unread; /* keys that the format does not read, one after another */
+    size_t unread_len;
+    uint64_t identity[2]; /* of the record */
+    bool chat;            /* rendered by the chat template */
+    bool empty, merged;   /* an answer of no text; its first token begins in the text before it */
+    char
+        *lost; /* what the record holds and the rendering does not, with the place; NULL: nothing */
+    bool no_reasoning; /* the template leaves out the reasoning of earlier turns */
+    bool no_end;       /* the template gave no end-of-turn token; EOS was added */
     ft_status rc;
     char *error;
 } data_item;
@@ -115,6 +134,8 @@ struct data_format {
     const char *name;
     const char *const *keys; /* a record that has all of these is of this format */
     ft_status (*render)(data_item *it);
+    const char *const
+        *reads;     /* further keys; of what a chat template renders also those of count.c */
     unsigned gives; /* data_gives; only what gives tokens must have a supervised one */
 };
 const data_format *data_format_find(const char *name);
@@ -160,7 +181,7 @@ FT_MUST_USE ft_status data_stream_close(data_stream *s);
 /* read_text.c: units that begin at byte `until` at the latest, from the stream's window on */
 FT_MUST_USE ft_status data_read_txt(const data_set *d, data_stream *s, int64_t until);
 
-/* window.c */
+/* window.c: the index, while the data is read for the first time */
 void data_window_open(const data_set *d, data_source *s); /* before the first row of a text */
 FT_MUST_USE ft_status data_window_row(data_stream *s);    /* a row was stored */
 FT_MUST_USE ft_status data_window_end(data_stream *s);    /* after the last one */
@@ -171,7 +192,11 @@ void data_hash_rows(const data_store *st, int64_t from, int64_t n, char hex[65])
 /* A row of a source that is cut into windows; valid until the next call. */
 FT_MUST_USE ft_status data_window_load(data_set *d, data_source *s, int64_t row,
                                        const data_row **out);
-int64_t data_window_of(const data_source *s, int64_t row);
+/* count.c: a worker notes, the reader counts */
+FT_MUST_USE ft_status data_note_keys(data_item *it);
+void data_note_identity(data_item *it);
+FT_MUST_USE ft_status data_count_item(data_set *d, data_source *s, const data_item *it);
+void data_count_close(data_set *d);
 
 /* store.c */
 FT_MUST_USE ft_status data_store_item(data_source *s, const data_item *it);

@@ -4,9 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-const char *const data_format_names[] = {"auto",   "text",     "completion", "messages",
-                                         "alpaca", "sharegpt", "tokens",     NULL};
-
 static ft_status want_string(const data_item *it, const cJSON *o, const char *key, const char **out)
 {
     const cJSON *v = js_get(o, key);
@@ -49,6 +46,9 @@ static ft_status plain(data_item *it, const char *prompt, const char *completion
     FT_TRY_OUT(tok_encode(tok, text.data ? text.data : "", text.len, true, &it->ids));
     FT_TRY_OUT(tok_encode(tok, text.data ? text.data : "", n, true, &head));
     while (k < head.n && k < it->ids.n && head.id[k] == it->ids.id[k]) k++;
+    it->empty = !*completion;
+    bool closed = head.n > 0 && eos >= 0 && head.id[head.n - 1] == eos; /* by the post-processor */
+    it->merged = k < head.n - closed;
     if (it->ids.n > 1 && bos >= 0 && it->ids.id[0] == bos && it->ids.id[1] == bos &&
         tok_adds_bos(tok)) {
         memmove(it->ids.id, it->ids.id + 1,
@@ -454,6 +454,19 @@ static ft_status read_id(const data_item *it, const cJSON *v, const char *key, b
     return FT_OK;
 }
 
+/* Labels under another name would make every token one to learn. */
+static ft_status no_near_labels(const data_item *it)
+{
+    static const char *const names[] = {"labels", "label", "label_ids", "lm_labels", NULL};
+    for (const cJSON *k = it->rec->child; k; k = k->next) {
+        if (strcmp(k->string, "input_ids") != 0 && cfg_nearest(k->string, names))
+            return js_fail(it->doc, k, FT_EDATA, k->string,
+                           "is not read; labels are named \"labels\", and without them every token "
+                           "would be learned");
+    }
+    return FT_OK;
+}
+
 static ft_status tokens(data_item *it)
 {
     const cJSON *ids = js_get(it->rec, "input_ids"), *labels = js_get(it->rec, "labels");
@@ -463,6 +476,7 @@ static ft_status tokens(data_item *it)
         return js_fail(it->doc, ids ? ids : it->rec, FT_EDATA, "input_ids",
                        "must be a list of token ids");
     }
+    if (!labels) FT_TRY(no_near_labels(it));
     if (labels && !cJSON_IsArray(labels)) {
         return js_fail(it->doc, labels, FT_EDATA, "labels", "must be a list of token ids or -100");
     }
@@ -489,58 +503,24 @@ static ft_status text(data_item *it)
 {
     const char *s;
     FT_TRY(want_string(it, it->rec, "text", &s));
+    it->empty = !*s;
     return data_encode_text(it->d->tok, s, strlen(s), true, &it->ids);
 }
 
 /* --- the rows ------------------------------------------------------------------------------------------------------ */
-static const char *const k_tokens[] = {"input_ids", NULL}, *const k_messages[] = {"messages", NULL},
-                         *const k_sharegpt[] = {"conversations", NULL},
-                         *const k_completion[] = {"prompt", "completion", NULL},
-                         *const k_alpaca[] = {"instruction", "output", NULL},
-                         *const k_text[] = {"text", NULL};
+static const char *const k_tokens[] = {"input_ids", NULL}, *const r_tokens[] = {"labels", NULL};
+static const char *const k_messages[] = {"messages", NULL};
+static const char *const k_sharegpt[] = {"conversations", NULL};
+static const char *const r_turns[] = {"system", "history", NULL};
+static const char *const k_completion[] = {"prompt", "completion", NULL};
+static const char *const k_alpaca[] = {"instruction", "output", NULL};
+static const char *const r_alpaca[] = {"input", "system", "history", NULL};
+static const char *const k_text[] = {"text", NULL};
 
-static const data_format formats[] = {
-    /* in the order they are tried */
-    {"tokens", k_tokens, tokens, DATA_TOKENS},
-    {"messages", k_messages, messages, DATA_TOKENS},
-    {"sharegpt", k_sharegpt, sharegpt, DATA_TOKENS},
-    {"completion", k_completion, completion, DATA_TOKENS},
-    {"alpaca", k_alpaca, alpaca, DATA_TOKENS},
-    {"text", k_text, text, DATA_TOKENS},
-};
-
-const data_format *data_format_find(const char *name)
-{
-    for (size_t i = 0; i < FT_COUNT_OF(formats); i++) {
-        if (!strcmp(formats[i].name, name)) return &formats[i];
-    }
-    return NULL;
-}
-
-bool data_format_is_text(const data_format *f)
-{
-    return f->render == text;
-}
-
-ft_status data_format_detect(const js_doc *doc, const cJSON *rec, const data_format **out)
-{
-    str_buf keys = {0};
-    for (size_t i = 0; i < FT_COUNT_OF(formats); i++) {
-        const char *const *k = formats[i].keys;
-        while (*k && js_get(rec, *k)) k++;
-        if (*k) continue;
-        *out = &formats[i];
-        return FT_OK;
-    }
-    int n = 0;
-    for (const cJSON *k = rec->child; k && cJSON_IsObject(rec) && n < 8; k = k->next, n++) {
-        str_printf(&keys, "%s%s", n ? ", " : "", ft_shows(k->string));
-    }
-    ft_status rc = js_fail(
-        doc, rec, FT_EDATA, NULL,
-        "cannot tell the format of this record (keys: %s); known are text, prompt + completion, "
-        "messages, instruction + output, conversations, input_ids",
-        keys.data ? keys.data : "none");
-    str_free(&keys);
-    return rc;
-}
+const data_format data_format_tokens = {"tokens", k_tokens, tokens, r_tokens, DATA_TOKENS};
+const data_format data_format_messages = {"messages", k_messages, messages, r_turns, DATA_TOKENS};
+const data_format data_format_sharegpt = {"sharegpt", k_sharegpt, sharegpt, r_turns, DATA_TOKENS};
+const data_format data_format_completion = {"completion", k_completion, completion, NULL,
+                                            DATA_TOKENS};
+const data_format data_format_alpaca = {"alpaca", k_alpaca, alpaca, r_alpaca, DATA_TOKENS};
+const data_format data_format_text = {"text", k_text, text, NULL, DATA_TOKENS};

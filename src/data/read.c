@@ -42,7 +42,10 @@ static ft_status run_item(data_item *it)
             "%s: records of format %s need a tokenizer, and the model has none: no tokenizer.json",
             it->name, it->format->name);
     if (rc == FT_OK) rc = it->format->render(it);
-    if (rc == FT_OK && it->labels &&
+    if (rc == FT_OK) rc = data_note_keys(it);
+    if (rc == FT_OK) data_note_identity(it);
+    bool left_out = it->lost && it->d->on_loss == DATA_LOSS_DROP;
+    if (rc == FT_OK && !left_out && it->labels &&
         it->format->gives == DATA_TOKENS) { /* told here, while the place is known */
         bool any = false;
         for (int64_t i = 1; i < it->ids.n; i++) any = any || it->labels[i] != DATA_IGNORE;
@@ -65,18 +68,39 @@ static void work(void *ctx, int64_t tile, int thread)
     if (it->rc != FT_OK) it->error = ft_strdup(ft_error());
 }
 
+/* One line each, of the first record that has it. */
+static void warn_of(const reader *r, const data_item *it)
+{
+    data_set *d = r->d;
+    if (it->lost && !d->warned_lost)
+        log_warn("%s%s", it->lost,
+                 d->on_loss == DATA_LOSS_DROP ? "; such records are left out" : "");
+    if (it->no_reasoning && !d->warned_reasoning)
+        log_warn(
+            "%s:%lld: the chat template leaves out the reasoning of earlier turns; only that of "
+            "the last turn is learned",
+            ft_shows(it->name), (long long)it->line);
+    if (it->no_end && !d->warned_no_end)
+        log_warn("%s:%lld: the chat template ends an assistant turn with no end-of-turn token; EOS "
+                 "is added so that the model learns to stop",
+                 ft_shows(it->name), (long long)it->line);
+    d->warned_lost = d->warned_lost || it->lost;
+    d->warned_reasoning = d->warned_reasoning || it->no_reasoning;
+    d->warned_no_end = d->warned_no_end || it->no_end;
+}
+
 static ft_status take(reader *r, data_item *it)
 {
     if (it->rc != FT_OK) {
         return ft_fail(it->rc, "%s", it->error && *it->error ? it->error : "out of memory");
     }
     r->stats->records++;
-    if (it->no_end && !r->d->warned_no_end) {
-        r->d->warned_no_end = true;
-        log_warn("%s:%lld: the chat template ends an assistant turn with no end-of-turn token; EOS "
-                 "is added so "
-                 "that the model learns to stop",
-                 ft_shows(it->name), (long long)it->line);
+    if (!r->stream.only) FT_TRY(data_count_item(r->d, r->src, it));
+    warn_of(r, it);
+    r->stats->lost += it->lost != NULL;
+    if (it->lost && r->d->on_loss == DATA_LOSS_DROP) {
+        r->stats->dropped++;
+        return FT_OK;
     }
     if (!data_format_is_text(it->format)) return data_store_item(r->src, it);
     FT_TRY(data_stream_unit(&r->stream, it->byte, it->before, true));
@@ -88,6 +112,8 @@ static void free_item(data_item *it)
     tok_ids_free(&it->ids);
     ft_free(it->labels);
     ft_free(it->extra);
+    ft_free(it->unread);
+    ft_free(it->lost);
     ft_free(it->error);
 }
 

@@ -9,7 +9,7 @@
 
 /* "auto": text stays in memory up to this many tokens (4 bytes each); beyond, it is cut. FT_TEST_KEEP_TOKENS lowers
  * the bound in tests. */
-enum { KEEP_TOKENS = 1 << 26, WINDOW_TOKENS = 1 << 22 };
+enum { KEEP_TOKENS = 1 << 24, WINDOW_TOKENS = 1 << 22 };
 
 static int64_t keep_tokens(void)
 {

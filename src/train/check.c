@@ -20,6 +20,13 @@ static cJSON *source_json(const data_source_stats *d)
     cJSON_AddNumberToObject(o, "supervised_tokens", (double)d->supervised);
     cJSON_AddNumberToObject(o, "longest", (double)d->longest);
     cJSON_AddNumberToObject(o, "windows", (double)d->windows);
+    cJSON_AddNumberToObject(o, "lost", (double)d->lost);
+    cJSON_AddNumberToObject(o, "duplicates", (double)d->duplicates);
+    cJSON_AddNumberToObject(o, "empty", (double)d->empty);
+    cJSON_AddNumberToObject(o, "merged_borders", (double)d->merged_borders);
+    cJSON *unread = cJSON_AddObjectToObject(o, "unread_keys");
+    for (int i = 0; i < d->n_unread; i++)
+        cJSON_AddNumberToObject(unread, d->unread[i].key, (double)d->unread[i].records);
     return o;
 }
 
@@ -96,6 +103,10 @@ static void text_sources(const data_set *d, const char *what, str_buf *out)
         if (t->windows) str_printf(out, ", in %lld windows", (long long)t->windows);
         if (t->truncated) str_printf(out, ", %lld cut", (long long)t->truncated);
         if (t->dropped) str_printf(out, ", %lld left out", (long long)t->dropped);
+        if (t->merged_borders)
+            str_printf(out, ", %lld whose first learned token begins in the text before it",
+                       (long long)t->merged_borders);
+        train_told(t, out);
         str_addc(out, '\n');
     }
 }

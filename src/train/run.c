@@ -100,6 +100,7 @@ static ft_status run(train_session *s, const train_options *opt, str_buf *result
         return train_result(s, result);
     }
     train_show_header(s);
+    train_warn_data(s);
     ft_status rc = train_resume_load(s, as);
     if (rc == FT_OK) rc = train_loop(s);
     if (rc == FT_OK) rc = save_result(s);

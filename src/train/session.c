@@ -203,6 +203,7 @@ ft_status train_session_open(train_session *s, bool weights)
     FT_TRY(train_stop(s));
     FT_TRY(check_data(s, s->train, "data.train"));
     if (s->eval) FT_TRY(check_data(s, s->eval, "data.eval"));
+    train_warn(s);
     hash_data(s);
     s->reuse = s->cfg.objective->reuse ? s->cfg.objective->reuse(s->cfg.objective_cfg) : 1;
     s->epoch_steps = (data_epoch_length(s->train) + t->batch_size - 1) / t->batch_size * s->reuse;

@@ -173,6 +173,13 @@ ft_status train_plan_disk(const train_session *s);   /* FT_EIO when it does not 
 ft_status train_stop(const train_session *s);
 double train_elapsed(const train_session *s); /* of all parts of the run */
 
+/* --- warn.c ----------------------------------------------------------------------------------------------------- */
+/* Unusual settings; what the records hold and the samples do not (check has it in its report). */
+void train_warn(const train_session *s);
+void train_warn_data(const train_session *s);
+/* ", 3 duplicates, …": what a source holds that is not learned as it stands; nothing is nothing. */
+void train_told(const data_source_stats *d, str_buf *out);
+
 /* --- pass.c ----------------------------------------------------------------------------------------------------- */
 typedef struct train_seconds {
     double data, forward, backward, optimizer;

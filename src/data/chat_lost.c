@@ -1,0 +1,196 @@
+/* chat_lost.c – what a conversation holds and its rendering does not.
+ *
+ * A template prints what its author thought of. Where it has no place for calls, a turn that calls a function is rendered
+ * as an empty answer, and the model would be trained to answer nothing; where it has none for tools, they are gone. The
+ * text of a turn is looked for in the rendering; whether a call is printed is told by changing it: templates write calls in
+ * many ways, but one that prints them prints another text then.
+ *
+ * Templates of reasoning models leave out the reasoning of earlier turns on purpose, as they do when the model answers:
+ * that is told, not refused. From the last turn it must not be missing. */
+#include "chat_turns.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct text {
+    const char *s;
+    size_t n;
+} text;
+
+static text trimmed(const char *s, size_t n)
+{
+    while (n && strchr(" \t\r\n", *s)) {
+        s++;
+        n--;
+    }
+    while (n && strchr(" \t\r\n", s[n - 1])) n--;
+    return (text){s, n};
+}
+
+static text content_of(const cJSON *m)
+{
+    const cJSON *c = js_get(m, "content");
+    return cJSON_IsString(c) ? trimmed(c->valuestring, strlen(c->valuestring)) : (text){"", 0};
+}
+
+/* Moves *at behind the text. */
+static bool stands(const turns *t, text x, size_t *at)
+{
+    const char *hit = memmem(t->full.data + *at, t->full.len - *at, x.s, x.n);
+    if (hit) *at = (size_t)(hit - t->full.data) + x.n;
+    return hit != NULL;
+}
+
+/* Printed otherwise than it is written, both ends of it: marks there are printed. */
+static bool both_ends_print(turns *t, int i, const cJSON *m)
+{
+    bool all = true;
+    for (int before = 0; all && before < 2; before++) {
+        str_buf out = {0};
+        cJSON *changed = data_turns_marked(t, m, before == 1);
+        all = changed && data_turns_render(t, t->n, false, i, changed, &out) &&
+              memmem(out.data, out.len, TURNS_MARK, strlen(TURNS_MARK));
+        cJSON_Delete(changed);
+        str_free(&out);
+    }
+    return all;
+}
+
+typedef enum fate { PRINTED, REASONING_LEFT_OUT, LOST } fate;
+
+static fate content_fate(turns *t, int i, const cJSON *m, bool last, size_t *at)
+{
+    text x = content_of(m), rest = {NULL, 0};
+    if (!x.n || stands(t, x, at) || both_ends_print(t, i, m)) return PRINTED;
+    for (const char *p = x.s; (p = memmem(p, x.n - (size_t)(p - x.s), "</think>", 8)); p += 8)
+        rest = trimmed(p + 8, x.n - (size_t)(p + 8 - x.s));
+    if (!last && rest.s && (!rest.n || stands(t, rest, at))) return REASONING_LEFT_OUT;
+    return LOST;
+}
+
+/* Does the rendering change with this message in place of message i? A template that refuses it looks at it. */
+static bool matters(turns *t, int i, const cJSON *changed)
+{
+    str_buf out = {0};
+    bool rendered = data_turns_render(t, t->n, false, i, changed, &out);
+    bool same = rendered && out.len == t->full.len &&
+                (!out.len || !memcmp(out.data, t->full.data, out.len));
+    str_free(&out);
+    return !same;
+}
+
+static fate reasoning_fate(turns *t, int i, const cJSON *m, bool last)
+{
+    static const char *const keys[] = {"reasoning_content", "reasoning", "thinking"};
+    for (size_t k = 0; k < FT_COUNT_OF(keys); k++) {
+        const cJSON *r = js_get(m, keys[k]);
+        if (!cJSON_IsString(r) || !trimmed(r->valuestring, strlen(r->valuestring)).n) continue;
+        cJSON *copy = cJSON_Duplicate(m, true);
+        if (!copy) {
+            t->rc = FT_EMEM;
+            return PRINTED;
+        }
+        cJSON_DeleteItemFromObjectCaseSensitive(copy, keys[k]);
+        bool printed = matters(t, i, copy);
+        cJSON_Delete(copy);
+        if (!printed) return last ? LOST : REASONING_LEFT_OUT;
+    }
+    return PRINTED;
+}
+
+/* Call number k of the turn with another name, or without its arguments. */
+static bool call_matters(turns *t, int i, const cJSON *m, int k, const char *key)
+{
+    cJSON *copy = cJSON_Duplicate(m, true);
+    cJSON *call = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(copy, "tool_calls"), k);
+    cJSON *function = cJSON_GetObjectItemCaseSensitive(call, "function");
+    cJSON *in = cJSON_IsObject(function) ? function : call;
+    const cJSON *old = js_get(in, key);
+    bool nothing = copy && (!old || cJSON_IsNull(old) || (!old->child && !cJSON_IsString(old)));
+    cJSON *other = cJSON_IsString(old) ? cJSON_CreateString(TURNS_MARK) : cJSON_CreateObject();
+    bool yes = nothing;
+    if (!nothing && copy && other && cJSON_ReplaceItemInObjectCaseSensitive(in, key, other)) {
+        other = NULL;
+        yes = matters(t, i, copy);
+    } else if (!nothing) {
+        t->rc = FT_EMEM;
+    }
+    cJSON_Delete(other);
+    cJSON_Delete(copy);
+    return yes;
+}
+
+static ft_status tell(turns *t, const char *what)
+{
+    data_item *it = t->it;
+    bool error = it->d->on_loss == DATA_LOSS_ERROR;
+    ft_status rc = js_fail(it->doc, t->node, FT_EDATA, NULL, "%s%s", what,
+                           error ? "; use a chat template that prints it, or set data.on_loss to "
+                                   "\"warn\" or \"drop\""
+                                 : "");
+    if (error) return rc;
+    it->lost = ft_strdup(ft_error());
+    ft_error_clear();
+    return it->lost ? FT_OK : FT_EMEM;
+}
+
+static ft_status turn_lost(turns *t, int i, const cJSON *m, bool last, size_t *at)
+{
+    char what[300];
+    const cJSON *calls = js_get(m, "tool_calls");
+    fate f = content_fate(t, i, m, last, at), r = reasoning_fate(t, i, m, last);
+    t->it->no_reasoning = t->it->no_reasoning || f == REASONING_LEFT_OUT || r == REASONING_LEFT_OUT;
+    t->it->empty =
+        t->it->empty || (data_turns_assistant(m) && !content_of(m).n && !(calls && calls->child));
+    if (f == LOST || r == LOST) {
+        const cJSON *c = js_get(m, "content");
+        const char *begin = f == LOST && cJSON_IsString(c) ? c->valuestring : "";
+        snprintf(what, sizeof what, "turn %d: the chat template does not print %s %s%s%s", i + 1,
+                 f == LOST ? "its text" : "its reasoning", *begin ? "(\"" : "",
+                 *begin ? ft_show(begin, strlen(begin) < 40 ? strlen(begin) : 40) : "",
+                 *begin ? "\")" : "");
+        return tell(t, what);
+    }
+    for (int k = 0; k < cJSON_GetArraySize(calls) && cJSON_IsArray(calls) && !t->it->lost; k++) {
+        const cJSON *call = cJSON_GetArrayItem(calls, k), *function = js_get(call, "function");
+        const cJSON *name = js_get(cJSON_IsObject(function) ? function : call, "name");
+        if (!cJSON_IsObject(call)) continue;
+        bool printed = call_matters(t, i, m, k, "name");
+        if (printed && call_matters(t, i, m, k, "arguments")) continue;
+        snprintf(what, sizeof what, "turn %d: the chat template does not print %s \"%s\"", i + 1,
+                 printed ? "the arguments of its call of" : "its call of",
+                 ft_shows(cJSON_IsString(name) ? name->valuestring : "?"));
+        FT_TRY(tell(t, what));
+    }
+    return t->rc;
+}
+
+/* An empty list in their place: none at all would choose another one of several templates. */
+static ft_status tools_lost(turns *t)
+{
+    const chat_input *in = t->in;
+    if (!cJSON_IsArray(in->tools) || !in->tools->child) return FT_OK;
+    cJSON *none = cJSON_CreateArray();
+    if (!none) return FT_EMEM;
+    chat_input without = *in;
+    without.tools = none;
+    t->in = &without;
+    bool printed = matters(t, -1, NULL);
+    t->in = in;
+    cJSON_Delete(none);
+    FT_TRY(t->rc);
+    return printed ? FT_OK : tell(t, "the chat template never prints the tools of this record");
+}
+
+ft_status data_turns_lost(turns *t)
+{
+    int i = 0, last = -1;
+    size_t at = 0;
+    for (const cJSON *m = t->messages->child; m; m = m->next, i++)
+        if (data_turns_assistant(m)) last = i;
+    i = 0;
+    for (const cJSON *m = t->messages->child; m && !t->it->lost; m = m->next, i++)
+        if (data_turns_supervised(t, i, m)) FT_TRY(turn_lost(t, i, m, i == last, &at));
+    if (t->it->lost) return FT_OK;
+    return tools_lost(t);
+}

@@ -1,0 +1,61 @@
+/* chat_turns.c – a conversation rendered in part or with a turn changed, and which of its turns are learned. */
+#include "chat_turns.h"
+
+#include <string.h>
+
+bool data_turns_render(turns *t, int n, bool prompt, int at, const cJSON *changed, str_buf *out)
+{
+    cJSON *list = cJSON_CreateArray();
+    const cJSON *m = t->messages->child;
+    bool ok = list != NULL;
+    str_clear(out);
+    for (int i = 0; ok && i < n && m; i++, m = m->next) {
+        ok = cJSON_AddItemReferenceToArray(list,
+                                           (cJSON *)(uintptr_t)(changed && i == at ? changed : m));
+    }
+    chat_input in = *t->in;
+    in.messages = list;
+    in.add_generation_prompt = prompt;
+    ft_status rc = ok ? chat_render(t->it->d->chat, &in, out, NULL) : FT_EMEM;
+    if (rc != FT_OK && rc != FT_EDATA) t->rc = rc;
+    cJSON_Delete(list);
+    return rc == FT_OK;
+}
+
+cJSON *data_turns_marked(turns *t, const cJSON *message, bool before)
+{
+    const cJSON *content = js_get(message, "content");
+    str_buf s = {0};
+    if (!cJSON_IsString(content)) return NULL;
+    cJSON *copy = cJSON_Duplicate(message, true);
+    if (before) str_adds(&s, TURNS_MARK);
+    str_adds(&s, content->valuestring);
+    if (!before) str_adds(&s, TURNS_MARK);
+    cJSON *text = s.failed || !copy ? NULL : cJSON_CreateString(s.data);
+    str_free(&s);
+    if (text && cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", text)) return copy;
+    t->rc = FT_EMEM;
+    cJSON_Delete(text);
+    cJSON_Delete(copy);
+    return NULL;
+}
+
+bool data_turns_unweighted(const cJSON *m)
+{
+    const cJSON *w = js_get(m, "weight"), *lw = js_get(m, "loss_weight");
+    return (cJSON_IsNumber(w) && w->valuedouble == 0) ||
+           (cJSON_IsNumber(lw) && lw->valuedouble == 0) || cJSON_IsFalse(js_get(m, "train"));
+}
+
+bool data_turns_assistant(const cJSON *m)
+{
+    const cJSON *role = js_get(m, "role");
+    return cJSON_IsString(role) &&
+           (!strcmp(role->valuestring, "assistant") || !strcmp(role->valuestring, "model"));
+}
+
+bool data_turns_supervised(const turns *t, int i, const cJSON *m)
+{
+    if (!t->it->d->assistant_only) return true;
+    return data_turns_assistant(m) && i >= t->first && !data_turns_unweighted(m);
+}

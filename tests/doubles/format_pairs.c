@@ -1,0 +1,43 @@
+/* format_pairs.c – the double of a format that gives pairs: "chosen" and "rejected" after a "prompt", by the tokens of each
+ * for itself; "margin" is the value, what stands under "answer" goes along. */
+#include "data/data_private.h"
+
+#include <string.h>
+
+static ft_status side(data_item *it, const char *prompt, const char *key, int32_t *len)
+{
+    const cJSON *text = js_get(it->rec, key);
+    int64_t from = it->ids.n;
+    if (!cJSON_IsString(text)) return js_fail(it->doc, it->rec, FT_EDATA, key, "must be a string");
+    FT_TRY(tok_encode(it->d->tok, prompt, strlen(prompt), false, &it->ids));
+    int64_t begin = it->ids.n;
+    FT_TRY(tok_encode(it->d->tok, text->valuestring, strlen(text->valuestring), false, &it->ids));
+    int32_t *labels = ft_realloc(it->labels, (size_t)it->ids.n + 1, sizeof *labels);
+    if (!labels) return FT_EMEM;
+    for (int64_t i = from; i < it->ids.n; i++) labels[i] = i < begin ? DATA_IGNORE : it->ids.id[i];
+    it->labels = labels;
+    *len = (int32_t)(it->ids.n - from);
+    return FT_OK;
+}
+
+static ft_status pairs(data_item *it)
+{
+    const cJSON *prompt = js_get(it->rec, "prompt"), *margin = js_get(it->rec, "margin");
+    const cJSON *answer = js_get(it->rec, "answer");
+    const char *p = cJSON_IsString(prompt) ? prompt->valuestring : "";
+    FT_TRY(side(it, p, "chosen", &it->seq_len[0]));
+    FT_TRY(side(it, p, "rejected", &it->seq_len[1]));
+    it->value = cJSON_IsNumber(margin) ? margin->valuedouble : 0;
+    if (!cJSON_IsString(answer)) return FT_OK;
+    str_buf extra = {0};
+    str_adds(&extra, "{\"answer\":");
+    str_json(&extra, answer->valuestring, strlen(answer->valuestring));
+    str_addc(&extra, '}');
+    it->extra = extra.data;
+    return str_ok(&extra);
+}
+
+static const char *const keys[] = {"chosen", "rejected", NULL};
+static const char *const reads[] = {"prompt", "margin", "answer", NULL};
+extern const data_format data_format_pairs;
+const data_format data_format_pairs = {"pairs", keys, pairs, reads, DATA_PAIRS};
