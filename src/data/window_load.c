@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-int64_t data_window_of(const data_source *s, int64_t row)
+static int64_t window_of(const data_source *s, int64_t row)
 {
     int64_t lo = 0, hi = s->n_windows - 1;
     while (lo < hi) {
@@ -18,7 +18,7 @@ int64_t data_window_of(const data_source *s, int64_t row)
 
 ft_status data_window_load(data_set *d, data_source *s, int64_t row, const data_row **out)
 {
-    int64_t k = data_window_of(s, row);
+    int64_t k = window_of(s, row);
     const data_window *w = &s->window[k];
     if (s->loaded != k) {
         char sha256[65];
