@@ -129,6 +129,44 @@ static void files_win(void **state)
     tok_close(t);
 }
 
+/* A GGUF keeps all of them, and a folder made of it as well. */
+static void formats_keep_the_list(void **state)
+{
+    tok_tokenizer *t = with_templates("list", "[" OTHER "," WITH_TOOLS "," PLAIN "]");
+    gguf_writer *w;
+    const char *path = test_path("list.gguf"), *dir = test_path("written");
+    char file[600];
+    int n, k;
+    (void)state;
+    assert_ok(gguf_write_open(&w, path));
+    gguf_put_str(w, "general.architecture", "llama", 5);
+    assert_ok(tok_write_gguf(t, w, tok_size(t)));
+    assert_ok(gguf_write_header(w));
+    assert_ok(gguf_write_close(w));
+    tok_close(t);
+    assert_ok(tok_open(&t, path));
+    str_buf json = {0}, config = {0};
+    assert_ok(tok_write_json(t, &json, &config));
+    assert_ok(dir_make(dir));
+    snprintf(file, sizeof file, "%s/tokenizer.json", dir);
+    test_write_file(file, json.data, json.len);
+    snprintf(file, sizeof file, "%s/tokenizer_config.json", dir);
+    test_write_file(file, config.data, config.len);
+    str_free(&json);
+    str_free(&config);
+    tok_tokenizer *back;
+    assert_ok(tok_open(&back, dir));
+    const tok_named *a = tok_chat_templates(t, &n), *b = tok_chat_templates(back, &k);
+    assert_int_equal(n, 3);
+    assert_int_equal(k, 3);
+    for (int i = 0; i < n; i++) {
+        assert_string_equal(a[i].name, b[i].name);
+        assert_string_equal(a[i].text, b[i].text);
+    }
+    tok_close(back);
+    tok_close(t);
+}
+
 static void variables_reach_the_template(void **state)
 {
     tok_tokenizer *t = with_templates("vars", "[{\"name\":\"default\",\"template\":\"{{ x|tojson "
@@ -280,6 +318,7 @@ int main(void)
         cmocka_unit_test(tools_choose_the_template),
         cmocka_unit_test(lists_without_sense_are_refused),
         cmocka_unit_test(files_win),
+        cmocka_unit_test(formats_keep_the_list),
         cmocka_unit_test(variables_reach_the_template),
         cmocka_unit_test(records_render_whole),
         cmocka_unit_test(records_that_do_not_fit_are_named),

@@ -67,6 +67,9 @@ typedef struct folder {
     bool old;     /* made of files older than tokenizer.json */
     bool decoder; /* tokenizer_config.json has added_tokens_decoder */
     tk_added_list added;
+    map_table index;   /* text of an added token → place in the list */
+    map_table special; /* texts that the files call special */
+    int32_t free_id;   /* above the ids of added tokens */
 } folder;
 
 static ft_status side_open(folder *f, int i)
@@ -231,12 +234,16 @@ static const char *token_text(const cJSON *v)
 
 static tk_added *find_added(const folder *f, const char *text)
 {
-    size_t n = strlen(text);
-    for (int64_t i = 0; i < f->added.n; i++) {
-        if (f->added.tok[i].text.n == n && memcmp(f->added.tok[i].text.s, text, n) == 0)
-            return &f->added.tok[i];
-    }
-    return NULL;
+    int64_t at;
+    return map_get(&f->index, text, strlen(text), &at) ? &f->added.tok[at] : NULL;
+}
+
+/* Makes token i of the list known by its text. */
+static ft_status enter(folder *f, int64_t i)
+{
+    const tk_added *t = &f->added.tok[i];
+    if (f->free_id <= t->id) f->free_id = t->id + 1;
+    return map_put(&f->index, t->text.s, t->text.n, i);
 }
 
 static int by_stated_id(const void *a, const void *b)
@@ -249,29 +256,24 @@ static int by_stated_id(const void *a, const void *b)
 static ft_status settle(folder *f, int64_t first)
 {
     tk_added_list *l = &f->added;
-    map_table seen = {0};
     int64_t kept = first, at;
-    ft_status rc = FT_OK;
     if (l->n > first) {
         qsort(l->tok + first, (size_t)(l->n - first), sizeof *l->tok, by_stated_id);
     }
-    for (int64_t i = 0; i < first && rc == FT_OK; i++) {
-        rc = map_put(&seen, l->tok[i].text.s, l->tok[i].text.n, i);
-    }
-    for (int64_t i = first; i < l->n && rc == FT_OK; i++) {
+    for (int64_t i = first; i < l->n; i++) {
         const tk_added *t = &l->tok[i];
-        if (map_get(&seen, t->text.s, t->text.n, &at)) {
+        if (map_get(&f->index, t->text.s, t->text.n, &at)) {
             const tk_added *old = &l->tok[at];
             if (old->single_word == t->single_word && old->lstrip == t->lstrip &&
                 old->rstrip == t->rstrip && old->normalized == t->normalized &&
                 old->special == t->special)
                 continue;
         }
-        l->tok[kept++] = *t;
+        l->tok[kept] = *t;
+        FT_TRY(enter(f, kept++));
     }
     l->n = kept;
-    map_free(&seen);
-    return rc;
+    return FT_OK;
 }
 
 static ft_status stated_id(const js_doc *d, const cJSON *node, double v, int32_t *out)
@@ -301,7 +303,11 @@ static ft_status add_from_decoder(folder *f, const cJSON *o)
     return settle(f, first);
 }
 
-static bool names_special(const folder *f, const char *text);
+static int by_id(const void *a, const void *b)
+{
+    const int32_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
 
 /* added_tokens.json: {token: id}. An id that tokenizer.json gives to another token is that token's. */
 static ft_status add_from_file(folder *f)
@@ -309,16 +315,20 @@ static ft_status add_from_file(folder *f)
     const cJSON *item;
     const js_doc *d = &f->s[ADDED].doc;
     int64_t first = f->added.n;
+    int32_t *taken = arena_get(f->t->mem, (size_t)(first + 1) * sizeof *taken);
+    if (!taken) return FT_EMEM;
+    for (int64_t i = 0; i < first; i++) taken[i] = f->added.tok[i].id;
+    qsort(taken, (size_t)first, sizeof *taken, by_id);
     cJSON_ArrayForEach(item, d->root)
     {
         tk_added t = {0};
-        FT_TRY(stated_id(d, item, cJSON_IsNumber(item) ? item->valuedouble : -1, &t.id));
-        bool taken = find_added(f, item->string) != NULL;
-        for (int64_t i = 0; i < first && !taken; i++) taken = f->added.tok[i].id == t.id;
-        if (taken) continue;
         size_t n = strlen(item->string);
+        FT_TRY(stated_id(d, item, cJSON_IsNumber(item) ? item->valuedouble : -1, &t.id));
+        if (find_added(f, item->string) ||
+            bsearch(&t.id, taken, (size_t)first, sizeof *taken, by_id))
+            continue;
         t.text = (tk_span){arena_strn(f->t->mem, item->string, n), n};
-        t.special = names_special(f, item->string);
+        t.special = map_get(&f->special, item->string, n, NULL);
         t.normalized = !t.special;
         if (!t.text.s) return FT_EMEM;
         FT_TRY(tk_added_push(&f->added, &t));
@@ -343,9 +353,7 @@ static ft_status add_special(folder *f, const js_doc *d, const cJSON *v, const c
     if (a.id < 0 && known) return FT_OK;
     if (a.id < 0) { /* the next free one, as the rule will have it */
         a.id = (int32_t)t->model.vocab.entries;
-        for (int64_t i = 0; i < f->added.n; i++) {
-            if (f->added.tok[i].id >= a.id) a.id = f->added.tok[i].id + 1;
-        }
+        if (a.id < f->free_id) a.id = f->free_id;
     }
     if (cJSON_IsObject(v)) {
         int32_t id = a.id;
@@ -356,7 +364,8 @@ static ft_status add_special(folder *f, const js_doc *d, const cJSON *v, const c
         a.text = (tk_span){arena_strn(t->mem, text, n), n};
         if (!a.text.s) return FT_EMEM;
     }
-    return tk_added_push(&f->added, &a);
+    FT_TRY(tk_added_push(&f->added, &a));
+    return enter(f, f->added.n - 1);
 }
 
 /* --- names ------------------------------------------------------------------------------------------------------------ */
@@ -437,30 +446,25 @@ static ft_status add_others(folder *f, int file)
     return FT_OK;
 }
 
-static bool in_list(const cJSON *v, const char *text)
-{
-    const cJSON *item;
-    cJSON_ArrayForEach(item, v)
-    {
-        const char *s = token_text(item);
-        if (s && strcmp(s, text) == 0) return true;
-    }
-    return false;
-}
-
-static bool names_special(const folder *f, const char *text)
+/* The texts that names and lists of the files call special. */
+static ft_status gather_special(folder *f)
 {
     int file;
+    const cJSON *item;
     for (size_t i = 0; i < FT_COUNT_OF(standard); i++) {
         const char *s = token_text(named(f, standard[i], &file));
-        if (s && strcmp(s, text) == 0) return true;
+        if (s) FT_TRY(map_put(&f->special, s, strlen(s), 1));
     }
     for (int k = CONFIG; k <= SPECIALS; k++) {
         for (size_t i = 0; i < FT_COUNT_OF(lists); i++) {
-            if (in_list(get(f, k, lists[i]), text)) return true;
+            cJSON_ArrayForEach(item, get(f, k, lists[i]))
+            {
+                const char *s = token_text(item);
+                if (s) FT_TRY(map_put(&f->special, s, strlen(s), 1));
+            }
         }
     }
-    return false;
+    return FT_OK;
 }
 
 /* What stands in a file that is not read, and nowhere else. */
@@ -494,6 +498,8 @@ static ft_status collect_added(folder *f)
         return js_fail(&f->s[CONFIG].doc, decoder, FT_EDATA, "added_tokens_decoder",
                        "must be an object of ids");
     }
+    for (int64_t i = 0; i < f->added.n; i++) FT_TRY(enter(f, i));
+    FT_TRY(gather_special(f));
     FT_TRY(decoder ? add_from_decoder(f, decoder) : add_from_file(f));
     FT_TRY(add_standard(f));
     FT_TRY(add_others(f, CONFIG));
@@ -624,6 +630,8 @@ ft_status tk_load_folder(tok_tokenizer *t, const char *dir)
     folder f = {.t = t, .dir = dir};
     ft_status rc = load(&f);
     ft_free(f.added.tok);
+    map_free(&f.index);
+    map_free(&f.special);
     for (int i = 0; i < N_SIDES; i++) side_close(&f.s[i]);
     return rc;
 }

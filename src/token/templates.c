@@ -8,11 +8,14 @@
 #include "token_private.h"
 
 #define MAX_TEMPLATE ((size_t)1 << 24)
+enum { MAX_NAMES = 4096 }; /* lists are searched from the start */
 
 ft_status tk_add_named(tk_named_list *l, arena *mem, const char *name, const char *text)
 {
     int i = 0;
     while (i < l->n && strcmp(l->v[i].name, name) != 0) i++;
+    FT_CHECK(i < MAX_NAMES, FT_EDATA, "more than %d names; %s is one too many", MAX_NAMES,
+             ft_shows(name));
     if (i == l->cap) {
         int cap = l->cap ? 2 * l->cap : 8;
         tok_named *bigger = arena_get(mem, (size_t)cap * sizeof *bigger);

@@ -49,6 +49,22 @@ static ft_status find_pre(const tok_tokenizer *t, const char **pre)
     return rc;
 }
 
+/* GGUF knows the texts of added tokens, not how they cut. */
+static void warn_flags(const tok_tokenizer *t)
+{
+    int64_t n = 0, first = -1;
+    for (int64_t i = 0; i < t->added.n; i++) {
+        const tk_added *a = &t->added.tok[i];
+        if (!a->lstrip && !a->rstrip && !a->single_word) continue;
+        if (n++ == 0) first = i;
+    }
+    if (n == 0) return;
+    log_warn(
+        "GGUF: lstrip, rstrip and single_word of %lld added tokens, %s first, have no place in "
+        "it; beside them it gives other ids than this tokenizer",
+        (long long)n, ft_show(t->added.tok[first].text.s, t->added.tok[first].text.n));
+}
+
 /* Which kind, and what names it: gpt2 with *pre, or llama with *prefix. */
 static ft_status classify(const tok_tokenizer *t, bool *llama, const char **pre, bool *prefix)
 {
@@ -60,6 +76,7 @@ static ft_status classify(const tok_tokenizer *t, bool *llama, const char **pre,
     FT_CHECK(!t->added.plain_special, FT_EDATA,
              "GGUF: split_special_tokens has no place in it; llama.cpp takes special tokens in a "
              "text by an option of the call");
+    warn_flags(t);
     *llama = t->model.byte_fallback;
     if (!*llama) {
         *pre = t->pre_name;
