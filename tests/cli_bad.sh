@@ -196,10 +196,10 @@ nan() { # FOLDER TENSOR BYTES: overwrites the first values of a bf16 tensor
 }
 nan n model.layers.2.mlp.up_proj.weight '\xc0\x7f'
 config n.json n good.jsonl
-bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n)' - "$ft" train n.json --out none
+bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n/model.safetensors)' - "$ft" train n.json --out none
 printf '{"text": "One warm day."}\n' >one.jsonl
-bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n)' - "$ft" score --model n --data one.jsonl
-bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n)' - "$ft" generate --model n --prompt One
+bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n/model.safetensors)' - "$ft" score --model n --data one.jsonl
+bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n/model.safetensors)' - "$ft" generate --model n --prompt One
 # 64 times 3.4e38: each is finite, their products' sums are not
 nan n model.layers.1.mlp.up_proj.weight "$(printf '\\x7f\\x7f%.0s' {1..64})"
 bad 80 'of layer 1 is' - "$ft" score --model n --data one.jsonl

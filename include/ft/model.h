@@ -117,6 +117,8 @@ FT_MUST_USE ft_status model_resize_vocabulary(model *m, int64_t rows);
 /* A site or parameter by its Hugging Face path; NULL. */
 nn_site *model_site(const model *m, const char *path);
 nn_param *model_param(const model *m, const char *name);
+/* The file that parameter i was read from; the model's path when there is none. */
+const char *model_param_file(const model *m, int64_t i);
 int64_t model_count(const model *m); /* parameters, tied ones once */
 /* Bytes of the weights as they stand in memory or the mapping. */
 size_t model_bytes(const model *m);

@@ -41,7 +41,7 @@ static ft_status find_weight(const inf_ctx *c, str_buf *out)
         if (!t->data || !find_in(t, row, &value)) continue;
         str_printf(out, "the %s %s holds %s", t == &p->t ? "weight" : "trained value",
                    ft_shows(p->name), kind(value));
-        if (t == &p->t && c->m->path) str_printf(out, " (%s)", ft_shows(c->m->path));
+        if (t == &p->t && c->m->path) str_printf(out, " (%s)", ft_shows(model_param_file(c->m, i)));
     }
     ft_free(row);
     return str_ok(out);

@@ -21,6 +21,12 @@ const io_tensor *model_find_tensor(const model *m, int64_t i, const char *suffix
     return t;
 }
 
+const char *model_param_file(const model *m, int64_t i)
+{
+    const io_tensor *t = m->weights.n > 0 ? model_find_tensor(m, i, "") : NULL;
+    return t ? t->file : m->path;
+}
+
 static const int32_t *permutation(model *m, int heads, int d)
 {
     int32_t *row = arena_get(m->mem, (size_t)heads * (size_t)d * sizeof *row);
@@ -104,6 +110,10 @@ static ft_status bind_expert(model *m, int64_t i, const io_tensor *t)
 static ft_status bind_tensor(model *m, int64_t i, const io_tensor *t)
 {
     bool stacked = m->from_gguf && m->info[i].experts > 0;
+    FT_CHECK(t->bytes > 0, FT_EDATA,
+             "%s: tensor \"%s\" is empty, as DeepSpeed ZeRO-3 leaves it when the weights are not "
+             "gathered on saving; make the whole of them with its zero_to_fp32.py",
+             ft_shows(t->file), ft_shows(t->name));
     return stacked ? bind_expert(m, i, t) : bind(m, i, t);
 }
 
