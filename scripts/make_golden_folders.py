@@ -53,12 +53,12 @@ def bases(folder):
 CASES = []
 
 
-def case(base, config=None, special=False, error=None, warn=None, **files):
-    """files: added, map, model, generation → the JSON of the file."""
+def case(base, config=None, special=False, error=None, warn=None, like=None, **files):
+    """files: added, map, model, generation → the JSON of the file. like: the config whose ids count, where releases disagree."""
     names = {"added": "added_tokens.json", "map": "special_tokens_map.json", "model": "config.json", "generation": "generation_config.json"}
     texts = {"tokenizer_config.json": config} if config is not None else {}
     texts.update({names[k]: v for k, v in files.items()})
-    CASES.append(dict(base=base, files={k: json.dumps(v) for k, v in texts.items()}, special=special, error=error, warn=warn))
+    CASES.append(dict(base=base, files={k: json.dumps(v) for k, v in texts.items()}, special=special, error=error, warn=warn, like=like))
 
 
 def token(content, **flags):
@@ -89,7 +89,11 @@ case("bytes", GENERIC | {"added_tokens_decoder": DECODER})
 case("bytes", GENERIC | {"added_tokens_decoder": DECODER}, added={"<tool>": 305}, map={"pad_token": "<s>"}, warn="<tool>")
 case("bytes", GENERIC | {"split_special_tokens": True})
 case("bytes", GENERIC | {"split_special_tokens": True}, added={"<tool>": 303})
+case("bytes", GENERIC | {"additional_special_tokens": ["<extra>"], "extra_special_tokens": {}})
+PLAIN = {"300": token(END), "301": token("<|im_start|>", lstrip=True, rstrip=True, special=False), "302": token("<|im_end|>")}
+case("bytes", GENERIC | {"pad_token": "<|im_start|>", "split_special_tokens": True, "added_tokens_decoder": PLAIN})
 # steps
+case("bytes", QWEN, warn="normalizer", like=GENERIC)
 case("bytes", GPT | {"add_prefix_space": True}, model={"model_type": "gpt2"})
 case("bytes", GPT | {"add_prefix_space": False}, model={"model_type": "gpt2"})
 case("bytes", GPT | {"add_prefix_space": True}, added={"<tool>": 303}, model={"model_type": "gpt2"})
@@ -115,6 +119,10 @@ case("lists", OLD | {"added_tokens_decoder": {"300": token(END), "301": token("<
 case("lists", {"eos_token": END}, added={END: 300}, model=MODEL)
 case("lists", QWEN, added={END: 300, "<|im_start|>": 301}, model={"model_type": "qwen2"})
 case("lists", {"eos_token": END}, added={END: 300, "<|im_start|>": 301}, model={"model_type": "qwen2"})
+case("lists", {"tokenizer_class": "GPT2Tokenizer", "eos_token": "<|im_end|>"}, model=MODEL)
+case("lists", {"tokenizer_class": "GPT2Tokenizer", "eos_token": "<|im_end|>", "pad_token": "<pad>"}, added={"<|im_end|>": 300}, model=MODEL)
+case("lists", QWEN | {"eos_token": "<|im_end|>"}, model={"model_type": "qwen2"})
+case("lists", QWEN | {"add_prefix_space": True}, added={END: 300}, model={"model_type": "qwen2"})
 case("lists", OLD | {"tokenizer_class": "RobertaTokenizer"}, model={"model_type": "roberta"}, error="RobertaTokenizer")
 # tokenizer.model
 case("pieces", LLAMA)
@@ -135,13 +143,16 @@ def main():
     bases(folder)
     lines = [{"texts": TEXTS}]
     for c in CASES:
-        line = {k: v for k, v in c.items() if v}
+        line = {k: v for k, v in c.items() if v and k != "like"}
         with tempfile.TemporaryDirectory() as d:
             for f in os.listdir(os.path.join(folder, c["base"])):
                 shutil.copy(os.path.join(folder, c["base"], f), d)
             for name, text in c["files"].items():
                 with open(os.path.join(d, name), "w") as f:
                     f.write(text)
+            if c["like"]:
+                with open(os.path.join(d, "tokenizer_config.json"), "w") as f:
+                    json.dump(c["like"], f)
             if not c["error"]:
                 t = AutoTokenizer.from_pretrained(d)
                 line["ids"] = [t(x, add_special_tokens=c["special"])["input_ids"] for x in TEXTS]

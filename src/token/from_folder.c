@@ -180,7 +180,7 @@ static ft_status byte_steps(folder *f, int prefix)
     bool always = f->class && f->class->byte_prefix;
     bool want = prefix >= 0 ? prefix : always ? false : last->on[0];
     if (want == last->on[0]) return FT_OK;
-    if (ops->n > 1 || !always) {
+    if (!f->old && (ops->n > 1 || !always)) {
         log_warn("%s: add_prefix_space: %s has no effect %s; tokenizer.json counts",
                  f->s[CONFIG].doc.name, want ? "true" : "false",
                  ops->n > 1 ? "on a pre_tokenizer of several steps" : "with this tokenizer_class");
@@ -188,6 +188,17 @@ static ft_status byte_steps(folder *f, int prefix)
     }
     last->on[0] = want;
     return FT_OK;
+}
+
+/* A class whose slow form normalises, beside a tokenizer.json that does not. */
+static void warn_normalizer(const folder *f)
+{
+    const char *preset = f->class ? f->class->preset : NULL;
+    const tk_preset *p = preset ? tk_preset_find(preset) : NULL;
+    if (!p || !p->normalizer || f->old || f->t->normalizers.n) return;
+    log_warn("%s: tokenizer.json has no normalizer, but %s normalises texts in some releases of "
+             "transformers (%s); tokenizer.json counts",
+             f->dir, f->class_name, p->normalizer);
 }
 
 /* What tokenizer_config.json says of the steps of tokenizer.json. */
@@ -202,6 +213,7 @@ static ft_status follow_steps(folder *f)
     FT_TRY(get_bool(f, "fix_mistral_regex", &mistral));
     FT_TRY(get_bool(f, "split_special_tokens", &split));
     t->added.plain_special = split == 1;
+    warn_normalizer(f);
     if (lower == 1 && !has_step(&t->normalizers, "Lowercase") &&
         !has_step(&t->normalizers, "BertNormalizer")) {
         return js_fail(d, get(f, CONFIG, "do_lower_case"), FT_EDATA, "do_lower_case",
@@ -407,7 +419,7 @@ static ft_status add_standard(folder *f)
         bool null = f->s[CONFIG].doc.root && js_get(f->s[CONFIG].doc.root, standard[i]);
         const char *text = f->class && !v && !null ? class_name_of(f->class, i) : NULL;
         if (!text) continue;
-        FT_TRY(add_special(f, NULL, NULL, text, true));
+        FT_TRY(add_special(f, NULL, NULL, text, !f->old));
         if (find_added(f, text)) FT_TRY(tk_add_named(&f->t->names, f->t->mem, standard[i], text));
     }
     return FT_OK;
@@ -418,10 +430,10 @@ static ft_status add_standard(folder *f)
 static ft_status add_others(folder *f, int file)
 {
     const js_doc *d = &f->s[file].doc;
-    const cJSON *v, *item;
+    const cJSON *v, *item, *newer = get(f, file, lists[0]);
     for (size_t i = 0; i < FT_COUNT_OF(lists); i++) {
         v = get(f, file, lists[i]);
-        if (i == 1 && get(f, file, lists[0])) continue; /* the older name of the first */
+        if (i == 1 && cJSON_IsArray(newer) && newer->child) continue; /* older name of the first */
         if (v && !cJSON_IsArray(v) && !cJSON_IsObject(v))
             return js_fail(d, v, FT_EDATA, lists[i], "must be a list of tokens");
         cJSON_ArrayForEach(item, v)
