@@ -1,7 +1,7 @@
 /* test_method.c – adapters: those of the real PEFT are read, compute and merge as PEFT says (tests/golden/peft); and the
  * contract every row of methods.def keeps. */
 #include "golden.h"
-#include "support.h"
+#include "train_fixture.h"
 
 #include "ft/method.h"
 
@@ -211,18 +211,6 @@ static void files_are_of_peft_on_a_gguf_base(void **state)
     }
 }
 
-/* A method's struct filled from a JSON object. */
-static void *options_of(const pe_method *method, const char *json, cfg_doc *d, arena *mem)
-{
-    const char *path = test_path("options.json");
-    void *cfg = arena_get(mem, method->cfg_size + 1);
-    test_write_file(path, json, strlen(json));
-    assert_ok(cfg_open(d, path, NULL, 0, mem));
-    cfg_read(d, d->js.root, "method", method->fields, cfg, NULL);
-    assert_ok(cfg_done(d));
-    return cfg;
-}
-
 static double step_loss(bench *b, pe_ctx *c)
 {
     int64_t supervised = 0;
@@ -269,7 +257,7 @@ static void check_contract(const pe_method *method, const char *family, const ch
     open_bench(&b, dir);
     size_t bytes = (size_t)(b.tokens * b.m->d.vocab_size) * sizeof(float);
     float *base = logits_of(&b, NULL);
-    void *cfg = options_of(method, json, &d, b.mem);
+    void *cfg = method_options(method, json, &d, b.mem);
     assert_ok(pe_attach(&c, method, cfg, b.m, 3, "base", NULL));
     assert_true(c->store.count > 0);
     double first = step_loss(&b, c), loss = first;
@@ -372,7 +360,7 @@ static void names_that_match_nothing(void **state)
     open_bench(&b, dir);
     for (size_t i = 0; i < FT_COUNT_OF(wrong_names); i++) {
         cfg_doc d = {0};
-        void *cfg = options_of(pe_by_name("lora"), wrong_names[i].json, &d, b.mem);
+        void *cfg = method_options(pe_by_name("lora"), wrong_names[i].json, &d, b.mem);
         assert_fails(pe_attach(&c, pe_by_name("lora"), cfg, b.m, 3, NULL, NULL), FT_ECONFIG,
                      wrong_names[i].says);
         cfg_close(&d);
@@ -399,7 +387,7 @@ static void as_many_values_as_peft(void **state)
         int64_t values = 0;
         assert_ok(arena_open(&mem, "options", (size_t)1 << 20));
         assert_ok(model_open(&m, &(model_options){.path = golden_model(counts[i].base)}));
-        void *cfg = options_of(pe_by_name("lora"), counts[i].json, &d, mem);
+        void *cfg = method_options(pe_by_name("lora"), counts[i].json, &d, mem);
         assert_ok(pe_attach(&c, pe_by_name("lora"), cfg, m, 3, NULL, NULL));
         for (int64_t k = 0; k < c->store.n; k++) values += tn_count(&c->store.param[k]->t);
         if (values != counts[i].values)

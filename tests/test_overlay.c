@@ -1,7 +1,7 @@
 /* test_overlay.c – what a method may lay over a model: several overlays on one base, virtual rows, each hook by what it must
  * equal exactly. */
 #include "golden.h"
-#include "support.h"
+#include "train_fixture.h"
 
 #include "ft/method.h"
 
@@ -74,17 +74,6 @@ static void same(const bench *b, const float *x, const float *y)
 }
 
 /* --- several on one model ---------------------------------------------------------------------------------------- */
-static void *options_of(const pe_method *method, const char *json, cfg_doc *d, arena *mem)
-{
-    const char *path = test_path("options.json");
-    void *cfg = arena_get(mem, method->cfg_size + 1);
-    test_write_file(path, json, strlen(json));
-    assert_ok(cfg_open(d, path, NULL, 0, mem));
-    cfg_read(d, d->js.root, "method", method->fields, cfg, NULL);
-    assert_ok(cfg_done(d));
-    return cfg;
-}
-
 static void two_overlays_on_one_model(void **state)
 {
     (void)state;
@@ -103,7 +92,7 @@ static void two_overlays_on_one_model(void **state)
     const pe_method *lora = pe_by_name("lora");
     void *cfg[2];
     for (int i = 0; i < 2; i++) {
-        cfg[i] = options_of(lora, json[i], &d[i], mem);
+        cfg[i] = method_options(lora, json[i], &d[i], mem);
         assert_ok(pe_attach(&c[i], lora, cfg[i], b.m, 3, "base", NULL));
         alone[i] = logits_of(&b, &batch, &c[i]->over);
         pe_close(c[i]);

@@ -2,21 +2,14 @@
  * run was interrupted, the plan of a dry tape holds, the evaluation uses the same loss; and what the double over pairs says
  * against its definition. */
 #include "doubles.h"
-#include "support.h"
+#include "train_fixture.h"
 
-#include "ft/train.h"
 #include "train/train_private.h"
 
 #include <math.h>
 
-static const char model_json[] =
-    "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"vocab_size\":64,"
-    "\"hidden_size\":32,\"intermediate_size\":48,\"num_hidden_layers\":2,\"num_attention_heads\":4,"
-    "\"num_key_value_heads\":2,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,"
-    "\"rope_theta\":10000.0,\"tie_word_embeddings\":true,\"hidden_act\":\"silu\"}";
-
 /* n records of `low` to `high` tokens that count up by 3, everything supervised. */
-static void write_tokens(const char *name, int n, int low, int high, uint64_t seed)
+static void write_records(const char *name, int n, int low, int high, uint64_t seed)
 {
     str_buf s = {0};
     for (int i = 0; i < n; i++) {
@@ -34,7 +27,7 @@ static void write_tokens(const char *name, int n, int low, int high, uint64_t se
 }
 
 /* 37 samples, batches of 8 with a short last one, two epochs, or one in which every batch serves two steps: 10 steps. */
-static void write_config(const char *name, const obj_objective *row, const char *train, bool eval)
+static void write_run(const char *name, const obj_objective *row, const char *train, bool eval)
 {
     str_buf s = {0};
     str_printf(&s,
@@ -54,73 +47,31 @@ static void write_config(const char *name, const obj_objective *row, const char 
 static int setup(void **state)
 {
     (void)state;
-    test_write_file(test_path("model.json"), model_json, strlen(model_json));
-    write_tokens("train.jsonl", 37, 6, 20, 1);
-    write_tokens("even.jsonl", 16, 20, 20, 4);
-    write_tokens("eval.jsonl", 9, 6, 20, 2);
+    test_write_file(test_path("model.json"), train_model_json, strlen(train_model_json));
+    write_records("train.jsonl", 37, 6, 20, 1);
+    write_records("even.jsonl", 16, 20, 20, 4);
+    write_records("eval.jsonl", 9, 6, 20, 2);
     return 0;
 }
 
-static const char *in(const char *dir, const char *name)
-{
-    static char ring[8][256];
-    static int next;
-    char *out = ring[next++ % 8];
-    snprintf(out, sizeof ring[0], "%s/%s", dir, name);
-    return out;
-}
-
-static ft_status train(const char *out, bool resume, const char *set)
-{
-    str_buf result = {0};
-    train_options o = {.config = test_path("run.json"),
-                       .sets = &set,
-                       .n_sets = set != NULL,
-                       .out = test_path(out),
-                       .resume = resume};
-    ft_status rc = train_run(&o, &result);
-    str_free(&result);
-    return rc;
-}
-
-static void assert_same_run(const char *a, const char *b, const char *what)
-{
-    static const char *const files[] = {"adapter_model.safetensors", "log.jsonl"};
-    for (size_t i = 0; i < FT_COUNT_OF(files); i++) {
-        size_t n, m;
-        char *x = test_read_file(test_path(in(a, files[i])), &n),
-             *y = test_read_file(test_path(in(b, files[i])), &m);
-        if (n != m || memcmp(x, y, n) != 0) fail_msg("%s: %s differs", what, files[i]);
-    }
-}
-
-static void shell(const char *command)
-{
-    char text[2048];
-    snprintf(text, sizeof text, "cd '%s' && %s", test_path("."), command);
-    assert_int_equal(system(text), 0);
-}
-
 /* --- every row ---------------------------------------------------------------------------------------------------- */
-
-static void steps_may_be_cut(const char *name)
+static void steps_may_be_cut(const char *run)
 {
     static const char *const sets[] = {"train.micro_batch_size=1", "train.micro_batch_size=3",
                                        "train.gradient_checkpointing=true"};
     for (size_t i = 0; i < FT_COUNT_OF(sets); i++) {
-        shell("rm -rf cut");
-        assert_ok(train("cut", false, sets[i]));
-        assert_same_run("whole", "cut", name);
+        assert_ok(
+            train((job){.config = "run.json", .out = "cut", .force = true, .set = {sets[i]}}));
+        assert_same_run(run, "cut");
     }
 }
 
 /* From the checkpoint of step 5, which holds the objective's state beside values and optimizer. */
-static void a_run_goes_on(const char *name)
+static void a_run_goes_on(const char *run)
 {
-    shell("rm -rf part && cp -r whole part && cd part && rm -rf summary.json adapter_* "
-          "config.resolved.json checkpoints/step-[6-9] checkpoints/step-10");
-    assert_ok(train("part", true, NULL));
-    assert_same_run("whole", "part", name);
+    copy_run(run, "part", 5);
+    assert_ok(train((job){.config = "run.json", .out = "part", .resume = true}));
+    assert_same_run(run, "part");
 }
 
 /* What a dry tape says of a step against the high-water mark of the real one, on records of one length. Buffers that an op
@@ -132,7 +83,7 @@ static void the_plan_holds(const obj_objective *row)
     const char *set[] = {"train.micro_batch_size=4", "method.lora_dropout=0"};
     train_options o = {
         .config = test_path("even.json"), .sets = set, .n_sets = 2, .out = test_path("plan")};
-    write_config("even.json", row, "even.jsonl", false);
+    write_run("even.json", row, "even.jsonl", false);
     assert_ok(train_session_config(&s, &o));
     assert_ok(train_session_open(&s, true));
     assert_ok(train_plan_make(&s));
@@ -150,13 +101,13 @@ static void every_objective_keeps_the_contract(void **state)
     (void)state;
     for (int i = 0; obj_at(i); i++) {
         const obj_objective *row = obj_at(i);
-        write_config("run.json", row, "train.jsonl", true);
-        shell("rm -rf whole");
+        write_run("run.json", row, "train.jsonl", true);
+        const job whole = {.config = "run.json", .out = row->name};
         if (!(row->wants & DATA_TOKENS)) { /* no shipped format gives what it asks for */
-            assert_fails(train("whole", false, NULL), FT_ECONFIG, "wants pairs of a chosen");
+            assert_fails(train(whole), FT_ECONFIG, "wants pairs of a chosen");
             continue;
         }
-        assert_ok(train("whole", false, NULL));
+        assert_ok(train(whole));
         steps_may_be_cut(row->name);
         a_run_goes_on(row->name);
         the_plan_holds(row);
@@ -181,10 +132,9 @@ static double field(const char *log, int step, const char *key)
 static void pairs_are_told_apart(void **state)
 {
     (void)state;
-    write_config("run.json", obj_by_name("halves"), "train.jsonl", true);
-    shell("rm -rf whole");
-    assert_ok(train("whole", false, NULL));
-    const char *log = test_read_file(test_path("whole/log.jsonl"), NULL);
+    write_run("run.json", obj_by_name("halves"), "train.jsonl", true);
+    assert_ok(train((job){.config = "run.json", .out = "pairs"}));
+    const char *log = test_read_file(test_path("pairs/log.jsonl"), NULL);
     assert_true(fabs(field(log, 1, "loss") - 0.69314718) < 1e-6);
     assert_true(field(log, 1, "rewards/margins") == 0);
     assert_true(field(log, 10, "rewards/margins") > 0.01);

@@ -66,6 +66,16 @@ ft_status train(job j)
     return rc;
 }
 
+const char *reference_run(void)
+{
+    static bool made;
+    if (!made)
+        assert_ok(train(
+            (job){.out = "ref", .set = {"train.checkpoint_every=1", "train.keep_checkpoints=99"}}));
+    made = true;
+    return "ref";
+}
+
 const char *in(const char *dir, const char *name)
 {
     static char ring[8][256];
@@ -88,6 +98,23 @@ void assert_same_run(const char *a, const char *b)
     assert_same_file(a, b, "adapter_model.safetensors");
     assert_same_file(a, b, "adapter_config.json");
     assert_same_file(a, b, "log.jsonl");
+}
+
+void assert_any_split_gives(const char *dir)
+{
+    static const char *const sets[] = {"train.micro_batch_size=1", "train.micro_batch_size=2",
+                                       "train.micro_batch_size=3", "train.micro_batch_size=8",
+                                       "train.gradient_checkpointing=true"};
+    for (int threads = 1; threads <= 3; threads++) {
+        pool_close();
+        assert_ok(pool_open(threads));
+        assert_ok(train((job){.out = "bits", .force = true}));
+        assert_same_run("bits", dir);
+    }
+    for (size_t i = 0; i < FT_COUNT_OF(sets); i++) {
+        assert_ok(train((job){.out = "bits", .force = true, .set = {sets[i]}}));
+        assert_same_run("bits", dir);
+    }
 }
 
 void copy_run(const char *from, const char *to, int last_step)
@@ -124,4 +151,16 @@ double number_in(const char *dir, const char *file, const char *a, const char *b
     double v = cJSON_IsNumber(node) ? node->valuedouble : (double)NAN;
     js_close(&d);
     return v;
+}
+
+/* --- options ------------------------------------------------------------------------------------------------------ */
+void *method_options(const pe_method *method, const char *json, cfg_doc *d, arena *mem)
+{
+    const char *path = test_path("options.json");
+    void *cfg = arena_get(mem, method->cfg_size + 1);
+    test_write_file(path, json, strlen(json));
+    assert_ok(cfg_open(d, path, NULL, 0, mem));
+    cfg_read(d, d->js.root, "method", method->fields, cfg, NULL);
+    assert_ok(cfg_done(d));
+    return cfg;
 }
