@@ -220,6 +220,4 @@ void io_weights_close(io_weights *w);
 /* As sha256sum prints it for one file; of several shards or parts: of the lines sha256sum prints for
  * them, sorted by name. */
 FT_MUST_USE ft_status io_weights_sha256(const io_weights *w, char hex[65]);
-/* Path of a side file of a model ("config.json"): NULL when the model is a .gguf or has none. */
-const char *io_side_file(arena *a, const char *model_path, const char *name);
 #endif

@@ -70,7 +70,7 @@ static ft_status note_places(cfg_doc *d, const cJSON *root, const uint32_t *offs
     return FT_OK;
 }
 
-const cfg_place *cfg_place_of(const cfg_doc *d, const cJSON *node)
+static const cfg_place *place_of(const cfg_doc *d, const cJSON *node)
 {
     const cfg_state *s = d->sets;
     if (!s || !node) return NULL;
@@ -122,7 +122,7 @@ void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, cons
                va_list ap)
 {
     char what[600], where[400] = "";
-    const cfg_place *place = cfg_place_of(d, node ? node : d->js.root);
+    const cfg_place *place = place_of(d, node ? node : d->js.root);
 
     if (d->errors++ >= MISTAKES) return;
     note_wrong(d, key);
@@ -169,7 +169,7 @@ ft_status cfg_done(const cfg_doc *d)
 /* --- paths -------------------------------------------------------------------------------------------- */
 const char *cfg_path(cfg_doc *d, const cJSON *from, const char *value)
 {
-    const cfg_place *place = cfg_place_of(d, from);
+    const cfg_place *place = place_of(d, from);
     bool from_set = place && place->offset < 0;
     const char *path =
         from_set || value[0] == '/' || !d->dir || !d->dir[0]

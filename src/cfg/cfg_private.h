@@ -35,7 +35,6 @@ typedef struct cfg_state {
 /* Takes over a tree until cfg_close; deletes it at once when that fails. */
 bool cfg_keep(cfg_doc *d, cJSON *tree);
 void cfg_fatal(cfg_doc *d);
-const cfg_place *cfg_place_of(const cfg_doc *d, const cJSON *node);
 /* As cfg_fail; at_key: at the name of the member instead of its value. */
 void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, const char *fmt,
                va_list ap);

@@ -344,10 +344,3 @@ ft_status io_weights_sha256(const io_weights *w, char hex[65])
     sha256_hex(&sha, hex);
     return FT_OK;
 }
-
-const char *io_side_file(arena *a, const char *model_path, const char *name)
-{
-    if (!dir_exists(model_path)) return NULL;
-    const char *path = path_join(a, model_path, name);
-    return path && file_exists(path) ? path : NULL;
-}

@@ -201,10 +201,4 @@ static inline int64_t kern_pack_tmp(int64_t n)
     int64_t cols = n + 2 * 256;  /* a row segment widened to whole blocks */
     return rows > cols ? rows : cols;
 }
-/* Columns that panels of n columns occupy. */
-static inline int64_t kern_padded(int64_t n)
-{
-    int64_t nr = kern->nr, rest = n % nr;
-    return n - rest + (rest == 0 ? 0 : rest <= kern->lanes ? kern->lanes : nr);
-}
 #endif

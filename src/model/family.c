@@ -1,23 +1,13 @@
-/* family.c – the registries of families and parts, and the keys of a part as a family has them. */
+/* family.c – the registry of families, and the keys of a part as a family has them. */
 #include "model_private.h"
 
 #include <string.h>
 
-#define X(name) &part_##name,
-static const model_part *const parts[] = {
-#include "parts.def"
-};
-#undef X
 #define X(name) &family_##name,
 static const model_family *const families[] = {
 #include "families.def"
 };
 #undef X
-
-const model_part *part_at(int i)
-{
-    return i >= 0 && i < (int)FT_COUNT_OF(parts) ? parts[i] : NULL;
-}
 
 const model_family *family_at(int i)
 {

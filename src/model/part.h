@@ -121,7 +121,6 @@ typedef struct model_part {
 #define X(name) extern const model_part part_##name;
 #include "parts.def"
 #undef X
-const model_part *part_at(int i); /* rows of parts.def; NULL past the end */
 
 /* --- norms -------------------------------------------------------------------------------------------------------------- */
 typedef struct model_norm_rule {

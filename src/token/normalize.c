@@ -229,7 +229,7 @@ static ft_status run_precompiled(const tk_op *op, tk_span in, str_buf *out)
     return str_ok(out);
 }
 
-ft_status tk_charsmap_open(tk_charsmap *m, arena *mem, const uint8_t *data, size_t n)
+static ft_status charsmap_open(tk_charsmap *m, arena *mem, const uint8_t *data, size_t n)
 {
     FT_CHECK(n >= 4, FT_EDATA, "precompiled_charsmap: %zu bytes is too short", n);
     uint32_t size = (uint32_t)data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 |
@@ -280,7 +280,7 @@ static ft_status parse_precompiled(tk_op *op, const tk_src *src, const cJSON *o)
         bits = bits << 6 | (uint32_t)d;
         if ((have += 6) >= 8) data[got++] = (uint8_t)(bits >> (have -= 8));
     }
-    if (rc == FT_OK) rc = tk_charsmap_open(&op->map, src->mem, data, got);
+    if (rc == FT_OK) rc = charsmap_open(&op->map, src->mem, data, got);
     ft_free(data);
     return rc;
 }

@@ -78,8 +78,7 @@ size_t tk_prev(const char *s, size_t pos);
 typedef enum tk_form { TK_NFC, TK_NFD, TK_NFKC, TK_NFKD } tk_form;
 /* Appends the normal form; invalid bytes pass through. */
 FT_MUST_USE ft_status tk_normal_form(tk_form form, const char *s, size_t n, str_buf *out);
-extern const uint16_t tk_byte_char[256]; /* byte alphabet of GPT-2 */
-int tk_char_byte(int32_t cp);            /* and back, −1 */
+int tk_char_byte(int32_t cp); /* the byte a character of GPT-2's alphabet stands for, −1 */
 void tk_bytes_to_alphabet(str_buf *out, const char *s, size_t n);
 /* Appends text with every maximal invalid sequence replaced by U+FFFD. */
 void tk_add_lossy(str_buf *out, const char *s, size_t n);
@@ -212,7 +211,6 @@ FT_MUST_USE ft_status tk_parse_bool(const tk_src *src, const cJSON *o, const cha
 FT_MUST_USE ft_status tk_parse_metaspace(tk_op *op, const tk_src *src, const cJSON *o);
 FT_MUST_USE ft_status tk_parse_bytelevel(tk_op *op, const tk_src *src, const cJSON *o);
 FT_MUST_USE ft_status tk_metaspace_split(const tk_op *op, tk_text *in, tk_text *out);
-FT_MUST_USE ft_status tk_charsmap_open(tk_charsmap *m, arena *mem, const uint8_t *data, size_t n);
 /* head NULL: nobody asks */
 FT_MUST_USE ft_status tk_normalize(const tk_ops *ops, tk_span in, str_buf *out, uint32_t *head);
 FT_MUST_USE ft_status tk_replace(const tk_op *op, tk_span in, str_buf *out, uint32_t *head);
@@ -264,7 +262,7 @@ struct tk_model {
     int32_t byte_id[256]; /* of <0xHH>, −1 */
     int32_t *char_id;     /* [TK_DIRECT] ids of the first characters, −1 */
     tk_merge *merge;      /* pair table */
-    size_t merge_cap, n_merges;
+    size_t merge_cap;
     uint64_t *seam; /* bits of hashed pairs of characters that some merge joins; NULL: not known */
     tk_pair *pairs; /* [n_pairs] in file order */
     int64_t n_pairs;
@@ -356,7 +354,6 @@ struct tok_tokenizer {
     int64_t size;
     tk_post post;
     int32_t bos, eos, pad, unk;
-    bool adds_bos, adds_eos;
     int32_t stops[TK_MAX_STOPS];
     int n_stops;
     tk_named_list templates, names;

@@ -187,7 +187,7 @@ ft_status tk_normal_form(tk_form form, const char *s, size_t n, str_buf *out)
  * 33–126, 161–172 and 174–255 stand for themselves, the other 68 bytes for U+0100 … in increasing order. */
 #define SELF4(b) (b), (b) + 1, (b) + 2, (b) + 3
 #define SELF16(b) SELF4(b), SELF4((b) + 4), SELF4((b) + 8), SELF4((b) + 12)
-const uint16_t tk_byte_char[256] = {
+static const uint16_t byte_char[256] = {
     SELF16(0x100), SELF16(0x110), 0x120,         0x21,          0x22,         0x23,
     SELF4(0x24),   SELF4(0x28),   SELF4(0x2c),   SELF16(0x30),  SELF16(0x40), SELF16(0x50),
     SELF16(0x60),  SELF4(0x70),   SELF4(0x74),   SELF4(0x78),   0x7c,         0x7d,
@@ -204,13 +204,13 @@ int tk_char_byte(int32_t cp)
         int i = cp - 0x100;
         return i < 33 ? i : i < 67 ? i - 33 + 0x7f : 0xad;
     }
-    return tk_byte_char[cp] == cp ? cp : -1;
+    return byte_char[cp] == cp ? cp : -1;
 }
 
 void tk_bytes_to_alphabet(str_buf *out, const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        uint16_t cp = tk_byte_char[(unsigned char)s[i]];
+        uint16_t cp = byte_char[(unsigned char)s[i]];
         if (cp < 0x80) {
             str_addc(out, (char)cp);
         } else {

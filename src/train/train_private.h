@@ -272,7 +272,4 @@ void train_show_header(const train_session *s);
 ft_status train_write_summary(train_session *s);
 /* What a finished run says: summary.json on one line, or a few lines of text. */
 ft_status train_result(train_session *s, str_buf *result);
-
-/* --- check.c -------------------------------------------------------------------------------------------------------- */
-ft_status train_check_report(train_session *s, str_buf *result);
 #endif
