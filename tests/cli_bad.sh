@@ -167,8 +167,47 @@ bad 66 'name on a model hub' - "$ft" inspect some-org/Some-Model-1B
 bad 66 'is an adapter, not a model' - "$ft" generate --model a --prompt x
 config c.json a good.jsonl
 bad 66 'is an adapter, not a model' result "$ft" check c.json
+bad 66 'is an adapter that holds no tokenizer' - "$ft" tokenize --model a
+# one thing given for another, and names on a hub in each place a path may stand
+bad 66 'm: is a model, not an adapter' - "$ft" score --model m --adapter m
+bad 66 'm: is a model, not an adapter' mm "$ft" merge-adapter m --out mm
+bad 66 'is a file; an adapter is the folder' - "$ft" score --model m --adapter a/adapter_config.json
+bad 66 'is one file of a model; give the folder' - "$ft" score --model m/model.safetensors
+bad 66 'is one file of a model; give the folder' - "$ft" tokenize --model m/tokenizer.json
+bad 66 'holds no adapter_config.json' result "$ft" train good.json --set method.init_from=.
+bad 66 'org/adapter: no such folder here; if this is a name on a model hub' - "$ft" score --model m --adapter org/adapter
+bad 66 'org/adapter: no such folder here; if this is a name on a model hub' mm "$ft" merge-adapter org/adapter --out mm
+bad 66 'org/adapter: no such folder here' result "$ft" train good.json --set method.init_from=org/adapter
+for place in https://hub.example/org/name hf://org/name; do
+    bad 66 "$place: no such folder here; if this is a name on a model hub" - "$ft" score --model "$place"
+done
+for place in org/data hf://datasets/org/data; do
+    bad 66 "$place: no such file here; if this is a name on a data hub" result "$ft" train good.json --set "data.train=$place"
+    bad 66 "$place: no such file here" - "$ft" eval --model m --task perplexity --data "$place"
+done
+bad 66 'm: is a folder; give the files in it' result "$ft" train good.json --set data.train=m
+# a misspelled key is not missing as well, and what depends on a wrong one waits
+for typo in model:modle path:pth data:dat output:outptu dir:dri; do
+    sed "s/\"${typo%:*}\"/\"${typo#*:}\"/" good.json >c.json
+    bad 78 "${typo#*:}: unknown key" - "$ft" train c.json
+    once 'ft: error'
+done
+config c.json m good.jsonl
+bad 78 'data.train.pth: unknown key; did you mean "path"' result "$ft" train c.json --set 'data.train={"pth": "good.jsonl"}'
+once 'ft: error'
+printf '{"model": {"from_config": 3}, "data": {"train": "good.jsonl"}, "output": {"dir": "result"}}' >c.json
+bad 78 'model.from_config: must be a path' result "$ft" train c.json
+once 'ft: error'
+bad 78 'data.evla: unknown key' result "$ft" train good.json --set data.evla=good.jsonl --set train.keep_best=true --set train.eval_every=1
+once 'ft: error'
+bad 78 'train.eval_every: must be an integer' result "$ft" train good.json --set data.eval=good.jsonl --set train.keep_best=true --set train.eval_every=x
+once 'ft: error'
+bad 78 'method.layers_pattern: must be a name' result "$ft" train good.json --set method.layers_pattern=3
+once 'ft: error'
+bad 78 'the regex "q_proj" matches no module of this llama model; it must match whole paths' result "$ft" train good.json --set method.target_modules=q_proj
 mkdir mlx && printf '{"fine_tune_type": "lora", "lora_parameters": {"rank": 8}}' >mlx/adapter_config.json
 bad 65 'mlx-lm adapter' - "$ft" score --model m --adapter mlx
+bad 65 'mlx-lm adapter' result "$ft" train good.json --set method.init_from=mlx
 cp good.jsonl lines.json
 bad 65 'lines.json: these are JSON lines' result "$ft" train good.json --set data.train=lines.json
 for list in '[{"text": "a b"}]' '[\n{"text": "a b"},\n{"text": "c d"}\n]'; do

@@ -211,8 +211,12 @@ typedef struct io_weights {
     int n_parts;
     const char *path;
 } io_weights;
-/* 66 where nothing stands at a path given as a model; a name of a model hub is told as such. */
+/* 66 where nothing stands at a path given as a model, as an adapter's folder or as a file of data, or another of these
+ * does; a name on a hub is told as such. What is there may still be damaged. */
 FT_MUST_USE ft_status io_model_exists(const char *path);
+FT_MUST_USE ft_status io_adapter_exists(const char *path);
+FT_MUST_USE ft_status io_data_exists(const char *path);
+bool io_is_adapter(const char *dir); /* it holds an adapter_config.json */
 /* Refuses pickle files by name and magic with the remedy. */
 FT_MUST_USE ft_status io_weights_open(io_weights *w, const char *model_path, arena *a);
 const io_tensor *io_find(const io_weights *w, const char *name);

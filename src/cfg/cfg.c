@@ -14,6 +14,7 @@
 
 enum {
     MISTAKES = 20,           /* listed at most */
+    NOTED = 2 * MISTAKES,    /* each, and the key that a misspelled one means */
     CONFIG_BYTES = 16 << 20, /* longest config file */
     SET_DEPTH = 32           /* keys in one --set path */
 };
@@ -98,17 +99,17 @@ static size_t key_offset(const char *text, size_t at)
     return at;
 }
 
-static void note_wrong(cfg_doc *d, const char *key)
+void cfg_note_wrong(cfg_doc *d, const char *key)
 {
     cfg_state *s = d->sets;
     if (!s || !key) return;
-    if (!s->wrong) s->wrong = arena_get(d->mem, MISTAKES * sizeof *s->wrong);
+    if (!s->wrong) s->wrong = arena_get(d->mem, NOTED * sizeof *s->wrong);
     const char *copy = arena_str(d->mem, key);
-    if (s->wrong && copy && s->n_wrong < MISTAKES) s->wrong[s->n_wrong++] = copy;
+    if (s->wrong && copy && s->n_wrong < NOTED) s->wrong[s->n_wrong++] = copy;
 }
 
 /* "model" and "model.path" cover "model.path". */
-static bool is_wrong(const cfg_doc *d, const char *key)
+bool cfg_is_wrong(const cfg_doc *d, const char *key)
 {
     const cfg_state *s = d->sets;
     for (size_t i = 0; s && i < s->n_wrong; i++) {
@@ -125,7 +126,7 @@ void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, cons
     const cfg_place *place = place_of(d, node ? node : d->js.root);
 
     if (d->errors++ >= MISTAKES) return;
-    note_wrong(d, key);
+    cfg_note_wrong(d, key);
     vsnprintf(what, sizeof what, fmt, ap);
     if (place && place->offset < 0) {
         snprintf(where, sizeof where, "--set %s: ", ft_shows(place->set));
@@ -153,7 +154,7 @@ void cfg_fail(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, .
 void cfg_missing(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...)
 {
     va_list ap;
-    if (is_wrong(d, key)) return;
+    if (cfg_is_wrong(d, key)) return;
     va_start(ap, fmt);
     cfg_vfail(d, node, false, key, fmt, ap);
     va_end(ap);

@@ -229,8 +229,9 @@ static void fail_unknown(cfg_doc *d, const cJSON *node, const char *key, const c
     va_end(ap);
 }
 
-static void unknown_key(cfg_doc *d, const cJSON *node, const char *key, const cfg_field *rows,
-                        const char *const *also)
+/* A misspelled key is not missing as well. */
+static void unknown_key(cfg_doc *d, const cJSON *node, const char *path, const char *key,
+                        const cfg_field *rows, const char *const *also)
 {
     const char *names[NAMES + 1];
     int n = 0;
@@ -238,10 +239,10 @@ static void unknown_key(cfg_doc *d, const cJSON *node, const char *key, const cf
     for (; also && *also && n < NAMES; also++) names[n++] = *also;
     names[n] = NULL;
     const char *near = cfg_nearest(node->string, names);
-    if (near)
-        fail_unknown(d, node, key, "unknown key; did you mean \"%s\"?", near);
-    else
-        fail_unknown(d, node, key, "unknown key");
+    if (!near) return fail_unknown(d, node, key, "unknown key");
+    fail_unknown(d, node, key, "unknown key; did you mean \"%s\"?", near);
+    char meant[KEY_BYTES];
+    cfg_note_wrong(d, join_key(meant, path, near));
 }
 
 static bool listed(const char *const *names, const char *key)
@@ -270,7 +271,7 @@ void cfg_read(cfg_doc *d, const cJSON *object, const char *path, const cfg_field
             s.to = (char *)out + row->offset;
             readers[row->type](&s);
         } else if (!listed(also, node->string)) {
-            unknown_key(d, node, key, rows, also);
+            unknown_key(d, node, path, key, rows, also);
         }
     }
     fill_absent(d, object, owner, path, rows, out);

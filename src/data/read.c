@@ -333,6 +333,7 @@ static ft_status read_with(data_set *d, data_source *src, const kind *k, data_so
 ft_status data_read_source(data_set *d, data_source *src)
 {
     const kind *k = kind_of(src->path);
+    if (!k) FT_TRY(io_data_exists(src->path));
     FT_CHECK(k, FT_EDATA, "%s: the name must end in .jsonl, .json or .txt (each also .gz)",
              src->path);
     if (k->read == read_txt) {

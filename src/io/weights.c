@@ -178,38 +178,11 @@ static ft_status no_weights(const char *dir, arena *a)
         if (str_ends(names[i], ".gguf"))
             return ft_fail(FT_ENOINPUT, "%s: has no " SINGLE "; give the path of its .gguf file",
                            dir);
-    for (int64_t i = 0; i < n; i++)
-        if (strcmp(names[i], "adapter_config.json") == 0)
-            return ft_fail(FT_ENOINPUT,
-                           "%s: is an adapter, not a model; name its base as the model, and this "
-                           "folder as the adapter (--adapter; method.init_from to train on)",
-                           dir);
+    FT_CHECK(!io_is_adapter(dir), FT_ENOINPUT,
+             "%s: is an adapter, not a model; name its base as the model, and this folder as the "
+             "adapter (--adapter; method.init_from to train on)",
+             dir);
     return ft_fail(FT_ENOINPUT, "%s: has neither " SINGLE " nor " INDEX, dir);
-}
-
-/* "org/name": the form of a name on a model hub. */
-static bool hub_name(const char *path)
-{
-    const char *slash = strchr(path, '/');
-    if (!slash || slash == path || !slash[1] || strchr(slash + 1, '/')) return false;
-    if (path[0] == '.' || path[0] == '~' || str_ends(path, ".gguf")) return false;
-    for (const char *p = path; *p; p++)
-        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./", *p))
-            return false;
-    return true;
-}
-
-ft_status io_model_exists(const char *path)
-{
-    if (file_is_there(path) || dir_exists(path))
-        return FT_OK; /* a link to nowhere is told on opening */
-    FT_CHECK(!hub_name(path), FT_ENOINPUT,
-             "%s: no such folder here; if this is a name on a model hub, download the model first "
-             "(git clone, or a hub's own downloader) and give the folder it lies in",
-             ft_shows(path));
-    return ft_fail(FT_ENOINPUT,
-                   "%s: no such model; a Hugging Face folder or a .gguf file is needed",
-                   ft_shows(path));
 }
 
 static ft_status open_folder(io_weights *w, const char *dir, arena *a)

@@ -81,14 +81,18 @@ out:
 static ft_status read_adapter_config(pe_ctx *c, const char *dir)
 {
     size_t len;
-    if (!dir_exists(dir))
-        return ft_fail(FT_ENOINPUT, "%s: no such folder; a PEFT adapter folder is needed",
-                       ft_shows(dir));
+    FT_TRY(io_adapter_exists(dir));
     const char *path = path_join(c->mem, dir, "adapter_config.json");
     if (!path) return FT_EMEM;
     FT_TRY(file_read(&c->adapter_text, &len, path, (size_t)4 << 20));
     FT_TRY(js_parse(&c->adapter, c->adapter_text, len, path, 1, JS_STRICT, FT_EDATA));
     FT_CHECK(cJSON_IsObject(c->adapter.root), FT_EDATA, "%s: not a JSON object", ft_shows(path));
+    bool mlx =
+        js_get(c->adapter.root, "lora_parameters") || js_get(c->adapter.root, "fine_tune_type");
+    FT_CHECK(!mlx || js_get(c->adapter.root, "peft_type"), FT_EDATA,
+             "%s: is an mlx-lm adapter, whose matrices stand the other way round and under other "
+             "names than PEFT's; ft reads PEFT adapters",
+             ft_shows(dir));
     return FT_OK;
 }
 
@@ -173,12 +177,6 @@ ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
     FT_TRY_OUT(read_adapter_config(c, dir));
     FT_TRY_OUT(js_get_str(&c->adapter, c->adapter.root, "peft_type", NULL, &type));
     c->method = by_peft_type(type);
-    FT_GUARD(type || !(js_get(c->adapter.root, "lora_parameters") ||
-                       js_get(c->adapter.root, "fine_tune_type")),
-             FT_EDATA,
-             "%s: is an mlx-lm adapter, whose matrices stand the other way round and under other "
-             "names than PEFT's; ft reads PEFT adapters",
-             ft_shows(dir));
     if (!c->method) {
         rc = js_fail(&c->adapter, js_get(c->adapter.root, "peft_type"), FT_EDATA, "peft_type",
                      "\"%s\" is not a kind of adapter that ft knows",

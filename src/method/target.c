@@ -153,7 +153,9 @@ static void compare_init_from(cfg_doc *d, const cJSON *object, const char *const
     js_doc a = {0};
     str_buf path = {0};
     if (!cJSON_IsString(node)) return;
-    str_printf(&path, "%s/adapter_config.json", cfg_path(d, node, node->valuestring));
+    const char *dir = cfg_path(d, node, node->valuestring);
+    if (!dir || !io_is_adapter(dir)) return; /* told on opening it */
+    str_printf(&path, "%s/adapter_config.json", dir);
     if (str_ok(&path) != FT_OK || file_read(&text, &len, path.data, (size_t)4 << 20) != FT_OK ||
         js_parse(&a, text, len, path.data, 1, JS_NO_POSITIONS, FT_EDATA) != FT_OK) {
         str_buf why = {0};
@@ -162,7 +164,7 @@ static void compare_init_from(cfg_doc *d, const cJSON *object, const char *const
         cfg_fail(d, node, "method.init_from", "%s", why.data ? why.data : "cannot be read");
         str_free(&why);
     }
-    if (a.root) {
+    if (a.root && js_get(a.root, "peft_type")) { /* what has none is told on opening, too */
         for (size_t i = 0; i < FT_COUNT_OF(target_keys); i++)
             compare_key(d, object, a.root, target_keys[i].key);
         compare_key(d, object, a.root, "bias");
@@ -182,7 +184,8 @@ void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const 
     if (regex && !all_linear(regex) && !is_empty(t->layers_to_transform))
         cfg_fail(d, t->layers_to_transform, "method.layers_to_transform",
                  "target_modules is a regex of whole paths, which names the layers itself");
-    if (!is_empty(t->layers_pattern) && is_empty(t->layers_to_transform))
+    if (is_regex_or_names(t->layers_pattern) && !is_empty(t->layers_pattern) &&
+        is_empty(t->layers_to_transform))
         cfg_fail(d, t->layers_pattern, "method.layers_pattern",
                  "says where the layers of layers_to_transform are, which is not given");
     compare_init_from(d, object, keys);
@@ -477,6 +480,13 @@ static ft_status no_target(pe_ctx *c, const pe_target *t)
 {
     const char *name = name_at(t->target_modules, 0);
     bool named = !name || all_linear(t->target_modules);
+    bool regex = !named && cJSON_IsString(t->target_modules);
+    for (int64_t i = 0; i < c->m->n_site && regex && !named; i++)
+        named = pe_match_full(name, c->m->site[i].path) == 1;
+    FT_CHECK(!regex || named, FT_ECONFIG,
+             "method.target_modules: the regex \"%s\" matches no module of this %s model; it must "
+             "match whole paths, as \"%s\" (names stand in a list: [\"q_proj\"])",
+             ft_shows(name), model_family_name(c->m), c->m->site[c->m->n_site / 2].path);
     for (int64_t i = 0; i < c->m->n_site && !named; i++)
         named = cJSON_IsArray(t->target_modules) &&
                 pe_list_has(t->target_modules, c->m->site[i].path, pe_match_suffix);

@@ -347,6 +347,8 @@ ft_status tk_legacy_json(const char *dir, arena *mem, const tk_old_files *old, c
                *merges = path_join(mem, dir, "merges.txt");
     if (!spm_path || !vocab || !merges) return FT_EMEM;
     bool pieces = file_exists(spm_path), lists = file_exists(vocab) && file_exists(merges);
+    FT_CHECK(pieces || lists || !io_is_adapter(dir), FT_ENOINPUT,
+             "%s: is an adapter that holds no tokenizer; name its base as the model", dir);
     FT_CHECK(pieces || lists, FT_ENOINPUT,
              "%s: no tokenizer.json, tokenizer.model, or vocab.json with merges.txt; is this the "
              "folder of a model?",

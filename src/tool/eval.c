@@ -347,9 +347,7 @@ static ft_status check_gates(const evaluation *e)
 static ft_status run_tasks(evaluation *e, const tool_eval_options *opt, const tool_sink *out)
 {
     tool_model *t;
-    for (int i = 0; i < e->n_task; i++)
-        FT_CHECK(file_exists(e->task[i].data), FT_ENOINPUT, "%s: no such file (task %s)",
-                 ft_shows(e->task[i].data), ft_shows(e->task[i].name));
+    for (int i = 0; i < e->n_task; i++) FT_TRY(io_data_exists(e->task[i].data));
     FT_TRY(tool_open(&t, e->cfg.model, e->cfg.adapter, true));
     ft_status rc = FT_OK;
     for (int i = 0; rc == FT_OK && i < e->n_task; i++) {

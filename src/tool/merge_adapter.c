@@ -105,8 +105,7 @@ static ft_status check_base(const merge *m)
 static ft_status open_on(merge *m)
 {
     const tool_merge_options *opt = m->opt;
-    FT_CHECK(dir_exists(opt->adapter), FT_ENOINPUT,
-             "%s: no such folder; a PEFT adapter folder is needed", ft_shows(opt->adapter));
+    FT_TRY(io_adapter_exists(opt->adapter));
     m->base = opt->base;
     if (!m->base) FT_TRY(tool_adapter_base(opt->adapter, m->mem, &m->base));
     FT_TRY(tool_open(&m->on, m->base, opt->adapter, false));

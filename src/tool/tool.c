@@ -44,7 +44,8 @@ static ft_status base_from_config(const char *adapter, const char *text, size_t 
     FT_GUARD(
         *base, FT_ENOINPUT,
         "%s: base_model_name_or_path: no model at \"%s\" (looked from the adapter's folder and "
-        "those above it, and from the current one); give it with --base or --model",
+        "those above it, and from the current one); give it with --base or --model, downloaded "
+        "first where this is a name on a model hub",
         name, ft_shows(value));
 out:
     js_close(&d);
@@ -55,7 +56,7 @@ ft_status tool_adapter_base(const char *adapter, arena *a, const char **base)
 {
     char *text;
     size_t len;
-    FT_CHECK(dir_exists(adapter), FT_ENOINPUT, "%s: no such adapter folder", ft_shows(adapter));
+    FT_TRY(io_adapter_exists(adapter));
     const char *name = path_join(a, adapter, "adapter_config.json");
     FT_CHECK(name, FT_EMEM, "out of memory");
     FT_TRY(file_read(&text, &len, name, (size_t)16 << 20));

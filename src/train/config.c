@@ -236,7 +236,7 @@ static void check_model(train_config *c)
     const cJSON *root = d->js.root, *object = js_get(root, "model");
     const cJSON *at = object ? object : root;
     const model_cfg *m = &c->model;
-    if (!m->path && !m->from_config)
+    if (!m->path && !m->from_config && !cfg_is_wrong(d, "model.from_config"))
         cfg_missing(d, at, "model.path",
                     "this key is required (a folder or a .gguf file), or model.from_config");
     if (m->path && m->from_config)
@@ -255,11 +255,13 @@ static void check_loop(train_config *c)
     cfg_doc *d = &c->doc;
     const cJSON *object = js_get(d->js.root, "train"), *at = object ? object : d->js.root;
     const loop_cfg *t = &c->train;
-    if (t->keep_best && !c->data.eval)
+    bool eval = c->data.eval || cfg_is_wrong(d, "data.eval");
+    if (t->keep_best && !eval)
         cfg_fail(d, at, "train.keep_best", "needs evaluation data; add data.eval");
-    if (t->patience > 0 && !c->data.eval)
+    if (t->patience > 0 && !eval)
         cfg_fail(d, at, "train.patience", "needs evaluation data; add data.eval");
-    if (c->data.eval && (t->keep_best || t->patience > 0) && t->eval_every == 0)
+    if (c->data.eval && (t->keep_best || t->patience > 0) && t->eval_every == 0 &&
+        !cfg_is_wrong(d, "train.eval_every"))
         cfg_fail(d, at, t->keep_best ? "train.keep_best" : "train.patience",
                  "needs evaluations during the run; set train.eval_every");
 }

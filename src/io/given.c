@@ -1,0 +1,91 @@
+/* given.c – what stands at a path that was given as a model, an adapter or data, when it is not that: each is told by what
+ * it is, with the way out. */
+#include "io_private.h"
+
+#include <string.h>
+
+/* A name on a hub: "org/name", or an address. */
+static bool hub_name(const char *path)
+{
+    const char *slash = strchr(path, '/');
+    if (strstr(path, "://")) return true;
+    if (!slash || slash == path || !slash[1] || strchr(slash + 1, '/')) return false;
+    if (path[0] == '.' || path[0] == '~' || strchr(slash + 1, '.') == slash + 1) return false;
+    for (const char *p = path; *p; p++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./", *p))
+            return false;
+    return true;
+}
+
+static bool has(const char *dir, const char *name)
+{
+    str_buf path = {0};
+    str_printf(&path, "%s/%s", dir, name);
+    bool there = str_ok(&path) == FT_OK && file_is_there(path.data);
+    str_free(&path);
+    return there;
+}
+
+bool io_is_adapter(const char *dir)
+{
+    return has(dir, "adapter_config.json");
+}
+
+static ft_status nothing_there(const char *path, const char *what, const char *needed)
+{
+    FT_CHECK(!hub_name(path), FT_ENOINPUT,
+             "%s: no such folder here; if this is a name on a model hub, download the %s first "
+             "(git clone, or a hub's own downloader) and give the folder it lies in",
+             ft_shows(path), what);
+    return ft_fail(FT_ENOINPUT, "%s: no such %s; %s is needed", ft_shows(path), what, needed);
+}
+
+/* A file that is given in place of its folder; a GGUF, a pickle and a link to nowhere are told on opening. */
+static ft_status check_file(const char *path)
+{
+    static const char *const ends[] = {".safetensors", ".json", ".model", ".jinja", ".txt"};
+    for (size_t i = 0; i < FT_COUNT_OF(ends); i++) {
+        FT_CHECK(!str_ends(path, ends[i]), FT_ENOINPUT,
+                 "%s: is one file of a model; give the folder it lies in, or a .gguf file",
+                 ft_shows(path));
+    }
+    return FT_OK;
+}
+
+ft_status io_model_exists(const char *path)
+{
+    if (dir_exists(path)) return FT_OK;
+    if (file_is_there(path)) return check_file(path);
+    return nothing_there(path, "model", "a Hugging Face folder or a .gguf file");
+}
+
+ft_status io_adapter_exists(const char *path)
+{
+    if (!dir_exists(path)) {
+        FT_CHECK(!file_is_there(path), FT_ENOINPUT,
+                 "%s: is a file; an adapter is the folder that holds its adapter_config.json",
+                 ft_shows(path));
+        return nothing_there(path, "adapter", "a PEFT adapter folder");
+    }
+    if (io_is_adapter(path)) return FT_OK;
+    FT_CHECK(
+        !has(path, "config.json"), FT_ENOINPUT,
+        "%s: is a model, not an adapter: it holds no adapter_config.json; give it as the model "
+        "(--model; --base of merge-adapter)",
+        ft_shows(path));
+    return ft_fail(FT_ENOINPUT, "%s: holds no adapter_config.json; a PEFT adapter folder is needed",
+                   ft_shows(path));
+}
+
+ft_status io_data_exists(const char *path)
+{
+    FT_CHECK(!dir_exists(path), FT_ENOINPUT,
+             "%s: is a folder; give the files in it that hold the data (.jsonl, .json or .txt)",
+             ft_shows(path));
+    if (file_is_there(path)) return FT_OK;
+    FT_CHECK(!hub_name(path), FT_ENOINPUT,
+             "%s: no such file here; if this is a name on a data hub, download the data set first "
+             "(git clone, or a hub's own downloader) and give its .jsonl, .json or .txt files",
+             ft_shows(path));
+    return ft_fail(FT_ENOINPUT, "%s: no such file", ft_shows(path));
+}
