@@ -421,6 +421,31 @@ static void check_reports_and_writes_nothing(void **state)
     str_free(&r);
 }
 
+/* Samples that fit alone, joined to rows that do not: positions of GPT-2 come from a table. */
+static void joined_rows_must_fit_the_positions(void **state)
+{
+    static const char gpt2[] =
+        "{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\",\"vocab_size\":64,"
+        "\"n_embd\":32,\"n_layer\":1,\"n_head\":4,\"n_positions\":32}";
+    char set[600];
+    (void)state;
+    test_write_file(test_path("gpt2.json"), gpt2, strlen(gpt2));
+    snprintf(set, sizeof set, "model.from_config=%s", test_path("gpt2.json"));
+    job j = {.out = "joined", .set = {set, "train.max_steps=1"}};
+    assert_ok(train(j)); /* 20 tokens at most */
+    j.out = "joined2";
+    j.set[2] = "data.packing=concat";
+    assert_fails(train(j), FT_ECONFIG, "data.max_length: a sequence has up to");
+    assert_false(dir_exists(test_path("joined2")));
+    train_options o = {
+        .config = test_path("lora.json"), .sets = j.set, .n_sets = 3, .out = test_path("joined2")};
+    str_buf report = {0};
+    assert_fails(train_check(&o, &report), FT_ECONFIG, "the model has 32 positions");
+    str_free(&report);
+    j.set[3] = "data.max_length=32";
+    assert_ok(train(j));
+}
+
 static void what_does_not_fit_is_refused(void **state)
 {
     (void)state;
@@ -458,6 +483,7 @@ int main(void)
         cmocka_unit_test(several_sources_are_told_apart),
         cmocka_unit_test(all_mistakes_are_listed_at_once),
         cmocka_unit_test(check_reports_and_writes_nothing),
+        cmocka_unit_test(joined_rows_must_fit_the_positions),
         cmocka_unit_test(what_does_not_fit_is_refused),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;

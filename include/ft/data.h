@@ -106,6 +106,9 @@ int32_t
 data_max_id(const data_set *d); /* largest id or label: must be below the model's vocabulary */
 /* Tokens of the n longest samples together: the worst micro-batch of n samples. */
 int64_t data_longest(const data_set *d, int64_t n);
+/* Tokens of the longest sequence, and so the positions that a model must have; with packing "concat" an upper bound of the
+ * longest row that n samples are joined to. */
+int64_t data_longest_sequence(const data_set *d, int64_t n);
 /* SHA-256 of all that training sees: ids, labels, boundaries, weights. Independent of file names and
  * compression. */
 void data_sha256(const data_set *d, char hex[65]);

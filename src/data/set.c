@@ -81,6 +81,31 @@ int64_t data_longest(const data_set *d, int64_t n)
     return sum;
 }
 
+/* Of a source that is cut into windows its longest row is as good: nearly all of them are full. */
+static int64_t longest_of(const data_source *s)
+{
+    int64_t longest = s->windowed ? s->stats.longest : 0;
+    data_sample x;
+    for (int64_t i = 0; !s->windowed && i < s->store.n_rows; i++) {
+        data_view(&s->store, &s->store.row[i], &x);
+        for (int k = 0; k < x.n_seq; k++) longest = x.seq_len[k] > longest ? x.seq_len[k] : longest;
+    }
+    return longest;
+}
+
+int64_t data_longest_sequence(const data_set *d, int64_t n)
+{
+    int64_t longest = 0, joined;
+    for (int i = 0; i < d->n_sources; i++) {
+        int64_t of = longest_of(&d->source[i]);
+        if (of > longest) longest = of;
+    }
+    if (!d->concat) return longest;
+    joined = d->weighted ? n * longest : data_longest(d, n); /* a small source comes again */
+    if (joined > d->max_length) joined = d->max_length;
+    return joined > longest ? joined : longest;
+}
+
 /* The view of a sample of a window holds only until another window of its source is read. */
 static ft_status look(data_set *d, int64_t sample, data_sample *out)
 {

@@ -182,14 +182,14 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
 static ft_status check_positions(const train_session *s, const nn_overlay *over)
 {
     const model *m = s->m;
-    int64_t eval = s->eval ? data_longest(s->eval, 1) : 0, longest = data_longest(s->train, 1);
+    int64_t eval = s->eval ? train_positions(s, s->eval) : 0,
+            longest = train_positions(s, s->train);
     if (eval > longest) longest = eval;
-    FT_CHECK(
-        !m->position || longest + nn_virtual(over) <= m->d.max_position, FT_ECONFIG,
-        "%s: data.max_length: a sample has %lld tokens behind %lld virtual ones, the model has "
-        "%lld positions; lower data.max_length",
-        s->opt->config, (long long)longest, (long long)nn_virtual(over),
-        (long long)m->d.max_position);
+    FT_CHECK(!m->position || longest + nn_virtual(over) <= m->d.max_position, FT_ECONFIG,
+             "%s: data.max_length: a sequence has up to %lld tokens behind %lld virtual ones, the "
+             "model has %lld positions; lower data.max_length",
+             s->opt->config, (long long)longest, (long long)nn_virtual(over),
+             (long long)m->d.max_position);
     return FT_OK;
 }
 

@@ -153,21 +153,27 @@ static ft_status check_wants(const train_session *s, const data_set *d, const ch
     return FT_OK;
 }
 
+/* Samples of an evaluation are not joined. */
+int64_t train_positions(const train_session *s, const data_set *d)
+{
+    return data_longest_sequence(d, d == s->eval ? 1 : s->cfg.train.batch_size);
+}
+
 static ft_status check_data(train_session *s, const data_set *d, const char *key)
 {
     const model_dims *dims = &s->m->d;
-    int64_t longest = data_longest(d, 1);
+    int64_t longest = train_positions(s, d);
     FT_TRY(check_wants(s, d, key));
     FT_CHECK(data_max_id(d) < dims->vocab_size, FT_EDATA,
              "%s: token id %d does not exist in the model, whose vocabulary has %lld; do the "
              "tokenizer and the model belong together?",
              key, data_max_id(d), (long long)dims->vocab_size);
     FT_CHECK(!s->m->position || longest <= dims->max_position, FT_ECONFIG,
-             "%s: data.max_length: a sample has %lld tokens, the model has %lld positions; lower "
-             "data.max_length",
+             "%s: data.max_length: a sequence has up to %lld tokens, the model has %lld positions; "
+             "lower data.max_length",
              s->opt->config, (long long)longest, (long long)dims->max_position);
     if (!s->m->position && dims->max_position > 0 && longest > dims->max_position)
-        log_warn("%s: a sample has %lld tokens, the model was made for %lld", key,
+        log_warn("%s: a sequence has %lld tokens, the model was made for %lld", key,
                  (long long)longest, (long long)dims->max_position);
     return FT_OK;
 }

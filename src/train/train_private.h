@@ -163,6 +163,8 @@ ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out);
 /* The objective over a model with its method attached, before the optimizer. obj_close in any case. */
 ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, bool weights,
                                obj_ctx *out);
+/* Positions that the longest sequence of a set takes in a run. */
+int64_t train_positions(const train_session *s, const data_set *d);
 void train_session_close(train_session *s);
 ft_status train_plan_make(train_session *s);
 ft_status train_plan_memory(const train_session *s); /* FT_EMEM when it does not fit */
