@@ -85,6 +85,40 @@ static void greedy_is_the_arg_max_of_a_full_pass(void **state)
     }
 }
 
+/* Log-probabilities, arg max and logits are asked for one by one; what is not leaves the others as they are. */
+static void what_is_not_wanted_may_be_null(void **state)
+{
+    enum { N = 9, WAYS = 8 };
+    (void)state;
+    inf_ctx c = open_model("llama");
+    int32_t ids[WAYS][N], best[WAYS][N];
+    float logprob[WAYS][N], *logits[WAYS];
+    inf_seq seq[WAYS];
+    for (int i = 0; i < WAYS; i++) { /* the last wants everything */
+        for (int k = 0; k < N; k++) ids[i][k] = (7 * k + 3) % (int32_t)c.m->d.vocab_size;
+        logits[i] = test_alloc((size_t)c.m->d.vocab_size * sizeof(float));
+        seq[i] = (inf_seq){.id = ids[i],
+                           .n = N,
+                           .from = 2,
+                           .logprob = i & 1 ? logprob[i] : NULL,
+                           .best = i & 2 ? best[i] : NULL,
+                           .logits = i & 4 ? logits[i] : NULL};
+    }
+    assert_ok(inf_score(&c, seq, WAYS));
+    const size_t row = (size_t)c.m->d.vocab_size * sizeof(float), scored = N - 2;
+    for (int i = 1; i < WAYS - 1; i++) {
+        if (i & 1) assert_memory_equal(logprob[i], logprob[7], scored * sizeof(float));
+        if (i & 2) assert_memory_equal(best[i], best[7], scored * sizeof(int32_t));
+        if (i & 4) assert_memory_equal(logits[i], logits[7], row);
+    }
+    for (size_t k = 0; k < scored; k++) {
+        double plain;
+        assert_int_equal(best[7][k], plain_best(&c, ids[7], 2 + (int64_t)k, &plain, ids[7][2 + k]));
+        assert_true(fabs(plain - (double)logprob[7][k]) < 1e-5);
+    }
+    close_model(&c);
+}
+
 /* --- many at once ------------------------------------------------------------------------------------------- */
 
 static void neighbours_do_not_matter(void **state)
@@ -296,6 +330,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_is_the_arg_max_of_a_full_pass),
+        cmocka_unit_test(what_is_not_wanted_may_be_null),
         cmocka_unit_test(neighbours_do_not_matter),
         cmocka_unit_test(pieces_do_not_show),
         cmocka_unit_test(copies_share_a_prompt),

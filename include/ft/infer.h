@@ -25,8 +25,8 @@ typedef struct inf_seq {
     const int32_t *id; /* [n] */
     int64_t n;
     int64_t from;   /* first scored token, ≥ 1; ≥ n: none */
-    float *logprob; /* out [n − from] natural log; NULL when nothing is scored */
-    int32_t *best;  /* out [n − from] arg max; NULL when nothing is scored */
+    float *logprob; /* out [n − from] natural logarithms; NULL: not wanted */
+    int32_t *best;  /* out [n − from] arg max; NULL: not wanted */
     float *logits;  /* out [vocab_size] after the last token; NULL: not wanted */
 } inf_seq;
 #define INF_PASS_TOKENS 2048 /* rows of one forward pass; a longer sequence has a pass to itself */

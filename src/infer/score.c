@@ -48,11 +48,17 @@ ft_status inf_hidden(const inf_ctx *c, const int32_t *id, int64_t n, nn_run *run
     return c->tape->status;
 }
 
+/* Tokens of a sequence of which something is wanted. */
+static int64_t seq_scored(const inf_seq *s)
+{
+    return (s->logprob || s->best) && s->from < s->n ? s->n - s->from : 0;
+}
+
 /* Rows a sequence takes in a pass: its last token is an input only when its logits are wanted. */
 static int64_t seq_rows(const inf_seq *s)
 {
     if (s->logits) return s->n;
-    return s->from < s->n ? s->n - 1 : 0;
+    return seq_scored(s) ? s->n - 1 : 0;
 }
 
 typedef struct pass {
@@ -81,11 +87,11 @@ static ft_status make_pass(const inf_ctx *c, pass *p, const inf_seq *seq, int64_
     int64_t row = 0;
     for (int64_t i = 0; i < n; i++) {
         const inf_seq *s = &seq[i];
-        int64_t k = seq_rows(s);
+        int64_t k = seq_rows(s), first = s->n - seq_scored(s);
         if (k == 0) continue;
         FT_TRY(inf_check_ids(c, s->id, s->n));
         for (int64_t j = 0; j < k; j++, row++) {
-            bool scored = j + 1 < s->n && j + 1 >= s->from;
+            bool scored = j + 1 < s->n && j + 1 >= first;
             p->ids[row] = s->id[j];
             p->pos[row] = (int32_t)j;
             p->label[row] = scored ? s->id[j + 1] : -100;
@@ -122,10 +128,10 @@ static ft_status take_results(const inf_ctx *c, const pass *p, nn_run *r, tn_ten
     int64_t wanted = 0;
     for (int64_t i = 0; i < n; i++) {
         inf_seq *s = &seq[i];
-        int64_t k = s->from < s->n ? s->n - s->from : 0;
+        int64_t k = seq_scored(s);
         if (k > 0) {
-            memcpy(s->logprob, logprob, (size_t)k * sizeof *logprob);
-            memcpy(s->best, best, (size_t)k * sizeof *best);
+            if (s->logprob) memcpy(s->logprob, logprob, (size_t)k * sizeof *logprob);
+            if (s->best) memcpy(s->best, best, (size_t)k * sizeof *best);
             int64_t bad = kn_find_nonfinite(logprob, k);
             if (bad >= 0) return name_nonfinite(c, s, s->from + bad);
             logprob += k;
