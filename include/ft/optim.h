@@ -53,6 +53,7 @@ typedef struct opt_rule {
     const char *name, *help;
     const cfg_field *fields; /* keys of its own beside the common ones; NULL: none */
     size_t cfg_size;
+    double high_rate; /* learning rates from here on are unusual: a warning; 0: none are */
     /* Every state has one element for each of the tensor, and nothing depends on where a tensor
      * ends: neighbours with the same hyper are handed over as one view. */
     bool elementwise;

@@ -43,6 +43,7 @@ const opt_rule opt_adamw = {
     .help = "Adam with decoupled weight decay",
     .fields = fields,
     .cfg_size = sizeof(adamw_cfg),
+    .high_rate = 0.01,
     .elementwise = true,
     .states = states,
     .update = update,

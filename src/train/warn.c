@@ -1,13 +1,11 @@
 /* warn.c – what is allowed and hardly meant: one line each. */
 #include "train_private.h"
 
-#include <string.h>
-
 void train_warn(const train_session *s)
 {
     const loop_cfg *t = &s->cfg.train;
     int64_t samples = data_epoch_length(s->train);
-    if (str_starts(s->cfg.optim->type, "adamw") && s->cfg.optim->learning_rate >= 0.01)
+    if (s->cfg.rule->high_rate > 0 && s->cfg.optim->learning_rate >= s->cfg.rule->high_rate)
         log_warn("optim.learning_rate: %g is unusually high for %s; 1e-5 to 1e-3 is usual",
                  s->cfg.optim->learning_rate, s->cfg.optim->type);
     if (t->batch_size > samples)
