@@ -138,8 +138,115 @@ static void side_files_count(void **state)
     assert_int_equal(bad, 0);
 }
 
+/* Steps that a GGUF has no place for are refused by name, or told: it must not give other ids without a word. */
+#define TOKEN(text) "{\"SpecialToken\":{\"id\":\"" text "\",\"type_id\":0}}"
+#define NAMED(text, id)                                                                            \
+    "\"" text "\":{\"id\":\"" text "\",\"ids\":[" id "],\"tokens\":[\"" text "\"]}"
+#define AROUND(before, after)                                                                      \
+    "{\"type\":\"TemplateProcessing\",\"single\":[" before                                         \
+    "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}" after                                            \
+    "],\"pair\":[],\"special_tokens\":{" NAMED("<|endoftext|>", "300") "," NAMED(                  \
+        "<|im_start|>", "301") "," NAMED("<|im_end|>", "302") "}}"
+#define TYPE(name) "{\"type\":\"" name "\"}"
+#define BYTES                                                                                      \
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":"
+#define DIGITS_BYTES                                                                               \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true},"  \
+    "" BYTES "true}]}"
+#define CASED                                                                                      \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"        \
+    "\"[\\r\\n]\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"Split\",\"pattern\":"   \
+    "{\"Regex\":\"\\\\s?\\\\p{L}+\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":"       \
+    "\"Split\",\"pattern\":{\"Regex\":\"\\\\s?\\\\p{P}+\"},\"behavior\":\"Isolated\",\"invert\":"  \
+    "false},{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[\\u4e00-\\u9fa5\\u0800-\\u4e00\\uac00-"  \
+    "\\ud7ff]+\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"Digits\","               \
+    "\"individual_digits\":true}," BYTES "false}]}"
+#define REPLACE "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"▁\"}"
+#define SEQUENCE(a, b) "{\"type\":\"Sequence\",\"normalizers\":[" a "," b "]}"
+#define METASPACE(scheme, split)                                                                   \
+    "{\"type\":\"Metaspace\",\"replacement\":\"▁\",\"prepend_scheme\":\"" scheme                   \
+    "\",\"split\":" split "}"
+#define SPACES                                                                                     \
+    "{\"type\":\"Split\",\"pattern\":{\"String\":\" \"},\"behavior\":\"MergedWithPrevious\","      \
+    "\"invert\":false}"
+
+static void steps_without_a_place(void **state)
+{
+    static const struct {
+        const char *normalizer, *pre, *post, *flag; /* flag: of the model, true instead of false */
+        const char *error, *warn;
+    } cases[] = {
+        {"null", BYTES "true}", "null", NULL, NULL, NULL},
+        {TYPE("NFC"), BYTES "true}", "null", NULL, NULL, NULL}, /* there is a name for it */
+        {TYPE("NFC"), DIGITS_BYTES, "null", NULL, NULL, NULL},
+        {TYPE("NFC"), CASED, "null", NULL, NULL, "without NFC"},
+        {TYPE("Lowercase"), BYTES "true}", "null", NULL, "normalizer Lowercase", NULL},
+        {TYPE("NFKC"), BYTES "true}", "null", NULL, "normalizer NFKC", NULL},
+        {SEQUENCE(TYPE("NFC"), TYPE("StripAccents")), BYTES "true}", "null", NULL,
+         "normalizer StripAccents", NULL},
+        {"null", BYTES "true}", "null", "ignore_merges", NULL, "ignore_merges"},
+        {"null", BYTES "true}", AROUND("", "," TOKEN("<|im_end|>")), NULL, NULL, NULL},
+        {"null", BYTES "true}", AROUND(TOKEN("<|endoftext|>") ",", ""), NULL, NULL, NULL},
+        {"null", BYTES "true}", AROUND(TOKEN("<|im_start|>") ",", ""), NULL, "<|im_start|>", NULL},
+        {"null", BYTES "true}", AROUND(TOKEN("<|endoftext|>") "," TOKEN("<|im_start|>") ",", ""),
+         NULL, "<|im_start|>", NULL},
+        {"null", BYTES "true}", AROUND("", "," TOKEN("<|im_start|>") "," TOKEN("<|im_end|>")), NULL,
+         "<|im_start|>", NULL},
+        {REPLACE, "null", "null", "byte_fallback", NULL, NULL},
+        {REPLACE, SPACES, "null", "byte_fallback", NULL, NULL},
+        {SEQUENCE("{\"type\":\"Prepend\",\"prepend\":\"▁\"}", REPLACE), "null", "null",
+         "byte_fallback", NULL, NULL},
+        {SEQUENCE(REPLACE, TYPE("Lowercase")), "null", "null", "byte_fallback",
+         "normalizer Lowercase", NULL},
+        {SEQUENCE(TYPE("NFKC"), REPLACE), "null", "null", "byte_fallback", "normalizer NFKC", NULL},
+        {REPLACE, DIGITS_BYTES, "null", "byte_fallback", "pre-tokenizer Digits", NULL},
+        {"null", METASPACE("never", "false"), "null", "byte_fallback", NULL, NULL},
+        {"null", METASPACE("never", "true"), "null", "byte_fallback", NULL, "cuts before each"},
+        {"null", METASPACE("first", "false"), "null", "byte_fallback", NULL, "doubles a space"},
+        {TYPE("NFC"), METASPACE("first", "false"), "null", "byte_fallback", "normalizer NFC", NULL},
+        {"null", "null", "null", "byte_fallback", "no step of this tokenizer", NULL},
+    };
+    static const char config[] = "{\"eos_token\":\"<|im_end|>\",\"bos_token\":\"<|endoftext|>\"}";
+    size_t n;
+    (void)state;
+    char *json = test_read_file(golden_path("folders/bytes/tokenizer.json"), &n);
+    const char *steps = strstr(json, "\"normalizer\":"), *rest = strstr(json, "\"decoder\":");
+    const char *dir = test_path("steps");
+    assert_true(steps && rest);
+    assert_ok(dir_make(dir));
+    test_write_file(test_path("steps/tokenizer_config.json"), config, strlen(config));
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        char flag[40];
+        str_buf s = {0};
+        tok_tokenizer *t = NULL;
+        gguf_writer *w;
+        str_add(&s, json, (size_t)(steps - json));
+        str_printf(&s, "\"normalizer\":%s,\"pre_tokenizer\":%s,\"post_processor\":%s,%s",
+                   cases[i].normalizer, cases[i].pre, cases[i].post, rest);
+        snprintf(flag, sizeof flag, "\"%s\":", cases[i].flag ? cases[i].flag : "ignore_merges");
+        char *value = strstr(s.data, flag) + strlen(flag);
+        if (cases[i].flag) memcpy(value, "true ", 5);
+        test_write_file(test_path("steps/tokenizer.json"), s.data, s.len);
+        assert_ok(tok_open(&t, dir));
+        assert_ok(gguf_write_open(&w, test_path("steps.gguf")));
+        warned[0] = 0;
+        log_set_sink(hear, NULL);
+        if (cases[i].error)
+            assert_fails(tok_write_gguf(t, w, tok_size(t)), FT_EDATA, cases[i].error);
+        else
+            assert_ok(tok_write_gguf(t, w, tok_size(t)));
+        log_set_sink(NULL, NULL);
+        if (cases[i].warn ? !strstr(warned, cases[i].warn) : warned[0] != 0)
+            fail_msg("case %zu: %s", i, warned);
+        gguf_write_abort(w);
+        tok_close(t);
+        str_free(&s);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(side_files_count)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(side_files_count),
+                                       cmocka_unit_test(steps_without_a_place)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

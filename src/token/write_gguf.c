@@ -18,10 +18,15 @@ typedef struct columns { /* one entry per id */
     int64_t n;
 } columns;
 
+static bool is_kind(const tk_op *op, const char *name)
+{
+    return strcmp(op->kind->name, name) == 0;
+}
+
 static bool has_normalizer(const tok_tokenizer *t, const tk_preset *p)
 {
     if (!p->normalizer) return t->normalizers.n == 0;
-    return t->normalizers.n == 1 && strcmp(t->normalizers.op[0].kind->name, "NFC") == 0;
+    return t->normalizers.n == 1 && is_kind(t->normalizers.op, "NFC");
 }
 
 /* The name llama.cpp knows this pre-tokenizer by: the first row that agrees in most. NULL: none. */
@@ -55,20 +60,99 @@ static void warn_flags(const tok_tokenizer *t)
     int64_t n = 0, first = -1;
     for (int64_t i = 0; i < t->added.n; i++) {
         const tk_added *a = &t->added.tok[i];
-        if (!a->lstrip && !a->rstrip && !a->single_word) continue;
+        if (!a->lstrip && !a->rstrip && !a->single_word && tk_same(a->normal, a->text)) continue;
         if (n++ == 0) first = i;
     }
     if (n == 0) return;
-    log_warn(
-        "GGUF: lstrip, rstrip and single_word of %lld added tokens, %s first, have no place in "
-        "it; beside them it gives other ids than this tokenizer",
-        (long long)n, ft_show(t->added.tok[first].text.s, t->added.tok[first].text.n));
+    log_warn("GGUF: lstrip, rstrip, single_word and normalized of %lld added tokens, %s first, "
+             "have no place in it; beside them it gives other ids than this tokenizer",
+             (long long)n, ft_show(t->added.tok[first].text.s, t->added.tok[first].text.n));
+}
+
+static ft_status no_place(const char *what, const tk_op *op)
+{
+    return ft_fail(FT_EDATA,
+                   "GGUF: the %s %s has no place in it; export as a Hugging Face folder instead",
+                   what, op->kind->name);
+}
+
+/* The name of a pre-tokenizer brings the rest along: a normalizer, NFC or none (llama.cpp has none), and what becomes of
+ * a word that is a token. */
+static ft_status check_byte_steps(const tok_tokenizer *t, const char *pre)
+{
+    const tk_ops *n = &t->normalizers;
+    const tk_preset *p = tk_preset_find(pre);
+    for (int i = 0; i < n->n; i++) {
+        if (!is_kind(&n->op[i], "NFC")) return no_place("normalizer", &n->op[i]);
+    }
+    if (p && !has_normalizer(t, p)) {
+        log_warn("GGUF: with the pre-tokenizer %s ft reads texts %s NFC, and this tokenizer has%s; "
+                 "texts that are not in NFC get other ids",
+                 pre, n->n ? "without" : "with", n->n ? " it" : " none");
+    }
+    if (p && p->ignore_merges != t->model.ignore_merges) {
+        log_warn("GGUF: the pre-tokenizer %s is read with ignore_merges %s, and this tokenizer has "
+                 "%s; words that are tokens without being merged get other ids",
+                 pre, p->ignore_merges ? "true" : "false", p->ignore_merges ? "false" : "true");
+    }
+    return FT_OK;
+}
+
+/* Of the steps of kind llama a GGUF says only whether ▁ stands in front of a text: spaces become ▁ by Replace, after
+ * a Prepend or without, or by Metaspace. */
+static ft_status check_piece_steps(const tok_tokenizer *t, bool *prefix)
+{
+    const tk_ops *norm = &t->normalizers, *split = &t->pretokenizers;
+    const tk_op *op = norm->op;
+    const tk_span piece = {"▁", 3}, space = {" ", 1};
+    int at = norm->n > 0 && is_kind(op, "Prepend") && tk_same(op->a, piece), cut = 0;
+    bool spaces = at < norm->n && is_kind(&op[at], "Replace") && tk_same(op[at].a, piece) &&
+                  !op[at].pattern_is_regex && tk_same(op[at].pattern, space);
+    *prefix = at == 1;
+    at = spaces ? at + 1 : 0;
+    if (at < norm->n) return no_place("normalizer", &norm->op[at]);
+    op = split->op;
+    if (spaces) { /* cutting at spaces does nothing then */
+        cut = split->n > 0 && is_kind(op, "Split") && !op->pattern_is_regex &&
+              tk_same(op->pattern, space);
+    } else if (split->n > 0 && is_kind(op, "Metaspace") && tk_same(op->a, piece)) {
+        cut = 1;
+        *prefix = op->num[0] != 2;
+        if (*prefix) {
+            log_warn("GGUF: llama.cpp doubles a space at the start of a text and sets ▁ after "
+                     "special tokens too; there it gives other ids than this tokenizer");
+        }
+        if (op->on[0]) {
+            log_warn("GGUF: the pre-tokenizer Metaspace cuts before each ▁, llama.cpp does not; "
+                     "spaces in a row get other ids");
+        }
+    } else {
+        FT_CHECK(split->n > 0, FT_EDATA,
+                 "GGUF: no step of this tokenizer turns spaces into ▁, as llama.cpp does; export "
+                 "as a Hugging Face folder instead");
+    }
+    return cut < split->n ? no_place("pre-tokenizer", &op[cut]) : FT_OK;
+}
+
+/* Around a text stand BOS and EOS, or nothing. */
+static ft_status check_post(const tok_tokenizer *t)
+{
+    const tk_post *p = &t->post;
+    const int32_t *odd = NULL;
+    for (int i = p->n_before - 1; i >= 0; i--)
+        if (i > 0 || p->before[i] != t->bos) odd = &p->before[i];
+    for (int i = p->n_after - 1; i >= 0 && !odd; i--)
+        if (i < p->n_after - 1 || p->after[i] != t->eos) odd = &p->after[i];
+    FT_CHECK(!odd, FT_EDATA,
+             "GGUF: the post-processor puts %s around a text, and only one bos_token before it and "
+             "one eos_token after it have a place there; export as a Hugging Face folder instead",
+             ft_shows(tok_text(t, *odd)));
+    return FT_OK;
 }
 
 /* Which kind, and what names it: gpt2 with *pre, or llama with *prefix. */
 static ft_status classify(const tok_tokenizer *t, bool *llama, const char **pre, bool *prefix)
 {
-    const tk_ops *norm = &t->normalizers, *split = &t->pretokenizers;
     FT_CHECK(t->model.kind == &tk_model_kinds[0], FT_EDATA,
              "GGUF: a tokenizer of type %s cannot be written (BPE can)", t->model.kind->name);
     FT_CHECK(t->model.prefix.n == 0 && t->model.suffix.n == 0, FT_EDATA,
@@ -76,34 +160,16 @@ static ft_status classify(const tok_tokenizer *t, bool *llama, const char **pre,
     FT_CHECK(!t->added.plain_special, FT_EDATA,
              "GGUF: split_special_tokens has no place in it; llama.cpp takes special tokens in a "
              "text by an option of the call");
+    FT_TRY(check_post(t));
     warn_flags(t);
     *llama = t->model.byte_fallback;
-    if (!*llama) {
-        *pre = t->pre_name;
-        if (!*pre) FT_TRY(find_pre(t, pre));
-        FT_CHECK(*pre, FT_EDATA,
-                 "GGUF: llama.cpp has no name for the pre-tokenizer of this tokenizer; export as a "
-                 "Hugging Face folder instead");
-        return FT_OK;
-    }
-    int at = norm->n;
-    *prefix = false;
-    if (at == 2 && strcmp(norm->op[0].kind->name, "Prepend") == 0) *prefix = true;
-    if (split->n == 1 && strcmp(split->op[0].kind->name, "Metaspace") == 0) {
-        *prefix = split->op[0].num[0] != 2;
-        FT_CHECK(at == 0, FT_EDATA,
-                 "GGUF: a SentencePiece-like tokenizer with a normalizer before "
-                 "Metaspace cannot be written");
-        if (*prefix) {
-            log_warn("GGUF: llama.cpp doubles a space at the start of a text and sets ▁ after "
-                     "special tokens too; there it gives other ids than this tokenizer");
-        }
-        return FT_OK;
-    }
-    FT_CHECK(at >= 1 && at <= 2 && (at == 1 || *prefix) &&
-                 strcmp(norm->op[at - 1].kind->name, "Replace") == 0,
-             FT_EDATA, "GGUF: the normalizers of this tokenizer cannot be written");
-    return FT_OK;
+    if (*llama) return check_piece_steps(t, prefix);
+    *pre = t->pre_name;
+    if (!*pre) FT_TRY(find_pre(t, pre));
+    FT_CHECK(*pre, FT_EDATA,
+             "GGUF: llama.cpp has no name for the pre-tokenizer of this tokenizer; export as a "
+             "Hugging Face folder instead");
+    return check_byte_steps(t, *pre);
 }
 
 static void score_merges(const tok_tokenizer *t, columns *c)
