@@ -219,6 +219,12 @@ rm $step/params.safetensors
 expect 65 "$step/params.safetensors: is missing" "$ft" inspect $step
 sed -i 's/"step": 1/"step": 2/' $step/manifest.json
 expect 65 "$step/manifest.json: damaged" "$ft" inspect $step
+# a tokenizer in older files
+mkdir older
+cp "$source"/tests/golden/folders/lists/* "$source"/data/tiny/{config.json,model.safetensors} older/
+echo '{"tokenizer_class": "GPT2Tokenizer"}' >older/tokenizer_config.json
+expect 0 '' "$ft" inspect older --no-tensors
+grep -qE '^ *tokens +30[0-9]$' out || wrong "inspect of vocab.json and merges.txt: $(tail -n 4 out)"
 # names never reach the terminal raw
 mkdir "$(printf 'esc\033[31m')"
 expect 65 'esc\x1b[31m' "$ft" inspect "$(printf 'esc\033[31m')"
@@ -276,6 +282,20 @@ fails_t 65 'unknown key; did you mean "messages"?' '{"message": []}\n' --chat
 fails_t 65 'standard input:1: ' '{"messages": []}\n' --chat
 fails_t 65 'no tools' '{"messages": [{"role": "user", "content": "a"}], "tools": [{"a": 1}]}\n' --chat
 fails_t 64 'exclude each other' '' --chat --decode
+# what a template prints of tools, variables and numbers is what Python prints, digit by digit
+echo '{"tokenizer_class": "GPT2Tokenizer", "chat_template": "{{ tools | tojson }}|{{ messages[0].tool_calls[0].function.arguments | tojson }}|{{ messages[0].tool_calls[0].function.arguments.n }}|{{ mood }} {{ n }}"}' >older/tokenizer_config.json
+check_chat() { # INPUT WANTED
+    local got
+    checks=$((checks + 1))
+    got=$(printf '%s\n' "$1" | "$ft" tokenize --model older --chat 2>err | "$ft" tokenize --model older --decode 2>>err)
+    [ "$got" = "$2" ] || wrong "tokenize --chat of '$1': '$got' instead of '$2': $(cat err)"
+}
+call() { echo '{"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"n": '"$1"'}}}]}]'"$2"'}'; }
+check_chat "$(call 18446744073709551617 ', "tools": [{"max": 9007199254740993, "min": -9223372036854775809}], "chat_template_kwargs": {"mood": "calm", "n": 1}')" \
+    '[{"max": 9007199254740993, "min": -9223372036854775809}]|{"n": 18446744073709551617}|18446744073709551617|calm 1'
+check_chat "$(call 1e400 ', "tools": [{"a": 1.0, "b": 12345678901234567890123, "c": 0.1}], "chat_template_kwargs": {"mood": 3, "n": 18446744073709551616}')" \
+    '[{"a": 1.0, "b": 12345678901234567890123, "c": 0.1}]|{"n": Infinity}|inf|3 18446744073709551616'
+check_chat "$(call '"é"' ', "tools": [], "chat_template_kwargs": {"mood": true, "n": -1}')" '[]|{"n": "é"}|é|True -1'
 # an answer for each line as soon as it is there
 coproc answers { "$ft" tokenize --model tok; }
 for line in ab a b; do

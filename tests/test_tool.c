@@ -560,6 +560,50 @@ static void converts_and_leaves_nothing_half(void **state)
     str_free(&out);
 }
 
+/* A folder whose tokenizer is in vocab.json and merges.txt: the GGUF has it, and a folder made of that. */
+static void older_tokenizers_go_along(void **state)
+{
+    static const char text[] = "hello there<|im_end|>\n  two",
+                      config[] =
+                          "{\"tokenizer_class\":\"GPT2Tokenizer\",\"eos_token\":\"<|im_end|>\"}";
+    static const char *const names[] = {"vocab.json", "merges.txt"};
+    (void)state;
+    str_buf out = {0};
+    const tool_sink sink = {append, &out};
+    model *m = NULL;
+    const char *dir = test_path("older"), *gguf = test_path("older.gguf");
+    const char *paths[] = {dir, gguf, test_path("older2")};
+    assert_ok(model_open(
+        &m, &(model_options){.from_config = source_path("data/tiny/config.json"), .seed = 5}));
+    assert_ok(model_save(m, dir, NULL));
+    model_close(m);
+    for (size_t i = 0; i < FT_COUNT_OF(names); i++) {
+        char from[700], to[700];
+        snprintf(from, sizeof from, "%s/%s", golden_path("folders/lists"), names[i]);
+        snprintf(to, sizeof to, "%s/%s", dir, names[i]);
+        assert_ok(file_copy(from, to));
+    }
+    test_write_file(test_path("older/tokenizer_config.json"), config, strlen(config));
+    assert_ok(tool_convert(&(tool_convert_options){.model = dir, .out = gguf}, &sink));
+    assert_ok(tool_convert(&(tool_convert_options){.model = gguf, .out = paths[2]}, &sink));
+    tok_ids want = {0};
+    for (size_t i = 0; i < FT_COUNT_OF(paths); i++) {
+        tool_model *t = NULL;
+        tok_ids ids = {0};
+        assert_ok(tool_open(&t, paths[i], NULL, true));
+        assert_ok(tool_encode(t, text, strlen(text), i ? &ids : &want));
+        if (i) {
+            assert_int_equal(ids.n, want.n);
+            assert_memory_equal(ids.id, want.id, (size_t)ids.n * sizeof *ids.id);
+        }
+        tok_ids_free(&ids);
+        tool_close(t);
+    }
+    assert_true(want.n > 5);
+    tok_ids_free(&want);
+    str_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -574,6 +618,7 @@ int main(void)
         cmocka_unit_test(gates_and_results),
         cmocka_unit_test(eval_configs_are_checked),
         cmocka_unit_test(converts_and_leaves_nothing_half),
+        cmocka_unit_test(older_tokenizers_go_along),
     };
     assert_ok(kn_init());
     assert_ok(pool_open(2));

@@ -189,7 +189,7 @@ static ft_status tokenizer_facts(report *r)
 {
     tok_tokenizer *t;
     int templates;
-    if (!has(r, "tokenizer.json")) return FT_OK;
+    if (!tok_in_folder(r->path)) return FT_OK;
     FT_TRY(tok_open(&t, r->path));
     count(r, "tokens", (double)tok_size(t));
     cJSON_AddBoolToObject(r->facts, "chat_template", tok_chat_templates(t, &templates) != NULL);

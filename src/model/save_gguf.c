@@ -232,14 +232,13 @@ static ft_status put_tokenizer(const save_meta *k)
 {
     tok_tokenizer *t;
     const model *m = k->p->m;
-    const char *file = path_join(k->p->mem, m->path, "tokenizer.json");
     const char *other = k->p->opt->tokenizer, *kind = NULL;
-    if (!file) return FT_EMEM;
     if (m->from_gguf) FT_TRY(gguf_text(m->weights.gguf, "tokenizer.ggml.model", k->p->mem, &kind));
-    bool none = m->from_gguf ? !kind || strcmp(kind, "none") == 0 : m->own || !file_exists(file);
+    bool none =
+        m->from_gguf ? !kind || strcmp(kind, "none") == 0 : m->own || !tok_in_folder(m->path);
     if (!other && none) {
         if (!m->from_gguf)
-            log_warn("%s: no tokenizer.json; the .gguf has no tokenizer", ft_shows(m->path));
+            log_warn("%s: no files of a tokenizer; the .gguf has none", ft_shows(m->path));
         gguf_put_str(k->w, "tokenizer.ggml.model", "none", strlen("none"));
         return FT_OK;
     }

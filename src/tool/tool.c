@@ -69,9 +69,8 @@ static ft_status has_tokenizer(const tool_model *t, const char *path, bool *out)
 {
     const char *kind = NULL;
     if (!t->m->from_gguf) {
-        const char *file = path_join(t->mem, path, "tokenizer.json");
-        *out = file && file_exists(file);
-        return file ? FT_OK : FT_EMEM;
+        *out = tok_in_folder(path);
+        return FT_OK;
     }
     FT_TRY(gguf_text(t->m->weights.gguf, "tokenizer.ggml.model", t->mem, &kind));
     *out = kind && strcmp(kind, "none") != 0;
