@@ -116,7 +116,7 @@ static double run_loss(const golden *g, model *m, pe_ctx *c, ag_tape *t, int fir
 static void check_gradients(const golden *g, model *m, ag_tape *t)
 {
     pe_ctx *c = NULL;
-    assert_ok(pe_attach(&c, pe_by_name("full"), NULL, m, 1, NULL, NULL));
+    assert_ok(pe_attach(&c, pe_by_name("full"), NULL, m, &(pe_start){.seed = 1}));
     pass all = make_pass(g, t, NULL, 0, 0, (int)g->n_seq);
     double loss = 0.0;
     char name[256];
@@ -151,7 +151,7 @@ static void check_plan(const golden *g, model *m)
             ag_tape *t = NULL;
             pe_ctx *c = NULL;
             assert_ok(ag_open(&t, dry ? 0 : (size_t)1 << 30));
-            assert_ok(pe_attach(&c, pe_by_name("full"), NULL, m, 1, NULL, NULL));
+            assert_ok(pe_attach(&c, pe_by_name("full"), NULL, m, &(pe_start){.seed = 1}));
             run_loss(g, m, c, t, 0, (int)g->n_seq, 1, checkpoint == 1);
             (checkpoint ? small : peak)[dry] = ag_peak_bytes(t);
             pe_close(c);

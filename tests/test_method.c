@@ -258,7 +258,7 @@ static void check_contract(const pe_method *method, const char *family, const ch
     size_t bytes = (size_t)(b.tokens * b.m->d.vocab_size) * sizeof(float);
     float *base = logits_of(&b, NULL);
     void *cfg = method_options(method, json, &d, b.mem);
-    assert_ok(pe_attach(&c, method, cfg, b.m, 3, "base", NULL));
+    assert_ok(pe_attach(&c, method, cfg, b.m, &(pe_start){.seed = 3, .base_name = "base"}));
     assert_true(c->store.count > 0);
     double first = step_loss(&b, c), loss = first;
     for (int step = 0; step < 30; step++) {
@@ -361,8 +361,8 @@ static void names_that_match_nothing(void **state)
     for (size_t i = 0; i < FT_COUNT_OF(wrong_names); i++) {
         cfg_doc d = {0};
         void *cfg = method_options(pe_by_name("lora"), wrong_names[i].json, &d, b.mem);
-        assert_fails(pe_attach(&c, pe_by_name("lora"), cfg, b.m, 3, NULL, NULL), FT_ECONFIG,
-                     wrong_names[i].says);
+        assert_fails(pe_attach(&c, pe_by_name("lora"), cfg, b.m, &(pe_start){.seed = 3}),
+                     FT_ECONFIG, wrong_names[i].says);
         cfg_close(&d);
     }
     close_bench(&b);
@@ -388,7 +388,7 @@ static void as_many_values_as_peft(void **state)
         assert_ok(arena_open(&mem, "options", (size_t)1 << 20));
         assert_ok(model_open(&m, &(model_options){.path = golden_model(counts[i].base)}));
         void *cfg = method_options(pe_by_name("lora"), counts[i].json, &d, mem);
-        assert_ok(pe_attach(&c, pe_by_name("lora"), cfg, m, 3, NULL, NULL));
+        assert_ok(pe_attach(&c, pe_by_name("lora"), cfg, m, &(pe_start){.seed = 3}));
         for (int64_t k = 0; k < c->store.n; k++) values += tn_count(&c->store.param[k]->t);
         if (values != counts[i].values)
             print_error("%s %s: %lld values\n", counts[i].base, counts[i].json, (long long)values);

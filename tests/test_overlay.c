@@ -93,11 +93,12 @@ static void two_overlays_on_one_model(void **state)
     void *cfg[2];
     for (int i = 0; i < 2; i++) {
         cfg[i] = method_options(lora, json[i], &d[i], mem);
-        assert_ok(pe_attach(&c[i], lora, cfg[i], b.m, 3, "base", NULL));
+        assert_ok(pe_attach(&c[i], lora, cfg[i], b.m, &(pe_start){.seed = 3, .base_name = "base"}));
         alone[i] = logits_of(&b, &batch, &c[i]->over);
         pe_close(c[i]);
     }
-    for (int i = 0; i < 2; i++) assert_ok(pe_attach(&c[i], lora, cfg[i], b.m, 3, "base", NULL));
+    for (int i = 0; i < 2; i++)
+        assert_ok(pe_attach(&c[i], lora, cfg[i], b.m, &(pe_start){.seed = 3, .base_name = "base"}));
     for (int i = 0; i < 4; i++) same(&b, logits_of(&b, &batch, &c[i % 2]->over), alone[i % 2]);
     same(&b, logits_of(&b, &batch, NULL), base);
     assert_true(max_abs_diff(alone[0], alone[1], T * b.vocab) > 1e-3);
@@ -396,7 +397,8 @@ static void a_substituted_weight_is_straight_through(void **state)
     pe_ctx *c = NULL;
     (void)state;
     open_bench(&b, "llama");
-    assert_ok(pe_attach(&c, pe_by_name("full"), NULL, b.m, 3, "base", NULL));
+    assert_ok(
+        pe_attach(&c, pe_by_name("full"), NULL, b.m, &(pe_start){.seed = 3, .base_name = "base"}));
     nn_overlay over = c->over;
     nn_store *s = &c->store;
     size_t bytes = (size_t)s->count * sizeof(float);

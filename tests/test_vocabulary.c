@@ -244,7 +244,9 @@ static void training_does_not_go_on_from_them(void **state)
         assert_ok(arena_open(&mem, "options", (size_t)1 << 20));
         assert_ok(model_open(&m, &(model_options){.path = dir}));
         void *cfg = arena_get(mem, lora->cfg_size);
-        assert_fails(pe_attach(&c, lora, cfg, m, 1, "base", a), FT_EDATA, cases[i].says);
+        assert_fails(
+            pe_attach(&c, lora, cfg, m, &(pe_start){.seed = 1, .base_name = "base", .load_dir = a}),
+            FT_EDATA, cases[i].says);
         model_close(m);
         arena_close(mem);
     }

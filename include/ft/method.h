@@ -8,6 +8,7 @@
 
 #include "ft/cfg.h"
 #include "ft/model.h"
+#include "ft/token.h"
 
 typedef struct pe_method pe_method;
 
@@ -58,8 +59,9 @@ typedef struct pe_ctx {
     pe_entries entries;    /* of the adapter's file, in file order */
     pe_rows rows[2];       /* of the embedding, of the head */
     double metric[PE_MAX_METRICS]; /* of the step at hand, by the order of method->metrics; NAN: left out */
-    const char *base_name; /* base_model_name_or_path as written in the config */
+    const char *base_name; /* as in pe_start */
     const char *load_dir;  /* adapter to load, or NULL */
+    const tok_tokenizer *tok;
     void *priv;
     js_doc adapter;        /* adapter_config.json of load_dir or of an opened adapter */
     char *adapter_text;
@@ -106,9 +108,16 @@ const pe_method *pe_at(int i);     /* rows of methods.def; NULL past the end */
 const char *const *pe_names(void); /* NULL-terminated, for messages */
 int pe_metrics(const pe_method *method); /* their number */
 
-/* Attaches a method to a model for training: cfg as parsed by method->fields; load_dir: method.init_from or NULL. */
+/* What a method begins with, beside its keys. */
+typedef struct pe_start {
+    uint64_t seed;
+    const char *base_name;    /* base_model_name_or_path as written in the config, or NULL */
+    const char *load_dir;     /* method.init_from, or NULL */
+    const tok_tokenizer *tok; /* the model's, for values that are made of a text; NULL: it has none */
+} pe_start;
+/* Attaches a method to a model for training: cfg as parsed by method->fields. What `with` points to outlives the method. */
 FT_MUST_USE ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m,
-                                uint64_t seed, const char *base_name, const char *load_dir);
+                                const pe_start *with);
 /* The vocabulary a PEFT adapter folder was trained with, where it holds embeddings of another length than the model's (its
  * own otherwise): for model_resize_vocabulary, before the adapter is opened. 65: it does not hold what it would need. */
 FT_MUST_USE ft_status pe_adapter_vocabulary(const char *dir, const model *m, int64_t *rows);
@@ -147,6 +156,12 @@ extern const char *const pe_bias_choices[];
         {PE_TARGET_AT(cfg, member, bias), .type = CFG_ENUM, .def = "\"none\"",                     \
          .choices = pe_bias_choices, .help = "which biases of the base are trained too"}
 
+/* The same keys in an adapter_config.json, for pe_check_keys. */
+#define PE_TARGET_KEYS                                                                             \
+    {"target_modules", NULL}, {"exclude_modules", NULL}, {"modules_to_save", NULL},                \
+        {"layers_to_transform", NULL}, {"layers_pattern", NULL}, {"bias", NULL},                   \
+        {"ensure_weight_tying", NULL}, {"trainable_token_indices", NULL}
+
 /* For a method's `check`: the forms of these keys; with init_from, none of them and none of `keys` (NULL-terminated) may
  * say something else than the adapter it names. */
 void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const char *const *keys);
@@ -160,8 +175,9 @@ FT_MUST_USE ft_status pe_add_entry(pe_ctx *c, nn_param *p, const char *key, bool
 /* "base_model.model." PATH SUFFIX; NULL: out of memory. */
 const char *pe_file_key(pe_ctx *c, const char *path, const char *suffix);
 
-/* Both files of a PEFT folder: adapter_config.json of the common keys and of `own`, the method's, which is freed (NULL: out
- * of memory); adapter_model.safetensors of the entries. */
+/* Both files of a PEFT folder: adapter_config.json of the keys of every adapter and of `own`, the method's, which is freed
+ * (NULL: out of memory); adapter_model.safetensors of the entries. pe_save_adapter: with those of `t`. */
+FT_MUST_USE ft_status pe_save_files(const pe_ctx *c, cJSON *own, const char *dir);
 FT_MUST_USE ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own,
                                       const char *dir);
 /* A method's `load`: values of the entries. Every missing, extra or wrongly shaped tensor is listed (65). */
@@ -173,9 +189,13 @@ extern const char *const pe_adapter_files[]; /* a method's `files` */
 typedef struct pe_key {
     const char *key, *no;
 } pe_key;
-/* Every key of the file is one of the common ones, or of `own` (ends with a NULL key), or says nothing (null, false, empty):
- * else 65. */
+/* Every key of the file is one that every adapter has, or of `own` (ends with a NULL key), or says nothing (null, false,
+ * empty): else 65. */
 FT_MUST_USE ft_status pe_check_keys(const js_doc *adapter_config, const pe_key *own);
+/* For a method's `check`, with init_from: none of the keys (lists that end with NULL; more may be NULL) may say something
+ * else than the adapter it names. pe_check_target does it. */
+void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys,
+                        const char *const *more);
 /* Further keys that are JSON: recorded where `good` says no (`check`), or 65 (`load_config`; absent: NULL). */
 void pe_check_json(cfg_doc *d, const cJSON *v, const char *key, bool (*good)(const cJSON *v),
                    const char *must);

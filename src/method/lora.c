@@ -227,6 +227,7 @@ static ft_status save(const pe_ctx *c, const char *dir)
 /* Every key of adapter_config.json that some version of PEFT, or a library beside it, writes for LoRA. */
 static const char variant[] = "changes what the adapter computes, in a way that ft does not";
 static const pe_key keys[] = {
+    PE_TARGET_KEYS,
     {"r", NULL},
     {"lora_alpha", NULL},
     {"lora_dropout", NULL},

@@ -123,23 +123,24 @@ static ft_status attach_and_load(pe_ctx *c, const char *dir)
     return rc;
 }
 
-ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m, uint64_t seed,
-                    const char *base_name, const char *load_dir)
+ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m,
+                    const pe_start *with)
 {
     ft_status rc;
     pe_ctx *c = NULL;
     *out = NULL;
     FT_TRY(new_ctx(&c, method, m));
     if (method->cfg_size > 0) memcpy(c->cfg, cfg, method->cfg_size);
-    c->seed = seed;
-    c->base_name = base_name;
-    c->load_dir = load_dir;
-    if (load_dir) {
-        FT_TRY_OUT(read_adapter_config(c, load_dir));
+    c->seed = with->seed;
+    c->base_name = with->base_name;
+    c->load_dir = with->load_dir;
+    c->tok = with->tok;
+    if (c->load_dir) {
+        FT_TRY_OUT(read_adapter_config(c, c->load_dir));
         FT_TRY_OUT(check_type(c));
         FT_TRY_OUT(method->load_config(c, &c->adapter));
     }
-    rc = load_dir ? attach_and_load(c, load_dir) : method->attach(c);
+    rc = c->load_dir ? attach_and_load(c, c->load_dir) : method->attach(c);
 out:
     if (rc != FT_OK)
         pe_close(c);

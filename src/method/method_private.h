@@ -4,7 +4,21 @@
 
 #include "ft/method.h"
 
+#include <strings.h>
+
 extern const pe_method pe_lora;
+
+/* Nothing, in one of the ways in which a key says it. */
+static inline bool pe_is_empty(const cJSON *v)
+{
+    return pe_is_null(v) || (cJSON_IsArray(v) && !v->child) ||
+           (cJSON_IsString(v) && !v->valuestring[0]);
+}
+
+static inline bool pe_is_all_linear(const cJSON *v)
+{
+    return cJSON_IsString(v) && strcasecmp(v->valuestring, "all-linear") == 0;
+}
 
 /* The trained copy of a parameter of the model; *: NULL where there is none. */
 static inline nn_param **pe_own(pe_ctx *c, const nn_param *p)

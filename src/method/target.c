@@ -1,6 +1,6 @@
 /* target.c – what every adapter of weights has in common, whatever it computes: which modules it sits on, what is trained
- * beside it (modules_to_save, biases), the list of tensors of its file, and the keys of adapter_config.json that all of them
- * share. The rules are PEFT's: a config means the same modules in both programs. */
+ * beside it (modules_to_save, biases), the list of tensors of its file, and their keys of adapter_config.json. The rules are
+ * PEFT's: a config means the same modules in both programs. */
 #include "ft/method.h"
 #include "method_private.h"
 
@@ -9,17 +9,6 @@
 #include <strings.h>
 
 const char *const pe_bias_choices[] = {"none", "all", "lora_only", NULL};
-
-static bool is_empty(const cJSON *v)
-{
-    return pe_is_null(v) || (cJSON_IsArray(v) && !v->child) ||
-           (cJSON_IsString(v) && !v->valuestring[0]);
-}
-
-static bool all_linear(const cJSON *v)
-{
-    return cJSON_IsString(v) && strcasecmp(v->valuestring, "all-linear") == 0;
-}
 
 /* --- forms of the keys -------------------------------------------------------------------------------------- */
 static bool is_names(const cJSON *v, bool string_too)
@@ -103,134 +92,27 @@ static const cJSON **member(const pe_target *t, size_t offset)
     return (const cJSON **)((uintptr_t)t + offset);
 }
 
-void pe_check_json(cfg_doc *d, const cJSON *v, const char *key, bool (*good)(const cJSON *v),
-                   const char *must)
-{
-    char path[80] = "method.";
-    if (pe_is_null(v) || good(v)) return;
-    strncat(path, key, sizeof path - sizeof "method.");
-    cfg_fail(d, v, path, "%s", must);
-}
-
-ft_status pe_load_json(const js_doc *d, const char *key, bool (*good)(const cJSON *v),
-                       const cJSON **out)
-{
-    const cJSON *v = *out = js_get(d->root, key);
-    bool empty = cJSON_IsArray(v) && !v->child;
-    if (pe_is_null(v) || empty || good(v)) return FT_OK;
-    return js_fail(d, v, FT_EDATA, key, "has a form that PEFT does not write");
-}
-
-/* The same set of names: PEFT writes sets in any order. */
-static bool same_names(const cJSON *a, const cJSON *b)
-{
-    const cJSON *e;
-    if (!cJSON_IsArray(a) || !cJSON_IsArray(b) || cJSON_GetArraySize(a) != cJSON_GetArraySize(b))
-        return false;
-    cJSON_ArrayForEach(e, a)
-    {
-        if (!cJSON_IsString(e) || !pe_list_has(b, e->valuestring, pe_match_suffix)) return false;
-    }
-    return true;
-}
-
-static void compare_key(cfg_doc *d, const cJSON *object, const cJSON *adapter, const char *key)
-{
-    const cJSON *here = js_get(object, key), *there = js_get(adapter, key);
-    if (pe_is_null(here) || all_linear(here) || cJSON_Compare(here, there, true) ||
-        same_names(here, there))
-        return;
-    cfg_fail(d, here, key,
-             "differs from the adapter of init_from; leave it out or make it the same");
-}
-
-/* Keys that the adapter of init_from has settled may be left out, or say the same. */
-static void compare_init_from(cfg_doc *d, const cJSON *object, const char *const *keys)
-{
-    const cJSON *node = js_get(object, "init_from");
-    char *text = NULL;
-    size_t len;
-    js_doc a = {0};
-    str_buf path = {0};
-    if (!cJSON_IsString(node)) return;
-    const char *dir = cfg_path(d, node, node->valuestring);
-    if (!dir || !io_is_adapter(dir)) return; /* told on opening it */
-    str_printf(&path, "%s/adapter_config.json", dir);
-    if (str_ok(&path) != FT_OK || file_read(&text, &len, path.data, (size_t)4 << 20) != FT_OK ||
-        js_parse(&a, text, len, path.data, 1, JS_NO_POSITIONS, FT_EDATA) != FT_OK) {
-        str_buf why = {0};
-        str_adds(&why, ft_error());
-        ft_error_clear();
-        cfg_fail(d, node, "method.init_from", "%s", why.data ? why.data : "cannot be read");
-        str_free(&why);
-    }
-    if (a.root && js_get(a.root, "peft_type")) { /* what has none is told on opening, too */
-        for (size_t i = 0; i < FT_COUNT_OF(target_keys); i++)
-            compare_key(d, object, a.root, target_keys[i].key);
-        compare_key(d, object, a.root, "bias");
-        for (; *keys; keys++) compare_key(d, object, a.root, *keys);
-    }
-    js_close(&a);
-    ft_free(text);
-    str_free(&path);
-}
-
 void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const char *const *keys)
 {
+    static const char *const settled[] = {"target_modules",
+                                          "exclude_modules",
+                                          "modules_to_save",
+                                          "layers_to_transform",
+                                          "layers_pattern",
+                                          "bias",
+                                          NULL};
     for (size_t i = 0; i < FT_COUNT_OF(target_keys); i++)
         pe_check_json(d, *member(t, target_keys[i].offset), target_keys[i].key, target_keys[i].good,
                       target_keys[i].must);
     const cJSON *regex = cJSON_IsString(t->target_modules) ? t->target_modules : NULL;
-    if (regex && !all_linear(regex) && !is_empty(t->layers_to_transform))
+    if (regex && !pe_is_all_linear(regex) && !pe_is_empty(t->layers_to_transform))
         cfg_fail(d, t->layers_to_transform, "method.layers_to_transform",
                  "target_modules is a regex of whole paths, which names the layers itself");
-    if (is_regex_or_names(t->layers_pattern) && !is_empty(t->layers_pattern) &&
-        is_empty(t->layers_to_transform))
+    if (is_regex_or_names(t->layers_pattern) && !pe_is_empty(t->layers_pattern) &&
+        pe_is_empty(t->layers_to_transform))
         cfg_fail(d, t->layers_pattern, "method.layers_pattern",
                  "says where the layers of layers_to_transform are, which is not given");
-    compare_init_from(d, object, keys);
-}
-
-/* The keys that every adapter of weights may have. */
-static const pe_key common_keys[] = {
-    {"peft_type", NULL},
-    {"task_type", NULL},
-    {"base_model_name_or_path", NULL},
-    {"target_modules", NULL},
-    {"exclude_modules", NULL},
-    {"modules_to_save", NULL},
-    {"layers_to_transform", NULL},
-    {"layers_pattern", NULL},
-    {"bias", NULL},
-    {"ensure_weight_tying", NULL},
-    {"trainable_token_indices", NULL},
-    /* without effect on what the adapter computes */
-    {"auto_mapping", NULL},
-    {"inference_mode", NULL},
-    {"peft_version", NULL},
-    {"revision", NULL},
-    {"runtime_config", NULL},
-    {NULL, NULL},
-};
-
-static const pe_key *find_key(const pe_key *list, const char *key)
-{
-    while (list->key && strcmp(list->key, key) != 0) list++;
-    return list->key ? list : NULL;
-}
-
-ft_status pe_check_keys(const js_doc *d, const pe_key *own)
-{
-    for (const cJSON *v = d->root->child; v; v = v->next) {
-        const pe_key *k = find_key(own, v->string);
-        if (!k) k = find_key(common_keys, v->string);
-        if ((k && !k->no) || is_empty(v) || cJSON_IsFalse(v) || (cJSON_IsObject(v) && !v->child))
-            continue;
-        return js_fail(d, v, FT_EDATA, v->string,
-                       "an adapter with this option is not supported: it %s",
-                       k ? k->no : "is unknown to ft; remove the key if it has no effect");
-    }
-    return FT_OK;
+    pe_check_init_from(d, object, settled, keys);
 }
 
 ft_status pe_load_target(pe_target *t, const js_doc *d)
@@ -318,9 +200,9 @@ static int layer_wanted(const pe_target *t, const char *path)
     const cJSON *e, *l = t->layers_to_transform;
     int64_t layer;
     int hit = 0;
-    if (is_empty(l)) return 1;
-    if (is_empty(t->layers_pattern)) hit = pe_match_layer(NULL, path, &layer);
-    for (int i = 0; hit == 0 && !is_empty(t->layers_pattern); i++) {
+    if (pe_is_empty(l)) return 1;
+    if (pe_is_empty(t->layers_pattern)) hit = pe_match_layer(NULL, path, &layer);
+    for (int i = 0; hit == 0 && !pe_is_empty(t->layers_pattern); i++) {
         const char *name = name_at(t->layers_pattern, i);
         if (!name) break;
         hit = pe_match_layer(name, path, &layer);
@@ -343,7 +225,7 @@ static int is_target(const pe_target *t, const nn_site *s)
     if (out != 0) return out < 0 ? -1 : 0;
     if (pe_is_null(list)) /* PEFT's default targets */
         named = s->role == NN_Q || s->role == NN_V || s->role == NN_QKV;
-    else if (all_linear(list))
+    else if (pe_is_all_linear(list))
         named = is_linear(s) && s->role != NN_HEAD;
     else if (cJSON_IsString(list))
         return pe_match_full(list->valuestring, s->path);
@@ -412,7 +294,7 @@ static ft_status check_target_names(pe_ctx *c, const cJSON *list)
 /* A regex that takes more than linear layers and tables is an error, as in PEFT. */
 static ft_status check_target_regex(pe_ctx *c, const cJSON *regex)
 {
-    if (!cJSON_IsString(regex) || all_linear(regex)) return FT_OK;
+    if (!cJSON_IsString(regex) || pe_is_all_linear(regex)) return FT_OK;
     for (int64_t i = 0; i < c->m->n_param; i++) {
         const char *path = module_of(c, &c->m->param[i]);
         if (!path) return FT_EMEM;
@@ -458,7 +340,7 @@ static ft_status check_saved_names(pe_ctx *c, const cJSON *names)
 static ft_status check_layers(const pe_ctx *c, const cJSON *l)
 {
     const cJSON *e = cJSON_IsArray(l) ? l->child : l;
-    for (; e && !is_empty(l); e = cJSON_IsArray(l) ? e->next : NULL) {
+    for (; e && !pe_is_empty(l); e = cJSON_IsArray(l) ? e->next : NULL) {
         FT_CHECK(e->valuedouble < (double)c->m->d.n_layer, FT_ECONFIG,
                  "method.layers_to_transform: there is no layer %.0f; this model has 0 to %lld",
                  e->valuedouble, (long long)c->m->d.n_layer - 1);
@@ -479,7 +361,7 @@ static ft_status check_names(pe_ctx *c, const pe_target *t)
 static ft_status no_target(pe_ctx *c, const pe_target *t)
 {
     const char *name = name_at(t->target_modules, 0);
-    bool named = !name || all_linear(t->target_modules);
+    bool named = !name || pe_is_all_linear(t->target_modules);
     bool regex = !named && cJSON_IsString(t->target_modules);
     for (int64_t i = 0; i < c->m->n_site && regex && !named; i++)
         named = pe_match_full(name, c->m->site[i].path) == 1;
@@ -566,11 +448,6 @@ ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
 }
 
 /* --- files -------------------------------------------------------------------------------------------------------- */
-void pe_put_json(cJSON *o, const char *key, const cJSON *v)
-{
-    cJSON_AddItemToObject(o, key, pe_is_null(v) ? cJSON_CreateNull() : cJSON_Duplicate(v, true));
-}
-
 /* PEFT replaces "all-linear" by the names it stands for. */
 static cJSON *target_names(const pe_ctx *c, const pe_target *t)
 {
@@ -597,67 +474,18 @@ static bool is_in_out(const model *m)
     return false;
 }
 
-static void put_common(const pe_ctx *c, const pe_target *t, cJSON *o)
-{
-    cJSON_AddNullToObject(o, "auto_mapping");
-    if (c->base_name)
-        cJSON_AddStringToObject(o, "base_model_name_or_path", c->base_name);
-    else
-        cJSON_AddNullToObject(o, "base_model_name_or_path");
-    cJSON_AddStringToObject(o, "bias", t->bias);
-    pe_put_json(o, "exclude_modules", t->exclude_modules);
-    cJSON_AddBoolToObject(o, "fan_in_fan_out", is_in_out(c->m));
-    cJSON_AddBoolToObject(o, "inference_mode", true);
-    pe_put_json(o, "layers_pattern", t->layers_pattern);
-    pe_put_json(o, "layers_to_transform", t->layers_to_transform);
-    pe_put_json(o, "modules_to_save", t->modules_to_save);
-    cJSON_AddStringToObject(o, "peft_type", c->method->peft_type);
-    cJSON_AddNullToObject(o, "revision");
-    cJSON_AddItemToObject(o, "target_modules", target_names(c, t));
-    cJSON_AddStringToObject(o, "task_type", "CAUSAL_LM");
-}
-
-/* A new object with the members of o, which loses them, in the order of their keys, as PEFT writes them. */
-static cJSON *sorted(cJSON *o)
-{
-    cJSON *out = cJSON_CreateObject();
-    while (out && o->child) {
-        cJSON *first = o->child;
-        for (cJSON *e = first->next; e; e = e->next) {
-            if (strcmp(e->string, first->string) < 0) first = e;
-        }
-        char *key = ft_strdup(first->string);
-        cJSON_DetachItemViaPointer(o, first);
-        if (!key || !cJSON_AddItemToObject(out, key, first)) {
-            cJSON_Delete(first);
-            cJSON_Delete(out);
-            out = NULL;
-        }
-        ft_free(key);
-    }
-    return out;
-}
-
 ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own, const char *dir)
 {
-    str_buf text = {0}, path = {0};
-    cJSON *o = NULL;
     if (own) {
-        put_common(c, t, own);
-        o = sorted(own);
+        cJSON_AddStringToObject(own, "bias", t->bias);
+        pe_put_json(own, "exclude_modules", t->exclude_modules);
+        cJSON_AddBoolToObject(own, "fan_in_fan_out", is_in_out(c->m));
+        pe_put_json(own, "layers_pattern", t->layers_pattern);
+        pe_put_json(own, "layers_to_transform", t->layers_to_transform);
+        pe_put_json(own, "modules_to_save", t->modules_to_save);
+        cJSON_AddItemToObject(own, "target_modules", target_names(c, t));
     }
-    if (o) js_print(&text, o, true);
-    str_addc(&text, '\n');
-    str_printf(&path, "%s/adapter_config.json", dir);
-    ft_status rc = !o || text.failed || path.failed
-                       ? FT_EMEM
-                       : pe_write_tensors(dir, c->entries.entry, c->entries.n);
-    if (rc == FT_OK) rc = file_write(path.data, text.data, text.len);
-    cJSON_Delete(o);
-    cJSON_Delete(own);
-    str_free(&text);
-    str_free(&path);
-    return rc;
+    return pe_save_files(c, own, dir);
 }
 
 ft_status pe_load_adapter(pe_ctx *c)

@@ -104,8 +104,11 @@ ft_status train_open_model(const train_session *s, bool weights, model **out)
 
 ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
 {
-    return pe_attach(out, s->cfg.method, s->cfg.method_cfg, m, (uint64_t)s->cfg.train.seed,
-                     s->cfg.base_name, s->cfg.method_head->init_from);
+    const pe_start with = {.seed = (uint64_t)s->cfg.train.seed,
+                           .base_name = s->cfg.base_name,
+                           .load_dir = s->cfg.method_head->init_from,
+                           .tok = s->tok};
+    return pe_attach(out, s->cfg.method, s->cfg.method_cfg, m, &with);
 }
 
 ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, bool weights,

@@ -77,7 +77,7 @@ static fixture begin(const char *method)
 {
     fixture f = {.m = open_random()};
     assert_ok(ag_open(&f.t, (size_t)64 << 20));
-    assert_ok(pe_attach(&f.c, pe_by_name(method), NULL, f.m, 1, NULL, NULL));
+    assert_ok(pe_attach(&f.c, pe_by_name(method), NULL, f.m, &(pe_start){.seed = 1}));
     nn_store_begin(&f.c->store);
     return f;
 }
@@ -273,7 +273,7 @@ static void adapters_sit_on_experts(void **state)
     cfg_read(&d, d.js.root, "method", lora->fields, cfg, NULL);
     assert_ok(cfg_done(&d));
     assert_ok(ag_open(&t, (size_t)64 << 20));
-    assert_ok(pe_attach(&c, lora, cfg, m, 1, NULL, NULL));
+    assert_ok(pe_attach(&c, lora, cfg, m, &(pe_start){.seed = 1}));
     double before = pass(m, c, t, 0, SEQS, NN_RECORD);
     assert_true(fabs(before - whole(m, NULL, t)) < 1e-6);
     for (int64_t i = 0; i < c->store.count; i++) c->store.w[i] -= 0.5f * c->store.g[i];

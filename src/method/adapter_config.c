@@ -1,0 +1,174 @@
+/* adapter_config.c – adapter_config.json: what every adapter has in it, whatever it adapts; how a key is read, compared and
+ * refused. */
+#include "ft/method.h"
+#include "method_private.h"
+
+#include <string.h>
+
+/* --- reading a key ------------------------------------------------------------------------------------------------ */
+void pe_check_json(cfg_doc *d, const cJSON *v, const char *key, bool (*good)(const cJSON *v),
+                   const char *must)
+{
+    char path[80] = "method.";
+    if (pe_is_null(v) || good(v)) return;
+    strncat(path, key, sizeof path - sizeof "method.");
+    cfg_fail(d, v, path, "%s", must);
+}
+
+ft_status pe_load_json(const js_doc *d, const char *key, bool (*good)(const cJSON *v),
+                       const cJSON **out)
+{
+    const cJSON *v = *out = js_get(d->root, key);
+    bool empty = cJSON_IsArray(v) && !v->child;
+    if (pe_is_null(v) || empty || good(v)) return FT_OK;
+    return js_fail(d, v, FT_EDATA, key, "has a form that PEFT does not write");
+}
+
+/* The keys that every adapter may have. */
+static const pe_key common_keys[] = {
+    {"peft_type", NULL},
+    {"task_type", NULL},
+    {"base_model_name_or_path", NULL},
+    /* without effect on what the adapter computes */
+    {"auto_mapping", NULL},
+    {"inference_mode", NULL},
+    {"peft_version", NULL},
+    {"revision", NULL},
+    {"runtime_config", NULL},
+    {NULL, NULL},
+};
+
+static const pe_key *find_key(const pe_key *list, const char *key)
+{
+    while (list->key && strcmp(list->key, key) != 0) list++;
+    return list->key ? list : NULL;
+}
+
+ft_status pe_check_keys(const js_doc *d, const pe_key *own)
+{
+    for (const cJSON *v = d->root->child; v; v = v->next) {
+        const pe_key *k = find_key(own, v->string);
+        if (!k) k = find_key(common_keys, v->string);
+        if ((k && !k->no) || pe_is_empty(v) || cJSON_IsFalse(v) || (cJSON_IsObject(v) && !v->child))
+            continue;
+        return js_fail(d, v, FT_EDATA, v->string,
+                       "an adapter with this option is not supported: it %s",
+                       k ? k->no : "is unknown to ft; remove the key if it has no effect");
+    }
+    return FT_OK;
+}
+
+/* --- a config that goes on from an adapter ------------------------------------------------------------------------- */
+/* The same set of names: PEFT writes sets in any order. */
+static bool same_names(const cJSON *a, const cJSON *b)
+{
+    const cJSON *e;
+    if (!cJSON_IsArray(a) || !cJSON_IsArray(b) || cJSON_GetArraySize(a) != cJSON_GetArraySize(b))
+        return false;
+    cJSON_ArrayForEach(e, a)
+    {
+        if (!cJSON_IsString(e) || !pe_list_has(b, e->valuestring, pe_match_suffix)) return false;
+    }
+    return true;
+}
+
+static void compare_key(cfg_doc *d, const cJSON *object, const cJSON *adapter, const char *key)
+{
+    const cJSON *here = js_get(object, key), *there = js_get(adapter, key);
+    if (pe_is_null(here) || pe_is_all_linear(here) || cJSON_Compare(here, there, true) ||
+        same_names(here, there))
+        return;
+    cfg_fail(d, here, key,
+             "differs from the adapter of init_from; leave it out or make it the same");
+}
+
+void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys,
+                        const char *const *more)
+{
+    const cJSON *node = js_get(object, "init_from");
+    char *text = NULL;
+    size_t len;
+    js_doc a = {0};
+    str_buf path = {0};
+    if (!cJSON_IsString(node)) return;
+    const char *dir = cfg_path(d, node, node->valuestring);
+    if (!dir || !io_is_adapter(dir)) return; /* told on opening it */
+    str_printf(&path, "%s/adapter_config.json", dir);
+    if (str_ok(&path) != FT_OK || file_read(&text, &len, path.data, (size_t)4 << 20) != FT_OK ||
+        js_parse(&a, text, len, path.data, 1, JS_NO_POSITIONS, FT_EDATA) != FT_OK) {
+        str_buf why = {0};
+        str_adds(&why, ft_error());
+        ft_error_clear();
+        cfg_fail(d, node, "method.init_from", "%s", why.data ? why.data : "cannot be read");
+        str_free(&why);
+    }
+    if (a.root && js_get(a.root, "peft_type")) { /* what has none is told on opening, too */
+        for (; *keys; keys++) compare_key(d, object, a.root, *keys);
+        for (; more && *more; more++) compare_key(d, object, a.root, *more);
+    }
+    js_close(&a);
+    ft_free(text);
+    str_free(&path);
+}
+
+/* --- writing ------------------------------------------------------------------------------------------------------ */
+void pe_put_json(cJSON *o, const char *key, const cJSON *v)
+{
+    cJSON_AddItemToObject(o, key, pe_is_null(v) ? cJSON_CreateNull() : cJSON_Duplicate(v, true));
+}
+
+static void put_common(const pe_ctx *c, cJSON *o)
+{
+    cJSON_AddNullToObject(o, "auto_mapping");
+    if (c->base_name)
+        cJSON_AddStringToObject(o, "base_model_name_or_path", c->base_name);
+    else
+        cJSON_AddNullToObject(o, "base_model_name_or_path");
+    cJSON_AddBoolToObject(o, "inference_mode", true);
+    cJSON_AddStringToObject(o, "peft_type", c->method->peft_type);
+    cJSON_AddNullToObject(o, "revision");
+    cJSON_AddStringToObject(o, "task_type", "CAUSAL_LM");
+}
+
+/* A new object with the members of o, which loses them, in the order of their keys, as PEFT writes them. */
+static cJSON *sorted(cJSON *o)
+{
+    cJSON *out = cJSON_CreateObject();
+    while (out && o->child) {
+        cJSON *first = o->child;
+        for (cJSON *e = first->next; e; e = e->next) {
+            if (strcmp(e->string, first->string) < 0) first = e;
+        }
+        char *key = ft_strdup(first->string);
+        cJSON_DetachItemViaPointer(o, first);
+        if (!key || !cJSON_AddItemToObject(out, key, first)) {
+            cJSON_Delete(first);
+            cJSON_Delete(out);
+            out = NULL;
+        }
+        ft_free(key);
+    }
+    return out;
+}
+
+ft_status pe_save_files(const pe_ctx *c, cJSON *own, const char *dir)
+{
+    str_buf text = {0}, path = {0};
+    cJSON *o = NULL;
+    if (own) {
+        put_common(c, own);
+        o = sorted(own);
+    }
+    if (o) js_print(&text, o, true);
+    str_addc(&text, '\n');
+    str_printf(&path, "%s/adapter_config.json", dir);
+    ft_status rc = !o || text.failed || path.failed
+                       ? FT_EMEM
+                       : pe_write_tensors(dir, c->entries.entry, c->entries.n);
+    if (rc == FT_OK) rc = file_write(path.data, text.data, text.len);
+    cJSON_Delete(o);
+    cJSON_Delete(own);
+    str_free(&text);
+    str_free(&path);
+    return rc;
+}
