@@ -113,7 +113,7 @@ bad 65 'b/model.safetensors' result "$ft" train good.json --set model.path=b
 model b && printf 'garbage!' >b/tokenizer.json
 bad 65 'b/tokenizer.json' result "$ft" train good.json --set model.path=b
 model b && rm b/tokenizer.json
-bad 66 'tokenizer.json' result "$ft" train good.json --set model.path=b
+bad 66 'the model has none' result "$ft" train good.json --set model.path=b
 model b && rm b/model.safetensors && printf '\x80\x02' >b/pytorch_model.bin
 bad 65 'pytorch_model.bin' result "$ft" train good.json --set model.path=b
 printf 'GGUF\x03\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0' >b.gguf

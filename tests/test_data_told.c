@@ -38,6 +38,12 @@
     "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"                                 \
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
+/* What a tool answers is not printed. */
+#define NO_RESULTS                                                                                 \
+    "{% for m in messages if m.role != 'tool' %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"   \
+    "{{ m.tool_calls | tojson if m.tool_calls else '' }}<|im_end|>\n{% endfor %}"                  \
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
 static const char asks[] = "{\"messages\":[" MESSAGE("user", "weather?") "," CALL(
     "get_weather", "{\"city\":\"Paris\"}") "," MESSAGE("tool",
                                                        "rain") "," MESSAGE("assistant",
@@ -79,6 +85,9 @@ static void text_that_is_not_printed_is_refused(void **state)
          "endfor %}",
          asks, "turn 2: the chat template does not print its call of \"get_weather\""},
         {CHATML, with_tools, "never prints the tools"},
+        {"{% if tools %}You have tools.\n{% endif %}" CHATML, with_tools, "never prints the tools"},
+        {"{% for t in tools or [] %}{{ t.function.description }}\n{% endfor %}" CHATML, with_tools,
+         NULL},
         {CHATML, reasons, "turn 2: the chat template does not print its reasoning"},
         {THINKS("loop.last"), thinks_first, NULL},
         {THINKS("loop.last"), thinks_last, NULL},
@@ -186,6 +195,47 @@ static void loss_warns_or_drops(void **state)
     end(&f);
 }
 
+static void what_is_said_and_not_printed_is_told(void **state)
+{
+    static const struct {
+        const char *template, *records, *said; /* said: NULL, nothing is told */
+    } cases[] = {
+        {FORGETS, with_system,
+         "s.jsonl:2: turn 1 (system, \"be brief\"): the chat template does not print"},
+        {NO_RESULTS, asks, "s.jsonl:2: turn 3 (tool, \"rain\"): the chat template does not print"},
+        {CHATML, with_system, NULL},
+        {WHOLE, asks, NULL},
+        {QUOTES, with_system, NULL},
+        {"{% for m in messages %}{% if m.role == 'system' %}{% else %}<|im_start|>{{ m.role }}\n"
+         "{% if loop.index0 == 1 and messages[0].role == 'system' %}<<{{ messages[0].content | "
+         "trim "
+         "}}>>{% endif %}{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}",
+         with_system, NULL}, /* in the user's turn */
+        {"{% for m in messages %}{% if m.role == 'system' and m.content != 'be brief' %}{{ "
+         "raise_exception('no') }}{% endif %}{% endfor %}" CHATML,
+         with_system, NULL}, /* it looks at it */
+    };
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        fixture f;
+        str_buf s = {0};
+        begin(&f, "said", cases[i].template, false);
+        str_printf(&s, "\n%s%s", cases[i].records, cases[i].records);
+        put("s.jsonl", s.data);
+        log_set_sink(keep, NULL);
+        warnings[0] = '\0';
+        assert_ok(load(&f, "{\"data\":{\"train\":\"s.jsonl\"}}", true));
+        log_set_sink(NULL, NULL);
+        assert_int_equal(count(warnings, "does not print"), cases[i].said != NULL);
+        if (cases[i].said) assert_non_null(strstr(warnings, cases[i].said));
+        if (cases[i].said) assert_non_null(strstr(warnings, "2 records"));
+        assert_int_equal(data_stats(f.set, 0)->lost, 0);
+        assert_int_equal(data_stats(f.set, 0)->unprinted, cases[i].said ? 2 : 0);
+        str_free(&s);
+        end(&f);
+    }
+}
+
 /* A chat of function calls over a template that has no place for them: every turn that calls is caught. */
 static void share_gpt_calls_are_not_lost(void **state)
 {
@@ -269,7 +319,8 @@ static void equal_records_and_empty_answers_are_counted(void **state)
     put("a.jsonl", "{\"prompt\":\"a\",\"completion\":\"b\"}\n{ \"completion\": \"b\", \"prompt\": "
                    "\"\\u0061\" }\n"
                    "{\"prompt\":\"a\",\"completion\":\"b\",\"id\":1}\n{\"prompt\":\"a\","
-                   "\"completion\":\"\"}\n");
+                   "\"completion\":\"\"}\n{\"prompt\":\"b\",\"completion\":\" \\n\"}\n");
+    put("d.jsonl", "{\"text\":\"a b\"}\n{\"text\":\" \\t\\n\"}\n{\"text\":\"\"}\n");
     put("b.jsonl",
         "{\"prompt\":\"x\",\"completion\":\"y\"}\n{\"prompt\":\"a\",\"completion\":\"b\"}\n");
     put("c.jsonl",
@@ -278,13 +329,15 @@ static void equal_records_and_empty_answers_are_counted(void **state)
                                                        "{\"messages\":[" MESSAGE(
                                                            "user", "") "," MESSAGE("assistant",
                                                                                    "d") "]}\n");
-    assert_ok(load(&f, "{\"data\":{\"train\":[\"a.jsonl\",\"b.jsonl\",\"c.jsonl\"]}}", true));
+    assert_ok(
+        load(&f, "{\"data\":{\"train\":[\"a.jsonl\",\"b.jsonl\",\"c.jsonl\",\"d.jsonl\"]}}", true));
     assert_int_equal(data_stats(f.set, 0)->duplicates, 1);
     assert_int_equal(data_stats(f.set, 1)->duplicates, 1);
     assert_int_equal(data_stats(f.set, 2)->duplicates, 0);
-    assert_int_equal(data_stats(f.set, 0)->empty, 1);
+    assert_int_equal(data_stats(f.set, 0)->empty, 2);
     assert_int_equal(data_stats(f.set, 1)->empty, 0);
     assert_int_equal(data_stats(f.set, 2)->empty, 1);
+    assert_int_equal(data_stats(f.set, 3)->empty, 2);
     for (int i = 0; i < 5000; i++)
         str_printf(&s, "{\"input_ids\":[1,%d],\"labels\":[1,%d]}\n", i % 250, i % 125);
     put("t.jsonl", s.data);
@@ -352,6 +405,7 @@ int main(void)
         cmocka_unit_test(text_that_is_not_printed_is_refused),
         cmocka_unit_test(what_is_learned_must_be_printed),
         cmocka_unit_test(loss_warns_or_drops),
+        cmocka_unit_test(what_is_said_and_not_printed_is_told),
         cmocka_unit_test(share_gpt_calls_are_not_lost),
         cmocka_unit_test(keys_that_are_not_read_are_counted),
         cmocka_unit_test(equal_records_and_empty_answers_are_counted),

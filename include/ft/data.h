@@ -76,8 +76,9 @@ typedef struct data_source_stats {
     int64_t dropped;        /* left out: truncation removed every supervised token, or text was lost
                                and on_loss is "drop" */
     int64_t lost;           /* records of which a supervised turn, or the tools, are not in the rendering */
+    int64_t unprinted;      /* records with a turn that is not learned, and not in the rendering either */
     int64_t duplicates;     /* records equal to an earlier one of the set (not counted in .txt) */
-    int64_t empty;          /* records with an empty completion or assistant turn */
+    int64_t empty;          /* records whose completion, assistant turn or text is empty or white space */
     int64_t merged_borders; /* records in which the first token learned begins in the text before it */
     const data_unread *unread; /* [n_unread] keys of records that their format does not read, as they
                                   are met; "…": all beyond 63 */

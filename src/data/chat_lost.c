@@ -165,21 +165,111 @@ static ft_status turn_lost(turns *t, int i, const cJSON *m, bool last, size_t *a
     return t->rc;
 }
 
-/* An empty list in their place: none at all would choose another one of several templates. */
+/* The same tools under another name and description. */
+static cJSON *other_tools(const cJSON *tools)
+{
+    static const char *const keys[] = {"name", "description"};
+    cJSON *copy = cJSON_Duplicate(tools, true), *tool;
+    bool ok = copy != NULL;
+    cJSON_ArrayForEach(tool, copy)
+    {
+        cJSON *f = cJSON_GetObjectItemCaseSensitive(tool, "function");
+        if (!cJSON_IsObject(f)) f = tool;
+        for (size_t k = 0; ok && k < FT_COUNT_OF(keys); k++) {
+            cJSON_DeleteItemFromObjectCaseSensitive(f, keys[k]);
+            ok = cJSON_AddStringToObject(f, keys[k], TURNS_MARK) != NULL;
+        }
+    }
+    if (ok) return copy;
+    cJSON_Delete(copy);
+    return NULL;
+}
+
+/* Whether tools are printed is told by changing them: a template may only say that there are some. */
 static ft_status tools_lost(turns *t)
 {
     const chat_input *in = t->in;
     if (!cJSON_IsArray(in->tools) || !in->tools->child) return FT_OK;
-    cJSON *none = cJSON_CreateArray();
-    if (!none) return FT_EMEM;
-    chat_input without = *in;
-    without.tools = none;
-    t->in = &without;
+    cJSON *other = other_tools(in->tools);
+    if (!other) return FT_EMEM;
+    chat_input with = *in;
+    with.tools = other;
+    t->in = &with;
     bool printed = matters(t, -1, NULL);
     t->in = in;
-    cJSON_Delete(none);
+    cJSON_Delete(other);
     FT_TRY(t->rc);
     return printed ? FT_OK : tell(t, "the chat template never prints the tools of this record");
+}
+
+/* What is said to the model and not learned: a system prompt, a question, the answer of a tool. */
+static bool is_said(const turns *t, int i, const cJSON *m)
+{
+    return !data_turns_assistant(m) && !data_turns_supervised(t, i, m) && content_of(m).n > 0;
+}
+
+/* The conversation with a mark of its own behind each of these turns. */
+static cJSON *all_marked(const turns *t)
+{
+    cJSON *list = cJSON_CreateArray();
+    const cJSON *m = t->messages->child;
+    bool ok = list != NULL;
+    for (int i = 0; ok && m; i++, m = m->next) {
+        if (!is_said(t, i, m)) {
+            ok = cJSON_AddItemReferenceToArray(list, (cJSON *)(uintptr_t)m);
+            continue;
+        }
+        str_buf s = {0};
+        str_printf(&s, "%s" TURNS_MARK "%d" TURNS_MARK, js_get(m, "content")->valuestring, i);
+        cJSON *copy = cJSON_Duplicate(m, true),
+              *content = s.failed ? NULL : cJSON_CreateString(s.data);
+        ok = copy && cJSON_AddItemToArray(list, copy);
+        if (!ok) cJSON_Delete(copy);
+        if (!content || !ok || !cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", content)) {
+            cJSON_Delete(content);
+            ok = false;
+        }
+        str_free(&s);
+    }
+    if (ok) return list;
+    cJSON_Delete(list);
+    return NULL;
+}
+
+/* Names the first of these turns that is not printed. A template that refuses the marks is not asked again. */
+static ft_status find_unprinted(turns *t)
+{
+    str_buf out = {0}, what = {0};
+    chat_input in = *t->in;
+    cJSON *marked = all_marked(t);
+    const cJSON *m = t->messages->child;
+    const char *at;
+    if (!marked) return FT_EMEM;
+    in.messages = marked;
+    ft_status rc = chat_render(t->it->d->chat, &in, &out, NULL);
+    size_t from = 0;
+    for (int i = 0; rc == FT_OK && m && !t->it->unprinted; i++, m = m->next) {
+        char mark[40];
+        if (!is_said(t, i, m)) continue;
+        size_t n = (size_t)snprintf(mark, sizeof mark, TURNS_MARK "%d" TURNS_MARK, i);
+        at = memmem(out.data + from, out.len - from, mark, n);
+        if (at) from = (size_t)(at - out.data) + n;
+        if (at || memmem(out.data, out.len, mark, n) || both_ends_print(t, i, m)) continue;
+        const cJSON *role = js_get(m, "role");
+        text x = content_of(m);
+        str_printf(&what, "turn %d (%s, \"%s\")", i + 1,
+                   cJSON_IsString(role) ? ft_shows(role->valuestring) : "?",
+                   ft_show(x.s, x.n < 40 ? x.n : 40));
+        t->it->unprinted = what.data;
+        rc = str_ok(&what);
+    }
+    cJSON_Delete(marked);
+    str_free(&out);
+    if (rc == FT_EDATA) {
+        ft_error_clear();
+        rc = FT_OK;
+    }
+    return rc == FT_OK ? t->rc : rc;
 }
 
 ft_status data_turns_lost(turns *t)
@@ -191,6 +281,6 @@ ft_status data_turns_lost(turns *t)
     i = 0;
     for (const cJSON *m = t->messages->child; m && !t->it->lost; m = m->next, i++)
         if (data_turns_supervised(t, i, m)) FT_TRY(turn_lost(t, i, m, i == last, &at));
-    if (t->it->lost) return FT_OK;
-    return tools_lost(t);
+    if (!t->it->lost) FT_TRY(tools_lost(t));
+    return t->it->lost ? FT_OK : find_unprinted(t);
 }

@@ -123,6 +123,7 @@ typedef struct data_item {
     bool empty, merged;   /* an answer of no text; its first token begins in the text before it */
     char
         *lost; /* what the record holds and the rendering does not, with the place; NULL: nothing */
+    char *unprinted;   /* a turn that is said to the model and not printed; NULL: none */
     bool no_reasoning; /* the template leaves out the reasoning of earlier turns */
     bool no_end;       /* the template gave no end-of-turn token; EOS was added */
     ft_status rc;

@@ -28,6 +28,11 @@ static ft_status out_of_memory(bool failed)
     return failed ? ft_fail(FT_EMEM, "out of memory") : FT_OK;
 }
 
+static bool is_blank(const char *s)
+{
+    return !s[strspn(s, " \t\r\n\f\v")];
+}
+
 /* --- prompt and completion as plain text -------------------------------------------------------------- */
 /* Both are tokenised as one text. The prompt's tokens are those it has in common with the text on its own, so a
  * token that spans the border belongs to the completion. */
@@ -46,7 +51,7 @@ static ft_status plain(data_item *it, const char *prompt, const char *completion
     FT_TRY_OUT(tok_encode(tok, text.data ? text.data : "", text.len, true, &it->ids));
     FT_TRY_OUT(tok_encode(tok, text.data ? text.data : "", n, true, &head));
     while (k < head.n && k < it->ids.n && head.id[k] == it->ids.id[k]) k++;
-    it->empty = !*completion;
+    it->empty = is_blank(completion);
     bool closed = head.n > 0 && eos >= 0 && head.id[head.n - 1] == eos; /* by the post-processor */
     it->merged = k < head.n - closed;
     if (it->ids.n > 1 && bos >= 0 && it->ids.id[0] == bos && it->ids.id[1] == bos &&
@@ -503,7 +508,7 @@ static ft_status text(data_item *it)
 {
     const char *s;
     FT_TRY(want_string(it, it->rec, "text", &s));
-    it->empty = !*s;
+    it->empty = is_blank(s);
     return data_encode_text(it->d->tok, s, strlen(s), true, &it->ids);
 }
 

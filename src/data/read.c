@@ -21,6 +21,7 @@ typedef struct reader {
     int n;
     size_t at[PORTION]; /* of .jsonl lines in `lines` */
     str_buf lines;
+    str_buf unprinted; /* place and turn of the first record that has one */
 } reader;
 
 /* --- one record ----------------------------------------------------------------------------------------- */
@@ -37,10 +38,9 @@ static ft_status run_item(data_item *it)
     if (!cJSON_IsObject(it->rec))
         rc = js_fail(it->doc, it->rec, FT_EDATA, NULL, "a record must be an object");
     if (rc == FT_OK && !it->d->tok && strcmp(it->format->name, "tokens") != 0)
-        rc = ft_fail(
-            FT_ENOINPUT,
-            "%s: records of format %s need a tokenizer, and the model has none: no tokenizer.json",
-            it->name, it->format->name);
+        rc = ft_fail(FT_ENOINPUT,
+                     "%s: records of format %s need a tokenizer, and the model has none", it->name,
+                     it->format->name);
     if (rc == FT_OK) rc = it->format->render(it);
     if (rc == FT_OK) rc = data_note_keys(it);
     if (rc == FT_OK) data_note_identity(it);
@@ -89,6 +89,15 @@ static void warn_of(const reader *r, const data_item *it)
     d->warned_no_end = d->warned_no_end || it->no_end;
 }
 
+/* Counted, and told with the first of them when the source is read. */
+static ft_status note_unprinted(reader *r, const data_item *it)
+{
+    if (!it->unprinted || r->stats->unprinted++) return FT_OK;
+    str_printf(&r->unprinted, "%s:%lld: %s", ft_shows(it->name), (long long)it->line,
+               it->unprinted);
+    return str_ok(&r->unprinted);
+}
+
 static ft_status take(reader *r, data_item *it)
 {
     if (it->rc != FT_OK) {
@@ -97,6 +106,7 @@ static ft_status take(reader *r, data_item *it)
     r->stats->records++;
     if (!r->stream.only) FT_TRY(data_count_item(r->d, r->src, it));
     warn_of(r, it);
+    FT_TRY(note_unprinted(r, it));
     r->stats->lost += it->lost != NULL;
     if (it->lost && r->d->on_loss == DATA_LOSS_DROP) {
         r->stats->dropped++;
@@ -114,6 +124,7 @@ static void free_item(data_item *it)
     ft_free(it->extra);
     ft_free(it->unread);
     ft_free(it->lost);
+    ft_free(it->unprinted);
     ft_free(it->error);
 }
 
@@ -324,6 +335,11 @@ static ft_status read_with(data_set *d, data_source *src, const kind *k, data_so
     ft_status rc = k->read(r);
     if (rc == FT_OK && src->format && data_format_is_text(src->format))
         rc = data_stream_close(&r->stream);
+    if (rc == FT_OK && r->unprinted.len)
+        log_warn("%s: the chat template does not print its text; such turns, of %lld records, are "
+                 "not in what is learned from",
+                 r->unprinted.data, (long long)stats->unprinted);
+    str_free(&r->unprinted);
     for (int i = 0; i < r->n; i++) free_item(&r->item[i]);
     str_free(&r->lines);
     ft_free(r);
@@ -343,8 +359,7 @@ ft_status data_read_source(data_set *d, data_source *src)
                  "records; use .jsonl",
                  src->path, src->format->name);
         src->format = text;
-        FT_CHECK(d->tok, FT_ENOINPUT,
-                 "%s: text needs a tokenizer, and the model has none: no tokenizer.json",
+        FT_CHECK(d->tok, FT_ENOINPUT, "%s: text needs a tokenizer, and the model has none",
                  src->path);
     }
     return read_with(d, src, k, &src->stats, NULL, INT64_MAX);

@@ -21,6 +21,7 @@ static cJSON *source_json(const data_source_stats *d)
     cJSON_AddNumberToObject(o, "longest", (double)d->longest);
     cJSON_AddNumberToObject(o, "windows", (double)d->windows);
     cJSON_AddNumberToObject(o, "lost", (double)d->lost);
+    cJSON_AddNumberToObject(o, "unprinted", (double)d->unprinted);
     cJSON_AddNumberToObject(o, "duplicates", (double)d->duplicates);
     cJSON_AddNumberToObject(o, "empty", (double)d->empty);
     cJSON_AddNumberToObject(o, "merged_borders", (double)d->merged_borders);
