@@ -242,7 +242,7 @@ def train(model, rows, spec):
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": spec["weight_decay"]},
          {"params": no_decay, "weight_decay": 0.0}],
-        lr=spec["learning_rate"], betas=(0.9, 0.999), eps=1e-8, foreach=False)
+        lr=spec["learning_rate"], betas=(0.9, 0.999), eps=spec.get("adam_epsilon", 1e-8), foreach=False)
     schedule = get_linear_schedule_with_warmup(optimizer, spec["warmup_steps"], STEPS)
     losses, rates, norms = [], [], []
     for step in range(STEPS):

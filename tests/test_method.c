@@ -273,7 +273,7 @@ static void check_contract(const pe_method *method, const char *family, const ch
     assert_true(memcmp(tuned, base, bytes) != 0);
     const char *out = test_path("contract");
     assert_ok(dir_make(out));
-    if (method->result == PE_ADAPTER) {
+    if (c->result != PE_MODEL) {
         assert_ok(method->save(c, out));
         pe_close(c);
         assert_memory_equal(logits_of(&b, NULL), base, bytes);
@@ -309,6 +309,11 @@ static const struct {
     {"lora", "gpt2",
      "{\"target_modules\": [\"lm_head\", \"wte\"], \"modules_to_save\": [\"ln_f\"]}"},
     {"lora", NULL, "{\"target_modules\": \".*(o_proj|c_proj)\", \"bias\": \"lora_only\"}"},
+    {"bitfit", NULL, "{}"},
+    {"bitfit", NULL, "{\"save\": \"delta\"}"},
+    {"bitfit", NULL, "{\"bias_terms\": [\"query\", \"mlp\"]}"},
+    {"bitfit", NULL, "{\"bias_terms\": [\"mlp_down\", \"value\"], \"save\": \"delta\"}"},
+    {"bitfit", "gpt2", "{\"bias_terms\": [\"norm\", \"attn.c_proj\"]}"},
 };
 
 static void contract_of_every_method(void **state)

@@ -1,5 +1,6 @@
 /* test_train_golden.c – twenty optimizer steps against PyTorch, transformers and PEFT: losses, learning rates, gradient
- * norms, and every trained tensor at the end (tests/golden/peft/train_*, scripts/make_golden_peft.py). */
+ * norms, and every trained tensor at the end (tests/golden/peft/train_*, scripts/make_golden_peft.py; tests/golden/bitfit,
+ * scripts/make_golden_bitfit.py). */
 #include "golden.h"
 #include "support.h"
 
@@ -71,15 +72,15 @@ static void compare_result(const char *out, const char *file, const st_file *wan
     st_close(&have);
 }
 
-static void check_run(const char *name, const char *base, const char *file)
+/* A run by a config, in the folder `name`, against the tensors of a golden file; `file` holds what was trained. */
+static void compare_run(const char *name, const char *config, const char *golden, const char *base,
+                        const char *file)
 {
-    char config[600], golden[600], set[700];
+    char set[700];
     const char *sets[] = {set};
     str_buf result = {0};
     arena *mem;
     st_file want;
-    snprintf(config, sizeof config, "%s/%s/config.json", golden_path("peft"), name);
-    snprintf(golden, sizeof golden, "%s/%s/golden.safetensors", golden_path("peft"), name);
     snprintf(set, sizeof set, "model.path=%s", base_model(base));
     const char *out = test_path(name);
     train_options o = {.config = config, .sets = sets, .n_sets = 1, .out = out};
@@ -91,6 +92,14 @@ static void check_run(const char *name, const char *base, const char *file)
     compare_result(out, file, &want, mem);
     st_close(&want);
     arena_close(mem);
+}
+
+static void check_run(const char *name, const char *base, const char *file)
+{
+    char config[600], golden[600];
+    snprintf(config, sizeof config, "%s/%s/config.json", golden_path("peft"), name);
+    snprintf(golden, sizeof golden, "%s/%s/golden.safetensors", golden_path("peft"), name);
+    compare_run(name, config, golden, base, file);
 }
 
 static void lora_trains_as_peft_does(void **state)
@@ -113,11 +122,27 @@ static void full_training_is_that_of_torch(void **state)
     check_run("train_full", text, "model.safetensors");
 }
 
+/* Loops that freeze all but biases; where the base has none, transformers' model has zero ones to begin with. */
+static void bitfit_is_that_of_torch(void **state)
+{
+    static const char *const cases[][2] = {
+        {"llama_all", "llama"}, {"llama_terms", "llama"},           {"qwen2_all", "qwen2"},
+        {"gpt2_all", "gpt2"},   {"qwen3_all", "qwen3_layer_types"}, {"gpt2_terms", "gpt2"}};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        char config[600], golden[600];
+        snprintf(config, sizeof config, "%s/%s.json", golden_path("bitfit"), cases[i][0]);
+        snprintf(golden, sizeof golden, "%s/%s.safetensors", golden_path("bitfit"), cases[i][0]);
+        compare_run(cases[i][0], config, golden, cases[i][1], "adapter_model.safetensors");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lora_trains_as_peft_does),
         cmocka_unit_test(full_training_is_that_of_torch),
+        cmocka_unit_test(bitfit_is_that_of_torch),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,6 +119,9 @@ nn_site *model_site(const model *m, const char *path);
 nn_param *model_param(const model *m, const char *name);
 /* The file that parameter i was read from; the model's path when there is none. */
 const char *model_param_file(const model *m, int64_t i);
+/* The key of config.json that gives a linear site of this family a bias, and all other sites with the same key: what an
+ * overlay adds to one site, a folder has of all. NULL: the family's class has no place for one. */
+const char *model_bias_key(const model *m, const nn_site *s);
 int64_t model_count(const model *m); /* parameters, tied ones once */
 /* Bytes of the weights as they stand in memory or the mapping. */
 size_t model_bytes(const model *m);
@@ -143,7 +146,8 @@ FT_MUST_USE ft_status model_logits(model *m, nn_run *r, tn_tensor *hidden,
 int64_t model_cache_floats(const model *m, int64_t positions);
 
 /* Saving. Each tensor is read as f32 rows, folded, and rounded once to the output type.
- * fold adds an adapter's delta to w, the f32 matrix of a site in its file's orientation; NULL: nothing. When fold is given
+ * fold adds an adapter's delta to w, the f32 matrix of a site in its file's orientation; NULL: nothing. It is asked for
+ * sites that have a slot in the overlay; of all others the bytes are the base's where types are equal. When fold is given
  * and a tied head or embedding was changed by it (it has a slot in the overlay) or by a trained copy, the folder is written
  * untied. */
 typedef struct model_fold {
@@ -151,7 +155,8 @@ typedef struct model_fold {
     void *ctx;
 } model_fold;
 typedef struct model_save_options {
-    const nn_overlay *over; /* trained values in the model's place, sites that are folded; NULL: the model itself */
+    const nn_overlay *over; /* trained values in the model's place, biases that it adds (with the keys of config.json that say
+                               so), sites that are folded; NULL: the model itself */
     const dt_type *
         type; /* NULL: the base's; blocks → bf16 in a folder, f16 in a .gguf. GGUF keeps 1-d tensors f32 */
     model_fold fold;

@@ -76,6 +76,7 @@ typedef struct nn_overlay {
     void *ctx;                    /* the method's */
     void **slot;    /* [n_site] by site->index: the method's state of a site; NULL: not a target */
     nn_param **own; /* [n_param] by param->index: trained f32 values in the model's place; NULL: none */
+    nn_param **bias; /* [n_site] by site->index: f32 biases of linear sites that have none in the model; NULL: none */
     int64_t virtual_tokens; /* rows put before every sequence (prompt, prefix and P-tuning) */
     bool virtual_predict;   /* the last of them predicts the first token (prompt, P-tuning), or not (prefix) */
 } nn_overlay;
@@ -244,5 +245,6 @@ void *nn_slot(const nn_run *r, const nn_site *s);
 const nn_hooks *nn_hooks_of(const nn_run *r);
 /* The same without a run. */
 tn_tensor *nn_value_of(const nn_overlay *over, nn_param *p);
+tn_tensor *nn_bias_of(const nn_overlay *over, const nn_site *s); /* the model's or the overlay's; NULL */
 void *nn_slot_of(const nn_overlay *over, const nn_site *s);
 #endif

@@ -69,7 +69,9 @@ static ft_status new_ctx(pe_ctx **out, const pe_method *method, model *m)
     c->over.ctx = c;
     c->over.slot = arena_get(c->mem, (size_t)m->n_site * sizeof *c->over.slot);
     c->over.own = arena_get(c->mem, (size_t)m->n_param * sizeof *c->over.own);
-    if (!c->cfg || !c->over.slot || !c->over.own) rc = FT_EMEM;
+    c->over.bias = arena_get(c->mem, (size_t)m->n_site * sizeof *c->over.bias);
+    c->result = method->result;
+    if (!c->cfg || !c->over.slot || !c->over.own || !c->over.bias) rc = FT_EMEM;
 out:
     if (rc != FT_OK)
         pe_close(c);
@@ -185,6 +187,7 @@ ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
         goto out;
     }
     c->over.hooks = &c->method->hooks;
+    c->result = c->method->result;
     c->cfg = arena_get(c->mem, c->method->cfg_size + 1);
     FT_GUARD(c->cfg, FT_EMEM, "out of memory");
     FT_TRY_OUT(fill_defaults(c));

@@ -62,6 +62,7 @@ static const model_key_as qwen3_keys[] = {
     { 0 }
 };
 const model_family family_qwen3 = {
-    .model_type = "qwen3", .hf_arch = "Qwen3ForCausalLM", .gguf_arch = "qwen3", LLAMA_FORM, .keys = qwen3_keys
+    .model_type = "qwen3", .hf_arch = "Qwen3ForCausalLM", .gguf_arch = "qwen3", LLAMA_FORM, .keys = qwen3_keys,
+    .gguf_no_bias = true
 };
 /* clang-format on */

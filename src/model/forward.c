@@ -152,8 +152,8 @@ static tn_tensor *head(void *ctx, tn_tensor *x)
 
 static bool is_trained(const nn_run *r, const nn_site *s)
 {
-    return nn_slot(r, s) || nn_value(r, s->w)->wants_grad ||
-           (s->b && nn_value(r, s->b)->wants_grad);
+    ag_weight w = nn_weight(r, s);
+    return nn_slot(r, s) || w.w->wants_grad || (w.b && w.b->wants_grad);
 }
 
 ag_head model_head(const model *m, nn_run *r)

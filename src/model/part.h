@@ -66,8 +66,9 @@ typedef struct model_slot {
 
 /* What a tensor is in a given model. */
 typedef struct model_shape {
-    int64_t out, in; /* [out, in]; out 0: a vector of `in` */
-    bool bias;       /* it has one, [out] */
+    int64_t out, in;      /* [out, in]; out 0: a vector of `in` */
+    bool bias;            /* it has one, [out] */
+    const char *bias_key; /* name of the key that says so; NULL: it has none, or always */
     bool absent;
     int heads,
         head_dim; /* rows are heads · head_dim, which some GGUF families reorder; 0: not so */
@@ -155,6 +156,7 @@ struct model_family {
     bool in_out;          /* Hugging Face stores linear weights [I, O] (Conv1D) */
     bool scaled_init;   /* what writes into the residual stream starts with range/√(2·layers) */
     bool gguf_permuted; /* GGUF reorders the rows of heads */
+    bool gguf_no_bias;  /* llama.cpp reads no biases of this architecture */
 };
 
 #define X(name) extern const model_family family_##name;

@@ -58,17 +58,18 @@ static const model_slot slots[] = {
 };
 /* clang-format on */
 
+#define BIAS(key) .bias = c->key, .bias_key = #key
 static model_shape shape(const model *m, const void *cfg, int slot)
 {
     const attention_cfg *c = cfg;
     int64_t e = m->d.hidden_size, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     int heads = (int)c->heads, kv_heads = (int)c->kv_heads, d = (int)c->head_dim;
     const model_shape shapes[] = {
-        [Q] = {.out = q, .in = e, .bias = c->qkv_bias, .heads = heads, .head_dim = d},
-        [K] = {.out = kv, .in = e, .bias = c->qkv_bias, .heads = kv_heads, .head_dim = d},
-        [V] = {.out = kv, .in = e, .bias = c->qkv_bias},
-        [QKV] = {.out = q + 2 * kv, .in = e, .bias = c->qkv_bias},
-        [O] = {.out = e, .in = q, .bias = c->o_bias},
+        [Q] = {.out = q, .in = e, BIAS(qkv_bias), .heads = heads, .head_dim = d},
+        [K] = {.out = kv, .in = e, BIAS(qkv_bias), .heads = kv_heads, .head_dim = d},
+        [V] = {.out = kv, .in = e, BIAS(qkv_bias)},
+        [QKV] = {.out = q + 2 * kv, .in = e, BIAS(qkv_bias)},
+        [O] = {.out = e, .in = q, BIAS(o_bias)},
         [Q_NORM] = {.in = d, .absent = !c->qk_norm},
         [K_NORM] = {.in = d, .absent = !c->qk_norm},
     };
@@ -161,9 +162,6 @@ static ft_status to_gguf(save_meta *k, const void *cfg, const js_doc *d)
 {
     const attention_cfg *c = cfg;
     const model *m = k->p->m;
-    FT_CHECK(!c->qk_norm || !c->qkv_bias, FT_EDATA,
-             "%s: GGUF has no key for attention_bias of a %s model; write a folder",
-             ft_shows(m->path), m->family->model_type);
     FT_CHECK(!c->scale_by_layer, FT_EDATA,
              "%s: GGUF has no key for scale_attn_by_inverse_layer_idx; write a folder",
              ft_shows(m->path));

@@ -42,8 +42,11 @@ static model_shape shape(const model *m, const void *cfg, int slot)
 {
     const ff_cfg *c = cfg;
     int64_t e = m->d.hidden_size;
-    if (slot == DOWN) return (model_shape){.out = e, .in = c->inner, .bias = c->bias};
-    return (model_shape){.out = c->inner, .in = e, .bias = c->bias};
+    bool down = slot == DOWN;
+    return (model_shape){.out = down ? e : c->inner,
+                         .in = down ? c->inner : e,
+                         .bias = c->bias,
+                         .bias_key = "ff_bias"};
 }
 
 static ft_status to_gguf(save_meta *k, const void *cfg, const js_doc *d)

@@ -193,6 +193,15 @@ static ft_status place(model *m, const entry *e)
     }
 }
 
+const char *model_bias_key(const model *m, const nn_site *s)
+{
+    const model_tensor *info = &m->info[s->w->index];
+    if (!info->part) return NULL;
+    const char *name = info->part->shape(m, info->cfg, info->slot).bias_key;
+    const model_key *key = name ? family_find_key(info->part->keys, name) : NULL;
+    return key ? family_key(m->family, key).hf : NULL;
+}
+
 /* --- the walk ----------------------------------------------------------------------------------------------------------- */
 typedef ft_status (*visitor)(model *m, const entry *e);
 

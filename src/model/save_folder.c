@@ -37,7 +37,7 @@ static ft_status choose_types(save_plan *p)
                  "type %s has no place in a Hugging Face folder; write a .gguf, or use f32, f16 or "
                  "bf16",
                  it->type->name);
-        it->transpose = m->param[it->param].hf_turned;
+        it->transpose = m->param[it->param].hf_turned && !it->added;
         if (it->transpose) {
             it->dim[0] = m->param[it->param].t.dim[1];
             it->dim[1] = m->param[it->param].t.dim[0];
@@ -302,6 +302,15 @@ ft_status model_config_text(const model *m, const dt_type *type, bool untie, str
     return str_ok(out);
 }
 
+/* Biases that the base does not have: the class makes places for them by keys. */
+static void put_bias_keys(const save_plan *p, str_buf *config)
+{
+    for (int64_t i = 0; i < p->n; i++) {
+        if (!p->item[i].added) continue;
+        set_member(config, model_bias_key(p->m, p->m->info[p->item[i].param].site), "true");
+    }
+}
+
 /* --- the other files ------------------------------------------------------------------------------------------ */
 
 enum { GENERATION = 9 }; /* what is no part of the tokenizer comes last */
@@ -468,6 +477,7 @@ ft_status save_folder(save_plan *p, const char *path)
     else if (!p->m->own)
         FT_TRY(model_save_side_files(p->m->path, path));
     ft_status rc = model_config_text(p->m, type, p->untie, &config);
+    if (rc == FT_OK) put_bias_keys(p, &config);
     if (rc == FT_OK) rc = write_text(p->mem, path, "config.json", &config);
     str_free(&config);
     return rc;

@@ -34,7 +34,7 @@ static const dt_type *tensor_type(const save_plan *p, const save_item *it, const
     const model *m = p->m;
     const nn_param *q = &m->param[it->param];
     int64_t cols = it->dim[it->nd - 1];
-    if (q->t.nd == 1 || (m->info[it->param].flags & SLOT_F32)) return &dt_f32;
+    if (it->nd == 1 || (m->info[it->param].flags & SLOT_F32)) return &dt_f32;
     bool logits = q == m->head->w || (q == m->embed->w && m->d.tied && !p->untie);
     bool coarse = asked->block > 1 && asked->bytes < asked->block;
     const dt_type *q8 = dt_by_name("q8_0");
@@ -79,6 +79,25 @@ static void drop_stacked(save_plan *p)
     p->n = n;
 }
 
+/* "blk.0.attn_q.bias" beside "blk.0.attn_q.weight". */
+static const char *bias_name(save_plan *p, const char *weight)
+{
+    size_t n = strlen(weight) - strlen(".weight");
+    return arena_printf(p->mem, "%.*s.bias", (int)n, weight);
+}
+
+static ft_status name_item(save_plan *p, save_item *it)
+{
+    const model *m = p->m;
+    const model_tensor *info = &m->info[it->param];
+    it->name = it->added ? bias_name(p, info->gguf_name) : info->gguf_name;
+    if (!it->name) return FT_EMEM;
+    FT_CHECK(!(it->added || info->bias) || !m->family->gguf_no_bias, FT_EDATA,
+             "%s: a .gguf of a %s model has no place for biases (\"%s\"); write a folder",
+             ft_shows(m->path), m->family->model_type, it->name);
+    return FT_OK;
+}
+
 static ft_status choose(save_plan *p, const dt_type *type)
 {
     const model *m = p->m;
@@ -86,7 +105,7 @@ static ft_status choose(save_plan *p, const dt_type *type)
     for (int64_t i = 0; i < p->n; i++) {
         save_item *it = &p->item[i];
         const model_tensor *info = &m->info[it->param];
-        it->name = info->gguf_name;
+        FT_TRY(name_item(p, it));
         it->transpose = info->hf_in_out && !m->from_gguf && it->nd == 2;
         if (it->transpose) {
             it->dim[0] = m->param[it->param].t.dim[1];
@@ -113,7 +132,7 @@ static bool is_listed(const save_plan *p, const char *name)
 static ft_status keep_unknown(save_plan *p)
 {
     const io_weights *w = &p->m->weights;
-    int64_t room = p->m->n_param + 16 - p->n;
+    int64_t room = p->cap - p->n;
     for (int64_t i = 0; i < w->n; i++) {
         const io_tensor *t = &w->tensor[i];
         if (is_listed(p, t->name) || strcmp(t->name, "output.weight") == 0) continue;

@@ -28,12 +28,21 @@ static bool ends_differ(const save_plan *p)
     return p->opt->fold.fold && (nn_slot_of(over, m->embed) || nn_slot_of(over, m->head));
 }
 
+/* The bias that the overlay gives the site whose weight is parameter i; NULL. */
+static const nn_param *added_bias(const save_plan *p, int64_t i)
+{
+    const nn_site *s = p->m->info[i].site;
+    const nn_overlay *over = p->opt->over;
+    return s && s->w->index == i && over && over->bias ? over->bias[s->index] : NULL;
+}
+
 ft_status save_plan_open(save_plan *p, model *m, const model_save_options *opt)
 {
     *p = (save_plan){.m = m, .opt = opt};
     FT_TRY(arena_open(&p->mem, "save plan", (size_t)1 << 30));
     p->untie = m->d.tied && ends_differ(p);
-    p->item = arena_get(p->mem, (size_t)(m->n_param + 16) * sizeof *p->item);
+    p->cap = m->n_param + m->n_site + 16;
+    p->item = arena_get(p->mem, (size_t)p->cap * sizeof *p->item);
     if (!p->item) return FT_EMEM;
     for (int64_t i = 0; i < m->n_param; i++) {
         const nn_param *q = &m->param[i];
@@ -41,6 +50,10 @@ ft_status save_plan_open(save_plan *p, model *m, const model_save_options *opt)
         save_item *it = &p->item[p->n++];
         *it = (save_item){.param = i, .name = q->name, .nd = q->t.nd};
         for (int k = 0; k < q->t.nd; k++) it->dim[k] = q->t.dim[k];
+        const nn_param *added = added_bias(p, i);
+        if (!added) continue;
+        p->item[p->n++] = (save_item){
+            .param = i, .added = added, .name = added->name, .nd = 1, .dim = {added->t.dim[0]}};
     }
     return FT_OK;
 }
@@ -133,6 +146,13 @@ static void unpack_all(float *dst, const tn_tensor *t)
     }
 }
 
+/* The adapter computes something of its own at the parameter's site. */
+static bool folds(const save_plan *p, int64_t param)
+{
+    const nn_site *s = p->m->info[param].site;
+    return p->opt->fold.fold && s && nn_slot_of(p->opt->over, s);
+}
+
 /* The f32 matrix or bias of a parameter with the adapter's part; *out is ft_alloc'ed. A site is folded as a whole,
  * for one of its two tensors at a time: bias and weight may be far apart in the file. */
 static ft_status folded(const save_plan *p, int64_t param, float **out)
@@ -142,8 +162,7 @@ static ft_status folded(const save_plan *p, int64_t param, float **out)
     const model_fold *f = &p->opt->fold;
     float *w = NULL, *b = NULL;
     ft_status rc = FT_OK;
-    bool is_bias = p->m->info[param].bias;
-    bool fold = f->fold && s;
+    bool is_bias = p->m->info[param].bias, fold = folds(p, param);
     *out = NULL;
     if (fold || !is_bias) {
         const tn_tensor *t = fold ? value(p, s->w) : value(p, q);
@@ -183,12 +202,11 @@ static ft_status turned(float **w, int64_t rows, int64_t cols)
 static ft_status put_param(save_plan *p, const save_item *it, int64_t param, save_put put,
                            void *ctx)
 {
-    const tn_tensor *v = value(p, &p->m->param[param]);
-    bool fold = p->opt->fold.fold && p->m->info[param].site;
+    const tn_tensor *v = it->added ? &it->added->t : value(p, &p->m->param[param]);
     tn_tensor matrix = *v;
     float *w = NULL;
     ft_status rc = FT_OK;
-    if (fold || it->transpose) {
+    if (!it->added && (folds(p, param) || it->transpose)) {
         FT_TRY(folded(p, param, &w));
         if (it->transpose) FT_TRY_OUT(turned(&w, v->dim[0], v->dim[1]));
         matrix = (tn_tensor){.type = &dt_f32, .nd = v->nd, .dim = {v->dim[0], v->dim[1]}};

@@ -8,6 +8,8 @@
 /* One tensor of the output. */
 typedef struct save_item {
     int64_t param; /* index of m->param; −1: `raw` as it is */
+    const nn_param *
+        added; /* a bias of the overlay, of the site whose weight is `param`; NULL: `param` itself */
     const char *name;
     const dt_type *type;
     int nd;
@@ -26,7 +28,7 @@ typedef struct save_plan {
     const model_save_options *opt;
     arena *mem;
     save_item *item;
-    int64_t n;
+    int64_t n, cap;
     bool untie; /* the head is written although the base ties it */
 } save_plan;
 

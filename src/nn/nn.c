@@ -9,6 +9,13 @@ tn_tensor *nn_value_of(const nn_overlay *over, nn_param *p)
     return own ? &own->t : &p->t;
 }
 
+tn_tensor *nn_bias_of(const nn_overlay *over, const nn_site *s)
+{
+    nn_param *added = over && over->bias ? over->bias[s->index] : NULL;
+    if (s->b) return nn_value_of(over, s->b);
+    return added ? &added->t : NULL;
+}
+
 void *nn_slot_of(const nn_overlay *over, const nn_site *s)
 {
     return over && over->slot ? over->slot[s->index] : NULL;
@@ -26,8 +33,7 @@ void *nn_slot(const nn_run *r, const nn_site *s)
 
 ag_weight nn_weight(const nn_run *r, const nn_site *s)
 {
-    return (ag_weight){
-        .w = nn_value(r, s->w), .b = s->b ? nn_value(r, s->b) : NULL, .in_out = s->in_out};
+    return (ag_weight){.w = nn_value(r, s->w), .b = nn_bias_of(r->over, s), .in_out = s->in_out};
 }
 
 const nn_hooks *nn_hooks_of(const nn_run *r)

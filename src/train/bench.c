@@ -11,10 +11,21 @@
 
 #include <string.h>
 
+/* The matrices themselves are trained. */
+static bool trains_weights(const train_session *s)
+{
+    const model *m = s->m;
+    for (int64_t i = 0; i < m->n_site; i++) {
+        const nn_site *site = &m->site[i];
+        if (site->layer >= 0 && !s->pe->over.own[site->w->index]) return false;
+    }
+    return true;
+}
+
 static double flop_per_token(const train_session *s)
 {
     const model *m = s->m;
-    bool adapter = s->cfg.method->result == PE_ADAPTER;
+    bool adapter = !trains_weights(s);
     double per_weight = adapter ? 4 : 6, blocks, tokens = 0, supervised = 0, seen = 0;
     for (int i = 0; i < data_sources(s->train); i++) {
         tokens += (double)data_stats(s->train, i)->tokens;

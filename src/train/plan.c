@@ -143,7 +143,7 @@ static ft_status arrays_bytes(const train_session *s, obj_ctx *o, size_t *bytes)
 static size_t result_bytes(const train_session *s, const model *m, const pe_ctx *pe)
 {
     size_t text = RESULT_TEXT + (size_t)(s->total_steps / s->cfg.train.log_every) * LOG_LINE;
-    if (pe->method->result != PE_MODEL) return values_bytes(&pe->store, false) + text;
+    if (pe->result != PE_MODEL) return values_bytes(&pe->store, false) + text;
     return (size_t)model_count(m) * (size_t)(m->dtype ? m->dtype->bytes : 4) + MODEL_TEXT + text;
 }
 

@@ -60,7 +60,7 @@ static ft_status check_values(const train_session *s)
  * the result remains to be written. */
 static ft_status save_result(train_session *s)
 {
-    bool whole = s->cfg.method->result == PE_MODEL;
+    bool whole = s->pe->result == PE_MODEL;
     if (ft_stop_signal() && whole) return train_save_and_stop(s, FT_ESIGNAL);
     FT_TRY(choose_values(s));
     FT_TRY(check_values(s));
