@@ -22,7 +22,7 @@ method     3600  a file a method; targets and adapter files as PEFT has them
 infer      1600  scoring and generating many sequences, below objectives
 data       4200  sources to samples, checks of what a record holds, windows, batches
 objective  1000  a file a loss
-optim      1000  a file an update rule, schedules
+optim      1700  a file an update rule, schedules
 train      4200  the loop, checkpoints, resume, plan, reports
 tool       3200  the verbs that are not training
 cli        2800  words to structs and results to text

@@ -68,6 +68,12 @@ bad 78 'method.lora_dropout' result "$ft" train good.json --set method.lora_drop
 bad 78 'method.target_modules' result "$ft" train good.json --set 'method.target_modules=["query"]'
 bad 78 'regex' result "$ft" train good.json --set 'method.target_modules=(q_proj'
 bad 78 'train.keep_best' result "$ft" train good.json --set train.keep_best=true
+bad 78 'optim.momentum: unknown key' result "$ft" train good.json --set optim.momentum=0.9
+bad 78 'optim.adam_beta1: unknown key' result "$ft" train good.json --set optim.type=sgd --set optim.adam_beta1=0.9
+bad 78 'optim.nesterov: needs momentum' result "$ft" train good.json --set optim.type=sgd --set optim.nesterov=true
+bad 78 'optim.eps: must be two numbers' result "$ft" train good.json --set optim.type=adafactor --set optim.eps=1e-30
+bad 78 'optim.warmup_init: needs relative_step' result "$ft" train good.json --set optim.type=adafactor --set optim.warmup_init=true
+bad 78 'optim.learning_rate: relative_step has rates of its own' result "$ft" train good.json --set optim.type=adafactor --set optim.relative_step=true --set optim.learning_rate=1e-3
 bad 78 'objective.type' result "$ft" train good.json --set objective.type=dpoo
 bad 64 '--ouput' result "$ft" train good.json --ouput x
 printf '\xef\xbb\xbf{}' >c.json

@@ -48,6 +48,7 @@ typedef struct opt_hyper {
     double gscale;    /* g is multiplied by it (clipping) first */
     int64_t step;     /* from 1 */
     const void *cfg;  /* the rule's own struct */
+    const void *tables; /* what `tables` made */
 } opt_hyper;
 typedef struct opt_rule {
     const char *name, *help;
@@ -61,6 +62,14 @@ typedef struct opt_rule {
      * plan, checkpoint and optimizer ask by themselves. t->data may be NULL. */
     int (*states)(const void *cfg, const tn_tensor *t, opt_state out[OPT_MAX_STATES]);
     void (*update)(const opt_view *v, const opt_hyper *h); /* never of a tensor without elements */
+    /* All below may be NULL. */
+    /* Cross-field mistakes (cfg_fail); may also set what the rule wants of keys that are absent:
+     * learning_rate is NAN then, the others are js_get of object. */
+    void (*check)(cfg_doc *d, const cJSON *object, opt_cfg *common, void *cfg);
+    /* What the schedule's rate is multiplied by at a step (from 1). */
+    double (*shape)(const void *cfg, int64_t step);
+    /* Tables that all updates share, made once, in mem; NULL: out of memory. */
+    const void *(*tables)(arena *mem);
 } opt_rule;
 const opt_rule *opt_rule_at(int i); /* rows of rules.def; NULL past the end */
 const opt_rule *opt_rule_by_name(const char *name);
@@ -72,6 +81,7 @@ typedef struct opt_optimizer {
     const opt_cfg *cfg;
     const void *own; /* the rule's struct */
     nn_store *store;
+    const void *tables;
     void *(*state)[OPT_MAX_STATES]; /* [store->n] data of the states of each tensor */
     int64_t total_steps;
 } opt_optimizer;
@@ -83,6 +93,8 @@ size_t opt_bytes(const opt_rule *rule, const void *own, const nn_store *store);
 
 /* Rate of optimizer step s (from 0) of total_steps, as transformers' get_…_schedule functions do. */
 double opt_rate(const opt_cfg *cfg, int64_t s, int64_t total_steps);
+/* The same in the rule's shape: what step s goes by. */
+double opt_rate_at(const opt_optimizer *o, int64_t s);
 /* Norm of all gradients. A NaN or Inf in a gradient or a value is FT_EDIVERGED naming step (from 1)
  * and tensor. */
 FT_MUST_USE ft_status opt_grad_norm(const opt_optimizer *o, int64_t step, double *norm);

@@ -49,6 +49,9 @@ bool dt_bytes(const dt_type *type, int64_t n, size_t *bytes);
  * with: by `read`, or by `unpack` and a copy of the blocks that are wanted in part. */
 void dt_read(const dt_type *type, float *dst, const dt_data *src, int64_t first, int64_t n);
 
+/* bitsandbytes' dynamic map of eight bits, ascending: create_dynamic_map(is_signed). map [256] */
+void dt_dynamic_map(bool is_signed, float *map);
+
 #define TN_MAX_DIMS 4
 typedef struct tn_tensor {
     const dt_type *type;

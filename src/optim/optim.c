@@ -63,7 +63,8 @@ const cfg_field opt_fields[] = {
     PICK(lr_scheduler_type, "\"linear\"", opt_schedule_names, "shape of the learning rate"),
     ROW(warmup_steps, CFG_INT, "0", 0, 1e12, "optimizer steps of warm-up; 0: from warmup_ratio"),
     ROW(warmup_ratio, CFG_FLOAT, NULL, 0, 1, "share of the steps; 0, with rewarm 0.01"),
-    ROW(weight_decay, CFG_FLOAT, "0", 0, 1e9, "decoupled; skips biases and norm weights"),
+    ROW(weight_decay, CFG_FLOAT, "0", 0, 1e9,
+        "skips biases and norm weights; decoupled, but for sgd and rmsprop"),
     ROW(max_grad_norm, CFG_FLOAT, "1.0", 0, 1e30, "clip gradients to this norm; 0: do not"),
     ROW(min_lr, CFG_FLOAT, NULL, 0, 1e30,
         "lowest rate of cosine_with_min_lr, warmup_stable_decay, rewarm, infinite; 0.1 of the "
@@ -161,6 +162,7 @@ ft_status opt_open(opt_optimizer **out, const opt_rule *rule, const opt_cfg *cfg
                          .total_steps = total_steps,
                          .state = arena_get(mem, (size_t)store->n * sizeof *o->state)};
     if (!o->state) return FT_EMEM;
+    if (rule->tables && !(o->tables = rule->tables(mem))) return FT_EMEM;
     FT_TRY(rule->elementwise ? open_flat(o, mem) : open_each(o, mem));
     *out = o;
     return FT_OK;
@@ -257,7 +259,8 @@ void opt_forget(opt_optimizer *o)
 void opt_update(opt_optimizer *o, double rate, int64_t step, double norm)
 {
     const nn_store *p = o->store;
-    opt_hyper h = {.gscale = opt_clip(o->cfg, norm), .step = step, .cfg = o->own};
+    opt_hyper h = {
+        .gscale = opt_clip(o->cfg, norm), .step = step, .cfg = o->own, .tables = o->tables};
     for (int64_t first = 0, next; first < p->n; first = next) {
         const nn_param *one = p->param[first];
         next = first + 1;
@@ -269,7 +272,34 @@ void opt_update(opt_optimizer *o, double rate, int64_t step, double norm)
     }
 }
 
+double opt_rate_at(const opt_optimizer *o, int64_t s)
+{
+    double rate = opt_rate(o->cfg, s, o->total_steps);
+    return o->rule->shape ? rate * o->rule->shape(o->own, s + 1) : rate;
+}
+
 void opt_step(opt_optimizer *o, int64_t s, double norm)
 {
-    opt_update(o, opt_rate(o->cfg, s, o->total_steps), s + 1, norm);
+    opt_update(o, opt_rate_at(o, s), s + 1, norm);
+}
+
+/* --- for rules ------------------------------------------------------------------------------------------------ */
+typedef struct pieces {
+    opt_piece fn;
+    const opt_view *v;
+    const void *k;
+} pieces;
+
+static void run_piece(void *ctx, int64_t tile, int thread)
+{
+    const pieces *p = ctx;
+    int64_t first = tile * OPT_PIECE, left = p->v->n - first;
+    (void)thread;
+    p->fn(p->v, p->k, first, left < OPT_PIECE ? left : OPT_PIECE);
+}
+
+void opt_pieces(opt_piece fn, const opt_view *v, const void *k)
+{
+    pieces p = {fn, v, k};
+    pool_run(run_piece, &p, (v->n + OPT_PIECE - 1) / OPT_PIECE);
 }

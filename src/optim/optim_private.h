@@ -8,4 +8,10 @@ extern const char *const opt_schedule_names[]; /* NULL-terminated */
 /* min_lr and constant_lr with the defaults of the schedules rewarm and infinite. */
 double opt_min_lr(const opt_cfg *cfg);
 double opt_constant_lr(const opt_cfg *cfg);
+
+/* An elementwise loop over elements first … first + n of a view; k: its coefficients. */
+typedef void (*opt_piece)(const opt_view *v, const void *k, int64_t first, int64_t n);
+enum { OPT_PIECE = 16384 };
+/* Runs it over all elements of v, by all threads. */
+void opt_pieces(opt_piece fn, const opt_view *v, const void *k);
 #endif

@@ -308,6 +308,8 @@ static ft_status read_optim(train_config *c, arena *mem)
         cfg_read(&c->doc, object, "optim", c->optim_rows, c->optim, NULL);
     else
         read_type_only(&c->doc, object, "optim", c->optim_rows, c->optim);
+    if (c->rule && c->rule->check && c->doc.errors == before)
+        c->rule->check(&c->doc, object, c->optim, c->rule_cfg);
     if (isnan(c->optim->learning_rate))
         c->optim->learning_rate = c->method ? c->method->learning_rate : 2e-4;
     if (c->doc.errors == before) opt_check(&c->doc, object, c->optim);

@@ -76,7 +76,7 @@ static ft_status update(train_session *s, train_record *rec)
              (long long)rec->step, method->name, isnan(own) ? "NaN" : "infinite");
     FT_TRY(opt_grad_norm(s->optimizer, rec->step, &rec->grad_norm));
     if (method->transform) method->transform(s->pe);
-    rec->rate = opt_rate(s->cfg.optim, s->state.step, s->total_steps);
+    rec->rate = opt_rate_at(s->optimizer, s->state.step);
     opt_step(s->optimizer, s->state.step, rec->grad_norm);
     pe_update done = {.step = rec->step,
                       .steps = s->total_steps,

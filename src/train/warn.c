@@ -6,8 +6,8 @@ void train_warn(const train_session *s)
     const loop_cfg *t = &s->cfg.train;
     int64_t samples = data_epoch_length(s->train);
     if (s->cfg.rule->high_rate > 0 && s->cfg.optim->learning_rate >= s->cfg.rule->high_rate)
-        log_warn("optim.learning_rate: %g is unusually high for %s; 1e-5 to 1e-3 is usual",
-                 s->cfg.optim->learning_rate, s->cfg.optim->type);
+        log_warn("optim.learning_rate: %g is unusually high for %s; up to %g is usual",
+                 s->cfg.optim->learning_rate, s->cfg.optim->type, s->cfg.rule->high_rate / 10);
     if (t->batch_size > samples)
         log_warn("train.batch_size: a step takes %lld samples, and there are only %lld",
                  (long long)t->batch_size, (long long)samples);
