@@ -9,25 +9,28 @@ scripts/oracle.py); `base` in golden.json names the case.
 An adapter case:
 
     CASE/adapter/adapter_config.json, adapter_model.safetensors     as PEFT saved them
-    CASE/golden.json            {"base": family case, "changed": [names of merged tensors]}
+    CASE/golden.json            {"base": family case, "changed": [names of merged tensors]}; a prompt has none
     CASE/golden.safetensors
         lengths, ids            I32, as in the family goldens
-        logits                  F32 [N, V], adapter on
+        logits                  F32 [N, V], adapter on (of virtual tokens: none)
         base_logits             F32 [N, V], adapter off
         merged.NAME             F32, base weight NAME after merge_and_unload, where it changed
     ../peft_counts.h            how many values PEFT trains for configs with far-reaching names
 
-A training case (train_lora, train_full): 20 optimizer steps of torch.optim.AdamW, linear schedule with
+A training case (train_*): 20 optimizer steps of torch.optim.AdamW, linear schedule with
 warm-up, clip_grad_norm_ 1.0, two epochs over 30 ragged rows in file order, 3 rows a step, loss = token
 mean over the supervised positions of the whole step, no dropout.
 
     CASE/train.jsonl            rows in the `tokens` format
     CASE/config.json            the run as a config; model.path is a placeholder ("model")
-    CASE/init/                  train_lora only: the adapter to start from (method.init_from)
+    CASE/init/                  of adapters: the one to start from (method.init_from)
     CASE/golden.json            {"base": family case}
     CASE/golden.safetensors
         losses, learning_rates, grad_norms   F32 [20], norms before clipping
         final.NAME              F32, trained tensors after step 20 (names as in the result's file)
+prompt_text.safetensors, beside these folders: prompts that PEFT begins with on data/tiny for the texts and
+lengths of PROMPT_TEXTS.
+
 The script prints how far the same run in float64 ends from this one: the slack a reader may need.
 """
 import argparse
@@ -89,6 +92,14 @@ ADAPTERS = {
                                "trainable_token_indices": {"embed_tokens": [3, 17, 5], "lm_head": [17, 60]}}),
     "qwen3_tied_tokens": ("qwen3_layer_types", {"r": 2, "lora_alpha": 4, "target_modules": ["o_proj"],
                                                 "trainable_token_indices": [3, 17, 5]}),
+    # Prompts: options of PromptTuningConfig. Windows, learned positions and frequencies that go by the length
+    # all count virtual tokens.
+    "llama_prompt": ("llama", {"prompt": {"num_virtual_tokens": 4}}),
+    "qwen2_prompt_window": ("qwen2_window", {"prompt": {"num_virtual_tokens": 5,
+                                                        "prompt_tuning_init": "SAMPLE_VOCAB"}}),
+    "qwen3_prompt_one": ("qwen3", {"prompt": {"num_virtual_tokens": 1}}),
+    "gpt2_prompt_full": ("gpt2", {"prompt": {"num_virtual_tokens": 3}}),
+    "llama_prompt_dynamic": ("llama_rope_dynamic", {"prompt": {"num_virtual_tokens": 2}}),
 }
 
 # How many values a config trains, with names that reach further than they seem to.
@@ -121,18 +132,30 @@ TRAIN = {
                               "target_modules": ["q_proj", "v_proj", "down_proj"], "init_from": "init"}},
     "train_full": {"learning_rate": 3e-3, "weight_decay": 0.1, "warmup_steps": 3,
                    "method": {"type": "full"}},
+    "train_prompt": {"base": "llama", "learning_rate": 3e-2, "weight_decay": 0.01, "warmup_steps": 4,
+                     "method": {"type": "prompt_tuning", "num_virtual_tokens": 5, "init_from": "init"}},
+    "train_prompt_qwen2": {"base": "qwen2_window", "learning_rate": 3e-2, "weight_decay": 0.0, "warmup_steps": 2,
+                           "method": {"type": "prompt_tuning", "num_virtual_tokens": 1, "init_from": "init"}},
+    "train_prompt_gpt2": {"base": "gpt2", "learning_rate": 1e-2, "weight_decay": 0.0, "warmup_steps": 0,
+                          "method": {"type": "prompt_tuning", "num_virtual_tokens": 2, "init_from": "init"}},
 }
+
+# Longer than the prompt, shorter (repeated), and as PEFT repeats it once too often before it cuts.
+PROMPT_TEXTS = [("Answer the question in one short sentence.", 5), ("Translate: ", 9), ("a", 3)]
 
 
 def forward_rows(model, rows):
     with torch.no_grad():
-        return torch.cat([model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+        return torch.cat([model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -len(ids):]
                           for ids, _ in rows]).contiguous()
 
 
 def attach(base, fields):
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
+    if "prompt" in fields:
+        return get_peft_model(base, PromptTuningConfig(task_type="CAUSAL_LM", base_model_name_or_path="model",
+                                                       **fields["prompt"]))
     model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", base_model_name_or_path="model",
                                             lora_dropout=0.0, **fields))
     model.base_model.model.name_or_path = "model"
@@ -179,13 +202,15 @@ def save_adapter(model, folder, embedding_layers="auto"):
 def make_adapter(name, family, fields, out):
     folder = os.path.join(out, name)
     config = CASES[family]
-    rows = sequences(config["vocab_size"], (13, 1, 6))
+    # as in make_golden.py: transformers keeps the frequencies of the longest row seen under dynamic scaling
+    lengths = (11, 11, 11) if "dynamic" in name else (13, 1, 6)
+    rows = sequences(config["vocab_size"], lengths)
     base = build_model(dict(config))
     fields = dict(fields)
     grow = fields.pop("grow", 0)
     if grow:
         resize(base, config["vocab_size"] + grow)
-        rows = sequences(base.config.vocab_size, (13, 1, 6))
+        rows = sequences(base.config.vocab_size, lengths)
     before = {n: p.detach().clone() for n, p in base.named_parameters()}
     base_logits = forward_rows(base, rows)
 
@@ -203,12 +228,14 @@ def make_adapter(name, family, fields, out):
     logits = forward_rows(model, rows)
     save_adapter(model, os.path.join(folder, "adapter"), changed or "auto")
 
-    untie(model)
-    merged = model.merge_and_unload()
-    merged_logits = forward_rows(merged, rows)
-    # A head that was tied to the embedding and saved apart shows up as a parameter of its own.
-    changed = {n: p.detach().contiguous() for n, p in merged.named_parameters()
-               if n not in before or not torch.equal(p, before[n])}
+    changed, merged_logits = {}, logits
+    if "prompt" not in fields:
+        untie(model)
+        merged = model.merge_and_unload()
+        merged_logits = forward_rows(merged, rows)
+        # A head that was tied to the embedding and saved apart shows up as a parameter of its own.
+        changed = {n: p.detach().contiguous() for n, p in merged.named_parameters()
+                   if n not in before or not torch.equal(p, before[n])}
     tensors = {
         "lengths": torch.tensor([len(ids) for ids, _ in rows], dtype=torch.int32),
         "ids": torch.tensor([t for ids, _ in rows for t in ids], dtype=torch.int32),
@@ -233,6 +260,29 @@ def training_rows(vocab):
     return rows
 
 
+def prompt_rows(vocab, most):
+    """Of 1 to `most` tokens; in every other one the first token is learned too, which only a virtual one predicts."""
+    lengths = [1 + (5 * i + i * i) % most for i in range(STEPS * PER_STEP // EPOCHS)]
+    rows = []
+    for index, ids in enumerate(token_rows(vocab, lengths)):
+        ids = [7 + index % 2 if t % 2 == 0 else ids[t] for t in range(len(ids))]
+        masked = 0 if index % 2 == 0 or len(ids) == 1 else 1
+        rows.append((ids, [IGNORE] * masked + ids[masked:]))
+    return rows
+
+
+def step_loss(model, rows, virtual):
+    total, count = 0.0, 0
+    for ids, labels in rows:
+        logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+        part, n = loss_sum(logits, [IGNORE] * virtual + labels)
+        if virtual:  # PEFT's own loss over the same labels, whatever it does to them
+            own = model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels]), use_cache=False).loss
+            assert abs(float(own.detach()) * n - float(part.detach())) < 1e-5 * n
+        total, count = total + part, count + n
+    return total / count
+
+
 def train(model, rows, spec):
     from transformers import get_linear_schedule_with_warmup
 
@@ -247,12 +297,7 @@ def train(model, rows, spec):
     losses, rates, norms = [], [], []
     for step in range(STEPS):
         at = step * PER_STEP % len(rows)
-        total, count = 0.0, 0
-        for ids, labels in rows[at:at + PER_STEP]:
-            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
-            part, n = loss_sum(logits, labels)
-            total, count = total + part, count + n
-        loss = total / count
+        loss = step_loss(model, rows[at:at + PER_STEP], spec["method"].get("num_virtual_tokens", 0))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_([p for _, p in trained], 1.0)))
@@ -275,8 +320,9 @@ def start(config, spec, dtype, init):
     model = build_model(dict(config), dtype)
     if init is None:
         return model
-    fields = {k: v for k, v in spec["method"].items() if k not in ("type", "init_from")}
-    fields.pop("lora_dropout")
+    fields = {k: v for k, v in spec["method"].items() if k not in ("type", "init_from", "lora_dropout")}
+    if spec["method"]["type"] == "prompt_tuning":
+        fields = {"prompt": fields}
     model = attach(model, fields)
     if not os.path.isdir(init):
         torch.manual_seed(7)
@@ -286,6 +332,8 @@ def start(config, spec, dtype, init):
                     parameter.uniform_(-0.2, 0.2)
                 elif "lora_B" in name:
                     parameter.uniform_(-0.02, 0.02)
+                elif "prompt_encoder" in name:
+                    parameter.uniform_(-0.5, 0.5)
         save_adapter(model, init)
     from peft import set_peft_model_state_dict
     set_peft_model_state_dict(model, load_file(os.path.join(init, "adapter_model.safetensors")))
@@ -295,12 +343,15 @@ def start(config, spec, dtype, init):
 def make_training(name, spec, out):
     folder = os.path.join(out, name)
     os.makedirs(folder, exist_ok=True)
-    config = CASES["llama"]
-    rows = training_rows(config["vocab_size"])
+    base = spec.get("base", "llama")
+    config = CASES[base]
+    virtual = spec["method"].get("num_virtual_tokens", 0)
+    most = config.get("n_positions", 20) - virtual
+    rows = prompt_rows(config["vocab_size"], most) if virtual else training_rows(config["vocab_size"])
     with open(os.path.join(folder, "train.jsonl"), "w", encoding="utf-8") as lines:
         for ids, labels in rows:
             lines.write(json.dumps({"input_ids": ids, "labels": labels}) + "\n")
-    is_adapter = spec["method"]["type"] == "lora"
+    is_adapter = spec["method"]["type"] != "full"
     init = os.path.join(folder, "init") if is_adapter else None
     run = {
         "model": {"path": "model"}, "method": spec["method"],
@@ -325,12 +376,25 @@ def make_training(name, spec, out):
                "grad_norms": torch.tensor(norms)}
     tensors.update({"final." + n: t for n, t in final.items()})
     save_file(tensors, os.path.join(folder, "golden.safetensors"), metadata={"format": "pt"})
-    write_json(os.path.join(folder, "golden.json"), {"base": "llama"})
+    write_json(os.path.join(folder, "golden.json"), {"base": base})
     moved = max(float((final[n] - first[n]).abs().max()) for n in final)
     off = max(float((final64[n] - final[n]).abs().max()) for n in final)
     print(f"  {name:18} loss {losses[0]:.4f} -> {losses[-1]:.4f}, norms {min(norms):.2f}..{max(norms):.2f}, "
           f"weights moved {moved:.3f}; float64 differs by {off:.1e} in weights, "
           f"{max(abs(a - b) for a, b in zip(losses, losses64)):.1e} in losses")
+
+
+def write_prompt_texts(path):
+    from transformers import AutoModelForCausalLM
+
+    tiny = os.path.join(HERE, "..", "data", "tiny")
+    tensors = {}
+    for text, n in PROMPT_TEXTS:
+        base = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+        model = attach(base, {"prompt": {"num_virtual_tokens": n, "prompt_tuning_init": "TEXT",
+                                         "prompt_tuning_init_text": text, "tokenizer_name_or_path": tiny}})
+        tensors[text] = model.prompt_encoder["default"].embedding.weight.detach().clone()
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def c_string(value):
@@ -352,18 +416,20 @@ def write_counts(path):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", default=os.path.join(HERE, "..", "tests", "golden", "peft"))
-    parser.add_argument("--only", nargs="*", help="adapter cases to make; the others stay as they are")
+    parser.add_argument("--only", nargs="*", help="cases to make; the others stay as they are")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if not arguments.only:
         shutil.rmtree(arguments.out, ignore_errors=True)
     write_counts(os.path.join(arguments.out, "..", "peft_counts.h"))
+    write_prompt_texts(os.path.join(arguments.out, "..", "prompt_text.safetensors"))
     for name, (family, fields) in ADAPTERS.items():
         if arguments.only and name not in arguments.only:
             continue
         make_adapter(name, family, fields, arguments.out)
-    for name, spec in TRAIN.items() if not arguments.only else ():
-        make_training(name, spec, arguments.out)
+    for name, spec in TRAIN.items():
+        if not arguments.only or name in arguments.only:
+            make_training(name, spec, arguments.out)
 
 
 if __name__ == "__main__":

@@ -314,6 +314,9 @@ static const struct {
     {"bitfit", NULL, "{\"bias_terms\": [\"query\", \"mlp\"]}"},
     {"bitfit", NULL, "{\"bias_terms\": [\"mlp_down\", \"value\"], \"save\": \"delta\"}"},
     {"bitfit", "gpt2", "{\"bias_terms\": [\"norm\", \"attn.c_proj\"]}"},
+    {"prompt_tuning", NULL, "{\"num_virtual_tokens\": 3}"},
+    {"prompt_tuning", "gpt2",
+     "{\"num_virtual_tokens\": 1, \"prompt_tuning_init\": \"SAMPLE_VOCAB\"}"},
 };
 
 static void contract_of_every_method(void **state)

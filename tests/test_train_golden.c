@@ -108,6 +108,14 @@ static void lora_trains_as_peft_does(void **state)
     check_run("train_lora", "llama", "adapter_model.safetensors");
 }
 
+static void prompts_train_as_peft_does(void **state)
+{
+    (void)state;
+    check_run("train_prompt", "llama", "adapter_model.safetensors");
+    check_run("train_prompt_qwen2", "qwen2_window", "adapter_model.safetensors");
+    check_run("train_prompt_gpt2", "gpt2", "adapter_model.safetensors");
+}
+
 static void full_training_is_that_of_torch(void **state)
 {
     char path[600], text[256];
@@ -143,6 +151,7 @@ int main(void)
         cmocka_unit_test(lora_trains_as_peft_does),
         cmocka_unit_test(full_training_is_that_of_torch),
         cmocka_unit_test(bitfit_is_that_of_torch),
+        cmocka_unit_test(prompts_train_as_peft_does),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,7 @@ typedef struct data_cfg {
     bool completion_only_loss, assistant_only_loss;
     const char *on_loss; /* "error", "warn", "drop": a template does not print what would be learned */
     int64_t vocab_size; /* no key: of the model, bounds ids of `tokens` sources; 0: the tokenizer's size */
+    bool count_first;   /* no key: of the method, as in data_split */
 } data_cfg;
 extern const cfg_field data_fields[];
 
@@ -83,7 +84,8 @@ typedef struct data_source_stats {
     const data_unread *unread; /* [n_unread] keys of records that their format does not read, as they
                                   are met; "…": all beyond 63 */
     int n_unread;
-    int64_t tokens, supervised; /* of the samples kept; supervised = labels that have a predictor */
+    int64_t tokens, supervised; /* of the samples kept; supervised = labels that have a predictor,
+                                   first ones too under count_first */
     int64_t windows;            /* into which its samples are cut; 0: they are in memory */
     int64_t longest;            /* tokens of the longest sequence before truncation */
     int32_t max_id;             /* largest id or label */

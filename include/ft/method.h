@@ -81,6 +81,7 @@ struct pe_method {
     void (*check)(cfg_doc *d, const cJSON *object, void *cfg); /* cross-field checks, may be NULL */
     ft_status (*attach)(pe_ctx *c); /* creates parameters (nn_new_param), fills c->over */
     nn_hooks hooks;
+    bool virtual_predict; /* as in nn_overlay, for the virtual tokens that attach gives it */
     /* Phases of training; any may be NULL. What one keeps for later is trained or nn_new_state, so that a
      * checkpoint holds it; what a phase needs is allocated in attach, so that the plan counts it. None is called for the
      * plan. A step that is interrupted is dropped and comes again, so nothing lasting changes before the update. */

@@ -59,7 +59,7 @@ static int64_t supervised(const data_sample *s, const layout *l, int i, bool cou
 {
     const data_sample *x = &s[l->slot[i]];
     bool joined = i > 0 && l->row[i] == l->row[i - 1];
-    int64_t n = data_supervised(x->labels, x->seq_len, x->n_seq), at = 0;
+    int64_t n = data_supervised(x->labels, x->seq_len, x->n_seq, false), at = 0;
     for (int q = 0; q < x->n_seq; at += x->seq_len[q], q++)
         n += (joined || count_first) && x->labels[at] != DATA_IGNORE;
     return n;

@@ -170,6 +170,7 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     d->completion_only = opt->completion_only_loss;
     d->assistant_only = opt->assistant_only_loss;
     d->shuffle = opt->shuffle;
+    d->count_first = opt->count_first;
     d->window_tokens = opt->window_tokens;
     while (opt->on_loss && strcmp(on_loss_names[d->on_loss], opt->on_loss) != 0) d->on_loss++;
     d->concat = cJSON_IsString(p) && !strcmp(p->valuestring, "concat");

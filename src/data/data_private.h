@@ -91,7 +91,7 @@ struct data_set {
     cfg_doc *cfg;
     arena *mem; /* sources and their strings */
     int64_t max_length, vocab_size, window_tokens;
-    bool concat, completion_only, assistant_only, shuffle, training, weighted;
+    bool concat, completion_only, assistant_only, shuffle, training, weighted, count_first;
     data_source *source;
     int n_sources;
     data_order order; /* the epoch that data_take read last */
@@ -201,12 +201,13 @@ void data_count_close(data_set *d);
 
 /* store.c */
 FT_MUST_USE ft_status data_store_item(data_source *s, const data_item *it);
-FT_MUST_USE ft_status data_store_row(data_store *to, data_source_stats *st, data_row row);
+FT_MUST_USE ft_status data_store_row(const data_set *d, data_store *to, data_source_stats *st,
+                                     data_row row);
 void data_store_close(data_store *s);
 void data_view(const data_store *st, const data_row *r, data_sample *out); /* pointers into st */
 FT_MUST_USE ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size);
-/* Labels that a token of the same sequence predicts. */
-int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq);
+/* Labels that a token of the same sequence predicts; first: and a virtual one before it. */
+int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq, bool first);
 
 /* set.c */
 int32_t data_length(const data_set *d, int64_t sample); /* tokens of a sample */

@@ -48,7 +48,8 @@ static ft_status run_item(data_item *it)
     if (rc == FT_OK && !left_out && it->labels &&
         it->format->gives == DATA_TOKENS) { /* told here, while the place is known */
         bool any = false;
-        for (int64_t i = 1; i < it->ids.n; i++) any = any || it->labels[i] != DATA_IGNORE;
+        for (int64_t i = it->d->count_first ? 0 : 1; i < it->ids.n; i++)
+            any = any || it->labels[i] != DATA_IGNORE;
         if (!any) {
             rc = js_fail(it->doc, it->rec, FT_EDATA, NULL,
                          "this sample has no supervised token: there is nothing to learn from it");

@@ -166,21 +166,21 @@ void data_sha256(const data_set *d, char hex[65])
 }
 
 /* --- one sample for the eye --------------------------------------------------------------------------------- */
-/* Trained on: a label that an earlier token of the same sequence predicts. */
-static bool trained(const data_sample *x, int64_t i)
+/* Trained on: a label that an earlier token of the same sequence predicts, or a virtual one before it. */
+static bool trained(const data_set *d, const data_sample *x, int64_t i)
 {
     int64_t first = 0;
     for (int s = 0; s < x->n_seq && first < i; s++) first += x->seq_len[s];
-    return first != i && x->labels[i] != DATA_IGNORE;
+    return (first != i || d->count_first) && x->labels[i] != DATA_IGNORE;
 }
 
 /* The next piece of equal supervision from *at on. */
-static bool piece(const data_sample *x, int64_t at, int64_t *end, bool *sup)
+static bool piece(const data_set *d, const data_sample *x, int64_t at, int64_t *end, bool *sup)
 {
     if (at >= x->len) return false;
-    *sup = trained(x, at);
+    *sup = trained(d, x, at);
     *end = at + 1;
-    while (*end < x->len && trained(x, *end) == *sup) (*end)++;
+    while (*end < x->len && trained(d, x, *end) == *sup) (*end)++;
     return true;
 }
 
@@ -210,8 +210,8 @@ ft_status data_show(data_set *d, int64_t sample, str_buf *out)
     if (x.line)
         str_printf(out, " (%s:%lld)", ft_shows(d->source[x.source].path), (long long)x.line);
     str_printf(out, ": %lld tokens, %d supervised\n", (long long)x.len,
-               (int)data_supervised(x.labels, x.seq_len, x.n_seq));
-    for (int64_t at = 0, end; rc == FT_OK && piece(&x, at, &end, &sup); at = end) {
+               (int)data_supervised(x.labels, x.seq_len, x.n_seq, d->count_first));
+    for (int64_t at = 0, end; rc == FT_OK && piece(d, &x, at, &end, &sup); at = end) {
         str_clear(&text);
         rc = piece_text(d, x.ids + at, end - at, &text);
         str_adds(out, sup ? "  train  " : "         ");
@@ -248,10 +248,11 @@ cJSON *data_show_json(data_set *d, int64_t sample)
     ok = o && cJSON_AddStringToObject(o, "source", d->source[x.source].name) &&
          cJSON_AddNumberToObject(o, "line", (double)x.line) &&
          cJSON_AddNumberToObject(o, "tokens", (double)x.len) &&
-         cJSON_AddNumberToObject(o, "supervised_tokens",
-                                 (double)data_supervised(x.labels, x.seq_len, x.n_seq)) &&
+         cJSON_AddNumberToObject(
+             o, "supervised_tokens",
+             (double)data_supervised(x.labels, x.seq_len, x.n_seq, d->count_first)) &&
          (list = cJSON_AddArrayToObject(o, "segments")) != NULL;
-    for (int64_t at = 0, end; ok && piece(&x, at, &end, &sup); at = end) {
+    for (int64_t at = 0, end; ok && piece(d, &x, at, &end, &sup); at = end) {
         cJSON *s = segment(d, &x, at, end, sup);
         ok = s && cJSON_AddItemToArray(list, s);
     }

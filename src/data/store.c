@@ -16,11 +16,11 @@ ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size)
     return FT_OK;
 }
 
-int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq)
+int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq, bool first)
 {
     int64_t n = 0;
     for (int s = 0; s < n_seq; labels += seq_len[s], s++) {
-        for (int32_t t = 1; t < seq_len[s]; t++) n += labels[t] != DATA_IGNORE;
+        for (int32_t t = first ? 0 : 1; t < seq_len[s]; t++) n += labels[t] != DATA_IGNORE;
     }
     return n;
 }
@@ -38,7 +38,7 @@ void data_view(const data_store *st, const data_row *r, data_sample *out)
                          .extra = r->extra};
 }
 
-ft_status data_store_row(data_store *to, data_source_stats *st, data_row row)
+ft_status data_store_row(const data_set *d, data_store *to, data_source_stats *st, data_row row)
 {
     data_sample x;
     FT_TRY(data_reserve(&to->row, &to->cap_rows, to->n_rows + 1, sizeof *to->row));
@@ -46,7 +46,7 @@ ft_status data_store_row(data_store *to, data_source_stats *st, data_row row)
     data_view(to, &to->row[to->n_rows - 1], &x);
     st->samples++;
     st->tokens += x.len;
-    st->supervised += data_supervised(x.labels, x.seq_len, x.n_seq);
+    st->supervised += data_supervised(x.labels, x.seq_len, x.n_seq, d->count_first);
     for (int i = 0; i < x.n_seq; i++) st->seen += 0.5 * (double)x.seq_len[i] * (x.seq_len[i] + 1);
     for (int64_t t = 0; t < x.len; t++) {
         if (x.ids[t] > st->max_id) st->max_id = x.ids[t];
@@ -81,7 +81,7 @@ ft_status data_store_item(data_source *s, const data_item *it)
         cut = cut || len[i] < seq[i];
         total += len[i];
         useful = useful && (it->format->gives == DATA_PROMPTS ||
-                            data_supervised(it->labels + from, &len[i], 1) > 0);
+                            data_supervised(it->labels + from, &len[i], 1, it->d->count_first) > 0);
     }
     if (!useful) {
         st->dropped++;
@@ -105,7 +105,7 @@ ft_status data_store_item(data_source *s, const data_item *it)
     from = 0;
     for (int i = 0; i < n_seq; from += seq[i], i++) append(to, it, from, len[i]);
     if (it->extra && !(row.extra = ft_strdup(it->extra))) return FT_EMEM;
-    return data_store_row(to, st, row);
+    return data_store_row(it->d, to, st, row);
 }
 
 void data_store_close(data_store *s)

@@ -53,6 +53,14 @@ void pe_close(pe_ctx *c)
     ft_free(c);
 }
 
+static void use_row(pe_ctx *c, const pe_method *method)
+{
+    c->method = method;
+    c->over.hooks = &method->hooks;
+    c->over.virtual_predict = method->virtual_predict;
+    c->result = method->result;
+}
+
 static ft_status new_ctx(pe_ctx **out, const pe_method *method, model *m)
 {
     ft_status rc;
@@ -60,17 +68,15 @@ static ft_status new_ctx(pe_ctx **out, const pe_method *method, model *m)
     size_t values = ((size_t)64 << 20) + (size_t)model_count(m) * 16;
     *out = NULL;
     if (!c) return FT_EMEM;
-    c->method = method;
+    use_row(c, method);
     c->m = m;
     FT_TRY_OUT(arena_open(&c->mem, "method", (size_t)256 << 20));
     FT_TRY_OUT(nn_store_open(&c->store, values));
     c->cfg = arena_get(c->mem, method->cfg_size + 1);
-    c->over.hooks = &method->hooks;
     c->over.ctx = c;
     c->over.slot = arena_get(c->mem, (size_t)m->n_site * sizeof *c->over.slot);
     c->over.own = arena_get(c->mem, (size_t)m->n_param * sizeof *c->over.own);
     c->over.bias = arena_get(c->mem, (size_t)m->n_site * sizeof *c->over.bias);
-    c->result = method->result;
     if (!c->cfg || !c->over.slot || !c->over.own || !c->over.bias) rc = FT_EMEM;
 out:
     if (rc != FT_OK)
@@ -174,20 +180,20 @@ ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
 {
     ft_status rc;
     pe_ctx *c = NULL;
+    const pe_method *method;
     const char *type = NULL;
     *out = NULL;
     FT_TRY(new_ctx(&c, &pe_lora, m)); /* any row: replaced by the file's own below */
     FT_TRY_OUT(read_adapter_config(c, dir));
     FT_TRY_OUT(js_get_str(&c->adapter, c->adapter.root, "peft_type", NULL, &type));
-    c->method = by_peft_type(type);
-    if (!c->method) {
+    method = by_peft_type(type);
+    if (!method) {
         rc = js_fail(&c->adapter, js_get(c->adapter.root, "peft_type"), FT_EDATA, "peft_type",
                      "\"%s\" is not a kind of adapter that ft knows",
                      ft_shows(type ? type : "(none)"));
         goto out;
     }
-    c->over.hooks = &c->method->hooks;
-    c->result = c->method->result;
+    use_row(c, method);
     c->cfg = arena_get(c->mem, c->method->cfg_size + 1);
     FT_GUARD(c->cfg, FT_EMEM, "out of memory");
     FT_TRY_OUT(fill_defaults(c));

@@ -206,6 +206,7 @@ ft_status train_session_open(train_session *s, bool weights)
     FT_TRY(train_open_model(s, weights, &s->m));
     FT_TRY(train_stop(s));
     d->vocab_size = s->m->d.vocab_size;
+    d->count_first = s->cfg.method->virtual_predict;
     FT_TRY(data_open(&s->train, &s->cfg.doc, d->train, d, s->tok, s->chat, true));
     FT_TRY(train_stop(s));
     if (d->eval) FT_TRY(data_open(&s->eval, &s->cfg.doc, d->eval, d, s->tok, s->chat, false));
