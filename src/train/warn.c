@@ -1,13 +1,21 @@
 /* warn.c – what is allowed and hardly meant: one line each. */
 #include "train_private.h"
 
+/* As the rule has it, unless the method is trained with such rates: a prompt has rows as large as they are few. */
+static void high_rate(const train_session *s)
+{
+    double rate = s->cfg.optim->learning_rate, high = s->cfg.rule->high_rate, usual = high / 10;
+    if (s->cfg.method->learning_rate > usual) usual = s->cfg.method->learning_rate;
+    if (high > 0 && rate >= 10 * usual)
+        log_warn("optim.learning_rate: %g is unusually high for %s; up to %g is usual", rate,
+                 s->cfg.optim->type, usual);
+}
+
 void train_warn(const train_session *s)
 {
     const loop_cfg *t = &s->cfg.train;
     int64_t samples = data_epoch_length(s->train);
-    if (s->cfg.rule->high_rate > 0 && s->cfg.optim->learning_rate >= s->cfg.rule->high_rate)
-        log_warn("optim.learning_rate: %g is unusually high for %s; up to %g is usual",
-                 s->cfg.optim->learning_rate, s->cfg.optim->type, s->cfg.rule->high_rate / 10);
+    high_rate(s);
     if (t->batch_size > samples)
         log_warn("train.batch_size: a step takes %lld samples, and there are only %lld",
                  (long long)t->batch_size, (long long)samples);
