@@ -10,14 +10,14 @@ file_lines=800     # of one file
 budgets='
 base       1700  memory, text, errors, threads, random numbers: small because libc has the rest
 cfg        2200  one table a struct: parsing, --set, help, schema, resolved configs; strict JSON with positions
-tensor     1000  a row a storage format
-kernel     3600  every loop on numbers, once, for three instruction sets
+tensor     1200  a row a storage format
+kernel     3800  every loop on numbers, once, for three instruction sets
 io         3600  files of others, read as hostile; files of ours, written whole or not at all
 autograd   2400  the tape, and an operation a file
 token      8000  frozen: tokenizers of the reference library to the letter; changes when a real model fails
 template   6100  frozen: Jinja as chat templates use it; changes when a real template fails
 nn         1000  parameters, overlays, runs, the one linear layer
-model      4400  families and block parts as rows; opening, forward, saving, quantisers, longrope
+model      5200  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope
 method     3600  a file a method; targets and adapter files as PEFT has them
 infer      1600  scoring and generating many sequences, below objectives
 data       4200  sources to samples, checks of what a record holds, windows, batches
@@ -99,7 +99,7 @@ autograd:ag_|op_
 token:tok_|tk_|rx_
 template:tpl_|chat_
 nn:nn_
-model:model_|family_|part_|norm_|rope_|save_
+model:model_|family_|part_|norm_|rope_|save_|bnb_
 method:pe_
 data:data_
 objective:obj_

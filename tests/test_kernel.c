@@ -134,6 +134,7 @@ static void unpacking_is_exact(void **state)
     (void)state;
     for (const kern_format *f = kern->format; f->name; f++) {
         const dt_type *t = dt_by_name(f->name);
+        if (f->read) continue; /* test_bnb.c */
         int64_t step = t->block > 1 ? t->block : 1;
         for (int64_t n = step; n <= 96 + 2 * step; n += step) {
             size_t bytes;

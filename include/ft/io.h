@@ -18,6 +18,9 @@ typedef struct file_map {
 /* Maps a regular file read-only. 66 missing, 77 permission, 65 not a regular file. */
 FT_MUST_USE ft_status file_map_open(file_map *m, const char *path);
 void file_map_close(file_map *m);
+/* Bytes of a mapping are not needed for now: whole pages of them leave the memory of the process, and come back when they
+ * are read. */
+void file_map_forget(const void *data, size_t bytes);
 /* Whole file into ft_alloc'ed, NUL-terminated memory; 65 beyond `limit` bytes. */
 FT_MUST_USE ft_status file_read(char **out, size_t *len, const char *path, size_t limit);
 FT_MUST_USE ft_status file_sha256(const char *path, char hex[65]);

@@ -160,6 +160,9 @@ void kn_adamw(float *w, const float *g, float *m, float *v, int64_t n, float lr,
 /* Σ x² in double, in a fixed order of blocks of 4096 whatever the threads. */
 double kn_sum_squares(const float *x, int64_t n);
 double kn_dot(const float *a, const float *b, int64_t n); /* Σ a·b in double, one chain */
+/* out[i] = number of bound[0 … bounds) that x[i] is above (0 for a NaN): the nearest entry of a table by the midpoints of
+ * its neighbours, ties to the lower one. Not on the pool: a part of someone's tile. bounds ≤ 255 */
+void kn_count_below(uint8_t *out, const float *x, int64_t n, const float *bound, int bounds);
 /* Index of the first NaN or Inf, −1 when all are finite. */
 int64_t kn_find_nonfinite(const float *x, int64_t n);
 

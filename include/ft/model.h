@@ -59,14 +59,18 @@ typedef struct model_layer {
 typedef struct model_quant {
     const char *method; /* quant_method in config.json's quantization_config; NULL: reads no folders */
     const char *type;   /* type in a training config's model.quantization; NULL: makes nothing */
+    const char *help;   /* of that type, one line */
     size_t size;
     ft_status (*read)(const js_doc *d, const cJSON *object, void *cfg);
     ft_status (*bind)(model *m, int64_t i, const void *cfg, bool *done);
     const cfg_field *make_fields; /* keys of model.quantization beside type, into make_size bytes */
     size_t make_size;
+    /* further mistakes of those keys (path: model.quantization), may be NULL */
+    void (*check)(cfg_doc *d, const cJSON *object, const char *path, const void *cfg);
     ft_status (*make)(model *m, const void *cfg);
 } model_quant;
 const model_quant *model_quant_by_type(const char *type); /* NULL when unknown */
+const model_quant *model_quant_make_at(int i);            /* rows with a type; NULL past the end */
 void model_quant_list(str_buf *out, bool types);          /* types, or methods, for messages */
 
 struct model_tensor; /* model_private.h: how a parameter stands in files */

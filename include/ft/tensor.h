@@ -34,6 +34,7 @@ typedef struct dt_type {
     /* Values first … first + n of the flattened tensor, any first and n: called once for a piece of a
      * row, by several threads at once. */
     void (*read)(float *dst, const dt_data *src, int64_t first, int64_t n);
+    size_t (*side_bytes)(const void *side); /* of the arrays beside the codes; NULL: there are none */
 } dt_type;
 enum { DT_BLOCK_MAX = 256 };
 
@@ -49,6 +50,29 @@ bool dt_bytes(const dt_type *type, int64_t n, size_t *bytes);
  * with: by `read`, or by `unpack` and a copy of the blocks that are wanted in part. */
 void dt_read(const dt_type *type, float *dst, const dt_data *src, int64_t first, int64_t n);
 
+/* --- bitsandbytes' formats of four bits, "nf4" and "fp4" ---------------------------------------------
+ * Two codes a byte, the even element in the high half. Blocks of block_size elements run over the
+ * flattened tensor; an element is code[c] · absmax of its block, in f32, rounded to `dtype`. The absmax
+ * of a block is an f32, or (double quantisation) map[coded] · nested + offset with codes of eight bits and
+ * an f32 for nested_size of them. All arrays are borrowed. */
+typedef struct dt_bnb {
+    const float *code; /* [16] */
+    int64_t block_size, blocks; /* a power of two; ⌈elements / block_size⌉ */
+    const dt_type *dtype;       /* f32, f16 or bf16 */
+    const float *absmax;        /* [blocks]; NULL: double quantised, by: */
+    const uint8_t *coded;       /* [blocks] */
+    const float *map, *nested;  /* [256], [⌈blocks / nested_size⌉] */
+    int64_t nested_size;
+    float offset;
+} dt_bnb;
+float dt_bnb_absmax(const dt_bnb *b, int64_t block);
+/* The values of a type's sixteen codes. bound: the midpoints between neighbours in ascending order, and order[i] the
+ * code of a value that i of them are below. NULL where the type is another. */
+typedef struct dt_bnb_codes {
+    float code[16], bound[15];
+    uint8_t order[16];
+} dt_bnb_codes;
+const dt_bnb_codes *dt_bnb_codes_of(const dt_type *type);
 /* bitsandbytes' dynamic map of eight bits, ascending: create_dynamic_map(is_signed). map [256] */
 void dt_dynamic_map(bool is_signed, float *map);
 

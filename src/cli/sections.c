@@ -1,5 +1,6 @@
 /* sections.c – the tables of a training config in one list, for help and schema: the sections of ft/train.h, "method",
- * "objective" and "optim" once for each of their types. */
+ * "objective" and "optim" once for each of their types, and so
+ * "model.quantization". */
 #include "cli.h"
 
 #include "ft/train.h"
@@ -58,10 +59,20 @@ static bool rule_at(int i, cli_table *t)
     return r;
 }
 
+static bool quant_at(int i, cli_table *t)
+{
+    const model_quant *q = model_quant_make_at(i);
+    if (q) *t = (cli_table){.type = q->type, .help = q->help, .rows = q->make_fields};
+    return q;
+}
+
 static const struct {
     const char *section;
     bool (*at)(int i, cli_table *t);
 } registries[] = {{"method", method_at}, {"objective", objective_at}, {"optim", rule_at}};
+
+/* A key of a section that is an object of one of several types. */
+#define INNER "model.quantization"
 
 static int count_types(size_t registry)
 {
@@ -82,10 +93,12 @@ static int registry_of(const char *section)
 ft_status cli_tables(const cli_table **out, int *n, arena *mem)
 {
     size_t total = 0;
+    cli_table inner;
     for (const train_section *s = train_sections; s->key; s++) {
         int k = registry_of(s->key);
         total += k < 0 ? 1 : (size_t)count_types((size_t)k);
     }
+    for (int i = 0; quant_at(i, &inner); i++) total++;
     cli_table *t = arena_get(mem, total * sizeof *t);
     if (!t) return FT_EMEM;
     *out = t;
@@ -101,6 +114,7 @@ ft_status cli_tables(const cli_table **out, int *n, arena *mem)
             }
             t->section = s->key;
         }
+        for (int i = 0; str_starts(INNER, s->key) && quant_at(i, t); i++, t++) t->section = INNER;
     }
     return FT_OK;
 }

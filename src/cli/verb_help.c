@@ -126,16 +126,25 @@ static void whole_section(str_buf *out, const cli_table *t, bool first, arena *m
     keys(out, t, t->rows ? t->rows + t->n_shared : NULL);
 }
 
+/* What stands behind the name of the section in a key, or behind the last word of that name; else the key. */
+static const char *below(const char *section, const char *key)
+{
+    const char *dot = strchr(section, '.'), *name = section;
+    for (;; name = dot + 1, dot = NULL) {
+        size_t n = strlen(name);
+        if (strncmp(key, name, n) == 0 && key[n] == '.') return key + n + 1;
+        if (!dot) return key;
+    }
+}
+
 /* "optim", "method.lora", "optim.learning_rate", "learning_rate", "method.r". */
 static int key_help(str_buf *out, const char *key, const cli_table *tables, int n, arena *mem)
 {
     int found = 0;
     for (int i = 0; i < n; i++) {
         const cli_table *t = &tables[i];
-        size_t len = strlen(t->section);
         bool first = i == 0 || strcmp(t->section, tables[i - 1].section) != 0;
-        bool inside = strncmp(key, t->section, len) == 0 && key[len] == '.';
-        const char *rest = inside ? key + len + 1 : key;
+        const char *rest = below(t->section, key);
         const cfg_field *row = row_at(t->rows, rest);
         bool shared = row >= t->rows && row < t->rows + t->n_shared;
         found++;

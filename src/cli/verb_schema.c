@@ -1,6 +1,7 @@
 /* verb_schema.c – JSON Schema of the training config, from the rows that parse it. */
 #include "cli.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static bool any_required(const cfg_field *rows)
@@ -37,9 +38,32 @@ static cJSON *object_schema(const cli_table *t)
     return o;
 }
 
+/* A key inside a section that is "none" or an object of one of several types. */
+static void add_inner(cJSON *properties, const cli_table *t, const char *dot)
+{
+    char outer[64];
+    snprintf(outer, sizeof outer, "%.*s", (int)(dot - t->section), t->section);
+    cJSON *section = cJSON_GetObjectItemCaseSensitive(properties, outer);
+    cJSON *keys = cJSON_GetObjectItemCaseSensitive(section, "properties");
+    cJSON *key = cJSON_GetObjectItemCaseSensitive(keys, dot + 1);
+    cJSON *list = cJSON_GetObjectItemCaseSensitive(key, "oneOf");
+    if (!list) {
+        list = cJSON_AddArrayToObject(key, "oneOf");
+        cJSON *none = cJSON_CreateObject();
+        cJSON_AddStringToObject(none, "const", "none");
+        cJSON_AddItemToArray(list, none);
+    }
+    cJSON_AddItemToArray(list, object_schema(t));
+}
+
 /* A section with types is one of their objects. */
 static void add_table(cJSON *root, cJSON *properties, const cli_table *t)
 {
+    const char *dot = strchr(t->section, '.');
+    if (dot) {
+        add_inner(properties, t, dot);
+        return;
+    }
     cJSON *section = cJSON_GetObjectItemCaseSensitive(properties, t->section);
     if (any_required(t->rows) && !section && !t->type) add_required(root, t->section);
     if (!t->type) {

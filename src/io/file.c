@@ -66,6 +66,13 @@ void file_map_close(file_map *m)
     *m = (file_map){0};
 }
 
+void file_map_forget(const void *data, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data;
+    const uintptr_t first = (at + page - 1) / page * page, end = (at + bytes) / page * page;
+    if (end > first) (void)madvise((void *)first, end - first, MADV_DONTNEED); /* only a hint */
+}
+
 /* One read that is not cut by signals; −1 with errno. */
 static ssize_t read_some(int fd, void *data, size_t n)
 {

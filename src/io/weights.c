@@ -14,6 +14,7 @@
 #define SINGLE "model.safetensors"
 #define INDEX "model.safetensors.index.json"
 #define INDEX_LIMIT ((size_t)64 << 20)
+#define PIECE ((size_t)16 << 20)
 
 /* --- one list --------------------------------------------------------------------------------- */
 
@@ -287,7 +288,11 @@ static void hash_map(const file_map *map, char hex[65])
 {
     sha256_state sha;
     sha256_init(&sha);
-    sha256_add(&sha, map->data, map->size);
+    for (size_t at = 0; at < map->size; at += PIECE) { /* never the whole file in memory */
+        const size_t n = map->size - at < PIECE ? map->size - at : PIECE;
+        sha256_add(&sha, map->data + at, n);
+        file_map_forget(map->data + at, n);
+    }
     sha256_hex(&sha, hex);
 }
 

@@ -46,6 +46,7 @@ typedef struct kern_format {
     const char *name; /* of a dt_type */
     kern_unpack unpack;
     float (*dot)(const void *w, const float *x, int64_t n);
+    void (*read)(float *dst, const dt_data *src, int64_t first, int64_t n);
 } kern_format;
 
 /* What a product needs next: every step of k fetches the line at the current place into L2 and moves by `step`
@@ -121,6 +122,7 @@ typedef struct kern_table {
     float (*exp_sum)(float *x, int64_t n, float max, bool keep);
     float (*max)(const float *x, int64_t n);
     int64_t (*find)(const float *x, int64_t n, float value); /* −1: not there */
+    void (*count_below)(uint8_t *out, const float *x, int64_t n, const float *bound, int bounds);
     void (*adamw)(float *w, const float *g, float *m, float *v, int64_t n, const float *coef);
     double (*sum_squares)(const float *x, int64_t n);
     bool (*all_finite)(const float *x, int64_t n);

@@ -493,3 +493,8 @@ void kn_dropout_back(float *dx, const float *dy, int64_t t, int64_t c, float p, 
 {
     if (dx) dropout(dx, dy, t, c, p, key, row_key, true);
 }
+
+void kn_count_below(uint8_t *out, const float *x, int64_t n, const float *bound, int bounds)
+{
+    kern->count_below(out, x, n, bound, bounds);
+}

@@ -19,6 +19,7 @@ void kern_src_of(kern_src *s, const kn_mat *w)
         if (strcmp(f->name, w->type->name) != 0) continue;
         s->unpack = f->unpack;
         s->dot = f->dot;
+        if (f->read) s->read = f->read;
     }
     s->plain = w->type == &dt_f32 && (uintptr_t)w->data % sizeof(float) == 0;
 }

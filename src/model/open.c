@@ -309,7 +309,8 @@ size_t model_bytes(const model *m)
     size_t total = 0, bytes;
     for (int64_t i = 0; i < m->n_param; i++) {
         const tn_tensor *t = &m->param[i].t;
-        if (!is_alias(m, i) && dt_bytes(t->type, tn_count(t), &bytes)) total += bytes;
+        if (is_alias(m, i) || !dt_bytes(t->type, tn_count(t), &bytes)) continue;
+        total += bytes + (t->type->side_bytes ? t->type->side_bytes(t->side) : 0);
     }
     return total;
 }

@@ -24,6 +24,14 @@ const model_quant *model_quant_by_type(const char *type)
     return NULL;
 }
 
+const model_quant *model_quant_make_at(int i)
+{
+    for (const model_quant *const *q = rows; *q; q++) {
+        if ((*q)->type && i-- == 0) return *q;
+    }
+    return NULL;
+}
+
 static const model_quant *by_method(const char *method)
 {
     for (const model_quant *const *q = rows; *q; q++) {

@@ -106,7 +106,7 @@ static ft_status choose(save_plan *p, const dt_type *type)
         save_item *it = &p->item[i];
         const model_tensor *info = &m->info[it->param];
         FT_TRY(name_item(p, it));
-        it->transpose = info->hf_in_out && !m->from_gguf && it->nd == 2;
+        it->transpose = info->hf_in_out && !m->param[it->param].hf_turned && it->nd == 2;
         if (it->transpose) {
             it->dim[0] = m->param[it->param].t.dim[1];
             it->dim[1] = m->param[it->param].t.dim[0];

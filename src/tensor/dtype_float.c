@@ -61,19 +61,19 @@ static void f64_pack(void *dst, const float *src, int64_t n)
     }
 }
 
-const dt_type dt_f32 = {"f32", "F32", 0, 1, 4, f32_unpack, f32_pack, NULL};
-const dt_type dt_f16 = {"f16", "F16", 1, 1, 2, f16_unpack, f16_pack, NULL};
-const dt_type dt_bf16 = {"bf16", "BF16", 30, 1, 2, bf16_unpack, bf16_pack, NULL};
-const dt_type dt_f64 = {"f64", "F64", 28, 1, 8, f64_unpack, f64_pack, NULL};
+const dt_type dt_f32 = {"f32", "F32", 0, 1, 4, f32_unpack, f32_pack, NULL, NULL};
+const dt_type dt_f16 = {"f16", "F16", 1, 1, 2, f16_unpack, f16_pack, NULL, NULL};
+const dt_type dt_bf16 = {"bf16", "BF16", 30, 1, 2, bf16_unpack, bf16_pack, NULL, NULL};
+const dt_type dt_f64 = {"f64", "F64", 28, 1, 8, f64_unpack, f64_pack, NULL, NULL};
 
-const dt_type dt_i64 = {"i64", "I64", 27, 1, 8, NULL, NULL, NULL};
-const dt_type dt_i32 = {"i32", "I32", 26, 1, 4, NULL, NULL, NULL};
-const dt_type dt_i16 = {"i16", "I16", 25, 1, 2, NULL, NULL, NULL};
-const dt_type dt_i8 = {"i8", "I8", 24, 1, 1, NULL, NULL, NULL};
-const dt_type dt_u64 = {"u64", "U64", -1, 1, 8, NULL, NULL, NULL};
-const dt_type dt_u32 = {"u32", "U32", -1, 1, 4, NULL, NULL, NULL};
-const dt_type dt_u16 = {"u16", "U16", -1, 1, 2, NULL, NULL, NULL};
-const dt_type dt_u8 = {"u8", "U8", -1, 1, 1, NULL, NULL, NULL};
-const dt_type dt_bool = {"bool", "BOOL", -1, 1, 1, NULL, NULL, NULL};
-const dt_type dt_f8_e4m3 = {"f8_e4m3", "F8_E4M3", -1, 1, 1, NULL, NULL, NULL};
-const dt_type dt_f8_e5m2 = {"f8_e5m2", "F8_E5M2", -1, 1, 1, NULL, NULL, NULL};
+const dt_type dt_i64 = {"i64", "I64", 27, 1, 8, NULL, NULL, NULL, NULL};
+const dt_type dt_i32 = {"i32", "I32", 26, 1, 4, NULL, NULL, NULL, NULL};
+const dt_type dt_i16 = {"i16", "I16", 25, 1, 2, NULL, NULL, NULL, NULL};
+const dt_type dt_i8 = {"i8", "I8", 24, 1, 1, NULL, NULL, NULL, NULL};
+const dt_type dt_u64 = {"u64", "U64", -1, 1, 8, NULL, NULL, NULL, NULL};
+const dt_type dt_u32 = {"u32", "U32", -1, 1, 4, NULL, NULL, NULL, NULL};
+const dt_type dt_u16 = {"u16", "U16", -1, 1, 2, NULL, NULL, NULL, NULL};
+const dt_type dt_u8 = {"u8", "U8", -1, 1, 1, NULL, NULL, NULL, NULL};
+const dt_type dt_bool = {"bool", "BOOL", -1, 1, 1, NULL, NULL, NULL, NULL};
+const dt_type dt_f8_e4m3 = {"f8_e4m3", "F8_E4M3", -1, 1, 1, NULL, NULL, NULL, NULL};
+const dt_type dt_f8_e5m2 = {"f8_e5m2", "F8_E5M2", -1, 1, 1, NULL, NULL, NULL, NULL};

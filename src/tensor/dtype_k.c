@@ -170,9 +170,10 @@ static void iq4_xs_unpack(float *dst, const void *src, int64_t n)
     }
 }
 
-const dt_type dt_q2_k = {"q2_k", NULL, 10, QK, sizeof(q2_k_block), q2_k_unpack, NULL, NULL};
-const dt_type dt_q3_k = {"q3_k", NULL, 11, QK, sizeof(q3_k_block), q3_k_unpack, NULL, NULL};
-const dt_type dt_q4_k = {"q4_k", NULL, 12, QK, sizeof(q4_k_block), q4_k_unpack, NULL, NULL};
-const dt_type dt_q5_k = {"q5_k", NULL, 13, QK, sizeof(q5_k_block), q5_k_unpack, NULL, NULL};
-const dt_type dt_q6_k = {"q6_k", NULL, 14, QK, sizeof(q6_k_block), q6_k_unpack, NULL, NULL};
-const dt_type dt_iq4_xs = {"iq4_xs", NULL, 23, QK, sizeof(iq4_xs_block), iq4_xs_unpack, NULL, NULL};
+const dt_type dt_q2_k = {"q2_k", NULL, 10, QK, sizeof(q2_k_block), q2_k_unpack, NULL, NULL, NULL};
+const dt_type dt_q3_k = {"q3_k", NULL, 11, QK, sizeof(q3_k_block), q3_k_unpack, NULL, NULL, NULL};
+const dt_type dt_q4_k = {"q4_k", NULL, 12, QK, sizeof(q4_k_block), q4_k_unpack, NULL, NULL, NULL};
+const dt_type dt_q5_k = {"q5_k", NULL, 13, QK, sizeof(q5_k_block), q5_k_unpack, NULL, NULL, NULL};
+const dt_type dt_q6_k = {"q6_k", NULL, 14, QK, sizeof(q6_k_block), q6_k_unpack, NULL, NULL, NULL};
+const dt_type dt_iq4_xs = {"iq4_xs",      NULL, 23,   QK,  sizeof(iq4_xs_block),
+                           iq4_xs_unpack, NULL, NULL, NULL};

@@ -243,9 +243,15 @@ static void q5_1_pack(void *dst, const float *src, int64_t n)
     }
 }
 
-const dt_type dt_q8_0 = {"q8_0", NULL, 8, QK, sizeof(q8_0_block), q8_0_unpack, q8_0_pack, NULL};
-const dt_type dt_q4_0 = {"q4_0", NULL, 2, QK, sizeof(q4_0_block), q4_0_unpack, q4_0_pack, NULL};
-const dt_type dt_q4_1 = {"q4_1", NULL, 3, QK, sizeof(q4_1_block), q4_1_unpack, q4_1_pack, NULL};
-const dt_type dt_q5_0 = {"q5_0", NULL, 6, QK, sizeof(q5_0_block), q5_0_unpack, q5_0_pack, NULL};
-const dt_type dt_q5_1 = {"q5_1", NULL, 7, QK, sizeof(q5_1_block), q5_1_unpack, q5_1_pack, NULL};
-const dt_type dt_iq4_nl = {"iq4_nl", NULL, 20, QK, sizeof(q4_0_block), iq4_nl_unpack, NULL, NULL};
+const dt_type dt_q8_0 = {"q8_0",      NULL,      8,    QK,  sizeof(q8_0_block),
+                         q8_0_unpack, q8_0_pack, NULL, NULL};
+const dt_type dt_q4_0 = {"q4_0",      NULL,      2,    QK,  sizeof(q4_0_block),
+                         q4_0_unpack, q4_0_pack, NULL, NULL};
+const dt_type dt_q4_1 = {"q4_1",      NULL,      3,    QK,  sizeof(q4_1_block),
+                         q4_1_unpack, q4_1_pack, NULL, NULL};
+const dt_type dt_q5_0 = {"q5_0",      NULL,      6,    QK,  sizeof(q5_0_block),
+                         q5_0_unpack, q5_0_pack, NULL, NULL};
+const dt_type dt_q5_1 = {"q5_1",      NULL,      7,    QK,  sizeof(q5_1_block),
+                         q5_1_unpack, q5_1_pack, NULL, NULL};
+const dt_type dt_iq4_nl = {"iq4_nl",      NULL, 20,   QK,  sizeof(q4_0_block),
+                           iq4_nl_unpack, NULL, NULL, NULL};

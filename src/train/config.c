@@ -19,7 +19,8 @@ static const cfg_field model_rows[] = {
     {M(from_config), .type = CFG_PATH,
      .help = "config.json: random weights, to train from scratch"},
     {M(tokenizer), .type = CFG_PATH, .help = "tokenizer folder; with from_config"},
-    {M(quantization), .type = CFG_JSON, .help = "of the frozen base; none"},
+    {M(quantization), .type = CFG_JSON,
+     .help = "of the frozen base: none, or an object with a type (ft help model.quantization)"},
     CFG_END,
 };
 #undef M
@@ -226,6 +227,7 @@ static ft_status read_quantization(train_config *c, arena *mem)
     if (!c->model.quant_cfg) return FT_EMEM;
     absent_floats(row->make_fields, c->model.quant_cfg);
     cfg_read(&c->doc, q, "model.quantization", row->make_fields, c->model.quant_cfg, also);
+    if (row->check) row->check(&c->doc, q, "model.quantization", c->model.quant_cfg);
     return FT_OK;
 }
 

@@ -12,12 +12,14 @@
 #define THREAD_BYTES ((size_t)5 << 20)
 #define SLACK_BYTES ((size_t)14 << 20)
 
-/* What is there already when the plan is made: program, tokenizer, data. Weights that were made at random lie in memory by
- * then and are counted apart; those of a file are only mapped. */
+/* What is there already when the plan is made: program, tokenizer, data. Weights that were made at random or quantised lie in
+ * memory by then and are counted apart; those of a file are only mapped. */
 static size_t resident(const train_session *s)
 {
-    size_t rss = ft_rss(),
-           made = s->m && s->m->weights.n == 0 && !s->m->no_weights ? model_bytes(s->m) : 0;
+    const model *m = s->m;
+    size_t rss = ft_rss(), made = 0;
+    if (m && !m->no_weights)
+        made = (m->own ? arena_peak(m->own) : 0) + (m->made ? arena_peak(m->made) : 0);
     return rss > made ? rss - made : 0;
 }
 
