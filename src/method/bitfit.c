@@ -73,16 +73,23 @@ static const char *term_at(const cJSON *v, int i)
     return cJSON_IsArray(v) ? cJSON_GetStringValue(cJSON_GetArrayItem(v, i)) : NULL;
 }
 
+static bool is_word_all(const char *name, const char *unused)
+{
+    (void)unused;
+    return strcmp(name, "all") == 0;
+}
+
+/* "all", or a list with it. */
 static bool is_all(const cJSON *v)
 {
-    const char *name = cJSON_GetStringValue(v);
-    return name && strcmp(name, "all") == 0;
+    return pe_list_has(v, "", is_word_all);
 }
 
 static bool is_terms(const cJSON *v)
 {
     const cJSON *e;
-    if (!cJSON_IsArray(v)) return is_all(v);
+    if (cJSON_IsString(v)) return is_all(v);
+    if (!cJSON_IsArray(v)) return false;
     cJSON_ArrayForEach(e, v)
     {
         if (!cJSON_IsString(e) || !*e->valuestring) return false;
@@ -274,7 +281,8 @@ static ft_status choose(pe_ctx *c, const spots *all)
         if (is_all(cfg->bias_terms) && is_open(c, s)) s->parts = WHOLE;
     }
     if (!any) return nothing_open(c, all);
-    for (int i = 0; (name = term_at(cfg->bias_terms, i)); i++) FT_TRY(choose_term(c, all, name));
+    for (int i = 0; (name = term_at(cfg->bias_terms, i)); i++)
+        if (!is_word_all(name, NULL)) FT_TRY(choose_term(c, all, name));
     return FT_OK;
 }
 
