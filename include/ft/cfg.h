@@ -64,6 +64,10 @@ static inline const cJSON *js_get(const cJSON *o, const char *key)
 }
 /* Prints a tree as compact JSON (floats shortest that read back), or indented by 2. */
 void js_print(str_buf *out, const cJSON *node, bool indent);
+/* In the text of a valid JSON object: sets a top-level member to a JSON value (a new one comes last), or takes it out.
+ * Nothing else of the text changes. */
+void js_set_member(str_buf *text, const char *key, const char *value);
+void js_drop_member(str_buf *text, const char *key);
 
 /* --- keys of files that other programs write ---------------------------------------------------------
  * A table per file says what becomes of each key, so that none is passed over in silence. A key of no row is told in

@@ -191,82 +191,6 @@ static const char *torch_name(const dt_type *type)
     return type == &dt_bf16 ? "bfloat16" : "float32";
 }
 
-/* The place of a top-level member's value in the text of a valid JSON object: edits are made in the text, so that
- * everything else stays as the writer had it (1e-05, 0.0, order, indent). */
-static bool find_value(const char *text, const char *key, size_t *start, size_t *end)
-{
-    int depth = 0;
-    size_t name = 0, name_end = 0, n = strlen(key);
-    bool want = false; /* inside the value of `key` */
-    for (size_t i = 0; text[i]; i++) {
-        char c = text[i];
-        if (c == '"') {
-            size_t open = i++;
-            while (text[i] && text[i] != '"') i += text[i] == '\\' && text[i + 1] ? 2 : 1;
-            if (!text[i]) return false;
-            if (depth == 1 && !want) name = open + 1, name_end = i;
-        } else if (c == '{' || c == '[') {
-            depth++;
-        } else if (c == ':' && depth == 1 && !want && name_end - name == n &&
-                   memcmp(text + name, key, n) == 0) {
-            want = true;
-            *start = i + 1 + strspn(text + i + 1, " \t\r\n");
-        } else if ((c == ',' && depth == 1) || ((c == '}' || c == ']') && --depth == 0)) {
-            *end = i;
-            while (want && strchr(" \t\r\n", text[*end - 1])) --*end;
-            if (want || depth == 0) return want;
-        }
-    }
-    return false;
-}
-
-/* Text with one top-level member set to a JSON value; a new one comes last. */
-static void set_member(str_buf *s, const char *key, const char *value)
-{
-    size_t start = 0, end = 0;
-    str_buf out = {0};
-    if (s->failed || !s->data) return;
-    if (find_value(s->data, key, &start, &end)) {
-        str_add(&out, s->data, start);
-        str_adds(&out, value);
-        str_adds(&out, s->data + end);
-    } else {
-        size_t close = s->len;
-        while (close > 0 && s->data[close - 1] != '}') close--;
-        size_t last = close > 0 ? close - 1 : 0;
-        while (last > 0 && strchr(" \t\r\n", s->data[last - 1])) last--;
-        str_add(&out, s->data, last);
-        str_printf(&out, "%s\n  \"%s\": %s\n", s->data[last - 1] == '{' ? "" : ",", key, value);
-        str_adds(&out, s->data + (close > 0 ? close - 1 : 0));
-    }
-    bool failed = out.failed;
-    str_free(s);
-    *s = out;
-    s->failed = failed;
-}
-
-/* Text without a top-level member. */
-static void drop_member(str_buf *s, const char *key)
-{
-    size_t start = 0, end = 0;
-    str_buf out = {0};
-    if (s->failed || !s->data || !find_value(s->data, key, &start, &end)) return;
-    while (s->data[start - 1] != ':') start--; /* white space alone stands between */
-    while (s->data[start - 1] != '"') start--;
-    start -= strlen(key) + 2;
-    bool more = s->data[end + strspn(s->data + end, " \t\r\n")] == ',';
-    if (more) /* with the comma and white space behind it */
-        end += strcspn(s->data + end, ",") + 1, end += strspn(s->data + end, " \t\r\n");
-    else /* with those before it, where it is not the only one */
-        while (start > 0 && strchr(" \t\r\n,", s->data[start - 1])) start--;
-    str_add(&out, s->data, start);
-    str_adds(&out, s->data + end);
-    bool failed = out.failed;
-    str_free(s);
-    *s = out;
-    s->failed = failed;
-}
-
 static bool is_text(const cJSON *v, const char *text)
 {
     const char *was = cJSON_IsString(v) ? v->valuestring : "";
@@ -287,17 +211,18 @@ ft_status model_config_text(const model *m, const dt_type *type, bool untie, str
     for (size_t i = 0; i < FT_COUNT_OF(keys); i++) {
         const cJSON *v = js_get(d.root, keys[i]);
         named = named || v;
-        if (v && !is_text(v, torch_name(type))) set_member(out, keys[i], quoted);
+        if (v && !is_text(v, torch_name(type))) js_set_member(out, keys[i], quoted);
     }
-    if (!named) set_member(out, "torch_dtype", quoted); /* the older name: known to all versions */
+    if (!named)
+        js_set_member(out, "torch_dtype", quoted); /* the older name: known to all versions */
     /* Families whose class ties by default need the key; for the others it does no harm. */
     const cJSON *tie = js_get(d.root, "tie_word_embeddings");
     if ((untie || !m->d.tied) && !cJSON_IsFalse(tie))
-        set_member(out, "tie_word_embeddings", "false");
+        js_set_member(out, "tie_word_embeddings", "false");
     /* What is written is no longer quantised. */
-    if (js_get(d.root, "quantization_config")) drop_member(out, "quantization_config");
+    if (js_get(d.root, "quantization_config")) js_drop_member(out, "quantization_config");
     snprintf(quoted, sizeof quoted, "%lld", (long long)m->d.vocab_size);
-    if (m->file_vocabulary > 0) set_member(out, "vocab_size", quoted);
+    if (m->file_vocabulary > 0) js_set_member(out, "vocab_size", quoted);
     js_close(&d);
     return str_ok(out);
 }
@@ -307,7 +232,7 @@ static void put_bias_keys(const save_plan *p, str_buf *config)
 {
     for (int64_t i = 0; i < p->n; i++) {
         if (!p->item[i].added) continue;
-        set_member(config, model_bias_key(p->m, p->m->info[p->item[i].param].site), "true");
+        js_set_member(config, model_bias_key(p->m, p->m->info[p->item[i].param].site), "true");
     }
 }
 
