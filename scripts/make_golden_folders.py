@@ -92,6 +92,39 @@ case("bytes", GENERIC | {"split_special_tokens": True}, added={"<tool>": 303})
 case("bytes", GENERIC | {"additional_special_tokens": ["<extra>"], "extra_special_tokens": {}})
 PLAIN = {"300": token(END), "301": token("<|im_start|>", lstrip=True, rstrip=True, special=False), "302": token("<|im_end|>")}
 case("bytes", GENERIC | {"pad_token": "<|im_start|>", "split_special_tokens": True, "added_tokens_decoder": PLAIN})
+# order of new ids, and names that are none
+IMAGE = {"__type": "AddedToken"} | token("<tool>", lstrip=True)
+case("bytes", GENERIC | {"extra_special_tokens": ["<extra>"], "image_token": "<tool>", "pad_token": "<pad>"})
+case("bytes", GENERIC | {"extra_special_tokens": {"x_token": "<extra>"}, "image_token": "<tool>"})
+case("bytes", GENERIC | {"model_specific_special_tokens": {"x_token": "<extra>"}, "image_token": "<tool>"})
+case("bytes", GENERIC | {"model_specific_special_tokens": {"x_token": "<extra>"}, "image_token": IMAGE})
+case("bytes", GENERIC | {"image_token": IMAGE, "video_token": "<pad>", "additional_special_tokens": ["<extra>"]})
+case("bytes", GENERIC | {"image_token": token("<tool>")}, warn="image_token")
+case("bytes", GENERIC, map={"additional_special_tokens": ["<extra>"], "image_token": token("<tool>"), "pad_token": "<pad>"})
+case("bytes", GENERIC | {"extra_special_tokens": ["<tool>"]}, map={"extra_special_tokens": ["<extra>", "<tool>"], "image_token": "<pad>"})
+case("bytes", GENERIC | {"additional_special_tokens": []}, map={"additional_special_tokens": ["<extra>"]}, warn="<extra>")
+case("bytes", GENERIC | {"extra_special_tokens": {"x_token": "<tool>"}}, map={"additional_special_tokens": ["<extra>"]})
+case("bytes", GENERIC, map={"extra_special_tokens": {"x_token": "<tool>"}, "y_token": "<extra>"})
+# wrong types
+for key, value in [("add_prefix_space", "yes"), ("legacy", 1), ("do_lower_case", "true"), ("fix_mistral_regex", []), ("split_special_tokens", 0),
+                   ("add_bos_token", "no"), ("add_eos_token", 1), ("tokenizer_class", 5), ("added_tokens_decoder", [token("<extra>")]),
+                   ("bos_token", 3), ("bos_token", ["<s>"]), ("pad_token", {"text": "<pad>"}), ("extra_special_tokens", 5), ("extra_special_tokens", [3]), ("additional_special_tokens", "<extra>"), ("additional_special_tokens", {"x": "<extra>"}),
+                   ("model_specific_special_tokens", ["<extra>"]), ("image_token", 7), ("chat_template", 7), ("chat_template", [{"name": "default"}])]:
+    case("bytes", GENERIC | {key: value}, error=key)
+for key, value, error in [("303", "<extra>", "content"), ("303", {"lstrip": True}, "content"), ("303", token("<extra>", lstrip="no"), "lstrip"),
+                          ("-1", token("<extra>"), "-1: is not an id")]:
+    case("bytes", GENERIC | {"added_tokens_decoder": {key: value}}, error=error)
+case("bytes", GENERIC | {"extra_special_tokens": {"x_token": 3}}, error="x_token")
+case("bytes", GENERIC, map={"pad_token": token("<pad>", rstrip=1)}, error="rstrip")
+for name in "config", "added", "map", "generation":
+    case("bytes", **{name: ["<extra>"]}, error="must be an object")
+for value in "304", 1.5, -1, 1 << 40, None, [304]:
+    case("bytes", GENERIC, added={"<extra>": value}, error="<extra>")
+for key, value in [("bos_token", 3), ("pad_token", {"lstrip": True}), ("additional_special_tokens", "<extra>"),
+                   ("additional_special_tokens", [None]), ("extra_special_tokens", 1), ("image_token", 7)]:
+    case("bytes", GENERIC, map={key: value}, error=key)
+for key, value in [("eos_token_id", "<s>"), ("eos_token_id", [1, "2"]), ("bos_token_id", {}), ("pad_token_id", 1.5), ("eos_token_id", 1e30)]:
+    case("bytes", GENERIC, generation={key: value}, error=key)
 # steps
 case("bytes", QWEN, warn="normalizer", like=GENERIC)
 case("bytes", GPT | {"add_prefix_space": True}, model={"model_type": "gpt2"})

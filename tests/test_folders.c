@@ -4,6 +4,7 @@
 
 #include "ft/cfg.h"
 #include "ft/io.h"
+#include "ft/template.h"
 #include "ft/token.h"
 
 static char warned[4000];
@@ -82,6 +83,43 @@ static int through_gguf(const tok_tokenizer *t, const cJSON *c, const cJSON *tex
     return bad;
 }
 
+static void put_text(const char *dir, const char *name, const str_buf *text)
+{
+    char path[700];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    test_write_file(path, text->data, text->len);
+}
+
+/* tokenizer.json and tokenizer_config.json as they are written say all that the other files said. */
+static int through_json(const tok_tokenizer *t, const cJSON *c, const cJSON *texts, int number)
+{
+    str_buf json = {0}, config = {0};
+    tok_tokenizer *back;
+    int n, m;
+    const char *dir = test_path("saved");
+    assert_ok(dir_make(dir));
+    assert_ok(tok_write_json(t, &json, &config));
+    put_text(dir, "tokenizer.json", &json);
+    put_text(dir, "tokenizer_config.json", &config);
+    assert_ok(tok_open(&back, dir));
+    int bad = compare(back, c, texts, number);
+    assert_int_equal(tok_size(back), tok_size(t));
+    for (int32_t id = 0; id < tok_size(t); id++)
+        assert_int_equal(tok_is_special(back, id), tok_is_special(t, id));
+    const tok_named *names = tok_names(t, &n);
+    for (int i = 0; i < n; i++) {
+        const tok_named *have = tok_names(back, &m);
+        int k = 0;
+        while (k < m && strcmp(have[k].name, names[i].name) != 0) k++;
+        assert_true(k < m);
+        assert_string_equal(have[k].text, names[i].text);
+    }
+    tok_close(back);
+    str_free(&json);
+    str_free(&config);
+    return bad;
+}
+
 static int check_case(const cJSON *c, const cJSON *texts, int number)
 {
     char name[40];
@@ -106,6 +144,7 @@ static int check_case(const cJSON *c, const cJSON *texts, int number)
         bad = rc != FT_OK || (warn ? !strstr(warned, warn->valuestring) : warned[0] != 0);
         if (!bad) bad = compare(t, c, texts, number);
         if (!bad) bad = through_gguf(t, c, texts, number);
+        if (!bad) bad = through_json(t, c, texts, number);
     }
     if (bad)
         print_error("case %d: status %d %s\n%s", number, (int)rc, rc ? ft_error() : "", warned);
@@ -244,9 +283,125 @@ static void steps_without_a_place(void **state)
     }
 }
 
+/* The same folder gives other ids in older and newer releases: one line says so, and none where they agree. */
+static void releases_that_differ_are_told(void **state)
+{
+    static const struct {
+        const char *keys;
+        bool differ;
+    } cases[] = {
+        {"\"legacy\":true", true},
+        {"\"legacy\":false", false},
+        {"\"model_max_length\":9", true},
+        {"\"add_prefix_space\":false", false},
+        {"\"legacy\":false,\"add_prefix_space\":true", false},
+    };
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        str_buf text = {0}, config = {0};
+        tok_tokenizer *t;
+        const char *old = test_path("releases"), *dir = test_path("releases2");
+        assert_ok(dir_make(old));
+        assert_ok(dir_make(dir));
+        copy_base(old, "pieces");
+        str_printf(&config, "{\"tokenizer_class\":\"LlamaTokenizer\",%s}", cases[i].keys);
+        put_text(old, "tokenizer_config.json", &config);
+        assert_ok(tok_open(&t, old));
+        str_clear(&config);
+        assert_ok(tok_write_json(t, &text, &config));
+        put_text(dir, "tokenizer.json", &text);
+        put_text(dir, "tokenizer_config.json", &config);
+        tok_close(t);
+        warned[0] = 0;
+        log_set_sink(hear, NULL);
+        assert_ok(tok_open(&t, dir));
+        log_set_sink(NULL, NULL);
+        const char *hit = strstr(warned, "releases of transformers differ");
+        if (cases[i].differ != (hit != NULL)) fail_msg("case %zu: %s", i, warned);
+        assert_true(!hit || !strchr(hit, '\n')[1]);
+        tok_close(t);
+        str_free(&text);
+        str_free(&config);
+    }
+}
+
+static void check_names(const char *path, const char *want)
+{
+    tok_tokenizer *t;
+    chat *c;
+    js_doc doc;
+    str_buf out = {0};
+    static const char messages[] = "[{\"role\":\"user\",\"content\":\"x\"}]";
+    assert_ok(js_parse(&doc, messages, strlen(messages), "messages", 1, JS_STRICT, FT_EDATA));
+    assert_ok(tok_open(&t, path));
+    assert_ok(chat_open(&c, t));
+    assert_ok(chat_render(c, &(chat_input){.messages = doc.root}, &out, NULL));
+    assert_string_equal(out.data, want);
+    assert_int_equal(tok_bos(t), 300);
+    str_free(&out);
+    chat_close(c);
+    tok_close(t);
+    js_close(&doc);
+}
+
+/* A template's bos_token is what the tokenizer's files name so: an id in config.json is no name, in a GGUF neither. */
+static void names_go_along(void **state)
+{
+    static const struct {
+        const char *config, *want;
+        bool told;
+    } cases[] = {
+        {"{\"eos_token\":\"<|im_end|>\"", "[|<|im_end|>|||]", true},
+        {"{\"eos_token\":\"<|im_end|>\",\"bos_token\":\"<|endoftext|>\"",
+         "[<|endoftext|>|<|im_end|>|||]", false},
+        {"{\"image_token\":\"<|im_start|>\",\"pad_token\":\"=\"", "[|||=|<|im_start|>]", true},
+        {"{\"model_max_length\":1", "[||||]", true},
+    };
+    static const char model[] = "{\"bos_token_id\":300}";
+    (void)state;
+    const char *dir = test_path("names"), *gguf = test_path("names.gguf");
+    const char *paths[] = {dir, gguf, test_path("names2")};
+    assert_ok(dir_make(dir));
+    assert_ok(dir_make(paths[2]));
+    copy_base(dir, "bytes");
+    test_write_file(test_path("names/config.json"), model, strlen(model));
+    test_write_file(test_path("names2/generation_config.json"), model, strlen(model));
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        str_buf config = {0}, json = {0};
+        tok_tokenizer *t;
+        gguf_writer *w;
+        str_printf(&config,
+                   "%s,\"chat_template\":\"[{{ bos_token }}|{{ eos_token }}|{{ unk_token }}|{{ "
+                   "pad_token }}|{{ image_token }}]\"}",
+                   cases[i].config);
+        put_text(dir, "tokenizer_config.json", &config);
+        assert_ok(tok_open(&t, dir));
+        assert_ok(gguf_write_open(&w, gguf));
+        gguf_put_str(w, "general.architecture", "llama", 5);
+        warned[0] = 0;
+        log_set_sink(hear, NULL);
+        assert_ok(tok_write_gguf(t, w, tok_size(t)));
+        log_set_sink(NULL, NULL);
+        assert_int_equal(strstr(warned, "what the chat template calls") != NULL, cases[i].told);
+        assert_ok(gguf_write_header(w));
+        assert_ok(gguf_write_close(w));
+        tok_close(t);
+        assert_ok(tok_open(&t, gguf));
+        str_clear(&config);
+        assert_ok(tok_write_json(t, &json, &config));
+        put_text(paths[2], "tokenizer.json", &json);
+        put_text(paths[2], "tokenizer_config.json", &config);
+        tok_close(t);
+        for (size_t k = 0; k < FT_COUNT_OF(paths); k++) check_names(paths[k], cases[i].want);
+        str_free(&config);
+        str_free(&json);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(side_files_count),
-                                       cmocka_unit_test(steps_without_a_place)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(side_files_count), cmocka_unit_test(steps_without_a_place),
+        cmocka_unit_test(releases_that_differ_are_told), cmocka_unit_test(names_go_along)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,8 +5,9 @@
  * tokens (tokenizer.json's, those of added_tokens_decoder or else of added_tokens.json, named special ones), then ids.
  * special_tokens_map.json and added_tokens.json are only read where tokenizer_config.json has no
  * added_tokens_decoder, and then the map wins over the config.
- * Where releases 4.57 and 5.24 give the same ids from a key, so does ft. Where they differ, tokenizer.json counts, as
- * llama.cpp has it too, and a warning says so. */
+ * Where releases 4.57 and 5.24 give the same ids from a key, so does ft. Where they differ in the steps of a text,
+ * tokenizer.json counts, as llama.cpp has it too, and a warning says so. Which tokens are added, and in which order, is
+ * as in 5.24: 4.57 knows no names of a model's own, and stops at a list of extra_special_tokens. */
 #include "token_private.h"
 
 #include <stdlib.h>
@@ -110,11 +111,19 @@ static ft_status get_bool(const folder *f, const char *key, int *out) /* −1: n
     return FT_OK;
 }
 
+/* *out stays where the file does not say. */
+static ft_status get_text(const folder *f, int file, const char *key, const char **out)
+{
+    return get(f, file, key) ? js_get_str(&f->s[file].doc, f->s[file].doc.root, key, NULL, out)
+                             : FT_OK;
+}
+
 static ft_status find_class(folder *f)
 {
-    const char *name = cJSON_GetStringValue(get(f, CONFIG, "tokenizer_class"));
-    const char *type = cJSON_GetStringValue(get(f, MODEL, "model_type"));
-    if (!name) name = cJSON_GetStringValue(get(f, MODEL, "tokenizer_class"));
+    const char *name = NULL, *type = NULL;
+    FT_TRY(get_text(f, MODEL, "model_type", &type));
+    FT_TRY(get_text(f, MODEL, "tokenizer_class", &name));
+    FT_TRY(get_text(f, CONFIG, "tokenizer_class", &name));
     if (name) {
         size_t n = strlen(name) - (str_ends(name, "Fast") ? 4 : 0);
         f->class_name = arena_strn(f->t->mem, name, n);
@@ -152,7 +161,17 @@ static bool piece_prefix(const tok_tokenizer *t) /* ▁ is put in front of a tex
     return has_step(&t->normalizers, "Prepend");
 }
 
-/* LlamaTokenizer builds its steps from two keys. With legacy false a leading space is not doubled by the prefix. */
+/* Where ▁ is put: 0 in front of every piece, 1 of the text, 2 nowhere; −1: other steps, as those of the legacy form. */
+static int piece_scheme(const tok_tokenizer *t)
+{
+    const tk_ops *norm = &t->normalizers, *split = &t->pretokenizers;
+    if (norm->n == 1 && split->n == 0 && is_step(norm, 0, "Replace")) return 2;
+    bool one = norm->n == 0 && split->n == 1 && is_step(split, 0, "Metaspace");
+    return one && !split->op[0].on[0] ? (int)split->op[0].num[0] : -1;
+}
+
+/* LlamaTokenizer builds its steps from two keys. With legacy false a leading space is not doubled by the prefix. Releases
+ * from 5 on build them always, earlier ones where add_prefix_space is said. */
 static ft_status piece_steps(folder *f, int prefix, int legacy)
 {
     tok_tokenizer *t = f->t;
@@ -163,12 +182,12 @@ static ft_status piece_steps(folder *f, int prefix, int legacy)
         tk_ops_close(&t->decoders);
         t->add_space_prefix = prefix == 1;
         tk_llama_components(t, legacy != 0);
-        return tk_parse_components(t);
+        FT_TRY(tk_parse_components(t));
     }
-    if (prefix < 0 && legacy == 0 && has_step(&t->normalizers, "Prepend")) {
-        log_warn("%s: legacy: false, but the normalizer of tokenizer.json is the legacy one; "
-                 "tokenizer.json counts",
-                 f->s[CONFIG].doc.name);
+    if (piece_scheme(t) != (prefix == 0 ? 2 : legacy == 1 ? 0 : 1)) {
+        log_warn("%s: legacy: releases of transformers differ in spaces at the start of texts and "
+                 "behind special tokens: 5.x builds other steps than the %s; the latter count",
+                 f->dir, rebuild ? "ones add_prefix_space asks for" : "ones of tokenizer.json");
     }
     return FT_OK;
 }
@@ -180,7 +199,7 @@ static ft_status byte_steps(folder *f, int prefix)
     bool always = f->class && f->class->byte_prefix;
     bool want = prefix >= 0 ? prefix : always ? false : last->on[0];
     if (want == last->on[0]) return FT_OK;
-    if (!f->old && (ops->n > 1 || !always)) {
+    if (ops->n > 1 || !always) {
         log_warn("%s: add_prefix_space: %s has no effect %s; tokenizer.json counts",
                  f->s[CONFIG].doc.name, want ? "true" : "false",
                  ops->n > 1 ? "on a pre_tokenizer of several steps" : "with this tokenizer_class");
@@ -225,9 +244,9 @@ static ft_status follow_steps(folder *f)
                        "the pattern of tokenizer.json is not the mended one; save the tokenizer "
                        "once more with transformers");
     }
+    if (f->old) return FT_OK; /* made so */
     if (is_step(&t->pretokenizers, t->pretokenizers.n - 1, "ByteLevel"))
         return byte_steps(f, prefix);
-    if (f->old) return FT_OK; /* made so */
     if (f->class && f->class->piece_prefix) return piece_steps(f, prefix, legacy);
     if (prefix >= 0 && prefix != piece_prefix(t)) {
         log_warn("%s: add_prefix_space: %s has no effect with this tokenizer_class; tokenizer.json "
@@ -383,8 +402,10 @@ static ft_status add_special(folder *f, const js_doc *d, const cJSON *v, const c
 /* --- names ------------------------------------------------------------------------------------------------------------ */
 static const char *const standard[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                        "pad_token", "cls_token", "mask_token"};
-static const char *const lists[] = {"extra_special_tokens", "additional_special_tokens",
-                                    "model_specific_special_tokens"};
+#define EXTRA "extra_special_tokens"
+#define ADDITIONAL "additional_special_tokens"
+#define SPECIFIC "model_specific_special_tokens"
+static const char *const lists[] = {EXTRA, ADDITIONAL, SPECIFIC};
 
 /* The value of a name, and the file it stands in: the map's before the config's where the map is read at all. */
 static const cJSON *named(const folder *f, const char *key, int *file)
@@ -425,37 +446,100 @@ static ft_status add_standard(folder *f)
     return FT_OK;
 }
 
-/* Lists of further special tokens, and names of the model's own: {"image_token": "<image>"} in an object, or as a key
- * of the file that ends in _token. */
-static ft_status add_others(folder *f, int file)
+static bool is_standard(const char *key)
+{
+    for (size_t i = 0; i < FT_COUNT_OF(standard); i++)
+        if (strcmp(standard[i], key) == 0) return true;
+    return false;
+}
+
+/* Names of the model's own: "image_token": "<image>" (texts), or an object, in tokenizer_config.json of a saved
+ * AddedToken. */
+static ft_status add_own_names(folder *f, int file, bool texts, bool *any)
 {
     const js_doc *d = &f->s[file].doc;
-    const cJSON *v, *item, *newer = get(f, file, lists[0]);
-    for (size_t i = 0; i < FT_COUNT_OF(lists); i++) {
-        v = get(f, file, lists[i]);
-        if (i == 1 && cJSON_IsArray(newer) && newer->child) continue; /* older name of the first */
-        if (v && !cJSON_IsArray(v) && !cJSON_IsObject(v))
-            return js_fail(d, v, FT_EDATA, lists[i], "must be a list of tokens");
-        cJSON_ArrayForEach(item, v)
-        {
-            if (cJSON_IsObject(v)) {
-                FT_TRY(add_name(f, d, item->string, item));
-            } else if (token_text(item)) {
-                FT_TRY(add_special(f, d, item, token_text(item), false));
-            } else {
-                return js_fail(d, item, FT_EDATA, lists[i], "must be a list of tokens");
-            }
-        }
-    }
+    const cJSON *item;
     cJSON_ArrayForEach(item, d->root)
     {
-        bool known = false;
-        for (size_t i = 0; i < FT_COUNT_OF(standard); i++)
-            known = known || strcmp(standard[i], item->string) == 0;
-        if (!known && str_ends(item->string, "_token") && token_text(item))
-            FT_TRY(add_name(f, d, item->string, item));
+        if (cJSON_IsNull(item) || cJSON_IsBool(item) || cJSON_IsString(item) != texts ||
+            !str_ends(item->string, "_token") || is_standard(item->string))
+            continue;
+        if (cJSON_IsObject(item) && file == CONFIG && !js_get(item, "__type")) {
+            log_warn("%s: %s: is no token without \"__type\": \"AddedToken\"", d->name,
+                     ft_shows(item->string));
+            continue;
+        }
+        FT_TRY(add_name(f, d, item->string, item));
+        *any = true;
     }
     return FT_OK;
+}
+
+/* The members of an object of names, {"image_token": "<image>"}. */
+static ft_status add_names_of(folder *f, int file, const char *key, bool *any)
+{
+    const cJSON *item, *o = get(f, file, key);
+    if (o && !cJSON_IsObject(o) && (!cJSON_IsArray(o) || strcmp(key, SPECIFIC) == 0))
+        return js_fail(&f->s[file].doc, o, FT_EDATA, key, "must be an object of tokens");
+    if (!cJSON_IsObject(o)) return FT_OK;
+    cJSON_ArrayForEach(item, o)
+    {
+        FT_TRY(add_name(f, &f->s[file].doc, item->string, item));
+        *any = true;
+    }
+    return FT_OK;
+}
+
+static ft_status add_list(folder *f, int file, const char *key)
+{
+    const js_doc *d = &f->s[file].doc;
+    const cJSON *item, *v = get(f, file, key);
+    if (v && !cJSON_IsArray(v) && (!cJSON_IsObject(v) || strcmp(key, EXTRA) != 0))
+        return js_fail(d, v, FT_EDATA, key, "must be a list of tokens");
+    if (!cJSON_IsArray(v)) return FT_OK;
+    cJSON_ArrayForEach(item, v)
+    {
+        if (!token_text(item)) return js_fail(d, item, FT_EDATA, key, "must be a list of tokens");
+        FT_TRY(add_special(f, d, item, token_text(item), false));
+    }
+    return FT_OK;
+}
+
+/* Lists of further special tokens. additional_… is the older name of extra_…, and read where that has nothing; the
+ * map's only where the config has neither. */
+static ft_status add_lists(folder *f)
+{
+    const cJSON *root = f->s[CONFIG].doc.root, *extra = get(f, CONFIG, EXTRA), *item;
+    bool named = cJSON_IsObject(extra), empty = !extra || !extra->child;
+    bool said = root && (js_get(root, ADDITIONAL) || (js_get(root, EXTRA) && !named));
+    FT_TRY(add_list(f, CONFIG, EXTRA));
+    if (empty || named) FT_TRY(add_list(f, CONFIG, ADDITIONAL));
+    if (f->decoder) return FT_OK;
+    FT_TRY(add_list(f, SPECIALS, EXTRA));
+    if (!said) return add_list(f, SPECIALS, ADDITIONAL);
+    cJSON_ArrayForEach(item, get(f, SPECIALS, ADDITIONAL))
+    {
+        const char *text = token_text(item);
+        if (!text || find_added(f, text)) continue;
+        log_warn("%s: %s: %s is not read beside the list of tokenizer_config.json; it is not a "
+                 "token",
+                 f->s[SPECIALS].doc.name, ADDITIONAL, ft_shows(text));
+    }
+    return FT_OK;
+}
+
+/* New ids are given in this order: names whose value is an object, or that the map has, other names, lists. */
+static ft_status add_others(folder *f)
+{
+    bool any = false, objects = false;
+    FT_TRY(add_own_names(f, CONFIG, false, &objects));
+    if (!f->decoder) FT_TRY(add_own_names(f, SPECIALS, false, &objects));
+    if (!f->decoder) FT_TRY(add_own_names(f, SPECIALS, true, &objects));
+    FT_TRY(add_own_names(f, CONFIG, true, &any));
+    FT_TRY(add_names_of(f, CONFIG, EXTRA, &any));
+    if (!any) FT_TRY(add_names_of(f, CONFIG, SPECIFIC, &any));
+    if (!f->decoder) FT_TRY(add_names_of(f, SPECIALS, EXTRA, &any));
+    return add_lists(f);
 }
 
 /* The texts that names and lists of the files call special. */
@@ -514,8 +598,7 @@ static ft_status collect_added(folder *f)
     FT_TRY(gather_special(f));
     FT_TRY(decoder ? add_from_decoder(f, decoder) : add_from_file(f));
     FT_TRY(add_standard(f));
-    FT_TRY(add_others(f, CONFIG));
-    if (!f->decoder) FT_TRY(add_others(f, SPECIALS));
+    FT_TRY(add_others(f));
     warn_unread(f);
     return FT_OK;
 }
@@ -527,24 +610,31 @@ static int32_t named_id(const tok_tokenizer *t, const char *key)
     return text ? tok_id(t, text, strlen(text)) : -1;
 }
 
-static void ids_of(const cJSON *v, int64_t *out, int *n, int cap)
+/* Appends an id, or a list of them; −1 and ids beyond the vocabulary stand for none. */
+static ft_status ids_of(const folder *f, int file, const char *key, int64_t *out, int *n)
 {
-    const cJSON *item;
-    if (cJSON_IsNumber(v) && *n < cap) out[(*n)++] = (int64_t)v->valuedouble;
-    if (!cJSON_IsArray(v)) return;
-    cJSON_ArrayForEach(item, v)
-    {
-        if (cJSON_IsNumber(item) && *n < cap) out[(*n)++] = (int64_t)item->valuedouble;
+    const js_doc *d = &f->s[file].doc;
+    const cJSON *v = get(f, file, key), *item = cJSON_IsArray(v) ? v->child : v;
+    int k = 0;
+    for (; item; item = item == v ? NULL : item->next) {
+        double id = item->valuedouble;
+        if (!cJSON_IsNumber(item) || !(id >= INT32_MIN && id <= INT32_MAX) || id != (int32_t)id)
+            return js_fail(d, item, FT_EDATA, key, "must be an id, or a list of ids");
+        if (k++ == TK_MAX_STOPS)
+            return js_fail(d, v, FT_EDATA, key, "more than %d ids", TK_MAX_STOPS);
+        out[(*n)++] = (int64_t)id;
     }
+    return FT_OK;
 }
 
-static int32_t first_id(const folder *f, const char *key)
+static ft_status first_id(const folder *f, const char *key, int32_t *out)
 {
-    int64_t ids[16];
+    int64_t ids[2 * TK_MAX_STOPS];
     int n = 0;
-    ids_of(get(f, MODEL, key), ids, &n, 16);
-    ids_of(get(f, GENERATION, key), ids, &n, 16);
-    return n && ids[0] >= 0 && ids[0] < f->t->size ? (int32_t)ids[0] : -1;
+    FT_TRY(ids_of(f, MODEL, key, ids, &n));
+    FT_TRY(ids_of(f, GENERATION, key, ids, &n));
+    if (*out < 0 && n && ids[0] >= 0 && ids[0] < f->t->size) *out = (int32_t)ids[0];
+    return FT_OK;
 }
 
 /* add_bos_token and add_eos_token: followed where there is no tokenizer.json, and by classes that make their own
@@ -578,20 +668,16 @@ static ft_status special_ids(folder *f)
     t->eos = named_id(t, "eos_token");
     t->pad = named_id(t, "pad_token");
     t->unk = named_id(t, "unk_token");
-    if (t->bos < 0) t->bos = first_id(f, "bos_token_id");
-    if (t->eos < 0) t->eos = first_id(f, "eos_token_id");
-    if (t->pad < 0) t->pad = first_id(f, "pad_token_id");
+    FT_TRY(first_id(f, "bos_token_id", &t->bos));
+    FT_TRY(first_id(f, "eos_token_id", &t->eos));
+    FT_TRY(first_id(f, "pad_token_id", &t->pad));
     /* files without names: what the post-processor puts around a text */
     if (t->bos < 0 && t->post.n_before == 1) t->bos = t->post.before[0];
     if (t->eos < 0 && t->post.n_after == 1) t->eos = t->post.after[0];
     FT_TRY(tk_read_templates(t, f->dir, &f->s[CONFIG].doc));
     tk_add_stop(t, t->eos);
-    for (int i = MODEL; i <= GENERATION; i++) {
-        const cJSON *list = get(f, i, "eos_token_id");
-        FT_CHECK(cJSON_GetArraySize(list) <= TK_MAX_STOPS, FT_EDATA,
-                 "%s: eos_token_id: more than %d ids", f->s[i].doc.name, TK_MAX_STOPS);
-        ids_of(list, ids, &n, 2 * TK_MAX_STOPS);
-    }
+    FT_TRY(ids_of(f, MODEL, "eos_token_id", ids, &n));
+    FT_TRY(ids_of(f, GENERATION, "eos_token_id", ids, &n));
     for (int i = 0; i < n; i++) tk_add_stop(t, ids[i]);
     tk_template_stops(t);
     return follow_flags(f);
@@ -631,6 +717,7 @@ static ft_status load(folder *f)
     FT_TRY(collect_added(f));
     FT_TRY(tk_finish_added(t, &f->added, path));
     FT_TRY(special_ids(f));
+    t->beside = f->old || (!f->decoder && (f->s[ADDED].doc.root || f->s[SPECIALS].doc.root));
     t->own_config = f->s[CONFIG].text;
     t->own_config_len = f->s[CONFIG].len;
     f->s[CONFIG].text = NULL;

@@ -280,13 +280,25 @@ static ft_status read_templates(tok_tokenizer *t, const gguf_file *f)
     return FT_OK;
 }
 
-/* The names that chat templates know the special tokens by. */
-static ft_status name_specials(tok_tokenizer *t)
+/* The names that chat templates know the special tokens by: those of bos, eos and pad, if no list says otherwise. */
+static ft_status name_specials(tok_tokenizer *t, const gguf_file *f)
 {
+    const gguf_kv *kv = gguf_get(f, TK_GGUF_NAMES);
     const struct {
         const char *name;
         int32_t id;
     } rows[] = {{"bos_token", t->bos}, {"eos_token", t->eos}, {"pad_token", t->pad}};
+    bool list = kv && kv->type == GGUF_ARR && kv->elem == GGUF_STR;
+    for (uint64_t i = 0; list && i < kv->count; i++) {
+        const char *s = kv->strs[i].s, *end = s + kv->strs[i].n;
+        const char *eq = memchr(s, '=', kv->strs[i].n);
+        if (!eq) continue;
+        char *name = arena_strn(t->mem, s, (size_t)(eq - s)),
+             *text = arena_strn(t->mem, eq + 1, (size_t)(end - eq - 1));
+        if (!name || !text) return FT_EMEM;
+        FT_TRY(tk_add_named(&t->names, t->mem, name, text));
+    }
+    if (list) return FT_OK;
     for (size_t i = 0; i < FT_COUNT_OF(rows); i++) {
         const char *text = rows[i].id >= 0 ? tok_text(t, rows[i].id) : NULL;
         if (text) FT_TRY(tk_add_named(&t->names, t->mem, rows[i].name, text));
@@ -305,7 +317,7 @@ static ft_status read_specials(tok_tokenizer *t, const gguf_file *f, bool llama,
     FT_TRY(gguf_bool(f, "tokenizer.ggml.add_eos_token", false, &eos));
     FT_TRY(tk_set_bos_eos(t, bos, eos));
     FT_TRY(read_templates(t, f));
-    FT_TRY(name_specials(t));
+    FT_TRY(name_specials(t, f));
     return read_stops(t, f);
 }
 

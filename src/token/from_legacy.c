@@ -302,9 +302,21 @@ static ft_status from_spm(const char *path, const tk_old_files *old, char **text
 #define BYTE_LEVEL                                                                                 \
     "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}"
 
-static ft_status from_lists(const char *vocab_path, const char *merges_path, const tk_preset *steps,
-                            char **text, size_t *len)
+/* The presets set no space in front of a text. */
+static void add_steps(str_buf *out, const char *json, bool prefix)
 {
+    static const char key[] = "\"add_prefix_space\":";
+    const char *at = prefix ? strstr(json, key) : NULL;
+    size_t n = at ? (size_t)(at - json) + strlen(key) : 0;
+    str_add(out, json, n);
+    str_adds(out, at ? "true" : "");
+    str_adds(out, json + n + (at ? strlen("false") : 0));
+}
+
+static ft_status from_lists(const char *vocab_path, const char *merges_path,
+                            const tk_old_files *old, char **text, size_t *len)
+{
+    const tk_preset *steps = tk_preset_find(old->preset);
     str_buf out = {0};
     char *vocab = NULL;
     size_t n;
@@ -313,10 +325,10 @@ static ft_status from_lists(const char *vocab_path, const char *merges_path, con
     bool first = true;
     ft_status rc = file_read(&vocab, &n, vocab_path, MAX_FILE);
     if (rc != FT_OK) return rc;
-    str_printf(&out,
-               "{\"version\":\"1.0\",\"normalizer\":%s,\"pre_tokenizer\":%s,\"decoder\":" BYTE_LEVEL
-               ",\"model\":{\"type\":\"BPE\",\"vocab\":",
-               steps->normalizer ? steps->normalizer : "null", steps->pretokenizer);
+    str_printf(&out, "{\"version\":\"1.0\",\"normalizer\":%s,\"pre_tokenizer\":",
+               steps->normalizer ? steps->normalizer : "null");
+    add_steps(&out, steps->pretokenizer, old->prefix == 1);
+    str_adds(&out, ",\"decoder\":" BYTE_LEVEL ",\"model\":{\"type\":\"BPE\",\"vocab\":");
     str_add(&out, vocab, n);
     str_adds(&out, ",\"merges\":[");
     rc = lines_open(&r, merges_path);
@@ -362,5 +374,5 @@ ft_status tk_legacy_json(const char *dir, arena *mem, const tk_old_files *old, c
     if (!old->class_name) {
         log_warn("%s: no file names the class of vocab.json and merges.txt; read as GPT-2's", dir);
     }
-    return from_lists(vocab, merges, tk_preset_find(old->preset), text, len);
+    return from_lists(vocab, merges, old, text, len);
 }

@@ -16,6 +16,7 @@
 #define TK_MAX_STOPS 64 /* ids that end a generation */
 #define TK_GGUF_STOPS                                                                              \
     "tokenizer.ggml.eog_token_ids" /* all of them; others than llama.cpp read it */
+#define TK_GGUF_NAMES "tokenizer.ggml.special_token_names" /* "bos_token=<s>" …; only ft reads it */
 /* Longest token text; a bound on the work per position of a match. */
 #define TK_MAX_TOKEN 65535
 
@@ -360,6 +361,8 @@ struct tok_tokenizer {
     /* Kept for writing: the files as they were read, or else what a tokenizer.json is made of. */
     char *own_json, *own_config;
     size_t own_json_len, own_config_len;
+    bool
+        beside; /* other files than these two say of tokens or of the post-processor what own_json does not */
     const char *json_normalizer, *json_pretokenizer, *json_decoder; /* GGUF */
     const char *pre_name;                                           /* GGUF, kind gpt2 */
     float *scores;                                                  /* GGUF, kind llama */

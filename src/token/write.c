@@ -19,7 +19,7 @@ static void span_json(str_buf *out, tk_span s)
 
 static void write_added(const tok_tokenizer *t, str_buf *out)
 {
-    str_adds(out, "  \"added_tokens\": [");
+    str_addc(out, '[');
     bool first = true;
     for (int64_t id = 0; id < t->size; id++) {
         int64_t at;
@@ -153,7 +153,8 @@ static ft_status write_model(const tok_tokenizer *t, str_buf *out)
 
 static ft_status write_tokenizer(const tok_tokenizer *t, str_buf *out)
 {
-    str_adds(out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
+    str_adds(out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n"
+                  "  \"added_tokens\": ");
     write_added(t, out);
     str_printf(out, ",\n  \"normalizer\": %s,\n  \"pre_tokenizer\": %s,\n  \"post_processor\": ",
                t->json_normalizer ? t->json_normalizer : "null",
@@ -184,55 +185,86 @@ static void write_templates(const tok_tokenizer *t, str_buf *out)
     str_addc(out, ']');
 }
 
+static bool is_name(const char *name) /* one that needs no escapes */
+{
+    return name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] ==
+           0;
+}
+
 static ft_status write_config(const tok_tokenizer *t, str_buf *out)
 {
+    static const char *const first[] = {"bos_token", "eos_token", "pad_token", "unk_token"};
     bool eos = t->post.n_after > 0 && t->post.after[t->post.n_after - 1] == t->eos;
     str_printf(out, "{\n  \"add_bos_token\": %s,\n  \"add_eos_token\": %s",
                tok_adds_bos(t) ? "true" : "false", eos ? "true" : "false");
-    text_field(out, "bos_token", tok_text(t, t->bos));
+    text_field(out, "bos_token", tk_named_text(&t->names, "bos_token"));
     if (t->templates.n) {
         str_adds(out, ",\n  \"chat_template\": ");
         write_templates(t, out);
     }
     str_adds(out, ",\n  \"clean_up_tokenization_spaces\": false");
-    text_field(out, "eos_token", tok_text(t, t->eos));
+    text_field(out, "eos_token", tk_named_text(&t->names, "eos_token"));
     /* the number that transformers writes for "no limit" */
     str_adds(out, ",\n  \"model_max_length\": 1000000000000000019884624838656");
-    text_field(out, "pad_token", tok_text(t, t->pad));
+    text_field(out, "pad_token", tk_named_text(&t->names, "pad_token"));
     text_field(out, "tokenizer_class", "PreTrainedTokenizerFast");
     text_field(out, "unk_token", tok_text(t, t->unk));
+    for (int i = 0; i < t->names.n; i++) {
+        const tok_named *v = &t->names.v[i];
+        bool written = false;
+        for (size_t k = 0; k < FT_COUNT_OF(first); k++)
+            written = written || strcmp(v->name, first[k]) == 0;
+        if (!written && is_name(v->name)) text_field(out, v->name, v->text);
+    }
     str_adds(out, "\n}\n");
     return str_ok(out);
 }
 
-/* A config as it was read; a chat template that stood in its own file is put in, because some readers look for it
- * here first. */
+/* Sets a member to what `value` holds, and empties that. */
+static void set_part(str_buf *out, const char *key, str_buf *value)
+{
+    if (!value->failed && value->data) js_set_member(out, key, value->data);
+    out->failed = out->failed || value->failed;
+    str_clear(value);
+}
+
+/* A config as it was read. A chat template that stood in its own file is put in, because some readers look for it here
+ * first; so are names that stood in special_tokens_map.json. */
 static ft_status copy_config(const tok_tokenizer *t, str_buf *out)
 {
-    size_t n = t->own_config_len;
-    const char *s = t->own_config;
-    if (!t->templates.n || memmem(s, n, "\"chat_template\"", 15)) {
-        str_add(out, s, n);
-        return str_ok(out);
+    str_buf value = {0};
+    str_add(out, t->own_config, t->own_config_len);
+    if (t->templates.n && !memmem(t->own_config, t->own_config_len, "\"chat_template\"", 15)) {
+        write_templates(t, &value);
+        set_part(out, "chat_template", &value);
     }
-    while (n && s[n - 1] != '}') n--;
-    if (n) n--;
-    while (n && strchr(" \t\r\n", s[n - 1]) && s[n - 1]) n--;
-    str_add(out, s, n);
-    if (n && s[n - 1] != '{') str_addc(out, ',');
-    str_adds(out, "\n  \"chat_template\": ");
-    write_templates(t, out);
-    str_adds(out, "\n}\n");
+    for (int i = 0; t->beside && i < t->names.n; i++) {
+        const tok_named *v = &t->names.v[i];
+        if (!is_name(v->name)) continue;
+        str_json(&value, v->text, strlen(v->text));
+        set_part(out, v->name, &value);
+    }
+    str_free(&value);
+    return str_ok(out);
+}
+
+/* The file as it was read, with what the files beside it said of added tokens and of the post-processor. */
+static ft_status copy_tokenizer(const tok_tokenizer *t, str_buf *out)
+{
+    str_buf value = {0};
+    str_add(out, t->own_json, t->own_json_len);
+    if (t->beside) {
+        write_added(t, &value);
+        set_part(out, "added_tokens", &value);
+        write_post(t, &value);
+        set_part(out, "post_processor", &value);
+    }
+    str_free(&value);
     return str_ok(out);
 }
 
 ft_status tok_write_json(const tok_tokenizer *t, str_buf *tokenizer_json, str_buf *tokenizer_config)
 {
-    if (t->own_json) {
-        str_add(tokenizer_json, t->own_json, t->own_json_len);
-        FT_TRY(str_ok(tokenizer_json));
-    } else {
-        FT_TRY(write_tokenizer(t, tokenizer_json));
-    }
+    FT_TRY(t->own_json ? copy_tokenizer(t, tokenizer_json) : write_tokenizer(t, tokenizer_json));
     return t->own_config ? copy_config(t, tokenizer_config) : write_config(t, tokenizer_config);
 }

@@ -324,6 +324,53 @@ static ft_status put_templates(const tok_tokenizer *t, gguf_writer *w)
     return rc;
 }
 
+static bool asked(const tok_tokenizer *t, const char *name)
+{
+    bool yes = false;
+    for (int i = 0; i < t->templates.n; i++) yes = yes || strstr(t->templates.v[i].text, name);
+    return yes;
+}
+
+/* Readers name bos, eos and pad. Where a template asks for a name that would have another text then, all names follow. */
+static ft_status put_names(const tok_tokenizer *t, gguf_writer *w)
+{
+    const struct {
+        const char *name;
+        int32_t id;
+    } rows[] = {{"bos_token", t->bos}, {"eos_token", t->eos}, {"pad_token", t->pad}};
+    const char *other = NULL;
+    for (size_t i = 0; i < FT_COUNT_OF(rows); i++) {
+        const char *text = tk_named_text(&t->names, rows[i].name);
+        const char *theirs = rows[i].id >= 0 ? tok_text(t, rows[i].id) : NULL;
+        bool same = text && theirs ? strcmp(text, theirs) == 0 : text == theirs;
+        if (!same && asked(t, rows[i].name)) other = rows[i].name;
+    }
+    for (int i = 0; i < t->names.n; i++) {
+        bool known = false;
+        for (size_t k = 0; k < FT_COUNT_OF(rows); k++)
+            known = known || strcmp(rows[k].name, t->names.v[i].name) == 0;
+        if (!known && asked(t, t->names.v[i].name)) other = t->names.v[i].name;
+    }
+    if (!other) return FT_OK;
+    log_warn(
+        "GGUF: what the chat template calls %s has no place in it; ft finds it in a key of its "
+        "own, llama.cpp prints what it takes for it",
+        ft_shows(other));
+    arena *mem;
+    FT_TRY(arena_open(&mem, "names", (size_t)64 << 20));
+    gguf_str *list = arena_get(mem, ((size_t)t->names.n + 1) * sizeof *list);
+    bool ok = list != NULL;
+    for (int i = 0; ok && i < t->names.n; i++) {
+        const tok_named *v = &t->names.v[i];
+        const char *s = arena_printf(mem, "%s=%s", v->name, v->text);
+        ok = s != NULL;
+        if (ok) list[i] = (gguf_str){s, strlen(s)};
+    }
+    if (ok) gguf_put_strs(w, TK_GGUF_NAMES, list, t->names.n);
+    arena_close(mem);
+    return ok ? FT_OK : FT_EMEM;
+}
+
 static bool is_in(const int32_t *list, int n, int32_t id)
 {
     for (int i = 0; i < n; i++)
@@ -408,6 +455,7 @@ ft_status tok_write_gguf(const tok_tokenizer *t, gguf_writer *w, int64_t vocab_s
     if (rc == FT_OK) put_specials(t, w, llama, prefix);
     if (rc == FT_OK) rc = put_stops(t, w);
     if (rc == FT_OK) rc = put_templates(t, w);
+    if (rc == FT_OK) rc = put_names(t, w);
     ft_free(c.text);
     ft_free(c.type);
     ft_free(c.score);
