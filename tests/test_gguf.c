@@ -110,11 +110,11 @@ static void read_as_llama_cpp_does(void **state)
     const gguf_kv *kv = gguf_get(&f, "x.a");
     assert_true(kv->type == GGUF_ARR && kv->elem == GGUF_STR && kv->count == 2);
     assert_true(kv->strs[0].n == 1 && kv->strs[0].s[0] == 'a' && kv->strs[1].n == 0);
-    const io_tensor *t = gguf_find(&f, "t.a");
+    const io_tensor *t = test_gguf_tensor(&f, "t.a");
     assert_true(t->type == &dt_f32 && t->nd == 2 && t->dim[0] == 2 && t->dim[1] == 3);
     assert_memory_equal(t->data, a, sizeof a);
-    assert_memory_equal(gguf_find(&f, "t.b")->data, b16, sizeof b16);
-    assert_null(gguf_find(&f, "t.c"));
+    assert_memory_equal(test_gguf_tensor(&f, "t.b")->data, b16, sizeof b16);
+    assert_null(test_gguf_tensor(&f, "t.c"));
     gguf_close(&f);
 }
 
@@ -214,7 +214,7 @@ static void every_block_type_survives(void **state)
     assert_ok(gguf_open(&f, path, mem));
     for (int i = 0; dt_at(i); i++) {
         if (dt_at(i)->gguf_id < 0) continue;
-        const io_tensor *t = gguf_find(&f, dt_at(i)->name);
+        const io_tensor *t = test_gguf_tensor(&f, dt_at(i)->name);
         assert_ptr_equal(t->type, dt_at(i));
         assert_int_equal(((const uint8_t *)t->data - f.map.data) % 32, 0);
         assert_memory_equal(t->data, data + i, t->bytes);

@@ -71,7 +71,7 @@ static void check_file(const char *path, const float *freqs, double attn)
     double v;
     assert_ok(arena_open(&mem, "t", (size_t)16 << 20));
     assert_ok(gguf_open(&f, path, mem));
-    const io_tensor *t = gguf_find(&f, "rope_freqs.weight");
+    const io_tensor *t = test_gguf_tensor(&f, "rope_freqs.weight");
     assert_non_null(t);
     assert_int_equal(t->bytes, HALF * sizeof(float));
     assert_memory_equal(t->data, freqs, t->bytes);

@@ -87,7 +87,7 @@ static void gguf_permutes_rows(void **state)
                  {"blk.1.attn_k.weight", "model.layers.1.self_attn.k_proj.weight", kv},
                  {"blk.1.attn_v.weight", "model.layers.1.self_attn.v_proj.weight", 0}};
     for (size_t p = 0; p < FT_COUNT_OF(pairs); p++) {
-        const io_tensor *a = gguf_find(&g, pairs[p].gguf), *b = st_find(&f, pairs[p].hf);
+        const io_tensor *a = test_gguf_tensor(&g, pairs[p].gguf), *b = st_find(&f, pairs[p].hf);
         assert_non_null(a);
         assert_non_null(b);
         int64_t rows = b->dim[0], cols = b->dim[1];

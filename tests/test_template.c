@@ -69,7 +69,7 @@ static ft_status run(const char *template)
     tpl_template *t = NULL;
     str_buf out = {0};
     ft_status rc = tpl_open(&t, template, strlen(template), "t");
-    if (rc == FT_OK) rc = tpl_render(t, NULL, &out);
+    if (rc == FT_OK) rc = tpl_render_spans(t, NULL, &out, NULL);
     str_free(&out);
     tpl_close(t);
     return rc;
@@ -155,7 +155,7 @@ static void cut_templates_do_no_harm(void **state)
         tpl_template *tpl = NULL;
         str_buf out = {0};
         if (tpl_open(&tpl, t, cut, "cut") == FT_OK) {
-            ft_status rc = tpl_render(tpl, js_get(doc.root, "v"), &out);
+            ft_status rc = tpl_render_spans(tpl, js_get(doc.root, "v"), &out, NULL);
             assert_true(rc == FT_OK || rc == FT_EDATA);
         }
         tpl_close(tpl);
@@ -182,7 +182,7 @@ static void time_is_formatted(void **state)
     (void)state;
     setenv("SOURCE_DATE_EPOCH", "1721995200", 1);
     assert_ok(tpl_open(&t, text, strlen(text), "t"));
-    assert_ok(tpl_render(t, NULL, &out));
+    assert_ok(tpl_render_spans(t, NULL, &out, NULL));
     unsetenv("SOURCE_DATE_EPOCH");
     assert_string_equal(out.data, "26 Jul 2024 12:00");
     str_free(&out);

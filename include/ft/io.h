@@ -168,7 +168,6 @@ typedef struct gguf_file {
 /* A later part of a split model is 65: the message names the first one. */
 FT_MUST_USE ft_status gguf_open(gguf_file *f, const char *path, arena *a);
 void gguf_close(gguf_file *f);
-const io_tensor *gguf_find(const gguf_file *f, const char *name);
 const gguf_kv *gguf_get(const gguf_file *f, const char *key); /* NULL when absent */
 /* Typed getters: any integer type fits an int when in range; absent gives def; a wrong type is 65. */
 FT_MUST_USE ft_status gguf_int(const gguf_file *f, const char *key, int64_t def, int64_t low,

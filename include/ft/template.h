@@ -13,10 +13,6 @@
 typedef struct tpl_template tpl_template;
 FT_MUST_USE ft_status tpl_open(tpl_template **out, const char *text, size_t len, const char *name);
 void tpl_close(tpl_template *t);
-/* vars: an object of the variables in scope. raise_exception, an unsupported construct, or a limit (steps,
- * output, depth) is 65. */
-FT_MUST_USE ft_status tpl_render(const tpl_template *t, const cJSON *vars, str_buf *out);
-
 /* Where `{% generation %}` blocks stand in the output: byte ranges [from, to), in order. */
 typedef struct tpl_span {
     int64_t from, to;
@@ -25,6 +21,8 @@ typedef struct tpl_spans {
     tpl_span *v; /* ft_alloc'ed; start with { 0 }, release with ft_free(v) */
     int64_t n, cap;
 } tpl_spans;
+/* vars: an object of the variables in scope, NULL: none. spans (may be NULL) are appended to. raise_exception, an
+ * unsupported construct, or a limit (steps, output, depth) is 65. */
 FT_MUST_USE ft_status tpl_render_spans(const tpl_template *t, const cJSON *vars, str_buf *out,
                                        tpl_spans *spans);
 

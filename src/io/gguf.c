@@ -383,9 +383,3 @@ void gguf_close(gguf_file *f)
     file_map_close(&f->map);
     *f = (gguf_file){0};
 }
-
-const io_tensor *gguf_find(const gguf_file *f, const char *name)
-{
-    int64_t i;
-    return map_get(&f->index, name, strlen(name), &i) ? &f->tensor[i] : NULL;
-}

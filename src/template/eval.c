@@ -650,8 +650,3 @@ ft_status tpl_render_spans(const tpl_template *t, const cJSON *vars, str_buf *ou
     FT_TRY(c.rc);
     return str_ok(out);
 }
-
-ft_status tpl_render(const tpl_template *t, const cJSON *vars, str_buf *out)
-{
-    return tpl_render_spans(t, vars, out, NULL);
-}

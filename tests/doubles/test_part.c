@@ -197,15 +197,15 @@ static void gguf_comes_back(void **state)
     trained_model_comes_back(path, 0.0);
     assert_ok(arena_open(&mem, "gguf", (size_t)1 << 24));
     assert_ok(gguf_open(&g, path, mem));
-    const io_tensor *t = gguf_find(&g, "blk.2.ffn_gate_exps.weight");
+    const io_tensor *t = test_gguf_tensor(&g, "blk.2.ffn_gate_exps.weight");
     assert_non_null(t);
     assert_int_equal(t->nd, 3);
     assert_int_equal(t->dim[0], 5);
     assert_int_equal(t->dim[1], 12);
     assert_int_equal(t->dim[2], 16);
-    assert_non_null(gguf_find(&g, "blk.2.ffn_down.4.weight"));
-    assert_non_null(gguf_find(&g, "blk.2.ffn_gain"));
-    assert_null(gguf_find(&g, "blk.1.ffn_gate_exps.weight"));
+    assert_non_null(test_gguf_tensor(&g, "blk.2.ffn_down.4.weight"));
+    assert_non_null(test_gguf_tensor(&g, "blk.2.ffn_gain"));
+    assert_null(test_gguf_tensor(&g, "blk.1.ffn_gate_exps.weight"));
     gguf_close(&g);
     arena_close(mem);
     /* … and back: the folder of the .gguf is the folder of the model */

@@ -192,6 +192,12 @@ const io_tensor *golden_tensor(const st_file *f, const char *name)
     return t;
 }
 
+const io_tensor *test_gguf_tensor(const gguf_file *f, const char *name)
+{
+    int64_t i;
+    return map_get(&f->index, name, strlen(name), &i) ? &f->tensor[i] : NULL;
+}
+
 const float *golden_f32(const st_file *f, const char *name, int64_t n)
 {
     const io_tensor *t = golden_tensor(f, name);

@@ -50,6 +50,7 @@ double max_abs_diff(const float *a, const float *b, int64_t n);
 const st_file *golden_open(const char *name);
 const io_tensor *golden_tensor(const st_file *f, const char *name);
 const float *golden_f32(const st_file *f, const char *name, int64_t n);
+const io_tensor *test_gguf_tensor(const gguf_file *f, const char *name); /* NULL: none */
 
 /* The call is expected to succeed; shows the recorded message when it does not. */
 #define assert_ok(call)                                                                            \
