@@ -14,7 +14,8 @@ static void hear(void *ctx, log_level level, const char *line)
     if (level == LOG_WARN) snprintf(warned + n, sizeof warned - n, "%s\n", line);
 }
 
-/* Opens the family's model with `more` (members, as JSON) in its config. */
+/* Opens the family's model, for training or for use, with `more` (members, as JSON) in its config. */
+static bool trained = true;
 static ft_status open_with(const char *family, const char *more)
 {
     char path[600];
@@ -32,7 +33,7 @@ static ft_status open_with(const char *family, const char *more)
     str_free(&s);
     warned[0] = 0;
     log_set_sink(hear, NULL);
-    ft_status rc = model_open(&m, &(model_options){.path = dir});
+    ft_status rc = model_open(&m, &(model_options){.path = dir, .trained = trained});
     log_set_sink(NULL, NULL);
     model_close(m);
     return rc;
@@ -111,6 +112,11 @@ static void what_is_not_done_is_told(void **state)
     }
     assert_ok(open_with("gpt2", "\"dropout\": 0.1"));
     assert_non_null(strstr(warned, "dropout"));
+    trained = false; /* where nothing is trained, dropout is no matter */
+    assert_ok(open_with("gpt2", "\"dropout\": 0.1"));
+    assert_ok(open_with("llama", told[0][1]));
+    assert_string_equal(warned, "");
+    trained = true;
 }
 
 int main(void)

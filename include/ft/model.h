@@ -83,6 +83,7 @@ struct model {
     const dt_type *dtype; /* what a folder is written in by default: the base's, bf16 for blocks */
     bool from_gguf, has_blocks;
     bool no_weights; /* opened for a plan: values of random or trained parameters are not made */
+    bool trained;    /* opened for training */
     const model_quant *quant; /* the row that reads this folder, or NULL, and its keys */
     void *quant_cfg;
     io_weights weights;
@@ -108,6 +109,7 @@ typedef struct model_options {
     uint64_t seed;           /* of those weights */
     bool
         no_weights; /* for memory plans: values of random weights and of trained copies are not made */
+    bool trained; /* for training: keys of config.json that matter there alone (dropout) are warned of */
     const model_quant *make; /* quantises the base on load, with its keys; NULL: nothing does */
     const void *make_cfg;
 } model_options;

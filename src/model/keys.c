@@ -10,7 +10,8 @@
 
 #define SCALE "no family of ft scales so; the model would compute other numbers than its author's"
 #define BLOCK "no family of ft has such blocks"
-#define DROPOUT "the base is trained without dropout (adapters have their own, method.dropout)"
+#define DROPOUT                                                                                    \
+    "the base is trained without dropout (an adapter may have its own: method.lora_dropout)"
 #define RESULT "concerns what a call returns"
 #define DRAW "how answers are drawn is said by the flags of generate"
 #define TASK "of heads for other tasks"
@@ -84,12 +85,6 @@ static const js_key config_keys[] = {
     {"compression_config", JS_ONLY, 0, "compressed weights cannot be read; use the unquantised folder or a GGUF"},
     {"sparsity_config", JS_ONLY, 0, "compressed weights cannot be read; use the unquantised folder or a GGUF"},
     {"auto_map", JS_WARN, 0, "code of the folder is never run; the family of model_type is computed"},
-    /* dropout */
-    {"attention_dropout", JS_WARN, "0", DROPOUT}, {"attn_pdrop", JS_WARN, "0", DROPOUT},
-    {"embd_pdrop", JS_WARN, "0", DROPOUT}, {"resid_pdrop", JS_WARN, "0", DROPOUT},
-    {"hidden_dropout", JS_WARN, "0", DROPOUT}, {"hidden_dropout_prob", JS_WARN, "0", DROPOUT},
-    {"resid_dropout", JS_WARN, "0", DROPOUT}, {"embed_dropout", JS_WARN, "0", DROPOUT},
-    {"dropout", JS_WARN, "0", DROPOUT}, {"layerdrop", JS_WARN, "0", DROPOUT},
     {"classifier_dropout", JS_IDLE, 0, TASK},
     /* without effect */
     {"use_cache", JS_IDLE, 0, SPEED}, {"pretraining_tp", JS_IDLE, 0, SPEED},
@@ -125,6 +120,15 @@ static const js_key config_keys[] = {
     {0},
 };
 
+/* what concerns training alone */
+static const js_key dropout_rows[] = {
+    {"attention_dropout", JS_WARN, "0", DROPOUT}, {"attn_pdrop", JS_WARN, "0", DROPOUT},
+    {"embd_pdrop", JS_WARN, "0", DROPOUT}, {"resid_pdrop", JS_WARN, "0", DROPOUT},
+    {"hidden_dropout", JS_WARN, "0", DROPOUT}, {"hidden_dropout_prob", JS_WARN, "0", DROPOUT},
+    {"resid_dropout", JS_WARN, "0", DROPOUT}, {"embed_dropout", JS_WARN, "0", DROPOUT},
+    {"dropout", JS_WARN, "0", DROPOUT}, {"layerdrop", JS_WARN, "0", DROPOUT},
+};
+
 /* of rope_scaling and rope_parameters */
 static const js_key rope_rows[] = {
     {"rope_type", JS_READ, 0, 0}, {"type", JS_READ, 0, 0}, {"rope_theta", JS_READ, 0, 0}, {"factor", JS_READ, 0, 0},
@@ -146,7 +150,7 @@ static const js_key rope_rows[] = {
 /* Rows for what frame and parts read, as the family calls it, before the table. */
 static ft_status known_keys(const model *m, arena *mem, js_key **out)
 {
-    size_t n = FT_COUNT_OF(config_keys), k = 0;
+    size_t n = FT_COUNT_OF(config_keys) + FT_COUNT_OF(dropout_rows), k = 0;
     for (const model_key *key = model_frame_keys; key->name; key++) n++;
     for (int i = 0; i < m->n_use; i++) {
         for (const model_key *key = m->use[i].row->keys; key->name; key++) n++;
@@ -159,6 +163,11 @@ static ft_status known_keys(const model *m, arena *mem, js_key **out)
             const char *name = family_key(m->family, key).hf;
             if (name) rows[k++] = (js_key){name, JS_READ, NULL, NULL};
         }
+    }
+    for (size_t i = 0; i < FT_COUNT_OF(dropout_rows); i++) {
+        rows[k] = dropout_rows[i];
+        if (!m->trained) rows[k].use = JS_IDLE;
+        k++;
     }
     memcpy(rows + k, config_keys, sizeof config_keys);
     return FT_OK;

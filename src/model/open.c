@@ -233,6 +233,7 @@ ft_status model_open(model **out, const model_options *opt)
     m->path = arena_str(m->mem, opt->path ? opt->path : opt->from_config);
     FT_GUARD(m->path, FT_EMEM, "out of memory");
     m->no_weights = opt->no_weights;
+    m->trained = opt->trained;
     rc = opt->path ? open_weights(m) : open_random(m, opt);
     if (rc == FT_OK && opt->make) {
         /* No format takes more bytes than what it is made of, but for the ends of its arrays. */

@@ -97,6 +97,7 @@ ft_status train_open_model(const train_session *s, bool weights, model **out)
                         .from_config = s->cfg.model.path ? NULL : s->cfg.model.from_config,
                         .seed = (uint64_t)s->cfg.train.seed,
                         .no_weights = !weights,
+                        .trained = true,
                         .make = s->cfg.model.quant,
                         .make_cfg = s->cfg.model.quant_cfg};
     return model_open(out, &mo);
