@@ -10,10 +10,6 @@ static const char *const files[] = {"model.safetensors", "model.safetensors.inde
 static ft_status attach(pe_ctx *c)
 {
     model *m = c->m;
-    FT_CHECK(
-        !m->made, FT_ECONFIG,
-        "model.quantization: is of a frozen base, and method.type full trains all of it; leave "
-        "one of them out");
     for (int64_t i = 0; i < m->n_param; i++) {
         nn_param *p = &m->param[i];
         if (m->d.tied && p == m->head->w) continue;

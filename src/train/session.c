@@ -103,13 +103,33 @@ ft_status train_open_model(const train_session *s, bool weights, model **out)
     return model_open(out, &mo);
 }
 
+/* Rounding a matrix on load that is then trained as a copy, and written as such, loses values and saves nothing. Blocks of
+ * a GGUF are all there is of it: these may be trained on. */
+static ft_status check_quantised(const train_session *s, const model *m, const pe_ctx *pe)
+{
+    const model_cfg *c = &s->cfg.model;
+    if (!c->quant || pe->method->result != PE_MODEL) return FT_OK;
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const nn_param *p = &m->param[i];
+        bool coded = p->t.type->read || p->t.type->block > 1;
+        FT_CHECK(
+            !pe->over.own[i] || !coded || p->t.type == p->file_type, FT_ECONFIG,
+            "%s: model.quantization \"%s\" rounds \"%s\", of which method.type \"%s\" trains and "
+            "saves a copy in full; leave model.quantization out, or train an adapter "
+            "(method.type \"lora\")",
+            s->opt->config, c->quant->type, p->name, pe->method->name);
+    }
+    return FT_OK;
+}
+
 ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
 {
     const pe_start with = {.seed = (uint64_t)s->cfg.train.seed,
                            .base_name = s->cfg.base_name,
                            .load_dir = s->cfg.method_head->init_from,
                            .tok = s->tok};
-    return pe_attach(out, s->cfg.method, s->cfg.method_cfg, m, &with);
+    FT_TRY(pe_attach(out, s->cfg.method, s->cfg.method_cfg, m, &with));
+    return check_quantised(s, m, *out);
 }
 
 ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, bool weights,

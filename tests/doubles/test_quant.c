@@ -173,6 +173,29 @@ static void a_training_config_names_it(void **state)
     assert_fails(run("model.quantization=yes", "no"), FT_ECONFIG, "model.quantization");
 }
 
+/* Rounded first and then trained in full: both keys are named, by `check` and by `train`, before anything is written. */
+static void what_is_trained_in_full_is_not_rounded_first(void **state)
+{
+    static const char full[] =
+        "{\"data\": {\"train\": {\"path\": \"t.jsonl\", \"format\": \"tokens\"}},"
+        "\"method\": {\"type\": \"full\"}, \"train\": {\"max_steps\": 1, \"batch_size\": 2}}";
+    static const char nibble[] = "model.quantization={\"type\":\"nibble\"}";
+    (void)state;
+    str_buf report = {0};
+    char base[600];
+    snprintf(base, sizeof base, "model.path=%s", golden_model("llama"));
+    const char *sets[] = {base, nibble};
+    train_options o = {
+        .config = test_path("train.json"), .sets = sets, .n_sets = 2, .out = test_path("full_run")};
+    test_write_file(test_path("train.json"), full, strlen(full));
+    assert_fails(run(nibble, "full_run"), FT_ECONFIG, "model.quantization \"nibble\"");
+    assert_non_null(strstr(ft_error(), "method.type \"full\""));
+    assert_fails(train_check(&o, &report), FT_ECONFIG, "leave model.quantization out");
+    assert_false(dir_exists(test_path("full_run")));
+    str_free(&report);
+    assert_ok(run("model.quantization=none", "full_run"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +203,7 @@ int main(void)
         cmocka_unit_test(a_base_is_quantised_on_load),
         cmocka_unit_test(other_quantisers_are_refused_by_name),
         cmocka_unit_test(a_training_config_names_it),
+        cmocka_unit_test(what_is_trained_in_full_is_not_rounded_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
