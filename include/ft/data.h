@@ -43,7 +43,8 @@ typedef struct data_sample {
     const char *extra; /* JSON object of what a reward wants of the record ("answer"), or NULL */
 } data_sample;
 
-/* What the records of a format give, and so what an objective may ask for. */
+/* What the records of a format give, and so what an objective may ask for. Shipped formats give tokens; the others are for
+ * objectives over preferences, over answers judged one by one (KTO), and over answers that are sampled while training. */
 typedef enum data_gives {
     DATA_TOKENS = 1,   /* tokens to learn, at least one of them supervised. A record is one sequence,
                           a row of a text source as many as it holds documents */
