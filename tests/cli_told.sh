@@ -1,12 +1,6 @@
 #!/usr/bin/env bash
 # cli_told.sh FT SOURCE – what `ft check` counts of a source, what it and `ft train` say once, and settings that are hardly meant.
-set -u
-ft=$1 source=$2 failed=0
-work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT && cd "$work" || exit 2
-bad() {
-    echo "FAILED: $*"
-    failed=1
-}
+. "$2/tests/support/cli.sh"
 cat > d.jsonl << 'END'
 {"prompt": "the vill", "completion": "age", "id": 1}
 {"prompt": "once", "completion": " upon a time", "id": 2}
@@ -49,5 +43,20 @@ says "train.batch_size: a step takes 6 samples, and there are only 5" --set trai
 says "--threads: 100 threads share" --threads 100
 "$ft" check run.json --set optim.learning_rate=0.0099 --set train.batch_size=5 --threads 1 > out.txt 2> err.txt || bad "check"
 [ -s err.txt ] && bad "usual settings: $(cat err.txt)"
-[ $failed = 0 ] && echo "cli_told: fine"
-exit $failed
+
+# Dropout of the base matters where something is trained, and nowhere else.
+model_json 700 | sed 's/}$/, "attention_dropout": 0.1}/' > model.json
+"$ft" train run.json --set "model={\"from_config\": \"model.json\", \"tokenizer\": \"$source/data/tiny\"}" --set method.type=full \
+    --set data.max_length=64 --out full > out.txt 2> err.txt || bad "full: $(cat err.txt)"
+[ "$(grep -c 'warning: model.json: attention_dropout: 0.1: the base is trained without dropout' err.txt)" = 1 ] ||
+    bad "dropout is not told of: $(cat err.txt)"
+silent() { # COMMAND…: works, and says nothing of dropout
+    "$ft" "$@" > out.txt 2> err.txt < in.jsonl || bad "$*: $(cat err.txt)"
+    grep -q dropout err.txt && bad "$* tells of dropout: $(cat err.txt)"
+}
+echo '{"text": "once upon a time"}' > in.jsonl
+silent score --model full
+silent generate --model full --prompt once --max-new-tokens 2
+silent convert full --out full.gguf
+
+finish cli_told

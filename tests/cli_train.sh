@@ -1,18 +1,8 @@
 #!/usr/bin/env bash
 # cli_train.sh FT SOURCE – ft train as a program: killed at random, stopped by signals, started twice, and every shipped config.
-set -u
-ft=$1 source=$2 failed=0
-work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT && cd "$work" || exit 2
-bad() {
-    echo "FAILED: $*"
-    failed=1
-}
+. "$2/tests/support/cli.sh"
 
-cat > model.json << 'END'
-{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 64, "hidden_size": 32,
- "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
- "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "hidden_act": "silu"}
-END
+model_json 64 > model.json
 # n samples that count up by 3
 tokens() {
     awk -v n="$1" 'BEGIN { for (i = 0; i < n; i++) { ids = ""; labels = ""; len = 5 + i * 7 % 13
@@ -34,9 +24,9 @@ END
 same() {
     cmp "$1/adapter_model.safetensors" ref/adapter_model.safetensors && cmp "$1/log.jsonl" ref/log.jsonl
 }
-start=$(date +%s%N)
+start=$(now_ms)
 "$ft" train run.json -q > out.txt 2> err.txt || { cat err.txt; bad "the undisturbed run: $?"; exit 1; }
-span=$((($(date +%s%N) - start) / 1000000))
+span=$(($(now_ms) - start))
 [ -s err.txt ] && bad "-q is not quiet"
 
 # Killed at random times, some twice; then resumed to the same bytes.
@@ -44,11 +34,7 @@ for i in $(seq 12); do
     rm -rf o
     for round in 1 $((i % 3)); do
         [ "$round" = 0 ] && continue
-        "$ft" train run.json --out o --resume -q > /dev/null 2>&1 &
-        pid=$!
-        sleep "$(awk -v s="$span" -v r="$RANDOM" 'BEGIN { printf "%.3f", s * r / 32768 / 1000 }')"
-        kill -9 $pid 2> /dev/null
-        wait $pid 2> /dev/null
+        killed_within "$span" "$ft" train run.json --out o --resume -q
     done
     "$ft" train run.json --out o --resume -q > /dev/null 2> err.txt || { cat err.txt; bad "kill $i: resume gave $?"; }
     same o || bad "kill $i: the resumed run differs"
@@ -116,4 +102,4 @@ for config in "$source"/configs/*.json; do
     name=$(basename "$config" .json)
     "$ft" train "$config" --out "all/$name" --set train.max_steps=2 -q > out.txt 2> err.txt || bad "configs/$name.json: $? $(cat err.txt)"
 done
-exit $failed
+finish cli_train

@@ -50,8 +50,6 @@ static const cfg_field rows[] = {
     {"quantization", CFG_TABLE, offsetof(options, quant), .sub = inner_rows, .help = "of the base"},
     CFG_END};
 
-static arena *mem;
-
 static const char *file(const char *text)
 {
     const char *path = test_path("c.json");
@@ -65,7 +63,7 @@ static ft_status read_with(options *o, const char *text, const char *const *sets
     cfg_doc d;
     *o = (options){.rate = (double)NAN};
     ft_error_clear();
-    FT_TRY(cfg_open(&d, file(text), sets, n, mem));
+    FT_TRY(cfg_open(&d, file(text), sets, n, test_mem));
     cfg_read(&d, d.js.root, "", rows, o, NULL);
     ft_status rc = cfg_done(&d);
     cfg_close(&d);
@@ -77,7 +75,7 @@ static void fills_defaults(void **state)
     (void)state;
     cfg_doc d;
     options o = {.rate = (double)NAN};
-    assert_ok(cfg_open(&d, file("{\"path\": \"m\"}"), NULL, 0, mem));
+    assert_ok(cfg_open(&d, file("{\"path\": \"m\"}"), NULL, 0, test_mem));
     cfg_read(&d, d.js.root, "", rows, &o, NULL);
     assert_ok(cfg_done(&d));
     assert_true(o.shuffle);
@@ -109,7 +107,7 @@ static void reads_every_type(void **state)
              "\"lr_scheduler_type\": \"cosine\", \"target_modules\": [\"q\"],"
              "\"gradient_checkpointing\": false, \"quantization\": {\"type\": \"fp4\","
              "\"block_size\": 32, \"double_quant\": false}}"),
-        NULL, 0, mem));
+        NULL, 0, test_mem));
     cfg_read(&d, d.js.root, "", rows, &o, NULL);
     assert_ok(cfg_done(&d));
     assert_false(o.shuffle);
@@ -268,7 +266,7 @@ static void applies_sets(void **state)
                  "c.json:2:12: epochs: 0 must");
 
     cfg_doc d;
-    assert_ok(cfg_open_empty(&d, good, FT_COUNT_OF(good), mem));
+    assert_ok(cfg_open_empty(&d, good, FT_COUNT_OF(good), test_mem));
     o = (options){0};
     cfg_read(&d, d.js.root, "", rows, &o, NULL);
     cfg_fail(&d, d.js.root, "a", "no");
@@ -282,12 +280,12 @@ static void refuses_what_is_no_config(void **state)
 {
     (void)state;
     cfg_doc d;
-    assert_fails(cfg_open(&d, test_path("none.json"), NULL, 0, mem), FT_ENOINPUT,
+    assert_fails(cfg_open(&d, test_path("none.json"), NULL, 0, test_mem), FT_ENOINPUT,
                  "none.json: cannot open");
-    assert_fails(cfg_open(&d, test_dir(), NULL, 0, mem), FT_ENOINPUT, "this is a folder");
-    assert_fails(cfg_open(&d, file("[1]"), NULL, 0, mem), FT_ECONFIG,
+    assert_fails(cfg_open(&d, test_dir(), NULL, 0, test_mem), FT_ENOINPUT, "this is a folder");
+    assert_fails(cfg_open(&d, file("[1]"), NULL, 0, test_mem), FT_ECONFIG,
                  "c.json:1:1: a config is an object, not a list");
-    assert_fails(cfg_open(&d, file("{\"a\": 1,}"), NULL, 0, mem), FT_ECONFIG,
+    assert_fails(cfg_open(&d, file("{\"a\": 1,}"), NULL, 0, test_mem), FT_ECONFIG,
                  "c.json:1:8: a comma");
 }
 
@@ -300,7 +298,7 @@ static void resolves_to_a_config(void **state)
         " \"target_modules\": [\"q\", {\"x\": 1}], \"micro_batch_size\": 3}";
     cfg_doc d;
     a = b = (options){.rate = (double)NAN};
-    assert_ok(cfg_open(&d, file(text), NULL, 0, mem));
+    assert_ok(cfg_open(&d, file(text), NULL, 0, test_mem));
     cfg_read(&d, d.js.root, "", rows, &a, NULL);
     assert_ok(cfg_done(&d));
     cJSON *out = cJSON_CreateObject();
@@ -314,7 +312,7 @@ static void resolves_to_a_config(void **state)
     assert_string_equal(js_get(out, "gradient_checkpointing")->valuestring, "auto");
     assert_int_equal(js_get(js_get(out, "quantization"), "block_size")->valueint, 64);
     cfg_close(&d);
-    assert_ok(cfg_open(&d, file(s.data), NULL, 0, mem));
+    assert_ok(cfg_open(&d, file(s.data), NULL, 0, test_mem));
     cfg_read(&d, d.js.root, "", rows, &b, NULL);
     assert_ok(cfg_done(&d));
     cJSON *again = cJSON_CreateObject();
@@ -455,19 +453,6 @@ static void suggests_the_right_key(void **state)
     assert_null(cfg_nearest(big, lora_keys));
 }
 
-static int open_arena(void **state)
-{
-    (void)state;
-    return arena_open(&mem, "config", (size_t)64 << 20) != FT_OK;
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    arena_close(mem);
-    return 0;
-}
-
 /* --- every allocation that fails is told, and nothing leaks ----------------------------------------- */
 static ft_status memory_job(const char *path)
 {
@@ -476,9 +461,9 @@ static ft_status memory_job(const char *path)
     options o = {0};
     cfg_doc d;
     str_buf s = {0};
-    ft_status rc = arena_open(&mem, "config", (size_t)64 << 20);
+    ft_status rc = arena_open(&test_mem, "config", (size_t)64 << 20);
     if (rc != FT_OK) return rc;
-    rc = cfg_open(&d, path, sets, FT_COUNT_OF(sets), mem);
+    rc = cfg_open(&d, path, sets, FT_COUNT_OF(sets), test_mem);
     if (rc == FT_OK) {
         cJSON *out = cJSON_CreateObject();
         rc = out ? FT_OK : FT_EMEM;
@@ -495,7 +480,7 @@ static ft_status memory_job(const char *path)
         cfg_close(&d);
     }
     str_free(&s);
-    arena_close(mem);
+    arena_close(test_mem);
     return rc;
 }
 
@@ -553,5 +538,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(suggests_the_right_key),
         cmocka_unit_test(tells_every_failed_allocation),
     };
-    return cmocka_run_group_tests(tests, open_arena, close_arena);
+    return cmocka_run_group_tests(tests, test_open_arena, test_close_arena);
 }

@@ -3,8 +3,6 @@
 
 #include "ft/io.h"
 
-static arena *mem;
-
 /* Written by llama.cpp's Python package: see written_as_llama_cpp_does. */
 static const char reference[] =
     "474755460300000002000000000000000700000000000000140000000000000067656e6572616c2e617263686974"
@@ -16,19 +14,6 @@ static const char reference[] =
     "00000000000000742e62010000000400000000000000010000002000000000000000000000000000000000000000"
     "00000000803f0000004000004040000080400000a0400000000000000000003c0040004200440000000000000000"
     "00000000000000000000000000000000";
-
-static int open_arena(void **state)
-{
-    (void)state;
-    return arena_open(&mem, "test", (size_t)1 << 30) == FT_OK ? 0 : -1;
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    arena_close(mem);
-    return 0;
-}
 
 static size_t from_hex(uint8_t *out, const char *hex)
 {
@@ -90,14 +75,14 @@ static void read_as_llama_cpp_does(void **state)
     int64_t v, *list, count;
     double num;
     bool flag;
-    assert_ok(gguf_open(&f, path, mem));
+    assert_ok(gguf_open(&f, path, test_mem));
     assert_int_equal(f.version, 3);
     assert_int_equal(f.alignment, 32);
     assert_int_equal(f.n_kv, 7);
     assert_int_equal(f.n, 2);
-    assert_ok(gguf_text(&f, "general.architecture", mem, &text));
+    assert_ok(gguf_text(&f, "general.architecture", test_mem, &text));
     assert_string_equal(text, "llama");
-    assert_ok(gguf_text(&f, "x.s", mem, &text));
+    assert_ok(gguf_text(&f, "x.s", test_mem, &text));
     assert_string_equal(text, "h\xc3\xa9");
     assert_ok(gguf_int(&f, "x.u", 0, 0, 7, &v));
     assert_int_equal(v, 7);
@@ -105,7 +90,7 @@ static void read_as_llama_cpp_does(void **state)
     assert_true(num == 1.5);
     assert_ok(gguf_bool(&f, "x.b", false, &flag));
     assert_true(flag);
-    assert_ok(gguf_ints(&f, "x.i", mem, &list, &count));
+    assert_ok(gguf_ints(&f, "x.i", test_mem, &list, &count));
     assert_true(count == 3 && list[0] == 1 && list[1] == -2 && list[2] == 3);
     const gguf_kv *kv = gguf_get(&f, "x.a");
     assert_true(kv->type == GGUF_ARR && kv->elem == GGUF_STR && kv->count == 2);
@@ -139,7 +124,7 @@ static void getters_check_type_and_range(void **state)
     gguf_put_strs(w, "none", NULL, 0);
     assert_ok(gguf_write_header(w));
     assert_ok(gguf_write_close(w));
-    assert_ok(gguf_open(&f, path, mem));
+    assert_ok(gguf_open(&f, path, test_mem));
 
     assert_ok(gguf_int(&f, "i8", 0, -5, 5, &v));
     assert_int_equal(v, -5);
@@ -155,16 +140,16 @@ static void getters_check_type_and_range(void **state)
     assert_true(num == -5);
     assert_fails(gguf_num(&f, "s", 0, &num), FT_EDATA, "type string");
     assert_fails(gguf_bool(&f, "i8", false, &flag), FT_EDATA, "truth value");
-    assert_fails(gguf_text(&f, "s", mem, &text), FT_EDATA, "UTF-8");
-    assert_fails(gguf_text(&f, "fs", mem, &text), FT_EDATA, "an array of f32s where a string");
-    assert_ok(gguf_text(&f, "absent", mem, &text));
+    assert_fails(gguf_text(&f, "s", test_mem, &text), FT_EDATA, "UTF-8");
+    assert_fails(gguf_text(&f, "fs", test_mem, &text), FT_EDATA, "an array of f32s where a string");
+    assert_ok(gguf_text(&f, "absent", test_mem, &text));
     assert_null(text);
-    assert_ok(gguf_floats(&f, "fs", mem, &floats, &n));
+    assert_ok(gguf_floats(&f, "fs", test_mem, &floats, &n));
     assert_true(n == 2 && floats[0] == 0.5f && floats[1] == -1);
-    assert_fails(gguf_ints(&f, "fs", mem, &ints, &n), FT_EDATA, "list of integers");
-    assert_ok(gguf_ints(&f, "u16", mem, &ints, &n)); /* a single value is a list of one */
+    assert_fails(gguf_ints(&f, "fs", test_mem, &ints, &n), FT_EDATA, "list of integers");
+    assert_ok(gguf_ints(&f, "u16", test_mem, &ints, &n)); /* a single value is a list of one */
     assert_true(n == 1 && ints[0] == 65535);
-    assert_ok(gguf_ints(&f, "absent", mem, &ints, &n));
+    assert_ok(gguf_ints(&f, "absent", test_mem, &ints, &n));
     assert_true(n == 0 && !ints);
     gguf_close(&f);
 }
@@ -177,7 +162,7 @@ static void copies_keep_every_key(void **state)
     gguf_file f;
     gguf_writer *w;
     test_write_file(test_path("first.gguf"), bytes, n);
-    assert_ok(gguf_open(&f, test_path("first.gguf"), mem));
+    assert_ok(gguf_open(&f, test_path("first.gguf"), test_mem));
     assert_ok(gguf_write_open(&w, test_path("second.gguf")));
     for (int64_t i = 0; i < f.n_kv; i++) gguf_put_copy(w, &f.kv[i]);
     for (int64_t i = 0; i < f.n; i++)
@@ -211,7 +196,7 @@ static void every_block_type_survives(void **state)
         assert_ok(gguf_write(w, data + i, bytes));
     }
     assert_ok(gguf_write_close(w));
-    assert_ok(gguf_open(&f, path, mem));
+    assert_ok(gguf_open(&f, path, test_mem));
     for (int i = 0; dt_at(i); i++) {
         if (dt_at(i)->gguf_id < 0) continue;
         const io_tensor *t = test_gguf_tensor(&f, dt_at(i)->name);
@@ -264,5 +249,5 @@ int main(void)
         cmocka_unit_test(every_block_type_survives),
         cmocka_unit_test(the_writer_guards_its_callers),
     };
-    return cmocka_run_group_tests(tests, open_arena, close_arena);
+    return cmocka_run_group_tests(tests, test_open_arena, test_close_arena);
 }

@@ -9,24 +9,9 @@
 
 enum { PARTS = 3 };
 
-static arena *mem;
-
-static int open_arena(void **state)
-{
-    (void)state;
-    return arena_open(&mem, "test", (size_t)1 << 30) == FT_OK ? 0 : -1;
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    arena_close(mem);
-    return 0;
-}
-
 static const char *part_path(const char *stem, int i, int n)
 {
-    return test_path(arena_printf(mem, "%s-%05d-of-%05d.gguf", stem, i + 1, n));
+    return test_path(arena_printf(test_mem, "%s-%05d-of-%05d.gguf", stem, i + 1, n));
 }
 
 typedef struct split {
@@ -57,13 +42,13 @@ static void write_part(const char *path, const gguf_file *whole, split s)
 /* The golden llama as one GGUF and as three parts, the first of them without tensors. */
 static const char *whole_and_parts(const char *stem)
 {
-    const char *path = test_path(arena_printf(mem, "%s.gguf", stem));
+    const char *path = test_path(arena_printf(test_mem, "%s.gguf", stem));
     model *m = NULL;
     gguf_file f;
     assert_ok(model_open(&m, &(model_options){.path = golden_model("llama")}));
     assert_ok(model_save(m, path, NULL));
     model_close(m);
-    assert_ok(gguf_open(&f, path, mem));
+    assert_ok(gguf_open(&f, path, test_mem));
     for (int i = 0; i < PARTS; i++)
         write_part(part_path(stem, i, PARTS), &f,
                    (split){.no = i,
@@ -99,7 +84,7 @@ static void parts_are_one_model(void **state)
     (void)state;
     const char *whole = whole_and_parts("m"), *first = part_path("m", 0, PARTS);
     io_weights w;
-    assert_ok(io_weights_open(&w, first, mem));
+    assert_ok(io_weights_open(&w, first, test_mem));
     assert_int_equal(w.n_parts, PARTS - 1);
     assert_string_equal(io_find(&w, "output_norm.weight")->file, part_path("m", 2, PARTS));
     io_weights_close(&w);
@@ -124,11 +109,11 @@ static void parts_have_a_checksum(void **state)
     for (int i = 0; i < PARTS; i++) {
         const char *path = part_path("s", i, PARTS);
         assert_ok(file_sha256(path, hex));
-        const char *line = arena_printf(mem, "%s  %s\n", hex, path_base(path));
+        const char *line = arena_printf(test_mem, "%s  %s\n", hex, path_base(path));
         sha256_add(&sha, line, strlen(line));
     }
     sha256_hex(&sha, want);
-    assert_ok(io_weights_open(&w, part_path("s", 0, PARTS), mem));
+    assert_ok(io_weights_open(&w, part_path("s", 0, PARTS), test_mem));
     assert_ok(io_weights_sha256(&w, hex));
     assert_string_equal(hex, want);
     io_weights_close(&w);
@@ -137,7 +122,7 @@ static void parts_have_a_checksum(void **state)
 static void open_fails(const char *path, ft_status status, const char *text)
 {
     io_weights w;
-    assert_fails(io_weights_open(&w, path, mem), status, text);
+    assert_fails(io_weights_open(&w, path, test_mem), status, text);
 }
 
 static void refusals_name_the_file_that_helps(void **state)
@@ -148,7 +133,7 @@ static void refusals_name_the_file_that_helps(void **state)
     open_fails(part_path("r", 1, PARTS), FT_EDATA, "number 2; name the first one: ");
     open_fails(part_path("r", 2, PARTS), FT_EDATA, path_base(first));
     gguf_file f;
-    assert_fails(gguf_open(&f, part_path("r", 2, PARTS), mem), FT_EDATA, path_base(first));
+    assert_fails(gguf_open(&f, part_path("r", 2, PARTS), test_mem), FT_EDATA, path_base(first));
 
     assert_int_equal(rename(part_path("r", 1, PARTS), test_path("aside")), 0);
     open_fails(first, FT_ENOINPUT, "r-00002-of-00003.gguf: is missing, one of 3 parts");
@@ -158,7 +143,7 @@ static void refusals_name_the_file_that_helps(void **state)
     assert_int_equal(unlink(part_path("r", 1, PARTS)), 0);
     assert_int_equal(symlink(test_path("aside"), part_path("r", 1, PARTS)), 0);
     io_weights w;
-    assert_ok(io_weights_open(&w, first, mem));
+    assert_ok(io_weights_open(&w, first, test_mem));
     io_weights_close(&w);
 
     assert_int_equal(rename(first, test_path("renamed.gguf")), 0);
@@ -173,7 +158,7 @@ static void parts_must_be_of_one_model(void **state)
     (void)state;
     gguf_file f;
     const char *whole = whole_and_parts("x"), *first = part_path("x", 0, PARTS);
-    assert_ok(gguf_open(&f, whole, mem));
+    assert_ok(gguf_open(&f, whole, test_mem));
     static const struct {
         int no, count;
         int64_t first, last;
@@ -198,7 +183,7 @@ static void parts_must_be_of_one_model(void **state)
             open_fails(first, FT_EDATA, cases[i].text);
             continue;
         }
-        assert_ok(io_weights_open(&w, first, mem));
+        assert_ok(io_weights_open(&w, first, test_mem));
         io_weights_close(&w);
     }
     gguf_close(&f);
@@ -212,5 +197,5 @@ int main(void)
         cmocka_unit_test(refusals_name_the_file_that_helps),
         cmocka_unit_test(parts_must_be_of_one_model),
     };
-    return cmocka_run_group_tests(tests, open_arena, close_arena);
+    return cmocka_run_group_tests(tests, test_open_arena, test_close_arena);
 }

@@ -9,21 +9,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-static arena *mem;
 static size_t mem_start;
 
-static int open_arena(void **state)
+static int setup(void **state)
 {
-    (void)state;
-    if (arena_open(&mem, "test", (size_t)1 << 30) != FT_OK) return -1;
-    mem_start = arena_mark(mem);
-    return 0;
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    arena_close(mem);
+    if (test_open_arena(state) != 0) return -1;
+    mem_start = arena_mark(test_mem);
     return 0;
 }
 
@@ -40,7 +31,7 @@ static unsigned sum_bytes(const void *data, size_t n)
 static ft_status read_st(const char *path, unsigned *sum)
 {
     st_file f;
-    FT_TRY(st_open(&f, path, mem));
+    FT_TRY(st_open(&f, path, test_mem));
     for (int64_t i = 0; i < f.n; i++) *sum += sum_bytes(f.tensor[i].data, f.tensor[i].bytes);
     for (int i = 0; i < 2 * f.n_meta; i++) *sum += sum_bytes(f.meta[i], strlen(f.meta[i]));
     st_close(&f);
@@ -50,11 +41,11 @@ static ft_status read_st(const char *path, unsigned *sum)
 static ft_status read_gguf(const char *path, unsigned *sum)
 {
     gguf_file f;
-    FT_TRY(gguf_open(&f, path, mem));
+    FT_TRY(gguf_open(&f, path, test_mem));
     for (int64_t i = 0; i < f.n; i++) *sum += sum_bytes(f.tensor[i].data, f.tensor[i].bytes);
     for (int64_t i = 0; i < f.n_kv; i++) {
         const gguf_kv *kv = &f.kv[i];
-        const char *key = arena_strn(mem, kv->key.s, kv->key.n), *text;
+        const char *key = arena_strn(test_mem, kv->key.s, kv->key.n), *text;
         int64_t v, n, *ints;
         double num;
         float *floats;
@@ -62,9 +53,9 @@ static ft_status read_gguf(const char *path, unsigned *sum)
         ft_status rc[] = {gguf_int(&f, key, 0, INT64_MIN, INT64_MAX, &v),
                           gguf_num(&f, key, 0, &num),
                           gguf_bool(&f, key, false, &flag),
-                          gguf_text(&f, key, mem, &text),
-                          gguf_ints(&f, key, mem, &ints, &n),
-                          gguf_floats(&f, key, mem, &floats, &n)};
+                          gguf_text(&f, key, test_mem, &text),
+                          gguf_ints(&f, key, test_mem, &ints, &n),
+                          gguf_floats(&f, key, test_mem, &floats, &n)};
         for (size_t k = 0; k < FT_COUNT_OF(rc); k++)
             assert_true(rc[k] == FT_OK || rc[k] == FT_EDATA);
         for (uint64_t k = 0; kv->strs && k < kv->count; k++)
@@ -83,7 +74,7 @@ static void refused(read_fn read, const char *path, const char *text)
     unsigned sum = 0;
     ft_error_clear();
     ft_status rc = read(path, &sum);
-    arena_reset(mem, mem_start);
+    arena_reset(test_mem, mem_start);
     if (rc != FT_EDATA || !str_starts(ft_error(), path) || !strstr(ft_error(), text))
         fail_msg("expected \"%s\", got status %d: %s", text, (int)rc, ft_error());
     for (const char *p = ft_error(); *p; p++) assert_true((unsigned char)*p >= 0x20 && *p != 0x7f);
@@ -93,7 +84,7 @@ static void accepted(read_fn read, const char *path)
 {
     unsigned sum = 0;
     assert_ok(read(path, &sum));
-    arena_reset(mem, mem_start);
+    arena_reset(test_mem, mem_start);
 }
 
 /* Whatever the bytes are: success, or a failure that names the file. */
@@ -103,7 +94,7 @@ static void survived(read_fn read, const char *path, const void *data, size_t n)
     test_write_file(path, data, n);
     ft_error_clear();
     ft_status rc = read(path, &sum);
-    arena_reset(mem, mem_start);
+    arena_reset(test_mem, mem_start);
     if (rc != FT_OK && (rc != FT_EDATA || !str_starts(ft_error(), path)))
         fail_msg("status %d: %s", (int)rc, ft_error());
 }
@@ -557,5 +548,5 @@ int main(void)
         cmocka_unit_test(damaged_gguf),
         cmocka_unit_test(huge_sparse_files_are_refused_at_once),
     };
-    return cmocka_run_group_tests(tests, open_arena, close_arena);
+    return cmocka_run_group_tests(tests, setup, test_close_arena);
 }

@@ -10,21 +10,6 @@
 
 #include "ft/io.h"
 
-static arena *mem;
-
-static int open_arena(void **state)
-{
-    (void)state;
-    return arena_open(&mem, "test", (size_t)1 << 30) == FT_OK ? 0 : -1;
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    arena_close(mem);
-    return 0;
-}
-
 /* --- files ------------------------------------------------------------------------------------ */
 
 static void files_are_written_whole_or_not_at_all(void **state)
@@ -177,13 +162,13 @@ static void folders(void **state)
     assert_true(dir_exists(test_path("d/e/f")));
     test_write_file(test_path("d/b"), "", 0);
     test_write_file(test_path("d/a"), "", 0);
-    assert_ok(dir_list(test_path("d"), mem, &names, &n));
+    assert_ok(dir_list(test_path("d"), test_mem, &names, &n));
     assert_int_equal(n, 3);
     assert_string_equal(names[0], "a");
     assert_string_equal(names[1], "b");
     assert_string_equal(names[2], "e");
     assert_fails(dir_make(test_path("d/a/x")), FT_EEXIST, "not a folder");
-    assert_fails(dir_list(test_path("zz"), mem, &names, &n), FT_ENOINPUT, "zz");
+    assert_fails(dir_list(test_path("zz"), test_mem, &names, &n), FT_ENOINPUT, "zz");
 
     assert_ok(dir_make(test_path("outside")));
     test_write_file(test_path("outside/kept"), "", 0);
@@ -202,13 +187,13 @@ static void folders(void **state)
 static void paths(void **state)
 {
     (void)state;
-    assert_string_equal(path_join(mem, "a", "b"), "a/b");
-    assert_string_equal(path_join(mem, "a/", "b"), "a/b");
-    assert_string_equal(path_join(mem, "", "b"), "b");
-    assert_string_equal(path_join(mem, "a", "/b"), "/b");
-    assert_string_equal(path_dir(mem, "a/b/c"), "a/b");
-    assert_string_equal(path_dir(mem, "/c"), "/");
-    assert_string_equal(path_dir(mem, "c"), "");
+    assert_string_equal(path_join(test_mem, "a", "b"), "a/b");
+    assert_string_equal(path_join(test_mem, "a/", "b"), "a/b");
+    assert_string_equal(path_join(test_mem, "", "b"), "b");
+    assert_string_equal(path_join(test_mem, "a", "/b"), "/b");
+    assert_string_equal(path_dir(test_mem, "a/b/c"), "a/b");
+    assert_string_equal(path_dir(test_mem, "/c"), "/");
+    assert_string_equal(path_dir(test_mem, "c"), "");
     assert_string_equal(path_base("a/b/c"), "c");
     assert_string_equal(path_base("c"), "c");
 }
@@ -269,7 +254,7 @@ static void written_as_the_reference_writer_does(void **state)
     assert_memory_equal(file + 208, data, 22);
 
     st_file f;
-    assert_ok(st_open(&f, path, mem));
+    assert_ok(st_open(&f, path, test_mem));
     assert_int_equal(f.n, 3);
     assert_int_equal(f.n_meta, 1);
     assert_string_equal(f.meta[0], "format");
@@ -310,7 +295,7 @@ static void any_name_and_shape_survives(void **state)
     const char *const meta[] = {"zeta", "1", "alpha", "line\nbreak"};
     assert_ok(st_write_all(test_path("many.safetensors"), decl, data, N, meta, 2));
     st_file f;
-    assert_ok(st_open(&f, test_path("many.safetensors"), mem));
+    assert_ok(st_open(&f, test_path("many.safetensors"), test_mem));
     assert_int_equal(f.n, N);
     assert_int_equal(f.n_meta, 3);
     assert_string_equal(f.meta[0], "alpha");
@@ -369,5 +354,5 @@ int main(void)
         cmocka_unit_test(any_name_and_shape_survives),
         cmocka_unit_test(the_writer_guards_its_callers),
     };
-    return cmocka_run_group_tests(tests, open_arena, close_arena);
+    return cmocka_run_group_tests(tests, test_open_arena, test_close_arena);
 }

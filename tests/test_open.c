@@ -3,21 +3,6 @@
 #include "golden.h"
 #include "support.h"
 
-static arena *mem;
-
-static int open_arena(void **state)
-{
-    (void)state;
-    return arena_open(&mem, "test", (size_t)64 << 20) == FT_OK ? 0 : -1;
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    arena_close(mem);
-    return 0;
-}
-
 enum { KEEP, LEAVE_OUT, EMPTY, CUT };
 
 /* The golden llama in two shards, split in the middle; one tensor is changed. */
@@ -28,9 +13,11 @@ static const char *sharded(const char *name, const char *tensor, int how)
     size_t n_text;
     str_buf index = {0};
     assert_ok(dir_make(folder));
-    char *config = test_read_file(path_join(mem, golden_model("llama"), "config.json"), &n_text);
-    test_write_file(path_join(mem, folder, "config.json"), config, n_text);
-    assert_ok(st_open(&f, path_join(mem, golden_model("llama"), "model.safetensors"), mem));
+    char *config =
+        test_read_file(path_join(test_mem, golden_model("llama"), "config.json"), &n_text);
+    test_write_file(path_join(test_mem, folder, "config.json"), config, n_text);
+    assert_ok(
+        st_open(&f, path_join(test_mem, golden_model("llama"), "model.safetensors"), test_mem));
     st_decl *decl = test_alloc((size_t)f.n * sizeof *decl);
     const void **data = test_alloc((size_t)f.n * sizeof *data);
     str_adds(&index, "{\"metadata\":{},\"weight_map\":{");
@@ -47,11 +34,12 @@ static const char *sharded(const char *name, const char *tensor, int how)
             data[n++] = t->data;
             str_printf(&index, "%s\"%s\":\"s%d.safetensors\"", s || n > 1 ? "," : "", t->name, s);
         }
-        const char *path = path_join(mem, folder, s ? "s1.safetensors" : "s0.safetensors");
+        const char *path = path_join(test_mem, folder, s ? "s1.safetensors" : "s0.safetensors");
         assert_ok(st_write_all(path, decl, data, n, NULL, 0));
     }
     str_adds(&index, "}}");
-    test_write_file(path_join(mem, folder, "model.safetensors.index.json"), index.data, index.len);
+    test_write_file(path_join(test_mem, folder, "model.safetensors.index.json"), index.data,
+                    index.len);
     str_free(&index);
     st_close(&f);
     return folder;
@@ -94,7 +82,7 @@ static void parameters_know_their_file(void **state)
     }
     assert_true(seen[0] > 0 && seen[1] > 0 && seen[0] + seen[1] == m->n_param);
     model_close(m);
-    const char *config = path_join(mem, folder, "config.json");
+    const char *config = path_join(test_mem, folder, "config.json");
     assert_ok(model_open(&m, &(model_options){.from_config = config}));
     assert_string_equal(model_param_file(m, 0), config);
     model_close(m);
@@ -106,5 +94,5 @@ int main(void)
         cmocka_unit_test(faults_are_told_by_file_and_tensor),
         cmocka_unit_test(parameters_know_their_file),
     };
-    return cmocka_run_group_tests(tests, open_arena, close_arena);
+    return cmocka_run_group_tests(tests, test_open_arena, test_close_arena);
 }

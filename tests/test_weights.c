@@ -6,7 +6,6 @@
 
 #include "ft/io.h"
 
-static arena *mem;
 static char last_warning[512];
 
 static void keep_warning(void *ctx, log_level level, const char *line)
@@ -15,23 +14,15 @@ static void keep_warning(void *ctx, log_level level, const char *line)
     if (level == LOG_WARN) snprintf(last_warning, sizeof last_warning, "%s", line);
 }
 
-static int open_arena(void **state)
+static int setup(void **state)
 {
-    (void)state;
     log_set_sink(keep_warning, NULL);
-    return arena_open(&mem, "test", (size_t)1 << 30) == FT_OK ? 0 : -1;
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    arena_close(mem);
-    return 0;
+    return test_open_arena(state);
 }
 
 static const char *in(const char *dir, const char *name)
 {
-    return path_join(mem, dir, name);
+    return path_join(test_mem, dir, name);
 }
 
 static const char *folder(const char *name)
@@ -70,7 +61,7 @@ static void folders_and_files_give_one_list(void **state)
     const char *dir =
         sharded(MAP("\"c\":\"s2.safetensors\",\"a\":\"s1.safetensors\",\"b\":\"s1.safetensors\""));
     last_warning[0] = '\0';
-    assert_ok(io_weights_open(&w, dir, mem));
+    assert_ok(io_weights_open(&w, dir, test_mem));
     assert_string_equal(last_warning, "");
     assert_int_equal(w.n, 3);
     assert_int_equal(w.n_shards, 2);
@@ -82,13 +73,13 @@ static void folders_and_files_give_one_list(void **state)
 
     /* with both, the single file counts, as in the reference library */
     put_tensors(in(dir, "model.safetensors"), "x", NULL);
-    assert_ok(io_weights_open(&w, dir, mem));
+    assert_ok(io_weights_open(&w, dir, test_mem));
     assert_int_equal(w.n, 1);
     assert_ok(io_weights_sha256(&w, hex2));
     assert_ok(file_sha256(in(dir, "model.safetensors"), hex));
     assert_string_equal(hex, hex2);
     io_weights_close(&w);
-    assert_ok(io_weights_open(&w, in(dir, "s1.safetensors"), mem));
+    assert_ok(io_weights_open(&w, in(dir, "s1.safetensors"), test_mem));
     assert_int_equal(w.n, 2);
     io_weights_close(&w);
 
@@ -98,12 +89,12 @@ static void folders_and_files_give_one_list(void **state)
     assert_ok(gguf_write_header(g));
     assert_ok(gguf_write(g, "abcd", 4));
     assert_ok(gguf_write_close(g));
-    assert_ok(io_weights_open(&w, in(dir, "m.gguf"), mem));
+    assert_ok(io_weights_open(&w, in(dir, "m.gguf"), test_mem));
     assert_non_null(w.gguf);
     assert_memory_equal(io_find(&w, "t")->data, "abcd", 4);
     io_weights_close(&w);
     assert_ok(file_copy(in(dir, "m.gguf"), in(dir, "no-suffix")));
-    assert_ok(io_weights_open(&w, in(dir, "no-suffix"), mem));
+    assert_ok(io_weights_open(&w, in(dir, "no-suffix"), test_mem));
     assert_non_null(w.gguf);
     io_weights_close(&w);
 }
@@ -142,17 +133,17 @@ static void wrong_indexes_are_refused(void **state)
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
         io_weights w;
         const char *dir = sharded(cases[i].index);
-        assert_fails(io_weights_open(&w, dir, mem), cases[i].status, cases[i].message);
+        assert_fails(io_weights_open(&w, dir, test_mem), cases[i].status, cases[i].message);
         assert_non_null(strstr(ft_error(), dir));
     }
     io_weights w;
     const char *dir = sharded(MAP("\"a\":\"s1.safetensors\",\"c\":\"s2.safetensors\""));
-    assert_ok(io_weights_open(&w, dir, mem)); /* b is there, unlisted */
+    assert_ok(io_weights_open(&w, dir, test_mem)); /* b is there, unlisted */
     assert_non_null(strstr(last_warning, "1 tensors"));
     assert_int_equal(w.n, 3);
     io_weights_close(&w);
     put_tensors(in(dir, "s2.safetensors"), "c", "b");
-    assert_fails(io_weights_open(&w, dir, mem), FT_EDATA, "\"b\": stands in");
+    assert_fails(io_weights_open(&w, dir, test_mem), FT_EDATA, "\"b\": stands in");
 }
 
 /* Shards on another disk, the blobs of a download cache; what a link leads to is parsed like any file. */
@@ -167,20 +158,21 @@ static void links_are_followed(void **state)
     static const char secret[] = "{\"password\": 1, \"key\": 2}";
     assert_int_equal(rename(in(dir, "s2.safetensors"), test_path("elsewhere.safetensors")), 0);
     assert_int_equal(symlink(test_path("elsewhere.safetensors"), in(dir, "s2.safetensors")), 0);
-    assert_ok(io_weights_open(&w, dir, mem));
+    assert_ok(io_weights_open(&w, dir, test_mem));
     assert_int_equal(w.n, 3);
     io_weights_close(&w);
     assert_int_equal(unlink(in(dir, "s2.safetensors")), 0);
     assert_int_equal(symlink("/dev/zero", in(dir, "s2.safetensors")), 0);
-    assert_fails(io_weights_open(&w, dir, mem), FT_EDATA, "s2.safetensors: is not a regular file");
+    assert_fails(io_weights_open(&w, dir, test_mem), FT_EDATA,
+                 "s2.safetensors: is not a regular file");
     assert_int_equal(unlink(in(dir, "s2.safetensors")), 0);
     test_write_file(test_path("secret"), secret, strlen(secret));
     assert_int_equal(symlink(test_path("secret"), in(dir, "s2.safetensors")), 0);
-    assert_fails(io_weights_open(&w, dir, mem), FT_EDATA, "s2.safetensors");
+    assert_fails(io_weights_open(&w, dir, test_mem), FT_EDATA, "s2.safetensors");
     assert_null(strstr(ft_error(), "passw")); /* nothing of it is shown */
     assert_int_equal(unlink(in(dir, "s2.safetensors")), 0);
     assert_int_equal(mkfifo(in(dir, "s2.safetensors"), 0600), 0);
-    assert_fails(io_weights_open(&w, dir, mem), FT_EDATA, "not a regular file");
+    assert_fails(io_weights_open(&w, dir, test_mem), FT_EDATA, "not a regular file");
 
     /* everything of a snapshot is a link, the index too */
     assert_ok(dir_make(snapshot));
@@ -191,7 +183,7 @@ static void links_are_followed(void **state)
     assert_int_equal(symlink("../../blobs/3333", in(snapshot, "model.safetensors.index.json")), 0);
     assert_int_equal(symlink("../../blobs/1111", in(snapshot, "s1.safetensors")), 0);
     assert_int_equal(symlink("../../blobs/2222", in(snapshot, "s2.safetensors")), 0);
-    assert_ok(io_weights_open(&w, snapshot, mem));
+    assert_ok(io_weights_open(&w, snapshot, test_mem));
     assert_int_equal(w.n, 3);
     io_weights_close(&w);
 }
@@ -208,12 +200,12 @@ static void links_to_nowhere_are_told(void **state)
             MAP("\"a\":\"s1.safetensors\",\"b\":\"s1.safetensors\",\"c\":\"s2.safetensors\""));
         unlink(in(dir, names[i]));
         assert_int_equal(symlink("../../blobs/4444", in(dir, names[i])), 0);
-        assert_fails(io_weights_open(&w, dir, mem), FT_ENOINPUT,
+        assert_fails(io_weights_open(&w, dir, test_mem), FT_ENOINPUT,
                      "is a link to ../../blobs/4444, which does not exist");
         assert_non_null(strstr(ft_error(), names[i]));
     }
     assert_int_equal(symlink("nothing", test_path("dangling.gguf")), 0);
-    assert_fails(io_weights_open(&w, test_path("dangling.gguf"), mem), FT_ENOINPUT,
+    assert_fails(io_weights_open(&w, test_path("dangling.gguf"), test_mem), FT_ENOINPUT,
                  "dangling.gguf: is a link to nothing, which does not exist");
 }
 
@@ -239,18 +231,18 @@ static void pickles_are_never_read(void **state)
         io_weights w;
         const char *dir = folder("pickled"), *path = in(dir, cases[i].name);
         test_write_file(path, cases[i].bytes, cases[i].n);
-        assert_fails(io_weights_open(&w, path, mem), FT_EDATA, "pickle");
+        assert_fails(io_weights_open(&w, path, test_mem), FT_EDATA, "pickle");
         assert_non_null(strstr(ft_error(), cases[i].name));
         if (str_ends(cases[i].name, ".bin") || str_ends(cases[i].name, ".safetensors"))
-            assert_fails(io_weights_open(&w, dir, mem), FT_EDATA, "safe_serialization");
+            assert_fails(io_weights_open(&w, dir, test_mem), FT_EDATA, "safe_serialization");
     }
     io_weights w;
-    assert_fails(io_weights_open(&w, folder("void"), mem), FT_ENOINPUT, "has neither");
-    assert_fails(io_weights_open(&w, test_path("nowhere"), mem), FT_ENOINPUT, "nowhere");
+    assert_fails(io_weights_open(&w, folder("void"), test_mem), FT_ENOINPUT, "has neither");
+    assert_fails(io_weights_open(&w, test_path("nowhere"), test_mem), FT_ENOINPUT, "nowhere");
     const char *dir = folder("lfs");
     test_write_file(in(dir, "model.safetensors"), "version https://git-lfs.github.com/spec/v1\n",
                     43);
-    assert_fails(io_weights_open(&w, dir, mem), FT_EDATA, "git lfs pull");
+    assert_fails(io_weights_open(&w, dir, test_mem), FT_EDATA, "git lfs pull");
 }
 
 int main(void)
@@ -262,5 +254,5 @@ int main(void)
         cmocka_unit_test(links_to_nowhere_are_told),
         cmocka_unit_test(pickles_are_never_read),
     };
-    return cmocka_run_group_tests(tests, open_arena, close_arena);
+    return cmocka_run_group_tests(tests, setup, test_close_arena);
 }

@@ -68,6 +68,21 @@ void *test_alloc(size_t n)
     return k->data;
 }
 
+arena *test_mem;
+
+int test_open_arena(void **state)
+{
+    (void)state;
+    return arena_open(&test_mem, "test", (size_t)1 << 30) == FT_OK ? 0 : -1;
+}
+
+int test_close_arena(void **state)
+{
+    (void)state;
+    arena_close(test_mem);
+    return 0;
+}
+
 const char *test_dir(void)
 {
     if (temp_dir[0]) return temp_dir;

@@ -34,6 +34,11 @@ void test_write_file(const char *path, const void *data, size_t n);
 /* Whole file, NUL-terminated; *n may be NULL. Ends the program when it cannot be read. */
 char *test_read_file(const char *path, size_t *n);
 
+/* Setup and teardown of a group that works in one arena. */
+extern arena *test_mem;
+int test_open_arena(void **state);
+int test_close_arena(void **state);
+
 /* n bytes, zeroed. */
 void *test_alloc(size_t n);
 /* n floats uniform in [low, high), the same on every machine. */

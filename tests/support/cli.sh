@@ -1,0 +1,33 @@
+# cli.sh – sourced by tests of the program, cli_NAME.sh FT SOURCE: a folder of their own, what failed, small files.
+# shellcheck shell=bash disable=SC2034
+set -u
+ft=$1 source=$2 failed=0
+work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT && cd "$work" || exit 2
+
+bad() {
+    echo "FAILED: $*"
+    failed=1
+}
+finish() { # NAME: the last line of a test
+    [ $failed = 0 ] && echo "$1: fine"
+    exit $failed
+}
+
+model_json() { # VOCABULARY: config.json of a model of two layers
+    cat << END
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": $1, "hidden_size": 32,
+ "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+ "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "hidden_act": "silu"}
+END
+}
+
+now_ms() { echo $(($(date +%s%N) / 1000000)); }
+killed_within() { # MS COMMAND…: runs it and kills it at a random time
+    local span=$1
+    shift
+    "$@" > /dev/null 2>&1 &
+    local pid=$!
+    sleep "$(awk -v s="$span" -v r="$RANDOM" 'BEGIN { printf "%.3f", s * r / 32768 / 1000 }')"
+    kill -9 $pid 2> /dev/null
+    wait $pid 2> /dev/null
+}
