@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include "ft/infer.h"
+#include "../src/kernel/kern.h"
 
 #include <math.h>
 
@@ -338,6 +339,15 @@ int main(void)
         cmocka_unit_test(bad_prompts_are_refused),
         cmocka_unit_test(sampling_follows_the_options),
     };
+    const struct CMUnitTest other[] = {
+        cmocka_unit_test(neighbours_do_not_matter),
+        cmocka_unit_test(pieces_do_not_show),
+        cmocka_unit_test(copies_share_a_prompt),
+    };
     assert_ok(kn_init());
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    if (kern_use(NULL, "openblas") ==
+        FT_OK) /* where it is installed: answers alone and together too */
+        failed += cmocka_run_group_tests_name("openblas", other, NULL, NULL);
+    return failed;
 }

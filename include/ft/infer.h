@@ -5,7 +5,7 @@
  * probabilities for the same tokens.
  *
  * THE SAME BITS. The numbers and the answer of a sequence depend on that sequence alone, never on its neighbours in a
- * pass, nor on the pages of its cache: see kernel.h. */
+ * pass, nor on the pages of its cache: see kernel.h (with the row `openblas` of FT_GEMM too). */
 #ifndef FT_INFER_H
 #define FT_INFER_H
 
