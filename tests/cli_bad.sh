@@ -221,6 +221,19 @@ for list in '[{"text": "a b"}]' '[\n{"text": "a b"},\n{"text": "c d"}\n]'; do
     bad 65 'list.jsonl:1:1: this is a list of records' result "$ft" train good.json --set data.train=list.jsonl
 done
 
+printf '{\n  "text": "a b"\n}\n' >laid.jsonl
+bad 65 'laid.jsonl:1:1: a record begins here and goes on in further lines' result "$ft" train good.json --set data.train=laid.jsonl
+for key in target_modules exclude_modules; do
+    bad 78 "method.$key: regex \"(q_proj\": missing closing" result "$ft" train good.json --set "method.$key=\"(q_proj\""
+    once 'ft: error'
+done
+bad 78 'method.rank_pattern: regex' result "$ft" train good.json --set 'method.rank_pattern={"q_proj": 2, "(up": 3}'
+once 'ft: error'
+bad 78 'method.modules_to_save: must be a list of module names, at least one' result "$ft" train good.json --set 'method.modules_to_save=[]'
+model renamed && sed -i 's/model\.layers\.1\.mlp\.up_proj\.weight/madel.layers.1.mlp.up_proj.weight/' renamed/model.safetensors
+config c.json renamed good.jsonl
+bad 65 'it holds "madel.layers.1.mlp.up_proj.weight", which none' result "$ft" train c.json
+
 # --- evaluating, scoring, generating --------------------------------------------------------------------------------------
 printf '{"model": {"path": "m"}, "tasks": [{"name": "t", "type": "perplexit", "data": "good.jsonl"}]}' >e.json
 bad 78 'perplexity' - "$ft" eval e.json

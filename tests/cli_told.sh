@@ -40,6 +40,7 @@ says() { # WHAT, then settings: that warning, once, and no other line with "warn
 rm -rf o
 says "optim.learning_rate: 0.01 is" --set optim.learning_rate=0.01
 says "train.batch_size: a step takes 6 samples, and there are only 5" --set train.batch_size=6
+says 'method.alpha_pattern: "qq_proj" matches no target of this llama model' --set 'method.alpha_pattern={"q_proj": 4, "qq_proj": 8}'
 says "--threads: 100 threads share" --threads 100
 "$ft" check run.json --set optim.learning_rate=0.0099 --set train.batch_size=5 --threads 1 > out.txt 2> err.txt || bad "check"
 [ -s err.txt ] && bad "usual settings: $(cat err.txt)"

@@ -358,6 +358,59 @@ static const struct {
      "leave no module"},
 };
 
+/* Adapters that are used and merged, but tell of something that training on could not keep. */
+static void what_is_not_gone_on_from(void **state)
+{
+    static const char *const cases[][2] = {{"qwen2_tied_pair", "ensure_weight_tying"},
+                                           {"llama_tied_held", "replaces values of the base"},
+                                           {"llama_tokens", "trainable_token_indices"},
+                                           {"llama_grown", "vocabulary"}};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        bench b;
+        cfg_doc d = {0};
+        pe_ctx *c = NULL;
+        char dir[512], adapter[600];
+        snprintf(dir, sizeof dir, "%s/%s", golden_path("peft"), cases[i][0]);
+        snprintf(adapter, sizeof adapter, "%s/adapter", dir);
+        open_bench(&b, dir);
+        void *cfg = method_options(pe_by_name("lora"), "{}", &d, b.mem);
+        assert_fails(pe_attach(&c, pe_by_name("lora"), cfg, b.m,
+                               &(pe_start){.seed = 3, .load_dir = adapter}),
+                     FT_EDATA, cases[i][1]);
+        assert_non_null(strstr(ft_error(), "does not go on from it"));
+        cfg_close(&d);
+        close_bench(&b);
+    }
+}
+
+/* A value that is no number is told with its tensor and file when an adapter is opened. */
+static void a_nan_in_an_adapter_is_told(void **state)
+{
+    static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors"};
+    const float none = NAN;
+    bench b;
+    pe_ctx *c = NULL;
+    char dir[512], path[600];
+    (void)state;
+    snprintf(dir, sizeof dir, "%s/llama_lora", golden_path("peft"));
+    open_bench(&b, dir);
+    const char *copy = test_path("nan");
+    assert_ok(dir_make(copy));
+    for (int i = 0; i < 2; i++) {
+        size_t n;
+        snprintf(path, sizeof path, "%s/adapter/%s", dir, files[i]);
+        char *data = test_read_file(path, &n);
+        if (i == 1) memcpy(data + n - sizeof none, &none, sizeof none);
+        snprintf(path, sizeof path, "%s/%s", copy, files[i]);
+        test_write_file(path, data, n);
+    }
+    assert_fails(pe_open_adapter(&c, b.m, copy), FT_EDIVERGED, "holds NaN");
+    assert_non_null(
+        strstr(ft_error(), "nan/adapter_model.safetensors: tensor \"base_model.model."));
+    close_bench(&b);
+}
+
 static void names_that_match_nothing(void **state)
 {
     bench b;
@@ -415,6 +468,8 @@ int main(void)
         cmocka_unit_test(files_are_of_peft_on_a_gguf_base),
         cmocka_unit_test(contract_of_every_method),
         cmocka_unit_test(names_that_match_nothing),
+        cmocka_unit_test(what_is_not_gone_on_from),
+        cmocka_unit_test(a_nan_in_an_adapter_is_told),
         cmocka_unit_test(as_many_values_as_peft),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;

@@ -210,6 +210,10 @@ static inline bool pe_is_null(const cJSON *v)
 }                             /* absent, or null */
 bool pe_is_ranks(const cJSON *v);  /* rank_pattern: an object of whole numbers above 0 */
 bool pe_is_alphas(const cJSON *v); /* alpha_pattern: an object of numbers above 0 */
+/* rank_pattern and alpha_pattern of a config: their form and their regexes; a warning for each key that matches no target. */
+void pe_check_patterns(cfg_doc *d, const cJSON *v, const char *key, bool (*good)(const cJSON *v),
+                       const char *must);
+void pe_tell_patterns(const pe_ctx *c, const cJSON *pattern, const char *key);
 /* The value of the first key of a rank_pattern or alpha_pattern that matches; untouched where none does. 1, 0, −1. */
 int pe_pattern_value(const cJSON *pattern, const char *path, double *value);
 

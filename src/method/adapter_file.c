@@ -6,6 +6,7 @@
 #include "ft/method.h"
 #include "method_private.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -216,20 +217,25 @@ static void compare_shape(const pe_entry *e, const io_tensor *t, problems *bad)
     }
 }
 
-static ft_status take(const pe_entry *e, const io_tensor *t, arena *mem)
+static ft_status take(const pe_file *f, const pe_entry *e, const io_tensor *t)
 {
     const tn_tensor *p = &e->p->t;
+    arena *mem = f->mem;
     int64_t n = tn_count(p), r = p->dim[0], c = p->nd == 2 ? p->dim[1] : 1;
     if (!e->transposed) {
         t->type->unpack(p->data, t->data, n);
-        return FT_OK;
+    } else {
+        size_t mark = arena_mark(mem);
+        float *flip = arena_get(mem, (size_t)n * sizeof(float));
+        if (!flip) return FT_EMEM;
+        t->type->unpack(flip, t->data, n);
+        for (int64_t k = 0; k < n; k++) tn_f32(p)[k] = flip[k % c * r + k / c];
+        arena_reset(mem, mark);
     }
-    size_t mark = arena_mark(mem);
-    float *flip = arena_get(mem, (size_t)n * sizeof(float));
-    if (!flip) return FT_EMEM;
-    t->type->unpack(flip, t->data, n);
-    for (int64_t k = 0; k < n; k++) tn_f32(p)[k] = flip[k % c * r + k / c];
-    arena_reset(mem, mark);
+    int64_t bad = kn_find_nonfinite(tn_f32(p), n);
+    FT_CHECK(bad < 0, FT_EDIVERGED,
+             "%s: tensor \"%s\" holds %s: the training that left it had diverged",
+             ft_shows(f->path), ft_shows(t->name), isnan(tn_f32(p)[bad]) ? "NaN" : "Inf");
     return FT_OK;
 }
 
@@ -244,7 +250,7 @@ ft_status pe_read_tensors(pe_file *f, const pe_entry *e, int64_t n)
         if (t) f->used[t - f->st.tensor] = true;
         if (t) compare_shape(&e[i], t, &bad);
         if (!t && !e[i].optional) problem(&bad, "missing", e[i].key);
-        if (t && bad.n == before) rc = take(&e[i], t, f->mem);
+        if (t && bad.n == before) rc = take(f, &e[i], t);
     }
     for (int64_t i = 0; i < f->st.n && rc == FT_OK; i++) {
         if (!f->used[i]) problem(&bad, "unexpected", f->st.tensor[i].name);

@@ -75,10 +75,10 @@ static void check(cfg_doc *d, const cJSON *object, void *ctx)
     lora_cfg *c = ctx;
     const cJSON *init = c->init_lora_weights;
     pe_check_target(d, object, &c->target, settled);
-    pe_check_json(d, c->rank_pattern, "rank_pattern", pe_is_ranks,
-                  "must be an object of ranks (whole numbers above 0)");
-    pe_check_json(d, c->alpha_pattern, "alpha_pattern", pe_is_alphas,
-                  "must be an object of numbers above 0");
+    pe_check_patterns(d, c->rank_pattern, "rank_pattern", pe_is_ranks,
+                      "must be an object of ranks (whole numbers above 0)");
+    pe_check_patterns(d, c->alpha_pattern, "alpha_pattern", pe_is_alphas,
+                      "must be an object of numbers above 0");
     if (!pe_is_null(init) && !cJSON_IsBool(init) &&
         !(cJSON_IsString(init) && strcmp(init->valuestring, "gaussian") == 0))
         cfg_fail(d, init, "method.init_lora_weights", "must be true, false or \"gaussian\"");
@@ -140,7 +140,10 @@ static ft_status attach_site(pe_ctx *c, nn_site *s)
 static ft_status attach(pe_ctx *c)
 {
     const lora_cfg *cfg = c->cfg;
-    return pe_attach_target(c, &cfg->target, attach_site);
+    FT_TRY(pe_attach_target(c, &cfg->target, attach_site));
+    pe_tell_patterns(c, cfg->rank_pattern, "rank_pattern");
+    pe_tell_patterns(c, cfg->alpha_pattern, "alpha_pattern");
+    return FT_OK;
 }
 
 /* --- forward -------------------------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #include "method_private.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -79,9 +80,9 @@ static const struct {
 #k, offsetof(pe_target, k), good, must                                                     \
     }
     KEY(target_modules, is_regex_or_names,
-        "must be \"all-linear\", a regex, or a list of module names"),
+        "must be \"all-linear\", a regex, or a list of module names, at least one"),
     KEY(exclude_modules, is_regex_or_names, "must be a regex or a list of module names"),
-    KEY(modules_to_save, is_list_of_names, "must be a list of module names"),
+    KEY(modules_to_save, is_list_of_names, "must be a list of module names, at least one"),
     KEY(layers_to_transform, is_layers, "must be a layer index or a list of them"),
     KEY(layers_pattern, is_regex_or_names, "must be a name or a list of names"),
 #undef KEY
@@ -90,6 +91,28 @@ static const struct {
 static const cJSON **member(const pe_target *t, size_t offset)
 {
     return (const cJSON **)((uintptr_t)t + offset);
+}
+
+/* A regex, with what stands around it where it is used, is told by the key before it meets a model. */
+static void check_regex(cfg_doc *d, const cJSON *at, const char *key, const char *regex,
+                        int (*match)(const char *regex, const char *path))
+{
+    if (match(regex, "") >= 0) return;
+    char why[400];
+    snprintf(why, sizeof why, "%s", ft_error());
+    ft_error_clear();
+    cfg_fail(d, at, key, "%s", why);
+}
+
+void pe_check_patterns(cfg_doc *d, const cJSON *v, const char *key, bool (*good)(const cJSON *v),
+                       const char *must)
+{
+    const cJSON *e;
+    char whole[64];
+    pe_check_json(d, v, key, good, must);
+    snprintf(whole, sizeof whole, "method.%s", key);
+    if (pe_is_null(v) || !good(v)) return;
+    cJSON_ArrayForEach(e, v) check_regex(d, e, whole, e->string, pe_match_pattern);
 }
 
 void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const char *const *keys)
@@ -105,6 +128,10 @@ void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const 
         pe_check_json(d, *member(t, target_keys[i].offset), target_keys[i].key, target_keys[i].good,
                       target_keys[i].must);
     const cJSON *regex = cJSON_IsString(t->target_modules) ? t->target_modules : NULL;
+    if (regex) check_regex(d, regex, "method.target_modules", regex->valuestring, pe_match_full);
+    if (cJSON_IsString(t->exclude_modules))
+        check_regex(d, t->exclude_modules, "method.exclude_modules",
+                    t->exclude_modules->valuestring, pe_match_full);
     if (regex && !pe_is_all_linear(regex) && !pe_is_empty(t->layers_to_transform))
         cfg_fail(d, t->layers_to_transform, "method.layers_to_transform",
                  "target_modules is a regex of whole paths, which names the layers itself");
@@ -247,6 +274,23 @@ int pe_pattern_value(const cJSON *pattern, const char *path, double *value)
         if (hit != 0) return hit;
     }
     return 0;
+}
+
+void pe_tell_patterns(const pe_ctx *c, const cJSON *pattern, const char *key)
+{
+    const cJSON *e;
+    if (c->adapter.root || !cJSON_IsObject(pattern))
+        return; /* of a config, not of a finished adapter */
+    cJSON_ArrayForEach(e, pattern)
+    {
+        bool found = false;
+        for (int64_t i = 0; i < c->m->n_site && !found; i++)
+            found = nn_slot_of(&c->over, &c->m->site[i]) &&
+                    pe_match_pattern(e->string, c->m->site[i].path) > 0;
+        if (!found)
+            log_warn("method.%s: \"%s\" matches no target of this %s model", key,
+                     ft_shows(e->string), model_family_name(c->m));
+    }
 }
 
 /* --- names that match nothing ------------------------------------------------------------------------------------- */
@@ -434,7 +478,15 @@ ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
         const char *entry = NULL;
         int hit = is_target(t, s);
         if (hit < 0) return FT_ECONFIG;
-        if (hit == 0 && !is_tied_target(c, t, s)) continue;
+        if (hit == 0) {
+            if (!is_tied_target(c, t, s)) continue;
+            FT_CHECK(
+                !c->load_dir, FT_EDATA,
+                "%s: ensure_weight_tying: embedding and head share their factors, which training "
+                "on would tear apart; ft uses and merges such an adapter, but does not go on "
+                "from it: merge it, and train on the merged model",
+                ft_shows(c->load_dir));
+        }
         FT_CHECK(saved_above(t->modules_to_save, s->path, &entry) == 0, FT_ECONFIG,
                  "method.modules_to_save: \"%s\" takes \"%s\" too, which is a target; a module is "
                  "saved in full or adapted, not both",
