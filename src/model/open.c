@@ -148,6 +148,21 @@ static ft_status bind_head(model *m, bool found)
     return FT_OK;
 }
 
+/* A tensor of the files that is no parameter's, for the message: names that begin otherwise, another family's. */
+static const char *stranger(const model *m)
+{
+    for (int64_t k = 0; k < m->weights.n && k < 1000; k++) {
+        const char *name = m->weights.tensor[k].name;
+        bool ours = false;
+        for (int64_t i = 0; i < m->n_param && !ours; i++) {
+            const io_tensor *t = model_find_tensor(m, i, "");
+            ours = t && strcmp(t->name, name) == 0;
+        }
+        if (!ours) return name;
+    }
+    return NULL;
+}
+
 static ft_status bind_all(model *m)
 {
     int64_t missing = 0, head = m->head->w - m->param;
@@ -173,9 +188,12 @@ static ft_status bind_all(model *m)
         }
     }
     if (missing > 0) {
+        const char *other = stranger(m);
         ft_status rc =
-            ft_fail(FT_EDATA, "%s: %lld tensors are missing: %s%s", ft_shows(m->path),
-                    (long long)missing, list.data ? list.data : "", missing > 5 ? ", ..." : "");
+            ft_fail(FT_EDATA, "%s: %lld tensors are missing: %s%s%s%s%s", ft_shows(m->path),
+                    (long long)missing, list.data ? list.data : "", missing > 5 ? ", ..." : "",
+                    other ? "; it holds \"" : "", other ? ft_shows(other) : "",
+                    other ? "\", which none of the family's is called" : "");
         str_free(&list);
         return rc;
     }
