@@ -17,14 +17,14 @@ autograd   2400  the tape, and an operation a file
 token      8000  frozen: tokenizers of the reference library to the letter; changes when a real model fails
 template   6100  frozen: Jinja as chat templates use it; changes when a real template fails
 nn         1000  parameters, overlays, runs, the one linear layer
-model      5200  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope
+model      5600  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope
 method     3600  a file a method; targets and adapter files as PEFT has them
 infer      1600  scoring and generating many sequences, below objectives
 data       4200  sources to samples, checks of what a record holds, windows, batches
 objective  1000  a file a loss
 optim      1700  a file an update rule, schedules
 train      4200  the loop, checkpoints, resume, plan, reports
-tool       3200  the verbs that are not training
+tool       3400  the verbs that are not training
 cli        2800  words to structs and results to text
 '
 bad=0

@@ -213,6 +213,12 @@ b=$(sed 's/,"prompt.*//' out)
 [ "$a" = "$b" ] || wrong "there and back: $a and $b"
 expect 64 '"q9_0" cannot be written; a .gguf holds f32' "$ft" convert base --out x.gguf --type q9_0
 expect 66 'nowhere' "$ft" convert nowhere --out x
+expect 64 '"nf4" has no place in a .gguf' "$ft" convert base --out x.gguf --type nf4
+expect 64 'block_size: must be a power of two' "$ft" convert base --out x --type nf4 --block-size 65
+expect 64 'are of --type nf4 and fp4' "$ft" convert base --out x --type bf16 --double-quant true
+expect 0 '' "$ft" convert base --out fp4 --type fp4 --double-quant false --json
+out_has '"type":"fp4"'
+expect 0 '' "$ft" generate --model fp4 --prompt a --max-new-tokens 2
 [ ! -e x ] && [ ! -e x.gguf ] || wrong "convert left something behind"
 
 # --- no memory: exit 71 and nothing left, or the same result --------------------------------------------------------

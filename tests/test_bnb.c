@@ -315,6 +315,102 @@ static void a_base_is_quantised_on_load(void **state)
     }
 }
 
+/* --- writing ------------------------------------------------------------------------------------------------------ */
+static void save_coded(const model_options *from, const char *type, bnb_cfg cfg, const char *to)
+{
+    model *m = NULL;
+    assert_ok(model_open(&m, from));
+    assert_ok(model_save(
+        m, to, &(model_save_options){.quant = model_quant_by_type(type), .quant_cfg = &cfg}));
+    model_close(m);
+}
+
+static void open_tensors(const char *folder, st_file *f, arena *mem)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    assert_ok(st_open(f, path, mem));
+}
+
+/* What transformers and bitsandbytes write of the same weights: every tensor, to the byte; with codes of eight bits all
+ * but those. */
+static void written_folders_are_those_of_transformers(void **state)
+{
+    static const struct {
+        const char *family, *folder, *type;
+        const dt_type *dtype;
+        bool nested;
+    } cases[] = {{"gpt2", "gpt2_fp4", "fp4", &dt_bf16, false},
+                 {"llama", "llama_nf4", "nf4", &dt_f32, true}};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        const char *source = test_path("as-it-was"), *folder = test_path("coded");
+        arena *mem = NULL;
+        model *plain = NULL;
+        st_file ours = {0}, golden = {0};
+        assert_ok(dir_remove(source));
+        assert_ok(model_open(&plain, &(model_options){.path = golden_model(cases[i].family)}));
+        assert_ok(model_save(plain, source, &(model_save_options){.type = cases[i].dtype}));
+        model_close(plain);
+        save_coded(&(model_options){.path = source}, cases[i].type,
+                   (bnb_cfg){.double_quant = cases[i].nested, .block_size = 64}, folder);
+        assert_ok(arena_open(&mem, "t", (size_t)16 << 20));
+        open_tensors(folder, &ours, mem);
+        open_tensors(folder_path(cases[i].folder), &golden, mem);
+        assert_int_equal(ours.n, golden.n);
+        for (int64_t k = 0; k < golden.n; k++) {
+            const io_tensor *a = &golden.tensor[k], *b = st_find(&ours, a->name);
+            assert_non_null(b);
+            assert_true(a->type == b->type && a->nd == b->nd);
+            const bool eight =
+                cases[i].nested && (strstr(a->name, "absmax") || strstr(a->name, "quant_state"));
+            if (eight) continue;
+            assert_memory_equal(a->dim, b->dim, (size_t)a->nd * sizeof *a->dim);
+            assert_int_equal(a->bytes, b->bytes);
+            if (memcmp(a->data, b->data, a->bytes) != 0) print_error("%s\n", a->name);
+            assert_memory_equal(a->data, b->data, a->bytes);
+        }
+        st_close(&ours);
+        st_close(&golden);
+        arena_close(mem);
+    }
+}
+
+/* Read back it is the base quantised on loading, with its values cast to what they were; written again, the same file. */
+static void written_folders_open(void **state)
+{
+    static const char *const families[] = {"llama", "gpt2", "qwen2"};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(families); i++) {
+        const char *folder = test_path("once"), *again = test_path("twice");
+        const bnb_cfg cfg = {.double_quant = i != 1, .block_size = i == 2 ? 128 : 64};
+        const model_options plain = {.path = golden_model(families[i])};
+        const model_options made = {
+            .path = plain.path, .make = model_quant_by_type("nf4"), .make_cfg = &cfg};
+        size_t n, k;
+        char a[600], b[600];
+        save_coded(&plain, "nf4", cfg, folder);
+        same_logits(&(model_options){.path = folder}, &made, 0);
+        save_coded(&(model_options){.path = folder}, "nf4", cfg, again);
+        snprintf(a, sizeof a, "%s/model.safetensors", folder);
+        snprintf(b, sizeof b, "%s/model.safetensors", again);
+        const char *x = test_read_file(a, &n), *y = test_read_file(b, &k);
+        assert_true(n == k && memcmp(x, y, n) == 0);
+        snprintf(a, sizeof a, "%s/config.json", folder);
+        assert_non_null(strstr(test_read_file(a, &n), "\"quant_method\": \"bitsandbytes\""));
+        snprintf(b, sizeof b, "%s/config.json", again);
+        assert_string_equal(test_read_file(a, &n), test_read_file(b, &n));
+    }
+    model *m = NULL;
+    const bnb_cfg cfg = {.block_size = 64};
+    assert_ok(model_open(&m, &(model_options){.path = golden_model("llama")}));
+    assert_fails(
+        model_save(m, test_path("no.gguf"),
+                   &(model_save_options){.quant = model_quant_by_type("nf4"), .quant_cfg = &cfg}),
+        FT_EUSAGE, "type nf4 has no place in a .gguf");
+    model_close(m);
+}
+
 /* --- folders that are wrong ------------------------------------------------------------------------------------------- */
 /* The llama folder with one change: a tensor that is dropped, or cut, or has other text. */
 typedef struct change {
@@ -453,8 +549,12 @@ int main(void)
         cmocka_unit_test(folders_of_transformers_open),
     };
     const struct CMUnitTest once[] = {
-        cmocka_unit_test(the_map_is_bitsandbytes),      cmocka_unit_test(they_become_plain_models),
-        cmocka_unit_test(a_base_is_quantised_on_load),  cmocka_unit_test(wrong_folders_are_refused),
+        cmocka_unit_test(the_map_is_bitsandbytes),
+        cmocka_unit_test(they_become_plain_models),
+        cmocka_unit_test(a_base_is_quantised_on_load),
+        cmocka_unit_test(written_folders_are_those_of_transformers),
+        cmocka_unit_test(written_folders_open),
+        cmocka_unit_test(wrong_folders_are_refused),
         cmocka_unit_test(keys_are_honoured_or_refused),
     };
     int failed = 0;

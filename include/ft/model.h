@@ -56,6 +56,26 @@ typedef struct model_layer {
  * mapping; side data lives in m->mem. model_find_tensor (model_private.h) finds what lies beside a name.
  * make: the parameters it means, never those that have blocks already, get another tensor, whose values
  * lie in m->made; called after all are bound. With m->no_weights it makes types and shapes, no values. */
+/* A folder in a row's codes. means: is parameter i written so? parts: the tensors that stand for a matrix [rows, cols] whose
+ * values have `dtype`; their number. code: the matrix, or with `turned` its transpose, in codes (of `mem`); src has them
+ * already: as they are. data: the bytes of a part. config: the text of quantization_config. */
+#define MODEL_QUANT_PARTS 6
+typedef struct model_quant_part {
+    const char *suffix; /* behind the parameter's name; "" is the codes' own */
+    const dt_type *type;
+    int nd;
+    int64_t dim[2];
+} model_quant_part;
+typedef struct model_quant_writer {
+    bool (*means)(const model *m, int64_t i);
+    int (*parts)(const void *cfg, const dt_type *dtype, int64_t rows, int64_t cols,
+                 model_quant_part out[MODEL_QUANT_PARTS]);
+    ft_status (*code)(const void *cfg, const dt_type *dtype, const tn_tensor *src, bool turned,
+                      const char *name, int64_t rows, int64_t cols, arena *mem, tn_tensor *out);
+    ft_status (*data)(const tn_tensor *coded, int part, arena *mem, const void **data);
+    void (*config)(const void *cfg, const dt_type *dtype, str_buf *out);
+} model_quant_writer;
+
 typedef struct model_quant {
     const char *method; /* quant_method in config.json's quantization_config; NULL: reads no folders */
     const char *type;   /* type in a training config's model.quantization; NULL: makes nothing */
@@ -68,6 +88,7 @@ typedef struct model_quant {
     /* further mistakes of those keys (path: model.quantization), may be NULL */
     void (*check)(cfg_doc *d, const cJSON *object, const char *path, const void *cfg);
     ft_status (*make)(model *m, const void *cfg);
+    const model_quant_writer *writer; /* of folders, with the same keys; NULL: it writes none */
 } model_quant;
 const model_quant *model_quant_by_type(const char *type); /* NULL when unknown */
 const model_quant *model_quant_make_at(int i);            /* rows with a type; NULL past the end */
@@ -165,6 +186,9 @@ typedef struct model_save_options {
                                so), sites that are folded; NULL: the model itself */
     const dt_type *
         type; /* NULL: the base's; blocks → bf16 in a folder, f16 in a .gguf. GGUF keeps 1-d tensors f32 */
+    /* matrices of the row's choice in its codes, with its keys; a folder only. The others keep the base's type. */
+    const model_quant *quant;
+    const void *quant_cfg;
     model_fold fold;
     const char *tokenizer; /* folder whose tokenizer replaces the base's; NULL */
     size_t shard_bytes; /* 0: 5·10⁹ */

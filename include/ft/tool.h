@@ -116,6 +116,8 @@ FT_MUST_USE ft_status tool_merge_adapter(const tool_merge_options *opt, const to
 typedef struct tool_convert_options {
     const char *model, *out;
     const char *type; /* NULL: the model's */
+    const char *const *quant; /* KEY=VALUE of a type that is a quantiser's, n_quant of them */
+    int n_quant;
     bool force, json;
 } tool_convert_options;
 FT_MUST_USE ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out);

@@ -3,15 +3,26 @@
 
 #include "ft/tool.h"
 
+#include <stdio.h>
+
 typedef struct options {
-    const char *out, *type;
+    const char *out, *type, *double_quant;
+    int64_t block_size; /* 0: not given */
 } options;
+
+static const char *const yes_no[] = {"true", "false", NULL};
 
 static const cfg_field flags[] = {
     {"out", CFG_PATH, offsetof(options, out), .required = true,
      .help = "folder, or a file ending in .gguf"},
     {"type", CFG_STR, offsetof(options, type),
-     .help = "f32, f16, bf16, and in a .gguf also q8_0 and other blocks; default: the model's"},
+     .help =
+         "f32, f16, bf16; in a folder also nf4 and fp4 of bitsandbytes; in a .gguf also q8_0 and "
+         "other blocks; default: the model's"},
+    {"double-quant", CFG_ENUM, offsetof(options, double_quant), .choices = yes_no,
+     .help = "of nf4 and fp4: scales in 8 bits; default true"},
+    {"block-size", CFG_INT, offsetof(options, block_size), .low = 32, .high = 4096,
+     .help = "of nf4 and fp4: values with one scale; default 64"},
     CFG_END};
 
 static ft_status put(void *ctx, const char *text, size_t n)
@@ -23,15 +34,29 @@ static ft_status put(void *ctx, const char *text, size_t n)
 static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
-    const tool_convert_options opt = {
-        .model = c->arg[0], .out = o->out, .type = o->type, .force = c->force, .json = c->json};
+    const char *set[2];
+    char text[2][48];
+    tool_convert_options opt = {.model = c->arg[0],
+                                .out = o->out,
+                                .type = o->type,
+                                .quant = set,
+                                .force = c->force,
+                                .json = c->json};
+    if (o->double_quant) {
+        snprintf(text[0], sizeof text[0], "double_quant=%s", o->double_quant);
+        set[opt.n_quant++] = text[0];
+    }
+    if (o->block_size > 0) {
+        snprintf(text[1], sizeof text[1], "block_size=%lld", (long long)o->block_size);
+        set[opt.n_quant++] = text[1];
+    }
     return tool_convert(&opt, &(tool_sink){.put = put});
 }
 
 const cli_verb verb_convert = {
     .name = "convert",
     .help = "Hugging Face folder to GGUF and back",
-    .usage = "MODEL --out PATH [--type T]",
+    .usage = "MODEL --out PATH [--type T] [--double-quant true|false] [--block-size N]",
     .flags = flags,
     .opt_size = sizeof(options),
     .min_args = 1,

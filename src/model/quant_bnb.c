@@ -232,8 +232,7 @@ static void turn(model *m, int64_t i)
     s->in_out = false;
 }
 
-/* A linear layer of the blocks. */
-static bool is_meant(const model *m, int64_t i)
+bool bnb_is_meant(const model *m, int64_t i)
 {
     const nn_site *s = m->info[i].site;
     return s && s->layer >= 0 && !m->info[i].bias && m->param[i].t.nd == 2;
@@ -292,7 +291,7 @@ static void check(cfg_doc *d, const cJSON *object, const char *path, const void 
 {
     const bnb_cfg *c = cfg;
     char key[64];
-    snprintf(key, sizeof key, "%s.block_size", path);
+    snprintf(key, sizeof key, "%s%sblock_size", path, path[0] ? "." : "");
     if (bnb_is_block_size(c->block_size) || cfg_is_wrong(d, key)) return;
     cfg_fail(d, js_get(object, "block_size"), key,
              "must be a power of two from 32 to 4096, not %lld", (long long)c->block_size);
@@ -302,7 +301,7 @@ static void check(cfg_doc *d, const cJSON *object, const char *path, const void 
 static bool has_own_blocks(const model *m)
 {
     for (int64_t i = 0; i < m->n_param; i++)
-        if (is_meant(m, i) && m->param[i].t.type->block > 1) return true;
+        if (bnb_is_meant(m, i) && m->param[i].t.type->block > 1) return true;
     return false;
 }
 
@@ -311,7 +310,7 @@ static ft_status make(model *m, const bnb_cfg *cfg, const dt_type *type)
     if (has_own_blocks(m)) return FT_OK;
     for (int64_t i = 0; i < m->n_param; i++) {
         nn_param *p = &m->param[i];
-        if (!is_meant(m, i)) continue;
+        if (!bnb_is_meant(m, i)) continue;
         const nn_site *s = m->info[i].site;
         const tn_tensor was = p->t;
         const bool turned = s->in_out;
@@ -348,10 +347,12 @@ const model_quant model_quant_nf4 = {.method = "bitsandbytes",
                                      .make_fields = make_fields,
                                      .make_size = sizeof(bnb_cfg),
                                      .check = check,
-                                     .make = make_nf4};
+                                     .make = make_nf4,
+                                     .writer = &bnb_writer_nf4};
 const model_quant model_quant_fp4 = {.type = "fp4",
                                      .help = "bitsandbytes' floats of 4 bits, for the same",
                                      .make_fields = make_fields,
                                      .make_size = sizeof(bnb_cfg),
                                      .check = check,
-                                     .make = make_fp4};
+                                     .make = make_fp4,
+                                     .writer = &bnb_writer_fp4};

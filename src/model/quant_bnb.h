@@ -4,7 +4,7 @@
 
 #include "model_private.h"
 
-enum { BNB_NESTED = 256, BNB_PARTS = 6 }; /* absmax of one scale; tensors of a matrix in a folder */
+enum { BNB_NESTED = 256 }; /* absmax of one scale */
 
 typedef struct bnb_cfg {
     bool double_quant;
@@ -19,4 +19,7 @@ bool bnb_is_block_size(int64_t n);
 FT_MUST_USE ft_status bnb_quantise(const bnb_cfg *cfg, const dt_type *type, const dt_type *dtype,
                                    const tn_tensor *src, bool turned, const char *name,
                                    int64_t rows, int64_t cols, arena *mem, tn_tensor *out);
+/* A linear layer of the blocks. */
+bool bnb_is_meant(const model *m, int64_t i);
+extern const model_quant_writer bnb_writer_nf4, bnb_writer_fp4;
 #endif

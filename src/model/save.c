@@ -5,6 +5,9 @@ ft_status model_save(model *m, const char *path, const model_save_options *opt)
 {
     static const model_save_options defaults;
     save_plan p;
+    FT_CHECK(!opt || !opt->quant || !str_ends(path, ".gguf"), FT_EUSAGE,
+             "type %s has no place in a .gguf; write a folder, or use q4_0 and its like",
+             opt->quant->type);
     ft_status rc = save_plan_open(&p, m, opt ? opt : &defaults);
     if (rc == FT_OK) rc = str_ends(path, ".gguf") ? save_gguf(&p, path) : save_folder(&p, path);
     save_plan_close(&p);

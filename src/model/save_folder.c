@@ -28,10 +28,13 @@ static ft_status item_bytes(const save_item *it, size_t *bytes)
 static ft_status choose_types(save_plan *p)
 {
     const model *m = p->m;
+    if (p->opt->quant) FT_TRY(save_quant_items(p));
     for (int64_t i = 0; i < p->n; i++) {
         save_item *it = &p->item[i];
-        it->type = p->opt->type ? p->opt->type : m->dtype;
-        if (!p->opt->type && !m->from_gguf && !m->has_blocks && !m->own)
+        if (it->part > 0) continue;
+        it->type = p->opt->type ? p->opt->type : p->opt->quant ? save_quant_dtype(m) : m->dtype;
+        if (!p->opt->type && !m->from_gguf && !m->own && (!m->has_blocks || p->opt->quant) &&
+            m->param[it->param].file_type->block == 1)
             it->type = m->param[it->param].file_type;
         FT_CHECK(it->type->st_name && it->type->pack, FT_EUSAGE,
                  "type %s has no place in a Hugging Face folder; write a .gguf, or use f32, f16 or "
@@ -389,10 +392,22 @@ static ft_status replace_tokenizer(const char *tokenizer, const char *model_path
     return rc;
 }
 
+static ft_status put_quant_config(const save_plan *p, str_buf *config)
+{
+    str_buf text = {0};
+    p->opt->quant->writer->config(p->opt->quant_cfg, save_quant_dtype(p->m), &text);
+    ft_status rc = str_ok(&text);
+    if (rc == FT_OK) js_set_member(config, "quantization_config", text.data);
+    str_free(&text);
+    return rc;
+}
+
 ft_status save_folder(save_plan *p, const char *path)
 {
     str_buf config = {0};
-    const dt_type *type = p->opt->type ? p->opt->type : p->m->dtype;
+    const dt_type *type = p->opt->type    ? p->opt->type
+                          : p->opt->quant ? save_quant_dtype(p->m)
+                                          : p->m->dtype;
     FT_TRY(choose_types(p));
     FT_TRY(dir_make(path));
     FT_TRY(write_weights(p, path));
@@ -403,6 +418,7 @@ ft_status save_folder(save_plan *p, const char *path)
         FT_TRY(model_save_side_files(p->m->path, path));
     ft_status rc = model_config_text(p->m, type, p->untie, &config);
     if (rc == FT_OK) put_bias_keys(p, &config);
+    if (rc == FT_OK && p->opt->quant) rc = put_quant_config(p, &config);
     if (rc == FT_OK) rc = write_text(p->mem, path, "config.json", &config);
     str_free(&config);
     return rc;

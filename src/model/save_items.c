@@ -60,6 +60,7 @@ ft_status save_plan_open(save_plan *p, model *m, const model_save_options *opt)
 
 void save_plan_close(save_plan *p)
 {
+    arena_close(p->codes);
     arena_close(p->mem);
     *p = (save_plan){0};
 }
@@ -199,6 +200,17 @@ static ft_status turned(float **w, int64_t rows, int64_t cols)
     return FT_OK;
 }
 
+ft_status save_source(const save_plan *p, int64_t param, tn_tensor *src, float **w)
+{
+    *src = *value(p, &p->m->param[param]);
+    *w = NULL;
+    if (!p->opt->fold.fold || !p->m->info[param].site) return FT_OK;
+    FT_TRY(folded(p, param, w));
+    *src =
+        (tn_tensor){.type = &dt_f32, .nd = src->nd, .dim = {src->dim[0], src->dim[1]}, .data = *w};
+    return FT_OK;
+}
+
 static ft_status put_param(save_plan *p, const save_item *it, int64_t param, save_put put,
                            void *ctx)
 {
@@ -228,6 +240,7 @@ out:
 
 ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx)
 {
+    if (it->part > 0) return save_quant_bytes(p, it, put, ctx);
     if (it->param < 0) return put(ctx, it->raw->data, it->raw->bytes);
     if (it->n_stack == 0) return put_param(p, it, it->param, put, ctx);
     for (int i = 0; i < it->n_stack; i++) FT_TRY(put_param(p, it, it->stack[i], put, ctx));

@@ -17,6 +17,7 @@ typedef struct save_item {
     const int64_t
         *stack; /* n_stack parameters, one behind the other in this tensor; 0: `param` alone */
     int n_stack;
+    int part;             /* of a matrix in a quantiser's codes, from 1; 0: a tensor of numbers */
     bool transpose;       /* the output's matrix is the parameter's, turned */
     const int32_t *order; /* NULL, or output row r is the parameter's row order[r] */
     const io_tensor *raw; /* param −1: copied byte for byte */
@@ -29,7 +30,10 @@ typedef struct save_plan {
     arena *mem;
     save_item *item;
     int64_t n, cap;
-    bool untie; /* the head is written although the base ties it */
+    bool untie;   /* the head is written although the base ties it */
+    arena *codes; /* the matrix that was coded last, and its parameter; NULL: none */
+    const tn_tensor *coded;
+    int64_t coded_param;
 } save_plan;
 
 typedef ft_status (*save_put)(void *ctx, const void *data, size_t n);
@@ -39,6 +43,13 @@ FT_MUST_USE ft_status save_plan_open(save_plan *p, model *m, const model_save_op
 void save_plan_close(save_plan *p);
 /* The values of one item, folded and rounded once, in the output's layout. */
 FT_MUST_USE ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx);
+/* The source of a parameter's values, with the adapter's part folded in: *w is its memory, ft_alloc'ed, or NULL. */
+FT_MUST_USE ft_status save_source(const save_plan *p, int64_t param, tn_tensor *src, float **w);
+/* What values of a folder in codes stand in otherwise. */
+const dt_type *save_quant_dtype(const model *m);
+/* Puts the parts of the matrices that opt->quant means in their place; their bytes. */
+FT_MUST_USE ft_status save_quant_items(save_plan *p);
+FT_MUST_USE ft_status save_quant_bytes(save_plan *p, const save_item *it, save_put put, void *ctx);
 /* The metadata of a GGUF in the making; names go behind "ARCH.". */
 typedef struct save_meta {
     gguf_writer *w;

@@ -6,7 +6,9 @@
 typedef struct conversion {
     const tool_convert_options *opt;
     tool_target target;
-    const dt_type *type;
+    const dt_type *type; /* of what no quantiser takes */
+    const model_quant *quant;
+    void *quant_cfg;
     model *from, *to;
     arena *mem;
 } conversion;
@@ -24,16 +26,15 @@ static ft_status check_written(conversion *c)
 static ft_status report(const conversion *c, str_buf *s)
 {
     size_t bytes = model_bytes(c->to);
+    const char *type = c->quant ? c->quant->type : c->type->name;
     if (c->opt->json) {
         str_adds(s, "{\"out\":");
         tool_json_text(s, c->opt->out, strlen(c->opt->out));
         str_printf(s, ",\"type\":\"%s\",\"tensors\":%lld,\"parameters\":%lld,\"bytes\":%zu}\n",
-                   c->type->name, (long long)c->to->weights.n, (long long)model_count(c->to),
-                   bytes);
+                   type, (long long)c->to->weights.n, (long long)model_count(c->to), bytes);
     } else {
         str_printf(s, "%s: %lld tensors, %lld parameters, %s, %zu bytes\n", ft_shows(c->opt->out),
-                   (long long)c->to->weights.n, (long long)model_count(c->to), c->type->name,
-                   bytes);
+                   (long long)c->to->weights.n, (long long)model_count(c->to), type, bytes);
     }
     return str_ok(s);
 }
@@ -41,12 +42,17 @@ static ft_status report(const conversion *c, str_buf *s)
 static ft_status run(conversion *c, str_buf *text)
 {
     FT_TRY(tool_target_open(&c->target, c->opt->out, c->opt->force, c->mem));
-    FT_TRY(tool_output_type(c->opt->type, c->target.path, &c->type));
+    FT_TRY(tool_output_quant(c->opt->type, c->target.path, c->opt->quant, c->opt->n_quant, c->mem,
+                             &c->quant, &c->quant_cfg));
+    if (!c->quant) FT_TRY(tool_output_type(c->opt->type, c->target.path, &c->type));
     FT_TRY(model_open(&c->from, &(model_options){.path = c->opt->model}));
     bool gguf = str_ends(c->target.path, ".gguf");
     if (!c->type) c->type = c->from->has_blocks && gguf ? &dt_f16 : c->from->dtype;
-    FT_TRY(tool_check_space(c->from, &c->target, c->type));
-    FT_TRY(model_save(c->from, c->target.temp, &(model_save_options){.type = c->type}));
+    FT_TRY(tool_check_space(c->from, &c->target, c->type, c->quant));
+    FT_TRY(model_save(c->from, c->target.temp,
+                      &(model_save_options){.type = c->quant ? NULL : c->type,
+                                            .quant = c->quant,
+                                            .quant_cfg = c->quant_cfg}));
     FT_TRY(check_written(c));
     FT_TRY(report(c, text)); /* before the rename: a failure leaves nothing */
     return tool_target_commit(&c->target);

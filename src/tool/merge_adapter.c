@@ -118,7 +118,7 @@ static ft_status open_on(merge *m)
     if (!m->type) m->type = m->on->m->has_blocks && gguf ? &dt_f16 : m->on->m->dtype;
     m->tolerance = opt->tolerance;
     if (m->tolerance < 0 && m->type->block == 1) m->tolerance = DEFAULT_TOLERANCE;
-    return tool_check_space(m->on->m, &m->target, m->type);
+    return tool_check_space(m->on->m, &m->target, m->type, NULL);
 }
 
 static ft_status write_and_prove(merge *m)

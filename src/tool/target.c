@@ -93,10 +93,42 @@ ft_status tool_output_type(const char *name, const char *path, const dt_type **t
     return rc;
 }
 
-ft_status tool_check_space(const model *m, const tool_target *t, const dt_type *type)
+ft_status tool_output_quant(const char *name, const char *path, const char *const *sets, int n,
+                            arena *mem, const model_quant **quant, void **cfg)
+{
+    const model_quant *q = name ? model_quant_by_type(name) : NULL;
+    cfg_doc d;
+    *quant = NULL;
+    *cfg = NULL;
+    if (!q || !q->writer) {
+        FT_CHECK(n == 0, FT_EUSAGE, "--double-quant and --block-size: are of --type nf4 and fp4");
+        return FT_OK;
+    }
+    FT_CHECK(!str_ends(path, ".gguf"), FT_EUSAGE,
+             "--type: \"%s\" has no place in a .gguf; write a folder, or use q4_0 and its like",
+             name);
+    *cfg = arena_get(mem, q->make_size + 1);
+    if (!*cfg) return FT_EMEM;
+    FT_TRY(cfg_open_empty(&d, sets, n, mem));
+    cfg_read(&d, d.js.root, "", q->make_fields, *cfg, NULL);
+    if (q->check) q->check(&d, d.js.root, "", *cfg);
+    ft_status rc = cfg_done(&d) == FT_ECONFIG ? FT_EUSAGE : cfg_done(&d);
+    cfg_close(&d);
+    *quant = q;
+    return rc;
+}
+
+ft_status tool_check_space(const model *m, const tool_target *t, const dt_type *type,
+                           const model_quant *quant)
 {
     size_t room = dir_free_space(t->path);
-    double need = (double)model_count(m) * (double)type->bytes / (double)type->block;
+    double need = 0;
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const bool coded = quant && quant->writer->means(m, i);
+        if (m->d.tied && &m->param[i] == m->head->w) continue;
+        need += (double)tn_count(&m->param[i].t) *
+                (coded ? 0.57 : (double)type->bytes / (double)type->block);
+    }
     FT_CHECK(room == SIZE_MAX || need < (double)room, FT_EIO,
              "%s: needs about %.0f MB, but the disk has %.0f MB left", ft_shows(t->path),
              need / 1e6, (double)room / 1e6);

@@ -22,6 +22,11 @@ void tool_json_key(str_buf *out, const char *key); /* ,"key": (the comma unless 
 FT_MUST_USE ft_status tool_put(const tool_sink *out, const str_buf *text);
 /* The row of --type for an output path; NULL name gives NULL. What cannot be written there is 64 with the list. */
 FT_MUST_USE ft_status tool_output_type(const char *name, const char *path, const dt_type **type);
-/* Is there room for the model? 74 before anything is written. */
-FT_MUST_USE ft_status tool_check_space(const model *m, const tool_target *t, const dt_type *type);
+/* The quantiser that writes folders of --type, with its keys (KEY=VALUE, n of them) in *cfg; NULL: no quantiser is called so.
+ * 64 for a .gguf, and for keys without one. */
+FT_MUST_USE ft_status tool_output_quant(const char *name, const char *path, const char *const *sets,
+                                        int n, arena *mem, const model_quant **quant, void **cfg);
+/* Is there room for the model? 74 before anything is written. quant may be NULL. */
+FT_MUST_USE ft_status tool_check_space(const model *m, const tool_target *t, const dt_type *type,
+                                       const model_quant *quant);
 #endif
