@@ -127,6 +127,7 @@ for key, value in [("eos_token_id", "<s>"), ("eos_token_id", [1, "2"]), ("bos_to
     case("bytes", GENERIC, generation={key: value}, error=key)
 # steps
 case("bytes", QWEN, warn="normalizer", like=GENERIC)
+case("bytes", GENERIC, model={"model_type": "qwen2"}, warn="normalizer", like=GENERIC)
 case("bytes", GPT | {"add_prefix_space": True}, model={"model_type": "gpt2"})
 case("bytes", GPT | {"add_prefix_space": False}, model={"model_type": "gpt2"})
 case("bytes", GPT | {"add_prefix_space": True}, added={"<tool>": 303}, model={"model_type": "gpt2"})
@@ -165,8 +166,12 @@ case("pieces", LLAMA | {"add_prefix_space": False, "legacy": True})
 case("pieces", LLAMA | {"add_prefix_space": True})
 case("pieces", LLAMA | {"add_eos_token": True}, special=True)
 case("pieces", LLAMA | {"add_bos_token": False}, special=True)
+case("pieces", LLAMA | {"bos_token": "</s>"}, special=True)
+case("pieces", LLAMA | {"bos_token": "<pad>", "add_bos_token": False}, special=True)
 case("pieces", LLAMA | {"pad_token": "<pad>"}, added={"<extra>": 420, "<pad>": 421})
 case("pieces", LLAMA | {"split_special_tokens": True})
+case("pieces", {k: v for k, v in LLAMA.items() if k != "add_bos_token"}, special=True, warn="add_bos_token", like=LLAMA)
+case("pieces", LLAMA | {"legacy": True, "add_prefix_space": False})
 case("pieces", LLAMA | {"tokenizer_class": "MBartTokenizer"}, error="MBartTokenizer")
 
 
@@ -186,6 +191,8 @@ def main():
             if c["like"]:
                 with open(os.path.join(d, "tokenizer_config.json"), "w") as f:
                     json.dump(c["like"], f)
+                if "config.json" in c["files"]:
+                    os.remove(os.path.join(d, "config.json"))
             if not c["error"]:
                 t = AutoTokenizer.from_pretrained(d)
                 line["ids"] = [t(x, add_special_tokens=c["special"])["input_ids"] for x in TEXTS]

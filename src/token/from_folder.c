@@ -170,6 +170,15 @@ static int piece_scheme(const tok_tokenizer *t)
     return one && !split->op[0].on[0] ? (int)split->op[0].num[0] : -1;
 }
 
+/* The steps that releases from 5 on make of the two keys. */
+static void warn_pieces(const folder *f, int prefix, int legacy, const char *what)
+{
+    if (piece_scheme(f->t) == (prefix == 0 ? 2 : legacy == 1 ? 0 : 1)) return;
+    log_warn("%s: legacy: releases of transformers differ in spaces at the start of texts and "
+             "behind special tokens: 5.x builds other steps than the %s; the latter count",
+             f->dir, what);
+}
+
 /* LlamaTokenizer builds its steps from two keys. With legacy false a leading space is not doubled by the prefix. Releases
  * from 5 on build them always, earlier ones where add_prefix_space is said. */
 static ft_status piece_steps(folder *f, int prefix, int legacy)
@@ -184,11 +193,8 @@ static ft_status piece_steps(folder *f, int prefix, int legacy)
         tk_llama_components(t, legacy != 0);
         FT_TRY(tk_parse_components(t));
     }
-    if (piece_scheme(t) != (prefix == 0 ? 2 : legacy == 1 ? 0 : 1)) {
-        log_warn("%s: legacy: releases of transformers differ in spaces at the start of texts and "
-                 "behind special tokens: 5.x builds other steps than the %s; the latter count",
-                 f->dir, rebuild ? "ones add_prefix_space asks for" : "ones of tokenizer.json");
-    }
+    warn_pieces(f, prefix, legacy,
+                rebuild ? "ones add_prefix_space asks for" : "ones of tokenizer.json");
     return FT_OK;
 }
 
@@ -209,15 +215,22 @@ static ft_status byte_steps(folder *f, int prefix)
     return FT_OK;
 }
 
-/* A class whose slow form normalises, beside a tokenizer.json that does not. */
+/* A class that normalises, by its name or by the model_type that newer releases take it from, beside a tokenizer.json
+ * that does not. */
 static void warn_normalizer(const folder *f)
 {
-    const char *preset = f->class ? f->class->preset : NULL;
-    const tk_preset *p = preset ? tk_preset_find(preset) : NULL;
-    if (!p || !p->normalizer || f->old || f->t->normalizers.n) return;
-    log_warn("%s: tokenizer.json has no normalizer, but %s normalises texts in some releases of "
-             "transformers (%s); tokenizer.json counts",
-             f->dir, f->class_name, p->normalizer);
+    const char *type = cJSON_GetStringValue(get(f, MODEL, "model_type"));
+    if (f->old || f->t->normalizers.n) return;
+    for (size_t i = 0; i < FT_COUNT_OF(classes); i++) {
+        const class_row *c = &classes[i];
+        bool by_type = type && c->type && strcmp(type, c->type) == 0;
+        const tk_preset *p = c->preset ? tk_preset_find(c->preset) : NULL;
+        if ((c != f->class && !by_type) || !p || !p->normalizer) continue;
+        log_warn("%s: tokenizer.json has no normalizer, but %s normalises texts in some releases "
+                 "of transformers (%s); tokenizer.json counts",
+                 f->dir, c->name, p->normalizer);
+        return;
+    }
 }
 
 /* What tokenizer_config.json says of the steps of tokenizer.json. */
@@ -244,7 +257,11 @@ static ft_status follow_steps(folder *f)
                        "the pattern of tokenizer.json is not the mended one; save the tokenizer "
                        "once more with transformers");
     }
-    if (f->old) return FT_OK; /* made so */
+    if (f->old) { /* made so */
+        if (f->class && f->class->piece_prefix)
+            warn_pieces(f, prefix, legacy, "ones of 4.x, made of tokenizer.model");
+        return FT_OK;
+    }
     if (is_step(&t->pretokenizers, t->pretokenizers.n - 1, "ByteLevel"))
         return byte_steps(f, prefix);
     if (f->class && f->class->piece_prefix) return piece_steps(f, prefix, legacy);
@@ -645,11 +662,15 @@ static ft_status follow_flags(folder *f)
     int bos, eos;
     FT_TRY(get_bool(f, "add_bos_token", &bos));
     FT_TRY(get_bool(f, "add_eos_token", &eos));
-    bool has_bos = tok_adds_bos(t);
-    bool has_eos = t->post.n_after > 0 && t->post.after[t->post.n_after - 1] == t->eos;
+    bool has_bos = f->old ? t->post.n_before > 0 : tok_adds_bos(t);
+    bool has_eos = t->post.n_after > 0 && (f->old || t->post.after[t->post.n_after - 1] == t->eos);
     bool want_bos = bos >= 0 ? bos == 1 && t->bos >= 0 : has_bos;
     bool want_eos = eos >= 0 ? eos == 1 && t->eos >= 0 : has_eos;
-    if (want_bos == has_bos && want_eos == has_eos) return FT_OK;
+    if (f->old && bos < 0 && has_bos && f->class && f->class->piece_prefix)
+        log_warn("%s: add_bos_token is not said: releases of transformers differ, 5.x puts no "
+                 "bos_token in front of a text; it is put, as 4.x does",
+                 f->dir);
+    if (!f->old && want_bos == has_bos && want_eos == has_eos) return FT_OK;
     bool follow = f->old || (f->class && f->class->flags);
     if (!f->old) {
         log_warn("%s: add_bos_token and add_eos_token contradict the post-processor of "
