@@ -174,12 +174,13 @@ static void batches_are_ragged_and_shifted(void **state)
     end(&f);
 }
 
-/* A micro-batch takes neighbours while they fit; one that fits nowhere stands alone. */
+/* A micro-batch takes neighbours while they fit, with the virtual rows before each; one that fits nowhere stands alone. */
 static void tokens_bound_a_micro_batch(void **state)
 {
     static const int32_t ids[16] = {0};
     static const int32_t len[] = {4, 4, 9, 2, 6, 1, 8}, want[] = {2, 1, 2, 1, 1};
-    static const data_split split = {.micro_tokens = 8};
+    static const data_split split[] = {{.micro_tokens = 8},
+                                       {.micro_tokens = 12, .virtual_rows = 2}};
     data_sample s[FT_COUNT_OF(len)];
     data_step step;
     fixture f;
@@ -188,11 +189,13 @@ static void tokens_bound_a_micro_batch(void **state)
     for (size_t i = 0; i < FT_COUNT_OF(len); i++)
         s[i] =
             (data_sample){.ids = ids, .labels = ids, .seq_len = &len[i], .len = len[i], .n_seq = 1};
-    assert_ok(data_step_plan(s, (int)FT_COUNT_OF(len), &split, &step, f.mem));
-    assert_int_equal(step.n_micro, FT_COUNT_OF(want));
-    for (int i = 0; i < step.n_micro; i++) assert_int_equal(step.micro[i].n, want[i]);
-    assert_int_equal(step.tokens, 34);
-    assert_int_equal(step.supervised, 34 - 7);
+    for (size_t k = 0; k < FT_COUNT_OF(split); k++) {
+        assert_ok(data_step_plan(s, (int)FT_COUNT_OF(len), &split[k], &step, f.mem));
+        assert_int_equal(step.n_micro, FT_COUNT_OF(want));
+        for (int i = 0; i < step.n_micro; i++) assert_int_equal(step.micro[i].n, want[i]);
+        assert_int_equal(step.tokens, 34);
+        assert_int_equal(step.supervised, 34 - 7);
+    }
     end(&f);
 }
 

@@ -145,6 +145,7 @@ FT_MUST_USE ft_status data_take(data_set *d, uint64_t seed, int64_t step, int64_
  * cannot be divided further (a sample, a row) may exceed one. */
 typedef struct data_split {
     int64_t micro_samples, micro_tokens; /* at most, in a micro-batch */
+    int64_t virtual_rows; /* that a method puts before every sequence: tokens in the sense of micro_tokens */
     int64_t row_tokens; /* > 0: packing "concat". The samples of the step, those of one sequence, are
                            first joined first-fit into rows of so many tokens, which therefore do not
                            depend on the bounds; a micro-batch holds whole rows */
@@ -158,7 +159,7 @@ typedef struct data_micro {
 typedef struct data_step {
     data_micro *micro;
     int n_micro;
-    int64_t tokens, supervised; /* of the whole step: supervised is the divisor of the loss */
+    int64_t tokens, supervised; /* of the whole step, without virtual rows; supervised is the divisor of the loss */
 } data_step;
 FT_MUST_USE ft_status data_step_plan(const data_sample *s, int n, const data_split *how,
                                      data_step *out, arena *mem);

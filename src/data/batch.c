@@ -65,28 +65,40 @@ static int64_t supervised(const data_sample *s, const layout *l, int i, bool cou
     return n;
 }
 
+/* What the samples i … end − 1, one row of the layout, are to a network; *tokens: without virtual rows. Those that are joined
+ * to the first become part of its sequence. */
+static int64_t rows_of(const data_sample *s, const data_split *how, const layout *l, int i, int end,
+                       int64_t *tokens)
+{
+    int64_t seqs = s[l->slot[i]].n_seq;
+    *tokens = 0;
+    for (; i < end; i++) *tokens += s[l->slot[i]].len;
+    return *tokens + seqs * how->virtual_rows;
+}
+
 ft_status data_step_plan(const data_sample *s, int n, const data_split *how, data_step *out,
                          arena *mem)
 {
     layout l;
     data_micro *m = NULL;
-    int64_t tokens = 0;
+    int64_t rows = 0;
     *out = (data_step){0};
     FT_TRY(lay_out(s, n, how, &l, mem));
     out->micro = arena_get(mem, (size_t)(n + 1) * sizeof *out->micro);
     if (!out->micro) return FT_EMEM;
     for (int i = 0, end; i < n; i = end) { /* whole rows, in order */
-        int64_t more = 0;
-        for (end = i; end < n && l.row[end] == l.row[i]; end++) more += s[l.slot[end]].len;
+        int64_t tokens, more;
+        for (end = i; end < n && l.row[end] == l.row[i];) end++;
+        more = rows_of(s, how, &l, i, end, &tokens);
         if (!m || (how->micro_samples > 0 && m->n + end - i > how->micro_samples) ||
-            (how->micro_tokens > 0 && tokens + more > how->micro_tokens)) {
+            (how->micro_tokens > 0 && rows + more > how->micro_tokens)) {
             m = &out->micro[out->n_micro++];
             *m = (data_micro){.slot = l.slot + i, .row = l.row + i};
-            tokens = 0;
+            rows = 0;
         }
         m->n += end - i;
-        tokens += more;
-        out->tokens += more;
+        rows += more;
+        out->tokens += tokens;
     }
     for (int i = 0; i < n; i++) out->supervised += supervised(s, &l, i, how->count_first);
     return FT_OK;

@@ -148,21 +148,29 @@ static int64_t piece(const slot *s)
     return min64(s->left, PIECE);
 }
 
-static bool in_pass(const slot *s, bool few)
+/* The rows it is: virtual ones stand before the first piece of a prompt. */
+static int64_t piece_rows(const generation *g, const slot *s)
 {
-    return s->out && s->left > 0 && (piece(s) <= KN_GEMV_ROWS) == few;
+    return piece(s) + (s->cache.used == 0 ? nn_virtual(g->c->over) : 0);
+}
+
+static bool in_pass(const generation *g, const slot *s, bool few)
+{
+    return s->out && s->left > 0 && (piece_rows(g, s) <= KN_GEMV_ROWS) == few;
 }
 
 /* Long pieces of prompts come first, so that their answers join the others soon. */
 static void choose(generation *g, pass *p)
 {
+    int64_t rows = 0;
     *p = (pass){.few = true};
     for (int i = 0; i < g->n_slots; i++)
-        if (in_pass(&g->slot[i], false)) p->few = false;
+        if (in_pass(g, &g->slot[i], false)) p->few = false;
     for (int i = 0; i < g->n_slots; i++) {
         slot *s = &g->slot[i];
-        if (!in_pass(s, p->few)) continue;
-        if (!p->few && p->n > 0 && p->tokens + piece(s) > PIECE) continue;
+        if (!in_pass(g, s, p->few)) continue;
+        if (!p->few && p->n > 0 && rows + piece_rows(g, s) > PIECE) continue;
+        rows += piece_rows(g, s);
         p->slot[p->n++] = s;
         p->tokens += piece(s);
     }
@@ -327,7 +335,7 @@ static ft_status check_prompts(const generation *g)
         FT_CHECK(p->n > 0, FT_EDATA, "an empty prompt: there is nothing to continue");
         FT_TRY(inf_check_ids(g->c, p->id, p->n));
         FT_CHECK(!g->c->m->position || p->n <= most, FT_EDATA,
-                 "a prompt of %lld tokens; this model has %lld positions", (long long)p->n,
+                 "a prompt of %lld tokens; this model has positions for %lld", (long long)p->n,
                  (long long)most);
     }
     return FT_OK;

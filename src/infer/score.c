@@ -170,7 +170,7 @@ ft_status inf_score(const inf_ctx *c, inf_seq *seq, int64_t n)
     for (int64_t first = 0; first < n;) {
         int64_t end = first, rows = 0;
         while (end < n && (end == first || rows + seq_rows(&seq[end]) <= INF_PASS_TOKENS))
-            rows += seq_rows(&seq[end++]);
+            rows += seq_rows(&seq[end++]) + nn_virtual(c->over);
         FT_TRY(inf_go_on());
         FT_TRY(run_pass(c, seq + first, end - first));
         first = end;

@@ -133,7 +133,7 @@ static ft_status run_perplexity(tool_model *t, eval_task *task)
     str_buf text = {0};
     tok_ids ids = {0};
     windows w = {.ids = &ids, .max_length = task->max_length, .stride = task->stride};
-    int64_t most = t->m->d.max_position;
+    int64_t most = t->m->d.max_position - nn_virtual(t->inf.over);
     if (w.max_length == 0) w.max_length = most > 0 && most < 1024 ? most : 1024;
     if (w.stride == 0) w.stride = w.max_length;
     FT_CHECK(w.max_length >= 2, FT_ECONFIG, "task %s: max_length must be at least 2", task->name);

@@ -14,9 +14,10 @@ static ft_status take(const train_session *s, int64_t first, int64_t end, obj_st
 {
     bool together = s->cfg.objective->prepare != NULL;
     int64_t tokens = 0, most = together ? s->cfg.train.batch_size : MICRO_TOKENS;
-    *step = (obj_step){.step = -1,
-                       .sample = arena_get(mem, (size_t)most * sizeof *step->sample),
-                       .split = {.micro_tokens = MICRO_TOKENS}};
+    *step = (obj_step){
+        .step = -1,
+        .sample = arena_get(mem, (size_t)most * sizeof *step->sample),
+        .split = {.micro_tokens = MICRO_TOKENS, .virtual_rows = nn_virtual(&s->pe->over)}};
     if (!step->sample) return FT_EMEM;
     for (; first + step->n < end && step->n < most; step->n++) {
         if (step->n && cJSON_IsString(s->cfg.data.packing)) break;

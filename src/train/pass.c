@@ -11,6 +11,7 @@ data_split train_split(const train_session *s, const nn_overlay *over)
                         .micro_tokens = given ? 0 : s->plan.micro_tokens,
                         .row_tokens =
                             cJSON_IsString(s->cfg.data.packing) ? s->cfg.data.max_length : 0,
+                        .virtual_rows = nn_virtual(over),
                         .count_first = over && over->virtual_predict};
 }
 
