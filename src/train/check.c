@@ -83,6 +83,7 @@ static ft_status json_report(const train_session *s, str_buf *result)
     cJSON_AddNumberToObject(root, "steps", (double)s->total_steps);
     cJSON_AddNumberToObject(root, "steps_per_epoch", (double)s->epoch_steps);
     cJSON_AddNumberToObject(root, "micro_batch_tokens", (double)s->plan.micro_tokens);
+    cJSON_AddNumberToObject(root, "virtual_tokens", (double)s->plan.virtual_rows);
     add_plan(s, root);
     cJSON *sample = data_show_json(s->train, 0);
     if (sample) cJSON_AddItemToObject(root, "sample", sample);
@@ -120,8 +121,9 @@ static ft_status text_report(const train_session *s, str_buf *out)
                (long long)p->trainable_count);
     text_sources(s->train, "train", out);
     text_sources(s->eval, "eval", out);
-    str_printf(out, "steps  %lld (%lld an epoch), micro-batches of up to %lld tokens\n",
-               (long long)s->total_steps, (long long)s->epoch_steps, (long long)p->micro_tokens);
+    str_printf(out, "steps  %lld (%lld an epoch), micro-batches of up to %lld tokens%s\n",
+               (long long)s->total_steps, (long long)s->epoch_steps, (long long)p->micro_tokens,
+               train_virtual_text(s));
     str_printf(out,
                "memory %s of %s (%s): weights %s, trainable %s, gradients %s, optimizer %s, "
                "activations %s, workspace %s\n",

@@ -248,6 +248,7 @@ ft_status train_plan_make(train_session *s)
     s->plan.resident = resident(s);
     FT_TRY_OUT(train_open_model(s, false, &m));
     FT_TRY_OUT(train_attach_method(s, m, &pe));
+    s->plan.virtual_rows = nn_virtual(&pe->over);
     FT_TRY_OUT(check_positions(s, &pe->over));
     FT_TRY_OUT(train_open_objective(s, m, pe, false, &o));
     FT_TRY_OUT(arrays_bytes(s, &o, &s->plan.objective_bytes));

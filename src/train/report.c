@@ -26,6 +26,15 @@ void train_show_step(train_session *s, double seconds)
     s->shown = now;
 }
 
+const char *train_virtual_text(const train_session *s)
+{
+    const char *text = NULL;
+    if (s->plan.virtual_rows > 0)
+        text = arena_printf(s->mem, ", %lld virtual ones before every sequence",
+                            (long long)s->plan.virtual_rows);
+    return text ? text : "";
+}
+
 void train_show_header(const train_session *s)
 {
     const train_plan *p = &s->plan;
@@ -48,9 +57,9 @@ void train_show_header(const train_session *s)
              (long long)p->trainable_count,
              100.0 * (double)p->trainable_count / (double)model_count(s->m));
     log_info("%lld samples, %lld tokens; %lld steps of %lld samples, micro-batches of up to %lld "
-             "tokens",
+             "tokens%s",
              (long long)data_count(s->train), (long long)tokens, (long long)s->total_steps,
-             (long long)t->batch_size, (long long)p->micro_tokens);
+             (long long)t->batch_size, (long long)p->micro_tokens, train_virtual_text(s));
     log_info("memory %s of %s: weights %s, trainable %s, gradients %s, optimizer %s, activations "
              "%s, workspace %s",
              ft_bytes_text(p->total), ft_bytes_text(p->limit), ft_bytes_text(p->weights),

@@ -116,6 +116,7 @@ typedef struct train_plan {
     size_t checkpoint_bytes, result_bytes, disk_need, disk_free;
     int64_t checkpoints; /* at the same time */
     int64_t trainable_count;
+    int64_t virtual_rows; /* before every sequence; no count of tokens has them */
 } train_plan;
 
 /* --- session.c -------------------------------------------------------------------------------------------------- */
@@ -271,6 +272,8 @@ ft_status train_log_step(train_session *s, const train_eval *eval, double second
 /* --- report.c ------------------------------------------------------------------------------------------------------- */
 void train_show_step(train_session *s, double seconds);
 void train_show_header(const train_session *s);
+/* "", or what stands before every sequence beside its tokens. */
+const char *train_virtual_text(const train_session *s);
 ft_status train_write_summary(train_session *s);
 /* What a finished run says: summary.json on one line, or a few lines of text. */
 ft_status train_result(train_session *s, str_buf *result);
