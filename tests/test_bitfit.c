@@ -4,6 +4,7 @@
 #include "train_fixture.h"
 
 #include "ft/method.h"
+#include "ft/optim.h"
 #include "ft/tool.h"
 
 /* --- a method on a golden model ---------------------------------------------------------------------------------- */
@@ -278,6 +279,41 @@ static void goes_on_from_biases(void **state)
                  FT_ECONFIG, "differs from the adapter of init_from");
 }
 
+/* Parts of a bias for query, key and value together that no term names stay as they were to the bit, under every rule. */
+static void parts_stay_frozen(void **state)
+{
+    (void)state;
+    char model_path[600], type[80];
+    model *m = NULL;
+    snprintf(model_path, sizeof model_path, "model={\"path\":\"%s\"}", golden_model("gpt2"));
+    assert_ok(model_open(&m, &(model_options){.path = golden_model("gpt2")}));
+    for (int k = 0; opt_rule_names()[k]; k++) {
+        arena *mem = NULL;
+        st_file f = {0};
+        snprintf(type, sizeof type, "optim.type=%s", opt_rule_names()[k]);
+        assert_ok(train((job){.out = "parts",
+                              .force = true,
+                              .set = {model_path, type, "optim.weight_decay=0.1",
+                                      "method.bias_terms=[\"value\",\"query\"]",
+                                      "train.max_steps=4", "data.max_length=16"}}));
+        assert_ok(arena_open(&mem, "t", (size_t)1 << 20));
+        assert_ok(st_open(&f, test_path(in("parts", "adapter_model.safetensors")), mem));
+        assert_int_equal(f.n, 2);
+        for (int64_t i = 0; i < f.n; i++) {
+            const float *now = f.tensor[i].data;
+            const nn_param *p = model_param(m, f.tensor[i].name);
+            int64_t n = p->t.dim[0] / 3;
+            const float *was = tn_f32(&p->t);
+            assert_memory_equal(now + n, was + n, (size_t)n * sizeof *now);
+            for (int part = 0; part < 3; part += 2)
+                assert_true(max_abs_diff(now + part * n, was + part * n, n) > 1e-5);
+        }
+        st_close(&f);
+        arena_close(mem);
+    }
+    model_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +324,7 @@ int main(void)
         cmocka_unit_test(biases_beside_blocks),
         cmocka_unit_test(cut_and_stopped_runs),
         cmocka_unit_test(goes_on_from_biases),
+        cmocka_unit_test(parts_stay_frozen),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
