@@ -242,6 +242,7 @@ static void biases_beside_blocks(void **state)
     model_close(merged);
     assert_ok(model_open(&merged, &(model_options){.path = folder}));
     assert_ptr_equal(merged->dtype, dt_by_name("bf16"));
+    assert_ptr_equal(tensor_of(merged, "model.layers.0.self_attn.k_proj.bias")->type, &dt_f32);
     model_close(merged);
     close_bench(&b);
 }

@@ -76,6 +76,7 @@ struct pe_method {
     size_t cfg_size;
     const char *peft_type;    /* of adapter_config.json; NULL: the method has no such file */
     pe_result result;
+    bool exact_vectors;       /* model_save_options.exact_vectors, of `save` and of merging */
     const char *const *files; /* names `save` may leave, NULL-terminated; one * stands for anything */
     double learning_rate;     /* default of optim.learning_rate */
     void (*check)(cfg_doc *d, const cJSON *object, void *cfg); /* cross-field checks, may be NULL */

@@ -189,6 +189,8 @@ typedef struct model_save_options {
     /* matrices of the row's choice in its codes, with its keys; a folder only. The others keep the base's type. */
     const model_quant *quant;
     const void *quant_cfg;
+    bool exact_vectors; /* vectors that the overlay trains or adds stay f32 in a folder too: a small change of a large bias
+                           is lost in bf16 */
     model_fold fold;
     const char *tokenizer; /* folder whose tokenizer replaces the base's; NULL */
     size_t shard_bytes; /* 0: 5·10⁹ */

@@ -41,8 +41,9 @@ static const cfg_field fields[] = {
      .offset = AT(save),
      .def = "\"model\"",
      .choices = results,
-     .help = "a model folder in the base's dtype (bf16 where it has blocks), or the biases alone "
-             "in f32, for --adapter and merge-adapter"},
+     .help =
+         "a model folder in the base's dtype (bf16 where it has blocks) with its biases in f32, "
+         "or the biases alone, for --adapter and merge-adapter"},
     CFG_END};
 
 /* config.json is not among them, as with full. */
@@ -370,8 +371,8 @@ static double gradients(pe_ctx *c)
 static ft_status save(const pe_ctx *c, const char *dir)
 {
     const bitfit_cfg *cfg = c->cfg;
-    if (c->result != PE_DELTA)
-        return model_save(c->m, dir, &(model_save_options){.over = &c->over});
+    model_save_options whole = {.over = &c->over, .exact_vectors = c->method->exact_vectors};
+    if (c->result != PE_DELTA) return model_save(c->m, dir, &whole);
     cJSON *own = cJSON_CreateObject();
     cJSON_AddBoolToObject(own, "add_missing_biases", cfg->add_missing_biases);
     pe_put_json(own, "bias_terms", cfg->bias_terms);
@@ -409,6 +410,7 @@ const pe_method pe_bitfit = {
     .cfg_size = sizeof(bitfit_cfg),
     .peft_type = "BITFIT",
     .result = PE_MODEL,
+    .exact_vectors = true,
     .files = files,
     .learning_rate = 1e-3, /* of the reference implementation's script */
     .check = check,

@@ -25,6 +25,13 @@ static ft_status item_bytes(const save_item *it, size_t *bytes)
     return FT_OK;
 }
 
+/* A vector that the overlay trains or adds. */
+static bool is_trained_vector(const save_plan *p, const save_item *it)
+{
+    const nn_overlay *over = p->opt->over;
+    return it->nd == 1 && (it->added || (over && over->own && over->own[it->param]));
+}
+
 static ft_status choose_types(save_plan *p)
 {
     const model *m = p->m;
@@ -36,6 +43,7 @@ static ft_status choose_types(save_plan *p)
         if (!p->opt->type && !m->from_gguf && !m->own && (!m->has_blocks || p->opt->quant) &&
             m->param[it->param].file_type->block == 1)
             it->type = m->param[it->param].file_type;
+        if (p->opt->exact_vectors && is_trained_vector(p, it)) it->type = &dt_f32;
         FT_CHECK(it->type->st_name && it->type->pack, FT_EUSAGE,
                  "type %s has no place in a Hugging Face folder; write a .gguf, or use f32, f16 or "
                  "bf16",

@@ -126,6 +126,7 @@ static ft_status write_and_prove(merge *m)
     const char *adapter = m->opt->adapter;
     model_save_options save = {.over = &m->on->adapter->over,
                                .type = m->type,
+                               .exact_vectors = m->on->adapter->method->exact_vectors,
                                .fold = pe_folder(m->on->adapter),
                                .tokenizer = tok_in_folder(adapter) ? adapter : NULL};
     FT_TRY(model_save(m->on->m, m->target.temp, &save));
