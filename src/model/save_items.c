@@ -204,7 +204,7 @@ ft_status save_source(const save_plan *p, int64_t param, tn_tensor *src, float *
 {
     *src = *value(p, &p->m->param[param]);
     *w = NULL;
-    if (!p->opt->fold.fold || !p->m->info[param].site) return FT_OK;
+    if (!folds(p, param)) return FT_OK;
     FT_TRY(folded(p, param, w));
     *src =
         (tn_tensor){.type = &dt_f32, .nd = src->nd, .dim = {src->dim[0], src->dim[1]}, .data = *w};

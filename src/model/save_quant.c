@@ -39,7 +39,7 @@ ft_status save_quant_items(save_plan *p)
     if (!all) return FT_EMEM;
     for (int64_t i = 0; i < p->n; i++) {
         int parts = 1;
-        if (q->writer->means(p->m, p->item[i].param))
+        if (!p->item[i].added && q->writer->means(p->m, p->item[i].param))
             FT_TRY(add_parts(p, p->item[i].param, all + n, &parts));
         else
             all[n] = p->item[i];
