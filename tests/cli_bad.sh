@@ -241,6 +241,11 @@ printf '{"tokens": [1, 2], "start": 0}\n' >s.jsonl
 bad 65 's.jsonl:1' - "$ft" score --model m --data s.jsonl
 printf 'no json\n' >s.jsonl
 bad 65 's.jsonl:1' - "$ft" score --model m --data s.jsonl
+bad 65 'list.jsonl:1:1: this is a list of records' - "$ft" score --model m --data list.jsonl
+bad 65 'laid.jsonl:1:1: a record begins here' - "$ft" score --model m --data laid.jsonl
+bad 65 'list.jsonl:1:1: this is a list of records' - "$ft" generate --model m --data list.jsonl
+printf '{"model": {"path": "m"}, "tasks": [{"name": "t", "type": "perplexity", "data": "list.jsonl"}]}' >e.json
+bad 65 'list.jsonl:1:1: this is a list of records' - "$ft" eval e.json
 bad 64 'temperature' - "$ft" generate --model m --prompt x --temperature -1
 bad 66 'nowhere' - "$ft" generate --model nowhere --prompt x
 bad 80 'step 2' - "$ft" train good.json --out diverged --set optim.learning_rate=1e30 --set optim.max_grad_norm=0 --set train.max_steps=20 --set optim.lr_scheduler_type=constant

@@ -222,7 +222,8 @@ static void bad_lines_are_named(void **state)
         {"{\"text\": \"a\", \"tokens\": [1]}\n", "needs one of", 0},
         {"{\"text\": \"a\", \"start\": 1}\n", "start: belongs to tokens", 0},
         {"{\"context\": \"a\"}\n", "continuation: missing", 0},
-        {"[1,2]\n", "must be an object", 0},
+        {"[1,2]\n", "not one record a line", 0},
+        {"7\n", "must be an object", 0},
         {"{\"text\": \"a\"}\n", "no tokenizer", 0},
     };
     cJSON *o[4];

@@ -68,6 +68,10 @@ FT_MUST_USE ft_status lines_next(line_reader *r, const char **text, size_t *len)
 /* The same, passing over lines of spaces. */
 FT_MUST_USE ft_status lines_next_filled(line_reader *r, const char **text, size_t *len);
 bool lines_blank(const char *text, size_t len);
+/* 65 for a line that no JSON record stands on: a whole list begins (no record does so with a bracket), or a record that is
+ * laid out over lines (a brace alone). remedy: behind either message. */
+FT_MUST_USE ft_status lines_record(const line_reader *r, const char *text, size_t len,
+                                   const char *remedy);
 /* Is another line, or the end, there without waiting? Always for files. */
 bool lines_ready(const line_reader *r);
 const char *lines_name(const line_reader *r); /* the path, "standard input": for messages */

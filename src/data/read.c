@@ -173,26 +173,6 @@ static ft_status detect_line(reader *r, const char *text, size_t len, int64_t li
     return rc;
 }
 
-/* A whole list in a .jsonl file is told by its first character: no record begins with a bracket. One laid out over lines by
- * a brace alone on one. */
-static ft_status refuse_layout(const reader *r, const char *text, size_t len, int64_t line)
-{
-    size_t i = 0;
-    while (i < len && (text[i] == ' ' || text[i] == '\t')) i++;
-    FT_CHECK(
-        i == len || text[i] != '[', FT_EDATA,
-        "%s:%lld:%zu: this is a list of records (a JSON array), not one record a line; a file that "
-        "holds a list is named .json",
-        r->src->path, (long long)line, i + 1);
-    while (len > i + 1 && (text[len - 1] == ' ' || text[len - 1] == '\t')) len--;
-    FT_CHECK(
-        len != i + 1 || text[i] != '{', FT_EDATA,
-        "%s:%lld:%zu: a record begins here and goes on in further lines; in a .jsonl file each "
-        "stands on one line (a .json file holds a list of them, laid out as you like)",
-        r->src->path, (long long)line, i + 1);
-    return FT_OK;
-}
-
 static ft_status read_jsonl(reader *r)
 {
     line_reader *lines = NULL;
@@ -206,7 +186,8 @@ static ft_status read_jsonl(reader *r)
         int64_t byte = lines_offset(lines), before = lines_number(lines);
         rc = lines_next_filled(lines, &text, &len);
         if (rc != FT_OK) continue;
-        if (taken == 0) rc = refuse_layout(r, text, len, lines_number(lines));
+        if (taken == 0)
+            rc = lines_record(lines, text, len, "; a file that holds a list is named .json");
         if (rc == FT_OK && !r->src->format) rc = detect_line(r, text, len, lines_number(lines));
         if (rc != FT_OK) break;
         data_item *it = new_item(r, lines_number(lines), byte);

@@ -261,6 +261,22 @@ void lines_close(line_reader *r)
     ft_free(r);
 }
 
+ft_status lines_record(const line_reader *r, const char *text, size_t len, const char *remedy)
+{
+    size_t i = 0;
+    while (i < len && (text[i] == ' ' || text[i] == '\t')) i++;
+    while (len > i + 1 && strchr(" \t\r\n", text[len - 1])) len--;
+    FT_CHECK(i == len || text[i] != '[', FT_EDATA,
+             "%s:%lld:%zu: this is a list of records (a JSON array), not one record a line%s",
+             r->path, (long long)r->number, i + 1, remedy);
+    FT_CHECK(
+        len != i + 1 || text[i] != '{', FT_EDATA,
+        "%s:%lld:%zu: a record begins here and goes on in further lines, where each must stand "
+        "on one line%s",
+        r->path, (long long)r->number, i + 1, remedy);
+    return FT_OK;
+}
+
 int64_t lines_number(const line_reader *r)
 {
     return r->number;

@@ -70,6 +70,7 @@ static ft_status one_line(const eval_task *task, line_reader *lines, const char 
                           eval_line each, void *ctx, int64_t index)
 {
     js_doc d;
+    FT_TRY(lines_record(lines, text, len, ""));
     FT_TRY(js_parse(&d, text, len, task->data, lines_number(lines), JS_BIG_NUMBERS, FT_EDATA));
     ft_status rc = cJSON_IsObject(d.root)
                        ? each(ctx, &d, index)

@@ -191,6 +191,7 @@ static ft_status finish(round *r)
 static ft_status gather(round *r, line_reader *lines, const char *text, size_t len)
 {
     js_doc d;
+    FT_TRY(lines_record(lines, text, len, ""));
     FT_TRY(
         js_parse(&d, text, len, lines_name(lines), lines_number(lines), JS_BIG_NUMBERS, FT_EDATA));
     str_buf id = {0};

@@ -265,6 +265,7 @@ static ft_status score_all(scorer *s, line_reader *lines)
         if (s->n > 0 && (s->n == MAX_ITEMS || s->tokens >= GATHER_TOKENS || !lines_ready(lines)))
             FT_TRY(flush(s));
         ft_status rc = lines_next_filled(lines, &text, &len);
+        if (rc == FT_OK) rc = lines_record(lines, text, len, "");
         if (rc == FT_OK) rc = read_line(s, text, len, lines_name(lines), lines_number(lines));
         if (rc == FT_OK) continue;
         if (rc == FT_ESIGNAL) return rc;
