@@ -17,7 +17,7 @@ An adapter case:
         merged.NAME             F32, base weight NAME after merge_and_unload, where it changed
     ../peft_counts.h            how many values PEFT trains for configs with far-reaching names
 
-A training case (train_*): 20 optimizer steps of torch.optim.AdamW, linear schedule with
+A training case (train_*): 20 optimizer steps of torch.optim.AdamW, of LoRA+ as peft.optimizers makes it, linear schedule with
 warm-up, clip_grad_norm_ 1.0, two epochs over 30 ragged rows in file order, 3 rows a step, loss = token
 mean over the supervised positions of the whole step, no dropout.
 
@@ -138,6 +138,17 @@ TRAIN = {
                            "method": {"type": "prompt_tuning", "num_virtual_tokens": 1, "init_from": "init"}},
     "train_prompt_gpt2": {"base": "gpt2", "learning_rate": 1e-2, "weight_decay": 0.0, "warmup_steps": 0,
                           "method": {"type": "prompt_tuning", "num_virtual_tokens": 2, "init_from": "init"}},
+    "train_loraplus": {"learning_rate": 1e-3, "weight_decay": 0.1, "warmup_steps": 4,
+                       "method": {"type": "loraplus", "r": 4, "lora_alpha": 8, "lora_dropout": 0.0,
+                                  "target_modules": ["q_proj", "v_proj", "down_proj", "embed_tokens"],
+                                  "modules_to_save": ["norm", "lm_head"], "init_from": "init"}},
+    "train_loraplus_gpt2": {"base": "gpt2", "learning_rate": 2e-3, "weight_decay": 0.0, "warmup_steps": 2,
+                            "method": {"type": "loraplus", "r": 4, "lora_alpha": 8, "lora_dropout": 0.0,
+                                       # keys' biases get no gradient but noise
+                                       "target_modules": ["attn.c_proj", "c_fc", "wte", "wpe"], "bias": "lora_only",
+                                       "modules_to_save": ["ln_f"], "loraplus_lr_ratio": 8,
+                                       "loraplus_lr_embedding": 5e-3, "loraplus_weight_decay": 0.2,
+                                       "init_from": "init"}},
 }
 
 # Longer than the prompt, shorter (repeated), and as PEFT repeats it once too often before it cuts.
@@ -283,16 +294,27 @@ def step_loss(model, rows, virtual):
     return total / count
 
 
+def make_optimizer(model, trained, spec):
+    method = spec["method"]
+    common = dict(lr=spec["learning_rate"], betas=(0.9, 0.999), eps=1e-8, foreach=False)
+    if method["type"] == "loraplus":
+        from peft.optimizers import create_loraplus_optimizer
+
+        return create_loraplus_optimizer(
+            model, torch.optim.AdamW, loraplus_lr_ratio=method.get("loraplus_lr_ratio", 16),
+            loraplus_lr_embedding=method.get("loraplus_lr_embedding", 1e-6),
+            loraplus_weight_decay=method.get("loraplus_weight_decay", spec["weight_decay"]), **common)
+    no_decay = [p for n, p in trained if "norm" in n or n.endswith("bias")]
+    decay = [p for n, p in trained if not ("norm" in n or n.endswith("bias"))]
+    return torch.optim.AdamW([{"params": decay, "weight_decay": spec["weight_decay"]},
+                              {"params": no_decay, "weight_decay": 0.0}], **common)
+
+
 def train(model, rows, spec):
     from transformers import get_linear_schedule_with_warmup
 
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    no_decay = [p for n, p in trained if "norm" in n or n.endswith("bias")]
-    decay = [p for n, p in trained if not ("norm" in n or n.endswith("bias"))]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": spec["weight_decay"]},
-         {"params": no_decay, "weight_decay": 0.0}],
-        lr=spec["learning_rate"], betas=(0.9, 0.999), eps=spec.get("adam_epsilon", 1e-8), foreach=False)
+    optimizer = make_optimizer(model, trained, spec)
     schedule = get_linear_schedule_with_warmup(optimizer, spec["warmup_steps"], STEPS)
     losses, rates, norms = [], [], []
     for step in range(STEPS):
@@ -311,7 +333,8 @@ def train(model, rows, spec):
 def trained_tensors(model, is_adapter):
     if is_adapter:
         from peft import get_peft_model_state_dict
-        return {n: t.detach().clone().contiguous() for n, t in get_peft_model_state_dict(model).items()}
+        state = get_peft_model_state_dict(model, save_embedding_layers=False)
+        return {n: t.detach().clone().contiguous() for n, t in state.items()}
     return {n: p.detach().clone().contiguous() for n, p in model.named_parameters()}
 
 
@@ -320,9 +343,12 @@ def start(config, spec, dtype, init):
     model = build_model(dict(config), dtype)
     if init is None:
         return model
-    fields = {k: v for k, v in spec["method"].items() if k not in ("type", "init_from", "lora_dropout")}
+    fields = {k: v for k, v in spec["method"].items()
+              if k not in ("type", "init_from", "lora_dropout") and not k.startswith("loraplus")}
     if spec["method"]["type"] == "prompt_tuning":
         fields = {"prompt": fields}
+    elif config["model_type"] == "gpt2":
+        fields["fan_in_fan_out"] = True
     model = attach(model, fields)
     if not os.path.isdir(init):
         torch.manual_seed(7)
@@ -334,7 +360,7 @@ def start(config, spec, dtype, init):
                     parameter.uniform_(-0.02, 0.02)
                 elif "prompt_encoder" in name:
                     parameter.uniform_(-0.5, 0.5)
-        save_adapter(model, init)
+        save_adapter(model, init, False)
     from peft import set_peft_model_state_dict
     set_peft_model_state_dict(model, load_file(os.path.join(init, "adapter_model.safetensors")))
     return model.to(dtype)

@@ -309,6 +309,10 @@ static const struct {
     {"lora", "gpt2",
      "{\"target_modules\": [\"lm_head\", \"wte\"], \"modules_to_save\": [\"ln_f\"]}"},
     {"lora", NULL, "{\"target_modules\": \".*(o_proj|c_proj)\", \"bias\": \"lora_only\"}"},
+    {"loraplus", NULL, "{}"},
+    {"loraplus", "llama",
+     "{\"target_modules\": [\"q_proj\", \"embed_tokens\"], \"modules_to_save\": [\"norm\"], "
+     "\"loraplus_lr_ratio\": 4}"},
     {"bitfit", NULL, "{}"},
     {"bitfit", NULL, "{\"save\": \"delta\"}"},
     {"bitfit", NULL, "{\"bias_terms\": [\"query\", \"mlp\"]}"},

@@ -116,6 +116,14 @@ static void prompts_train_as_peft_does(void **state)
     check_run("train_prompt_gpt2", "gpt2", "adapter_model.safetensors");
 }
 
+/* Embeddings, norms with and without a bias, biases, a head saved in full: every group of PEFT's optimizer. */
+static void loraplus_trains_as_peft_does(void **state)
+{
+    (void)state;
+    check_run("train_loraplus", "llama", "adapter_model.safetensors");
+    check_run("train_loraplus_gpt2", "gpt2", "adapter_model.safetensors");
+}
+
 static void full_training_is_that_of_torch(void **state)
 {
     char path[600], text[256];
@@ -149,6 +157,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lora_trains_as_peft_does),
+        cmocka_unit_test(loraplus_trains_as_peft_does),
         cmocka_unit_test(full_training_is_that_of_torch),
         cmocka_unit_test(bitfit_is_that_of_torch),
         cmocka_unit_test(prompts_train_as_peft_does),

@@ -3,72 +3,16 @@
  *   y = base(x) + s · B(A(dropout(x))),  s = lora_alpha/r, or lora_alpha/√r with use_rslora (Kalajdzievski 2023).
  * B starts at 0, so training starts at the untouched model. On an embedding: y += s · Aᵀ[ids] · Bᵀ (A 0, B normal). */
 #include "ft/method.h"
+#include "lora_private.h"
 
 #include <math.h>
 #include <string.h>
 #include <strings.h>
 
-typedef struct lora_cfg {
-    int64_t r;
-    double lora_alpha, lora_dropout;
-    pe_target target;
-    const cJSON *rank_pattern, *alpha_pattern, *init_lora_weights;
-    bool use_rslora;
-} lora_cfg;
-
-typedef struct lora_slot {
-    nn_param *a, *b; /* [r, in], [out, r]; of an embedding a is kept transposed, [vocab, r] */
-    float scale, dropout;
-    uint64_t key;
-} lora_slot;
-
-#define AT(field) offsetof(lora_cfg, field)
-static const cfg_field fields[] = {
-    {.key = "r",
-     .type = CFG_INT,
-     .offset = AT(r),
-     .def = "8",
-     .low = 1,
-     .high = 65536,
-     .help = "rank"},
-    {.key = "lora_alpha",
-     .type = CFG_FLOAT,
-     .offset = AT(lora_alpha),
-     .def = "16",
-     .low = 0,
-     .high = 1e9,
-     .help = "scale of the update: lora_alpha / r"},
-    {.key = "lora_dropout",
-     .type = CFG_FLOAT,
-     .offset = AT(lora_dropout),
-     .def = "0",
-     .low = 0,
-     .high = 0.999,
-     .help = "dropout on the input of A"},
-    PE_TARGET_FIELDS(lora_cfg, target),
-    {.key = "rank_pattern",
-     .type = CFG_JSON,
-     .offset = AT(rank_pattern),
-     .help = "object: suffix or regex -> rank"},
-    {.key = "alpha_pattern",
-     .type = CFG_JSON,
-     .offset = AT(alpha_pattern),
-     .help = "object: suffix or regex -> alpha"},
-    {.key = "use_rslora",
-     .type = CFG_BOOL,
-     .offset = AT(use_rslora),
-     .def = "false",
-     .help = "scale by lora_alpha / sqrt(r)"},
-    {.key = "init_lora_weights",
-     .type = CFG_JSON,
-     .offset = AT(init_lora_weights),
-     .def = "true",
-     .help = "true (Kaiming uniform A, B = 0), \"gaussian\" (normal A, B = 0), or false (both "
-             "random, for tests)"},
-    CFG_END};
+static const cfg_field fields[] = {PE_LORA_FIELDS, CFG_END};
 
 /* --- checks of the config ---------------------------------------------------------------------------------- */
-static void check(cfg_doc *d, const cJSON *object, void *ctx)
+void pe_lora_check(cfg_doc *d, const cJSON *object, void *ctx)
 {
     static const char *const settled[] = {
         "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", NULL};
@@ -85,12 +29,6 @@ static void check(cfg_doc *d, const cJSON *object, void *ctx)
 }
 
 /* --- attaching --------------------------------------------------------------------------------------------------- */
-/* Of tokens or of positions. */
-static bool is_table(const nn_site *s)
-{
-    return s->role == NN_EMBED || s->role == NN_POSITION;
-}
-
 /* Kaiming uniform with a = √5 gives ±1/√fan_in; "gaussian" N(0, (1/r)²); false draws B too, ±1/√r. */
 static void init_values(pe_ctx *c, const nn_site *s, lora_slot *slot, int64_t r)
 {
@@ -100,7 +38,7 @@ static void init_values(pe_ctx *c, const nn_site *s, lora_slot *slot, int64_t r)
     uint64_t ka = rng_key_text(c->seed, slot->a->name), kb = rng_key_text(c->seed, slot->b->name);
     float in = 1.0f / sqrtf((float)s->in), rank = 1.0f / sqrtf((float)r);
     if (c->m->no_weights) return;
-    if (is_table(s))
+    if (pe_lora_is_table(s))
         rng_fill_normal(b, tn_count(&slot->b->t), kb, 0.0f, 1.0f);
     else if (cJSON_IsString(init))
         rng_fill_normal(a, tn_count(&slot->a->t), ka, 0.0f, 1.0f / (float)r);
@@ -112,7 +50,7 @@ static void init_values(pe_ctx *c, const nn_site *s, lora_slot *slot, int64_t r)
 static ft_status attach_site(pe_ctx *c, nn_site *s)
 {
     const lora_cfg *cfg = c->cfg;
-    bool table = is_table(s);
+    bool table = pe_lora_is_table(s);
     double r = (double)cfg->r, alpha = cfg->lora_alpha;
     lora_slot *slot = arena_get(c->mem, sizeof *slot);
     if (!slot) return FT_EMEM;
@@ -137,7 +75,7 @@ static ft_status attach_site(pe_ctx *c, nn_site *s)
     return pe_add_entry(c, slot->b, kb, false);
 }
 
-static ft_status attach(pe_ctx *c)
+ft_status pe_lora_attach(pe_ctx *c)
 {
     const lora_cfg *cfg = c->cfg;
     FT_TRY(pe_attach_target(c, &cfg->target, attach_site));
@@ -158,7 +96,7 @@ static ag_low_rank part(const nn_run *r, const nn_site *s, int64_t col)
                          .key = slot->key};
 }
 
-static tn_tensor *post(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y)
+tn_tensor *pe_lora_post(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y)
 {
     ag_low_rank parts[AG_MAX_GROUP];
     int n = 0;
@@ -170,7 +108,7 @@ static tn_tensor *post(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y)
     return n > 0 ? ag_low_rank_add(r->t, y, x, parts, n) : y;
 }
 
-static tn_tensor *embed(nn_run *r, const nn_site *s, tn_tensor *h)
+tn_tensor *pe_lora_embed(nn_run *r, const nn_site *s, tn_tensor *h)
 {
     const lora_slot *slot = nn_slot(r, s);
     if (!slot) return h;
@@ -182,12 +120,12 @@ static tn_tensor *embed(nn_run *r, const nn_site *s, tn_tensor *h)
 
 /* --- folding --------------------------------------------------------------------------------------------------------- */
 /* W += s · B A, computed apart and added once; transposed where the file holds [in, out]. */
-static ft_status fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
+ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
 {
     const lora_slot *slot = nn_slot_of(&c->over, s);
     (void)b;
     if (!slot) return FT_OK;
-    bool table = is_table(s);
+    bool table = pe_lora_is_table(s);
     const tn_tensor *left = table ? &slot->a->t : &slot->b->t,
                     *right = table ? &slot->b->t : &slot->a->t;
     int64_t rows = left->dim[0], r = left->dim[1], cols = table ? right->dim[0] : right->dim[1];
@@ -208,7 +146,7 @@ static ft_status fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
 }
 
 /* --- files -------------------------------------------------------------------------------------------------------------- */
-static ft_status save(const pe_ctx *c, const char *dir)
+ft_status pe_lora_save(const pe_ctx *c, const char *dir)
 {
     const lora_cfg *cfg = c->cfg;
     cJSON *o = cJSON_CreateObject(), *empty = cJSON_CreateObject();
@@ -280,7 +218,7 @@ static ft_status check_init(const js_doc *d)
         ft_shows(init->valuestring));
 }
 
-static ft_status load_config(pe_ctx *c, const js_doc *d)
+ft_status pe_lora_load_config(pe_ctx *c, const js_doc *d)
 {
     lora_cfg *cfg = c->cfg;
     const cJSON *o = d->root;
@@ -306,11 +244,11 @@ const pe_method pe_lora = {
     .result = PE_ADAPTER,
     .files = pe_adapter_files,
     .learning_rate = 2e-4,
-    .check = check,
-    .attach = attach,
-    .hooks = {.post = post, .embed = embed},
-    .save = save,
-    .load_config = load_config,
+    .check = pe_lora_check,
+    .attach = pe_lora_attach,
+    .hooks = {.post = pe_lora_post, .embed = pe_lora_embed},
+    .save = pe_lora_save,
+    .load_config = pe_lora_load_config,
     .load = pe_load_adapter,
-    .fold = fold,
+    .fold = pe_lora_fold,
 };

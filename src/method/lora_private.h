@@ -1,0 +1,79 @@
+/* lora_private.h – LoRA as the methods built on it see it (lora.c): its options, what stands at a site, its functions. */
+#ifndef FT_LORA_PRIVATE_H
+#define FT_LORA_PRIVATE_H
+
+#include "ft/method.h"
+
+/* The first member of the struct of a method that has PE_LORA_FIELDS. */
+typedef struct lora_cfg {
+    int64_t r;
+    double lora_alpha, lora_dropout;
+    pe_target target;
+    const cJSON *rank_pattern, *alpha_pattern, *init_lora_weights;
+    bool use_rslora;
+} lora_cfg;
+
+typedef struct lora_slot {
+    nn_param *a, *b; /* [r, in], [out, r]; of an embedding a is kept transposed, [vocab, r] */
+    float scale, dropout;
+    uint64_t key;
+} lora_slot;
+
+/* Of tokens or of positions. */
+static inline bool pe_lora_is_table(const nn_site *s)
+{
+    return s->role == NN_EMBED || s->role == NN_POSITION;
+}
+
+void pe_lora_check(cfg_doc *d, const cJSON *object, void *cfg);
+FT_MUST_USE ft_status pe_lora_attach(pe_ctx *c);
+tn_tensor *pe_lora_post(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y);
+tn_tensor *pe_lora_embed(nn_run *r, const nn_site *s, tn_tensor *h);
+FT_MUST_USE ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b);
+FT_MUST_USE ft_status pe_lora_save(const pe_ctx *c, const char *dir);
+FT_MUST_USE ft_status pe_lora_load_config(pe_ctx *c, const js_doc *adapter_config);
+
+#define PE_LORA_AT(field) offsetof(lora_cfg, field)
+#define PE_LORA_FIELDS                                                                             \
+    {.key = "r",                                                                                   \
+     .type = CFG_INT,                                                                              \
+     .offset = PE_LORA_AT(r),                                                                      \
+     .def = "8",                                                                                   \
+     .low = 1,                                                                                     \
+     .high = 65536,                                                                                \
+     .help = "rank"},                                                                              \
+        {.key = "lora_alpha",                                                                      \
+         .type = CFG_FLOAT,                                                                        \
+         .offset = PE_LORA_AT(lora_alpha),                                                         \
+         .def = "16",                                                                              \
+         .low = 0,                                                                                 \
+         .high = 1e9,                                                                              \
+         .help = "scale of the update: lora_alpha / r"},                                           \
+        {.key = "lora_dropout",                                                                    \
+         .type = CFG_FLOAT,                                                                        \
+         .offset = PE_LORA_AT(lora_dropout),                                                       \
+         .def = "0",                                                                               \
+         .low = 0,                                                                                 \
+         .high = 0.999,                                                                            \
+         .help = "dropout on the input of A"},                                                     \
+        PE_TARGET_FIELDS(lora_cfg, target),                                                        \
+        {.key = "rank_pattern",                                                                    \
+         .type = CFG_JSON,                                                                         \
+         .offset = PE_LORA_AT(rank_pattern),                                                       \
+         .help = "object: suffix or regex -> rank"},                                               \
+        {.key = "alpha_pattern",                                                                   \
+         .type = CFG_JSON,                                                                         \
+         .offset = PE_LORA_AT(alpha_pattern),                                                      \
+         .help = "object: suffix or regex -> alpha"},                                              \
+        {.key = "use_rslora",                                                                      \
+         .type = CFG_BOOL,                                                                         \
+         .offset = PE_LORA_AT(use_rslora),                                                         \
+         .def = "false",                                                                           \
+         .help = "scale by lora_alpha / sqrt(r)"},                                                 \
+    {                                                                                              \
+        .key = "init_lora_weights", .type = CFG_JSON, .offset = PE_LORA_AT(init_lora_weights),     \
+        .def = "true",                                                                             \
+        .help = "true (Kaiming uniform A, B = 0), \"gaussian\" (normal A, B = 0), or false (both " \
+                "random, for tests)"                                                               \
+    }
+#endif
