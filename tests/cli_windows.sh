@@ -41,4 +41,39 @@ done
 "$ft" train run.json --out windows --set train.max_steps=1 -q > /dev/null || bad "in windows"
 first() { grep -o '"first":[^,]*' "$1/summary.json"; }
 [ -n "$(first windows)" ] && [ "$(first memory)" = "$(first windows)" ] || bad "evaluation: $(first memory), $(first windows)"
+
+# A mix by weight that has no first pass: streams, packed and not, that are used up and begin again; killed on the way.
+gzip -k text.jsonl
+cat > mix.json << END
+{"model": {"from_config": "model.json", "tokenizer": "$source/data/tiny"},
+ "method": {"type": "lora"},
+ "data": {"train": [{"path": "text.txt.gz", "name": "new", "weight": 0.75},
+                    {"path": "text.jsonl.gz", "name": "old", "limit": 30, "weight": 0.25}],
+          "max_length": 64, "window_tokens": 3000},
+ "train": {"max_steps": 100, "batch_size": 8, "checkpoint_every": 7},
+ "output": {"dir": "mix"}}
+END
+start=$(now_ms)
+"$ft" train mix.json > /dev/null 2> err.txt || { cat err.txt; bad "the mix: $?"; }
+span=$(($(now_ms) - start))
+grep -q 'old: all its [0-9]* samples were used; it begins again in another order (pass 3)' err.txt ||
+    bad "a source that is used up is not told: $(cat err.txt)"
+tr -d ' \n' < mix/summary.json | grep -q '"name":"old","tokens":[0-9]*,"epochs":[1-9][0-9]*[.][0-9]*,"whole":true' || bad "epochs: $(cat mix/summary.json)"
+awk -F'"new":|,"old":|}' '/source_tokens/ { new += $2; all += $2 + $3
+    if (new - 0.75 * all > 64 || 0.75 * all - new > 64) { print "step " NR ": " new " of " all; exit 1 } }' mix/log.jsonl ||
+    bad "the shares are not met within a row"
+for i in 1 2 3; do
+    rm -rf o
+    killed_within "$span" "$ft" train mix.json --out o --resume -q
+    "$ft" train mix.json --out o --resume --threads $i -q > /dev/null 2> err.txt || { cat err.txt; bad "kill $i of the mix: resume gave $?"; }
+    cmp o/adapter_model.safetensors mix/adapter_model.safetensors && cmp o/log.jsonl mix/log.jsonl || bad "kill $i of the mix"
+done
+
+# What lies behind the part that is read is the run's to find: check reads a sample, and says so.
+{ head -c 100000 text.txt; printf '\ncaf\351\n'; cat text.txt text.txt; } > late.txt
+"$ft" check mix.json --out other --set data.train=late.txt > check.txt 2> err.txt || bad "check of a stream: $(cat err.txt)"
+grep -q 'this is a sample, the first .* % of the file' check.txt || bad "check does not say what it did not read: $(cat check.txt)"
+"$ft" train mix.json --out late --set data.train=late.txt -q > /dev/null 2> err.txt
+[ $? = 65 ] && grep -q 'late.txt:[0-9]*:4: this byte is not UTF-8' err.txt || bad "a bad byte late in a stream: $(cat err.txt)"
+
 finish cli_windows

@@ -48,6 +48,7 @@ static int64_t stored(fixture *f, const char *source, int max_length, const char
     char config[600];
     snprintf(config, sizeof config, "{\"data\":{\"train\":%s,\"max_length\":%d%s}}", source,
              max_length, more);
+    f->cfg.count = true;
     assert_ok(load(f, config, true));
     int64_t n = data_count(f->set);
     *out = test_alloc((size_t)n * sizeof **out);
@@ -141,7 +142,7 @@ static void windows_hold_the_rows_of_memory(void **state)
                 size_t mark = arena_mark(f.mem);
                 int64_t tokens = cases[c].windows[w], rows = tokens / cases[c].max_length;
                 if (rows < 1) rows = 1;
-                if (n / rows > 80) continue; /* each is read on its own, which takes its time */
+                if (n / rows > 40) continue; /* each is read on its own, which takes its time */
                 snprintf(more, sizeof more, "%s,\"window_tokens\":%d", cases[c].more,
                          cases[c].windows[w]);
                 assert_int_equal(stored(&f, cases[c].source, cases[c].max_length, more, &same), n);
@@ -185,23 +186,21 @@ static int64_t which(const data_sample *x, const data_sample *all, int64_t n)
     return -1;
 }
 
-/* Windows are shuffled by (seed, source, epoch), rows by (that, window). */
+/* Windows in the order of the file, their rows by (seed, source, epoch, window). */
 static void reference(int64_t *out, int64_t n, int64_t rows, uint64_t seed, int64_t epoch)
 {
     int64_t windows = (n + rows - 1) / rows, at = 0;
-    int64_t *order = test_alloc((size_t)windows * sizeof *order),
-            *inside = test_alloc((size_t)rows * sizeof *inside);
+    int64_t *inside = test_alloc((size_t)rows * sizeof *inside);
     uint64_t key = rng_key(seed, 0x736f7572, (uint64_t)epoch);
-    rng_permute(order, windows, key);
     for (int64_t w = 0; w < windows; w++) {
-        int64_t first = order[w] * rows, k = n - first < rows ? n - first : rows;
-        rng_permute(inside, k, rng_key(key, 0x77696e64, (uint64_t)order[w]));
+        int64_t first = w * rows, k = n - first < rows ? n - first : rows;
+        rng_permute(inside, k, rng_key(key, 0x77696e64, (uint64_t)w));
         for (int64_t i = 0; i < k; i++) out[at++] = first + inside[i];
     }
     assert_int_equal(at, n);
 }
 
-static void an_epoch_shuffles_windows_and_rows(void **state)
+static void an_epoch_shuffles_the_rows_of_windows(void **state)
 {
     enum { LENGTH = 300, ROWS = 7, BATCH = 8 };
     fixture f;
@@ -279,7 +278,7 @@ static void windows_mix_with_other_sources(void **state)
             for (int i = 0; i < 3 && step > steps / 10 && step < steps * 9 / 10; i++)
                 assert_true(fabs(tokens[i] / now - share[i]) < 600 / now);
         }
-        assert_int_equal(seen, epoch);
+        assert_int_equal(seen, weighted ? steps * BATCH : epoch); /* a mix has full steps only */
         for (int64_t i = 0; i < n && !weighted; i++) assert_int_equal(used[i], 1);
         int64_t there[BATCH];
         assert_ok(data_take(f.set, 5, steps + 3, BATCH, x, &k, f.mem)); /* then back, and again */
@@ -289,6 +288,118 @@ static void windows_mix_with_other_sources(void **state)
         for (int i = 0; i < k; i++) assert_int_equal(which(&x[i], all, n), there[i]);
         end(&f);
     }
+}
+
+/* Batches of steps first … first + n − 1, one after another. */
+static data_sample *steps_of(fixture *f, int64_t first, int n, int64_t batch, int *count)
+{
+    data_sample *all = test_alloc((size_t)(n * batch) * sizeof *all);
+    int k, at = 0;
+    for (int i = 0; i < n; i++, at += k)
+        assert_ok(data_take(f->set, 42, first + i, batch, all + at, &k, f->mem));
+    *count = at;
+    return kept(all, at);
+}
+
+static void same_steps(const data_sample *a, int n, const data_sample *b, int m)
+{
+    assert_int_equal(n, m);
+    for (int i = 0; i < n; i++) same_sample(&a[i], &b[i]);
+}
+
+/* A stream that is only read as far as steps want it gives the steps of one that was counted, over the ends of passes; and
+ * so does a set that was opened anew and told where the other one stood. */
+static void a_stream_needs_no_first_pass(void **state)
+{
+    enum { BATCH = 8, STEPS = 40, PART = 5 };
+    static const char *const sources[] = {
+        "\"lf.txt.gz\"", "{\"path\":\"r.jsonl\",\"limit\":300}",
+        "{\"path\":\"crlf.txt\",\"document_separator\":\"\\r\\n\\r\\n\"}",
+        "[{\"path\":\"lf.txt\",\"weight\":3},{\"path\":\"r.jsonl.gz\",\"weight\":1,\"limit\":99}]"};
+    (void)state;
+    write_files();
+    for (size_t c = 0; c < FT_COUNT_OF(sources); c++) {
+        fixture f;
+        int n, m;
+        char config[600];
+        begin(&f, "stream", NULL, c % 2);
+        snprintf(config, sizeof config,
+                 "{\"data\":{\"train\":%s,\"max_length\":1000,\"window_tokens\":9000}}",
+                 sources[c]);
+        f.cfg.count = true;
+        assert_ok(load(&f, config, true));
+        int64_t samples = data_count(f.set);
+        assert_true(data_stats(f.set, 0)->whole && samples > 30 && samples < STEPS * BATCH);
+        data_sample *all = steps_of(&f, 0, STEPS, BATCH, &n), *part;
+        f.cfg.count = false;
+        assert_ok(load(&f, config, true));
+        assert_false(data_stats(f.set, 0)->whole);
+        assert_int_equal(data_stats(f.set, 0)->windows, 1);
+        double guess = data_tokens(f.set, 0) / (1000.0 * (double)samples);
+        if (c < 3) assert_true(guess > 0.5 && guess < 2);
+        part = steps_of(&f, 0, STEPS, BATCH, &m);
+        same_steps(all, n, part, m);
+        str_buf places = {0};
+        for (int at = 0, from = 0; from < STEPS; from += PART) { /* a process for each part */
+            js_doc doc;
+            assert_ok(load(&f, config, true));
+            if (from) {
+                assert_ok(
+                    js_parse(&doc, places.data, places.len, "places", 1, JS_STRICT, FT_EDATA));
+                assert_ok(data_places_restore(f.set, &doc, doc.root));
+                js_close(&doc);
+            }
+            part = steps_of(&f, from, PART, BATCH, &m);
+            same_steps(all + at, m, part, m);
+            at += m;
+            str_clear(&places);
+            assert_ok(data_places(f.set, &places));
+        }
+        str_free(&places);
+        part = steps_of(&f, STEPS / 2, 2, BATCH, &m); /* and without them, at once */
+        for (int i = 0, at = 0; i < STEPS; i++) {
+            data_sample x[BATCH];
+            int k;
+            assert_ok(data_take(f.set, 42, i, BATCH, x, &k, f.mem));
+            if (i == STEPS / 2) same_sample(&part[0], &all[at]);
+            at += k;
+        }
+        end(&f);
+    }
+}
+
+static void places_hold_a_stream_to_its_file(void **state)
+{
+    static const char config[] =
+        "{\"data\":{\"train\":\"lf.txt\",\"max_length\":100,\"window_tokens\":5000}}";
+    fixture f;
+    str_buf places = {0};
+    js_doc doc;
+    data_sample x[2];
+    size_t n;
+    int k;
+    (void)state;
+    write_files();
+    begin(&f, "places", NULL, false);
+    assert_ok(load(&f, config, true));
+    assert_ok(data_take(f.set, 1, 60, 2, x, &k, f.mem)); /* row 120: of window 2 */
+    assert_ok(data_places(f.set, &places));
+    assert_ok(js_parse(&doc, places.data, places.len, "places", 1, JS_STRICT, FT_EDATA));
+    char *text = test_read_file(test_path("lf.txt"), &n);
+    size_t at = 10300, apart = (n - 4096) / 15; /* in that window; 16 samples of bytes pass it by */
+    while (text[at] != 'a' || at % apart < 4200) at++;
+    assert_true(at < 14800);
+    text[at] = 'e';
+    test_write_file(test_path("lf.txt"), text, n);
+    assert_ok(load(&f, config, true));
+    assert_ok(data_places_restore(f.set, &doc, doc.root));
+    assert_fails(data_take(f.set, 1, 61, 2, x, &k, f.mem), FT_EDATA, "changed");
+    test_write_file(test_path("lf.txt"), text, n - 1);
+    assert_ok(load(&f, config, true));
+    assert_fails(data_places_restore(f.set, &doc, doc.root), FT_EDATA, "lf.txt: changed");
+    js_close(&doc);
+    str_free(&places);
+    end(&f);
 }
 
 /* --- what holds a source to its windows ---------------------------------------------------------------------------------- */
@@ -325,6 +436,7 @@ static void a_file_that_changes_is_noticed(void **state)
     (void)state;
     write_files();
     begin(&f, "change", NULL, false);
+    f.cfg.count = true;
     assert_ok(load(&f,
                    "{\"data\":{\"train\":\"lf.txt\",\"max_length\":100,\"window_tokens\":5000,"
                    "\"shuffle\":false}}",
@@ -368,6 +480,7 @@ static void names_bytes_that_are_no_text(void **state)
     str_buf s = {0};
     (void)state;
     begin(&f, "bytes", NULL, false);
+    f.cfg.count = true;
     write_text(&s, 1, 3000, "\n");
     int64_t line = 1;
     for (size_t i = 0; i < s.len; i++) line += s.data[i] == '\n';
@@ -390,8 +503,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(windows_hold_the_rows_of_memory),
-        cmocka_unit_test(an_epoch_shuffles_windows_and_rows),
+        cmocka_unit_test(an_epoch_shuffles_the_rows_of_windows),
         cmocka_unit_test(windows_mix_with_other_sources),
+        cmocka_unit_test(a_stream_needs_no_first_pass),
+        cmocka_unit_test(places_hold_a_stream_to_its_file),
         cmocka_unit_test(hash_knows_text_and_windows),
         cmocka_unit_test(a_file_that_changes_is_noticed),
         cmocka_unit_test(auto_goes_over_to_windows),

@@ -25,6 +25,8 @@ typedef struct data_cfg {
     const char *on_loss; /* "error", "warn", "drop": a template does not print what would be learned */
     int64_t vocab_size; /* no key: of the model, bounds ids of `tokens` sources; 0: the tokenizer's size */
     bool count_first;   /* no key: of the method, as in data_split */
+    bool count, look;   /* no keys: streams of text are read to their end to count them; only looked at
+                           (they are not even then) */
 } data_cfg;
 extern const cfg_field data_fields[];
 
@@ -58,9 +60,13 @@ typedef enum data_gives {
  * source are contiguous, sources stand in the order of the config. Held in memory: 8 bytes a token
  * (id and label; 4 for text sources) and 72 bytes a sample.
  *
- * Text in .txt and .jsonl files that is large (window_tokens "auto": more than 2^24 tokens, then windows of
- * 2^22), or all of it where window_tokens is a number, is not held: its rows are counted off into windows of
- * so many tokens, of which one at a time is in memory, read again from its place in the file. */
+ * Text in .txt and .jsonl files that is large (window_tokens "auto": more than 2^24 tokens, or a file of
+ * more than 2^27 bytes, 2^26 of .gz), or all of it where window_tokens is a number, is a stream: its rows
+ * are counted off into windows of so many tokens (auto: 2^22 for all sources together), of which one at a
+ * time is in memory. It is read in the order of the file, each window when its first row is wanted, so a bad
+ * line is found (65) when it is reached. data_open reads the first window and estimates the rest by bytes;
+ * with `count` it reads a stream to its end, checking and counting, and nothing of it stays in memory.
+ * Duplicates are not looked for in streams. */
 typedef struct data_set data_set;
 
 typedef struct data_unread {
@@ -87,7 +93,9 @@ typedef struct data_source_stats {
     int n_unread;
     int64_t tokens, supervised; /* of the samples kept; supervised = labels that have a predictor,
                                    first ones too under count_first */
-    int64_t windows;            /* into which its samples are cut; 0: they are in memory */
+    bool whole;      /* false: a stream of which these counts are what was read so far */
+    double share;    /* of the file, by bytes, that they were of when the set was opened */
+    int64_t windows; /* of a stream, met so far; 0: the samples are in memory */
     int64_t longest;            /* tokens of the longest sequence before truncation */
     int32_t max_id;             /* largest id or label */
     double seen; /* pairs of tokens of a sequence that see each other, each with itself too */
@@ -103,7 +111,7 @@ FT_MUST_USE ft_status data_open(data_set **out, cfg_doc *cfg, const cJSON *sourc
                                 bool training);
 void data_close(data_set *d); /* accepts NULL */
 
-int64_t data_count(const data_set *d); /* samples held */
+int64_t data_count(const data_set *d); /* samples; of a stream that is not whole, those read so far */
 int data_sources(const data_set *d);
 const data_source_stats *data_stats(const data_set *d, int source);
 int32_t
@@ -113,12 +121,24 @@ int64_t data_longest(const data_set *d, int64_t n);
 /* Tokens of the longest sequence, and so the positions that a model must have; with packing "concat" an upper bound of the
  * longest row that n samples are joined to. */
 int64_t data_longest_sequence(const data_set *d, int64_t n);
-/* SHA-256 of all that training sees: ids, labels, boundaries, weights. Independent of file names and
+/* Tokens of a source; of a stream that is not whole an estimate by the bytes of its first window. */
+double data_tokens(const data_set *d, int source);
+/* SHA-256 of what a set is known by: weights, and of each source ids, labels and boundaries; of a stream
+ * those of its first window (places hold the rest to what it was). Independent of file names and
  * compression. */
 void data_sha256(const data_set *d, char hex[65]);
+/* SHA-256 of the windows of a stream that its first pass has read so far: each is hashed behind the hash
+ * of those before. NULL for a source in memory. */
+const char *data_read_sha256(const data_set *d, int source);
+
+/* Where reading stands in the streams of a set, as a JSON value: with it a set opened anew goes on without
+ * reading what stands before. It changes no sample; what it says of a file must be true of it (65: the file
+ * has changed), as far as its size, a sample of its bytes, and the window that was in memory can tell. */
+FT_MUST_USE ft_status data_places(const data_set *d, str_buf *out);
+FT_MUST_USE ft_status data_places_restore(data_set *d, const js_doc *doc, const cJSON *places);
 
 /* Sample 0 … data_count − 1 in the order of the sources, as a view that is valid until `mem` is reset
- * or the set is closed. */
+ * or the set is closed. Of several sources only the last may be a stream that is not whole. */
 FT_MUST_USE ft_status data_get(data_set *d, int64_t sample, data_sample *out, arena *mem);
 
 /* A sample for the eye: one line of counts, then its text in pieces of equal supervision, escaped as JSON
@@ -128,12 +148,12 @@ FT_MUST_USE ft_status data_show(data_set *d, int64_t sample, str_buf *out);
 cJSON *data_show_json(data_set *d, int64_t sample);
 
 /* --- the samples of a step ----------------------------------------------------------------------------
- * Length of one epoch in samples. Without weights: data_count, every sample once. With weights: as
- * many tokens as all sources hold together, divided by weight; source s gives n_s samples an epoch,
- * goes on where its last epoch ended and starts anew (another permutation) when it is used up; sources
- * are interleaved so that after every sample the shares of tokens are as near to the weights as can
- * be. Where a source is cut into windows, sources are interleaved too (each by its share of all tokens
- * where there are no weights): its windows are shuffled, and the rows inside each. */
+ * Length of one epoch in samples. Without weights: data_count, every sample once, in steps of which the
+ * last one holds what is left. With weights an epoch is only a measure: as many tokens as all sources hold
+ * together. The mix has no ends: every step is full, a source that is used up begins anew in another order
+ * (told in a line each time), and at every sample each source has given its share of the tokens within one
+ * sample. Where a source is a stream, sources are interleaved too: each by its share of all tokens where
+ * there are no weights; if that is not counted but estimated, the mix has no ends either. */
 int64_t data_epoch_length(const data_set *d);
 /* The samples of optimizer step `step` (from 0): out [batch_size], *n of them; the last step of an epoch
  * may have fewer. A pure function of (d, seed, step, batch_size): steps may be asked for in any order,

@@ -77,9 +77,11 @@ bool lines_ready(const line_reader *r);
 const char *lines_name(const line_reader *r); /* the path, "standard input": for messages */
 int64_t lines_number(const line_reader *r);   /* of the line last returned, from 1 */
 /* The same file by bytes of its (decompressed) text: where the next line begins; to go on at a byte that
- * `number` lines stand before (for .gz by reading up to it); up to `room` bytes as they are, *n = 0 at the
- * end. */
+ * `number` lines stand before (for .gz by reading up to it, from the beginning or from one of the places
+ * kept of the last megabytes, so that a short way back is short); up to `room` bytes as they are, *n = 0 at
+ * the end. */
 int64_t lines_offset(const line_reader *r);
+double lines_share(const line_reader *r); /* of the bytes of a file on disk, how much was read */
 FT_MUST_USE ft_status lines_seek(line_reader *r, int64_t byte, int64_t number);
 FT_MUST_USE ft_status lines_read(line_reader *r, void *out, size_t room, size_t *n);
 void lines_close(line_reader *r);             /* accepts NULL */

@@ -22,11 +22,11 @@ const cfg_field data_fields[] = {
              "borders"},
     {"window_tokens", CFG_AUTO_INT, offsetof(data_cfg, window_tokens), .def = "\"auto\"", .low = 1,
      .high = 1 << 30,
-     .help = "text is read in windows of so many tokens, one of which is in memory; "
-             "auto: only text of more than 2^24 tokens, in windows of 2^22"},
+     .help = "text is a stream, of which a window of so many tokens is in memory and shuffled; "
+             "auto: only text of more than 2^24 tokens or 2^27 bytes, in windows of 2^22"},
     {"shuffle", CFG_BOOL, offsetof(data_cfg, shuffle), .def = "true",
-     .help = "another order of the samples in every epoch (text in windows: of the windows, and "
-             "inside each)"},
+     .help = "another order of the samples in every epoch (of a stream of text: inside each of its "
+             "windows)"},
     {"completion_only_loss", CFG_BOOL, offsetof(data_cfg, completion_only_loss), .def = "true",
      .help = "train on completions, not on their prompts"},
     {"assistant_only_loss", CFG_BOOL, offsetof(data_cfg, assistant_only_loss), .def = "true",
@@ -172,6 +172,8 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     d->shuffle = opt->shuffle;
     d->count_first = opt->count_first;
     d->window_tokens = opt->window_tokens;
+    d->count = opt->count;
+    d->look = opt->look;
     while (opt->on_loss && strcmp(on_loss_names[d->on_loss], opt->on_loss) != 0) d->on_loss++;
     d->concat = cJSON_IsString(p) && !strcmp(p->valuestring, "concat");
     if (p && !cJSON_IsNull(p) && !cJSON_IsBool(p) && !d->concat)
@@ -189,6 +191,12 @@ static ft_status read_all(data_set *d)
         s->stats.weight = s->weight;
         s->stats.first = i ? s[-1].stats.first + s[-1].stats.samples : 0;
         FT_TRY(data_read_source(d, s));
+        if (!s->windowed || s->stats.whole) {
+            s->stats.whole = true;
+            s->stats.share = 1;
+            s->estimated_tokens = (double)s->stats.tokens;
+            s->estimated_samples = s->stats.samples;
+        }
         s->stats.format = s->format ? s->format->name : s->format_name;
         s->stats.gives = s->format ? (data_gives)s->format->gives : DATA_TOKENS;
         FT_CHECK(s->stats.samples || !s->stats.lost, FT_EDATA,
@@ -238,7 +246,7 @@ void data_close(data_set *d)
     data_count_close(d);
     for (int i = 0; i < d->n_sources; i++) {
         data_store_close(&d->source[i].store);
-        ft_free(d->source[i].window);
+        data_window_close(&d->source[i]);
     }
     arena_close(d->mem);
     ft_free(d);

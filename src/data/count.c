@@ -129,8 +129,9 @@ static ft_status before(data_seen *s, const uint64_t id[2], bool *there)
 ft_status data_count_item(data_set *d, data_source *s, const data_item *it)
 {
     data_source_stats *st = &s->stats;
-    bool there;
-    FT_TRY(before(&d->seen, it->identity, &there));
+    bool there = false;
+    if (!s->windowed)
+        FT_TRY(before(&d->seen, it->identity, &there)); /* of a stream there is no end */
     st->duplicates += there;
     st->empty += it->empty;
     st->merged_borders += it->merged;
@@ -139,15 +140,20 @@ ft_status data_count_item(data_set *d, data_source *s, const data_item *it)
     return FT_OK;
 }
 
+void data_count_forget(data_source *s)
+{
+    for (int k = 0; k < s->stats.n_unread; k++) ft_free((char *)(uintptr_t)s->unread[k].key);
+    ft_free(s->unread);
+    s->unread = NULL;
+    s->stats = (data_source_stats){.name = s->stats.name,
+                                   .path = s->stats.path,
+                                   .weight = s->stats.weight,
+                                   .first = s->stats.first};
+}
+
 void data_count_close(data_set *d)
 {
     ft_free(d->seen.slot);
     d->seen = (data_seen){0};
-    for (int i = 0; i < d->n_sources; i++) {
-        data_source *s = &d->source[i];
-        for (int k = 0; k < s->stats.n_unread; k++) ft_free((char *)(uintptr_t)s->unread[k].key);
-        ft_free(s->unread);
-        s->unread = NULL;
-        s->stats.n_unread = 0;
-    }
+    for (int i = 0; i < d->n_sources; i++) data_count_forget(&d->source[i]);
 }

@@ -7,22 +7,22 @@
 
 typedef struct data_format data_format;
 
-/* order.c: the epoch that data_take read last. Only a store of what was worked out already: a set without it gives the
- * same samples. */
+/* order.c: where data_take stopped. Only a store of what was worked out already: a set without it gives the same
+ * samples. */
 typedef struct data_pass {
     int64_t *
-        index; /* permutation of the pass that is being read, or of its window: [samples] or [window_rows] */
-    int64_t *window;  /* [n_windows] permutation of the windows */
-    int64_t number;   /* of that pass; −1: none */
-    int64_t place;    /* of the window of `index` in `window`; −1: none */
-    int64_t begin;    /* where that window begins in the pass */
-    int64_t at, left; /* position in the endless stream of passes; samples left in this epoch */
-    double given;     /* tokens so far in this epoch */
+        index; /* permutation of the pass that is read, or of its window: [samples] or [window_rows] */
+    int64_t shown, window; /* pass and window that `index` is of; −1: none */
+    int64_t number, at;    /* pass over the source, and the sample of it, that comes next */
+    int64_t left;          /* samples left in this epoch; of a mix by weight: no end */
+    double given;          /* tokens so far in this epoch */
 } data_pass;
 typedef struct data_order {
     uint64_t seed;
     int64_t epoch;   /* −1: nothing is known */
     int64_t at;      /* the sample of the epoch that comes next */
+    double given;    /* tokens of all sources so far in this epoch */
+    bool quiet;      /* on the way to a step: nothing is told */
     int64_t *index;  /* [samples] the permutation of the epoch, where one serves all sources */
     data_pass *pass; /* [n_sources] where they are interleaved */
 } data_order;
@@ -52,11 +52,13 @@ typedef struct data_mark {
     bool begins;       /* another one begins here */
 } data_mark;
 
+/* A window of a source: window_rows rows, the last one fewer or none. */
 typedef struct data_window {
     data_mark from;
-    int64_t skip;        /* tokens there that belong to the window before */
-    int64_t first, rows; /* of the samples of the source */
-    char sha256[65];
+    int64_t skip;    /* tokens there that belong to the window before */
+    double at;       /* about the byte of its first token */
+    bool known;      /* where it begins */
+    char sha256[65]; /* of its rows; "": not read yet */
 } data_window;
 
 typedef struct data_source {
@@ -71,10 +73,19 @@ typedef struct data_source {
     data_source_stats stats;
     data_unread *unread; /* of the stats */
     data_store store;    /* windowed: of window `loaded`, −1: none */
-    int64_t window_rows; /* 0: a source that is always in memory */
+    /* a stream (window.c) */
     bool windowed;
-    data_window *window;
-    int64_t n_windows, cap_windows, loaded;
+    int64_t window_rows;
+    data_window *window; /* [full + 1] */
+    int64_t cap_windows;
+    int64_t
+        full; /* windows known to have all their rows; the next one is the frontier, or the last */
+    int64_t counted;         /* windows that the stats count */
+    int64_t loaded;          /* window in the store; −1: none */
+    line_reader *file;       /* kept open from window to window */
+    char read_sha256[65];    /* of the windows counted, one by one */
+    double estimated_tokens; /* of the whole source: fixed when the set was opened */
+    int64_t estimated_samples;
 } data_source;
 
 typedef enum data_on_loss { DATA_LOSS_ERROR, DATA_LOSS_WARN, DATA_LOSS_DROP } data_on_loss;
@@ -91,7 +102,8 @@ struct data_set {
     cfg_doc *cfg;
     arena *mem; /* sources and their strings */
     int64_t max_length, vocab_size, window_tokens;
-    bool concat, completion_only, assistant_only, shuffle, training, weighted, count_first;
+    bool concat, completion_only, assistant_only, shuffle, training, weighted, count_first, count,
+        look;
     data_source *source;
     int n_sources;
     data_order order; /* the epoch that data_take read last */
@@ -146,9 +158,8 @@ FT_MUST_USE ft_status data_format_detect(const js_doc *doc, const cJSON *rec,
 bool data_format_is_text(const data_format *f);
 extern const char *const data_format_names[]; /* with "auto", NULL-terminated */
 
-/* read.c: a whole source; window k of one into its store */
+/* source.c: a source, whole or (text that is too much) its first window */
 FT_MUST_USE ft_status data_read_source(data_set *d, data_source *s);
-FT_MUST_USE ft_status data_read_window(data_set *d, data_source *s, int64_t k);
 
 /* text.c: ids of a document, tokenised in pieces; the first piece begins with BOS where the tokenizer adds one */
 FT_MUST_USE ft_status data_encode_text(const tok_tokenizer *tok, const char *text, size_t n,
@@ -162,41 +173,54 @@ typedef struct data_stream { /* documents of a text source on their way into row
     data_source *source;
     data_source_stats *stats;
     bool windows;            /* reading can begin at any unit */
-    const data_window *only; /* the window that is read again; NULL: all for the first time */
-    bool done;               /* `only` is whole */
+    const data_window *only; /* the window that is read; NULL: all */
+    int64_t until;           /* byte where that is probably complete */
+    bool done;               /* it is; or all is too much to be held */
+    bool before;             /* the unit at hand was begun in the window before */
     int64_t row_at, seq_at;  /* where the open row begins in ids and seq */
     int64_t seq_from;        /* where the open sequence begins in ids */
     int64_t documents;
-    int64_t skip;        /* tokens to pass over */
-    data_mark unit;      /* what is being taken over */
-    int64_t unit_tokens; /* of it so far */
-    data_window next;    /* begin of the open window */
+    int64_t skip;                  /* tokens to pass over */
+    data_mark unit;                /* what is being taken over */
+    int64_t unit_bytes, unit_size; /* its length, in tokens 0: not known yet */
+    int64_t unit_tokens;           /* of it so far */
+    data_window next;              /* what follows `only` */
 } data_stream;
 void data_stream_open(data_stream *s, const data_set *d, data_source *source,
                       data_source_stats *stats, const data_window *only);
+/* The file of the source, from its beginning, or where `only` begins: then it stays open from window to window. */
+FT_MUST_USE ft_status data_stream_file(data_stream *s, line_reader **out);
+void data_stream_file_close(const data_stream *s, line_reader *file);
 /* What follows stands at this place; begins: with another document. */
-FT_MUST_USE ft_status data_stream_unit(data_stream *s, int64_t byte, int64_t line, bool begins);
+FT_MUST_USE ft_status data_stream_unit(data_stream *s, int64_t byte, int64_t bytes, int64_t line,
+                                       bool begins);
 FT_MUST_USE ft_status data_stream_add(data_stream *s, const tok_ids *ids);
 FT_MUST_USE ft_status data_stream_close(data_stream *s);
 
-/* read_text.c: units that begin at byte `until` at the latest, from the stream's window on */
-FT_MUST_USE ft_status data_read_txt(const data_set *d, data_stream *s, int64_t until);
+/* read_text.c: from the stream's window on */
+FT_MUST_USE ft_status data_read_txt(const data_set *d, data_stream *s);
 
-/* window.c: the index, while the data is read for the first time */
-void data_window_open(const data_set *d, data_source *s); /* before the first row of a text */
-FT_MUST_USE ft_status data_window_row(data_stream *s);    /* a row was stored */
-FT_MUST_USE ft_status data_window_end(data_stream *s);    /* after the last one */
-/* What samples are, for any kind of store. */
-void data_hash_rows(const data_store *st, int64_t from, int64_t n, char hex[65]);
+/* read.c: what the stream asks for, all of a source or a window of it, into the source's store */
+FT_MUST_USE ft_status data_read(data_set *d, data_source *s, data_stream *stream);
+/* By its name: a file of text? can reading begin anywhere? False: no file of data. */
+bool data_kind(const char *path, bool *txt, bool *anywhere);
 
-/* window_load.c */
-/* A row of a source that is cut into windows; valid until the next call. */
-FT_MUST_USE ft_status data_window_load(data_set *d, data_source *s, int64_t row,
-                                       const data_row **out);
+/* window.c */
+enum { DATA_BEYOND = 1 << 17 }; /* bytes to read on at a time where a window was expected to end */
+/* From here on a stream: its first window is read, or (d->count) all. */
+FT_MUST_USE ft_status data_window_open(data_set *d, data_source *s);
+/* Window k <= s->full into the store; beyond the end it has no rows. */
+FT_MUST_USE ft_status data_window_load(data_set *d, data_source *s, int64_t k);
+/* A row of a stream; valid until the next call. */
+FT_MUST_USE ft_status data_window_get(data_set *d, data_source *s, int64_t row,
+                                      const data_row **out);
+void data_window_hash(sha256_state *sha, const data_source *s); /* what the stream is known by */
+void data_window_close(data_source *s);
 /* count.c: a worker notes, the reader counts */
 FT_MUST_USE ft_status data_note_keys(data_item *it);
 void data_note_identity(data_item *it);
 FT_MUST_USE ft_status data_count_item(data_set *d, data_source *s, const data_item *it);
+void data_count_forget(data_source *s); /* nothing was read yet */
 void data_count_close(data_set *d);
 
 /* store.c */
@@ -209,8 +233,11 @@ FT_MUST_USE ft_status data_reserve(void *array, int64_t *cap, int64_t need, size
 /* Labels that a token of the same sequence predicts; first: and a virtual one before it. */
 int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq, bool first);
 
-/* set.c */
-int32_t data_length(const data_set *d, int64_t sample); /* tokens of a sample */
+/* set.c: samples of one source, counted in it */
+data_source *data_source_of(const data_set *d, int64_t sample);
+int64_t data_row_length(const data_set *d, const data_source *s, int64_t row); /* tokens */
+FT_MUST_USE ft_status data_get_row(data_set *d, data_source *s, int64_t row, data_sample *out,
+                                   arena *mem);
 
 /* chat_mask.c: messages to ids and labels; turns before `first` and those of weight 0 are not
  * supervised. `node` is named in messages. */

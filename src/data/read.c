@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { PORTION = 256, PORTION_BYTES = 8 << 20 };
+enum { PORTION = 256, PORTION_BYTES = 2 << 20 };
 #define JSON_LIMIT ((size_t)1 << 31) /* positions are 32 bits */
 
 typedef struct reader {
@@ -16,7 +16,6 @@ typedef struct reader {
     data_source *src;
     data_source_stats *stats;
     data_stream stream;
-    int64_t until; /* byte where the last unit begins that is wanted */
     data_item item[PORTION];
     int n;
     size_t at[PORTION]; /* of .jsonl lines in `lines` */
@@ -101,11 +100,14 @@ static ft_status note_unprinted(reader *r, const data_item *it)
 
 static ft_status take(reader *r, data_item *it)
 {
+    if (r->stream.done) return FT_OK; /* of the window after */
     if (it->rc != FT_OK) {
         return ft_fail(it->rc, "%s", it->error && *it->error ? it->error : "out of memory");
     }
-    r->stats->records++;
-    if (!r->stream.only) FT_TRY(data_count_item(r->d, r->src, it));
+    if (!r->stream.before && r->stats == &r->src->stats) {
+        r->stats->records++;
+        FT_TRY(data_count_item(r->d, r->src, it));
+    }
     warn_of(r, it);
     FT_TRY(note_unprinted(r, it));
     r->stats->lost += it->lost != NULL;
@@ -114,7 +116,7 @@ static ft_status take(reader *r, data_item *it)
         return FT_OK;
     }
     if (!data_format_is_text(it->format)) return data_store_item(r->src, it);
-    FT_TRY(data_stream_unit(&r->stream, it->byte, it->before, true));
+    FT_TRY(data_stream_unit(&r->stream, it->byte, (int64_t)it->len, it->before, true));
     return data_stream_add(&r->stream, &it->ids);
 }
 
@@ -180,9 +182,13 @@ static ft_status read_jsonl(reader *r)
     size_t len;
     const data_window *only = r->stream.only;
     int64_t taken = only ? only->from.documents : 0;
-    ft_status rc = lines_open(&lines, r->src->path);
-    if (rc == FT_OK && only) rc = lines_seek(lines, only->from.byte, only->from.line);
-    while (rc == FT_OK && !enough(r, taken) && lines_offset(lines) <= r->until) {
+    ft_status rc = data_stream_file(&r->stream, &lines);
+    while (rc == FT_OK && !enough(r, taken)) {
+        if (lines_offset(lines) > r->stream.until) { /* a window may be whole */
+            r->stream.until = lines_offset(lines) + DATA_BEYOND;
+            rc = flush(r);
+            continue;
+        }
         int64_t byte = lines_offset(lines), before = lines_number(lines);
         rc = lines_next_filled(lines, &text, &len);
         if (rc != FT_OK) continue;
@@ -205,13 +211,13 @@ static ft_status read_jsonl(reader *r)
     else if (r->n) {
         char *later = ft_strdup(ft_error());
         ft_status earlier = flush(r);
-        if (earlier != FT_OK)
-            rc = earlier;
+        if (earlier != FT_OK || r->stream.done)
+            rc = earlier; /* or it is the window after that has it */
         else
             rc = ft_fail(rc, "%s", later ? later : "");
         ft_free(later);
     }
-    lines_close(lines);
+    data_stream_file_close(&r->stream, lines);
     return rc;
 }
 
@@ -284,7 +290,7 @@ static ft_status read_json(reader *r)
 
 static ft_status read_txt(reader *r)
 {
-    return data_read_txt(r->d, &r->stream, r->until);
+    return data_read_txt(r->d, &r->stream);
 }
 
 /* --- by the name of the file ------------------------------------------------------------------------------------ */
@@ -310,16 +316,23 @@ static const kind *kind_of(const char *path)
     return NULL;
 }
 
-static ft_status read_with(data_set *d, data_source *src, const kind *k, data_source_stats *stats,
-                           const data_window *only, int64_t until)
+bool data_kind(const char *path, bool *txt, bool *anywhere)
 {
+    const kind *k = kind_of(path);
+    *txt = k && k->read == read_txt;
+    *anywhere = k && k->anywhere;
+    return k;
+}
+
+ft_status data_read(data_set *d, data_source *src, data_stream *stream)
+{
+    const kind *k = kind_of(src->path);
     reader *r = ft_alloc(1, sizeof *r);
     if (!r) return FT_EMEM;
     r->d = d;
     r->src = src;
-    r->stats = stats;
-    r->until = until;
-    data_stream_open(&r->stream, d, src, stats, only);
+    r->stats = stream->stats;
+    r->stream = *stream;
     r->stream.windows = k->anywhere;
     ft_status rc = k->read(r);
     if (rc == FT_OK && src->format && data_format_is_text(src->format))
@@ -327,36 +340,11 @@ static ft_status read_with(data_set *d, data_source *src, const kind *k, data_so
     if (rc == FT_OK && r->unprinted.len)
         log_warn("%s: the chat template does not print its text; such turns, of %lld records, are "
                  "not in what is learned from",
-                 r->unprinted.data, (long long)stats->unprinted);
+                 r->unprinted.data, (long long)r->stats->unprinted);
     str_free(&r->unprinted);
     for (int i = 0; i < r->n; i++) free_item(&r->item[i]);
     str_free(&r->lines);
+    *stream = r->stream;
     ft_free(r);
     return rc;
-}
-
-ft_status data_read_source(data_set *d, data_source *src)
-{
-    const kind *k = kind_of(src->path);
-    if (!k) FT_TRY(io_data_exists(src->path));
-    FT_CHECK(k, FT_EDATA, "%s: the name must end in .jsonl, .json or .txt (each also .gz)",
-             src->path);
-    if (k->read == read_txt) {
-        const data_format *text = data_format_find("text");
-        FT_CHECK(!src->format || src->format == text, FT_EDATA,
-                 "%s: a text file holds documents, not %s "
-                 "records; use .jsonl",
-                 src->path, src->format->name);
-        src->format = text;
-        FT_CHECK(d->tok, FT_ENOINPUT, "%s: text needs a tokenizer, and the model has none",
-                 src->path);
-    }
-    return read_with(d, src, k, &src->stats, NULL, INT64_MAX);
-}
-
-ft_status data_read_window(data_set *d, data_source *src, int64_t k)
-{
-    data_source_stats again = {0};
-    return read_with(d, src, kind_of(src->path), &again, &src->window[k],
-                     k + 1 < src->n_windows ? src->window[k + 1].from.byte : INT64_MAX);
 }

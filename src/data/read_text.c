@@ -144,10 +144,11 @@ static void encode(void *ctx, int64_t tile, int thread)
 
 static ft_status take(data_stream *s, const piece *p)
 {
+    if (s->done) return FT_OK; /* of the window after */
     if (p->rc != FT_OK)
         return ft_fail(p->rc, "%s", p->error && *p->error ? p->error : "out of memory");
-    s->stats->records += p->begins;
-    FT_TRY(data_stream_unit(s, p->byte, p->line, p->begins));
+    s->stats->records += p->begins && !s->before;
+    FT_TRY(data_stream_unit(s, p->byte, (int64_t)p->len, p->line, p->begins));
     return data_stream_add(s, &p->ids);
 }
 
@@ -167,10 +168,10 @@ static ft_status flush(txt *t, data_stream *s)
 }
 
 /* More documents, or more of this one, that are wanted? */
-static bool wanted(const txt *t, const data_stream *s, int64_t until)
+static bool wanted(const txt *t, const data_stream *s)
 {
     int64_t limit = t->src->limit;
-    return !s->done && t->byte <= until && (!limit || t->documents < limit || !t->begins);
+    return !s->done && (!limit || t->documents < limit || !t->begins);
 }
 
 /* Bytes to hold for a batch: no more than the units that begin by `until`, and what tells where the last one ends. */
@@ -181,13 +182,14 @@ static size_t batch(const txt *t, int64_t until)
     return (left < BATCH ? (size_t)left : BATCH) + DATA_PIECE_MAX + sep;
 }
 
-static ft_status read_pieces(txt *t, data_stream *s, int64_t until)
+static ft_status read_pieces(txt *t, data_stream *s)
 {
     size_t need = 0; /* more than a batch, when that does not tell where a piece ends */
-    while (wanted(t, s, until)) {
-        size_t usual = batch(t, until);
+    while (wanted(t, s)) {
+        if (s->until < t->byte) s->until = t->byte + DATA_BEYOND;
+        size_t usual = batch(t, s->until);
         FT_TRY(fill(t, need > usual ? need : usual));
-        while (t->n < PIECES && wanted(t, s, until) && cut(t)) {
+        while (t->n < PIECES && t->byte <= s->until && wanted(t, s) && cut(t)) {
         }
         if (!t->n && t->ended) return FT_OK;
         need = t->n ? 0 : 2 * (t->have - t->at);
@@ -196,7 +198,7 @@ static ft_status read_pieces(txt *t, data_stream *s, int64_t until)
     return FT_OK;
 }
 
-ft_status data_read_txt(const data_set *d, data_stream *s, int64_t until)
+ft_status data_read_txt(const data_set *d, data_stream *s)
 {
     txt *t = ft_alloc(1, sizeof *t);
     if (!t) return FT_EMEM;
@@ -204,17 +206,16 @@ ft_status data_read_txt(const data_set *d, data_stream *s, int64_t until)
     t->tok = d->tok;
     t->begins = true;
     t->sep_at = NONE;
-    ft_status rc = lines_open(&t->file, t->src->path);
-    if (rc == FT_OK && s->only) {
+    if (s->only) {
         const data_mark *from = &s->only->from;
         t->byte = from->byte;
         t->line = from->line;
         t->begins = from->begins;
         t->documents = from->documents;
-        rc = lines_seek(t->file, from->byte, from->line);
     }
-    if (rc == FT_OK) rc = read_pieces(t, s, until);
-    lines_close(t->file);
+    ft_status rc = data_stream_file(s, &t->file);
+    if (rc == FT_OK) rc = read_pieces(t, s);
+    data_stream_file_close(s, t->file);
     ft_free(t->buf);
     ft_free(t);
     return rc;

@@ -30,20 +30,19 @@ int32_t data_max_id(const data_set *d)
     return max;
 }
 
-static data_source *source_of(const data_set *d, int64_t sample)
+data_source *data_source_of(const data_set *d, int64_t sample)
 {
     data_source *s = d->source;
     while (sample >= s->stats.first + s->stats.samples) s++;
     return s;
 }
 
-int32_t data_length(const data_set *d, int64_t sample)
+int64_t data_row_length(const data_set *d, const data_source *s, int64_t row)
 {
-    const data_source *s = source_of(d, sample);
     const data_source_stats *st = &s->stats;
-    if (!s->windowed) return s->store.row[sample - st->first].len;
-    bool last = sample == st->first + st->samples - 1; /* all others are full */
-    return (int32_t)(last ? st->tokens - (st->samples - 1) * d->max_length : d->max_length);
+    if (!s->windowed) return s->store.row[row].len;
+    bool last = st->whole && row == st->samples - 1; /* all others are full */
+    return last ? st->tokens - (st->samples - 1) * d->max_length : d->max_length;
 }
 
 static int longer(const void *a, const void *b)
@@ -52,15 +51,15 @@ static int longer(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* Lengths of the samples in memory, n at most of each source that is not, which has no longer ones. */
+/* Lengths of the samples in memory, n at most of each stream, which has no longer ones. */
 static int64_t lengths(const data_set *d, int64_t n, int32_t *out)
 {
     int64_t count = 0;
     for (int i = 0; i < d->n_sources; i++) {
-        const data_source_stats *st = &d->source[i].stats;
-        int64_t k = d->source[i].windowed && st->samples > n ? n : st->samples;
+        const data_source *s = &d->source[i];
+        int64_t k = s->windowed && (s->stats.samples > n || !s->stats.whole) ? n : s->stats.samples;
         for (int64_t j = 0; j < k; j++, count++)
-            if (out) out[count] = data_length(d, st->first + j);
+            if (out) out[count] = (int32_t)data_row_length(d, s, j);
     }
     return count;
 }
@@ -106,18 +105,20 @@ int64_t data_longest_sequence(const data_set *d, int64_t n)
     return joined > longest ? joined : longest;
 }
 
-/* The view of a sample of a window holds only until another window of its source is read. */
-static ft_status look(data_set *d, int64_t sample, data_sample *out)
+/* The view of a row of a stream holds only until another window of its source is read. */
+static ft_status look(data_set *d, data_source *s, int64_t at, data_sample *out)
 {
-    data_source *s = source_of(d, sample);
-    const data_row *row;
-    if (s->windowed)
-        FT_TRY(data_window_load(d, s, sample - s->stats.first, &row));
-    else
-        row = &s->store.row[sample - s->stats.first];
+    const data_row *row = &s->store.row[at];
+    if (s->windowed) FT_TRY(data_window_get(d, s, at, &row));
     data_view(&s->store, row, out);
     out->source = s->index;
     return FT_OK;
+}
+
+static ft_status look_at(data_set *d, int64_t sample, data_sample *out)
+{
+    data_source *s = data_source_of(d, sample);
+    return look(d, s, sample - s->stats.first, out);
 }
 
 static const int32_t *copied(const int32_t *from, int64_t n, arena *mem)
@@ -127,19 +128,39 @@ static const int32_t *copied(const int32_t *from, int64_t n, arena *mem)
     return to;
 }
 
-ft_status data_get(data_set *d, int64_t sample, data_sample *out, arena *mem)
+ft_status data_get_row(data_set *d, data_source *s, int64_t row, data_sample *out, arena *mem)
 {
-    FT_TRY(look(d, sample, out));
-    if (!d->source[out->source].windowed) return FT_OK;
+    FT_TRY(look(d, s, row, out));
+    if (!s->windowed) return FT_OK;
     out->ids = out->labels = copied(out->ids, out->len, mem);
     out->seq_len = copied(out->seq_len, out->n_seq, mem);
     return out->ids && out->seq_len ? FT_OK : FT_EMEM;
 }
 
+ft_status data_get(data_set *d, int64_t sample, data_sample *out, arena *mem)
+{
+    data_source *s = data_source_of(d, sample);
+    return data_get_row(d, s, sample - s->stats.first, out, mem);
+}
+
+double data_tokens(const data_set *d, int source)
+{
+    const data_source *s = &d->source[source];
+    return s->stats.whole ? (double)s->stats.tokens : s->estimated_tokens;
+}
+
+const char *data_read_sha256(const data_set *d, int source)
+{
+    return d->source[source].windowed ? d->source[source].read_sha256 : NULL;
+}
+
 static void hash_source(sha256_state *sha, const data_source *s)
 {
-    for (int64_t i = 0; i < s->n_windows; i++) sha256_add(sha, s->window[i].sha256, 64);
-    for (int64_t i = 0; i < s->store.n_rows && !s->windowed; i++) {
+    if (s->windowed) {
+        data_window_hash(sha, s);
+        return;
+    }
+    for (int64_t i = 0; i < s->store.n_rows; i++) {
         data_sample x;
         data_view(&s->store, &s->store.row[i], &x);
         sha256_add(sha, &s->store.row[i].len, sizeof s->store.row[i].len);
@@ -157,10 +178,15 @@ void data_sha256(const data_set *d, char hex[65])
     sha256_init(&s);
     sha256_add(&s, "ft data 1", 9);
     sha256_add(&s, d->concat ? "c" : "i", 1);
+    bool counted =
+        false; /* an order by sizes that were counted is another one than by those that were estimated */
     for (int i = 0; i < d->n_sources; i++) {
-        sha256_add(&s, &d->source[i].weight, sizeof d->source[i].weight);
-        sha256_add(&s, &d->source[i].stats.samples, sizeof d->source[i].stats.samples);
+        const data_source *from = &d->source[i];
+        sha256_add(&s, &from->weight, sizeof from->weight);
+        if (!from->windowed) sha256_add(&s, &from->stats.samples, sizeof from->stats.samples);
+        counted = counted || (from->windowed && d->count && !d->weighted && d->n_sources > 1);
     }
+    if (counted) sha256_add(&s, "counted", 7);
     for (int i = 0; i < d->n_sources; i++) hash_source(&s, &d->source[i]);
     sha256_hex(&s, hex);
 }
@@ -203,7 +229,7 @@ ft_status data_show(data_set *d, int64_t sample, str_buf *out)
     str_buf text = {0};
     ft_status rc = FT_OK;
     bool sup;
-    FT_TRY(look(d, sample, &x));
+    FT_TRY(look_at(d, sample, &x));
     str_printf(out, "sample %lld of %s",
                (long long)sample - (long long)d->source[x.source].stats.first,
                ft_shows(d->source[x.source].name));
@@ -243,7 +269,7 @@ cJSON *data_show_json(data_set *d, int64_t sample)
 {
     data_sample x;
     bool sup, ok;
-    if (look(d, sample, &x) != FT_OK) return NULL;
+    if (look_at(d, sample, &x) != FT_OK) return NULL;
     cJSON *o = cJSON_CreateObject(), *list = NULL;
     ok = o && cJSON_AddStringToObject(o, "source", d->source[x.source].name) &&
          cJSON_AddNumberToObject(o, "line", (double)x.line) &&

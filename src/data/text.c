@@ -1,14 +1,15 @@
-/* text.c – continued pretraining: documents to a stream of tokens to rows of max_length, and rows to windows.
+/* text.c – continued pretraining: documents to a stream of tokens to rows of max_length.
  *
  * Long documents are tokenised in pieces, so that memory stays bounded and the pool has work. A cut stands
  * between a lone newline and a visible character: there no pre-tokenizer joins what is left and right of it,
  * so the ids are those of the whole text.
  *
  * The stream is fed unit by unit: a unit is what can be read by itself from a place in the file, a line of .jsonl or a
- * piece of a .txt document. While the data is read for the first time the rows are counted off into windows, and the
- * place where each begins is kept: its unit, and how many tokens of that unit the window before has. */
+ * piece of a .txt document. A window of rows (window.c) begins at a unit, behind so many of its tokens as the window
+ * before has. */
 #include "data_private.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { PIECE = 1 << 16 };
@@ -52,11 +53,25 @@ ft_status data_encode_text(const tok_tokenizer *tok, const char *text, size_t n,
 void data_stream_open(data_stream *s, const data_set *d, data_source *source,
                       data_source_stats *stats, const data_window *only)
 {
-    *s = (data_stream){.d = d, .source = source, .stats = stats, .only = only};
-    s->next.from.begins = true;
+    *s = (data_stream){.d = d, .source = source, .stats = stats, .only = only, .until = INT64_MAX};
     if (!only) return;
     s->documents = only->from.documents;
     s->skip = only->skip;
+    s->before = only->skip > 0;
+}
+
+ft_status data_stream_file(data_stream *s, line_reader **out)
+{
+    data_source *src = s->source;
+    if (!s->only) return lines_open(out, src->path);
+    if (!src->file) FT_TRY(lines_open(&src->file, src->path));
+    *out = src->file;
+    return lines_seek(src->file, s->only->from.byte, s->only->from.line);
+}
+
+void data_stream_file_close(const data_stream *s, line_reader *file)
+{
+    if (file != s->source->file) lines_close(file);
 }
 
 static ft_status end_sequence(data_stream *s)
@@ -67,6 +82,30 @@ static ft_status end_sequence(data_stream *s)
     to->seq[to->n_seq++] = (int32_t)(to->n_ids - s->seq_from);
     s->seq_from = to->n_ids;
     return FT_OK;
+}
+
+/* window_tokens "auto": text stays in memory up to so many tokens, 4 bytes each. FT_TEST_KEEP_TOKENS lowers the bound in
+ * tests. */
+static int64_t keep_tokens(void)
+{
+    const char *text = getenv("FT_TEST_KEEP_TOKENS");
+    return text ? strtoll(text, NULL, 10) : 1 << 24;
+}
+
+/* Is that enough: a whole window, or more than can be held? */
+static void row_stored(data_stream *s)
+{
+    const data_source *src = s->source;
+    if (!s->only) {
+        s->done = s->windows && s->stats->tokens > keep_tokens();
+    } else if (src->store.n_rows == src->window_rows) {
+        double done = s->unit_size ? (double)s->unit_tokens / (double)s->unit_size : 0;
+        s->done = true;
+        s->next = (data_window){.from = s->unit,
+                                .skip = s->unit_tokens,
+                                .at = (double)s->unit.byte + done * (double)s->unit_bytes,
+                                .known = true};
+    }
 }
 
 static ft_status end_row(data_stream *s)
@@ -84,7 +123,7 @@ static ft_status end_row(data_stream *s)
                                          .len = (int32_t)len,
                                          .n_seq = (int32_t)(to->n_seq - s->seq_at)}));
         if (len > s->stats->longest) s->stats->longest = len;
-        FT_TRY(data_window_row(s));
+        row_stored(s);
     } else { /* tokens that nothing predicts */
         to->n_ids = s->row_at;
         to->n_seq = s->seq_at;
@@ -100,6 +139,7 @@ static ft_status push(data_stream *s, const int32_t *ids, int64_t n)
     data_store *to = &s->source->store;
     int64_t over = s->skip < n ? s->skip : n;
     s->skip -= over;
+    s->unit_tokens += over;
     ids += over;
     n -= over;
     while (n > 0 && !s->done) {
@@ -115,12 +155,13 @@ static ft_status push(data_stream *s, const int32_t *ids, int64_t n)
     return FT_OK;
 }
 
-ft_status data_stream_unit(data_stream *s, int64_t byte, int64_t line, bool begins)
+ft_status data_stream_unit(data_stream *s, int64_t byte, int64_t bytes, int64_t line, bool begins)
 {
     int32_t eos = tok_eos(s->d->tok);
     s->unit = (data_mark){byte, line, s->documents, begins};
-    s->unit_tokens = 0;
-    if (s->windows && !s->source->window_rows) data_window_open(s->d, s->source);
+    s->unit_bytes = bytes;
+    s->unit_tokens = s->unit_size = 0;
+    s->before = false;
     if (!begins) return FT_OK;
     if (s->documents++ && eos >= 0) FT_TRY(push(s, &eos, 1));
     return s->d->concat ? FT_OK : end_sequence(s);
@@ -128,11 +169,11 @@ ft_status data_stream_unit(data_stream *s, int64_t byte, int64_t line, bool begi
 
 ft_status data_stream_add(data_stream *s, const tok_ids *ids)
 {
+    s->unit_size = s->unit_tokens + ids->n;
     return push(s, ids->id, ids->n);
 }
 
 ft_status data_stream_close(data_stream *s)
 {
-    if (!s->done) FT_TRY(end_row(s));
-    return s->only ? FT_OK : data_window_end(s);
+    return s->done ? FT_OK : end_row(s);
 }

@@ -1,36 +1,44 @@
-/* window.c – text that is larger than memory: windows of rows, found again by where they begin.
+/* window.c – text that is larger than memory: a stream of windows of rows, one of which is held.
  *
- * A source that is cut into windows holds one of them at a time. The index has a few words for each (where it begins in
- * the file, its samples, a hash); it is made when the data is read for the first time, checked and counted. */
+ * The rows are counted off into windows of window_rows in the order of the file. Of each window that was met the place
+ * is kept where it begins: a unit, and how many tokens of that unit the window before has; from there it can be read
+ * again, and must then be what it was. What is not known is where the source ends, until that was met. */
 #include "data_private.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-/* "auto": text stays in memory up to this many tokens (4 bytes each); beyond, it is cut. FT_TEST_KEEP_TOKENS lowers
- * the bound in tests. */
-enum { KEEP_TOKENS = 1 << 24, WINDOW_TOKENS = 1 << 22 };
+enum { WINDOW_TOKENS = 1 << 22 }; /* "auto": of all sources together */
 
-static int64_t keep_tokens(void)
+static int64_t rows_of(const data_source *s, int64_t k)
 {
-    const char *text = getenv("FT_TEST_KEEP_TOKENS");
-    return text ? strtoll(text, NULL, 10) : KEEP_TOKENS;
+    return k < s->full ? s->window_rows : s->stats.samples - k * s->window_rows;
 }
 
-void data_window_open(const data_set *d, data_source *s)
+/* Where window k probably ends. */
+static int64_t expected_end(const data_set *d, const data_source *s, int64_t k)
 {
-    int64_t tokens = d->window_tokens == CFG_AUTO ? WINDOW_TOKENS : d->window_tokens;
-    s->window_rows = tokens > d->max_length ? tokens / d->max_length : 1;
-    s->windowed = d->window_tokens != CFG_AUTO;
-    s->loaded = -1;
+    const data_window *w = &s->window[k];
+    double row = 3.0 * (double)d->max_length; /* bytes */
+    if (k < s->full && w[1].known) return w[1].from.byte;
+    if (k > 0) row = w->at / (double)(k * s->window_rows);
+    return (int64_t)(w->at + row * (double)s->window_rows);
 }
 
-/* What a sample is, for any kind of store. */
-void data_hash_rows(const data_store *st, int64_t from, int64_t n, char hex[65])
+/* The windows of the first pass, one after another. */
+static void add_read(data_source *s, const char *sha256)
 {
     sha256_state sha;
     sha256_init(&sha);
-    for (const data_row *r = st->row + from; r < st->row + from + n; r++) {
+    sha256_add(&sha, s->read_sha256, strlen(s->read_sha256));
+    sha256_add(&sha, sha256, strlen(sha256));
+    sha256_hex(&sha, s->read_sha256);
+}
+
+static void hash_rows(const data_store *st, char hex[65])
+{
+    sha256_state sha;
+    sha256_init(&sha);
+    for (const data_row *r = st->row; r < st->row + st->n_rows; r++) {
         sha256_add(&sha, &r->len, sizeof r->len);
         sha256_add(&sha, st->ids + r->ids_at, (size_t)r->len * sizeof *st->ids);
         sha256_add(&sha, st->seq + r->seq_at, (size_t)r->n_seq * sizeof *st->seq);
@@ -38,91 +46,120 @@ void data_hash_rows(const data_store *st, int64_t from, int64_t n, char hex[65])
     sha256_hex(&sha, hex);
 }
 
-static void clear(data_store *st)
+/* A window that was met for the first time, at the frontier. */
+static ft_status met(data_source *s, int64_t k, const data_window *next)
 {
-    st->n_ids = st->n_seq = st->n_rows = 0;
-}
-
-/* The rows at hand are a window. */
-static ft_status close_window(data_stream *s)
-{
-    data_source *src = s->source;
-    data_window w = s->next;
-    w.first = src->n_windows
-                  ? src->window[src->n_windows - 1].first + src->window[src->n_windows - 1].rows
-                  : 0;
-    w.rows = s->stats->samples - w.first;
-    FT_TRY(data_reserve(&src->window, &src->cap_windows, src->n_windows + 1, sizeof *src->window));
-    if (src->windowed) {
-        data_hash_rows(&src->store, 0, w.rows, w.sha256);
-        clear(&src->store);
-    }
-    src->window[src->n_windows++] = w;
-    s->next = (data_window){.from = s->unit, .skip = s->unit_tokens};
-    return FT_OK;
-}
-
-/* Too much to be held: the windows that are complete are hashed and let go. */
-static ft_status let_go(data_source *s)
-{
-    data_store old = s->store, *to = &s->store;
-    int64_t kept = 0;
-    for (int64_t i = 0; i < s->n_windows; i++) {
-        data_window *w = &s->window[i];
-        data_hash_rows(&old, w->first, w->rows, w->sha256);
-        kept = w->first + w->rows;
-    }
-    int64_t ids_at = kept < old.n_rows ? old.row[kept].ids_at : old.n_ids;
-    int64_t seq_at = kept < old.n_rows ? old.row[kept].seq_at : old.n_seq;
-    *to = (data_store){0};
-    ft_status rc = data_reserve(&to->ids, &to->cap_ids, old.n_ids - ids_at + 1, sizeof *to->ids);
-    if (rc == FT_OK)
-        rc = data_reserve(&to->seq, &to->cap_seq, old.n_seq - seq_at + 1, sizeof *to->seq);
-    if (rc == FT_OK)
-        rc = data_reserve(&to->row, &to->cap_rows, old.n_rows - kept + 1, sizeof *to->row);
-    if (rc == FT_OK) {
-        to->n_ids = old.n_ids - ids_at;
-        to->n_seq = old.n_seq - seq_at;
-        memcpy(to->ids, old.ids + ids_at, (size_t)to->n_ids * sizeof *to->ids);
-        memcpy(to->seq, old.seq + seq_at, (size_t)to->n_seq * sizeof *to->seq);
-        for (int64_t i = kept; i < old.n_rows; i++) {
-            data_row row = old.row[i];
-            row.ids_at -= ids_at;
-            row.seq_at -= seq_at;
-            to->row[to->n_rows++] = row;
-        }
-    }
-    data_store_close(&old);
-    s->windowed = rc == FT_OK;
-    return rc;
-}
-
-ft_status data_window_row(data_stream *s)
-{
-    data_source *src = s->source;
-    if (s->only) {
-        s->done = src->store.n_rows == s->only->rows;
+    if (s->store.n_rows < s->window_rows) {
+        s->stats.whole = true;
+        s->stats.windows = k + (s->store.n_rows > 0);
         return FT_OK;
     }
-    if (!src->window_rows) return FT_OK;
-    int64_t closed = src->n_windows * src->window_rows;
-    if (s->stats->samples - closed == src->window_rows) FT_TRY(close_window(s));
-    if (!src->windowed && s->stats->tokens > keep_tokens()) FT_TRY(let_go(src));
+    FT_TRY(data_reserve(&s->window, &s->cap_windows, k + 2, sizeof *s->window));
+    s->window[k + 1] = *next;
+    s->full = k + 1;
+    s->stats.windows = s->full;
     return FT_OK;
 }
 
-ft_status data_window_end(data_stream *s)
+static ft_status read_window(data_set *d, data_source *s, int64_t k)
 {
-    data_source *src = s->source;
-    if (!src->windowed) { /* small enough: it stays in memory */
-        ft_free(src->window);
-        src->window = NULL;
-        src->n_windows = 0;
-        return FT_OK;
+    data_source_stats again = {0}, *stats = k == s->counted ? &s->stats : &again;
+    data_window *w = &s->window[k];
+    bool frontier = k == s->full && !s->stats.whole;
+    char sha256[65];
+    data_stream stream;
+    s->loaded = -1;
+    s->store.n_ids = s->store.n_seq = s->store.n_rows = 0;
+    data_stream_open(&stream, d, s, stats, w);
+    stream.until = expected_end(d, s, k);
+    FT_TRY(data_read(d, s, &stream));
+    FT_CHECK(!d->vocab_size || stats->max_id < d->vocab_size, FT_EDATA,
+             "%s: token id %d does not exist in the model, whose vocabulary has %lld; do the "
+             "tokenizer and the model belong together?",
+             s->path, stats->max_id, (long long)d->vocab_size);
+    hash_rows(&s->store, sha256);
+    FT_CHECK((!w->sha256[0] || !strcmp(w->sha256, sha256)) &&
+                 (frontier || s->store.n_rows == rows_of(s, k)),
+             FT_EDATA,
+             "%s: changed while it was in use: what stands at byte %lld is not what was read at "
+             "first",
+             s->path, (long long)w->from.byte);
+    memcpy(w->sha256, sha256, sizeof sha256);
+    if (stats == &s->stats) {
+        add_read(s, sha256);
+        s->counted = k + 1;
     }
-    FT_CHECK(file_size(src->path) > 0, FT_EDATA,
-             "%s: cannot be read in windows: it is not a file that can be read twice", src->path);
-    if (src->store.n_rows) FT_TRY(close_window(s));
-    s->stats->windows = src->n_windows;
+    if (frontier) FT_TRY(met(s, k, &stream.next));
+    if (k < s->full && !s->window[k + 1].known) s->window[k + 1] = stream.next;
+    s->loaded = k;
     return FT_OK;
+}
+
+ft_status data_window_load(data_set *d, data_source *s, int64_t k)
+{
+    int64_t j = k;
+    if (s->loaded == k) return FT_OK;
+    while (!s->window[j].known) j--; /* the first one always is */
+    for (; j <= k; j++) {
+        FT_TRY(read_window(d, s, j));
+        if (j < k) log_progress("%s: reading again up to window %lld", s->name, (long long)k);
+    }
+    return FT_OK;
+}
+
+ft_status data_window_get(data_set *d, data_source *s, int64_t row, const data_row **out)
+{
+    FT_TRY(data_window_load(d, s, row / s->window_rows));
+    *out = &s->store.row[row % s->window_rows];
+    return FT_OK;
+}
+
+/* --- a source becomes a stream ------------------------------------------------------------------------------- */
+/* By bytes: how much of the file the windows counted are. */
+static double share_read(const data_source *s)
+{
+    const data_window *next = &s->window[s->full];
+    double all = (double)lines_offset(s->file); /* of the text, a little ahead of the window */
+    return s->stats.whole || all <= 0 ? 1 : lines_share(s->file) * next->at / all;
+}
+
+static ft_status count_all(data_set *d, data_source *s)
+{
+    while (!s->stats.whole) {
+        FT_TRY(data_window_load(d, s, s->full));
+        log_progress("counting the tokens of %s: %.0f %%", s->name, 100 * lines_share(s->file));
+    }
+    return FT_OK;
+}
+
+ft_status data_window_open(data_set *d, data_source *s)
+{
+    int64_t tokens = d->window_tokens == CFG_AUTO ? WINDOW_TOKENS / d->n_sources : d->window_tokens;
+    FT_CHECK(file_size(s->path) > 0, FT_EDATA,
+             "%s: cannot be read in windows: it is not a file that can be read twice", s->path);
+    data_store_close(&s->store);
+    data_count_forget(s);
+    s->window_rows = tokens > d->max_length ? tokens / d->max_length : 1;
+    s->windowed = true;
+    s->loaded = -1;
+    FT_TRY(data_reserve(&s->window, &s->cap_windows, 1, sizeof *s->window));
+    s->window[0] = (data_window){.from.begins = true, .known = true};
+    FT_TRY(data_window_load(d, s, 0));
+    s->stats.share = share_read(s);
+    s->estimated_tokens = (double)s->stats.tokens / s->stats.share;
+    s->estimated_samples = (int64_t)((double)s->stats.samples / s->stats.share);
+    return d->count && !d->look ? count_all(d, s) : FT_OK;
+}
+
+void data_window_hash(sha256_state *sha, const data_source *s)
+{
+    sha256_add(sha, &s->window_rows, sizeof s->window_rows);
+    sha256_add(sha, &s->limit, sizeof s->limit);
+    sha256_add(sha, s->window[0].sha256, 64);
+}
+
+void data_window_close(data_source *s)
+{
+    lines_close(s->file);
+    ft_free(s->window);
 }

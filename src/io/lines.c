@@ -24,6 +24,15 @@ enum {
     POLL_MS = 200 /* a signal restarts a read, so the flag is looked at this often while waiting */
 };
 
+/* A place in compressed data that reading can go back to. */
+typedef struct snapshot {
+    bool taken, inflating;
+    int64_t given;
+    off_t at; /* byte of the file that comes next */
+    z_stream z;
+} snapshot;
+enum { SNAPSHOTS = 4, BETWEEN = 4 << 20 };
+
 /* A stream of plain bytes. */
 typedef struct source {
     const char *path;
@@ -36,6 +45,8 @@ typedef struct source {
     const char *failed; /* what is wrong behind the bytes handed out so far; NULL: nothing */
     int64_t line;       /* complete lines handed out, for messages */
     int64_t given;      /* bytes handed out */
+    snapshot kept[SNAPSHOTS];
+    int n_kept; /* taken so far */
 } source;
 
 struct line_reader {
@@ -80,6 +91,9 @@ static ft_status refill(source *s)
 static void source_close(source *s)
 {
     if (s->gzip) inflateEnd(&s->z);
+    for (int i = 0; i < SNAPSHOTS; i++)
+        if (s->kept[i].taken) inflateEnd(&s->kept[i].z);
+    memset(s->kept, 0, sizeof s->kept);
     if (s->fd >= 0) close(s->fd);
     ft_free(s->in);
     s->fd = -1;
@@ -198,11 +212,49 @@ static ft_status some_bytes(source *s, void *out, size_t room, size_t *n)
     return FT_OK;
 }
 
+/* Every few megabytes the state of the decompression is kept, of the last ones. */
+static ft_status keep_snapshot(source *s)
+{
+    const snapshot *last = &s->kept[(s->n_kept + SNAPSHOTS - 1) % SNAPSHOTS];
+    snapshot *k = &s->kept[s->n_kept % SNAPSHOTS];
+    if (s->given < (last->taken ? last->given : 0) + BETWEEN) return FT_OK;
+    off_t at = lseek(s->fd, 0, SEEK_CUR);
+    if (at < 0) return FT_OK; /* a pipe is never read again */
+    if (k->taken) inflateEnd(&k->z);
+    k->taken = inflateCopy(&k->z, &s->z) == Z_OK;
+    if (!k->taken) return ft_fail(FT_EMEM, "%s: out of memory", s->path);
+    k->inflating = s->inflating;
+    k->given = s->given;
+    k->at = at - (off_t)(s->have - s->at);
+    s->n_kept++;
+    return FT_OK;
+}
+
 /* Up to `room` bytes; *n = 0 at the end. */
 static ft_status source_read(source *s, void *out, size_t room, size_t *n)
 {
     FT_TRY(some_bytes(s, out, room, n));
     s->given += (int64_t)*n;
+    return s->gzip && !s->failed && !s->ended ? keep_snapshot(s) : FT_OK;
+}
+
+/* To the last place kept that does not lie behind the offset, else to the beginning. */
+static ft_status go_back(source *s, int64_t offset)
+{
+    const snapshot *best = NULL;
+    for (int i = 0; i < SNAPSHOTS; i++) {
+        const snapshot *k = &s->kept[i];
+        if (k->taken && k->given <= offset && (!best || k->given > best->given)) best = k;
+    }
+    if (lseek(s->fd, best ? best->at : 0, SEEK_SET) < 0)
+        return ft_fail_errno(FT_EIO, "%s: cannot be read again", s->path);
+    inflateEnd(&s->z);
+    s->z = (z_stream){.zalloc = z_alloc, .zfree = z_free};
+    int z =
+        best ? inflateCopy(&s->z, (z_stream *)(uintptr_t)&best->z) : inflateInit2(&s->z, 15 + 16);
+    if (z != Z_OK) return ft_fail(FT_EMEM, "%s: out of memory", s->path);
+    s->given = best ? best->given : 0;
+    s->inflating = best ? best->inflating : true;
     return FT_OK;
 }
 
@@ -212,15 +264,14 @@ static ft_status source_seek(source *s, int64_t offset)
     char skipped[4096];
     size_t n;
     if (!s->gzip || offset < s->given) {
-        if (lseek(s->fd, s->gzip ? 0 : offset, SEEK_SET) < 0)
+        if (s->gzip)
+            FT_TRY(go_back(s, offset));
+        else if (lseek(s->fd, (off_t)offset, SEEK_SET) < 0)
             return ft_fail_errno(FT_EIO, "%s: cannot be read again", s->path);
+        if (!s->gzip) s->given = offset;
         s->at = s->have = 0;
-        s->given = s->gzip ? 0 : offset;
         s->ended = false;
         s->failed = NULL;
-        if (s->gzip && inflateReset(&s->z) != Z_OK)
-            return ft_fail(FT_EINTERNAL, "%s: inflateReset", s->path);
-        s->inflating = s->gzip;
     }
     while (s->given < offset) {
         int64_t left = offset - s->given;
@@ -371,6 +422,14 @@ ft_status lines_next(line_reader *r, const char **text, size_t *len)
 int64_t lines_offset(const line_reader *r)
 {
     return r->src.given - (int64_t)(r->have - r->at);
+}
+
+double lines_share(const line_reader *r)
+{
+    struct stat sb;
+    off_t at = lseek(r->src.fd, 0, SEEK_CUR);
+    if (at < 0 || fstat(r->src.fd, &sb) != 0 || sb.st_size <= 0) return 1;
+    return (double)(at - (off_t)(r->src.have - r->src.at)) / (double)sb.st_size;
 }
 
 ft_status lines_seek(line_reader *r, int64_t byte, int64_t number)

@@ -71,7 +71,7 @@ static ft_status measure(train_session *s, int steps, train_bench_result *r)
 static ft_status bench(train_session *s, const train_options *opt, int steps, train_bench_result *r)
 {
     FT_TRY(train_session_config(s, opt));
-    FT_TRY(train_session_open(s, true));
+    FT_TRY(train_session_open(s, true, true));
     FT_TRY(train_plan_make(s));
     FT_TRY(train_plan_memory(s));
     FT_TRY(train_session_attach(s));

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static cJSON *source_json(const data_source_stats *d)
+static cJSON *source_json(const data_source_stats *d, double tokens)
 {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "name", d->name);
@@ -20,6 +20,9 @@ static cJSON *source_json(const data_source_stats *d)
     cJSON_AddNumberToObject(o, "supervised_tokens", (double)d->supervised);
     cJSON_AddNumberToObject(o, "longest", (double)d->longest);
     cJSON_AddNumberToObject(o, "windows", (double)d->windows);
+    cJSON_AddBoolToObject(o, "whole", d->whole);
+    cJSON_AddNumberToObject(o, "read_share", d->share);
+    cJSON_AddNumberToObject(o, "estimated_tokens", tokens);
     cJSON_AddNumberToObject(o, "lost", (double)d->lost);
     cJSON_AddNumberToObject(o, "unprinted", (double)d->unprinted);
     cJSON_AddNumberToObject(o, "duplicates", (double)d->duplicates);
@@ -40,7 +43,8 @@ static void add_data(const train_session *s, cJSON *root)
         if (!sets[k]) continue;
         cJSON *list = cJSON_AddArrayToObject(o, names[k]);
         for (int i = 0; i < data_sources(sets[k]); i++)
-            cJSON_AddItemToArray(list, source_json(data_stats(sets[k], i)));
+            cJSON_AddItemToArray(list,
+                                 source_json(data_stats(sets[k], i), data_tokens(sets[k], i)));
     }
 }
 
@@ -102,7 +106,13 @@ static void text_sources(const data_set *d, const char *what, str_buf *out)
                    "longest %lld",
                    what, ft_shows(t->name), t->format, (long long)t->samples, (long long)t->records,
                    (long long)t->tokens, (long long)t->supervised, (long long)t->longest);
-        if (t->windows) str_printf(out, ", in %lld windows", (long long)t->windows);
+        if (t->windows && t->whole) str_printf(out, ", in %lld windows", (long long)t->windows);
+        if (!t->whole)
+            str_printf(
+                out,
+                "; this is a sample, the first %.2g %% of the file: the rest, about %.3g tokens, "
+                "was not read",
+                100 * t->share, data_tokens(d, i) - (double)t->tokens);
         if (t->truncated) str_printf(out, ", %lld cut", (long long)t->truncated);
         if (t->dropped) str_printf(out, ", %lld left out", (long long)t->dropped);
         if (t->merged_borders)
@@ -142,7 +152,7 @@ static ft_status check(train_session *s, const train_options *opt, str_buf *resu
 {
     train_start as;
     FT_TRY(train_session_config(s, opt));
-    FT_TRY(train_session_open(s, false));
+    FT_TRY(train_session_open(s, false, true));
     FT_TRY(train_plan_make(s));
     FT_TRY(opt->json ? json_report(s, result) : text_report(s, result));
     FT_TRY(train_plan_memory(s));

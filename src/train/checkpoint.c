@@ -220,6 +220,15 @@ static ft_status write_list(const char *path, const tensor_list *t)
     return st_write_all(path, t->decl, t->data, t->n, NULL, 0);
 }
 
+static ft_status write_state(const train_session *s, const char *path)
+{
+    str_buf places = {0};
+    ft_status rc = data_places(s->train, &places);
+    if (rc == FT_OK) rc = train_state_write(&s->state, &places, path);
+    str_free(&places);
+    return rc;
+}
+
 static ft_status write_files(train_session *s, const names *n, const tensor_list *values,
                              const tensor_list *states, const tensor_list *arrays)
 {
@@ -228,7 +237,7 @@ static ft_status write_files(train_session *s, const names *n, const tensor_list
     FT_TRY(write_list(n->states, states));
     if (s->cfg.objective->state) FT_TRY(write_list(n->arrays, arrays));
     s->state.seconds = train_elapsed(s);
-    FT_TRY(train_state_write(&s->state, n->state));
+    FT_TRY(write_state(s, n->state));
     FT_TRY(write_manifest(s, n));
     return dir_sync(n->dir);
 }
@@ -514,6 +523,6 @@ ft_status train_checkpoint_load(train_session *s, int64_t step, bool values_only
     FT_TRY(list_states(s, &states));
     FT_TRY(load_file(s, n.states, &states));
     FT_TRY(load_arrays(s, n.arrays));
-    FT_TRY(train_state_read(&s->state, n.state));
+    FT_TRY(train_state_read(&s->state, s->train, n.state));
     return warn_of_kernel(&n);
 }

@@ -116,12 +116,24 @@ static ft_status log_times(train_session *s, double seconds, int64_t tokens)
     return append(s, s->time_fd, TIMES, &line, &s->state.time_bytes);
 }
 
+/* A line for the eye: the mean, and each of several sources. */
+static void show_eval(const train_session *s, const train_eval *e, const char *head)
+{
+    str_buf each = {0};
+    for (int i = 0; s->state.n_evals > 1 && i < s->state.n_evals; i++)
+        str_printf(&each, "%s%s %.4f", i ? ", " : " (", ft_shows(data_stats(s->eval, i)->name),
+                   e->loss[i]);
+    log_info("%seval_loss %.4f over %lld tokens%s%s", head, e->mean, (long long)e->total,
+             str_ok(&each) == FT_OK && each.len ? each.data : "", each.len ? ")" : "");
+    str_free(&each);
+}
+
 ft_status train_log_first(train_session *s, const train_eval *eval)
 {
     str_buf line = {0};
     str_adds(&line, "{\"step\":0,\"epoch\":0");
     add_eval(s, eval, &line);
-    log_info("before step 1: eval_loss %.4f over %lld tokens", eval->mean, (long long)eval->total);
+    show_eval(s, eval, "before step 1: ");
     return append(s, s->log_fd, LOG, &line, &s->state.log_bytes);
 }
 
@@ -153,8 +165,10 @@ ft_status train_log_step(train_session *s, const train_eval *eval, double second
     add_metrics("", s->cfg.method->metrics, st->metric + own, st->n_metrics - own, &line);
     if (eval) add_eval(s, eval, &line);
     FT_TRY(append(s, s->log_fd, LOG, &line, &s->state.log_bytes));
-    if (eval)
-        log_info("step %lld: loss %.4f, eval_loss %.4f over %lld tokens", (long long)r->step,
-                 r->loss, eval->mean, (long long)eval->total);
+    if (eval) {
+        char head[80];
+        snprintf(head, sizeof head, "step %lld: loss %.4f, ", (long long)r->step, r->loss);
+        show_eval(s, eval, head);
+    }
     return log_times(s, seconds, tokens);
 }

@@ -39,10 +39,12 @@ void train_show_header(const train_session *s)
 {
     const train_plan *p = &s->plan;
     const loop_cfg *t = &s->cfg.train;
-    int64_t tokens = 0;
+    double tokens = 0;
+    bool whole = true;
     for (int i = 0; i < data_sources(s->train); i++) {
         const data_source_stats *d = data_stats(s->train, i);
-        tokens += d->tokens;
+        tokens += data_tokens(s->train, i);
+        whole = whole && d->whole;
         if (d->dropped || d->truncated)
             log_info(
                 "%s: %lld samples cut at %lld tokens, %lld left out because nothing supervised "
@@ -56,10 +58,12 @@ void train_show_header(const train_session *s)
              model_family_name(s->m), (long long)model_count(s->m), s->cfg.method->name,
              (long long)p->trainable_count,
              100.0 * (double)p->trainable_count / (double)model_count(s->m));
-    log_info("%lld samples, %lld tokens; %lld steps of %lld samples, micro-batches of up to %lld "
-             "tokens%s",
-             (long long)data_count(s->train), (long long)tokens, (long long)s->total_steps,
-             (long long)t->batch_size, (long long)p->micro_tokens, train_virtual_text(s));
+    log_info(
+        "%s%lld samples an epoch, %.0f tokens; %lld steps of %lld samples, micro-batches of up to "
+        "%lld tokens%s",
+        whole ? "" : "about ", (long long)data_epoch_length(s->train), tokens,
+        (long long)s->total_steps, (long long)t->batch_size, (long long)p->micro_tokens,
+        train_virtual_text(s));
     log_info("memory %s of %s: weights %s, trainable %s, gradients %s, optimizer %s, activations "
              "%s, workspace %s",
              ft_bytes_text(p->total), ft_bytes_text(p->limit), ft_bytes_text(p->weights),
@@ -88,7 +92,12 @@ static void add_sources(const train_session *s, cJSON *root)
         cJSON *o = cJSON_CreateObject();
         cJSON_AddStringToObject(o, "name", d->name);
         cJSON_AddNumberToObject(o, "tokens", (double)s->state.source_tokens[i]);
-        cJSON_AddNumberToObject(o, "epochs", (double)s->state.source_tokens[i] / (double)d->tokens);
+        cJSON_AddNumberToObject(o, "epochs",
+                                (double)s->state.source_tokens[i] / data_tokens(s->train, i));
+        if (data_read_sha256(s->train, i)) {
+            cJSON_AddBoolToObject(o, "whole", d->whole);
+            cJSON_AddStringToObject(o, "read_sha256", data_read_sha256(s->train, i));
+        }
         cJSON_AddItemToArray(list, o);
     }
 }

@@ -22,7 +22,7 @@ static ft_status prepare(train_session *s, train_start *as)
     if (dir_exists(s->out)) FT_TRY(dir_lock(s->out, &s->lock));
     FT_TRY(train_resume_look(s, as));
     if (*as == TRAIN_COMPLETE) return FT_OK;
-    FT_TRY(train_session_open(s, true));
+    FT_TRY(train_session_open(s, true, false));
     FT_TRY(train_plan_make(s));
     FT_TRY(train_plan_memory(s));
     FT_TRY(train_session_attach(s));

@@ -217,7 +217,7 @@ static void hash_data(train_session *s)
     sha256_hex(&sha, s->data_sha);
 }
 
-ft_status train_session_open(train_session *s, bool weights)
+ft_status train_session_open(train_session *s, bool weights, bool look)
 {
     data_cfg *d = &s->cfg.data;
     const loop_cfg *t = &s->cfg.train;
@@ -228,8 +228,11 @@ ft_status train_session_open(train_session *s, bool weights)
     FT_TRY(train_stop(s));
     d->vocab_size = s->m->d.vocab_size;
     d->count_first = s->cfg.method->virtual_predict;
+    d->count = t->max_steps == 0; /* the steps follow from the tokens */
+    d->look = look;
     FT_TRY(data_open(&s->train, &s->cfg.doc, d->train, d, s->tok, s->chat, true));
     FT_TRY(train_stop(s));
+    d->count = true;
     if (d->eval) FT_TRY(data_open(&s->eval, &s->cfg.doc, d->eval, d, s->tok, s->chat, false));
     FT_TRY(train_stop(s));
     FT_TRY(check_data(s, s->train, "data.train"));

@@ -120,7 +120,7 @@ static void add_doubles(str_buf *out, const char *key, const double *v, int n)
     str_addc(out, ']');
 }
 
-ft_status train_state_write(const train_state *s, const char *path)
+ft_status train_state_write(const train_state *s, const str_buf *places, const char *path)
 {
     str_buf out = {0};
     for (size_t i = 0; i < FT_COUNT_OF(fields); i++) {
@@ -138,6 +138,8 @@ ft_status train_state_write(const train_state *s, const char *path)
     add_doubles(&out, "eval_first", s->eval_first, s->n_evals);
     add_doubles(&out, "eval_last", s->eval_last, s->n_evals);
     if (s->n_metrics > 0) add_doubles(&out, "metrics", s->metric, s->n_metrics);
+    str_adds(&out, ",\n  \"places\": ");
+    str_add(&out, places->data, places->len);
     ft_status rc = train_sealed_write(path, &out);
     str_free(&out);
     return rc;
@@ -177,12 +179,14 @@ static ft_status read_fields(train_state *s, const js_doc *d)
     return s->n_metrics > 0 ? read_list(d, "metrics", s->n_metrics, NULL, s->metric) : FT_OK;
 }
 
-ft_status train_state_read(train_state *s, const char *path)
+ft_status train_state_read(train_state *s, data_set *d, const char *path)
 {
     js_doc doc;
     char *text;
     FT_TRY(train_sealed_read(&doc, &text, path));
     ft_status rc = read_fields(s, &doc);
+    const cJSON *places = js_get(doc.root, "places");
+    if (rc == FT_OK && places) rc = data_places_restore(d, &doc, places);
     js_close(&doc);
     ft_free(text);
     return rc;

@@ -97,8 +97,9 @@ typedef struct train_state {
     double *eval_first, *eval_last; /* [n_evals]; NAN: none yet */
 } train_state;
 ft_status train_state_init(train_state *s, int n_sources, int n_evals, int n_metrics, arena *mem);
-ft_status train_state_write(const train_state *s, const char *path);
-ft_status train_state_read(train_state *s, const char *path);
+/* places: of the training data (data_places). Read: restored where the file has them. */
+ft_status train_state_write(const train_state *s, const str_buf *places, const char *path);
+ft_status train_state_read(train_state *s, data_set *d, const char *path);
 /* JSON text with a seal: its last member is the SHA-256 of what stands before it. body: an object without its closing
  * brace. A file that was changed or cut is 65. */
 ft_status train_sealed_write(const char *path, str_buf *body);
@@ -155,8 +156,9 @@ typedef struct train_session {
 } train_session;
 /* The config, the output folder's name, and the command that goes on. Close with train_session_close in any case. */
 ft_status train_session_config(train_session *s, const train_options *opt);
-/* Tokenizer, model and data: all that costs seconds; nothing is written. */
-ft_status train_session_open(train_session *s, bool weights);
+/* Tokenizer, model and data: all that costs seconds; nothing is written. look: streams of text are not read to their end
+ * where a run would have to. */
+ft_status train_session_open(train_session *s, bool weights, bool look);
 /* Trainable values and optimizer, after the plan was made and fits. */
 ft_status train_session_attach(train_session *s);
 ft_status train_open_model(const train_session *s, bool weights, model **out);

@@ -127,7 +127,7 @@ static void the_plan_holds(const obj_objective *row)
         .config = test_path("even.json"), .sets = set, .n_sets = 2, .out = test_path("plan")};
     write_run("even.json", row, "even", false);
     assert_ok(train_session_config(&s, &o));
-    assert_ok(train_session_open(&s, true));
+    assert_ok(train_session_open(&s, true, false));
     assert_ok(train_plan_make(&s));
     assert_ok(train_session_attach(&s));
     assert_ok(train_step(&s, &spent));
