@@ -384,10 +384,10 @@ static ft_status load_config(pe_ctx *c, const js_doc *d)
     static const pe_key keys[] = {{"bias_terms", NULL}, {"add_missing_biases", NULL}, {NULL, NULL}};
     bitfit_cfg *cfg = c->cfg;
     FT_TRY(pe_check_keys(d, keys));
-    FT_TRY(pe_load_json(d, "bias_terms", is_terms, &cfg->bias_terms));
-    if (pe_is_empty(cfg->bias_terms))
-        return js_fail(d, d->root, FT_EDATA, "bias_terms",
-                       "is missing: \"all\", or a list of terms");
+    cfg->bias_terms = js_get(d->root, "bias_terms");
+    if (!is_terms(cfg->bias_terms))
+        return js_fail(d, cfg->bias_terms ? cfg->bias_terms : d->root, FT_EDATA, "bias_terms",
+                       "must be \"all\" or a list of terms and names of modules");
     return js_get_bool(d, d->root, "add_missing_biases", true, &cfg->add_missing_biases);
 }
 
