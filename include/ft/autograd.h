@@ -6,7 +6,7 @@
  * the caller looks at tape->status once.
  *
  * Memory: activations and what a backward needs live in `keep`, nodes and tables in `meta`, until ag_reset;
- * gradients of activations come from a free list by size and return to it as soon as the node that made the
+ * gradients of activations come from a free list and return to it as soon as the node that made the
  * activation is done. A dry tape runs the same builder code with the arithmetic skipped on counting arenas, and
  * so tells the memory of a step. */
 #ifndef FT_AUTOGRAD_H
@@ -37,6 +37,10 @@ typedef struct ag_op {
                      ag_node *n); /* adds into ag_grad(input); NULL: recording it is an error */
     bool replays; /* its backward runs operations itself, so it is called on a dry tape too */
     bool by_rows; /* in[0] holds the rows in force, one for one (asserted) */
+    /* What a dry tape cannot see: floats of ag_temp buffers that its forward or backward holds at once (NULL: none), and the
+     * input that ag_grad_pass gives the output's gradient (0: none). */
+    int64_t (*temp)(const ag_node *n);
+    int passes;
 } ag_op;
 
 #define AG_MAX_IN 22
@@ -66,7 +70,7 @@ struct ag_tape {
 FT_MUST_USE ft_status ag_open(ag_tape **out, size_t limit);
 void ag_close(ag_tape *t);
 void ag_reset(ag_tape *t);              /* forgets nodes, activations and rows; keeps the memory */
-size_t ag_peak_bytes(const ag_tape *t); /* activations + their gradients, high-water mark */
+size_t ag_peak_bytes(const ag_tape *t); /* activations + their gradients, high-water mark, in pages */
 /* Adds d loss/d leaf into the grad of every wanting leaf. loss is a scalar. */
 FT_MUST_USE ft_status ag_backward(ag_tape *t, tn_tensor *loss);
 /* The rows that ops called from now on work on, until set again; returns the old ones. A node keeps those it was called

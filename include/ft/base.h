@@ -108,7 +108,11 @@ char *arena_strn(arena *a, const char *s, size_t n);
 char *arena_printf(arena *a, const char *fmt, ...) FT_PRINTF(2, 3);
 size_t arena_mark(const arena *a);
 void arena_reset(arena *a, size_t mark);
+bool arena_ends(const arena *a, const void *p); /* what comes next begins at p */
 size_t arena_peak(const arena *a);
+/* Bytes of memory that `used` bytes of an arena take: the first 2 MiB come in small pages, others in huge
+ * ones. */
+size_t arena_pages(size_t used);
 void arena_close(arena *a); /* accepts NULL */
 
 /* --- strings ------------------------------------------------------------------------------------ */
@@ -212,8 +216,11 @@ void sha256_hex(sha256_state *s, char out[65]);
 double ft_seconds(void);  /* monotonic clock */
 size_t ft_peak_rss(void); /* bytes; VmHWM */
 size_t ft_rss(void);      /* bytes now */
-/* The smallest of cgroup v1/v2 limits, RLIMIT_AS and MemAvailable, and its name. FT_CGROUP_ROOT
- * replaces /sys/fs/cgroup in tests. */
+/* Bytes in memory of the mappings that a range lies in, or begins or ends in. */
+size_t ft_rss_of(const void *from, size_t bytes);
+/* The most that this process may have in memory, what it has already counted in, and what says so: the
+ * least that MemAvailable, the cgroup (v1 or v2) and those above it, RLIMIT_AS and RLIMIT_DATA leave to
+ * it. FT_CGROUP_ROOT replaces /sys/fs/cgroup in tests. */
 size_t ft_memory_limit(const char **which);
 int ft_cpus(void); /* CPUs of the affinity mask, cut by the cgroup quota */
 

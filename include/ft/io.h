@@ -229,6 +229,8 @@ bool io_is_adapter(const char *dir); /* it holds an adapter_config.json */
 FT_MUST_USE ft_status io_weights_open(io_weights *w, const char *model_path, arena *a);
 const io_tensor *io_find(const io_weights *w, const char *name);
 void io_weights_close(io_weights *w);
+size_t io_weights_bytes(const io_weights *w); /* of its files */
+size_t io_weights_rss(const io_weights *w);   /* of their mappings, in memory now */
 /* As sha256sum prints it for one file; of several shards or parts: of the lines sha256sum prints for
  * them, sorted by name. */
 FT_MUST_USE ft_status io_weights_sha256(const io_weights *w, char hex[65]);

@@ -2,7 +2,7 @@
  *
  * Nodes cost nothing beside the products they stand for (0.1 ms for 20,000), so the tape is a plain list. What
  * matters is memory: activations are bumped from one arena and dropped together; gradients of activations live
- * for one or two blocks only, so a free list by size keeps their peak small. */
+ * for one or two blocks only, so a free list keeps their peak small. */
 #include "ft/autograd.h"
 
 #include <assert.h>
@@ -22,16 +22,16 @@ const ag_op *ag_op_at(int i)
     return i >= 0 && i < (int)FT_COUNT_OF(rows) ? rows[i] : NULL;
 }
 
-/* Buffers that were handed back, for reuse by their exact size. */
-typedef struct free_buffer {
-    struct free_buffer *next;
+/* Room that was handed back, in the order of its addresses; neighbours are one. */
+typedef struct free_room {
+    struct free_room *next;
+    uint8_t *at;
     size_t bytes;
-    void *data;
-} free_buffer;
+} free_room;
 
 struct ag_pool {
-    arena *mem, *cells;        /* cells: of the lists */
-    free_buffer *free, *spare; /* spare: list cells without a buffer */
+    arena *mem, *cells;      /* cells: of the lists */
+    free_room *free, *spare; /* spare: list cells without room */
 };
 
 ft_status ag_open(ag_tape **out, size_t limit)
@@ -110,7 +110,8 @@ const ag_rows *ag_pick_rows(ag_tape *t, const int64_t *row, int64_t n)
 
 size_t ag_peak_bytes(const ag_tape *t)
 {
-    return arena_peak(t->keep) + arena_peak(t->grads->mem) + arena_peak(t->meta);
+    return arena_pages(arena_peak(t->keep)) + arena_pages(arena_peak(t->grads->mem)) +
+           arena_pages(arena_peak(t->meta));
 }
 
 ft_status ag_fail(ag_tape *t, ft_status status)
@@ -148,37 +149,70 @@ tn_tensor *ag_new(ag_tape *t, int64_t n_rows, int64_t cols)
     return x->data ? x : NULL;
 }
 
+static size_t whole_lines(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
+
+/* The first room that is large enough; the last one grows where it ends with the arena. */
 static void *grad_take(ag_tape *t, size_t bytes)
 {
     struct ag_pool *p = t->grads;
-    bytes = (bytes + 63) & ~(size_t)63;
-    for (free_buffer **at = &p->free; *at; at = &(*at)->next) {
-        free_buffer *b = *at;
-        if (b->bytes != bytes) continue;
-        *at = b->next;
-        b->next = p->spare;
-        p->spare = b;
-        return b->data;
+    free_room **at = &p->free, *r = NULL;
+    bytes = whole_lines(bytes);
+    for (; *at; at = &(*at)->next) {
+        r = *at;
+        if (r->bytes >= bytes) break;
+        if (r->next || !arena_ends(p->mem, r->at + r->bytes)) continue;
+        if (!arena_raw(p->mem, bytes - r->bytes)) break;
+        r->bytes = bytes;
+        break;
     }
-    void *data = arena_raw(p->mem, bytes);
-    if (!data) ag_fail(t, FT_EMEM);
+    void *data = *at ? r->at : arena_raw(p->mem, bytes);
+    if (!data || (*at && r->bytes < bytes)) {
+        ag_fail(t, FT_EMEM);
+        return NULL;
+    }
+    if (!*at) return data;
+    r->at += bytes;
+    r->bytes -= bytes;
+    if (r->bytes == 0) {
+        *at = r->next;
+        r->next = p->spare;
+        p->spare = r;
+    }
     return data;
+}
+
+static free_room *new_room(struct ag_pool *p)
+{
+    free_room *r = p->spare;
+    if (!r) return arena_get(p->cells, sizeof *r); /* outlives a segment's nodes */
+    p->spare = r->next;
+    return r;
 }
 
 static void grad_give(ag_tape *t, void *data, size_t bytes)
 {
     struct ag_pool *p = t->grads;
-    free_buffer *b = p->spare;
-    if (b)
-        p->spare = b->next;
-    else
-        b = arena_get(p->cells, sizeof *b); /* outlives a segment's nodes */
-    if (!b) {
+    free_room *before = NULL, *next = p->free, *r;
+    bytes = whole_lines(bytes);
+    for (; next && next->at < (uint8_t *)data; next = next->next) before = next;
+    if (before && before->at + before->bytes == data) {
+        r = before;
+        r->bytes += bytes;
+    } else if ((r = new_room(p))) {
+        *r = (free_room){next, data, bytes};
+        *(before ? &before->next : &p->free) = r;
+    } else {
         ag_fail(t, FT_EMEM);
         return;
     }
-    *b = (free_buffer){p->free, (bytes + 63) & ~(size_t)63, data};
-    p->free = b;
+    if (!next || r->at + r->bytes != next->at) return;
+    r->bytes += next->bytes;
+    r->next = next->next;
+    next->next = p->spare;
+    p->spare = next;
 }
 
 float *ag_temp(ag_tape *t, int64_t floats)
@@ -234,6 +268,12 @@ bool ag_recording(const ag_tape *t, int n_in, tn_tensor *const *in)
     return false;
 }
 
+static void count_temp(ag_tape *t, const ag_node *n)
+{
+    int64_t floats = n->op->temp ? n->op->temp(n) : 0;
+    if (floats > 0) ag_temp_free(t, ag_temp(t, floats), floats);
+}
+
 tn_tensor *ag_call(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int n_in,
                    tn_tensor *const *in)
 {
@@ -257,6 +297,7 @@ tn_tensor *ag_call_kept(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr,
         t->last = n;
     }
     if (op->forward) op->forward(t, n);
+    if (t->dry) count_temp(t, n);
     if (pool_failed()) ag_fail(t, FT_EMEM);
     return out;
 }
@@ -273,8 +314,11 @@ static bool in_place(const ag_node *n)
 static void walk_dry(ag_tape *t, ag_node *n)
 {
     for (int i = 0; i < n->n_in; i++) {
-        if (n->in[i] && n->in[i] != n->out) ag_grad(t, n->in[i]);
+        if (n->in[i] && n->in[i] != n->out && !(n->op->passes && i == n->op->passes))
+            ag_grad(t, n->in[i]);
     }
+    count_temp(t, n);
+    if (n->op->passes && n->op->passes < n->n_in) ag_grad_pass(t, n, n->in[n->op->passes]);
 }
 
 ag_mark ag_enter(ag_tape *t)

@@ -31,6 +31,24 @@ static size_t proc_kib(const char *path, const char *name)
     return found;
 }
 
+size_t ft_rss_of(const void *from, size_t bytes)
+{
+    char line[512];
+    size_t sum = 0;
+    unsigned long long a, b, kib;
+    bool inside = false;
+    FILE *f = fopen("/proc/self/smaps", "r");
+    if (!f) return 0;
+    while (fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%llx-%llx ", &a, &b) == 2)
+            inside = a < (uintptr_t)from + bytes && b > (uintptr_t)from;
+        else if (inside && sscanf(line, "Rss: %llu", &kib) == 1)
+            sum += (size_t)kib * 1024;
+    }
+    fclose(f);
+    return sum;
+}
+
 size_t ft_peak_rss(void)
 {
     return proc_kib("/proc/self/status", "VmHWM:");
@@ -47,13 +65,18 @@ static const char *cgroup_root(void)
     return root && *root ? root : "/sys/fs/cgroup";
 }
 
+static FILE *control_open(const char *controller, const char *group, const char *file)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s%s%s/%s", cgroup_root(), controller, group, file);
+    return fopen(path, "r");
+}
+
 /* First number of a control file; SIZE_MAX when it is missing or says "max". */
 static size_t control_value(const char *controller, const char *group, const char *file)
 {
-    char path[1024];
     unsigned long long v = 0;
-    snprintf(path, sizeof path, "%s%s%s/%s", cgroup_root(), controller, group, file);
-    FILE *f = fopen(path, "r");
+    FILE *f = control_open(controller, group, file);
     if (!f) return SIZE_MAX;
     int n = fscanf(f, "%llu", &v);
     fclose(f);
@@ -79,29 +102,76 @@ static void own_group(const char *controller, char *out, size_t size)
     fclose(f);
 }
 
+/* Bytes of the group's page cache, which makes room when it is needed. */
+static size_t group_cache(const char *controller, const char *group)
+{
+    char name[64];
+    unsigned long long v, sum = 0;
+    FILE *f = control_open(controller, group, "memory.stat");
+    if (!f) return 0;
+    while (fscanf(f, "%63s %llu", name, &v) == 2) {
+        if (strcmp(name, *controller ? "total_inactive_file" : "inactive_file") == 0 ||
+            strcmp(name, *controller ? "total_active_file" : "active_file") == 0)
+            sum += v;
+    }
+    fclose(f);
+    return (size_t)sum;
+}
+
+static size_t minus(size_t a, size_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+/* The least that the group or one above it leaves to this process, of which `own` is in use already. */
+static size_t group_grant(const char *controller, const char *max, const char *now, size_t own)
+{
+    char group[512];
+    size_t best = SIZE_MAX;
+    own_group(controller, group, sizeof group);
+    const char *folder = *controller ? "/memory" : "";
+    for (;;) {
+        size_t limit = control_value(folder, group, max), used = control_value(folder, group, now);
+        if (used == SIZE_MAX) used = 0;
+        if (limit != SIZE_MAX) {
+            limit = minus(limit, minus(used, group_cache(folder, group) + own));
+            if (limit < best) best = limit ? limit : 1;
+        }
+        char *last = strrchr(group, '/');
+        if (!last) return best;
+        *last = 0;
+    }
+}
+
+/* Of a limit on address space or data: what is reserved and not in use is gone. */
+static size_t rlimit_grant(int resource, const char *reserved)
+{
+    struct rlimit r;
+    if (getrlimit(resource, &r) != 0 || r.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
+    size_t idle = minus(proc_kib("/proc/self/status", reserved), ft_rss());
+    size_t left = minus((size_t)r.rlim_cur, idle);
+    return left ? left : 1;
+}
+
 size_t ft_memory_limit(const char **which)
 {
-    char v1[512], v2[512];
-    struct rlimit as;
-    own_group("memory", v1, sizeof v1);
-    own_group("", v2, sizeof v2);
+    const size_t own = proc_kib("/proc/self/status", "RssAnon:");
+    const size_t free = proc_kib("/proc/meminfo", "MemAvailable:");
     const struct {
         const char *name;
         size_t bytes;
     } limits[] = {
-        {"MemAvailable", proc_kib("/proc/meminfo", "MemAvailable:")},
-        {"cgroup memory.max", control_value("", v2, "memory.max")},
-        {"cgroup memory.max", control_value("", "", "memory.max")},
-        {"cgroup memory.limit_in_bytes", control_value("/memory", v1, "memory.limit_in_bytes")},
-        {"cgroup memory.limit_in_bytes", control_value("/memory", "", "memory.limit_in_bytes")},
-        {"RLIMIT_AS", getrlimit(RLIMIT_AS, &as) == 0 && as.rlim_cur != RLIM_INFINITY
-                          ? (size_t)as.rlim_cur
-                          : SIZE_MAX},
+        {"MemAvailable", free ? free + own : SIZE_MAX},
+        {"cgroup memory.max", group_grant("", "memory.max", "memory.current", own)},
+        {"cgroup memory.limit_in_bytes",
+         group_grant("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", own)},
+        {"RLIMIT_AS", rlimit_grant(RLIMIT_AS, "VmSize:")},
+        {"RLIMIT_DATA", rlimit_grant(RLIMIT_DATA, "VmData:")},
     };
     size_t best = SIZE_MAX;
     const char *name = "none";
     for (size_t i = 0; i < FT_COUNT_OF(limits); i++) {
-        if (limits[i].bytes > 0 && limits[i].bytes < best) {
+        if (limits[i].bytes < best) {
             best = limits[i].bytes;
             name = limits[i].name;
         }

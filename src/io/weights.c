@@ -306,6 +306,23 @@ static void hash_line(sha256_state *sha, const file_map *map, const char *path)
     sha256_add(sha, "\n", 1);
 }
 
+size_t io_weights_bytes(const io_weights *w)
+{
+    size_t sum = w->gguf ? w->gguf->map.size : 0;
+    for (int i = 0; i < w->n_parts; i++) sum += w->part[i].map.size;
+    for (int i = 0; i < w->n_shards; i++) sum += w->shard[i].map.size;
+    return sum;
+}
+
+size_t io_weights_rss(const io_weights *w)
+{
+    size_t sum = w->gguf ? ft_rss_of(w->gguf->map.data, w->gguf->map.size) : 0;
+    for (int i = 0; i < w->n_parts; i++) sum += ft_rss_of(w->part[i].map.data, w->part[i].map.size);
+    for (int i = 0; i < w->n_shards; i++)
+        sum += ft_rss_of(w->shard[i].map.data, w->shard[i].map.size);
+    return sum;
+}
+
 ft_status io_weights_sha256(const io_weights *w, char hex[65])
 {
     sha256_state sha;

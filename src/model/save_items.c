@@ -9,7 +9,9 @@
 
 #include "save_private.h"
 
-#define PIECE_FLOATS ((int64_t)4 << 20) /* packed between two writes */
+#define PIECE_FLOATS                                                                               \
+    ((int64_t)1                                                                                    \
+     << 20) /* packed between two writes: 4 MiB at most, which the plan of a run counts */
 #define TILE_FLOATS ((int64_t)64 << 10) /* unit of work of one thread */
 
 static const tn_tensor *value(const save_plan *p, nn_param *q)

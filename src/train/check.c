@@ -88,6 +88,7 @@ static ft_status json_report(const train_session *s, str_buf *result)
     cJSON_AddNumberToObject(root, "steps_per_epoch", (double)s->epoch_steps);
     cJSON_AddNumberToObject(root, "micro_batch_tokens", (double)s->plan.micro_tokens);
     cJSON_AddNumberToObject(root, "virtual_tokens", (double)s->plan.virtual_rows);
+    cJSON_AddBoolToObject(root, "gradient_checkpointing", s->plan.checkpointing);
     add_plan(s, root);
     cJSON *sample = data_show_json(s->train, 0);
     if (sample) cJSON_AddItemToObject(root, "sample", sample);
@@ -141,6 +142,7 @@ static ft_status text_report(const train_session *s, str_buf *out)
                ft_bytes_text(p->weights), ft_bytes_text(p->trainable), ft_bytes_text(p->gradients),
                ft_bytes_text(p->optimizer), ft_bytes_text(p->activations),
                ft_bytes_text(p->workspace));
+    str_printf(out, "       gradient checkpointing %s\n", train_checkpointing_text(s));
     str_printf(out, "disk   %s needed in %s, %s free\n", ft_bytes_text(p->disk_need), s->out,
                ft_bytes_text(p->disk_free));
     str_adds(out, "sample\n");

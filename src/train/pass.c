@@ -8,7 +8,7 @@ data_split train_split(const train_session *s, const nn_overlay *over)
 {
     bool given = s->cfg.train.micro_batch_size != CFG_AUTO;
     return (data_split){.micro_samples = given ? s->cfg.train.micro_batch_size : 0,
-                        .micro_tokens = given ? 0 : s->plan.micro_tokens,
+                        .micro_tokens = given ? 0 : s->plan.micro_bound,
                         .row_tokens =
                             cJSON_IsString(s->cfg.data.packing) ? s->cfg.data.max_length : 0,
                         .virtual_rows = nn_virtual(over),

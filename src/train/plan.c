@@ -1,5 +1,8 @@
 /* plan.c – what a run will need in memory and on disk, told by a dry tape: the builder code of the model runs once on the
- * largest micro-batch with counting arenas and without arithmetic, on a model opened without weights. */
+ * largest micro-batch with counting arenas and without arithmetic, on a model opened without weights.
+ *
+ * The largest micro-batch is looked for in the cuts of the run itself: the samples of its steps are drawn as the loop will
+ * draw them. Where samples are not in memory, or an objective puts others in their place, it is as many tokens as fit. */
 #include "train_private.h"
 
 #include "ft/kernel.h"
@@ -7,75 +10,148 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Panels and tiles that a thread holds inside products and attention, its stack, and what the allocator keeps; arenas start on huge
- * pages of 2 MiB each (measured: plans are 0 to 15 % above the peak of runs from 30 MiB to 2.6 GiB). */
-#define THREAD_BYTES ((size_t)5 << 20)
-#define SLACK_BYTES ((size_t)14 << 20)
+/* Of a thread: scratch of products and of attention, a huge page each, and its stack. The rest is what code and allocator
+ * take after the plan is made (measured: 0.5 to 2 MiB). */
+#define THREAD_BYTES (((size_t)4 << 20) + ((size_t)192 << 10))
+#define SLACK_BYTES ((size_t)5 << 19)
+#define SAVE_BYTES ((size_t)4 << 20)
+#define LOOK_SAMPLES 200000 /* drawn to find the largest micro-batch: 0.1 s */
 
-/* What is there already when the plan is made: program, tokenizer, data. Weights that were made at random or quantised lie in
- * memory by then and are counted apart; those of a file are only mapped. */
+/* What is there already when the plan is made: program, tokenizer, data. Weights are counted apart, whether they are pages
+ * of their files or were made. */
 static size_t resident(const train_session *s)
 {
     const model *m = s->m;
-    size_t rss = ft_rss(), made = 0;
-    if (m && !m->no_weights)
-        made = (m->own ? arena_peak(m->own) : 0) + (m->made ? arena_peak(m->made) : 0);
-    return rss > made ? rss - made : 0;
+    size_t rss = ft_rss(), weights = io_weights_rss(&m->weights);
+    if (!m->no_weights && m->own) weights += arena_pages(arena_peak(m->own));
+    if (!m->no_weights && m->made) weights += arena_pages(arena_peak(m->made));
+    return rss > weights ? rss - weights : 0;
 }
 
-/* Tokens of the largest micro-batch. concat: rows of max_length are whole. */
-static int64_t largest_micro(const train_session *s, int64_t samples)
+static size_t weight_bytes(const model *m)
 {
-    int64_t n = samples < s->cfg.train.batch_size ? samples : s->cfg.train.batch_size;
-    int64_t tokens = data_longest(s->train, n);
-    const cJSON *packing = s->cfg.data.packing;
-    if (cJSON_IsString(packing) && tokens < s->cfg.data.max_length) tokens = s->cfg.data.max_length;
-    return tokens;
+    return m->weights.n > 0 && !m->made ? io_weights_bytes(&m->weights) : model_bytes(m);
 }
 
-/* Bytes of activations and their gradients for one pass of n samples with `tokens` tokens together. */
-static ft_status dry_pass(const train_session *s, obj_ctx *o, int64_t tokens, int64_t n,
-                          unsigned how, size_t *bytes)
+/* --- the largest micro-batch ----------------------------------------------------------------------------------- */
+static bool draws_what_it_trains(const train_session *s)
 {
-    ft_status rc;
-    ag_tape *t = NULL;
-    nn_run r;
-    obj_stats stats = {0};
-    const int each = o->row->wants & DATA_PAIRS ? 2 : 1; /* sequences of a sample */
-    size_t mark = arena_mark(s->batch), count = (size_t)tokens;
+    for (int i = 0; i < data_sources(s->train); i++)
+        if (data_stats(s->train, i)->windows > 0) return false;
+    return !s->cfg.objective->prepare;
+}
+
+/* Where it is. */
+typedef struct largest {
+    int64_t step;
+    int micro;
+    int64_t rows; /* tokens and virtual rows */
+} largest;
+
+static void look_at(const data_sample *sample, const data_step *cut, int64_t step,
+                    int64_t virtual_rows, largest *out)
+{
+    for (int i = 0; i < cut->n_micro; i++) {
+        int64_t rows = 0;
+        for (int k = 0; k < cut->micro[i].n; k++) {
+            const data_sample *x = &sample[cut->micro[i].slot[k]];
+            rows += x->len + x->n_seq * virtual_rows;
+        }
+        if (rows > out->rows) *out = (largest){step, i, rows};
+    }
+}
+
+static ft_status cut_step(const train_session *s, int64_t step, const data_split *split,
+                          data_sample *sample, data_step *cut)
+{
+    int n;
+    FT_TRY(data_take(s->train, (uint64_t)s->cfg.train.seed, step, s->cfg.train.batch_size, sample,
+                     &n, s->batch));
+    return data_step_plan(sample, n, split, cut, s->batch);
+}
+
+/* The largest micro-batch of the run, cut as the plan has it, in s->batch. */
+static ft_status drawn_batch(const train_session *s, const nn_overlay *over, data_batch *b)
+{
+    const int64_t batch = s->cfg.train.batch_size, most = LOOK_SAMPLES / batch + 1;
+    int64_t steps = (s->total_steps + s->reuse - 1) / s->reuse;
+    data_split split = train_split(s, over);
+    data_sample *sample = arena_get(s->batch, (size_t)batch * sizeof *sample);
+    data_step cut;
+    largest at = {0};
+    if (!sample) return FT_EMEM;
+    for (int64_t k = 0; k < steps && k < most; k++) {
+        size_t mark = arena_mark(s->batch);
+        FT_TRY(cut_step(s, k, &split, sample, &cut));
+        look_at(sample, &cut, k, nn_virtual(over), &at);
+        arena_reset(s->batch, mark);
+    }
+    FT_TRY(cut_step(s, at.step, &split, sample, &cut));
+    return data_batch_make(sample, &cut.micro[at.micro], 0, b, s->batch);
+}
+
+/* n samples with `tokens` tokens together, all supervised. */
+static ft_status thought_batch(const train_session *s, int64_t tokens, int64_t n, data_batch *b)
+{
+    const int each = s->cfg.objective->wants & DATA_PAIRS ? 2 : 1; /* sequences of a sample */
+    size_t count = (size_t)tokens;
     int n_seq = (int)(n * each < tokens ? n * each : tokens);
     int32_t *len = arena_get(s->batch, (size_t)n_seq * sizeof *len);
     int32_t *ids = arena_get(s->batch, count * sizeof *ids);
     int32_t *pos = arena_get(s->batch, count * sizeof *pos);
     uint64_t *key = arena_get(s->batch, count * sizeof *key);
     int32_t *slot = arena_get(s->batch, (size_t)n_seq * sizeof *slot);
-
     if (!len || !ids || !pos || !key || !slot) return FT_EMEM;
     for (int i = 0; i < n_seq; i++) {
         len[i] = (int32_t)(tokens / n_seq + (i < tokens % n_seq ? 1 : 0));
         slot[i] = i / each;
     }
-    data_batch b = {.in = {.n_seq = n_seq,
-                           .len = len,
-                           .tokens = tokens,
-                           .ids = ids,
-                           .pos = pos,
-                           .label = ids,
-                           .first = len,
-                           .row_key = key},
-                    .supervised = tokens,
-                    .seq_slot = slot};
+    *b = (data_batch){.in = {.n_seq = n_seq,
+                             .len = len,
+                             .tokens = tokens,
+                             .ids = ids,
+                             .pos = pos,
+                             .label = ids,
+                             .first = len,
+                             .row_key = key},
+                      .supervised = tokens,
+                      .seq_slot = slot};
+    return FT_OK;
+}
+
+/* Where nothing can be drawn: tokens of the n longest samples, or of whole rows, cut as the plan has it. */
+static ft_status worst_batch(const train_session *s, const nn_overlay *over, data_batch *b)
+{
+    const int64_t batch = s->cfg.train.batch_size, given = s->cfg.train.micro_batch_size;
+    bool autos = given == CFG_AUTO, joined = cJSON_IsString(s->cfg.data.packing);
+    int64_t n = autos || given > batch ? batch : given;
+    int64_t tokens = data_longest(s->train, n), least = data_longest(s->train, 1);
+    if (joined && least < s->cfg.data.max_length) least = s->cfg.data.max_length;
+    if (tokens < least) tokens = least;
+    if (autos && tokens > s->plan.micro_bound)
+        tokens = s->plan.micro_bound > least ? s->plan.micro_bound : least;
+    /* each sequence has virtual rows of its own; else only tokens count */
+    return thought_batch(s, tokens, autos && nn_virtual(over) == 0 ? 1 : n, b);
+}
+
+/* --- the dry pass -------------------------------------------------------------------------------------------------- */
+/* Bytes of activations and their gradients for one pass. */
+static ft_status dry_pass(obj_ctx *o, const data_batch *b, unsigned how, size_t *bytes)
+{
+    ft_status rc;
+    ag_tape *t = NULL;
+    nn_run r;
+    obj_stats stats = {0};
     FT_TRY_OUT(ag_open(&t, 0));
-    FT_TRY_OUT(nn_run_open(&r, t, &b.in, o->tuned, how));
+    FT_TRY_OUT(nn_run_open(&r, t, &b->in, o->tuned, how));
     o->tape = t;
-    tn_tensor *loss = o->row->loss(o, &r, &b, how & NN_RECORD ? (double)tokens : 0, &stats);
+    tn_tensor *loss = o->row->loss(o, &r, b, how & NN_RECORD ? (double)b->in.tokens : 0, &stats);
     FT_TRY_OUT(t->status);
     if (how & NN_RECORD) FT_TRY_OUT(ag_backward(t, loss));
     *bytes = ag_peak_bytes(t);
 out:
     o->tape = NULL;
     ag_close(t);
-    arena_reset(s->batch, mark);
     return rc;
 }
 
@@ -158,15 +234,35 @@ static int64_t checkpoints_at_once(const train_session *s)
     return made < 2 ? 2 : made < most ? made : most;
 }
 
+/* What whole pages take beyond what lies in them. */
+static size_t page_ends(const train_plan *p, const nn_store *s)
+{
+    const size_t floats[] = {(size_t)s->count, (size_t)s->state_count, (size_t)s->count,
+                             (size_t)s->alias_count};
+    size_t sum = arena_pages(p->optimizer) - p->optimizer;
+    for (size_t i = 0; i < FT_COUNT_OF(floats); i++)
+        sum += arena_pages(floats[i] * sizeof(float)) - floats[i] * sizeof(float);
+    return sum;
+}
+
+/* What is there when the plan is made, what threads take, the largest batch, and, where the result is a model, the piece of
+ * it that is written at a time. */
+static size_t workspace(const train_plan *p, const pe_ctx *pe)
+{
+    size_t piece = pe->result == PE_MODEL ? SAVE_BYTES : 0;
+    return p->resident + page_ends(p, &pe->store) + arena_pages(p->batch_bytes) + piece +
+           (size_t)pool_threads() * THREAD_BYTES + SLACK_BYTES;
+}
+
 static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
 {
     train_plan *p = &s->plan;
     const nn_store *store = &pe->store;
-    p->weights = model_bytes(o->m) + o->bytes;
+    p->weights = weight_bytes(o->m) + o->bytes;
     p->trainable = (size_t)(store->count + store->state_count) * sizeof(float);
     p->gradients = (size_t)(store->count + store->alias_count) * sizeof(float);
     p->optimizer = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, store);
-    p->workspace = p->resident + (size_t)pool_threads() * THREAD_BYTES + SLACK_BYTES;
+    p->workspace = workspace(p, pe);
     p->total =
         p->weights + p->trainable + p->gradients + p->optimizer + p->activations + p->workspace;
     p->limit = ft_memory_limit(&p->limit_name);
@@ -195,43 +291,51 @@ static ft_status check_positions(const train_session *s, const nn_overlay *over)
     return FT_OK;
 }
 
-static ft_status plan_activations(train_session *s, obj_ctx *o)
+static ft_status plan_step(train_session *s, obj_ctx *o, size_t *bytes)
 {
     train_plan *p = &s->plan;
-    size_t step = 0, eval = 0;
-    FT_TRY(dry_pass(s, o, p->micro_tokens, p->micro_samples < 1 ? 1 : p->micro_samples,
-                    NN_RECORD | (p->checkpointing ? NN_CHECKPOINT : 0), &step));
-    if (s->eval) {
-        int64_t longest = data_longest(s->eval, 1);
-        FT_TRY(dry_pass(s, o, longest > MICRO_TOKENS ? longest : MICRO_TOKENS, 1, 0, &eval));
-    }
+    data_batch b;
+    FT_TRY(draws_what_it_trains(s) ? drawn_batch(s, o->tuned, &b) : worst_batch(s, o->tuned, &b));
+    p->micro_tokens = b.in.tokens;
+    return dry_pass(o, &b, train_recording(s), bytes);
+}
+
+/* A piece of an evaluation: it fills up to MICRO_TOKENS, or is one sample. */
+static ft_status plan_evaluation(const train_session *s, obj_ctx *o, size_t *bytes)
+{
+    data_batch b;
+    int64_t longest = data_longest(s->eval, 1), all = data_longest(s->eval, MICRO_TOKENS);
+    int64_t fill = all < MICRO_TOKENS ? all : MICRO_TOKENS;
+    FT_TRY(thought_batch(s, longest > fill ? longest : fill, 1, &b));
+    return dry_pass(o, &b, 0, bytes);
+}
+
+static ft_status plan_activations(train_session *s, obj_ctx *o, const pe_ctx *pe)
+{
+    train_plan *p = &s->plan;
+    size_t step = 0, eval = 0, mark = arena_mark(s->batch);
+    ft_status rc = plan_step(s, o, &step);
+    p->batch_bytes = arena_mark(s->batch) - mark;
+    arena_reset(s->batch, mark);
+    if (rc == FT_OK && s->eval) rc = plan_evaluation(s, o, &eval);
+    arena_reset(s->batch, mark);
     p->activations = step > eval ? step : eval;
-    return FT_OK;
+    if (rc == FT_OK) plan_sums(s, o, pe);
+    return rc;
 }
 
 /* "auto": MICRO_TOKENS a micro-batch, halved down to one sample while the plan does not fit. */
-static ft_status plan_auto(train_session *s, obj_ctx *o, const pe_ctx *pe)
+static ft_status plan_micro(train_session *s, obj_ctx *o, const pe_ctx *pe)
 {
     train_plan *p = &s->plan;
-    int64_t longest = largest_micro(s, 1), step = largest_micro(s, s->cfg.train.batch_size);
-    for (int64_t budget = MICRO_TOKENS;; budget /= 2) {
-        p->micro_tokens = budget < longest ? longest : budget < step ? budget : step;
-        /* each sequence has virtual rows of its own; else only tokens count */
-        p->micro_samples = nn_virtual(&pe->over) > 0 ? s->cfg.train.batch_size : 1;
-        FT_TRY(plan_activations(s, o));
-        plan_sums(s, o, pe);
-        if (p->total <= p->limit || budget <= longest || budget <= 1) return FT_OK;
+    bool given = s->cfg.train.micro_batch_size != CFG_AUTO;
+    p->micro_bound = MICRO_TOKENS;
+    FT_TRY(plan_activations(s, o, pe));
+    while (!given && p->total > p->limit && p->micro_bound > 1 &&
+           p->micro_tokens > data_longest(s->train, 1)) {
+        p->micro_bound /= 2;
+        FT_TRY(plan_activations(s, o, pe));
     }
-}
-
-static ft_status plan_given(train_session *s, obj_ctx *o, const pe_ctx *pe)
-{
-    train_plan *p = &s->plan;
-    int64_t micro = s->cfg.train.micro_batch_size, batch = s->cfg.train.batch_size;
-    p->micro_samples = micro < batch ? micro : batch;
-    p->micro_tokens = largest_micro(s, p->micro_samples);
-    FT_TRY(plan_activations(s, o));
-    plan_sums(s, o, pe);
     return FT_OK;
 }
 
@@ -242,8 +346,6 @@ ft_status train_plan_make(train_session *s)
     pe_ctx *pe = NULL;
     obj_ctx o = {0};
     bool choose = s->cfg.train.gradient_checkpointing < 0;
-    ft_status (*plan)(train_session *, obj_ctx *, const pe_ctx *) =
-        s->cfg.train.micro_batch_size == CFG_AUTO ? plan_auto : plan_given;
 
     s->plan.resident = resident(s);
     FT_TRY_OUT(train_open_model(s, false, &m));
@@ -253,10 +355,10 @@ ft_status train_plan_make(train_session *s)
     FT_TRY_OUT(train_open_objective(s, m, pe, false, &o));
     FT_TRY_OUT(arrays_bytes(s, &o, &s->plan.objective_bytes));
     s->plan.checkpointing = s->cfg.train.gradient_checkpointing == 1;
-    FT_TRY_OUT(plan(s, &o, pe));
+    FT_TRY_OUT(plan_micro(s, &o, pe));
     if (choose && s->plan.total > s->plan.limit) {
         s->plan.checkpointing = true;
-        FT_TRY_OUT(plan(s, &o, pe));
+        FT_TRY_OUT(plan_micro(s, &o, pe));
     }
 out:
     obj_close(&o);
@@ -265,17 +367,32 @@ out:
     return rc;
 }
 
+/* What saves most, by its key. */
+static const char *remedy(const train_session *s)
+{
+    const train_plan *p = &s->plan;
+    if (s->cfg.method->result == PE_MODEL && p->gradients + p->optimizer > p->activations)
+        return "method.type \"lora\" or \"qlora\" trains, and keeps gradients and states of, few "
+               "values";
+    if (p->weights > p->activations)
+        return "model.quantization {\"type\": \"nf4\"} (method.type \"qlora\") keeps the frozen "
+               "weights in 4 bits";
+    if (!p->checkpointing)
+        return "train.gradient_checkpointing true, a smaller data.max_length or "
+               "train.micro_batch_size saves activations";
+    return "a smaller data.max_length or train.micro_batch_size saves activations";
+}
+
 ft_status train_plan_memory(const train_session *s)
 {
     const train_plan *p = &s->plan;
     FT_CHECK(
         p->total <= p->limit, FT_EMEM,
         "this run needs %s of memory, %s grants %s: weights %s, trainable values %s, gradients "
-        "%s, optimizer %s, activations %s, workspace %s; a smaller train.micro_batch_size, "
-        "data.max_length or method saves memory",
+        "%s, optimizer %s, activations %s, workspace %s; %s",
         ft_bytes_text(p->total), p->limit_name, ft_bytes_text(p->limit), ft_bytes_text(p->weights),
         ft_bytes_text(p->trainable), ft_bytes_text(p->gradients), ft_bytes_text(p->optimizer),
-        ft_bytes_text(p->activations), ft_bytes_text(p->workspace));
+        ft_bytes_text(p->activations), ft_bytes_text(p->workspace), remedy(s));
     return FT_OK;
 }
 

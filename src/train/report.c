@@ -35,6 +35,15 @@ const char *train_virtual_text(const train_session *s)
     return text ? text : "";
 }
 
+const char *train_checkpointing_text(const train_session *s)
+{
+    bool chosen = s->cfg.train.gradient_checkpointing < 0;
+    if (s->plan.checkpointing)
+        return chosen ? "on (auto: without it the plan is above the limit)"
+                      : "on: activations inside blocks are made again in the backward";
+    return chosen ? "off (auto: the plan fits without it)" : "off";
+}
+
 void train_show_header(const train_session *s)
 {
     const train_plan *p = &s->plan;
@@ -71,8 +80,7 @@ void train_show_header(const train_session *s)
              ft_bytes_text(p->activations), ft_bytes_text(p->workspace));
     if (t->precision && strcmp(t->precision, "bf16") == 0)
         log_warn("train.precision: this build computes in f32; \"bf16\" changes nothing");
-    if (p->checkpointing)
-        log_info("gradient checkpointing: activations inside blocks are recomputed");
+    log_info("gradient checkpointing %s", train_checkpointing_text(s));
 }
 
 /* --- the summary ------------------------------------------------------------------------------------------------------------- */

@@ -4,8 +4,9 @@
 
 #include "ft/train.h"
 
-#define MICRO_TOKENS                                                                               \
-    1024 /* micro_batch_size "auto" and evaluation aim at batches of this many tokens */
+/* micro_batch_size "auto" and evaluation aim at batches of so many tokens: products gain nothing from more of them, and
+ * activations take twice the memory (SmolLM2-135M: 0.5 MiB a token). */
+#define MICRO_TOKENS 512
 
 /* --- config.c ------------------------------------------------------------------------------------------ */
 typedef struct model_cfg {
@@ -106,9 +107,11 @@ ft_status train_sealed_write(const char *path, str_buf *body);
 
 /* --- plan.c --------------------------------------------------------------------------------------------------- */
 typedef struct train_plan {
-    bool checkpointing;                  /* of gradients: given, or the only way to fit */
-    size_t resident;                     /* before values, gradients and activations are made */
-    int64_t micro_tokens, micro_samples; /* of the largest micro-batch */
+    bool checkpointing;   /* of gradients: given, or the only way to fit */
+    size_t resident;      /* before values, gradients and activations are made */
+    int64_t micro_bound;  /* "auto": tokens that a micro-batch is cut at */
+    int64_t micro_tokens; /* of the largest micro-batch */
+    size_t batch_bytes;   /* of samples and batch of that one */
     /* trainable: with the method's states; gradients: with those of aliases */
     size_t weights, trainable, gradients, optimizer, activations, workspace, total;
     size_t limit;
@@ -273,6 +276,7 @@ ft_status train_log_step(train_session *s, const train_eval *eval, double second
 
 /* --- report.c ------------------------------------------------------------------------------------------------------- */
 void train_show_step(train_session *s, double seconds);
+const char *train_checkpointing_text(const train_session *s); /* on or off, and why */
 void train_show_header(const train_session *s);
 /* "", or what stands before every sequence beside its tokens. */
 const char *train_virtual_text(const train_session *s);

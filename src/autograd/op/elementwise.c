@@ -14,7 +14,8 @@ static void add_backward(ag_tape *t, ag_node *n)
     ag_grad_pass(t, n, n->in[1]);
 }
 
-const ag_op ag_op_add = {.name = "add", .forward = add_forward, .backward = add_backward};
+const ag_op ag_op_add = {
+    .name = "add", .forward = add_forward, .backward = add_backward, .passes = 1};
 
 tn_tensor *ag_add(ag_tape *t, tn_tensor *a, tn_tensor *b)
 {

@@ -103,7 +103,7 @@ static void backward(ag_tape *t, ag_node *n)
 }
 
 const ag_op ag_op_linear = {
-    .name = "linear", .forward = forward, .backward = backward, .by_rows = true};
+    .name = "linear", .forward = forward, .backward = backward, .by_rows = true, .passes = 1};
 
 tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add)
 {

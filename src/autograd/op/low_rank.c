@@ -328,8 +328,24 @@ static void backward(ag_tape *t, ag_node *n)
         backward_stacked(t, n);
 }
 
+static int64_t temp(const ag_node *n)
+{
+    const low_rank_attr *a = n->attr;
+    int64_t rows = tn_rows(n->out), in = tn_cols(n->in[1]), most = 0;
+    bool drops = false;
+    if (!one_by_one(a, in)) return rows * a->rank + a->rank * in;
+    for (int i = 0; i < a->n; i++) {
+        const ag_low_rank *s = &a->s[i];
+        int64_t own =
+            (s->out ? rows * width_of(s) : 0) + (s->a->dim[1] != in ? s->a->dim[0] * in : 0);
+        drops = drops || s->dropout > 0.0f;
+        if (own > most) most = own;
+    }
+    return 2 * rows * a->rank + (drops ? 2 * rows * in : 0) + most;
+}
+
 const ag_op ag_op_low_rank = {
-    .name = "low_rank", .forward = forward, .backward = backward, .by_rows = true};
+    .name = "low_rank", .forward = forward, .backward = backward, .by_rows = true, .temp = temp};
 
 /* Shapes of a site: A [r, ≥ I], B [≥ width, r]. */
 static bool fits(const ag_tape *t, const tn_tensor *y, const tn_tensor *x, const ag_low_rank *s)

@@ -138,8 +138,14 @@ static void head_backward(ag_tape *t, ag_node *n)
     ag_temp_free(t, dh, rows * heads * d);
 }
 
+static int64_t head_temp(const ag_node *n)
+{
+    const norm_attr *a = n->attr;
+    return 2 * tn_rows(n->out) * (a->n_q + a->n_k) * tn_count(n->in[1]);
+}
+
 const ag_op ag_op_head_norm = {
-    .name = "head_norm", .forward = head_forward, .backward = head_backward};
+    .name = "head_norm", .forward = head_forward, .backward = head_backward, .temp = head_temp};
 
 tn_tensor *ag_head_norm(ag_tape *t, tn_tensor *qkv, tn_tensor *wq, tn_tensor *wk, int n_q, int n_k,
                         float eps)

@@ -65,8 +65,15 @@ static void scatter_backward(ag_tape *t, ag_node *n)
     ag_temp_free(t, part, rows * cols);
 }
 
-const ag_op ag_op_scatter_rows = {
-    .name = "scatter_rows", .forward = scatter_forward, .backward = scatter_backward};
+static int64_t picked(const ag_node *n)
+{
+    return tn_count(n->in[1]);
+}
+
+const ag_op ag_op_scatter_rows = {.name = "scatter_rows",
+                                  .forward = scatter_forward,
+                                  .backward = scatter_backward,
+                                  .temp = picked};
 
 tn_tensor *ag_scatter_rows(ag_tape *t, tn_tensor *y, tn_tensor *x, const int64_t *row)
 {
@@ -101,7 +108,8 @@ static void put_backward(ag_tape *t, ag_node *n)
     kn_put_rows(dy, ldy, NULL, a->row, rows, cols);
 }
 
-const ag_op ag_op_put_rows = {.name = "put_rows", .forward = put_forward, .backward = put_backward};
+const ag_op ag_op_put_rows = {
+    .name = "put_rows", .forward = put_forward, .backward = put_backward, .temp = picked};
 
 tn_tensor *ag_put_rows(ag_tape *t, tn_tensor *y, tn_tensor *x, const int64_t *row, int64_t col)
 {
