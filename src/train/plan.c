@@ -28,9 +28,30 @@ static size_t resident(const train_session *s)
     return rss > weights ? rss - weights : 0;
 }
 
-static size_t weight_bytes(const model *m)
+/* Pages of the files that a step reads: not those of values that were copied to be trained. */
+static size_t weight_bytes(const model *m, const nn_overlay *over)
 {
-    return m->weights.n > 0 && !m->made ? io_weights_bytes(&m->weights) : model_bytes(m);
+    if (m->weights.n == 0 || m->made) return model_bytes(m);
+    size_t sum = io_weights_bytes(&m->weights), one;
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const tn_tensor *t = &m->param[i].t;
+        bool tied = m->d.tied && &m->param[i] == m->head->w;
+        if (over->own && over->own[i] && !tied &&
+            dt_bytes(m->param[i].file_type, tn_count(t), &one))
+            sum -= one < sum ? one : sum;
+    }
+    return sum;
+}
+
+/* The piece of a model that is written at a time. */
+static size_t piece_bytes(const model *m)
+{
+    size_t most = 0;
+    for (int64_t i = 0; i < m->n_param; i++) {
+        size_t one = (size_t)tn_count(&m->param[i].t) * sizeof(float);
+        if (one > most) most = one;
+    }
+    return most < SAVE_BYTES ? most : SAVE_BYTES;
 }
 
 /* --- the largest micro-batch ----------------------------------------------------------------------------------- */
@@ -249,7 +270,7 @@ static size_t page_ends(const train_plan *p, const nn_store *s)
  * it that is written at a time. */
 static size_t workspace(const train_plan *p, const pe_ctx *pe)
 {
-    size_t piece = pe->result == PE_MODEL ? SAVE_BYTES : 0;
+    size_t piece = pe->result == PE_MODEL ? piece_bytes(pe->m) : 0;
     return p->resident + page_ends(p, &pe->store) + arena_pages(p->batch_bytes) + piece +
            (size_t)pool_threads() * THREAD_BYTES + SLACK_BYTES;
 }
@@ -258,7 +279,7 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
 {
     train_plan *p = &s->plan;
     const nn_store *store = &pe->store;
-    p->weights = weight_bytes(o->m) + o->bytes;
+    p->weights = weight_bytes(o->m, &pe->over) + o->bytes;
     p->trainable = (size_t)(store->count + store->state_count) * sizeof(float);
     p->gradients = (size_t)(store->count + store->alias_count) * sizeof(float);
     p->optimizer = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, store);
