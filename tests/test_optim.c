@@ -52,6 +52,57 @@ static void own_schedules_follow_their_formulas(void **state)
         assert_close(opt_rate(&inf, (int64_t)want[i][0], 100), want[i][1], 1e-12);
 }
 
+/* The two formulas as they are told to users, at every step of runs of several lengths. */
+static double rewarm_by_hand(double s, double total, double w, double start, double high,
+                             double low)
+{
+    if (s < w) return start + (high - start) * s / w;
+    return low + 0.5 * (high - low) * (1 + cos(3.14159265358979323846 * (s - w) / (total - w)));
+}
+
+static double infinite_by_hand(double s, double total, double w, double c_steps, double a_steps,
+                               double start, double high, double level, double low)
+{
+    if (s < w) return start + (high - start) * s / w;
+    if (s < w + c_steps)
+        return level + 0.5 * (high - level) * (1 + cos(3.14159265358979323846 * (s - w) / c_steps));
+    if (s < total - a_steps) return level;
+    return level * pow(low / level, (s - (total - a_steps)) / a_steps);
+}
+
+static void own_schedules_are_the_formulas_at_every_step(void **state)
+{
+    static const int totals[] = {1, 2, 7, 50, 51, 1000};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(totals); i++) {
+        double n = totals[i], high = GOLDEN_PEAK;
+        opt_cfg plain = {GOLDEN_DEFAULTS.lr_scheduler_type = "rewarm"};
+        opt_cfg given = {GOLDEN_DEFAULTS.lr_scheduler_type = "rewarm", .warmup_ratio = 0.15,
+                         .start_lr = 1e-6, .min_lr = 0};
+        opt_cfg steps = {GOLDEN_DEFAULTS.lr_scheduler_type = "rewarm", .warmup_steps = 5,
+                         .warmup_ratio = 0.5};
+        opt_cfg inf = {GOLDEN_DEFAULTS.lr_scheduler_type = "infinite", .warmup_ratio = 0.1,
+                       .cooldown_steps = 7, .anneal_steps = 13};
+        opt_cfg flat = {GOLDEN_DEFAULTS.lr_scheduler_type = "infinite", .warmup_steps = 3,
+                        .start_lr = 2e-5, .constant_lr = 7e-5, .min_lr = 1e-6};
+        for (int s = 0; s < totals[i]; s++) {
+            assert_close(opt_rate(&plain, s, totals[i]),
+                         rewarm_by_hand(s, n, round(0.01 * n), 0.1 * high, high, 0.1 * high),
+                         1e-15);
+            assert_close(opt_rate(&given, s, totals[i]),
+                         rewarm_by_hand(s, n, round(0.15 * n), 1e-6, high, 0), 1e-15);
+            assert_close(opt_rate(&steps, s, totals[i]),
+                         rewarm_by_hand(s, n, 5, 0.1 * high, high, 0.1 * high), 1e-15);
+            assert_close(
+                opt_rate(&inf, s, totals[i]),
+                infinite_by_hand(s, n, round(0.1 * n), 7, 13, 0, high, 0.5 * high, 0.1 * high),
+                1e-15);
+            assert_close(opt_rate(&flat, s, totals[i]),
+                         infinite_by_hand(s, n, 3, 0, 0, 2e-5, high, 7e-5, 1e-6), 1e-15);
+        }
+    }
+}
+
 static void warmup_ratio_rounds_as_the_reference_does(void **state)
 {
     (void)state;
@@ -187,6 +238,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(schedules_match_transformers),
         cmocka_unit_test(own_schedules_follow_their_formulas),
+        cmocka_unit_test(own_schedules_are_the_formulas_at_every_step),
         cmocka_unit_test(warmup_ratio_rounds_as_the_reference_does),
         cmocka_unit_test(clipping_follows_the_reference),
         cmocka_unit_test_setup_teardown(adamw_matches_torch, open_fixture, close_fixture),

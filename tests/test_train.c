@@ -286,6 +286,43 @@ static void more_steps_go_on_from_a_complete_run(void **state)
     assert_same_file("longer", "longer2", "adapter_model.safetensors");
 }
 
+/* Schedules of continued pretraining: more steps of the constant phase, and an annealing branched off it; a run that annealed
+ * already goes on from before that. Each is the one run with the longer config, to the byte. */
+static void a_schedule_branches_where_no_rate_changes(void **state)
+{
+    (void)state;
+    job j = {.set = {"optim.lr_scheduler_type=infinite", "train.max_steps=6",
+                     "optim.warmup_steps=1", "optim.cooldown_steps=2", "optim.anneal_steps=0",
+                     "train.keep_checkpoints=9"}};
+    job whole = j;
+    whole.out = "whole";
+    whole.set[1] = "train.max_steps=10";
+    whole.set[4] = "optim.anneal_steps=4";
+    assert_ok(train(whole));
+    j.out = "phase"; /* 6 steps of the constant phase, then 4 that anneal */
+    assert_ok(train(j));
+    j = whole;
+    j.out = "phase";
+    j.resume = true;
+    assert_ok(train(j));
+    assert_same_run("phase", "whole");
+    assert_true(number_in("phase", "summary.json", "resumed_from", NULL, NULL) == 6);
+    j.out = "annealed"; /* the last 2 of 6 steps annealed: step 4 is where 10 steps branch off */
+    j.resume = false;
+    j.set[1] = "train.max_steps=6";
+    j.set[4] = "optim.anneal_steps=2";
+    assert_ok(train(j));
+    j.resume = true;
+    j.set[1] = "train.max_steps=10";
+    j.set[4] = "optim.anneal_steps=4";
+    assert_ok(train(j));
+    assert_same_run("annealed", "whole");
+    assert_true(number_in("annealed", "summary.json", "resumed_from", NULL, NULL) == 4);
+    j.set[5] = "optim.start_lr=1e-5"; /* the first step would have had another rate */
+    j.set[1] = "train.max_steps=12";
+    assert_fails(train(j), FT_ECONFIG, "optim.start_lr: absent -> 1e-05");
+}
+
 static void a_time_limit_saves_and_resumes(void **state)
 {
     (void)state;
@@ -477,6 +514,7 @@ int main(void)
         cmocka_unit_test(foreign_and_half_made_folders_are_never_chosen),
         cmocka_unit_test(rotation_keeps_the_newest),
         cmocka_unit_test(more_steps_go_on_from_a_complete_run),
+        cmocka_unit_test(a_schedule_branches_where_no_rate_changes),
         cmocka_unit_test(a_time_limit_saves_and_resumes),
         cmocka_unit_test(divergence_stops_before_the_update),
         cmocka_unit_test(the_best_values_become_the_result),

@@ -93,6 +93,10 @@ size_t opt_bytes(const opt_rule *rule, const void *own, const nn_store *store);
 
 /* Rate of optimizer step s (from 0) of total_steps, as transformers' get_…_schedule functions do. */
 double opt_rate(const opt_cfg *cfg, int64_t s, int64_t total_steps);
+/* The schedule has a phase of one rate that a run of more steps goes on from, before its annealing. */
+bool opt_branches(const opt_cfg *cfg);
+/* Is this a key of "optim" that only shapes the schedule? */
+bool opt_of_schedule(const char *key);
 /* The same in the rule's shape: what step s goes by. */
 double opt_rate_at(const opt_optimizer *o, int64_t s);
 /* Norm of all gradients. A NaN or Inf in a gradient or a value is FT_EDIVERGED naming step (from 1)

@@ -157,24 +157,25 @@ static double infinite(const plan *p)
     return c * pow(opt_min_lr(p->cfg) / c, past / anneal);
 }
 
-/* ratio: the default of warmup_ratio; ours: W is rounded, where transformers' Trainer takes the ceiling. */
+/* ratio: the default of warmup_ratio; ours: W is rounded, where transformers' Trainer takes the ceiling; branches: see
+ * opt_branches(). */
 static const struct {
     const char *name;
     rate_fn rate;
     double ratio;
-    bool ours;
+    bool ours, branches;
 } schedules[] = {
-    {"linear", linear, 0, false},
-    {"cosine", cosine, 0, false},
-    {"cosine_with_min_lr", cosine_with_min_lr, 0, false},
-    {"cosine_with_restarts", cosine_with_restarts, 0, false},
-    {"constant", constant, 0, false},
-    {"constant_with_warmup", constant_with_warmup, 0, false},
-    {"inverse_sqrt", inverse_sqrt, 0, false},
-    {"polynomial", polynomial, 0, false},
-    {"warmup_stable_decay", warmup_stable_decay, 0, false},
-    {"rewarm", rewarm, 0.01, true},
-    {"infinite", infinite, 0, true},
+    {"linear", linear, 0, false, false},
+    {"cosine", cosine, 0, false, false},
+    {"cosine_with_min_lr", cosine_with_min_lr, 0, false, false},
+    {"cosine_with_restarts", cosine_with_restarts, 0, false, false},
+    {"constant", constant, 0, false, false},
+    {"constant_with_warmup", constant_with_warmup, 0, false, false},
+    {"inverse_sqrt", inverse_sqrt, 0, false, false},
+    {"polynomial", polynomial, 0, false, false},
+    {"warmup_stable_decay", warmup_stable_decay, 0, false, false},
+    {"rewarm", rewarm, 0.01, true, false},
+    {"infinite", infinite, 0, true, true},
 };
 const char *const opt_schedule_names[] = {
     "linear",
@@ -200,6 +201,25 @@ double opt_min_lr(const opt_cfg *cfg)
 double opt_constant_lr(const opt_cfg *cfg)
 {
     return or_default(cfg->constant_lr, 0.5 * cfg->learning_rate);
+}
+
+bool opt_branches(const opt_cfg *cfg)
+{
+    for (size_t i = 0; i < FT_COUNT_OF(schedules); i++)
+        if (strcmp(schedules[i].name, cfg->lr_scheduler_type) == 0) return schedules[i].branches;
+    return false;
+}
+
+bool opt_of_schedule(const char *key)
+{
+    static const char *const keys[] = {
+        "lr_scheduler_type", "warmup_steps", "warmup_ratio",  "min_lr",   "min_lr_rate",
+        "min_lr_ratio",      "num_cycles",   "power",         "lr_end",   "timescale",
+        "num_decay_steps",   "warmup_type",  "decay_type",    "start_lr", "num_stable_steps",
+        "constant_lr",       "anneal_steps", "cooldown_steps"};
+    for (size_t i = 0; i < FT_COUNT_OF(keys); i++)
+        if (strcmp(keys[i], key) == 0) return true;
+    return false;
 }
 
 double opt_rate(const opt_cfg *cfg, int64_t s, int64_t total_steps)

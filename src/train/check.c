@@ -160,7 +160,8 @@ static ft_status check(train_session *s, const train_options *opt, str_buf *resu
     FT_TRY(train_plan_memory(s));
     FT_TRY(train_plan_disk(s));
     FT_TRY(train_resume_look(s, &as));
-    return train_resume_compare(s);
+    FT_TRY(train_resume_compare(s));
+    return train_resume_schedule(s);
 }
 
 ft_status train_check(const train_options *opt, str_buf *result)

@@ -320,6 +320,19 @@ static ft_status check_file(const js_doc *d, const cJSON *entry, const char *dir
     return FT_OK;
 }
 
+ft_status train_checkpoint_rates(const train_session *s, int64_t step, arena *mem, int64_t *rates)
+{
+    js_doc d;
+    char *text;
+    names n;
+    FT_TRY(name_files(mem, checkpoint_dir(mem, s->out, step), &n));
+    FT_TRY(train_sealed_read(&d, &text, n.state));
+    ft_status rc = js_get_int(&d, d.root, "rates", -1, 0, INT64_MAX, rates);
+    js_close(&d);
+    ft_free(text);
+    return rc;
+}
+
 ft_status train_checkpoint_check(const train_session *s, int64_t step, bool full, arena *mem)
 {
     js_doc d;

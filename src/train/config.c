@@ -54,7 +54,8 @@ static const cfg_field loop_rows[] = {
      .type = CFG_BOOL,
      .offset = offsetof(loop_cfg, keep_best),
      .def = "false",
-     .help = "the values with the lowest eval_loss become the result"},
+     .help = "the values with the lowest eval_loss become the result: of several eval sources the "
+             "mean over all their supervised tokens together"},
     {L(patience, CFG_INT, "0", 0, 1e9),
      .help = "evaluations without gain before stopping; 0: never"},
     {L(max_seconds, CFG_FLOAT, "0", 0, 1e12),
@@ -488,7 +489,7 @@ static const cfg_field *rows_of(const train_config *c, const char *section)
 /* Keys of one section that were there before and are not now, or the other way round, or say something else. A key at its
  * default says what a version without it did. */
 static int section_differences(const cfg_field *rows, const cJSON *before, const cJSON *now,
-                               str_buf *out)
+                               bool schedule, str_buf *out)
 {
     int n = 0;
     for (int added = 0; added < 2; added++) {
@@ -497,7 +498,8 @@ static int section_differences(const cfg_field *rows, const cJSON *before, const
             const cJSON *w = b ? js_get(b, v->string) : NULL;
             if (is_free(a->string, v->string) || (added && (w || cfg_is_default(rows, v))))
                 continue;
-            if (w && cJSON_Compare(v, w, true)) continue;
+            bool shape = strcmp(a->string, "optim") == 0 && opt_of_schedule(v->string);
+            if (shape != schedule || (w && cJSON_Compare(v, w, true))) continue;
             str_printf(out, "%s%s.%s: ", out->len ? "; " : "", a->string, v->string);
             value_text(out, added ? w : v);
             str_adds(out, " -> ");
@@ -514,7 +516,15 @@ int train_config_differences(const train_config *c, const cJSON *before, const c
     int n = 0;
     for (size_t i = 0; train_sections[i].key; i++) {
         const char *key = train_sections[i].key;
-        n += section_differences(rows_of(c, key), js_get(before, key), js_get(now, key), out);
+        n +=
+            section_differences(rows_of(c, key), js_get(before, key), js_get(now, key), false, out);
     }
     return n;
+}
+
+int train_schedule_differences(const train_config *c, const cJSON *before, const cJSON *now,
+                               str_buf *out)
+{
+    return section_differences(c->optim_rows, js_get(before, "optim"), js_get(now, "optim"), true,
+                               out);
 }

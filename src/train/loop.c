@@ -114,6 +114,7 @@ ft_status train_step(train_session *s, train_seconds *spent)
     FT_TRY(update(s, &rec));
     spent->optimizer += ft_seconds() - t0;
     st->step = rec.step;
+    st->rates = train_rates_add(st->rates, rec.rate);
     st->tokens += rec.tokens;
     st->supervised += rec.supervised;
     for (int i = 0; i < st->n_sources; i++) st->source_tokens[i] += st->step_sources[i];

@@ -91,8 +91,20 @@ static ft_status write_run(const train_session *s)
     return rc;
 }
 
+/* Keys of the schedule may differ: what the steps that were done say to it is seen once there is a checkpoint. */
+static ft_status note_schedule(train_session *s, const cJSON *before)
+{
+    str_buf list = {0};
+    int n = train_schedule_differences(&s->cfg, before, s->resolved, &list);
+    ft_status rc = str_ok(&list);
+    s->schedule = rc == FT_OK && n > 0 ? arena_str(s->mem, list.data) : NULL;
+    if (rc == FT_OK && n > 0 && !s->schedule) rc = FT_EMEM;
+    str_free(&list);
+    return rc;
+}
+
 /* All that differs from the config the run began with: 78 with the list. */
-static ft_status compare_config(const train_session *s, const js_doc *run)
+static ft_status compare_config(train_session *s, const js_doc *run)
 {
     str_buf list = {0};
     const char *name = NULL;
@@ -102,6 +114,7 @@ static ft_status compare_config(const train_session *s, const js_doc *run)
                    ft_shows(s->cfg.base_name));
     train_config_differences(&s->cfg, js_get(run->root, "config"), s->resolved, &list);
     ft_status rc = str_ok(&list);
+    if (rc == FT_OK) rc = note_schedule(s, js_get(run->root, "config"));
     if (rc == FT_OK && list.len > 0)
         rc =
             ft_fail(FT_ECONFIG,
@@ -245,24 +258,72 @@ static ft_status start_afresh(train_session *s)
     return train_log_open(s);
 }
 
-/* The newest checkpoint whose every byte is right; −1 when there is none. */
+/* Are the rates of its steps those that this run has for them? */
+static ft_status rates_fit(train_session *s, int64_t step, bool *fit)
+{
+    int64_t rates, mine = 0;
+    const opt_rule *rule = s->cfg.rule;
+    FT_TRY(train_checkpoint_rates(s, step, s->mem, &rates));
+    for (int64_t k = 0; k < step; k++) {
+        double rate = opt_rate(s->cfg.optim, k, s->total_steps);
+        if (rule->shape) rate *= rule->shape(s->cfg.rule_cfg, k + 1);
+        mine = train_rates_add(mine, rate);
+    }
+    *fit = rates == mine || (rates < 0 && !s->schedule);
+    return FT_OK;
+}
+
+/* No checkpoint has this run's rates. Where only the number of steps is another one, that is told. */
+static ft_status other_rates(const train_session *s, int64_t newest, int64_t *step)
+{
+    if (newest < 0) return FT_OK;
+    FT_CHECK(!s->schedule, FT_ECONFIG,
+             "%s: the schedule is not that of the run in %s, and no checkpoint there is of steps "
+             "whose rates stay the same: %s; undo this, or choose another folder (--out), or "
+             "--force to start anew",
+             s->opt->config, s->out, s->schedule);
+    *step = newest;
+    log_warn("train.max_steps: in a run of %lld steps other rates would have led to step %lld: the "
+             "result is not that of one run",
+             (long long)s->total_steps, (long long)newest);
+    return FT_OK;
+}
+
+/* The newest checkpoint whose every byte is right; −1 when there is none. With another schedule, and where one branches off,
+ * the newest one whose steps had this run's rates. */
 static ft_status newest_valid(train_session *s, int64_t *step)
 {
     train_found *found;
-    int64_t n;
+    int64_t n, newest = -1;
     *step = -1;
     FT_TRY(train_checkpoint_list(s, s->mem, &found, &n));
     for (int64_t i = 0; i < n && *step < 0; i++) {
         ft_status rc = FT_OK;
+        bool fit;
         if (found[i].valid) rc = train_checkpoint_check(s, found[i].step, true, s->mem);
         if (rc == FT_EMEM) return rc;
-        if (found[i].valid && rc == FT_OK)
-            *step = found[i].step;
-        else
+        if (!found[i].valid || rc != FT_OK) {
             log_warn("the checkpoint of step %lld is passed over: %s", (long long)found[i].step,
                      found[i].valid ? ft_error() : found[i].why);
+            continue;
+        }
+        FT_TRY(rates_fit(s, found[i].step, &fit));
+        if (fit)
+            *step = found[i].step;
+        else if (newest < 0)
+            newest = found[i].step;
+        if (!fit && !s->schedule && !opt_branches(s->cfg.optim)) break;
     }
-    return FT_OK;
+    if (*step >= 0 && newest >= 0)
+        log_info("steps %lld to %lld had other rates than this run: they are done again",
+                 (long long)*step + 1, (long long)newest);
+    return *step < 0 ? other_rates(s, newest, step) : FT_OK;
+}
+
+ft_status train_resume_schedule(train_session *s)
+{
+    int64_t step;
+    return s->schedule ? newest_valid(s, &step) : FT_OK;
 }
 
 ft_status train_resume_load(train_session *s, train_start as)

@@ -56,6 +56,16 @@ ft_status train_sealed_read(js_doc *doc, char **text, const char *path)
     return rc;
 }
 
+/* --- the rates ---------------------------------------------------------------------------------------------------------- */
+/* 52 bits: a number of JSON holds them. */
+int64_t train_rates_add(int64_t hash, double rate)
+{
+    uint64_t bits;
+    if (hash < 0) return hash;
+    memcpy(&bits, &rate, sizeof bits);
+    return (int64_t)(rng_key((uint64_t)hash, bits, 0) >> 12);
+}
+
 /* --- the fields ------------------------------------------------------------------------------------------------------ */
 typedef enum kind { INT, NUM, BOOL } kind;
 #define S(k, t)                                                                                    \
@@ -133,6 +143,7 @@ ft_status train_state_write(const train_state *s, const str_buf *places, const c
         else
             str_adds(&out, *(const bool *)at ? "true" : "false");
     }
+    if (s->rates >= 0) str_printf(&out, ",\n  \"rates\": %lld", (long long)s->rates);
     add_ints(&out, "source_tokens", s->source_tokens, s->n_sources);
     add_ints(&out, "step_sources", s->step_sources, s->n_sources);
     add_doubles(&out, "eval_first", s->eval_first, s->n_evals);
@@ -172,6 +183,7 @@ static ft_status read_fields(train_state *s, const js_doc *d)
         else
             FT_TRY(js_get_bool(d, d->root, key, false, at));
     }
+    FT_TRY(js_get_int(d, d->root, "rates", -1, 0, INT64_MAX, &s->rates)); /* not in older ones */
     FT_TRY(read_list(d, "source_tokens", s->n_sources, s->source_tokens, NULL));
     FT_TRY(read_list(d, "step_sources", s->n_sources, s->step_sources, NULL));
     FT_TRY(read_list(d, "eval_first", s->n_evals, NULL, s->eval_first));

@@ -71,6 +71,9 @@ ft_status train_config_identity(const cJSON *resolved, str_buf *out);
  * did not write counts as its default. */
 int train_config_differences(const train_config *c, const cJSON *before, const cJSON *now,
                              str_buf *out);
+/* The same of the keys of its schedule, which may change where the rates of the steps that were done do not. */
+int train_schedule_differences(const train_config *c, const cJSON *before, const cJSON *now,
+                               str_buf *out);
 
 /* --- state.c: what a checkpoint holds beside values and optimizer states ------------------------- */
 typedef struct train_record { /* a step on its way to log.jsonl */
@@ -82,6 +85,7 @@ typedef struct train_record { /* a step on its way to log.jsonl */
 typedef struct train_state {
     int64_t step; /* optimizer steps done */
     int64_t tokens, supervised;
+    int64_t rates; /* of all steps done, hashed (train_rates_add); −1: not known */
     double first_loss, last_loss;
     double best_loss; /* NAN: no evaluation yet */
     int64_t best_step, bad_evals;
@@ -97,6 +101,8 @@ typedef struct train_state {
     double *metric;                 /* [n_metrics] of `record`; NAN: nothing to tell */
     double *eval_first, *eval_last; /* [n_evals]; NAN: none yet */
 } train_state;
+/* The hash of a run's rates and one more. */
+int64_t train_rates_add(int64_t hash, double rate);
 ft_status train_state_init(train_state *s, int n_sources, int n_evals, int n_metrics, arena *mem);
 /* places: of the training data (data_places). Read: restored where the file has them. */
 ft_status train_state_write(const train_state *s, const str_buf *places, const char *path);
@@ -146,7 +152,9 @@ typedef struct train_session {
     char run_id[33];
     char before_data[65], before_base[65]; /* of the run that is resumed */
     bool was_complete;                     /* it had finished, and now has more steps to do */
-    int64_t reuse;                         /* optimizer steps that one drawn batch serves */
+    const char
+        *schedule; /* what is another one than when the run began, of its schedule; NULL: nothing */
+    int64_t reuse; /* optimizer steps that one drawn batch serves */
     int64_t epoch_steps, total_steps;
     train_state state;
     int64_t resumed_from; /* step; −1: afresh */
@@ -245,6 +253,8 @@ ft_status train_evaluate(train_session *s, train_eval *out, arena *mem);
 ft_status train_checkpoint_save(train_session *s);
 /* Loads values, states and counters of a checkpoint that was found valid. */
 ft_status train_checkpoint_load(train_session *s, int64_t step, bool values_only);
+/* The hash of the rates of its steps; −1: not known. */
+ft_status train_checkpoint_rates(const train_session *s, int64_t step, arena *mem, int64_t *rates);
 /* FT_OK for a whole checkpoint of this run, FT_END for one of another run, else what is wrong with it. full: every byte
  * is hashed; else names and sizes. */
 ft_status train_checkpoint_check(const train_session *s, int64_t step, bool full, arena *mem);
@@ -263,6 +273,8 @@ typedef enum train_start { TRAIN_FRESH, TRAIN_GO_ON, TRAIN_COMPLETE } train_star
 ft_status train_resume_look(train_session *s, train_start *as);
 /* Once data and base are known: the same as the run began with, or 65. */
 ft_status train_resume_compare(const train_session *s);
+/* Where the schedule is another one now: that a checkpoint has steps of its rates, or 78. For check. */
+ft_status train_resume_schedule(train_session *s);
 /* Loads the newest valid checkpoint, or starts afresh; then the logs are open. */
 ft_status train_resume_load(train_session *s, train_start as);
 
