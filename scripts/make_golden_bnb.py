@@ -133,10 +133,43 @@ def folder(name, family, dtype, **how):
     save_file({"logits": logits.contiguous(), "values": values.contiguous()}, os.path.join(out, "golden.safetensors"))
 
 
+def nested_nearest(absmax):
+    """absmax as double quantisation by the nearest entries gives it back."""
+    code = F.create_dynamic_map()
+    middle = (code[1:] + code[:-1]) / 2
+    offset = torch.tensor(np.float32(absmax.double().mean()))
+    out = []
+    for i in range(0, len(absmax), 256):
+        part = absmax[i:i + 256] - offset
+        scale = part.abs().max()
+        out.append(code[torch.bucketize(part * (1 / scale), middle)] * scale + offset)
+    return torch.cat(out)
+
+
+def train_qlora():
+    """Twenty steps of PEFT's LoRA, as tests/golden/peft/train_lora, on the numbers of a base in nf4."""
+    import make_golden_peft as peft
+
+    spec = peft.TRAIN["train_lora"]
+    config = peft.CASES["llama"]
+    model = peft.start(config, spec, torch.float32, os.path.join(ROOT, "peft", "train_lora", "init"))
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2 and "layers." in name and "lora_" not in name:
+            packed, state = F.quantize_4bit(parameter.data, blocksize=64, quant_type="nf4")
+            state.absmax = nested_nearest(state.absmax)
+            parameter.data = dequantise(packed, state)
+    losses, rates, norms = peft.train(model, peft.training_rows(config["vocab_size"]), spec)
+    tensors = {"losses": torch.tensor(losses), "learning_rates": torch.tensor(rates), "grad_norms": torch.tensor(norms)}
+    tensors.update({"final." + n: t for n, t in peft.trained_tensors(model, True).items()})
+    save_file(tensors, os.path.join(OUT, "train_qlora.safetensors"))
+    print(f"  train_qlora: loss {losses[0]:.4f} -> {losses[-1]:.4f}")
+
+
 def main():
     torch.set_num_threads(1)
     os.makedirs(OUT, exist_ok=True)
     codes()
+    train_qlora()
     folder("llama_nf4", "llama", torch.float32, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
     folder("gpt2_fp4", "gpt2", torch.bfloat16, bnb_4bit_quant_type="fp4")
     folder("qwen2_nf4", "qwen2", torch.float16, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,

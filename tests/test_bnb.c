@@ -53,8 +53,8 @@ static void codes_and_values_are_bitsandbytes(void **state)
         const tn_tensor src = {
             .type = x->type, .nd = 2, .dim = {1, c.n}, .data = (void *)(uintptr_t)x->data};
         tn_tensor out;
-        assert_ok(
-            bnb_quantise(&cfg, dt_by_name(c.kind), x->type, &src, false, "x", 1, c.n, mem, &out));
+        assert_ok(bnb_quantise(&cfg, dt_by_name(c.kind), x->type, &src, false, "x", 1, c.n, mem,
+                               mem, &out));
         const dt_bnb *b = out.side;
         same_bytes(out.data, &f->tensor[i], (size_t)(c.n + 1) / 2, f->tensor[i].name);
         same_bytes(b->absmax, part(f, &f->tensor[i], "absmax"), (size_t)b->blocks * 4,
@@ -97,8 +97,8 @@ static void scales_of_scales(void **state)
     }
     const bnb_cfg cfg = {.double_quant = true, .block_size = BLOCK};
     const tn_tensor src = {.type = &dt_f32, .nd = 2, .dim = {BLOCKS, BLOCK}, .data = x};
-    assert_ok(
-        bnb_quantise(&cfg, dt_by_name("nf4"), &dt_f32, &src, false, "x", BLOCKS, BLOCK, mem, &out));
+    assert_ok(bnb_quantise(&cfg, dt_by_name("nf4"), &dt_f32, &src, false, "x", BLOCKS, BLOCK, mem,
+                           mem, &out));
     const dt_bnb *b = out.side;
     assert_memory_equal(&b->offset, offset, sizeof *offset);
     same_bytes(b->coded, golden_tensor(f, "nested.codes"), BLOCKS, "codes of scales");
@@ -120,14 +120,16 @@ static void two_scales(void **state)
     x[64] = 2;
     const bnb_cfg cfg = {.double_quant = true, .block_size = 64};
     const tn_tensor src = {.type = &dt_f32, .nd = 2, .dim = {2, 64}, .data = x};
-    assert_ok(bnb_quantise(&cfg, dt_by_name("nf4"), &dt_f32, &src, false, "x", 2, 64, mem, &out));
+    assert_ok(
+        bnb_quantise(&cfg, dt_by_name("nf4"), &dt_f32, &src, false, "x", 2, 64, mem, mem, &out));
     const dt_bnb *b = out.side;
     assert_true(b->offset == 1.5f && b->nested[0] == 0.5f && b->coded[0] == 0 &&
                 b->coded[1] == 255);
     assert_true(fabsf(dt_bnb_absmax(b, 0) - 1.00351563f) < 1e-8f && dt_bnb_absmax(b, 1) == 2.0f);
     x[3] = NAN;
-    assert_fails(bnb_quantise(&cfg, dt_by_name("nf4"), &dt_f32, &src, false, "x", 2, 64, mem, &out),
-                 FT_EDATA, "\"x\" has a value that is no finite number");
+    assert_fails(
+        bnb_quantise(&cfg, dt_by_name("nf4"), &dt_f32, &src, false, "x", 2, 64, mem, mem, &out),
+        FT_EDATA, "\"x\" has a value that is no finite number");
     arena_close(mem);
 }
 
@@ -157,10 +159,10 @@ static void all_levels_read_the_same(void **state)
         for (int64_t r = 0; r < rows; r++)
             for (int64_t c = 0; c < cols; c++) t[c * rows + r] = x[r * cols + c];
         const tn_tensor other = {.type = &dt_f32, .nd = 2, .dim = {cols, rows}, .data = t};
-        assert_ok(
-            bnb_quantise(&cfg, type, shapes[i].dtype, &src, false, "x", rows, cols, mem, &coded));
-        assert_ok(
-            bnb_quantise(&cfg, type, shapes[i].dtype, &other, true, "x", rows, cols, mem, &turned));
+        assert_ok(bnb_quantise(&cfg, type, shapes[i].dtype, &src, false, "x", rows, cols, mem, mem,
+                               &coded));
+        assert_ok(bnb_quantise(&cfg, type, shapes[i].dtype, &other, true, "x", rows, cols, mem, mem,
+                               &turned));
         assert_memory_equal(coded.data, turned.data, (size_t)(n + 1) / 2);
         tn_unpack_rows(all, &coded, 0, rows);
         const kn_mat mat = {

@@ -313,6 +313,7 @@ static const struct {
     {"loraplus", "llama",
      "{\"target_modules\": [\"q_proj\", \"embed_tokens\"], \"modules_to_save\": [\"norm\"], "
      "\"loraplus_lr_ratio\": 4}"},
+    {"qlora", NULL, "{\"r\": 4}"},
     {"bitfit", NULL, "{}"},
     {"bitfit", NULL, "{\"save\": \"delta\"}"},
     {"bitfit", NULL, "{\"bias_terms\": [\"query\", \"mlp\"]}"},

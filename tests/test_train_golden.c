@@ -72,18 +72,19 @@ static void compare_result(const char *out, const char *file, const st_file *wan
     st_close(&have);
 }
 
-/* A run by a config, in the folder `name`, against the tensors of a golden file; `file` holds what was trained. */
+/* A run by a config, in the folder `name`, against the tensors of a golden file; `file` holds what was trained; also: one more
+ * --set, or NULL. */
 static void compare_run(const char *name, const char *config, const char *golden, const char *base,
-                        const char *file)
+                        const char *file, const char *also)
 {
     char set[700];
-    const char *sets[] = {set};
+    const char *sets[] = {set, also};
     str_buf result = {0};
     arena *mem;
     st_file want;
     snprintf(set, sizeof set, "model.path=%s", base_model(base));
     const char *out = test_path(name);
-    train_options o = {.config = config, .sets = sets, .n_sets = 1, .out = out};
+    train_options o = {.config = config, .sets = sets, .n_sets = also ? 2 : 1, .out = out};
     assert_ok(train_run(&o, &result));
     str_free(&result);
     assert_ok(arena_open(&mem, "test", 1 << 24));
@@ -99,13 +100,24 @@ static void check_run(const char *name, const char *base, const char *file)
     char config[600], golden[600];
     snprintf(config, sizeof config, "%s/%s/config.json", golden_path("peft"), name);
     snprintf(golden, sizeof golden, "%s/%s/golden.safetensors", golden_path("peft"), name);
-    compare_run(name, config, golden, base, file);
+    compare_run(name, config, golden, base, file, NULL);
 }
 
 static void lora_trains_as_peft_does(void **state)
 {
     (void)state;
     check_run("train_lora", "llama", "adapter_model.safetensors");
+}
+
+/* The same run on the numbers of a base in nf4, its scales in eight bits (scripts/make_golden_bnb.py). */
+static void qlora_trains_as_peft_does(void **state)
+{
+    char config[600], golden[600];
+    (void)state;
+    snprintf(config, sizeof config, "%s/train_lora/config.json", golden_path("peft"));
+    snprintf(golden, sizeof golden, "%s/train_qlora.safetensors", golden_path("bnb"));
+    compare_run("train_qlora", config, golden, "llama", "adapter_model.safetensors",
+                "method.type=qlora");
 }
 
 static void prompts_train_as_peft_does(void **state)
@@ -149,7 +161,7 @@ static void bitfit_is_that_of_torch(void **state)
         char config[600], golden[600];
         snprintf(config, sizeof config, "%s/%s.json", golden_path("bitfit"), cases[i][0]);
         snprintf(golden, sizeof golden, "%s/%s.safetensors", golden_path("bitfit"), cases[i][0]);
-        compare_run(cases[i][0], config, golden, cases[i][1], "adapter_model.safetensors");
+        compare_run(cases[i][0], config, golden, cases[i][1], "adapter_model.safetensors", NULL);
     }
 }
 
@@ -158,6 +170,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lora_trains_as_peft_does),
         cmocka_unit_test(loraplus_trains_as_peft_does),
+        cmocka_unit_test(qlora_trains_as_peft_does),
         cmocka_unit_test(full_training_is_that_of_torch),
         cmocka_unit_test(bitfit_is_that_of_torch),
         cmocka_unit_test(prompts_train_as_peft_does),

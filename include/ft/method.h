@@ -72,6 +72,8 @@ typedef struct pe_ctx {
 struct pe_method {
     const char *name;
     const char *help;
+    /* type of model.quantization where the config has none; the base has to be in codes or blocks. NULL: it is as it is */
+    const char *quantization;
     const cfg_field *fields;
     size_t cfg_size;
     const char *peft_type;    /* of adapter_config.json; NULL: the method has no such file */

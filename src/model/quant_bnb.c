@@ -318,7 +318,7 @@ static ft_status make(model *m, const bnb_cfg *cfg, const dt_type *type)
                      (long long)m->n_param);
         FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal");
         FT_TRY(bnb_quantise(cfg, type, &dt_f32, m->no_weights ? NULL : &was, turned, p->name,
-                            s->out, s->in, m->made, &p->t));
+                            s->out, s->in, m->made, m->mem, &p->t));
         turn(m, i);
         size_t bytes = 0;
         if (m->weights.n > 0 && dt_bytes(was.type, tn_count(&was), &bytes))

@@ -106,19 +106,27 @@ static void nested_block(dt_bnb *b, const float *bound, uint8_t *coded, float *n
     nested[first / BNB_NESTED] = scale;
 }
 
+/* The same for all matrices. */
+static const float *map_of_eight_bits(void)
+{
+    static float map[256];
+    if (map[255] == 0) dt_dynamic_map(true, map);
+    return map;
+}
+
 static ft_status double_quantise(dt_bnb *b, const float *absmax, arena *mem)
 {
     double sum = 0;
-    float bound[255], *map = arena_get(mem, 256 * sizeof *map);
+    float bound[255];
+    const float *map = map_of_eight_bits();
     const size_t scales = (size_t)((b->blocks + BNB_NESTED - 1) / BNB_NESTED);
     uint8_t *coded = arena_get(mem, (size_t)b->blocks);
     float *nested = arena_get(mem, scales * sizeof *nested);
-    if (!map || !coded || !nested) return FT_EMEM;
+    if (!coded || !nested) return FT_EMEM;
     b->map = map;
     b->coded = coded;
     b->nested = nested;
     b->nested_size = BNB_NESTED;
-    dt_dynamic_map(true, map);
     if (!absmax) return FT_OK;
     for (int i = 0; i < 255; i++) bound[i] = (map[i] + map[i + 1]) / 2;
     for (int64_t i = 0; i < b->blocks; i++) sum += (double)absmax[i];
@@ -131,7 +139,7 @@ static ft_status double_quantise(dt_bnb *b, const float *absmax, arena *mem)
 
 ft_status bnb_quantise(const bnb_cfg *cfg, const dt_type *type, const dt_type *dtype,
                        const tn_tensor *src, bool turned, const char *name, int64_t rows,
-                       int64_t cols, arena *mem, tn_tensor *out)
+                       int64_t cols, arena *mem, arena *small, tn_tensor *out)
 {
     ft_status rc = FT_OK;
     float *temporary = NULL;
@@ -143,7 +151,7 @@ ft_status bnb_quantise(const bnb_cfg *cfg, const dt_type *type, const dt_type *d
              .block_size = cfg->block_size,
              .t = dt_bnb_codes_of(type)};
     const int64_t blocks = (j.n + cfg->block_size - 1) / cfg->block_size;
-    dt_bnb *b = arena_get(mem, sizeof *b);
+    dt_bnb *b = arena_get(small, sizeof *b);
     j.codes = arena_get(mem, (size_t)(j.n + 1) / 2);
     if (!b || !j.codes) return FT_EMEM;
     *b = (dt_bnb){

@@ -74,7 +74,7 @@ static ft_status code(const bnb_cfg *c, const dt_type *type, const dt_type *dtyp
         *out = *src;
         return FT_OK;
     }
-    return bnb_quantise(c, type, dtype, src, turned, name, rows, cols, mem, out);
+    return bnb_quantise(c, type, dtype, src, turned, name, rows, cols, mem, mem, out);
 }
 
 static ft_status data(const tn_tensor *coded, int part, arena *mem, const void **out)

@@ -205,12 +205,38 @@ static ft_status read_objective(train_config *c, arena *mem)
     return FT_OK;
 }
 
+static bool says_none(const cJSON *q)
+{
+    return !q || cJSON_IsNull(q) || (cJSON_IsString(q) && strcmp(q->valuestring, "none") == 0);
+}
+
+/* Nothing said: what the method wants. "none" said: it must want nothing. */
+static ft_status implied_quantization(train_config *c)
+{
+    const cJSON *q = c->model.quantization;
+    const char *type = c->method ? c->method->quantization : NULL;
+    if (!type) return FT_OK;
+    if (q && !cJSON_IsNull(q)) {
+        cfg_fail(
+            &c->doc, q, "model.quantization",
+            "\"none\" goes with another method: %s trains on a quantised base; leave the key out, "
+            "or use method.type \"lora\"",
+            c->method->name);
+        return FT_OK;
+    }
+    c->implied = cJSON_CreateObject();
+    if (!cJSON_AddStringToObject(c->implied, "type", type)) return FT_EMEM;
+    c->model.quantization = c->implied;
+    return FT_OK;
+}
+
 /* model.quantization: a type, and the keys of its row beside it. */
 static ft_status read_quantization(train_config *c, arena *mem)
 {
     static const char *const also[] = {"type", NULL};
+    if (says_none(c->model.quantization)) FT_TRY(implied_quantization(c));
     const cJSON *q = c->model.quantization;
-    if (!q || (cJSON_IsString(q) && strcmp(q->valuestring, "none") == 0)) return FT_OK;
+    if (says_none(q)) return FT_OK;
     const char *type = type_of(q, NULL);
     const model_quant *row = type ? model_quant_by_type(type) : NULL;
     if (!row) {
@@ -338,8 +364,8 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     for (size_t i = 0; train_sections[i].key; i++) keys[i] = train_sections[i].key;
     cfg_read(d, root, "", none, c, keys);
     cfg_read(d, js_get(root, "model"), "model", model_rows, &c->model, NULL);
-    FT_TRY(read_quantization(c, mem));
     FT_TRY(read_method(c, mem));
+    FT_TRY(read_quantization(c, mem));
     cfg_read(d, js_get(root, "data"), "data", data_fields, &c->data, NULL);
     FT_TRY(read_objective(c, mem));
     FT_TRY(read_optim(c, mem));
@@ -357,6 +383,8 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
 void train_config_close(train_config *c)
 {
     if (c->doc.sets) cfg_close(&c->doc);
+    cJSON_Delete(c->implied);
+    c->implied = NULL;
 }
 
 /* --- the resolved config --------------------------------------------------------------------------------------------- */

@@ -43,6 +43,7 @@ typedef struct objective_head {
 typedef struct train_config {
     cfg_doc doc;
     model_cfg model;
+    cJSON *implied; /* model.quantization that the method brought, or NULL */
     const pe_method *method;
     method_head *method_head;
     void *method_cfg;

@@ -11,11 +11,21 @@ static void high_rate(const train_session *s)
                  s->cfg.optim->type, usual);
 }
 
+/* Asked for, and not done: the base stays as its maker quantised it. */
+static void own_blocks(const train_session *s)
+{
+    const model *m = s->m;
+    if (s->cfg.model.quant && !s->cfg.implied && m->made && arena_peak(m->made) == 0)
+        log_warn("model.quantization: %s is in blocks or codes of its own and keeps them",
+                 ft_shows(m->path));
+}
+
 void train_warn(const train_session *s)
 {
     const loop_cfg *t = &s->cfg.train;
     int64_t samples = data_epoch_length(s->train);
     high_rate(s);
+    own_blocks(s);
     if (t->batch_size > samples)
         log_warn("train.batch_size: a step takes %lld samples, and there are only %lld",
                  (long long)t->batch_size, (long long)samples);
