@@ -454,6 +454,28 @@ static void a_file_that_changes_is_noticed(void **state)
     end(&f);
 }
 
+/* A text without line ends is cut in pieces all the same: what is held of it is bounded. */
+static void a_line_without_end_is_text(void **state)
+{
+    fixture f;
+    data_sample *all, *same;
+    str_buf s = {0};
+    (void)state;
+    begin(&f, "line", NULL, false);
+    for (int i = 0; s.len < (9u << 20); i++) str_printf(&s, "%d of them ", i);
+    test_write_file(test_path("one.txt"), s.data, s.len);
+    int64_t n = stored(&f, "\"one.txt\"", 50000, "", &all);
+    assert_int_equal(data_stats(f.set, 0)->tokens, s.len);
+    all = kept(all, n);
+    assert_int_equal(stored(&f, "\"one.txt\"", 50000, ",\"window_tokens\":3000000", &same), n);
+    for (int64_t i = 0; i < n; i++) same_sample(&same[i], &all[i]);
+    for (int64_t i = 0, at = 0; i < n; i++, at += 50000)
+        for (int64_t k = 0; k < same[i].len; k++)
+            if (same[i].ids[k] != (unsigned char)s.data[at + k]) fail_msg("byte %d", (int)(at + k));
+    str_free(&s);
+    end(&f);
+}
+
 /* "auto" lets go of the text once it is too much, at whatever point of a window. */
 static void auto_goes_over_to_windows(void **state)
 {
@@ -509,6 +531,7 @@ int main(void)
         cmocka_unit_test(places_hold_a_stream_to_its_file),
         cmocka_unit_test(hash_knows_text_and_windows),
         cmocka_unit_test(a_file_that_changes_is_noticed),
+        cmocka_unit_test(a_line_without_end_is_text),
         cmocka_unit_test(auto_goes_over_to_windows),
         cmocka_unit_test(names_bytes_that_are_no_text),
     };

@@ -164,7 +164,7 @@ FT_MUST_USE ft_status data_read_source(data_set *d, data_source *s);
 /* text.c: ids of a document, tokenised in pieces; the first piece begins with BOS where the tokenizer adds one */
 FT_MUST_USE ft_status data_encode_text(const tok_tokenizer *tok, const char *text, size_t n,
                                        bool begins, tok_ids *out);
-enum { DATA_PIECE_MAX = 1 << 20 };
+enum { DATA_PIECE_MAX = 1 << 20, DATA_LINE_MAX = 4 << 20 };
 /* Length of the first piece of a long text, cut where tokens cannot reach across. 0: more of the text must be known
  * (whole false only, then n is at least DATA_PIECE_MAX). */
 size_t data_piece(const char *text, size_t n, bool whole);

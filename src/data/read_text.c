@@ -7,7 +7,6 @@
 
 enum { BATCH = 4 << 20, PIECES = 128 };
 #define NONE SIZE_MAX
-#define HELD_LIMIT ((size_t)1 << 34) /* of a line; a piece ends at a line end at the latest */
 
 typedef struct piece {
     size_t at, len; /* in the buffer */
@@ -42,8 +41,6 @@ static ft_status fill(txt *t, size_t need)
     t->sep_from -= t->sep_from < t->at ? t->sep_from : t->at;
     if (t->sep_at != NONE) t->sep_at -= t->at;
     t->at = 0;
-    FT_CHECK(need <= HELD_LIMIT, FT_EDATA, "%s:%lld: a line is longer than %zu bytes", t->src->path,
-             (long long)t->line + 1, HELD_LIMIT);
     if (need > t->cap) {
         char *more = ft_realloc(t->buf, need, 1);
         if (!more) return FT_EMEM;

@@ -19,21 +19,32 @@ static bool blank(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f';
 }
 
-/* A good cut within DATA_PIECE_MAX, else the first line end, however bad or late. */
+/* In a line that has no end: before a single space, with which a token may begin, else between two characters. */
+static size_t cut_in_line(const char *text, size_t n)
+{
+    for (size_t i = DATA_PIECE_MAX; i + 1 < n; i++)
+        if (text[i] == ' ' && !blank(text[i - 1]) && !blank(text[i + 1])) return i;
+    size_t i = DATA_PIECE_MAX;
+    while (i < n && ((unsigned char)text[i] & 0xc0) == 0x80) i++;
+    return i;
+}
+
+/* A good cut within DATA_PIECE_MAX, else the first line end, however bad; of a line of DATA_LINE_MAX and more a part. */
 size_t data_piece(const char *text, size_t n, bool whole)
 {
-    size_t fallback = 0;
+    size_t fallback = 0, far = n < DATA_LINE_MAX ? n : DATA_LINE_MAX;
     const char *lf;
     if (n <= PIECE) return n;
-    for (size_t i = PIECE; i < n && (i < DATA_PIECE_MAX || !fallback); i++) {
-        lf = memchr(text + i - 1, '\n', n - i);
+    for (size_t i = PIECE; i < far && (i < DATA_PIECE_MAX || !fallback); i++) {
+        lf = memchr(text + i - 1, '\n', far - i);
         if (!lf) break;
         i = (size_t)(lf - text) + 1;
         if (i >= DATA_PIECE_MAX && fallback) break;
-        if (i < DATA_PIECE_MAX && !blank(text[i]) && !blank(text[i - 2])) return i;
+        if (i < DATA_PIECE_MAX && (i == n || !blank(text[i])) && !blank(text[i - 2])) return i;
         if (!fallback) fallback = i;
     }
-    return fallback ? fallback : whole ? n : 0;
+    if (fallback) return fallback;
+    return far == DATA_LINE_MAX ? cut_in_line(text, far) : whole ? n : 0;
 }
 
 ft_status data_encode_text(const tok_tokenizer *tok, const char *text, size_t n, bool begins,
