@@ -217,7 +217,8 @@ static ft_status inspect_adapter(report *r)
     FT_TRY(json_facts(
         r, "adapter_config.json",
         "peft_type task_type base_model_name_or_path r lora_alpha lora_dropout bias use_rslora "
-        "target_modules modules_to_save num_virtual_tokens bias_terms"));
+        "target_modules modules_to_save num_virtual_tokens prompt_tuning_init "
+        "prompt_tuning_init_text bias_terms"));
     FT_CHECK(file_exists(weights) || !has(r, "adapter_model.bin"), FT_EDATA,
              "%s: the adapter is a pickle (adapter_model.bin), which is never read; save it as "
              "safetensors",
