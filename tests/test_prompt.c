@@ -42,9 +42,11 @@ static void goes_on_from_its_own(void **state)
     const char *from = same;
     job j = {.config = "prompt.json", .out = "on", .set = {from, "train.max_steps=1"}};
     assert_ok(train(j));
+    assert_ok(train((job){.config = "on/config.resolved.json", .out = "on again"}));
+    assert_same_file("on", "on again", "adapter_model.safetensors");
     snprintf(other, sizeof other, "method.prompt_tuning_init=TEXT");
     j = (job){.config = "prompt.json", .out = "off", .set = {from, other}};
-    assert_fails(train(j), FT_ECONFIG, "prompt_tuning_init: differs from the adapter");
+    assert_fails(train(j), FT_ECONFIG, "method.prompt_tuning_init: differs from the adapter");
     j.set[1] = "method.num_virtual_tokens=4";
     assert_fails(train(j), FT_ECONFIG, "num_virtual_tokens: differs from the adapter");
 }

@@ -201,6 +201,9 @@ FT_MUST_USE ft_status pe_check_keys(const js_doc *adapter_config, const pe_key *
  * else than the adapter it names. pe_check_target does it. */
 void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys,
                         const char *const *more);
+/* Takes out of `resolved`, the method's object of a resolved config, what the adapter in `dir` (init_from) says otherwise and
+ * the config itself does not say: the adapter's values hold, and the resolved config goes on from it too. */
+void pe_leave_to_adapter(cJSON *resolved, const cJSON *object, const char *dir);
 /* Further keys that are JSON: recorded where `good` says no (`check`), or 65 (`load_config`; absent: NULL). */
 void pe_check_json(cfg_doc *d, const cJSON *v, const char *key, bool (*good)(const cJSON *v),
                    const char *must);

@@ -72,14 +72,33 @@ static bool same_names(const cJSON *a, const cJSON *b)
     return true;
 }
 
+static bool says_otherwise(const cJSON *here, const cJSON *there)
+{
+    return !pe_is_null(here) && !pe_is_all_linear(here) && !cJSON_Compare(here, there, true) &&
+           !same_names(here, there);
+}
+
 static void compare_key(cfg_doc *d, const cJSON *object, const cJSON *adapter, const char *key)
 {
-    const cJSON *here = js_get(object, key), *there = js_get(adapter, key);
-    if (pe_is_null(here) || pe_is_all_linear(here) || cJSON_Compare(here, there, true) ||
-        same_names(here, there))
-        return;
-    cfg_fail(d, here, key,
+    char path[80] = "method.";
+    const cJSON *here = js_get(object, key);
+    if (!says_otherwise(here, js_get(adapter, key))) return;
+    strncat(path, key, sizeof path - sizeof "method.");
+    cfg_fail(d, here, path,
              "differs from the adapter of init_from; leave it out or make it the same");
+}
+
+/* adapter_config.json of a folder, and its text; close and free both in any case. */
+static ft_status open_config(const char *dir, js_doc *a, char **text)
+{
+    size_t len;
+    str_buf path = {0};
+    str_printf(&path, "%s/adapter_config.json", dir);
+    ft_status rc = str_ok(&path);
+    if (rc == FT_OK) rc = file_read(text, &len, path.data, (size_t)4 << 20);
+    if (rc == FT_OK) rc = js_parse(a, *text, len, path.data, 1, JS_NO_POSITIONS, FT_EDATA);
+    str_free(&path);
+    return rc;
 }
 
 void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys,
@@ -87,15 +106,11 @@ void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys
 {
     const cJSON *node = js_get(object, "init_from");
     char *text = NULL;
-    size_t len;
     js_doc a = {0};
-    str_buf path = {0};
     if (!cJSON_IsString(node)) return;
     const char *dir = cfg_path(d, node, node->valuestring);
     if (!dir || !io_is_adapter(dir)) return; /* told on opening it */
-    str_printf(&path, "%s/adapter_config.json", dir);
-    if (str_ok(&path) != FT_OK || file_read(&text, &len, path.data, (size_t)4 << 20) != FT_OK ||
-        js_parse(&a, text, len, path.data, 1, JS_NO_POSITIONS, FT_EDATA) != FT_OK) {
+    if (open_config(dir, &a, &text) != FT_OK) {
         str_buf why = {0};
         str_adds(&why, ft_error());
         ft_error_clear();
@@ -108,7 +123,23 @@ void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys
     }
     js_close(&a);
     ft_free(text);
-    str_free(&path);
+}
+
+void pe_leave_to_adapter(cJSON *resolved, const cJSON *object, const char *dir)
+{
+    char *text = NULL;
+    js_doc a = {0};
+    if (open_config(dir, &a, &text) == FT_OK) {
+        for (cJSON *v = resolved->child, *next; v; v = next) {
+            const cJSON *there = js_get(a.root, v->string);
+            next = v->next;
+            if (there && !js_get(object, v->string) && says_otherwise(v, there))
+                cJSON_Delete(cJSON_DetachItemViaPointer(resolved, v));
+        }
+    }
+    ft_error_clear(); /* told where the adapter is opened */
+    js_close(&a);
+    ft_free(text);
 }
 
 /* --- writing ------------------------------------------------------------------------------------------------------ */

@@ -449,7 +449,9 @@ cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem)
     cJSON *quant = base ? cJSON_GetObjectItemCaseSensitive(base, "quantization") : NULL;
     if (c->model.quant && quant)
         cfg_resolve(quant, c->model.quant->make_fields, c->model.quant_cfg);
-    section(root, "method", c->method_rows, c->method_head);
+    cJSON *method = section(root, "method", c->method_rows, c->method_head);
+    if (method && c->method_head->init_from)
+        pe_leave_to_adapter(method, js_get(c->doc.js.root, "method"), c->method_head->init_from);
     cJSON *data = section(root, "data", data_fields, &c->data);
     if (data) {
         resolve_sources(c, data, "train", c->data.train, mem);
