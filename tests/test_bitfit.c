@@ -247,6 +247,35 @@ static void biases_beside_blocks(void **state)
     close_bench(&b);
 }
 
+/* A folder of biases that says something else than what it holds, or nothing. */
+static void damaged_biases_are_refused(void **state)
+{
+    static const struct {
+        const char *config, *says;
+    } cases[] = {
+        {"{\"peft_type\": \"BITFIT\"}", "bias_terms: must be"},
+        {"{\"peft_type\": \"BITFIT\", \"bias_terms\": [3]}", "bias_terms: must be"},
+        {"{\"peft_type\": \"BITFIT\", \"bias_terms\": [\"nose\"]}", "\"nose\" is neither"},
+        {"{\"peft_type\": \"BITFIT\", \"bias_terms\": [\"query\"], \"scale\": 2}", "scale"},
+        {"{\"peft_type\": \"BITFIT\", \"bias_terms\": [\"query\"]}", "unexpected \"model.layers.0"},
+        {"{\"peft_type\": \"BITFIT\", \"bias_terms\": [\"key\", \"mlp\"]}",
+         "missing \"model.layers"},
+    };
+    (void)state;
+    bench b;
+    pe_ctx *c = NULL;
+    const char *delta = test_path("damaged");
+    open_bench(&b, golden_model("llama"), "{\"save\": \"delta\", \"bias_terms\": [\"key\"]}");
+    save(&b, delta);
+    assert_ok(pe_open_adapter(&c, b.m, delta));
+    pe_close(c);
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        test_write_file(in(delta, "adapter_config.json"), cases[i].config, strlen(cases[i].config));
+        assert_fails(pe_open_adapter(&c, b.m, delta), FT_EDATA, cases[i].says);
+    }
+    close_bench(&b);
+}
+
 /* --- whole runs --------------------------------------------------------------------------------------------------------- */
 static void cut_and_stopped_runs(void **state)
 {
@@ -323,6 +352,7 @@ int main(void)
         cmocka_unit_test(neighbours_of_an_added_bias_are_zero),
         cmocka_unit_test(biases_alone_merge_into_the_folder),
         cmocka_unit_test(biases_beside_blocks),
+        cmocka_unit_test(damaged_biases_are_refused),
         cmocka_unit_test(cut_and_stopped_runs),
         cmocka_unit_test(goes_on_from_biases),
         cmocka_unit_test(parts_stay_frozen),
