@@ -82,6 +82,7 @@ typedef struct data_source {
         full; /* windows known to have all their rows; the next one is the frontier, or the last */
     int64_t counted;         /* windows that the stats count */
     int64_t loaded;          /* window in the store; −1: none */
+    int64_t wanted;          /* the window asked for last */
     line_reader *file;       /* kept open from window to window */
     char read_sha256[65];    /* of the windows counted, one by one */
     double estimated_tokens; /* of the whole source: fixed when the set was opened */

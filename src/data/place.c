@@ -45,7 +45,7 @@ static void add_window(str_buf *out, const data_source *s, int64_t k, bool *firs
     *first = false;
 }
 
-/* The window in memory, the one after it, and the frontier. */
+/* The window in use with its neighbours (a step may lie over a border, and be done again), and the frontier. */
 static ft_status add_place(const data_source *s, str_buf *out)
 {
     int64_t bytes;
@@ -60,11 +60,9 @@ static ft_status add_place(const data_source *s, str_buf *out)
                (long long)bytes, gzip ? "true" : "false", hex, (long long)s->window_rows,
                (long long)s->full, s->stats.whole ? "true" : "false", (long long)s->stats.samples,
                (long long)s->stats.tokens, s->read_sha256);
-    for (int64_t k = s->loaded < 0 ? s->full : s->loaded; k <= s->full; k++) {
-        if (s->window[k].known && (k <= s->loaded + 1 || k == s->full))
-            add_window(out, s, k, &first);
-        if (k == s->loaded + 1 && k < s->full) k = s->full - 1;
-    }
+    for (int64_t k = s->wanted - 1; k <= s->wanted + 1; k++)
+        if (k >= 0 && k <= s->full && s->window[k].known) add_window(out, s, k, &first);
+    if (s->full > s->wanted + 1 && s->window[s->full].known) add_window(out, s, s->full, &first);
     str_adds(out, "]}");
     return FT_OK;
 }

@@ -98,6 +98,7 @@ static ft_status read_window(data_set *d, data_source *s, int64_t k)
 ft_status data_window_load(data_set *d, data_source *s, int64_t k)
 {
     int64_t j = k;
+    s->wanted = k;
     if (s->loaded == k) return FT_OK;
     while (!s->window[j].known) j--; /* the first one always is */
     for (; j <= k; j++) {
