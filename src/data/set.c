@@ -178,6 +178,7 @@ void data_sha256(const data_set *d, char hex[65])
     sha256_init(&s);
     sha256_add(&s, "ft data 1", 9);
     sha256_add(&s, d->concat ? "c" : "i", 1);
+    if (d->weighted) sha256_add(&s, "quota", 5); /* earlier versions mixed in another order */
     bool counted =
         false; /* an order by sizes that were counted is another one than by those that were estimated */
     for (int i = 0; i < d->n_sources; i++) {

@@ -126,15 +126,18 @@ static void text_sources(const data_set *d, const char *what, str_buf *out)
 
 static ft_status text_report(const train_session *s, str_buf *out)
 {
+    bool whole = true;
+    for (int i = 0; i < data_sources(s->train); i++)
+        whole = whole && data_stats(s->train, i)->whole;
     const train_plan *p = &s->plan;
     str_printf(out, "model  %s: %s, %lld parameters, %s trains %lld\n", ft_shows(s->cfg.base_name),
                model_family_name(s->m), (long long)model_count(s->m), s->cfg.method->name,
                (long long)p->trainable_count);
     text_sources(s->train, "train", out);
     text_sources(s->eval, "eval", out);
-    str_printf(out, "steps  %lld (%lld an epoch), micro-batches of up to %lld tokens%s\n",
-               (long long)s->total_steps, (long long)s->epoch_steps, (long long)p->micro_tokens,
-               train_virtual_text(s));
+    str_printf(out, "steps  %lld (%s%lld an epoch), micro-batches of up to %lld tokens%s\n",
+               (long long)s->total_steps, whole ? "" : "about ", (long long)s->epoch_steps,
+               (long long)p->micro_tokens, train_virtual_text(s));
     str_printf(out,
                "memory %s of %s (%s): weights %s, trainable %s, gradients %s, optimizer %s, "
                "activations %s, workspace %s\n",
