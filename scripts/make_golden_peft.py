@@ -138,6 +138,10 @@ TRAIN = {
                            "method": {"type": "prompt_tuning", "num_virtual_tokens": 1, "init_from": "init"}},
     "train_prompt_gpt2": {"base": "gpt2", "learning_rate": 1e-2, "weight_decay": 0.0, "warmup_steps": 0,
                           "method": {"type": "prompt_tuning", "num_virtual_tokens": 2, "init_from": "init"}},
+    "train_smooth": {"base": "qwen2", "learning_rate": 3e-3, "weight_decay": 0.0, "warmup_steps": 2,
+                     "objective": {"type": "sft", "label_smoothing_factor": 0.15},
+                     "method": {"type": "lora", "r": 4, "lora_alpha": 8, "lora_dropout": 0.0,
+                                "target_modules": ["k_proj", "up_proj", "lm_head"], "init_from": "init"}},
     "train_loraplus": {"learning_rate": 1e-3, "weight_decay": 0.1, "warmup_steps": 4,
                        "method": {"type": "loraplus", "r": 4, "lora_alpha": 8, "lora_dropout": 0.0,
                                   "target_modules": ["q_proj", "v_proj", "down_proj", "embed_tokens"],
@@ -282,11 +286,15 @@ def prompt_rows(vocab, most):
     return rows
 
 
-def step_loss(model, rows, virtual):
+def step_loss(model, rows, virtual, smoothing=0.0):
     total, count = 0.0, 0
     for ids, labels in rows:
         logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
         part, n = loss_sum(logits, [IGNORE] * virtual + labels)
+        if smoothing:
+            from transformers.trainer_pt_utils import LabelSmoother
+
+            part = n * LabelSmoother(smoothing)([logits[None]], torch.tensor([labels]), shift_labels=True)
         if virtual:  # PEFT's own loss over the same labels, whatever it does to them
             own = model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels]), use_cache=False).loss
             assert abs(float(own.detach()) * n - float(part.detach())) < 1e-5 * n
@@ -319,7 +327,8 @@ def train(model, rows, spec):
     losses, rates, norms = [], [], []
     for step in range(STEPS):
         at = step * PER_STEP % len(rows)
-        loss = step_loss(model, rows[at:at + PER_STEP], spec["method"].get("num_virtual_tokens", 0))
+        loss = step_loss(model, rows[at:at + PER_STEP], spec["method"].get("num_virtual_tokens", 0),
+                         spec.get("objective", {}).get("label_smoothing_factor", 0.0))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_([p for _, p in trained], 1.0)))
@@ -389,6 +398,8 @@ def make_training(name, spec, out):
         "train": {"epochs": EPOCHS, "batch_size": PER_STEP, "precision": "f32", "seed": 1},
         "output": {"dir": "out"},
     }
+    if "objective" in spec:
+        run["objective"] = spec["objective"]
     write_json(os.path.join(folder, "config.json"), run)
     model = start(config, spec, torch.float32, init)
     first = trained_tensors(model, is_adapter)

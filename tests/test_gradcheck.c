@@ -190,6 +190,14 @@ static tn_tensor *cross_entropy_case(probe *p)
     return ag_cross_entropy(p->t, activation(p, p->leaf[0]), &s, 1.0f);
 }
 
+static tn_tensor *smoothed_case(probe *p)
+{
+    ag_score s = score_of(p, 21);
+    s.smoothing = 0.3f;
+    s.chunk = 4;
+    return ag_cross_entropy(p->t, activation(p, p->leaf[0]), &s, 1.0f);
+}
+
 static tn_tensor *logprob_case(probe *p)
 {
     ag_score s = score_of(p, 21);
@@ -260,6 +268,7 @@ static const struct {
     {"glu", glu_case, 1, {{T, 14}}},
     {"act", act_case, 1, {{T, 9}}},
     {"cross_entropy", cross_entropy_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
+    {"cross_entropy", smoothed_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
     {"logprob", logprob_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
     {"logprob", frozen_logprob_case, 1, {{T, 9}}},
     {"dot_const", dot_case, 1, {{T, 9}}},

@@ -319,6 +319,42 @@ static void cross_entropy(void **state)
     assert_true(isnan(logprob));
 }
 
+/* (1 − ε) −log p(target) + ε mean −log p, and its gradient, against double. */
+static void smoothed_targets(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n < FT_COUNT_OF(widths); n++) {
+        const int64_t v = widths[n];
+        const double e = 0.1;
+        float *x = test_uniform(1, T * v, -20, 20), *x0 = test_uniform(1, T * v, -20, 20),
+              logprob[T], smooth[T];
+        int32_t target[T] = {0, (int32_t)v - 1, (int32_t)(v / 2), 0, -1};
+        kn_softmax s = {.v = v,
+                        .ld = v,
+                        .target = target,
+                        .logprob = logprob,
+                        .smoothing = 0.1f,
+                        .smooth = smooth,
+                        .scale = 0.5f};
+        kn_softmax_rows(x, &s, T);
+        for (int64_t t = 0; t < T; t++) {
+            const float *row = x0 + t * v;
+            const bool counts = target[t] >= 0;
+            double sum = 0, mean = 0;
+            for (int64_t i = 0; i < v; i++) sum += exp((double)row[i]);
+            for (int64_t i = 0; i < v; i++) mean += ((double)row[i] - log(sum)) / (double)v;
+            double own = counts ? (double)row[target[t]] - log(sum) : 0;
+            close_to(logprob[t], own, 1e-6, "logprob", t);
+            close_to(smooth[t], counts ? (1 - e) * own + e * mean : 0, 1e-6, "smooth", t);
+            for (int64_t i = 0; i < v; i++) {
+                double p = exp((double)row[i]) / sum;
+                double q = (i == target[t] ? 1 - e : 0) + e / (double)v;
+                close_to(x[t * v + i], counts ? 0.5 * (p - q) : 0, 1e-6, "dlogits", i);
+            }
+        }
+    }
+}
+
 /* Temperature, entropy and weights of rows against double. */
 static void softmax_of_scores(void **state)
 {
@@ -464,6 +500,7 @@ int main(void)
         cmocka_unit_test(sums),
         cmocka_unit_test(dropout),
         cmocka_unit_test(cross_entropy),
+        cmocka_unit_test(smoothed_targets),
         cmocka_unit_test(softmax_of_scores),
         cmocka_unit_test(picked_rows),
         cmocka_unit_test(adamw),

@@ -136,6 +136,12 @@ static void loraplus_trains_as_peft_does(void **state)
     check_run("train_loraplus_gpt2", "gpt2", "adapter_model.safetensors");
 }
 
+static void smoothed_labels_are_those_of_transformers(void **state)
+{
+    (void)state;
+    check_run("train_smooth", "qwen2", "adapter_model.safetensors");
+}
+
 static void full_training_is_that_of_torch(void **state)
 {
     char path[600], text[256];
@@ -171,6 +177,7 @@ int main(void)
         cmocka_unit_test(lora_trains_as_peft_does),
         cmocka_unit_test(loraplus_trains_as_peft_does),
         cmocka_unit_test(qlora_trains_as_peft_does),
+        cmocka_unit_test(smoothed_labels_are_those_of_transformers),
         cmocka_unit_test(full_training_is_that_of_torch),
         cmocka_unit_test(bitfit_is_that_of_torch),
         cmocka_unit_test(prompts_train_as_peft_does),

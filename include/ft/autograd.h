@@ -181,12 +181,14 @@ typedef struct ag_score {
     int64_t chunk;        /* rows at a time; 0: 256, or as many as make 64 MB of logits. Changes no bit */
     float *logprob;       /* out [S], log softmax(head(x))[label] */
     float *entropy;       /* out [S] of the softmax */
+    float smoothing;      /* ε of cross-entropy: targets of 1 − ε, and of ε/V for every entry besides */
+    float *smooth;        /* out [S], with ε: (1 − ε) log p(label) + ε/V Σ log p, what the loss adds up */
     int32_t *best;        /* out [S], arg max. Each may be NULL; the arrays need not outlive the call */
 } ag_score;
 /* [S, 1]: the log-probabilities, whose weights in the loss come later. Head frozen: the gradient of each row is taken in
  * the same pass ([S, C] are kept) and scaled in the backward. Head trained: the backward makes each chunk again. */
 tn_tensor *ag_logprob(ag_tape *t, tn_tensor *x, const ag_score *s);
-/* Scalar −Σ log-probabilities, with all gradients taken in the same pass times grad_scale: what the loss is multiplied by
+/* Scalar −Σ log-probabilities (smoothed ones with s->smoothing), with all gradients taken in the same pass times grad_scale: what the loss is multiplied by
  * (1/tokens of the optimizer step), known beforehand. The scalar itself may only be added to others. */
 tn_tensor *ag_cross_entropy(ag_tape *t, tn_tensor *x, const ag_score *s, float grad_scale);
 /* d loss/d x += c [count of x], before ag_backward: terms whose weights come after the forward. */

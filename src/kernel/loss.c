@@ -24,6 +24,18 @@ static float entropy(const float *x, int64_t v, float max, int thread)
     return (float)(log((double)total) - sum / (double)total);
 }
 
+/* Σ (x − max)/V in double, eight chains. */
+static double mean_below(const float *x, int64_t v, float max)
+{
+    double sum[8] = {0};
+    int64_t i = 0;
+    for (; i + 8 <= v; i += 8)
+        for (int k = 0; k < 8; k++) sum[k] += (double)(x[i + k] - max);
+    for (int k = 0; i < v; i++, k++) sum[k] += (double)(x[i] - max);
+    for (int k = 1; k < 8; k++) sum[0] += sum[k];
+    return sum[0] / (double)v;
+}
+
 /* One row: maximum, Σ exp, and with a scale the gradient in place. */
 static void softmax_tile(void *ctx, int64_t t, int thread)
 {
@@ -46,11 +58,19 @@ static void softmax_tile(void *ctx, int64_t t, int thread)
     }
     if (s->entropy) s->entropy[t] = entropy(x, s->v, max, thread);
     const float own = counts ? x[target] : 0.0f;
+    const double mean = s->smoothing > 0 && counts ? mean_below(x, s->v, max) : 0.0;
     const float sum = kern->exp_sum(x, s->v, max, grad);
     s->logprob[t] = counts ? (own - max) - logf(sum) : 0.0f;
+    if (s->smoothing > 0)
+        s->smooth[t] = counts ? (1.0f - s->smoothing) * s->logprob[t] +
+                                    s->smoothing * (float)(mean - log((double)sum))
+                              : 0.0f;
     if (!grad) return;
     kern->scale(x, counts ? scale / sum : 0.0f, s->v);
-    if (counts) x[target] -= scale;
+    if (!counts) return;
+    x[target] -= scale * (1.0f - s->smoothing);
+    const float all = scale * s->smoothing / (float)s->v;
+    for (int64_t i = 0; s->smoothing > 0 && i < s->v; i++) x[i] -= all;
 }
 
 void kn_softmax_rows(float *logits, const kn_softmax *s, int64_t t)

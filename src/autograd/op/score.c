@@ -67,6 +67,8 @@ static void softmax(const score_attr *a, tn_tensor *logits, int64_t first, float
                     .target = a->label + first,
                     .logprob = a->logprob + first,
                     .entropy = a->s.entropy && !again ? a->s.entropy + first : NULL,
+                    .smoothing = a->s.smoothing,
+                    .smooth = a->s.smooth ? a->s.smooth + first : NULL,
                     .best = a->s.best && !again ? a->s.best + first : NULL,
                     .scale = scale,
                     .weight = weight};
@@ -126,9 +128,10 @@ static void give_chunk(ag_tape *t, const score_attr *a, float *dx, int64_t first
 static void entropy_forward(ag_tape *t, ag_node *n)
 {
     score_attr *a = n->attr;
+    const float *each = a->s.smoothing > 0 ? a->s.smooth : a->logprob;
     double sum = 0.0;
     run_chunks(t, a, n->in[0]);
-    for (int64_t i = 0; i < a->n && !t->dry; i++) sum -= (double)a->logprob[i];
+    for (int64_t i = 0; i < a->n && !t->dry; i++) sum -= (double)each[i];
     if (!t->dry) tn_f32(n->out)[0] = (float)sum;
 }
 
@@ -155,6 +158,10 @@ tn_tensor *ag_cross_entropy(ag_tape *t, tn_tensor *x, const ag_score *s, float g
     if (!a) return x;
     a->scale = keep ? grad_scale : 0.0f;
     a->logprob = s->logprob ? s->logprob : ag_meta(t, (size_t)(a->n + 1) * sizeof *a->logprob);
+    if (s->smoothing > 0 && !s->smooth) {
+        a->s.smooth = ag_meta(t, (size_t)(a->n + 1) * sizeof *a->s.smooth);
+        if (!a->s.smooth) return x;
+    }
     return ag_call_kept(t, &ag_op_cross_entropy, a->logprob ? ag_new(t, 1, 1) : NULL, a, 1, &x,
                         keep);
 }
@@ -193,6 +200,7 @@ tn_tensor *ag_logprob(ag_tape *t, tn_tensor *x, const ag_score *s)
 {
     score_attr *a = new_attr(t, x, s);
     bool keep = t->record && (x->wants_grad || s->head.trained);
+    assert(s->smoothing == 0.0f);
     if (!a) return x;
     a->scale = keep && !s->head.trained ? -1.0f : 0.0f;
     return ag_call_kept(t, &ag_op_logprob, ag_new(t, a->n, 1), a, 1, &x, keep);
