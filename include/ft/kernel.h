@@ -138,6 +138,8 @@ void kn_dropout(float *y, const float *x, int64_t t, int64_t c, float p, uint64_
                 const uint64_t *row_key);
 void kn_dropout_back(float *dx, const float *dy, int64_t t, int64_t c, float p, uint64_t key,
                      const uint64_t *row_key);
+/* y += amount · u, u uniform in [−1, 1), a pure function of (key, row_key[t], column). */
+void kn_noise(float *y, float amount, int64_t t, int64_t c, uint64_t key, const uint64_t *row_key);
 
 /* What scores and losses need of the softmax over rows of logits [T, V]: p = softmax(logits/temperature). A target
  * outside the vocabulary counts for nothing: log-probability 0, no gradient. Sums run in a fixed lane order. */

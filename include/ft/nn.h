@@ -95,6 +95,7 @@ typedef struct nn_batch {
                              virtual one stands before it; NULL: none */
     const uint64_t *row_key; /* [tokens] identity of each row for dropout; NULL: none */
     uint64_t key;            /* of the optimizer step, for dropout */
+    float noise; /* NEFTune's alpha: embeddings get noise in a run that records; 0: none. Needs row_key */
 } nn_batch;
 
 struct nn_run;
@@ -113,6 +114,7 @@ typedef struct nn_run { /* one forward pass, made by nn_run_open */
     const ag_rows *rows;
     const int64_t *row_of; /* [tokens of the batch] where each row of the batch stands; NULL: where it stood */
     const nn_cache *cache; /* generating: the tokens extend its sequences; else NULL */
+    float noise;           /* of the batch, in a run that records; else 0 */
     bool checkpoint;       /* gradient checkpointing: keep block inputs only, recompute the rest */
     nn_watch watch;        /* set after nn_run_open by who wants to look; NULL: nobody */
     void *watch_ctx;

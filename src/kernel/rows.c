@@ -494,6 +494,34 @@ void kn_dropout_back(float *dx, const float *dy, int64_t t, int64_t c, float p, 
     if (dx) dropout(dx, dy, t, c, p, key, row_key, true);
 }
 
+/* 24 bits of a hash of the column under the row's 64 bits, whose halves enter one after the other (cf. dropout). */
+static float uniform_at(uint64_t row, int64_t column)
+{
+    uint32_t h = (uint32_t)column * 0x9e3779b1u + (uint32_t)row;
+    h = (h ^ h >> 16) * 0x85ebca6bu;
+    h = ((h ^ h >> 13) + (uint32_t)(row >> 32)) * 0xc2b2ae35u;
+    h = (h ^ h >> 16) * 0x27d4eb2fu;
+    h ^= h >> 15;
+    return (float)(int32_t)(h >> 8) * 0x1p-23f - 1.0f;
+}
+
+static void noise_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++) {
+        const uint64_t row = rng_u64(r->key, r->row_key[i]);
+        float *y = r->out[0] + i * r->c;
+        for (int64_t j = 0; j < r->c; j++) y[j] += r->f[0] * uniform_at(row, j);
+    }
+}
+
+void kn_noise(float *y, float amount, int64_t t, int64_t c, uint64_t key, const uint64_t *row_key)
+{
+    rows_run r = {.t = t, .c = c, .out = {y}, .f = {amount}, .key = key, .row_key = row_key};
+    over_rows(noise_tile, &r, c);
+}
+
 void kn_count_below(uint8_t *out, const float *x, int64_t n, const float *bound, int bounds)
 {
     kern->count_below(out, x, n, bound, bounds);

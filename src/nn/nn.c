@@ -2,6 +2,9 @@
 #include "ft/nn.h"
 
 #include <assert.h>
+#include <math.h>
+
+#define NOISE_KEY 0x6e6f697365u /* identity of the noise on embeddings: "noise" */
 
 tn_tensor *nn_value_of(const nn_overlay *over, nn_param *p)
 {
@@ -58,9 +61,28 @@ tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add)
     return apart ? ag_add(r->t, y, add) : y;
 }
 
+/* NEFTune (Jain et al. 2023): h of a sequence of L tokens += alpha/√(L·C) · u, u uniform in [−1, 1). transformers takes the
+ * padded length of the batch for L, so that a sample's noise depends on its neighbours; here it is the sample's own.
+ * Virtual rows, which come first in their sequences, are no embeddings of tokens and get none. */
+static void add_noise(const nn_run *r, tn_tensor *h)
+{
+    const int64_t cols = tn_cols(h);
+    const uint64_t key = rng_key(r->rows->mask_key, NOISE_KEY, 0);
+    for (int64_t s = 0, at = 0; s < r->rows->n_seq; at += r->rows->len[s++]) {
+        int64_t first = at, end = at + r->rows->len[s];
+        while (first < end && r->ids[first] < 0) first++;
+        float amount = r->noise / sqrtf((float)((end - first) * cols));
+        if (first < end)
+            kn_noise(tn_f32(h) + first * cols, amount, end - first, cols, key,
+                     r->rows->key + first);
+    }
+}
+
 tn_tensor *nn_embed(nn_run *r, const nn_site *s, const int32_t *ids)
 {
     const nn_hooks *h = nn_hooks_of(r);
     tn_tensor *y = ag_embed(r->t, nn_weight(r, s).w, ids, r->tokens, s->frozen_row);
+    bool noisy = r->noise > 0.0f && s->role == NN_EMBED && r->t->status == FT_OK;
+    if (noisy && !r->t->dry) add_noise(r, y);
     return h->embed ? h->embed(r, s, y) : y;
 }

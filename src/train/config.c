@@ -45,6 +45,8 @@ static const cfg_field loop_rows[] = {
      .offset = offsetof(loop_cfg, gradient_checkpointing),
      .def = "\"auto\"",
      .help = "recompute activations to save memory, to the same bits; auto: where it is needed"},
+    {L(neftune_noise_alpha, CFG_FLOAT, "0", 0, 1e9),
+     .help = "noise on the embeddings while training: alpha / sqrt(tokens of the sample x width)"},
     {L(seed, CFG_INT, "42", 0, 9007199254740991.0), .help = "of order, dropout and new weights"},
     {L(log_every, CFG_INT, "1", 1, 1e12), .help = "steps from one line of log.jsonl to the next"},
     {L(eval_every, CFG_INT, "0", 0, 1e12), .help = "steps between evaluations; 0: at the end only"},

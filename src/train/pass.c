@@ -42,6 +42,7 @@ ft_status train_micro(train_session *s, train_pass *p, const data_micro *micro)
 
     FT_TRY_OUT(train_stop(s));
     FT_TRY_OUT(data_batch_make(p->sample, micro, p->key, &b, s->batch));
+    b.in.noise = (float)s->cfg.train.neftune_noise_alpha;
     t1 = ft_seconds();
     ag_reset(s->tape);
     FT_TRY_OUT(nn_run_open(&r, s->tape, &b.in, p->over, p->how));

@@ -22,6 +22,7 @@ typedef struct loop_cfg {
     int64_t batch_size, micro_batch_size;
     const char *precision;
     int gradient_checkpointing;
+    double neftune_noise_alpha; /* 0: none */
     int64_t seed, log_every, eval_every, checkpoint_every, keep_checkpoints;
     bool keep_best;
     int64_t patience;   /* 0: never */
