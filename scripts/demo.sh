@@ -3,7 +3,9 @@
 # data/instructions.jsonl, merge with proof, evaluate before and after, let both answer.
 # Where no package index is within reach the same job runs on the model that is embedded in data/tiny.
 #
-#   scripts/demo.sh [--tiny]     --tiny: the embedded model at once (seconds instead of minutes)
+#   scripts/demo.sh [--tiny] [--all]
+#     --tiny: the embedded model at once (seconds instead of minutes)
+#     --all:  instead of the main job, every backend for some steps, and one table of them
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +14,15 @@ run() {
     printf '$ %s\n' "$*"
     "$@"
 }
+
+tiny=false all=false
+for word; do
+    case $word in
+    --tiny) tiny=true ;;
+    --all) all=true ;;
+    *) echo "usage: scripts/demo.sh [--tiny] [--all]" >&2; exit 64 ;;
+    esac
+done
 
 scripts/install-deps.sh
 step "build"
@@ -22,7 +33,7 @@ ft=build/demo/ft
 model=models/SmolLM2-135M-Instruct.Q4_1.gguf
 config=configs/demo/smollm2-lora.json
 question='Express 27 minutes in seconds.'
-if [ "${1:-}" = --tiny ]; then
+if $tiny; then
     model=data/tiny
 else
     step "model"
@@ -34,6 +45,54 @@ if [ "$model" = data/tiny ]; then
 fi
 out=out/demo
 rm -rf "$out"
+mkdir -p "$out"
+
+# One line of the table, from the files of a run. tokens/s: the median of the steps.
+row() { # NAME FOLDER
+    local summary=$2/summary.json
+    field() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$summary" | head -n 1; }
+    rates() { sed -n 's/.*"tokens_per_s":\([^,}]*\).*/\1/p' "$2/time.jsonl" | sort -g; }
+    printf '%-32s %11s %9.0f %9.0f %8.4f %8.4f\n' "$1" "$(field trainable_parameters)" \
+        "$(rates "$@" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }')" \
+        "$(field peak_rss_bytes | awk '{ print $1 / 1048576 }')" "$(field first)" "$(field last)"
+}
+
+# Every backend for 20 steps at a rate that suits it: that it learns, what it trains and what it costs.
+# Some want an unquantised folder: the same model, converted.
+backends() {
+    local folder=$out/folder blocks=$model table=$out/table.txt runs=0 name base keys set
+    run "$ft" convert "$model" --out "$folder" --type bf16
+    if [ "$model" = data/tiny ]; then
+        blocks=$out/tiny.gguf
+        run "$ft" convert "$model" --out "$blocks" --type q4_1
+    fi
+    printf '%-32s %11s %9s %9s %8s %8s\n' backend trainable tokens/s 'peak MiB' before after >"$table"
+    while IFS='|' read -r name base keys; do
+        runs=$((runs + 1))
+        set=()
+        for key in $keys; do set+=(--set "$key"); done
+        step "$name"
+        run "$ft" train configs/demo/backends.json --out "$out/run-$runs" --set "model.path=$base" "${set[@]}"
+        row "$name" "$out/run-$runs" >>"$table"
+    done <<END
+lora|$model|method.type=lora optim.learning_rate=1e-3
+loraplus|$model|method.type=loraplus optim.learning_rate=3e-4
+qlora, blocks of the GGUF|$blocks|method.type=qlora optim.learning_rate=1e-3
+qlora, nf4 quantised on load|$folder|method.type=qlora optim.learning_rate=1e-3
+bitfit|$folder|method.type=bitfit optim.learning_rate=3e-3
+prompt_tuning, 20 virtual tokens|$model|method.type=prompt_tuning method.num_virtual_tokens=20 optim.learning_rate=3e-2
+full|$folder|method.type=full optim.learning_rate=1e-4
+full, adamw8bit|$folder|method.type=full optim.type=adamw8bit optim.learning_rate=1e-4
+full, text with rewarm|$folder|method.type=full optim.lr_scheduler_type=rewarm optim.learning_rate=1e-4 data.train=data/text/tiny.txt data.eval=data/text/tiny.eval.txt
+END
+    step "all backends, ${model##*/}"
+    cat "$table"
+}
+
+if $all; then
+    backends
+    exit
+fi
 
 evaluate() { # MODEL: on questions of its own world
     if [ "$model" = data/tiny ]; then
