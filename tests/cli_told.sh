@@ -42,6 +42,9 @@ says "optim.learning_rate: 0.01 is" --set optim.learning_rate=0.01
 says "train.batch_size: a step takes 6 samples, and there are only 5" --set train.batch_size=6
 says 'method.alpha_pattern: "qq_proj" matches no target of this llama model' --set 'method.alpha_pattern={"q_proj": 4, "qq_proj": 8}'
 says "--threads: 100 threads share" --threads 100
+says "a sequence has 20 tokens behind 250 virtual ones, the model was made for 256" --set 'method={"type": "prompt_tuning", "num_virtual_tokens": 250}'
+"$ft" check run.json --set 'method={"type": "loraplus", "loraplus_lr_ratio": 0}' > out.txt 2> err.txt
+[ $? = 78 ] && grep -q "method.loraplus_lr_ratio: 0 must be between 0 (excluded) and" err.txt || bad "a ratio of 0, B for ever zero: $(cat err.txt)"
 "$ft" check run.json --set optim.learning_rate=0.0099 --set train.batch_size=5 --threads 1 > out.txt 2> err.txt || bad "check"
 [ -s err.txt ] && bad "usual settings: $(cat err.txt)"
 

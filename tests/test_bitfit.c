@@ -125,6 +125,7 @@ static const struct {
     {"qwen2", "{\"bias_terms\": [\"query\", \"self_attn\"]}", "self_attn.o_proj"},
     {"qwen3", q_and_mlp, "\"mlp\": transformers' class of a qwen3 model has no place"},
     {"gpt2", "{\"bias_terms\": [\"mlp_gate\"]}", "possible here: query, key, value, attention_o"},
+    {"gpt2", "{\"bias_terms\": [\"mlp_gate\"]}", "ln_1, c_attn, c_proj, ln_2, c_fc, ln_f"},
 };
 
 static void what_a_family_cannot_hold(void **state)

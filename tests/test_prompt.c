@@ -271,7 +271,12 @@ static void positions_are_theirs_too(void **state)
         "\"n_embd\":32,\"n_layer\":2,\"n_head\":4,\"n_positions\":21,"
         "\"layer_norm_epsilon\":1e-5,\"activation_function\":\"gelu_new\"}";
     test_write_file(test_path("model.json"), gpt2, strlen(gpt2));
-    assert_fails(train((job){.config = "prompt.json", .out = "long"}), FT_ECONFIG, "virtual");
+    assert_fails(train((job){.config = "prompt.json", .out = "long"}), FT_ECONFIG,
+                 "lower data.max_length");
+    assert_fails(train((job){.config = "prompt.json",
+                             .out = "full",
+                             .set = {"data.max_length=18", "method.num_virtual_tokens=21"}}),
+                 FT_ECONFIG, "21 virtual tokens leave no room");
     assert_ok(train((job){.config = "prompt.json",
                           .out = "short",
                           .set = {"data.max_length=18", "train.max_steps=2"}}));

@@ -189,7 +189,22 @@ static unsigned meant(const char *name, const spot *s)
     return s->role == NN_QKV ? 1u << term : WHOLE;
 }
 
-/* The terms that would do, and the modules of the first layer and outside: "query, key, q_proj, …". */
+static const char *last_word(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot ? dot + 1 : path;
+}
+
+/* The last word of a module; NULL where an earlier spot ends with the same one. */
+static const char *new_word(const spots *all, int64_t i)
+{
+    const char *word = last_word(all->at[i].module);
+    for (int64_t k = 0; k < i; k++)
+        if (strcmp(last_word(all->at[k].module), word) == 0) return NULL;
+    return word;
+}
+
+/* The terms that would do, and the last words of modules, each once: "query, key, q_proj, …". */
 static void list_open(const pe_ctx *c, const spots *all, str_buf *out)
 {
     for (size_t t = 0; t < FT_COUNT_OF(terms); t++) {
@@ -202,11 +217,8 @@ static void list_open(const pe_ctx *c, const spots *all, str_buf *out)
         if (any && whole) str_printf(out, "%s%s", out->len ? ", " : "", terms[t].name);
     }
     for (int64_t i = 0; i < all->n; i++) {
-        const spot *s = &all->at[i];
-        int64_t layer = 0;
-        const char *last = strrchr(s->module, '.');
-        if (!is_open(c, s) || (pe_match_layer(NULL, s->module, &layer) == 1 && layer > 0)) continue;
-        str_printf(out, "%s%s", out->len ? ", " : "", last ? last + 1 : s->module);
+        const char *word = is_open(c, &all->at[i]) ? new_word(all, i) : NULL;
+        if (word) str_printf(out, "%s%s", out->len ? ", " : "", word);
     }
 }
 

@@ -16,16 +16,17 @@ typedef struct loraplus_cfg {
     double lr_ratio, lr_embedding, weight_decay; /* weight_decay NAN: optim's */
 } loraplus_cfg;
 
-#define ROW(k, member, d, h)                                                                       \
+#define ROW(k, member, d, h, ...)                                                                  \
     {                                                                                              \
         .key = #k, .type = CFG_FLOAT, .offset = offsetof(loraplus_cfg, member), .def = d,          \
-        .low = 0, .high = 1e9, .help = h                                                           \
+        .low = 0, .high = 1e9, .help = h, __VA_ARGS__                                              \
     }
 static const cfg_field fields[] = {
     PE_LORA_FIELDS,
-    ROW(loraplus_lr_ratio, lr_ratio, "16", "learning rate of B over that of A"),
-    ROW(loraplus_lr_embedding, lr_embedding, "1e-6", "learning rate of factors of embeddings"),
-    ROW(loraplus_weight_decay, weight_decay, NULL, "in place of optim.weight_decay"),
+    /* with 0 a B that begins as zero would stay it */
+    ROW(loraplus_lr_ratio, lr_ratio, "16", "learning rate of B over that of A", .low_open = true),
+    ROW(loraplus_lr_embedding, lr_embedding, "1e-6", "learning rate of factors of embeddings", ),
+    ROW(loraplus_weight_decay, weight_decay, NULL, "in place of optim.weight_decay", ),
     CFG_END,
 };
 

@@ -297,18 +297,27 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
     p->disk_free = s->out && s->out[0] ? dir_free_space(s->out) : SIZE_MAX;
 }
 
-/* Virtual rows take positions: where those come from a table, it must reach. */
+/* Virtual rows take positions: where those come from a table, it must reach. Sequences that are too long without them are
+ * spoken of where the data is read. */
 static ft_status check_positions(const train_session *s, const nn_overlay *over)
 {
     const model *m = s->m;
+    const int64_t most = m->d.max_position, virtual = nn_virtual(over);
     int64_t eval = s->eval ? train_positions(s, s->eval) : 0,
             longest = train_positions(s, s->train);
     if (eval > longest) longest = eval;
-    FT_CHECK(!m->position || longest + nn_virtual(over) <= m->d.max_position, FT_ECONFIG,
+    if (virtual == 0 || most <= 0 || longest + virtual <= most) return FT_OK;
+    FT_CHECK(!m->position || virtual < most, FT_ECONFIG,
+             "%s: method: %lld virtual tokens leave no room for others, the model has %lld "
+             "positions; lower their number",
+             s->opt->config, (long long)virtual, (long long)most);
+    FT_CHECK(!m->position, FT_ECONFIG,
              "%s: data.max_length: a sequence has up to %lld tokens behind %lld virtual ones, the "
              "model has %lld positions; lower data.max_length",
-             s->opt->config, (long long)longest, (long long)nn_virtual(over),
-             (long long)m->d.max_position);
+             s->opt->config, (long long)longest, (long long)virtual, (long long)most);
+    if (longest <= most)
+        log_warn("a sequence has %lld tokens behind %lld virtual ones, the model was made for %lld",
+                 (long long)longest, (long long)virtual, (long long)most);
     return FT_OK;
 }
 
