@@ -97,6 +97,7 @@ typedef struct data_source_stats {
     double share;    /* of the file, by bytes, that they were of when the set was opened */
     int64_t windows; /* of a stream, met so far; 0: the samples are in memory */
     int64_t longest;            /* tokens of the longest sequence before truncation */
+    int64_t sequences, most_sequences; /* in all samples, and of one at most */
     int32_t max_id;             /* largest id or label */
     double seen; /* pairs of tokens of a sequence that see each other, each with itself too */
 } data_source_stats;

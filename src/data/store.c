@@ -46,6 +46,8 @@ ft_status data_store_row(const data_set *d, data_store *to, data_source_stats *s
     data_view(to, &to->row[to->n_rows - 1], &x);
     st->samples++;
     st->tokens += x.len;
+    st->sequences += x.n_seq;
+    if (x.n_seq > st->most_sequences) st->most_sequences = x.n_seq;
     st->supervised += data_supervised(x.labels, x.seq_len, x.n_seq, d->count_first);
     for (int i = 0; i < x.n_seq; i++) st->seen += 0.5 * (double)x.seq_len[i] * (x.seq_len[i] + 1);
     for (int64_t t = 0; t < x.len; t++) {

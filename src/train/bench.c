@@ -5,6 +5,7 @@
  *            the gradient of the inputs; 2N more for the gradient of the weights where they are trained
  *   head     the same over V·C, at supervised positions only
  *   adapter  6 a trainable value (forward, gradients of input and of value)
+ *   virtual  rows before each sequence take part in blocks and attention as tokens do
  *   besides  what a part does without weights (attention: 4·H·d a pair of tokens that see each other), twice that backward
  * so LoRA costs about 4N, full training 6N. */
 #include "train_private.h"
@@ -26,16 +27,19 @@ static double flop_per_token(const train_session *s)
 {
     const model *m = s->m;
     bool adapter = !trains_weights(s);
-    double per_weight = adapter ? 4 : 6, blocks, tokens = 0, supervised = 0, seen = 0;
+    double per_weight = adapter ? 4 : 6, blocks, tokens = 0, supervised = 0, seen = 0, seqs = 0;
     for (int i = 0; i < data_sources(s->train); i++) {
         tokens += (double)data_stats(s->train, i)->tokens;
         supervised += (double)data_stats(s->train, i)->supervised;
         seen += data_stats(s->train, i)->seen;
+        seqs += (double)data_stats(s->train, i)->sequences;
     }
+    double before = (double)s->plan.virtual_rows, rows = tokens + seqs * before;
+    seen += tokens * before + 0.5 * seqs * before * (before + 1);
     double head = (double)m->d.vocab_size * (double)m->d.hidden_size * supervised / tokens;
-    double other = model_flop(m, seen / tokens, &blocks);
-    return per_weight * (blocks + head) + 3 * other +
-           (adapter ? 6.0 * (double)s->plan.trainable_count : 0);
+    double other = model_flop(m, seen / rows, &blocks);
+    return per_weight * head + (per_weight * blocks + 3 * other) * rows / tokens +
+           (adapter && before == 0 ? 6.0 * (double)s->plan.trainable_count : 0);
 }
 
 static ft_status measure(train_session *s, int steps, train_bench_result *r)

@@ -111,12 +111,12 @@ static ft_status drawn_batch(const train_session *s, const nn_overlay *over, dat
     return data_batch_make(sample, &cut.micro[at.micro], 0, b, s->batch);
 }
 
-/* n samples with `tokens` tokens together, all supervised. */
-static ft_status thought_batch(const train_session *s, int64_t tokens, int64_t n, data_batch *b)
+/* Sequences with `tokens` tokens together, all supervised. */
+static ft_status thought_batch(const train_session *s, int64_t tokens, int64_t seqs, data_batch *b)
 {
     const int each = s->cfg.objective->wants & DATA_PAIRS ? 2 : 1; /* sequences of a sample */
     size_t count = (size_t)tokens;
-    int n_seq = (int)(n * each < tokens ? n * each : tokens);
+    int n_seq = (int)(seqs < tokens ? seqs : tokens);
     int32_t *len = arena_get(s->batch, (size_t)n_seq * sizeof *len);
     int32_t *ids = arena_get(s->batch, count * sizeof *ids);
     int32_t *pos = arena_get(s->batch, count * sizeof *pos);
@@ -140,6 +140,23 @@ static ft_status thought_batch(const train_session *s, int64_t tokens, int64_t n
     return FT_OK;
 }
 
+/* Sequences of a sample, at most: each has virtual rows of its own. Without those only tokens count, but for pairs. */
+static int64_t sequences(const train_session *s, const data_set *d, const nn_overlay *over)
+{
+    int64_t most = s->cfg.objective->wants & DATA_PAIRS ? 2 : 1;
+    for (int i = 0; nn_virtual(over) > 0 && i < data_sources(d); i++)
+        if (data_stats(d, i)->most_sequences > most) most = data_stats(d, i)->most_sequences;
+    return most;
+}
+
+/* One sample of `least` tokens, or what fills `bound` rows, virtual ones with it. */
+static ft_status full_batch(const train_session *s, int64_t least, int64_t bound, int64_t seqs,
+                            const nn_overlay *over, data_batch *b)
+{
+    int64_t tokens = bound - seqs * nn_virtual(over);
+    return thought_batch(s, tokens > least ? tokens : least, seqs, b);
+}
+
 /* Where nothing can be drawn: tokens of the n longest samples, or of whole rows, cut as the plan has it. */
 static ft_status worst_batch(const train_session *s, const nn_overlay *over, data_batch *b)
 {
@@ -147,12 +164,13 @@ static ft_status worst_batch(const train_session *s, const nn_overlay *over, dat
     bool autos = given == CFG_AUTO, joined = cJSON_IsString(s->cfg.data.packing);
     int64_t n = autos || given > batch ? batch : given;
     int64_t tokens = data_longest(s->train, n), least = data_longest(s->train, 1);
+    int64_t seqs = sequences(s, s->train, over), rows;
     if (joined && least < s->cfg.data.max_length) least = s->cfg.data.max_length;
     if (tokens < least) tokens = least;
-    if (autos && tokens > s->plan.micro_bound)
-        tokens = s->plan.micro_bound > least ? s->plan.micro_bound : least;
-    /* each sequence has virtual rows of its own; else only tokens count */
-    return thought_batch(s, tokens, autos && nn_virtual(over) == 0 ? 1 : n, b);
+    rows = tokens + n * seqs * nn_virtual(over);
+    if (!autos) return thought_batch(s, tokens, n * seqs, b);
+    return full_batch(s, least, rows < s->plan.micro_bound ? rows : s->plan.micro_bound, seqs, over,
+                      b);
 }
 
 /* --- the dry pass -------------------------------------------------------------------------------------------------- */
@@ -334,9 +352,11 @@ static ft_status plan_step(train_session *s, obj_ctx *o, size_t *bytes)
 static ft_status plan_evaluation(const train_session *s, obj_ctx *o, size_t *bytes)
 {
     data_batch b;
-    int64_t longest = data_longest(s->eval, 1), all = data_longest(s->eval, MICRO_TOKENS);
-    int64_t fill = all < MICRO_TOKENS ? all : MICRO_TOKENS;
-    FT_TRY(thought_batch(s, longest > fill ? longest : fill, 1, &b));
+    int64_t longest = data_longest(s->eval, 1), rows = data_longest(s->eval, MICRO_TOKENS);
+    for (int i = 0; i < data_sources(s->eval); i++)
+        rows += data_stats(s->eval, i)->sequences * nn_virtual(o->tuned);
+    FT_TRY(full_batch(s, longest, rows < MICRO_TOKENS ? rows : MICRO_TOKENS,
+                      sequences(s, s->eval, o->tuned), o->tuned, &b));
     return dry_pass(o, &b, 0, bytes);
 }
 
