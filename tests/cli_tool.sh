@@ -219,6 +219,11 @@ expect 64 'are of --type nf4 and fp4' "$ft" convert base --out x --type bf16 --d
 expect 0 '' "$ft" convert base --out fp4 --type fp4 --double-quant false --json
 out_has '"type":"fp4"'
 expect 0 '' "$ft" generate --model fp4 --prompt a --max-new-tokens 2
+expect 0 '' "$ft" inspect fp4 --json
+out_has '"quant_method":"bitsandbytes"'
+a=$(field parameters)
+expect 0 '' "$ft" inspect base --json
+[ "$a" = "$(field parameters)" ] || wrong "inspect counts $a parameters of the coded base, $(field parameters) of the plain one"
 [ ! -e x ] && [ ! -e x.gguf ] || wrong "convert left something behind"
 
 # --- no memory: exit 71 and nothing left, or the same result --------------------------------------------------------

@@ -197,6 +197,25 @@ static ft_status tokenizer_facts(report *r)
     return FT_OK;
 }
 
+/* A folder in a quantiser's codes: by whom, and the numbers that its tensors stand for. What does not open is told by its
+ * tensors alone. */
+static void quantised_facts(report *r)
+{
+    model *m = NULL;
+    bool coded = false;
+    for (int64_t i = 0; i < r->n; i++) coded = coded || strstr(r->tensor[i].name, ".quant_state.");
+    if (!coded) return;
+    if (model_open(&m, &(model_options){.path = r->path}) != FT_OK) {
+        log_warn("%s", ft_error());
+        ft_error_clear();
+        return;
+    }
+    if (m->quant) fact(r, "quant_method", m->quant->method);
+    cJSON *n = cJSON_CreateNumber((double)model_count(m));
+    if (!n || !cJSON_ReplaceItemInObjectCaseSensitive(r->facts, "parameters", n)) r->failed = true;
+    model_close(m);
+}
+
 static ft_status inspect_model(report *r)
 {
     fact(r, "kind", "model");
@@ -205,6 +224,7 @@ static ft_status inspect_model(report *r)
         "model_type hidden_size num_hidden_layers num_attention_heads num_key_value_heads "
         "intermediate_size vocab_size max_position_embeddings tie_word_embeddings torch_dtype"));
     FT_TRY(weights_facts(r, r->path));
+    quantised_facts(r);
     return tokenizer_facts(r);
 }
 
