@@ -221,7 +221,7 @@ static void an_epoch_shuffles_the_rows_of_windows(void **state)
             for (int i = 0; i < k; i++) assert_int_equal(which(&x[i], all, n), want[s * BATCH + i]);
         }
     }
-    for (int i = 0; i < 50; i++) { /* any step, in any order */
+    for (int i = 0; i < 15; i++) { /* any step, in any order */
         int64_t epoch = (int64_t)(rng_u64(1, (uint64_t)i) % 3),
                 s = (int64_t)(rng_u64(2, (uint64_t)i) % (uint64_t)steps);
         size_t mark = arena_mark(f.mem);
@@ -311,7 +311,7 @@ static void same_steps(const data_sample *a, int n, const data_sample *b, int m)
  * so does a set that was opened anew and told where the other one stood. */
 static void a_stream_needs_no_first_pass(void **state)
 {
-    enum { BATCH = 8, STEPS = 40, PART = 5 };
+    enum { BATCH = 8, STEPS = 30, PART = 6 };
     static const char *const sources[] = {
         "\"lf.txt.gz\"", "{\"path\":\"r.jsonl\",\"limit\":300}",
         "{\"path\":\"crlf.txt\",\"document_separator\":\"\\r\\n\\r\\n\"}",
@@ -324,7 +324,7 @@ static void a_stream_needs_no_first_pass(void **state)
         char config[600];
         begin(&f, "stream", NULL, c % 2);
         snprintf(config, sizeof config,
-                 "{\"data\":{\"train\":%s,\"max_length\":1000,\"window_tokens\":9000}}",
+                 "{\"data\":{\"train\":%s,\"max_length\":1000,\"window_tokens\":30000}}",
                  sources[c]);
         f.cfg.count = true;
         assert_ok(load(&f, config, true));
@@ -462,7 +462,7 @@ static void a_line_without_end_is_text(void **state)
     str_buf s = {0};
     (void)state;
     begin(&f, "line", NULL, false);
-    for (int i = 0; s.len < (9u << 20); i++) str_printf(&s, "%d of them ", i);
+    for (int i = 0; s.len < (5u << 20); i++) str_printf(&s, "%d of them ", i);
     test_write_file(test_path("one.txt"), s.data, s.len);
     int64_t n = stored(&f, "\"one.txt\"", 50000, "", &all);
     assert_int_equal(data_stats(f.set, 0)->tokens, s.len);
