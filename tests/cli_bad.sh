@@ -159,6 +159,9 @@ once 'must be an object'
 printf '{"model": {"path": "m"}, "data": {"train": "good.jsonl"}, "output": {"dir": []}}' >c.json
 bad 78 'output.dir' result "$ft" check c.json
 once 'must be a path, not a list'
+printf '{"model": {"path": "m"}, "data": {"train": "good.jsonl"}, "output": {"dir": "result.gguf"}}' >c.json
+bad 78 'output.dir: a run writes a folder' result.gguf "$ft" train c.json
+once 'choose another'
 printf '# a run\nmodel:\n  path: m\n' >run.yaml
 bad 78 'this is YAML; a config of ft is JSON' result "$ft" train run.yaml
 cp run.yaml run.json

@@ -321,6 +321,11 @@ static void check_output(train_config *c, const train_options *opt)
     else if (c->model.path && same_folder(dir, c->model.path))
         cfg_fail(&c->doc, js_get(object, "dir"), "output.dir",
                  "is the folder of the model; choose another, so that the base stays as it is");
+    else if (str_ends(dir, ".gguf"))
+        cfg_fail(
+            &c->doc, js_get(object, "dir"), "output.dir",
+            "a run writes a folder, and a name with .gguf at its end is read as a file; choose "
+            "another, then `ft convert` or `ft merge-adapter` writes a .gguf");
 }
 
 static ft_status read_optim(train_config *c, arena *mem)
