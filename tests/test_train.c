@@ -496,6 +496,29 @@ static void what_does_not_fit_is_refused(void **state)
     assert_false(dir_exists(test_path("small")));
 }
 
+/* Ids need no tokenizer, whether the base without one is a folder or a .gguf. */
+static void a_base_without_a_tokenizer_trains_on_ids(void **state)
+{
+    char base[300], file[300];
+    model *m;
+    (void)state;
+    snprintf(base, sizeof base, "model={\"path\": \"%s\"}", test_path("bare"));
+    snprintf(file, sizeof file, "model={\"path\": \"%s\"}", test_path("bare.gguf"));
+    static const char *const once = "train.max_steps=1";
+    assert_ok(train((job){.config = "full.json", .out = "bare", .set = {once}}));
+    assert_int_equal(unlink(test_path("bare/tokenizer.json")), 0);
+    assert_int_equal(unlink(test_path("bare/tokenizer_config.json")), 0);
+    assert_ok(model_open(&m, &(model_options){.path = test_path("bare")}));
+    assert_ok(model_save(m, test_path("bare.gguf"), NULL));
+    model_close(m);
+    assert_ok(train((job){.out = "by-folder", .set = {base, once}}));
+    assert_ok(train((job){.out = "by-file", .set = {file, once}}));
+    assert_same_file("by-folder", "by-file", "adapter_model.safetensors");
+    const char *const words = "data.train.format=text";
+    assert_fails(train((job){.out = "words", .set = {file, once, words}}), FT_ENOINPUT,
+                 "need a tokenizer, and the model has none");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -522,6 +545,7 @@ int main(void)
         cmocka_unit_test(all_mistakes_are_listed_at_once),
         cmocka_unit_test(check_reports_and_writes_nothing),
         cmocka_unit_test(joined_rows_must_fit_the_positions),
+        cmocka_unit_test(a_base_without_a_tokenizer_trains_on_ids),
         cmocka_unit_test(what_does_not_fit_is_refused),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;

@@ -326,8 +326,9 @@ static ft_status load(tok_tokenizer *t, const gguf_file *f, const char *path)
     const char *kind = NULL;
     bool add_bos = false;
     FT_TRY(gguf_text(f, "tokenizer.ggml.model", t->mem, &kind));
-    FT_CHECK(kind, FT_EDATA, "%s: tokenizer.ggml.model is missing: the file holds no tokenizer",
-             path);
+    FT_CHECK(kind && strcmp(kind, "none") != 0, FT_ENOINPUT,
+             "%s: tokenizer.ggml.model is %s: the file holds no tokenizer", path,
+             kind ? "none" : "missing");
     bool llama = strcmp(kind, "llama") == 0;
     FT_CHECK(llama || strcmp(kind, "gpt2") == 0, FT_EDATA,
              "%s: tokenizer.ggml.model: the kind %s is not supported (gpt2 and llama are); use the "

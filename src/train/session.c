@@ -82,7 +82,8 @@ static ft_status open_tokenizer(train_session *s)
     int templates;
     if (!path) return FT_OK; /* from_config over the `tokens` format */
     ft_status rc = tok_open(&s->tok, path);
-    if (rc == FT_ENOINPUT && dir_exists(path)) { /* `tokens` sources need none; others say so */
+    /* `tokens` sources need none; others say so */
+    if (rc == FT_ENOINPUT && (dir_exists(path) || file_exists(path))) {
         ft_error_clear();
         return FT_OK;
     }
