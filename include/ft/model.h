@@ -105,6 +105,7 @@ struct model {
     bool from_gguf, has_blocks;
     bool no_weights; /* opened for a plan: values of random or trained parameters are not made */
     bool trained;    /* opened for training */
+    bool bare;       /* a folder that holds no weights, opened for a plan of what they would take */
     const model_quant *quant; /* the row that reads this folder, or NULL, and its keys */
     void *quant_cfg;
     io_weights weights;
@@ -130,10 +131,13 @@ typedef struct model_options {
     uint64_t seed;           /* of those weights */
     bool
         no_weights; /* for memory plans: values of random weights and of trained copies are not made */
+    bool may_be_bare; /* with no_weights: a folder of a config.json alone will do (model.bare) */
     bool trained; /* for training: keys of config.json that matter there alone (dropout) are warned of */
     const model_quant *make; /* quantises the base on load, with its keys; NULL: nothing does */
     const void *make_cfg;
 } model_options;
+/* A folder with a config.json and nothing that looks like weights. */
+bool model_is_bare(const char *path, arena *mem);
 FT_MUST_USE ft_status model_open(model **out, const model_options *opt);
 void model_close(model *m);
 

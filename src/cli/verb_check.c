@@ -36,8 +36,11 @@ const cli_verb verb_check = {
     .name = "check",
     .help = "all that train would refuse, in seconds, nothing written",
     .usage = "CONFIG [--out DIR] [--set A.B=VALUE]...",
-    .more = "Prints counts of the data, the memory and disk plan, and one rendered sample with its "
-            "mask.",
+    .more =
+        "Prints counts of the data, the memory and disk plan, and one rendered sample with its "
+        "mask. A model.path that holds a config.json and no weights is planned for all the same,\n"
+        "with a warning: what would this model take? Its tokenizer lies beside it or is\n"
+        "model.tokenizer; data of format tokens needs none.\n",
     .flags = flags,
     .opt_size = sizeof(check_flags),
     .min_args = 1,

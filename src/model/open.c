@@ -211,6 +211,56 @@ static ft_status read_config_file(model *m, const char *path)
     return model_read_config(m, m->config, path);
 }
 
+bool model_is_bare(const char *path, arena *mem)
+{
+    static const char *const ends[] = {
+        ".safetensors", ".gguf", ".bin",        ".pt",
+        ".pth",         ".h5",   ".index.json", "adapter_config.json"};
+    const char **names, *config = path_join(mem, path, "config.json");
+    int64_t n;
+    if (!config || !dir_exists(path) || !file_exists(config)) return false;
+    if (dir_list(path, mem, &names, &n) != FT_OK) return false;
+    for (int64_t i = 0; i < n; i++)
+        for (size_t k = 0; k < FT_COUNT_OF(ends); k++)
+            if (str_ends(names[i], ends[k])) return false;
+    return true;
+}
+
+/* The type that config.json says the weights are stored in. */
+static ft_status config_type(const model *m, const dt_type **type)
+{
+    static const struct {
+        const char *name;
+        const dt_type *type;
+    } types[] = {{"bfloat16", &dt_bf16}, {"float16", &dt_f16}};
+    js_doc d = {0};
+    FT_TRY(js_parse(&d, m->config, strlen(m->config), m->path, 1, JS_ALLOW_NONFINITE, FT_EDATA));
+    const cJSON *v = js_get(d.root, "dtype");
+    if (!cJSON_IsString(v)) v = js_get(d.root, "torch_dtype");
+    *type = &dt_f32;
+    for (size_t i = 0; cJSON_IsString(v) && i < FT_COUNT_OF(types); i++)
+        if (str_ends(v->valuestring, types[i].name)) *type = types[i].type;
+    js_close(&d);
+    return FT_OK;
+}
+
+static ft_status open_bare(model *m)
+{
+    FT_TRY(read_config_file(m, path_join(m->mem, m->path, "config.json")));
+    FT_CHECK(!m->quant, FT_ENOINPUT,
+             "%s: holds no weights, and what its quantization_config makes of them cannot be told "
+             "without them; plan with the unquantised config.json and model.quantization",
+             ft_shows(m->path));
+    FT_TRY(model_build(m));
+    FT_TRY(config_type(m, &m->dtype));
+    for (int64_t i = 0; i < m->n_param; i++) {
+        m->param[i].file_type = m->dtype;
+        if (m->param[i].t.nd == 2) m->param[i].t.type = m->dtype;
+    }
+    m->bare = true;
+    return m->d.tied ? bind_head(m, false) : FT_OK;
+}
+
 static ft_status open_weights(model *m)
 {
     FT_TRY(io_model_exists(m->path));
@@ -252,7 +302,10 @@ ft_status model_open(model **out, const model_options *opt)
     FT_GUARD(m->path, FT_EMEM, "out of memory");
     m->no_weights = opt->no_weights;
     m->trained = opt->trained;
-    rc = opt->path ? open_weights(m) : open_random(m, opt);
+    if (opt->path && opt->may_be_bare && opt->no_weights && model_is_bare(m->path, m->mem))
+        rc = open_bare(m);
+    else
+        rc = opt->path ? open_weights(m) : open_random(m, opt);
     if (rc == FT_OK && opt->make) {
         /* No format takes more bytes than what it is made of, but for the ends of its arrays. */
         size_t bytes = model_bytes(m) + (size_t)m->n_param * 4096;

@@ -9,9 +9,8 @@
 
 #include "save_private.h"
 
-#define PIECE_FLOATS                                                                               \
-    ((int64_t)1                                                                                    \
-     << 20) /* packed between two writes: 4 MiB at most, which the plan of a run counts */
+/* Packed between two writes: 4 MiB at most, which the plan of a run counts. */
+#define PIECE_FLOATS ((int64_t)1 << 20)
 #define TILE_FLOATS ((int64_t)64 << 10) /* unit of work of one thread */
 
 static const tn_tensor *value(const save_plan *p, nn_param *q)

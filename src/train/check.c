@@ -82,6 +82,7 @@ static ft_status json_report(const train_session *s, str_buf *result)
     cJSON_AddStringToObject(o, "family", model_family_name(s->m));
     cJSON_AddNumberToObject(o, "parameters", (double)model_count(s->m));
     cJSON_AddNumberToObject(o, "trainable", (double)s->plan.trainable_count);
+    cJSON_AddBoolToObject(o, "has_weights", !s->m->bare);
     cJSON_AddStringToObject(root, "method", s->cfg.method->name);
     add_data(s, root);
     cJSON_AddNumberToObject(root, "steps", (double)s->total_steps);
@@ -153,6 +154,22 @@ static ft_status text_report(const train_session *s, str_buf *out)
     return str_ok(out);
 }
 
+/* Of a folder without weights only a plan is wanted: what does not fit is told, and no error. */
+static ft_status judge_plan(train_session *s)
+{
+    ft_status rc = train_plan_memory(s);
+    if (rc == FT_OK) rc = train_plan_disk(s);
+    if (!s->m->bare) return rc;
+    if (rc == FT_EMEM || rc == FT_EIO) {
+        log_warn("%s", ft_error());
+        ft_error_clear();
+        rc = FT_OK;
+    }
+    log_warn("%s: holds no weights: this is a plan, which ft train would refuse (exit 66)",
+             ft_shows(s->cfg.base_name));
+    return rc;
+}
+
 static ft_status check(train_session *s, const train_options *opt, str_buf *result)
 {
     train_start as;
@@ -160,8 +177,7 @@ static ft_status check(train_session *s, const train_options *opt, str_buf *resu
     FT_TRY(train_session_open(s, false, true));
     FT_TRY(train_plan_make(s));
     FT_TRY(opt->json ? json_report(s, result) : text_report(s, result));
-    FT_TRY(train_plan_memory(s));
-    FT_TRY(train_plan_disk(s));
+    FT_TRY(judge_plan(s));
     FT_TRY(train_resume_look(s, &as));
     FT_TRY(train_resume_compare(s));
     return train_resume_schedule(s);

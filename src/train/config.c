@@ -261,7 +261,7 @@ static ft_status read_quantization(train_config *c, arena *mem)
 }
 
 /* --- checks across keys ------------------------------------------------------------------------------------------ */
-static void check_model(train_config *c)
+static void check_model(train_config *c, arena *mem)
 {
     cfg_doc *d = &c->doc;
     const cJSON *root = d->js.root, *object = js_get(root, "model");
@@ -276,7 +276,7 @@ static void check_model(train_config *c)
     if (!m->path && m->from_config && !m->tokenizer)
         cfg_missing(d, at, "model.tokenizer",
                     "this key is required with model.from_config: a folder with tokenizer.json");
-    if (m->path && m->tokenizer)
+    if (m->path && m->tokenizer && !model_is_bare(m->path, mem))
         cfg_fail(d, js_get(object, "tokenizer"), "model.tokenizer",
                  "goes with model.from_config only: a model brings its own tokenizer");
 }
@@ -379,7 +379,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     cfg_read(d, js_get(root, "train"), "train", loop_rows, &c->train, NULL);
     cfg_read(d, js_get(root, "output"), "output", output_rows, &c->output, NULL);
     if (cfg_done(d) == FT_EMEM) return FT_EMEM;
-    check_model(c);
+    check_model(c, mem);
     check_data(c);
     check_loop(c);
     check_output(c, opt);

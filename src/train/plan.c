@@ -28,16 +28,20 @@ static size_t resident(const train_session *s)
     return rss > weights ? rss - weights : 0;
 }
 
+static bool made(const model *m)
+{
+    return m->made && arena_peak(m->made) > 0;
+}
+
 /* Pages of the files that a step reads: not those of values that were copied to be trained. */
 static size_t weight_bytes(const model *m, const nn_overlay *over)
 {
-    if (m->weights.n == 0 || m->made) return model_bytes(m);
-    size_t sum = io_weights_bytes(&m->weights), one;
+    size_t sum = m->weights.n > 0 && !made(m) ? io_weights_bytes(&m->weights) : model_bytes(m), one;
+    if (m->weights.n == 0 && !m->bare) return sum; /* random: in memory */
     for (int64_t i = 0; i < m->n_param; i++) {
         const tn_tensor *t = &m->param[i].t;
         bool tied = m->d.tied && &m->param[i] == m->head->w;
-        if (over->own && over->own[i] && !tied &&
-            dt_bytes(m->param[i].file_type, tn_count(t), &one))
+        if (over->own && over->own[i] && !tied && dt_bytes(t->type, tn_count(t), &one))
             sum -= one < sum ? one : sum;
     }
     return sum;

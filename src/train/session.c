@@ -78,7 +78,7 @@ ft_status train_session_config(train_session *s, const train_options *opt)
 
 static ft_status open_tokenizer(train_session *s)
 {
-    const char *path = s->cfg.model.path ? s->cfg.model.path : s->cfg.model.tokenizer;
+    const char *path = s->cfg.model.tokenizer ? s->cfg.model.tokenizer : s->cfg.model.path;
     int templates;
     if (!path) return FT_OK; /* from_config over the `tokens` format */
     ft_status rc = tok_open(&s->tok, path);
@@ -98,6 +98,7 @@ ft_status train_open_model(const train_session *s, bool weights, model **out)
                         .from_config = s->cfg.model.path ? NULL : s->cfg.model.from_config,
                         .seed = (uint64_t)s->cfg.train.seed,
                         .no_weights = !weights,
+                        .may_be_bare = !weights,
                         .trained = true,
                         .make = s->cfg.model.quant,
                         .make_cfg = s->cfg.model.quant_cfg};
