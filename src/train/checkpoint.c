@@ -195,6 +195,31 @@ out:
     return rc;
 }
 
+/* Between memory and a file's mapping, a piece at a time: a checkpoint of full training is larger than the model, and may not
+ * become resident beside it. */
+#define PIECE ((size_t)1 << 20)
+static bool same_bytes(const void *ours, const void *mapped, size_t n)
+{
+    bool same = true;
+    for (size_t at = 0; same && at < n; at += PIECE) {
+        size_t some = n - at < PIECE ? n - at : PIECE;
+        const uint8_t *from = (const uint8_t *)mapped + at;
+        same = memcmp((const uint8_t *)ours + at, from, some) == 0;
+        file_map_forget(from, some);
+    }
+    return same;
+}
+
+static void take_bytes(void *ours, const void *mapped, size_t n)
+{
+    for (size_t at = 0; at < n; at += PIECE) {
+        size_t some = n - at < PIECE ? n - at : PIECE;
+        const uint8_t *from = (const uint8_t *)mapped + at;
+        memcpy((uint8_t *)ours + at, from, some);
+        file_map_forget(from, some);
+    }
+}
+
 /* The bytes on disk against those in memory. */
 static ft_status compare_file(const train_session *s, const char *path, const tensor_list *t)
 {
@@ -206,7 +231,7 @@ static ft_status compare_file(const train_session *s, const char *path, const te
     for (int64_t i = 0; i < t->n; i++) {
         const io_tensor *x = st_find(&f, t->decl[i].name);
         size_t n = decl_bytes(&t->decl[i]);
-        FT_GUARD(x && x->bytes == n && memcmp(x->data, t->data[i], n) == 0, FT_EIO,
+        FT_GUARD(x && x->bytes == n && same_bytes(t->data[i], x->data, n), FT_EIO,
                  "%s: tensor \"%s\" differs from what was written; is the disk failing?", path,
                  ft_shows(t->decl[i].name));
     }
@@ -465,7 +490,7 @@ static ft_status load_file(const train_session *s, const char *path, const tenso
         const io_tensor *x = st_find(&f, t->decl[i].name);
         bool typed = x && x->type == t->decl[i].type;
         if (typed && same_shape(x, &t->decl[i])) {
-            if (x->bytes > 0) memcpy((void *)(uintptr_t)t->data[i], x->data, x->bytes);
+            take_bytes((void *)(uintptr_t)t->data[i], x->data, x->bytes);
             continue;
         }
         if (bad++ < 5)
