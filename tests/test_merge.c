@@ -425,9 +425,158 @@ static void damaged_adapters_are_refused(void **state)
     assert_int_equal(merge(&opt, NULL), FT_ENOINPUT);
 }
 
+/* --- bases in blocks and codes, and results in them --------------------------------------------------------------- */
+static void convert_to(const char *from, const char *out, const char *type)
+{
+    str_buf text = {0};
+    tool_convert_options o = {.model = from, .out = out, .type = type, .force = true};
+    assert_ok(tool_convert(&o, &(tool_sink){append, &text}));
+    str_free(&text);
+}
+
+static void same_file(const char *a, const char *b, const char *name)
+{
+    char path[2][600], hex[2][65];
+    snprintf(path[0], sizeof path[0], "%s/%s", a, name);
+    snprintf(path[1], sizeof path[1], "%s/%s", b, name);
+    for (int i = 0; i < 2; i++) assert_ok(file_sha256(path[i], hex[i]));
+    if (strcmp(hex[0], hex[1]) != 0) print_error("%s and %s differ\n", path[0], path[1]);
+    assert_string_equal(hex[0], hex[1]);
+}
+
+/* The metadata of a GGUF has the name of what it was made of. */
+static void same_tensors(const char *a, const char *b)
+{
+    arena *mem = NULL;
+    io_weights w[2];
+    assert_ok(arena_open(&mem, "t", (size_t)64 << 20));
+    assert_ok(io_weights_open(&w[0], a, mem));
+    assert_ok(io_weights_open(&w[1], b, mem));
+    assert_int_equal(w[0].n, w[1].n);
+    for (int64_t i = 0; i < w[0].n; i++) {
+        const io_tensor *x = &w[0].tensor[i], *y = io_find(&w[1], x->name);
+        assert_non_null(y);
+        assert_ptr_equal(x->type, y->type);
+        assert_int_equal(x->bytes, y->bytes);
+        assert_memory_equal(x->data, y->data, x->bytes);
+    }
+    for (int i = 0; i < 2; i++) io_weights_close(&w[i]);
+    arena_close(mem);
+}
+
+static const char *name_of(const cJSON *o, const char *key)
+{
+    const cJSON *v = cJSON_GetObjectItem(o, key);
+    return cJSON_IsString(v) ? v->valuestring : "";
+}
+
+/* Each step of the damage: finite, the first against itself, the last what the proof says. */
+static void check_damage(tool_merge_options opt, const char *merged, const char *last)
+{
+    str_buf out = {0};
+    const int n = last ? 3 : 2;
+    const char *const names[] = {"adapter", "merged", "requantised"}, *types[] = {"", merged, last};
+    opt.json = true;
+    assert_ok(tool_merge_adapter(&opt, &(tool_sink){append, &out}));
+    cJSON *line = parse(out.data, out.len);
+    const cJSON *d = cJSON_GetObjectItem(line, "damage"),
+                *proof = cJSON_GetObjectItem(line, "proof");
+    assert_int_equal(cJSON_GetArraySize(d), n);
+    assert_true(number(proof, "scored_tokens") >= 15);
+    for (int i = 0; i < n; i++) {
+        const cJSON *e = cJSON_GetArrayItem(d, i);
+        assert_string_equal(name_of(e, "name"), names[i]);
+        assert_string_equal(name_of(e, "type"), types[i]);
+        assert_true(number(e, "perplexity") > 1 && number(e, "perplexity") < 1e6);
+        assert_true(i > 0 || (number(e, "mean_kl") == 0 && number(e, "max_logit_diff") == 0));
+        assert_true(i != 1 || number(e, "mean_kl") < 1e-3);
+    }
+    const cJSON *e = cJSON_GetArrayItem(d, n - 1);
+    assert_true(number(e, "mean_kl") == number(proof, "mean_kl"));
+    assert_true(number(e, "max_logit_diff") == number(proof, "max_logit_diff"));
+    assert_true(!last || number(e, "mean_kl") > 0);
+    cJSON_Delete(line);
+    str_free(&out);
+}
+
+/* A result in blocks is the merged one rounded, no other; and what that costs is told apart. */
+static void results_in_blocks_are_the_merged_ones_rounded(void **state)
+{
+    (void)state;
+    const char *numbers = test_path("numbers"), *out = test_path("rounded"),
+               *gguf = test_path("rounded.gguf"), *other = test_path("other"),
+               *other_gguf = test_path("other.gguf");
+    static const char *const bases[][2] = {{"llama_lora", "llama"}, {"gpt2_lora", "gpt2"}};
+    for (size_t i = 0; i < FT_COUNT_OF(bases); i++) {
+        tool_merge_options opt = {.adapter = peft(bases[i][0], "adapter"),
+                                  .base = golden_model(bases[i][1]),
+                                  .out = numbers,
+                                  .force = true,
+                                  .tolerance = -1};
+        check_damage(opt, "f32", NULL);
+        opt.out = gguf;
+        opt.type = "q8_0";
+        check_damage(opt, "f32", "q8_0");
+        convert_to(numbers, other_gguf, "q8_0");
+        same_tensors(gguf, other_gguf);
+        opt.out = out;
+        opt.type = "nf4";
+        check_damage(opt, "f32", "nf4");
+        convert_to(numbers, other, "nf4");
+        same_file(out, other, "model.safetensors");
+        same_file(out, other, "config.json");
+        /* a limit that was asked for holds, and nothing is left of any step */
+        opt.out = test_path("none");
+        opt.tolerance = 0;
+        assert_int_equal(merge(&opt, NULL), FT_EGATE);
+        assert_false(dir_exists(opt.out));
+    }
+    arena *mem = NULL;
+    const char **names;
+    int64_t n;
+    assert_ok(arena_open(&mem, "t", (size_t)1 << 20));
+    assert_ok(dir_list(test_path(""), mem, &names, &n));
+    for (int64_t k = 0; k < n; k++) assert_null(strstr(names[k], "tmp-"));
+    arena_close(mem);
+}
+
+/* Onto a base in blocks or codes the adapter is added in f32: as onto the folder of its values. */
+static void a_quantised_base_is_merged_as_its_values(void **state)
+{
+    (void)state;
+    static const char *const kinds[][2] = {{"q8_0", "base.gguf"}, {"nf4", "coded"}};
+    for (size_t i = 0; i < FT_COUNT_OF(kinds); i++) {
+        char base[600];
+        snprintf(base, sizeof base, "%s", test_path(kinds[i][1]));
+        const char *plain = test_path("plain"), *a = test_path("from_codes"),
+                   *b = test_path("from_values");
+        convert_to(golden_model("llama"), base, kinds[i][0]);
+        convert_to(base, plain, "f32");
+        tool_merge_options opt = {.adapter = peft("llama_lora", "adapter"),
+                                  .base = base,
+                                  .out = a,
+                                  .type = "f32",
+                                  .force = true,
+                                  .tolerance = -1};
+        check_damage(opt, "f32", NULL);
+        opt.base = plain;
+        opt.out = b;
+        assert_ok(merge(&opt, NULL));
+        same_file(a, b, "model.safetensors");
+        opt.base = base;
+        opt.out = a;
+        opt.type = NULL; /* bf16 */
+        check_damage(opt, "bf16", NULL);
+        opt.type = "fp4";
+        check_damage(opt, "bf16", "fp4");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(results_in_blocks_are_the_merged_ones_rounded),
+        cmocka_unit_test(a_quantised_base_is_merged_as_its_values),
         cmocka_unit_test(merges_what_peft_merges),
         cmocka_unit_test(merges_into_a_gguf_base),
         cmocka_unit_test(tolerance_decides),

@@ -100,6 +100,8 @@ typedef struct tool_proof {
     double max_logit_diff, max_logprob_diff, mean_kl, top1_agreement;
     double
         effect; /* max |logit with adapter − logit of the base|: 0 means the adapter does nothing */
+    int64_t scored;       /* tokens that the perplexities are of: all but the first of each text */
+    double perplexity[2]; /* of a, of b, on the texts of the proof; +Inf where a logit is no number */
 } tool_proof;
 /* Runs the same tokens through both, `a` with its adapter. Either may be NaN-poisoned: then mean_kl is +Inf. */
 FT_MUST_USE ft_status tool_prove(tool_model *a, tool_model *b, tool_proof *out);

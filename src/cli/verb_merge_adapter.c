@@ -16,7 +16,8 @@ static const cfg_field flags[] = {
     {"base", CFG_PATH, offsetof(options, base),
      .help = "base model; default: base_model_name_or_path of the adapter"},
     {"type", CFG_STR, offsetof(options, type),
-     .help = "dtype of the result; default: the base's, from blocks bf16 (f16 in a .gguf)"},
+     .help = "f32, f16, bf16; in a folder also nf4 and fp4, in a .gguf also q8_0 and other blocks; "
+             "default: the base's, from blocks bf16 (f16 in a .gguf)"},
     {"tolerance", CFG_FLOAT, offsetof(options, tolerance), .low = 0, .high = 1e9,
      .help = "mean KL in nats between adapter-on and merged; default 0.01 for f32, f16 and bf16, "
              "none for blocks"},
@@ -47,8 +48,11 @@ const cli_verb verb_merge_adapter = {
     .name = "merge-adapter",
     .help = "fold an adapter into its base and prove it",
     .usage = "ADAPTER --out PATH [--base MODEL] [--type T] [--tolerance X]",
-    .more = "The result is read back and compared with base and adapter on fixed texts; above the\n"
-            "tolerance nothing is left behind and the exit code is 81.\n",
+    .more =
+        "The result is read back and compared with base and adapter on fixed texts; above the\n"
+        "tolerance nothing is left behind and the exit code is 81. Into blocks or codes the sum\n"
+        "is rounded again: perplexity and logits are then told with the adapter on, merged as\n"
+        "numbers, and as written (\"damage\" of --json).\n",
     .flags = flags,
     .opt_size = sizeof(options),
     .min_args = 1,

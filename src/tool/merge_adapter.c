@@ -1,5 +1,8 @@
 /* merge_adapter.c – `ft merge-adapter`: folds an adapter into its base, reads back what was written, and lets it stand only
- * when it computes what base and adapter computed together. */
+ * when it computes what base and adapter computed together.
+ *
+ * Into blocks or codes the sum of base and adapter is rounded again. What that costs is told apart from what merging costs:
+ * the sum is first written as numbers, proved, and removed. */
 #include <math.h>
 #include <string.h>
 
@@ -11,7 +14,12 @@
 typedef struct merge {
     const tool_merge_options *opt;
     tool_target target;
-    const dt_type *type; /* of the output's matrices */
+    const dt_type *type; /* of the output's matrices, but for those that quant codes */
+    const model_quant *quant;
+    void *quant_cfg;
+    tool_target
+        numbers; /* the sum as numbers, for the time of a proof; only where it is rounded again */
+    tool_proof unrounded;
     const char *base;
     tool_model *on;     /* base with adapter */
     tool_model *merged; /* what was written */
@@ -32,6 +40,64 @@ static void put_text(str_buf *s, const char *key, const char *v)
     tool_json_text(s, v, strlen(v));
 }
 
+static bool rounds(const merge *m)
+{
+    return m->quant || m->type->block > 1;
+}
+
+static const char *type_name(const merge *m)
+{
+    return m->quant ? m->quant->type : m->type->name;
+}
+
+/* What each step does to the model: as numbers on the texts of the proof, against base and adapter. */
+typedef struct damage {
+    const char *name, *type;
+    double perplexity, max_logit_diff, mean_kl;
+} damage;
+
+static int damages(const merge *m, damage d[3])
+{
+    const tool_proof *last = &m->proof, *first = rounds(m) ? &m->unrounded : last;
+    int n = 0;
+    d[n++] = (damage){"adapter", NULL, last->perplexity[0], 0, 0};
+    d[n++] = (damage){"merged", rounds(m) ? m->on->m->dtype->name : type_name(m),
+                      first->perplexity[1], first->max_logit_diff, first->mean_kl};
+    if (rounds(m))
+        d[n++] = (damage){"requantised", type_name(m), last->perplexity[1], last->max_logit_diff,
+                          last->mean_kl};
+    return n;
+}
+
+static void damage_json(const merge *m, str_buf *s)
+{
+    damage d[3];
+    int n = damages(m, d);
+    tool_json_key(s, "damage");
+    for (int i = 0; i < n; i++) {
+        str_adds(s, i ? ",{" : "[{");
+        put_text(s, "name", d[i].name);
+        if (d[i].type) put_text(s, "type", d[i].type);
+        put_number(s, "perplexity", d[i].perplexity);
+        put_number(s, "max_logit_diff", d[i].max_logit_diff);
+        put_number(s, "mean_kl", d[i].mean_kl);
+        str_addc(s, '}');
+    }
+    str_addc(s, ']');
+}
+
+static void damage_text(const merge *m, str_buf *s)
+{
+    damage d[3];
+    int n = damages(m, d);
+    str_printf(s, "perplexity over %lld tokens: %s %.5g", (long long)m->proof.scored, d[0].name,
+               d[0].perplexity);
+    for (int i = 1; i < n; i++)
+        str_printf(s, ", %s (%s) %.5g: max |logit difference| %.3g, mean KL %.3g", d[i].name,
+                   d[i].type, d[i].perplexity, d[i].max_logit_diff, d[i].mean_kl);
+    str_addc(s, '\n');
+}
+
 static void report_json(const merge *m, bool passed, str_buf *s)
 {
     const tool_proof *p = &m->proof;
@@ -39,7 +105,7 @@ static void report_json(const merge *m, bool passed, str_buf *s)
     put_text(s, "out", m->opt->out);
     put_text(s, "adapter", m->opt->adapter);
     put_text(s, "base", m->base);
-    put_text(s, "type", m->type->name);
+    put_text(s, "type", type_name(m));
     tool_json_key(s, "proof");
     str_addc(s, '{');
     tool_json_key(s, "tokens");
@@ -48,11 +114,15 @@ static void report_json(const merge *m, bool passed, str_buf *s)
     put_number(s, "max_logprob_diff", p->max_logprob_diff);
     put_number(s, "mean_kl", p->mean_kl);
     put_number(s, "top1_agreement", p->top1_agreement);
+    tool_json_key(s, "scored_tokens");
+    str_printf(s, "%lld", (long long)p->scored);
     put_number(s, "adapter_effect", p->effect);
     put_number(s, "tolerance", m->tolerance >= 0 ? m->tolerance : HUGE_VAL);
     tool_json_key(s, "passed");
     str_adds(s, passed ? "true" : "false");
-    str_adds(s, "}}\n");
+    str_addc(s, '}');
+    damage_json(m, s);
+    str_adds(s, "}\n");
 }
 
 static void report_text(const merge *m, bool passed, str_buf *s)
@@ -63,10 +133,11 @@ static void report_text(const merge *m, bool passed, str_buf *s)
                "difference| %.3g, mean KL %.3g nats, top-1 agreement %.2f %%\n",
                (long long)p->tokens, p->max_logit_diff, p->max_logprob_diff, p->mean_kl,
                100 * p->top1_agreement);
+    if (rounds(m) || m->on->m->has_blocks) damage_text(m, s);
     if (m->tolerance < 0)
         str_printf(s, "the difference is the damage of rounding to %s; no limit was asked for\n",
-                   m->type->name);
-    if (passed) str_printf(s, "%s: merged in %s\n", ft_shows(m->opt->out), m->type->name);
+                   type_name(m));
+    if (passed) str_printf(s, "%s: merged in %s\n", ft_shows(m->opt->out), type_name(m));
 }
 
 static ft_status report(const merge *m, bool passed, str_buf *s)
@@ -113,25 +184,51 @@ static ft_status open_on(merge *m)
              "%s: an adapter of method %s has no weights to fold; use it as it is, with --adapter",
              ft_shows(opt->adapter), m->on->adapter->method->name);
     FT_TRY(check_base(m));
-    FT_TRY(tool_output_type(opt->type, m->target.path, &m->type));
+    FT_TRY(tool_output_quant(opt->type, m->target.path, NULL, 0, m->mem, &m->quant, &m->quant_cfg));
+    if (!m->quant) FT_TRY(tool_output_type(opt->type, m->target.path, &m->type));
     bool gguf = str_ends(m->target.path, ".gguf");
     if (!m->type) m->type = m->on->m->has_blocks && gguf ? &dt_f16 : m->on->m->dtype;
     m->tolerance = opt->tolerance;
-    if (m->tolerance < 0 && m->type->block == 1) m->tolerance = DEFAULT_TOLERANCE;
-    return tool_check_space(m->on->m, &m->target, m->type, NULL);
+    if (m->tolerance < 0 && !rounds(m)) m->tolerance = DEFAULT_TOLERANCE;
+    return tool_check_space(m->on->m, &m->target, m->type, m->quant);
+}
+
+/* Writes the sum to `path` and compares it with base and adapter. */
+static ft_status prove(merge *m, const char *path, const dt_type *type, const model_quant *quant,
+                       tool_proof *proof)
+{
+    const char *adapter = m->opt->adapter;
+    model_save_options save = {.over = &m->on->adapter->over,
+                               .type = quant ? NULL : type,
+                               .quant = quant,
+                               .quant_cfg = m->quant_cfg,
+                               .exact_vectors = m->on->adapter->method->exact_vectors,
+                               .fold = pe_folder(m->on->adapter),
+                               .tokenizer = tok_in_folder(adapter) ? adapter : NULL};
+    FT_TRY(model_save(m->on->m, path, &save));
+    FT_TRY(tool_open(&m->merged, path, NULL, m->on->tok != NULL));
+    return tool_prove(m->on, m->merged, proof);
+}
+
+static ft_status prove_numbers(merge *m)
+{
+    tool_target *t = &m->numbers;
+    const dt_type *type = m->on->m->dtype;
+    const char *path = arena_printf(m->mem, "%s.numbers", m->target.temp);
+    if (!path) return FT_EMEM;
+    *t = (tool_target){.mem = m->mem, .path = path, .temp = path};
+    FT_TRY(tool_check_space(m->on->m, t, type, NULL));
+    FT_TRY(prove(m, path, type, NULL, &m->unrounded));
+    tool_close(m->merged);
+    m->merged = NULL;
+    tool_target_abort(t);
+    return FT_OK;
 }
 
 static ft_status write_and_prove(merge *m)
 {
-    const char *adapter = m->opt->adapter;
-    model_save_options save = {.over = &m->on->adapter->over,
-                               .type = m->type,
-                               .exact_vectors = m->on->adapter->method->exact_vectors,
-                               .fold = pe_folder(m->on->adapter),
-                               .tokenizer = tok_in_folder(adapter) ? adapter : NULL};
-    FT_TRY(model_save(m->on->m, m->target.temp, &save));
-    FT_TRY(tool_open(&m->merged, m->target.temp, NULL, m->on->tok != NULL));
-    FT_TRY(tool_prove(m->on, m->merged, &m->proof));
+    if (rounds(m)) FT_TRY(prove_numbers(m));
+    FT_TRY(prove(m, m->target.temp, m->type, m->quant, &m->proof));
     FT_CHECK(isfinite(m->proof.effect), FT_EDATA,
              "%s: the adapter's own logits are not finite numbers", ft_shows(m->opt->adapter));
     if (m->proof.effect == 0)
@@ -168,6 +265,7 @@ ft_status tool_merge_adapter(const tool_merge_options *opt, const tool_sink *out
     str_free(&text);
     tool_close(m.merged);
     tool_close(m.on);
+    tool_target_abort(&m.numbers);
     tool_target_abort(&m.target);
     arena_close(m.mem);
     return rc;

@@ -32,7 +32,7 @@ typedef struct prover {
     int64_t vocab;
     float *la, *lb; /* [ROWS, vocab] */
     tool_proof *out;
-    double kl;
+    double kl, nll[2];
     int64_t agree;
     bool poisoned;
 } prover;
@@ -47,7 +47,8 @@ static int64_t arg_max(const float *x, int64_t n)
     return best;
 }
 
-static void compare(prover *p, const float *a, const float *b)
+/* next: the token that follows; < 0: none */
+static void compare(prover *p, const float *a, const float *b, int32_t next)
 {
     double lse_a = inf_lse(a, p->vocab), lse_b = inf_lse(b, p->vocab), kl = 0;
     if (kn_find_nonfinite(a, p->vocab) >= 0 || kn_find_nonfinite(b, p->vocab) >= 0)
@@ -60,6 +61,11 @@ static void compare(prover *p, const float *a, const float *b)
         if (fabs(pa - pb) > p->out->max_logprob_diff) p->out->max_logprob_diff = fabs(pa - pb);
     }
     p->kl += kl > 0 ? kl : 0;
+    if (next >= 0) {
+        p->nll[0] += lse_a - (double)a[next];
+        p->nll[1] += lse_b - (double)b[next];
+        p->out->scored++;
+    }
     p->agree += arg_max(a, p->vocab) == arg_max(b, p->vocab);
     p->out->tokens++;
 }
@@ -78,7 +84,9 @@ static ft_status compare_text(prover *p, const int32_t *id, int64_t n)
         for (int64_t i = 0; i < k; i++) rows[i] = at + i;
         FT_TRY(model_logits(p->a->m, &ra, ha, rows, k, p->la, false));
         FT_TRY(model_logits(p->b->m, &rb, hb, rows, k, p->lb, false));
-        for (int64_t i = 0; i < k; i++) compare(p, p->la + i * p->vocab, p->lb + i * p->vocab);
+        for (int64_t i = 0; i < k; i++)
+            compare(p, p->la + i * p->vocab, p->lb + i * p->vocab,
+                    at + i + 1 < n ? id[at + i + 1] : -1);
     }
     return FT_OK;
 }
@@ -147,6 +155,8 @@ ft_status tool_prove(tool_model *a, tool_model *b, tool_proof *out)
     FT_GUARD(out->tokens >= MIN_TOKENS, FT_EINTERNAL, "a proof over %lld tokens is none",
              (long long)out->tokens);
     out->mean_kl = p.poisoned ? HUGE_VAL : p.kl / (double)out->tokens;
+    for (int i = 0; i < 2; i++)
+        out->perplexity[i] = p.poisoned ? HUGE_VAL : exp(p.nll[i] / (double)out->scored);
     out->top1_agreement = (double)p.agree / (double)out->tokens;
 out:
     ft_free(p.la);
