@@ -198,6 +198,7 @@ void pool_run(pool_fn fn, void *ctx, int64_t tiles);
  * thread asks again for the same slot (0 … 3: for kernels that nest). NULL: out of memory; the
  * failure is kept and pool_failed() tells it after the run. */
 void *pool_scratch(int thread, int slot, size_t bytes);
+size_t pool_scratch_bytes(void); /* of all threads */
 bool pool_failed(void); /* and clears */
 
 /* --- the rest ------------------------------------------------------------------------------------------ */

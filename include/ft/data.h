@@ -112,6 +112,7 @@ FT_MUST_USE ft_status data_open(data_set **out, cfg_doc *cfg, const cJSON *sourc
                                 bool training);
 void data_close(data_set *d); /* accepts NULL */
 
+size_t data_window_bytes(const data_set *d); /* of the windows in memory */
 int64_t data_count(const data_set *d); /* samples; of a stream that is not whole, those read so far */
 int data_sources(const data_set *d);
 const data_source_stats *data_stats(const data_set *d, int source);

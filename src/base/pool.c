@@ -176,6 +176,14 @@ void *pool_scratch(int thread, int slot, size_t bytes)
     return data;
 }
 
+size_t pool_scratch_bytes(void)
+{
+    size_t sum = 0;
+    for (int i = 0; i < MAX_THREADS; i++)
+        for (int k = 0; k < SCRATCH_SLOTS; k++) sum += scratch[i][k].bytes;
+    return sum;
+}
+
 bool pool_failed(void)
 {
     return atomic_exchange(&failed, false);

@@ -15,7 +15,8 @@
 #define THREAD_BYTES (((size_t)4 << 20) + ((size_t)192 << 10))
 #define SLACK_BYTES ((size_t)5 << 19)
 #define SAVE_BYTES ((size_t)4 << 20)
-#define LOOK_SAMPLES 200000 /* drawn to find the largest micro-batch: 0.1 s */
+#define READ_BYTES ((size_t)1 << 20) /* of text, while a window is read */
+#define LOOK_SAMPLES 200000          /* drawn to find the largest micro-batch: 0.1 s */
 
 /* What is there already when the plan is made: program, tokenizer, data. Weights are counted apart, whether they are pages
  * of their files or were made. */
@@ -25,6 +26,7 @@ static size_t resident(const train_session *s)
     size_t rss = ft_rss(), weights = io_weights_rss(&m->weights);
     if (!m->no_weights && m->own) weights += arena_pages(arena_peak(m->own));
     if (!m->no_weights && m->made) weights += arena_pages(arena_peak(m->made));
+    weights += pool_scratch_bytes(); /* quantising has taken it; threads are counted apart too */
     return rss > weights ? rss - weights : 0;
 }
 
@@ -288,13 +290,21 @@ static size_t page_ends(const train_plan *p, const nn_store *s)
     return sum;
 }
 
+/* The next window of a stream is read beside the one in memory. */
+static size_t window_bytes(const train_session *s)
+{
+    size_t sum = data_window_bytes(s->train) + (s->eval ? data_window_bytes(s->eval) : 0);
+    return sum > 0 ? sum + READ_BYTES : 0;
+}
+
 /* What is there when the plan is made, what threads take, the largest batch, and, where the result is a model, the piece of
  * it that is written at a time. */
-static size_t workspace(const train_plan *p, const pe_ctx *pe)
+static size_t workspace(const train_session *s, const pe_ctx *pe)
 {
+    const train_plan *p = &s->plan;
     size_t piece = pe->result == PE_MODEL ? piece_bytes(pe->m) : 0;
-    return p->resident + page_ends(p, &pe->store) + arena_pages(p->batch_bytes) + piece +
-           (size_t)pool_threads() * THREAD_BYTES + SLACK_BYTES;
+    return p->resident + page_ends(p, &pe->store) + arena_pages(p->batch_bytes) + window_bytes(s) +
+           piece + (size_t)pool_threads() * THREAD_BYTES + SLACK_BYTES;
 }
 
 static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
@@ -305,7 +315,7 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
     p->trainable = (size_t)(store->count + store->state_count) * sizeof(float);
     p->gradients = (size_t)(store->count + store->alias_count) * sizeof(float);
     p->optimizer = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, store);
-    p->workspace = workspace(p, pe);
+    p->workspace = workspace(s, pe);
     p->total =
         p->weights + p->trainable + p->gradients + p->optimizer + p->activations + p->workspace;
     p->limit = ft_memory_limit(&p->limit_name);
