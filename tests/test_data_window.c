@@ -503,6 +503,11 @@ static void names_bytes_that_are_no_text(void **state)
     (void)state;
     begin(&f, "bytes", NULL, false);
     f.cfg.count = true;
+    static const char missing[] = "{\"data\":{\"train\":\"none.txt\",\"window_tokens\":9000}}",
+                      empty[] = "{\"data\":{\"train\":\"empty.txt\",\"window_tokens\":9000}}";
+    put("empty.txt", "");
+    assert_fails(load(&f, missing, true), FT_ENOINPUT, "none.txt");
+    assert_fails(load(&f, empty, true), FT_EDATA, "empty.txt: holds no records");
     write_text(&s, 1, 3000, "\n");
     int64_t line = 1;
     for (size_t i = 0; i < s.len; i++) line += s.data[i] == '\n';

@@ -136,7 +136,8 @@ static ft_status count_all(data_set *d, data_source *s)
 ft_status data_window_open(data_set *d, data_source *s)
 {
     int64_t tokens = d->window_tokens == CFG_AUTO ? WINDOW_TOKENS / d->n_sources : d->window_tokens;
-    FT_CHECK(file_size(s->path) > 0, FT_EDATA,
+    FT_TRY(io_data_exists(s->path));
+    FT_CHECK(file_size(s->path) >= 0, FT_EDATA,
              "%s: cannot be read in windows: it is not a file that can be read twice", s->path);
     data_store_close(&s->store);
     data_count_forget(s);
