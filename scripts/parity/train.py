@@ -38,7 +38,29 @@ CASES = {
                            "adam_beta2": 0.95}, 6, 6),
     "full mistral": ("mistral", {"type": "full"},
                      {"learning_rate": 1e-3, "lr_scheduler_type": "linear", "adam_epsilon": 1e-6}, 2, 1),
+    "full qwen3 sgd": ("qwen3", {"type": "full"},
+                       {"type": "sgd", "momentum": 0.9, "nesterov": True, "learning_rate": 0.02,
+                        "lr_scheduler_type": "linear", "weight_decay": 0.1}, 3, 2),
+    "full mistral rmsprop": ("mistral", {"type": "full"},
+                             {"type": "rmsprop", "alpha": 0.95, "eps": 1e-4, "momentum": 0.5, "learning_rate": 1e-3,
+                              "lr_scheduler_type": "cosine", "weight_decay": 0.05}, 4, 1),
+    "full llama lion": ("llama", {"type": "full"},
+                        {"type": "lion", "learning_rate": 3e-4, "lr_scheduler_type": "linear", "warmup_steps": 2,
+                         "weight_decay": 0.1}, 4, 4),
+    "full llama tied adafactor": ("llama-one-layer-tied", {"type": "full"},
+                                  {"type": "adafactor", "learning_rate": 2e-3, "lr_scheduler_type": "linear",
+                                   "weight_decay": 0.05}, 4, 3),
+    "full mistral adafactor scaled": ("mistral", {"type": "full"},
+                                      {"type": "adafactor", "scale_parameter": True, "beta1": 0.8,
+                                       "learning_rate": 1e-2, "lr_scheduler_type": "constant"}, 3, 1),
+    "loraplus llama": ("llama", {"type": "loraplus", "r": 4, "lora_alpha": 8, "target_modules": "all-linear"},
+                       {"learning_rate": 5e-4, "lr_scheduler_type": "linear", "weight_decay": 0.1}, 4, 2),
+    "loraplus gpt2": ("gpt2", {"type": "loraplus", "r": 3, "lora_alpha": 6, "target_modules": ["c_attn", "c_fc"]},
+                      {"learning_rate": 5e-4, "lr_scheduler_type": "cosine"}, 3, 1),
+    "loraplus qwen3 sgd": ("qwen3", {"type": "loraplus", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "up_proj"]},
+                           {"type": "sgd", "momentum": 0.8, "learning_rate": 0.01, "lr_scheduler_type": "linear"}, 3, 2),
 }
+LORAPLUS_RATIO = 16  # the default of ft
 
 
 def make_rows(vocab, n):
@@ -56,7 +78,24 @@ def schedule_of(optimizer, optim):
     return get_scheduler(optim["lr_scheduler_type"], optimizer, optim.get("warmup_steps", 0), STEPS)
 
 
-def reference(model, rows, optim, batch):
+def rule_of(optim):
+    """The class of an update rule, and its options by the config's."""
+    from bitsandbytes.optim import Lion
+    from transformers.optimization import Adafactor
+
+    kind = optim.get("type", "adamw")
+    own = {k: v for k, v in optim.items()
+           if k not in ("type", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm")
+           and not k.startswith("adam_")}
+    if kind == "adamw":
+        own.update(betas=(0.9, optim.get("adam_beta2", 0.999)), eps=optim.get("adam_epsilon", 1e-8), foreach=False)
+    if kind == "adafactor":
+        own = {"scale_parameter": False, "relative_step": False, **own}
+    return {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop, "lion": Lion,
+            "adafactor": Adafactor}[kind], own
+
+
+def reference(model, rows, optim, batch, plus):
     from oracle import loss_sum
 
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -64,11 +103,17 @@ def reference(model, rows, optim, batch):
     def plain(name):  # norm weights and biases are not decayed
         return "norm" in name or "ln_" in name or name.endswith("bias")
 
-    optimizer = torch.optim.AdamW(
-        [{"params": [p for n, p in trained if not plain(n)], "weight_decay": optim.get("weight_decay", 0.0)},
-         {"params": [p for n, p in trained if plain(n)], "weight_decay": 0.0}],
-        lr=optim["learning_rate"], betas=(0.9, optim.get("adam_beta2", 0.999)),
-        eps=optim.get("adam_epsilon", 1e-8), foreach=False)
+    rule, own = rule_of(optim)
+    decay = optim.get("weight_decay", 0.0)
+    if plus:
+        from peft.optimizers import create_loraplus_optimizer
+
+        optimizer = create_loraplus_optimizer(model, rule, lr=optim["learning_rate"], loraplus_lr_ratio=LORAPLUS_RATIO,
+                                              loraplus_weight_decay=decay, **own)
+    else:
+        optimizer = rule([{"params": [p for n, p in trained if not plain(n)], "weight_decay": decay},
+                          {"params": [p for n, p in trained if plain(n)], "weight_decay": 0.0}],
+                         lr=optim["learning_rate"], **own)
     schedule = schedule_of(optimizer, optim)
     log = []
     for step in range(STEPS):
@@ -126,7 +171,7 @@ def start(base, method, adapter, dtype):
 
 def run_case(ft, name, work, report):
     base_name, method, optim, batch, micro = CASES[name]
-    is_adapter = method["type"] == "lora"
+    is_adapter, plus = method["type"] != "full", method["type"] == "loraplus"
     base, adapter, out = (os.path.join(work, part) for part in ("base", "first", "out"))
     vocab = make_model(base_name, base).config.vocab_size - PADDING
     rows = make_rows(vocab, STEPS * batch)
@@ -147,10 +192,10 @@ def run_case(ft, name, work, report):
     run_ft(ft, "train", os.path.join(work, "config.json"), "--quiet")
 
     model = start(base, method, adapter, torch.float32)
-    want = reference(model, rows, optim, batch)
+    want = reference(model, rows, optim, batch, plus)
     final = tensors_of(model, is_adapter)
     double = start(base, method, adapter, torch.float64)
-    reference(double, rows, optim, batch)
+    reference(double, rows, optim, batch, plus)
     final64 = tensors_of(double, is_adapter)
 
     with open(os.path.join(out, "log.jsonl"), encoding="utf-8") as lines:

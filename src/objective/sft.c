@@ -16,7 +16,8 @@ static const cfg_field fields[] = {
      .def = "0",
      .low = 0,
      .high = 0.999,
-     .help = "share of every target that is spread over the whole vocabulary; 0: none"},
+     .help = "share of every target that is spread over the whole vocabulary, in evaluations "
+             "too; 0: none"},
     CFG_END};
 
 static tn_tensor *loss(obj_ctx *c, nn_run *r, const data_batch *b, double units, obj_stats *stats)
