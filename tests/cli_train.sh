@@ -96,7 +96,8 @@ for i in 1 2 3; do
     same pair || bad "two at once: the result differs"
 done
 
-# Every shipped training config for two steps. Its plan holds (a sanitizer has memory of its own).
+# Every shipped training config for two steps. Its plan holds, but for what a system's libraries take, which weighs in
+# runs this small (a sanitizer has memory of its own).
 sanitized=$(grep -qE '__(asan|tsan)_init' "$ft" && echo yes)
 for config in "$source"/configs/*.json; do
     grep -q '"train"' "$config" || continue
@@ -104,7 +105,7 @@ for config in "$source"/configs/*.json; do
     "$ft" train "$config" --out "all/$name" --set train.max_steps=2 -q > out.txt 2> err.txt || bad "configs/$name.json: $? $(cat err.txt)"
     [ -n "$sanitized" ] && continue
     awk -F'[:,]' -v name="$name" '/"peak_rss_bytes"/ { peak = $2 } /"planned_bytes"/ { plan = $2 }
-        END { if (!(peak <= plan && peak >= 0.88 * plan)) print name ": peak " peak ", plan " plan }' \
+        END { few = 4194304; if (!(peak <= plan + few && peak >= 0.88 * plan - few)) print name ": peak " peak ", plan " plan }' \
         "all/$name/summary.json" > lies.txt
     [ -s lies.txt ] && bad "the plan of $(cat lies.txt)"
 done
