@@ -13,11 +13,6 @@
 #define PIECE_FLOATS ((int64_t)1 << 20)
 #define TILE_FLOATS ((int64_t)64 << 10) /* unit of work of one thread */
 
-static const tn_tensor *value(const save_plan *p, nn_param *q)
-{
-    return nn_value_of(p->opt->over, q);
-}
-
 /* --- what is written -------------------------------------------------------------------------------------- */
 
 /* Tied weights stay tied unless something gave the two ends different values. */
@@ -25,7 +20,7 @@ static bool ends_differ(const save_plan *p)
 {
     const model *m = p->m;
     const nn_overlay *over = p->opt->over;
-    if (value(p, m->embed->w)->data != value(p, m->head->w)->data) return true;
+    if (save_value(p, m->embed->w)->data != save_value(p, m->head->w)->data) return true;
     return p->opt->fold.fold && (nn_slot_of(over, m->embed) || nn_slot_of(over, m->head));
 }
 
@@ -139,57 +134,6 @@ out:
     return rc;
 }
 
-static void unpack_all(float *dst, const tn_tensor *t)
-{
-    int64_t cols = tn_cols(t), step = TILE_FLOATS / cols > 0 ? TILE_FLOATS / cols : 1;
-    for (int64_t r = 0; r < tn_rows(t); r += step) {
-        int64_t n = tn_rows(t) - r < step ? tn_rows(t) - r : step;
-        tn_unpack_rows(dst + r * cols, t, r, n);
-    }
-}
-
-/* The adapter computes something of its own at the parameter's site. */
-static bool folds(const save_plan *p, int64_t param)
-{
-    const nn_site *s = p->m->info[param].site;
-    return p->opt->fold.fold && s && nn_slot_of(p->opt->over, s);
-}
-
-/* The f32 matrix or bias of a parameter with the adapter's part; *out is ft_alloc'ed. A site is folded as a whole,
- * for one of its two tensors at a time: bias and weight may be far apart in the file. */
-static ft_status folded(const save_plan *p, int64_t param, float **out)
-{
-    nn_param *q = &p->m->param[param];
-    const nn_site *s = p->m->info[param].site;
-    const model_fold *f = &p->opt->fold;
-    float *w = NULL, *b = NULL;
-    ft_status rc = FT_OK;
-    bool is_bias = p->m->info[param].bias, fold = folds(p, param);
-    *out = NULL;
-    if (fold || !is_bias) {
-        const tn_tensor *t = fold ? value(p, s->w) : value(p, q);
-        w = ft_alloc((size_t)tn_count(t), sizeof *w);
-        FT_GUARD(w, FT_EMEM, "%s", ft_error());
-        unpack_all(w, t);
-    }
-    if (is_bias || (fold && s->b)) {
-        const tn_tensor *t = is_bias ? value(p, q) : value(p, s->b);
-        b = ft_alloc((size_t)tn_count(t), sizeof *b);
-        FT_GUARD(b, FT_EMEM, "%s", ft_error());
-        unpack_all(b, t);
-    }
-    if (fold) FT_TRY_OUT(f->fold(f->ctx, s, w, b));
-    *out = is_bias ? b : w;
-    if (is_bias)
-        b = NULL;
-    else
-        w = NULL;
-out:
-    ft_free(w);
-    ft_free(b);
-    return rc;
-}
-
 static ft_status turned(float **w, int64_t rows, int64_t cols)
 {
     float *t = ft_alloc((size_t)(rows * cols), sizeof *t);
@@ -201,26 +145,15 @@ static ft_status turned(float **w, int64_t rows, int64_t cols)
     return FT_OK;
 }
 
-ft_status save_source(const save_plan *p, int64_t param, tn_tensor *src, float **w)
-{
-    *src = *value(p, &p->m->param[param]);
-    *w = NULL;
-    if (!folds(p, param)) return FT_OK;
-    FT_TRY(folded(p, param, w));
-    *src =
-        (tn_tensor){.type = &dt_f32, .nd = src->nd, .dim = {src->dim[0], src->dim[1]}, .data = *w};
-    return FT_OK;
-}
-
 static ft_status put_param(save_plan *p, const save_item *it, int64_t param, save_put put,
                            void *ctx)
 {
-    const tn_tensor *v = it->added ? &it->added->t : value(p, &p->m->param[param]);
+    const tn_tensor *v = it->added ? &it->added->t : save_value(p, &p->m->param[param]);
     tn_tensor matrix = *v;
     float *w = NULL;
     ft_status rc = FT_OK;
-    if (!it->added && (folds(p, param) || it->transpose)) {
-        FT_TRY(folded(p, param, &w));
+    if (!it->added && (save_folds(p, param) || it->transpose)) {
+        FT_TRY(save_folded(p, param, &w));
         if (it->transpose) FT_TRY_OUT(turned(&w, v->dim[0], v->dim[1]));
         matrix = (tn_tensor){.type = &dt_f32, .nd = v->nd, .dim = {v->dim[0], v->dim[1]}};
         if (it->transpose) {

@@ -43,6 +43,12 @@ FT_MUST_USE ft_status save_plan_open(save_plan *p, model *m, const model_save_op
 void save_plan_close(save_plan *p);
 /* The values of one item, folded and rounded once, in the output's layout. */
 FT_MUST_USE ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx);
+/* What the overlay trains in the parameter's place, or the parameter itself. */
+const tn_tensor *save_value(const save_plan *p, nn_param *q);
+/* The adapter computes something of its own at the parameter's site. */
+bool save_folds(const save_plan *p, int64_t param);
+/* The f32 matrix or bias of a parameter with the adapter's part; *out is ft_alloc'ed. */
+FT_MUST_USE ft_status save_folded(const save_plan *p, int64_t param, float **out);
 /* The source of a parameter's values, with the adapter's part folded in: *w is its memory, ft_alloc'ed, or NULL. */
 FT_MUST_USE ft_status save_source(const save_plan *p, int64_t param, tn_tensor *src, float **w);
 /* What values of a folder in codes stand in otherwise. */
