@@ -110,6 +110,16 @@ for config in "$source"/configs/*.json; do
     [ -s lies.txt ] && bad "the plan of $(cat lies.txt)"
 done
 
+# What checkpoints take while they are written, in the middle of a run, is planned for: the peak grows by no more than the plan.
+for every in 0 1; do
+    "$ft" train "$source/configs/lora.json" --out "every$every" --set train.checkpoint_every=$every --set train.max_steps=3 -q \
+        > out.txt 2> err.txt || bad "checkpoints every $every: $? $(cat err.txt)"
+done
+[ -n "$sanitized" ] || awk -F'[:,]' '/"peak_rss_bytes"/ { peak[FILENAME] = $2 } /"planned_bytes"/ { plan[FILENAME] = $2 }
+    END { more = peak[ARGV[2]] - peak[ARGV[1]]; said = plan[ARGV[2]] - plan[ARGV[1]]
+          if (more > said + 262144) { print "peak grows by " more ", plan by " said; exit 1 } }' \
+    every0/summary.json every1/summary.json > lies.txt || bad "checkpoints: $(cat lies.txt)"
+
 # A folder without weights is planned for, and not trained.
 mkdir bare && cp model.json bare/config.json
 sed 's/"from_config": "model.json", "tokenizer": "[^"]*"/"path": "bare"/' run.json > bare.json

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CHUNK = 1 << 20, OUT_BUFFER = 256 << 10 };
+enum { CHUNK = 128 << 10, OUT_BUFFER = 256 << 10 };
 
 /* --- reading ---------------------------------------------------------------------------------- */
 

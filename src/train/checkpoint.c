@@ -197,7 +197,7 @@ out:
 
 /* Between memory and a file's mapping, a piece at a time: a checkpoint of full training is larger than the model, and may not
  * become resident beside it. */
-#define PIECE ((size_t)1 << 20)
+#define PIECE ((size_t)128 << 10)
 static bool same_bytes(const void *ours, const void *mapped, size_t n)
 {
     bool same = true;

@@ -16,7 +16,9 @@
 #define SLACK_BYTES ((size_t)5 << 19)
 #define SAVE_BYTES ((size_t)4 << 20)
 #define READ_BYTES ((size_t)1 << 20) /* of text, while a window is read */
-#define LOOK_SAMPLES 200000          /* drawn to find the largest micro-batch: 0.1 s */
+#define SEAL_BYTES                                                                                 \
+    ((size_t)3 << 18)       /* while a checkpoint is written and read back: buffers, code */
+#define LOOK_SAMPLES 200000 /* drawn to find the largest micro-batch: 0.1 s */
 
 /* What is there already when the plan is made: program, tokenizer, data. Weights are counted apart, whether they are pages
  * of their files or were made. */
@@ -297,12 +299,13 @@ static size_t window_bytes(const train_session *s)
     return sum > 0 ? sum + READ_BYTES : 0;
 }
 
-/* What is there when the plan is made, what threads take, the largest batch, and, where the result is a model, the piece of
- * it that is written at a time. */
+/* What is there when the plan is made, what threads take, the largest batch, and the pieces of checkpoints and of a result
+ * that is a model, which are written at a time. */
 static size_t workspace(const train_session *s, const pe_ctx *pe)
 {
     const train_plan *p = &s->plan;
     size_t piece = pe->result == PE_MODEL ? piece_bytes(pe->m) : 0;
+    if (s->cfg.train.checkpoint_every > 0) piece += SEAL_BYTES;
     return p->resident + page_ends(p, &pe->store) + arena_pages(p->batch_bytes) + window_bytes(s) +
            piece + (size_t)pool_threads() * THREAD_BYTES + SLACK_BYTES;
 }
