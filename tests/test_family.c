@@ -142,6 +142,64 @@ static void check_gradients(const golden *g, model *m, ag_tape *t)
     pe_close(c);
 }
 
+/* --- samples in one row ------------------------------------------------------------------------------------------ */
+/* Sequences first … first + count − 1 of `len`, tokens drawn by their place, every one supervised. */
+static int64_t run_lengths(model *m, pe_ctx *c, ag_tape *t, const int32_t *len, int first,
+                           int count, unsigned how, float *logprob)
+{
+    int64_t n = 0, from = 0, at = 0;
+    for (int s = 0; s < first; s++) from += len[s];
+    for (int s = first; s < first + count; s++) n += len[s];
+    int32_t *ids = test_alloc((size_t)n * sizeof *ids), *pos = test_alloc((size_t)n * sizeof *pos);
+    int32_t *label = test_alloc((size_t)n * sizeof *label);
+    for (int s = first; s < first + count; s++) {
+        for (int32_t k = 0; k < len[s]; k++, at++) {
+            ids[at] = (int32_t)(rng_u64(9, (uint64_t)(from + at)) % (uint64_t)m->d.vocab_size);
+            label[at] = (int32_t)(rng_u64(8, (uint64_t)(from + at)) % (uint64_t)m->d.vocab_size);
+            pos[at] = k;
+        }
+    }
+    nn_run r;
+    nn_batch b = {
+        .n_seq = count, .len = len + first, .tokens = n, .ids = ids, .pos = pos, .label = label};
+    ag_reset(t);
+    assert_ok(nn_run_open(&r, t, &b, &c->over, how));
+    tn_tensor *loss = model_loss(m, &r, model_hidden(m, &r), 0.01f, logprob, NULL);
+    assert_ok(t->status);
+    if (how & NN_RECORD) assert_ok(ag_backward(t, loss));
+    return n;
+}
+
+/* The losses of samples are the same bits packed in a row or alone, and the gradients of a step whether they are packed or
+ * not, checkpointed or not: odd lengths, 1 and 2 among them. */
+static void check_packing(model *m, ag_tape *t)
+{
+    static const int32_t len[] = {5, 1, 2, 13, 1, 1, 7, 2, 16, 3};
+    enum { N = FT_COUNT_OF(len), TOKENS = 51 };
+    float packed[TOKENS], alone[TOKENS];
+    pe_ctx *c = NULL;
+    assert_ok(pe_attach(&c, pe_by_name("full"), NULL, m, &(pe_start){.seed = 1}));
+    size_t bytes = (size_t)c->store.count * sizeof(float);
+    float *whole = test_alloc(bytes);
+    for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
+        unsigned how = NN_RECORD | (checkpoint ? NN_CHECKPOINT : 0);
+        nn_store_begin(&c->store);
+        assert_true(run_lengths(m, c, t, len, 0, N, how, packed) == TOKENS);
+        nn_store_finish(&c->store);
+        if (checkpoint) assert_memory_equal(whole, c->store.g, bytes);
+        memcpy(whole, c->store.g, bytes);
+        nn_store_begin(&c->store);
+        for (int s = 0, at = 0; s < (int)N; at += len[s++])
+            run_lengths(m, c, t, len, s, 1, how, alone + at);
+        nn_store_finish(&c->store);
+        assert_memory_equal(packed, alone, sizeof packed);
+        assert_memory_equal(whole, c->store.g, bytes);
+        run_lengths(m, c, t, len, 0, N, 0, alone);
+        assert_memory_equal(packed, alone, sizeof packed);
+    }
+    pe_close(c);
+}
+
 /* A dry tape must count what the real one used, to the page. */
 static void check_plan(const golden *g, model *m)
 {
@@ -173,6 +231,7 @@ static void check_family(const char *name)
     assert_ok(model_open(&m, &(model_options){.path = g.folder}));
     check_logits(&g, m, t);
     check_gradients(&g, m, t);
+    check_packing(m, t);
     check_plan(&g, m);
     model_close(m);
     ag_close(t);
