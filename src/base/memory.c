@@ -89,8 +89,9 @@ ft_status arena_open(arena **out, const char *name, size_t limit)
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (a->map == MAP_FAILED) {
         ft_free(a);
-        return ft_fail(FT_EMEM, "cannot reserve %zu MiB of address space for %s", limit >> 20,
-                       name);
+        return ft_fail(
+            FT_EMEM, "cannot reserve %zu MiB of address space for %s (a limit of ulimit -v or -d?)",
+            limit >> 20, name);
     }
     a->base = (uint8_t *)(((uintptr_t)a->map + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
     a->limit = limit;
