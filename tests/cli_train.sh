@@ -120,6 +120,25 @@ done
           if (more > said + 262144) { print "peak grows by " more ", plan by " said; exit 1 } }' \
     every0/summary.json every1/summary.json > lies.txt || bad "checkpoints: $(cat lies.txt)"
 
+# "auto" takes what fits: half way between the plans with and without checkpointing it is turned on, to the same bytes.
+if [ -z "$sanitized" ]; then
+    plan() { sed -n 's/.*"total_bytes":\([0-9]*\).*/\1/p' out.txt; }
+    run=("$source/configs/full.json" --set train.max_steps=2 --set train.micro_batch_size=8)
+    expect 0 "$ft" check "${run[@]}" --out fresh --json --set train.gradient_checkpointing=false
+    without=$(plan)
+    expect 0 "$ft" check "${run[@]}" --out fresh --json --set train.gradient_checkpointing=true
+    with=$(plan)
+    mkdir cgroup && echo $(((with + without) / 2)) > cgroup/memory.max
+    export FT_CGROUP_ROOT=$PWD/cgroup
+    expect 0 "$ft" check "${run[@]}" --out fresh --json
+    grep -q '"gradient_checkpointing":true' out.txt || bad "auto did not turn checkpointing on: $(cat out.txt)"
+    expect 71 "$ft" check "${run[@]}" --out fresh --set train.gradient_checkpointing=false
+    expect 0 "$ft" train "${run[@]}" --out small
+    grep -q 'checkpointing on (auto' err.txt || bad "the header does not tell: $(cat err.txt)"
+    unset FT_CGROUP_ROOT
+    cmp small/model.safetensors all/full/model.safetensors || bad "checkpointing changed the result"
+fi
+
 # A folder without weights is planned for, and not trained.
 mkdir bare && cp model.json bare/config.json
 sed 's/"from_config": "model.json", "tokenizer": "[^"]*"/"path": "bare"/' run.json > bare.json

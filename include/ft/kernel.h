@@ -23,6 +23,7 @@
 FT_MUST_USE ft_status kn_init(void);
 const char *kn_level(void);     /* "generic", "avx2", "avx512" */
 const char *kn_gemm_name(void); /* "avx512", "avx2", "openblas", "generic" */
+size_t kn_scratch_bytes(void); /* that a thread takes in products and attention */
 const char *
 kn_core_name(void); /* what identifies the arithmetic in logs and checkpoints: level + row
                                     (+ OpenBLAS core) */

@@ -109,6 +109,11 @@ const char *kn_level(void)
     return kern->name;
 }
 
+size_t kn_scratch_bytes(void)
+{
+    return row->scratch + ((size_t)2 << 20); /* and that of attention */
+}
+
 const char *kn_gemm_name(void)
 {
     return row == &kern_gemm_own ? kern->name : row->name;

@@ -205,7 +205,7 @@ static void own_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m
     run(&g);
 }
 
-const kern_gemm kern_gemm_own = {"own", own_wx, own_tn};
+const kern_gemm kern_gemm_own = {"own", own_wx, own_tn, (size_t)2 << 20};
 
 /* --- a few rows: W is read once and never packed -------------------------------------------------------- */
 

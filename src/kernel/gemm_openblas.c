@@ -153,7 +153,7 @@ static void openblas_tn(float *c, int64_t ldc, const float *a, int64_t lda, int6
     pool_run(tn_tile, &g, (m + TILE_ROWS - 1) / TILE_ROWS * g.n_tiles);
 }
 
-static const kern_gemm row = {"openblas", openblas_wx, openblas_tn};
+static const kern_gemm row = {"openblas", openblas_wx, openblas_tn, (size_t)4 << 20};
 
 const kern_gemm *kern_openblas(void)
 {

@@ -153,6 +153,7 @@ typedef struct kern_gemm {
                const float *bias, bool accumulate, bool transposed);
     void (*tn)(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
                int64_t ldb, int64_t n, int64_t t, const int32_t *seg, int n_seg);
+    size_t scratch; /* bytes that a thread touches in them, at most, in whole huge pages */
 } kern_gemm;
 
 extern const kern_gemm kern_gemm_own;

@@ -10,9 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Of a thread: scratch of products and of attention, a huge page each, and its stack. The rest is what code and allocator
- * take after the plan is made (measured: 0.5 to 2 MiB). */
-#define THREAD_BYTES (((size_t)4 << 20) + ((size_t)192 << 10))
+/* The stack of a thread, beside its scratch; what code and allocator take after the plan is made (measured: 0.5 to 2 MiB). */
+#define THREAD_BYTES ((size_t)192 << 10)
 #define SLACK_BYTES ((size_t)5 << 19)
 #define SAVE_BYTES ((size_t)4 << 20)
 #define READ_BYTES ((size_t)1 << 20) /* of text, while a window is read */
@@ -307,7 +306,7 @@ static size_t workspace(const train_session *s, const pe_ctx *pe)
     size_t piece = pe->result == PE_MODEL ? piece_bytes(pe->m) : 0;
     if (s->cfg.train.checkpoint_every > 0) piece += SEAL_BYTES;
     return p->resident + page_ends(p, &pe->store) + arena_pages(p->batch_bytes) + window_bytes(s) +
-           piece + (size_t)pool_threads() * THREAD_BYTES + SLACK_BYTES;
+           piece + (size_t)pool_threads() * (kn_scratch_bytes() + THREAD_BYTES) + SLACK_BYTES;
 }
 
 static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
