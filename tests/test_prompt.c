@@ -58,6 +58,7 @@ static const float *rows_of(pe_ctx **c, model *m, const pe_start *with, const ch
     cfg_doc d = {0};
     const pe_method *row = pe_by_name("prompt_tuning");
     assert_ok(pe_attach(c, row, method_options(row, json, &d, mem), m, with));
+    cfg_close(&d);
     assert_int_equal((*c)->store.n, 1);
     return tn_f32(&(*c)->store.param[0]->t);
 }
