@@ -485,6 +485,7 @@ static void wrong_folders_are_refused(void **state)
         {"up_proj.weight", NULL, NULL, 1, "has 335 bytes; 21 x 32 codes of four bits take 336"},
         {"up_proj.weight", NULL, NULL, 0, "up_proj.weight\" is missing"},
         {"__nf4", "[21, 32]", "[32, 21]", 0, "shape [32, 21] does not fit the config"},
+        {"__nf4", "[21, 32]", "[21.5, 32]", 0, "shape: must be a list of two whole numbers"},
         {"__nf4", "[21, 32]", "[1e300, 32]", 0, "does not fit the config"},
         {"__nf4", "[21, 32]", "[21]", 0, "shape: must be a list of two numbers"},
         {"__nf4", "64", "48", 0, "blocksize: must be a power of two from 32 to 4096"},

@@ -135,7 +135,7 @@ static void check_weights(data_set *d, const char *key)
     }
     d->weighted = with > 0 && d->n_sources > 1;
     for (int i = 0; i < d->n_sources; i++) {
-        if (with && d->source[i].weight <= 0) {
+        if (with && !js_get(d->source[i].node, "weight")) {
             cfg_fail(d->cfg, d->source[i].node, key,
                      "this source has no weight but another one has; give every source a weight, "
                      "or none");

@@ -117,8 +117,9 @@ static ft_status read_shape(binding *k)
         return state_fail(k, "shape", "must be a list of two numbers");
     cJSON_ArrayForEach(e, shape)
     {
-        if (!cJSON_IsNumber(e)) return state_fail(k, "shape", "must be a list of two numbers");
-        dim[n++] = (int64_t)e->valuedouble;
+        if (!cJSON_IsNumber(e) || e->valuedouble != floor(e->valuedouble))
+            return state_fail(k, "shape", "must be a list of two whole numbers");
+        dim[n++] = fabs(e->valuedouble) < 0x1p53 ? (int64_t)e->valuedouble : -1;
     }
     FT_CHECK(dim[0] == k->out && dim[1] == k->in, FT_EDATA,
              "%s: shape [%lld, %lld] does not fit the config, which says [%lld, %lld]", k->d.name,

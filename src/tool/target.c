@@ -84,6 +84,10 @@ ft_status tool_output_type(const char *name, const char *path, const dt_type **t
         }
         if (fits) str_printf(&known, "%s%s", known.len ? ", " : "", t->name);
     }
+    if (!gguf) {
+        str_printf(&known, ", ");
+        model_quant_list(&known, true);
+    }
     ft_status rc =
         *type ? FT_OK
               : ft_fail(FT_EUSAGE, "--type: \"%s\" %s; a %s holds %s", ft_shows(name),
