@@ -390,12 +390,12 @@ static ft_status plan_activations(train_session *s, obj_ctx *o, const pe_ctx *pe
     return rc;
 }
 
-/* "auto": MICRO_TOKENS a micro-batch, halved down to one sample while the plan does not fit. */
+/* "auto": one or two MICRO_TOKENS a micro-batch, halved down to one sample while the plan does not fit. */
 static ft_status plan_micro(train_session *s, obj_ctx *o, const pe_ctx *pe)
 {
     train_plan *p = &s->plan;
     bool given = s->cfg.train.micro_batch_size != CFG_AUTO;
-    p->micro_bound = MICRO_TOKENS;
+    p->micro_bound = pe->method->quantization ? MICRO_TOKENS : 2 * MICRO_TOKENS;
     FT_TRY(plan_activations(s, o, pe));
     while (!given && p->total > p->limit && p->micro_bound > 1 &&
            p->micro_tokens > data_longest(s->train, 1)) {
