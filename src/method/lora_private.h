@@ -33,6 +33,13 @@ FT_MUST_USE ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, 
 FT_MUST_USE ft_status pe_lora_save(const pe_ctx *c, const char *dir);
 FT_MUST_USE ft_status pe_lora_load_config(pe_ctx *c, const js_doc *adapter_config);
 
+/* What the rows of these methods have in common; `attach` is each one's own. */
+#define PE_LORA_ROW                                                                                \
+    .peft_type = "LORA", .result = PE_ADAPTER, .files = pe_adapter_files, .learning_rate = 2e-4,   \
+    .check = pe_lora_check, .hooks = {.post = pe_lora_post, .embed = pe_lora_embed},               \
+    .save = pe_lora_save, .load_config = pe_lora_load_config, .load = pe_load_adapter,             \
+    .fold = pe_lora_fold
+
 #define PE_LORA_AT(field) offsetof(lora_cfg, field)
 #define PE_LORA_FIELDS                                                                             \
     {.key = "r",                                                                                   \
