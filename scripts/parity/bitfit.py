@@ -7,15 +7,13 @@ loads the folder that is left and computes what the loop's model does.
 Where the class has attention_bias and mlp_bias, the reference has both and zero biases to begin with. With
 float32 bases the biases of the folder are compared, with bf16 ones as well: they stand in it as they are.
 """
-import argparse
 import json
 import os
 import re
-import tempfile
 
 import torch
 
-from harness import PADDING, Report, ft_logprobs, hf_logprobs, make_model, run_ft, token_rows, worst_logprob
+from harness import PADDING, ft_logprobs, hf_logprobs, make_model, run_cases, run_ft, token_rows, worst_logprob
 from train import STEPS, difference, make_rows, reference
 
 CASES = {
@@ -108,18 +106,5 @@ def run_case(ft, name, work, report):
                 f"log-probabilities" + ("" if whole else f", {info}") + ("" if frozen else ", a frozen value moved"))
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("ft")
-    parser.add_argument("--only")
-    arguments = parser.parse_args()
-    report = Report()
-    for name in CASES:
-        if not arguments.only or arguments.only in name:
-            with tempfile.TemporaryDirectory() as work:
-                run_case(arguments.ft, name, work, report)
-    report.end()
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(CASES, run_case)

@@ -11,11 +11,13 @@ The checks are run by hand against a built ft, with torch, transformers, peft an
 
 Each prints one line a case and ends with status 1 when a difference exceeds its bound.
 """
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import torch
 
@@ -162,3 +164,17 @@ class Report:
     def end(self):
         print(f"{self.failed} failed")
         sys.exit(1 if self.failed else 0)
+
+
+def run_cases(cases, run_case):
+    """The scripts' main: FT [--only PART_OF_A_NAME]; run_case(ft, name, folder, report) for each case."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("ft")
+    parser.add_argument("--only")
+    arguments = parser.parse_args()
+    report = Report()
+    for name in cases:
+        if not arguments.only or arguments.only in name:
+            with tempfile.TemporaryDirectory() as work:
+                run_case(os.path.abspath(arguments.ft), name, work, report)
+    report.end()

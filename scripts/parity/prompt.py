@@ -7,16 +7,14 @@ For each case: ft trains a prompt; PEFT loads it without a missing or unexpected
 continue several prompts together with the same tokens; then PEFT writes a prompt and ft scores it as PEFT does.
 Then 20 optimizer steps from one prompt in both: every loss, rate and norm, and the prompt at the end.
 """
-import argparse
 import json
 import os
-import tempfile
 
 import torch
 from safetensors.torch import load_file
 
 from adapter import load_peft
-from harness import (PADDING, Report, ft_logprobs, hf_logprobs, load_model, make_model, run_ft, token_rows,
+from harness import (PADDING, ft_logprobs, hf_logprobs, load_model, make_model, run_cases, run_ft, token_rows,
                      worst_logprob)
 
 STEPS, BATCH = 20, 4
@@ -189,18 +187,5 @@ def run_case(ft, name, work, report):
     compare_training(ft, work, base, method, rows, report, name)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("ft")
-    parser.add_argument("--only")
-    arguments = parser.parse_args()
-    report = Report()
-    for name in CASES:
-        if not arguments.only or arguments.only in name:
-            with tempfile.TemporaryDirectory() as work:
-                run_case(os.path.abspath(arguments.ft), name, work, report)
-    report.end()
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(CASES, run_case)

@@ -7,17 +7,15 @@ The folder is quantised by transformers, or by `ft convert` (then its codes are 
 PEFT's LoRA go through bitsandbytes' own layers, on the CPU, in float32. Needs bitsandbytes and accelerate. Rows of the
 matrices are multiples of a block: elsewhere bitsandbytes' vectorised kernel is wrong (0.50).
 """
-import argparse
 import json
 import os
-import tempfile
 
 os.environ["TORCHDYNAMO_DISABLE"] = "1"
 import torch
 from safetensors.torch import load_file
 
 import harness
-from harness import Report, make_model, run_ft, shape, token_rows
+from harness import make_model, run_cases, run_ft, shape, token_rows
 
 STEPS, BATCH = 20, 4
 harness.MODELS.update({
@@ -126,19 +124,6 @@ def run_case(ft, name, work, report):
                 f"{weights:.1e} in weights")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("ft")
-    parser.add_argument("--only")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    report = Report()
-    for name in CASES:
-        if not arguments.only or arguments.only in name:
-            with tempfile.TemporaryDirectory() as work:
-                run_case(os.path.abspath(arguments.ft), name, work, report)
-    report.end()
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    run_cases(CASES, run_case)

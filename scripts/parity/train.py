@@ -6,15 +6,13 @@
 Compares every loss, learning rate and gradient norm of log.jsonl and the trained tensors at the end. The
 reference also runs in float64; the printed `noise` is how far float32 torch itself is from that.
 """
-import argparse
 import json
 import os
-import tempfile
 
 import torch
 from safetensors.torch import load_file
 
-from harness import PADDING, Report, load_model, make_model, run_ft, token_rows
+from harness import PADDING, load_model, make_model, run_cases, run_ft, token_rows
 
 STEPS = 20
 CASES = {
@@ -95,7 +93,7 @@ def rule_of(optim):
             "adafactor": Adafactor}[kind], own
 
 
-def reference(model, rows, optim, batch, plus):
+def reference(model, rows, optim, batch, plus=False):
     from oracle import loss_sum
 
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -213,18 +211,5 @@ def run_case(ft, name, work, report):
                 f"{rate:.0e} rates, {norm:.1e} norms, {weights:.1e} weights (noise {noise:.1e})")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("ft")
-    parser.add_argument("--only")
-    arguments = parser.parse_args()
-    report = Report()
-    for name in CASES:
-        if not arguments.only or arguments.only in name:
-            with tempfile.TemporaryDirectory() as work:
-                run_case(arguments.ft, name, work, report)
-    report.end()
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(CASES, run_case)
