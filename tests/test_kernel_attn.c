@@ -189,6 +189,24 @@ static void against_double(void **state)
     }
 }
 
+/* What a query learns from its only key is nothing, to the last bit. */
+static void one_key_has_no_score_to_learn(void **state)
+{
+    static const problem few[] = {{3, 1, 10, 0, 0, {1, 1}, {1, 1}, 2},
+                                  {4, 2, 72, 1, 0, {1, 90}, {1, 90}, 2},
+                                  {2, 2, 33, 1, 3.0f, {300}, {300}, 1}};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(few); i++) {
+        arrays s = make(&few[i], 20 * i);
+        memset(s.dq, 0, (size_t)(s.tq * s.ldq) * sizeof *s.dq);
+        memset(s.dk, 0, (size_t)(s.tk * s.ldk) * sizeof *s.dk);
+        forward(&s);
+        backward(&s);
+        for (int64_t k = 0; k < s.tq * s.ldq; k++) assert_true(s.dq[k] == 0.0f);
+        for (int64_t k = 0; k < s.tk * s.ldk; k++) assert_true(s.dk[k] == 0.0f);
+    }
+}
+
 /* --- the same bits --------------------------------------------------------------------------------------------- */
 
 static void assert_same(const float *a, const float *b, int64_t n, const char *what)
@@ -322,11 +340,9 @@ static void large_scores(void **state)
 int main(void)
 {
     const struct CMUnitTest each[] = {
-        cmocka_unit_test(against_double),
-        cmocka_unit_test(threads_do_not_show),
-        cmocka_unit_test(sequences_do_not_see_each_other),
-        cmocka_unit_test(a_cache_does_not_show),
-        cmocka_unit_test(pages_do_not_show),
+        cmocka_unit_test(against_double),        cmocka_unit_test(one_key_has_no_score_to_learn),
+        cmocka_unit_test(threads_do_not_show),   cmocka_unit_test(sequences_do_not_see_each_other),
+        cmocka_unit_test(a_cache_does_not_show), cmocka_unit_test(pages_do_not_show),
         cmocka_unit_test(large_scores),
     };
     int failed = 0;

@@ -4,10 +4,16 @@
  * dS = P ⊙ (dP − δ),  dQ_i += dS·K,  dK_j += dSᵀ·Q, δ the row sums of dO ⊙ O. dQ sums over ascending keys; dK
  * and dV over heads, then ascending queries.
  *
+ * A query that sees one key has dS = 0: its probability is 1 whatever the score. dP − δ would leave the rounding of two
+ * orders of one sum, and where all sequences are of one or two tokens that is all there is of dQ and dK: AdamW makes a
+ * whole step of it.
+ *
  * Two plans with the same order of additions, hence the same bits: `whole` does a key head of a sequence in one
  * task; `split` makes tasks of key blocks (dK, dV) and of query blocks (dQ) and computes S and dP twice. The
  * second is taken when there are too few key heads for the threads. */
 #include "attn.h"
+
+#include <string.h>
 
 enum { QUERIES = 64 };
 
@@ -110,6 +116,7 @@ static int64_t tile_scores(const back_run *b, const back_scratch *s, const place
                          attn_min(p + 1 - k0, nk), a->scale, a->softcap, lse[i * a->n_head]);
         kern->attn_dscore(s->ds + at_row, s->p + at_row, s->s + at_row, cols, s->delta[i], a->scale,
                           a->softcap);
+        if (attn_first_key(a, p) == p) memset(s->ds + at_row, 0, (size_t)cols * sizeof *s->ds);
     }
     return nk;
 }
