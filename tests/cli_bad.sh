@@ -74,6 +74,8 @@ bad 78 'optim.nesterov: needs momentum' result "$ft" train good.json --set optim
 bad 78 'optim.eps: must be two numbers' result "$ft" train good.json --set optim.type=adafactor --set optim.eps=1e-30
 bad 78 'optim.warmup_init: needs relative_step' result "$ft" train good.json --set optim.type=adafactor --set optim.warmup_init=true
 bad 78 'optim.learning_rate: relative_step has rates of its own' result "$ft" train good.json --set optim.type=adafactor --set optim.relative_step=true --set optim.learning_rate=1e-3
+bad 78 'optim.cooldown_steps: the schedule "rewarm" does not use it' result "$ft" train good.json --set optim.lr_scheduler_type=rewarm --set optim.cooldown_steps=1
+bad 78 'optim.anneal_steps: 1, and 2 in the last phase), and the run has 2' result "$ft" train good.json --set optim.lr_scheduler_type=infinite --set optim.cooldown_steps=1 --set optim.anneal_steps=2
 bad 78 'objective.type' result "$ft" train good.json --set objective.type=dpoo
 bad 64 '--ouput' result "$ft" train good.json --ouput x
 printf '\xef\xbb\xbf{}' >c.json

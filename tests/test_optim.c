@@ -111,6 +111,142 @@ static void warmup_ratio_rounds_as_the_reference_does(void **state)
     assert_close(opt_rate(&c, 1, 100), GOLDEN_PEAK / 3, 1e-12); /* 3 */
 }
 
+/* A key that is given is allowed with a schedule if, and only if, some rate of the schedule changes by it. */
+static bool key_is_allowed(const char *type, const char *key, const char *value, opt_cfg *cfg)
+{
+    char sets[2][80], wrong[80];
+    const char *const list[] = {sets[0], sets[1]};
+    arena *mem;
+    cfg_doc d;
+    snprintf(sets[0], sizeof sets[0], "optim.lr_scheduler_type=%s", type);
+    snprintf(sets[1], sizeof sets[1], "optim.%s=%s", key, value);
+    assert_ok(arena_open(&mem, "test", 1 << 20));
+    assert_ok(cfg_open_empty(&d, list, 2, mem));
+    const cJSON *object = js_get(d.js.root, "optim");
+    *cfg = (opt_cfg){GOLDEN_DEFAULTS.type = NULL};
+    cfg_read(&d, object, "optim", opt_fields, cfg, NULL);
+    cfg->learning_rate = GOLDEN_PEAK;
+    assert_ok(cfg_done(&d));
+    opt_check(&d, object, cfg);
+    bool allowed = d.errors == 0;
+    snprintf(wrong, sizeof wrong, "optim.%s: the schedule \"%s\" does not use it", key, type);
+    if (!allowed && !strstr(ft_error(), wrong)) fail_msg("%s, not %s", ft_error(), wrong);
+    ft_error_clear();
+    cfg_close(&d);
+    /* strings of the arena: the rows' own instead */
+    cfg->lr_scheduler_type = type;
+    cfg->warmup_type = strcmp(key, "warmup_type") == 0 ? value : "linear";
+    cfg->decay_type = strcmp(key, "decay_type") == 0 ? value : "cosine";
+    arena_close(mem);
+    return allowed;
+}
+
+static void a_key_goes_with_the_schedules_it_changes(void **state)
+{
+    static const char *const types[] = {"linear",
+                                        "cosine",
+                                        "cosine_with_min_lr",
+                                        "cosine_with_restarts",
+                                        "constant_with_warmup",
+                                        "inverse_sqrt",
+                                        "polynomial",
+                                        "warmup_stable_decay",
+                                        "rewarm",
+                                        "infinite",
+                                        "constant"};
+    static const char *const given[][2] = {
+        {"warmup_steps", "6"},    {"warmup_ratio", "0.4"},   {"min_lr", "1e-6"},
+        {"min_lr_rate", "0.3"},   {"min_lr_ratio", "0.3"},   {"num_cycles", "0.3"},
+        {"power", "2"},           {"lr_end", "1e-5"},        {"timescale", "50"},
+        {"num_decay_steps", "7"}, {"num_stable_steps", "4"}, {"warmup_type", "cosine"},
+        {"decay_type", "linear"}, {"start_lr", "1e-5"},      {"constant_lr", "1e-5"},
+        {"cooldown_steps", "8"},  {"anneal_steps", "2"},
+    };
+    enum { STEPS = 30 };
+    int schedule_keys = 1; /* lr_scheduler_type */
+    (void)state;
+    for (const cfg_field *r = opt_fields; r->key; r++)
+        schedule_keys += opt_of_schedule(r->key) && strcmp(r->key, "lr_scheduler_type") != 0;
+    assert_int_equal(schedule_keys, FT_COUNT_OF(given) + 1);
+    for (size_t t = 0; t < FT_COUNT_OF(types); t++) {
+        for (size_t k = 0; k < FT_COUNT_OF(given); k++) {
+            opt_cfg with, without;
+            bool allowed = key_is_allowed(types[t], given[k][0], given[k][1], &with), used = false;
+            without = (opt_cfg){GOLDEN_DEFAULTS.lr_scheduler_type = types[t]};
+            /* so that there is a phase to be shaped */
+            if (strstr(given[k][0], "warmup") != given[k][0] || strstr(given[k][0], "type"))
+                with.warmup_steps = without.warmup_steps = 3;
+            if (strcmp(given[k][0], "anneal_steps") != 0)
+                with.anneal_steps = without.anneal_steps = 5;
+            if (strcmp(given[k][0], "cooldown_steps") != 0)
+                with.cooldown_steps = without.cooldown_steps = 5;
+            for (int s = 0; s < STEPS; s++)
+                used = used || opt_rate(&with, s, STEPS) != opt_rate(&without, s, STEPS);
+            if (strcmp(types[t], "constant") == 0 && str_starts(given[k][0], "warmup_") &&
+                strcmp(given[k][0], "warmup_type") != 0)
+                assert_true(allowed && !used); /* told in a warning */
+            else if (allowed != used)
+                fail_msg("%s with %s: %s, and %s", given[k][0], types[t],
+                         allowed ? "allowed" : "refused", used ? "used" : "not used");
+        }
+    }
+}
+
+static void defaults_say_nothing(void **state)
+{
+    opt_cfg cfg;
+    (void)state;
+    assert_true(key_is_allowed("linear", "lr_end", "1e-7", &cfg));
+    assert_true(key_is_allowed("rewarm", "cooldown_steps", "0", &cfg));
+    assert_true(key_is_allowed("constant", "power", "1.0", &cfg));
+    assert_false(key_is_allowed("constant", "power", "1.5", &cfg));
+}
+
+static int warnings;
+
+static void count_warnings(void *ctx, log_level level, const char *line)
+{
+    (void)ctx;
+    (void)line;
+    warnings += level == LOG_WARN;
+}
+
+static ft_status check_steps(const opt_cfg *cfg, int64_t total, int want)
+{
+    warnings = 0;
+    log_set_sink(count_warnings, NULL);
+    ft_status rc = opt_check_steps(cfg, total, "c.json");
+    log_set_sink(NULL, NULL);
+    assert_int_equal(warnings, want);
+    return rc;
+}
+
+/* Refused exactly where a rate would jump to the middle of the last phase; cut short, a run is told. */
+static void phases_must_fit_the_run(void **state)
+{
+    (void)state;
+    opt_cfg inf = {GOLDEN_DEFAULTS.lr_scheduler_type = "infinite", .warmup_steps = 10,
+                   .cooldown_steps = 20, .anneal_steps = 12};
+    assert_ok(check_steps(&inf, 42, 0));
+    assert_fails(check_steps(&inf, 41, 0), FT_ECONFIG,
+                 "c.json: optim: \"infinite\" wants 42 steps (warm-up, optim.cooldown_steps and "
+                 "optim.anneal_steps: 30, and 12 in the last phase), and the run has 41");
+    assert_fails(check_steps(&inf, 31, 0), FT_ECONFIG, "and the run has 31");
+    assert_ok(check_steps(&inf, 30, 1)); /* ends with the cooldown */
+    assert_ok(check_steps(&inf, 2, 1));
+    inf.anneal_steps = 0; /* a run that is to go on */
+    assert_ok(check_steps(&inf, 15, 0));
+    opt_cfg wsd = {GOLDEN_DEFAULTS.lr_scheduler_type = "warmup_stable_decay", .warmup_ratio = 0.5};
+    assert_ok(check_steps(&wsd, 100, 0));
+    wsd.num_decay_steps = 51;
+    assert_fails(check_steps(&wsd, 100, 0), FT_ECONFIG, "\"warmup_stable_decay\" wants 101 steps");
+    wsd.num_stable_steps = 10; /* its own middle: the run ends within the decay */
+    assert_ok(check_steps(&wsd, 100, 1));
+    opt_cfg linear = {GOLDEN_DEFAULTS.lr_scheduler_type = "linear", .warmup_steps = 5};
+    assert_ok(check_steps(&linear, 6, 0));
+    assert_ok(check_steps(&linear, 5, 1));
+}
+
 /* Two parameters in one store: 37 values, padding up to 48, 11 values, padding up to 64. */
 typedef struct fixture {
     arena *mem;
@@ -240,6 +376,9 @@ int main(void)
         cmocka_unit_test(own_schedules_follow_their_formulas),
         cmocka_unit_test(own_schedules_are_the_formulas_at_every_step),
         cmocka_unit_test(warmup_ratio_rounds_as_the_reference_does),
+        cmocka_unit_test(a_key_goes_with_the_schedules_it_changes),
+        cmocka_unit_test(defaults_say_nothing),
+        cmocka_unit_test(phases_must_fit_the_run),
         cmocka_unit_test(clipping_follows_the_reference),
         cmocka_unit_test_setup_teardown(adamw_matches_torch, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(rate_zero_changes_nothing, open_fixture, close_fixture),

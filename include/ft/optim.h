@@ -25,6 +25,9 @@ typedef struct opt_cfg {
 extern const cfg_field opt_fields[];
 /* Cross-field mistakes of a parsed "optim" object, recorded with cfg_fail. learning_rate is set. */
 void opt_check(cfg_doc *d, const cJSON *object, const opt_cfg *cfg);
+/* FT_ECONFIG, with `name` in front, where phases of the schedule overlap in a run of total_steps, so
+ * that its rate would jump. A run that ends before its phases do is a warning. */
+FT_MUST_USE ft_status opt_check_steps(const opt_cfg *cfg, int64_t total_steps, const char *name);
 
 #define OPT_MAX_STATES 4
 /* What a rule keeps of a tensor from step to step: any storage format that has a name in

@@ -91,6 +91,11 @@ void opt_check(cfg_doc *d, const cJSON *object, const opt_cfg *cfg)
 {
     const char *type = cfg->lr_scheduler_type;
     if (!type) return;
+    opt_check_keys(d, object, cfg);
+    if (strcmp(type, "warmup_stable_decay") == 0 && !isnan(cfg->min_lr) &&
+        !isnan(cfg->min_lr_ratio))
+        cfg_fail(d, js_get(object, "min_lr_ratio"), "optim.min_lr_ratio",
+                 "min_lr is given too; keep one of them");
     if (strcmp(type, "cosine_with_min_lr") == 0 && !isnan(cfg->min_lr) && !isnan(cfg->min_lr_rate))
         cfg_fail(d, js_get(object, "min_lr_rate"), "optim.min_lr_rate",
                  "min_lr is given too; keep one of them");

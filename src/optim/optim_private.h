@@ -5,6 +5,9 @@
 #include "ft/optim.h"
 
 extern const char *const opt_schedule_names[]; /* NULL-terminated */
+/* Keys of the schedules that cfg's schedule does not use, unless they say what their absence does: a mistake each; a
+ * warm-up of "constant" is a warning. */
+void opt_check_keys(cfg_doc *d, const cJSON *object, const opt_cfg *cfg);
 /* min_lr and constant_lr with the defaults of the schedules rewarm and infinite. */
 double opt_min_lr(const opt_cfg *cfg);
 double opt_constant_lr(const opt_cfg *cfg);

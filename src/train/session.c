@@ -219,6 +219,19 @@ static void hash_data(train_session *s)
     sha256_hex(&sha, s->data_sha);
 }
 
+/* Steps against the schedule. Where `ft check` read a sample of a text, their number is an estimate: then it is only told. */
+static ft_status check_steps(const train_session *s)
+{
+    bool whole = true;
+    for (int i = 0; i < data_sources(s->train); i++)
+        whole = whole && data_stats(s->train, i)->whole;
+    ft_status rc = opt_check_steps(s->cfg.optim, s->total_steps, s->opt->config);
+    if (rc == FT_OK || whole || s->cfg.train.max_steps > 0) return rc;
+    log_warn("%s (the number of steps is an estimate)", ft_error());
+    ft_error_clear();
+    return FT_OK;
+}
+
 ft_status train_session_open(train_session *s, bool weights, bool look)
 {
     data_cfg *d = &s->cfg.data;
@@ -245,6 +258,7 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     s->epoch_steps = (data_epoch_length(s->train) + t->batch_size - 1) / t->batch_size * s->reuse;
     s->total_steps =
         t->max_steps > 0 ? t->max_steps : (int64_t)ceil(t->epochs * (double)s->epoch_steps);
+    FT_TRY(check_steps(s));
     return train_state_init(&s->state, data_sources(s->train), s->eval ? data_sources(s->eval) : 0,
                             obj_metrics(s->cfg.objective) + pe_metrics(s->cfg.method), s->mem);
 }
