@@ -11,7 +11,7 @@ budgets='
 base       1700  memory, text, errors, threads, random numbers: small because libc has the rest
 cfg        2200  one table a struct: parsing, --set, help, schema, resolved configs; strict JSON with positions
 tensor     1200  a row a storage format
-kernel     3800  every loop on numbers, once, for three instruction sets
+kernel     6500  every loop on numbers, once, for each instruction set, in f32 and bf16
 io         3600  files of others, read as hostile; files of ours, written whole or not at all
 autograd   2400  the tape, and an operation a file
 token      8000  frozen: tokenizers of the reference library to the letter; changes when a real model fails

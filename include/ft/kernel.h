@@ -43,11 +43,36 @@ void kn_gemm_nt(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat
 /* y[m, n] = (accumulate ? y : 0) + Σ_k x[m, k] · W[k, n] (+ bias[n], added last)  W [K, N] */
 void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
                 const float *bias, bool accumulate);
+/* The same in either precision, with what may follow a finished sum. KN_BF16: the operands are rounded to bf16 (to
+ * nearest, ties to even) and their products, which are exact, added in f32; there are instructions for it (AMX, AVX512-BF16,
+ * Arm's BF16), and the order in which a few neighbouring k are added is the instruction's. */
+typedef enum kn_precision { KN_F32, KN_BF16 } kn_precision;
+/* Rows of activations: f32, or bf16 (for KN_BF16 only). ld in elements. */
+typedef struct kn_rows {
+    void *data;
+    int64_t ld;
+    bool bf16;
+} kn_rows;
+typedef struct kn_product { /* y [m, N] = (accumulate ? y : 0) + x · Wᵀ (+ bias) (+ add) */
+    kn_precision precision;
+    kn_rows y, x; /* [m, N], [m, K] */
+    int64_t m;
+    const kn_mat *w; /* [N, K], or [K, N] with in_out */
+    bool in_out, accumulate; /* accumulate: y is f32 */
+    const float *bias;       /* [N] or NULL */
+    const float *add;        /* [m, N] at row distance ld_add, added last (a residual); NULL: none */
+    int64_t ld_add;
+} kn_product;
+void kn_gemm(const kn_product *p);
+bool kn_bf16_is_faster(void); /* than f32 on this CPU: by its instructions, not by a measurement */
 /* c[i, j] += Σ_t a[t, i] · b[t, j]: weight gradients. a [T, M], b [T, N], c [M, N]. seg: a hint, tokens of
  * each sequence (n_seg of them, summing to T), the boundaries at which a library row splits its sums;
  * NULL: it does not. */
 void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
                 int64_t ldb, int64_t n, int64_t t, const int32_t *seg, int n_seg);
+/* The same in either precision. KN_BF16: seg is no hint; each sequence's sum ends with its last token. */
+void kn_gemm_grad(kn_precision precision, float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b,
+                  int64_t n, int64_t t, const int32_t *seg, int n_seg);
 /* y[m, n] = Σ_k x[m, k] · W[n, k] for a few rows (generation): unpacks each row of W once and makes no
  * panels; its bits may differ from kn_gemm_nt's, but a row has the same ones for every m. Up to about
  * KN_GEMV_ROWS rows it is the faster of the two. */

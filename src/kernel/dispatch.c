@@ -3,6 +3,7 @@
  * By CPUID and environment only, never by timing: a timed choice would change bits between runs. Until kn_init
  * the generic level is in force, so that no call can fail. */
 #include "kern.h"
+#include "kern_bf16.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ static bool has_f16c(void)
 #endif
 
 const kern_table *kern = &kern_generic;
+const kern_dot *kern_dot_row = &kern_dot_generic;
 static const kern_gemm *row = &kern_gemm_own;
 static char core_name[96] = "generic";
 
@@ -47,6 +49,53 @@ const kern_table *kern_for_width(int64_t n)
 #endif
     (void)n;
     return kern;
+}
+
+#if defined(__x86_64__)
+/* Intel's cores before AMX do vdpbf16ps at half the rate of f32 multiply-adds. */
+static bool is_amd(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx && c == signature_AMD_ecx;
+}
+
+static bool has_avx512bf16(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16) != 0;
+}
+#endif
+
+const kern_dot *kern_dot_at(int i)
+{
+#if defined(__x86_64__)
+    const kern_dot *can[1] = {NULL};
+    int n = 0;
+    if (kern_level_at(2) == &kern_avx512 && has_avx512bf16()) can[n++] = &kern_dot_avx512bf16;
+    if (i >= 0 && i < n) return can[i];
+#endif
+    (void)i;
+    return NULL;
+}
+
+/* The row for a level: with an instruction for it where that gains, else the level's own. */
+static const kern_dot *pick_dot(const kern_table *level)
+{
+#if defined(__x86_64__)
+    for (int i = 0; level == &kern_avx512 && kern_dot_at(i); i++)
+        if (kern_dot_at(i) != &kern_dot_avx512bf16 || is_amd()) return kern_dot_at(i);
+#endif
+    return level->dot;
+}
+
+void kern_dot_use(const kern_dot *r)
+{
+    kern_dot_row = r ? r : kern->dot;
+}
+
+bool kn_bf16_is_faster(void)
+{
+    return kern_dot_row != kern->dot;
 }
 
 static ft_status pick_level(const char *name, const kern_table **out)
@@ -85,6 +134,7 @@ ft_status kern_use(const char *level, const char *gemm)
              "FT_GEMM: %s is not a row of level %s; use %s or openblas", ft_shows(gemm),
              table->name, table->name);
     kern = table;
+    kern_dot_row = pick_dot(table);
     row = found;
     if (row == &kern_gemm_own)
         snprintf(core_name, sizeof core_name, "%s", table->name);
@@ -140,4 +190,24 @@ void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, c
                 int64_t ldb, int64_t n, int64_t t, const int32_t *seg, int n_seg)
 {
     row->tn(c, ldc, a, lda, m, b, ldb, n, t, seg, n_seg);
+}
+
+void kn_gemm(const kn_product *p)
+{
+    if (p->precision == KN_BF16) {
+        kern_bf16_product(p);
+        return;
+    }
+    row->wx(p->y.data, p->y.ld, p->x.data, p->x.ld, p->w, p->m, p->bias, p->accumulate, !p->in_out);
+    const int64_t n = p->in_out ? p->w->cols : p->w->rows;
+    if (p->add) kn_mul_cols(p->y.data, p->y.ld, p->add, p->ld_add, NULL, 1.0f, p->m, n, true);
+}
+
+void kn_gemm_grad(kn_precision precision, float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b,
+                  int64_t n, int64_t t, const int32_t *seg, int n_seg)
+{
+    if (precision == KN_BF16)
+        kern_bf16_grad(c, ldc, a, m, b, n, t, seg, n_seg);
+    else
+        row->tn(c, ldc, a.data, a.ld, m, b.data, b.ld, n, t, seg, n_seg);
 }

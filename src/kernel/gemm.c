@@ -4,12 +4,11 @@
  * A tile is a range of rows and a range of columns. For each block of its columns and each block of k it
  * packs the panels of W (in L2), then goes over its rows: a block of A (in L1) against all panels. The bits do
  * not depend on the tiles (kern_gemm.inc), so the grid is whatever costs least on this many threads. */
-#include "kern.h"
+#include "grid.h"
 
 enum {
     PANEL_FLOATS = 200 * KERN_KC, /* panels of one block: 450 KB, half of the smallest usual L2 */
     GROUP = 4,                    /* row blocks of a weight gradient copied together */
-    MAX_SPLIT = 16,               /* parts of either dimension */
 };
 
 typedef struct product {
@@ -26,28 +25,16 @@ typedef struct product {
     int mr;
     int64_t kc;   /* of a block */
     int64_t unit; /* columns that a split of n keeps together */
-    int m_parts, n_parts;
+    kern_grid grid;
 } product;
-
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
 
 /* Equal blocks of k, at most KERN_KC, whole blocks of the storage format. */
 static int64_t block_of_k(int64_t k, int64_t multiple)
 {
-    int64_t blocks = ceil_div(k, KERN_KC);
-    int64_t kc = ceil_div(ceil_div(k, blocks), multiple) * multiple;
+    int64_t blocks = kern_ceil_div(k, KERN_KC);
+    int64_t kc = kern_ceil_div(kern_ceil_div(k, blocks), multiple) * multiple;
     if (kc > KERN_KC) kc = KERN_KC / multiple * multiple;
     return kc;
-}
-
-/* The part `i` of `parts` of n items, in multiples of `unit`. */
-static int64_t part_start(int64_t n, int64_t unit, int parts, int64_t i)
-{
-    int64_t units = ceil_div(n, unit), start = units * i / parts * unit;
-    return start < n ? start : n;
 }
 
 typedef struct scratch {
@@ -86,7 +73,7 @@ static void rows_of_block(const product *g, const scratch *s, int64_t m0, int64_
 {
     const bool load = g->accumulate || k0 > 0;
     const float *bias = g->bias && k0 + kc == g->k ? g->bias + n0 : NULL;
-    const int64_t blocks = ceil_div(m1 - m0, g->mr);
+    const int64_t blocks = kern_ceil_div(m1 - m0, g->mr);
     for (int64_t i = 0; i < blocks;) {
         int64_t row[GROUP + 1], left = blocks - i < GROUP ? blocks - i : GROUP;
         for (int64_t j = 0; j <= left; j++) row[j] = m0 + (m1 - m0) * (i + j) / blocks;
@@ -107,16 +94,17 @@ static void rows_of_block(const product *g, const scratch *s, int64_t m0, int64_
 static void run_tile(void *ctx, int64_t tile, int thread)
 {
     const product *g = ctx;
-    int64_t mi = tile / g->n_parts, ni = tile % g->n_parts;
-    int64_t m0 = part_start(g->m, g->mr, g->m_parts, mi);
-    int64_t m1 = part_start(g->m, g->mr, g->m_parts, mi + 1);
-    int64_t n_start = part_start(g->n, g->unit, g->n_parts, ni);
-    int64_t n_end = part_start(g->n, g->unit, g->n_parts, ni + 1);
+    int64_t mi = tile / g->grid.n_parts, ni = tile % g->grid.n_parts;
+    int64_t m0 = kern_part(g->m, g->mr, g->grid.m_parts, mi);
+    int64_t m1 = kern_part(g->m, g->mr, g->grid.m_parts, mi + 1);
+    int64_t n_start = kern_part(g->n, g->unit, g->grid.n_parts, ni);
+    int64_t n_end = kern_part(g->n, g->unit, g->grid.n_parts, ni + 1);
     int64_t width = PANEL_FLOATS / g->kc / g->kern->nr * g->kern->nr;
     scratch s;
     if (m0 == m1 || n_start == n_end) return;
     /* equal blocks of columns, whole panels */
-    width = ceil_div(ceil_div(n_end - n_start, ceil_div(n_end - n_start, width)), g->kern->nr) *
+    width = kern_ceil_div(kern_ceil_div(n_end - n_start, kern_ceil_div(n_end - n_start, width)),
+                          g->kern->nr) *
             g->kern->nr;
     if (!get_scratch(&s, thread, width)) return;
     for (int64_t n0 = n_start; n0 < n_end; n0 += width) {
@@ -130,34 +118,6 @@ static void run_tile(void *ctx, int64_t tile, int thread)
     }
 }
 
-/* The split that costs least, in multiply-adds of a vector: an element of A costs a half for each part of
- * n, one of B as much for each part of m; the slowest thread counts. */
-static void choose_grid(product *g)
-{
-    const int threads = pool_threads();
-    const double vectors = (double)g->kern->lanes;
-    double best = -1;
-    int64_t rows = ceil_div(g->m, g->mr), cols = ceil_div(g->n, g->unit);
-    g->m_parts = g->n_parts = 1;
-    if ((double)g->m * (double)g->n * (double)g->k < 3e5) return; /* not worth waking anyone */
-    for (int mp = 1; mp <= MAX_SPLIT * 4 && mp <= rows; mp = mp < 8 ? mp + 1 : mp * 2) {
-        for (int np = 1; np <= MAX_SPLIT * 4 && np <= cols; np = np < 8 ? np + 1 : np * 2) {
-            double m = (double)ceil_div(rows, mp) * g->mr,
-                   n = (double)(ceil_div(cols, np) * g->unit);
-            if (m > (double)g->m) m = (double)g->m;
-            double each = m * n / vectors + 0.5 * m + 0.5 * n + 200.0 / (double)g->k;
-            double turns = (double)ceil_div((int64_t)mp * np, threads);
-            /* several turns let a late thread catch up */
-            double cost = each * turns * (turns < 4 ? 1.0 + 0.02 * (4 - turns) : 1.0);
-            if (best < 0 || cost < best) {
-                best = cost;
-                g->m_parts = mp;
-                g->n_parts = np;
-            }
-        }
-    }
-}
-
 static void run(product *g)
 {
     if (g->m <= 0 || g->n <= 0) return;
@@ -165,8 +125,8 @@ static void run(product *g)
     g->mr = g->n <= g->kern->lanes ? g->kern->mr1 : g->kern->mr;
     g->unit = !g->b_rows_are_n && g->b.block > g->kern->nr ? g->b.block : g->kern->nr;
     g->kc = block_of_k(g->k, g->b_rows_are_n && g->b.block > 32 ? g->b.block : 32);
-    choose_grid(g);
-    pool_run(run_tile, g, (int64_t)g->m_parts * g->n_parts);
+    g->grid = kern_grid_for(g->m, g->n, g->k, g->mr, g->unit, g->kern->lanes, 0.5, 0.5);
+    pool_run(run_tile, g, (int64_t)g->grid.m_parts * g->grid.n_parts);
 }
 
 static void own_wx(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
@@ -251,5 +211,5 @@ void kn_gemv(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w
     if (m <= 0 || f.n <= 0) return;
     kern_src_of(&f.w, w);
     f.step = 1 + TILE_BYTES / (int64_t)(f.w.row_bytes + 1);
-    pool_run(few_tile, &f, ceil_div(f.n, f.step));
+    pool_run(few_tile, &f, kern_ceil_div(f.n, f.step));
 }

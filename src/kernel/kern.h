@@ -5,8 +5,8 @@
  * and 16 lanes. gemm.c, attn.c and rows.c divide the work into tiles and call through the table.
  *
  * Packed panel of a product: `kc` rows of `w` floats, w = nr, for n columns ceil(n / nr) panels one after
- * another; the last one is `lanes` wide when that suffices. Missing columns are zero. A bf16 row (pairs of
- * k, AMX tiles or vdpbf16ps) is a further kern_gemm with pack functions of its own.
+ * another; the last one is `lanes` wide when that suffices. Missing columns are zero. Products in
+ * bf16 have panels of their own (kern_bf16.h).
  *
  * Scratch slots of the pool: 0 products, 1 attention, 2 rows; 3 is free for callers. */
 #ifndef FT_KERN_H
@@ -37,8 +37,8 @@ typedef struct kern_src {
     const float *const *page; /* NULL or the places of page_rows rows each; data is NULL then */
     int64_t page_rows, column;
     int block,
-        bytes;  /* elements and bytes of one block; with `read` a piece may begin anywhere: 1 */
-    bool plain; /* aligned floats, read in place */
+        bytes; /* elements and bytes of one block; with `read` a piece may begin anywhere: 1 */
+    bool plain, bf16; /* aligned floats, read in place; bf16 */
     float (*dot)(const void *w, const float *x, int64_t n); /* of a whole row; NULL: unpack first */
 } kern_src;
 
@@ -124,6 +124,7 @@ typedef struct kern_table {
     int64_t (*find)(const float *x, int64_t n, float value); /* −1: not there */
     void (*count_below)(uint8_t *out, const float *x, int64_t n, const float *bound, int bounds);
     void (*adamw)(float *w, const float *g, float *m, float *v, int64_t n, const float *coef);
+    const struct kern_dot *dot; /* products in bf16 without an instruction for them (kern_bf16.h) */
     double (*sum_squares)(const float *x, int64_t n);
     bool (*all_finite)(const float *x, int64_t n);
 } kern_table;

@@ -3,6 +3,7 @@
 #define VL 8
 #define KERN_NAME "avx2"
 #define KERN_TABLE kern_avx2
+#define KERN_DOT kern_dot_avx2
 /* 12 accumulators, 2 of the panel, 1 of A; with one vector of columns, 12 rows hide the latency */
 #define MR 6
 #define MR1 12
@@ -11,6 +12,11 @@
 #include "kern_vec.inc"
 #include "kern_formats.inc"
 #include "kern_gemm.inc"
+#include "kern_bf16.h"
+#define DOT_BLOCK 4
+#define DOT_WIDE 1
+#define DOT_ROWS(X) UP_TO_4(X)
+#include "kern_bf16.inc"
 #include "kern_attn.inc"
 #include "kern_rows.inc"
 #include "kern_table.inc"

@@ -3,6 +3,7 @@
 #define VL 16
 #define KERN_NAME "avx512"
 #define KERN_TABLE kern_avx512
+#define KERN_DOT kern_dot_avx512
 /* 28 accumulators, 2 of the panel, 1 of A: 16 loads for 28 multiply-adds */
 #define MR 14
 #define MR1 14
@@ -11,6 +12,11 @@
 #include "kern_vec.inc"
 #include "kern_formats.inc"
 #include "kern_gemm.inc"
+#include "kern_bf16.h"
+#define DOT_BLOCK 14
+#define DOT_WIDE 2
+#define DOT_ROWS(X) UP_TO_14(X)
+#include "kern_bf16.inc"
 #include "kern_attn.inc"
 #include "kern_rows.inc"
 #include "kern_table.inc"

@@ -2,6 +2,7 @@
 #define VL 4
 #define KERN_NAME "generic"
 #define KERN_TABLE kern_generic
+#define KERN_DOT kern_dot_generic
 /* 8 accumulators, 2 of the panel, 1 of A, products: the 16 registers of SSE2 */
 #define MR 4
 #define MR1 8
@@ -10,6 +11,11 @@
 #include "kern_vec.inc"
 #include "kern_formats.inc"
 #include "kern_gemm.inc"
+#include "kern_bf16.h"
+#define DOT_BLOCK 4
+#define DOT_WIDE 1
+#define DOT_ROWS(X) UP_TO_4(X)
+#include "kern_bf16.inc"
 #include "kern_attn.inc"
 #include "kern_rows.inc"
 #include "kern_table.inc"

@@ -21,6 +21,7 @@ void kern_src_of(kern_src *s, const kn_mat *w)
         s->dot = f->dot;
         if (f->read) s->read = f->read;
     }
+    s->bf16 = w->type == &dt_bf16;
     s->plain = w->type == &dt_f32 && (uintptr_t)w->data % sizeof(float) == 0;
 }
 

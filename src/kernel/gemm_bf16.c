@@ -1,0 +1,363 @@
+/* gemm_bf16.c – matrix products in bf16 on the pool: tiles, and the packing of panels from every storage format.
+ *
+ * A tile is a range of rows and a range of columns. For each block of its columns it packs the panels of W for all of
+ * k (in L2), then goes over its rows in blocks: rows in f32 are rounded into scratch, rows in bf16 are read where they
+ * lie; after the last k a block of y is in cache and gets bias, residual and rounding. A weight gradient sums over
+ * tokens: words pair neighbours of one sequence, and its last one is filled up with zeros, so that the bits do not
+ * depend on which sequences share a call. */
+#include "grid.h"
+#include "kern_bf16.h"
+
+#include <string.h>
+
+enum {
+    PANEL_VALUES =
+        256 << 10,         /* of the panels of one block: 512 KB, half of the smallest usual L2 */
+    K_BLOCK = 768,         /* values of a row of A that meet all panels before the next ones */
+    PACK = 1024,           /* values of a row unpacked at a time: whole blocks of every format */
+    TOKENS = 512,          /* tokens of one block of a weight gradient */
+    GRAD_LD = TOKENS + 32, /* row distance of A in it: an odd number of cache lines */
+    GRAD_ROWS = 112, /* rows of A packed at a time: whole panels and whole blocks of 14, 16, 28 */
+};
+
+static int64_t round_up(int64_t n, int64_t unit)
+{
+    return kern_ceil_div(n, unit) * unit;
+}
+
+/* --- y = x · W ------------------------------------------------------------------------------------------------ */
+
+typedef struct product {
+    const kn_product *p;
+    const kern_dot *dot;
+    kern_src w;
+    int64_t n, k, packed; /* packed: k with its padding */
+    int64_t unit;         /* columns that a split of n keeps together */
+    kern_grid grid;
+} product;
+
+typedef struct scratch {
+    uint16_t *panel, *a, *row; /* row: values of DOT_NR rows, or of two */
+    float *tmp, *c;            /* an unpacked piece of a row; a block of y */
+} scratch;
+
+static uint16_t *take(char **at, int64_t bytes)
+{
+    char *p = *at;
+    *at += round_up(bytes, 64);
+    return (uint16_t *)(void *)p;
+}
+
+/* Columns of a block: as many as PANEL_VALUES allows, in equal whole panels. */
+static int64_t block_columns(const product *g, int64_t n)
+{
+    int64_t most = PANEL_VALUES / g->packed / DOT_NR * DOT_NR;
+    if (most < 2 * DOT_NR) most = 2 * DOT_NR;
+    return round_up(kern_ceil_div(n, kern_ceil_div(n, most)), DOT_NR);
+}
+
+static bool get_scratch(const product *g, scratch *s, int thread, int64_t width)
+{
+    const int64_t wide = width + 2 * DT_BLOCK_MAX; /* a piece of a row in whole blocks */
+    const int64_t panel = 2 * width * g->packed, a = 2 * DOT_MR * g->packed;
+    const int64_t row = 2 * (DOT_NR * PACK > 2 * wide ? DOT_NR * PACK : 2 * wide);
+    const int64_t tmp = 4 * (PACK > wide ? PACK : wide), c = 4 * DOT_MR * width;
+    char *p = pool_scratch(thread, 0, (size_t)(panel + a + row + tmp + c + 5 * 64));
+    if (!p) return false;
+    s->panel = take(&p, panel);
+    s->a = take(&p, a);
+    s->row = take(&p, row);
+    s->tmp = (float *)(void *)take(&p, tmp);
+    s->c = (float *)(void *)take(&p, c);
+    return true;
+}
+
+/* Values col … col + n of a row of w as bf16: where they lie, or in dst. */
+static const uint16_t *bf16_values(const product *g, uint16_t *dst, float *tmp, int64_t row,
+                                   int64_t col, int64_t n)
+{
+    const kern_src *w = &g->w;
+    if (w->bf16) {
+        const char *at = kern_src_row(w, row) + col * 2;
+        if ((uintptr_t)at % sizeof(uint16_t) == 0) return (const uint16_t *)(const void *)at;
+        memcpy(dst, at, (size_t)n * sizeof *dst);
+        return dst;
+    }
+    if (w->plain) {
+        g->dot->round(dst, (const float *)(const void *)kern_src_row(w, row) + col, n);
+        return dst;
+    }
+    kern_src_values(w, tmp, row, col, n);
+    g->dot->round(dst, tmp, n);
+    return dst;
+}
+
+/* Panels of rows n0 … n0 + n of w, over all of k. */
+static void pack_rows(const product *g, const scratch *s, int64_t n0, int64_t n)
+{
+    static const uint16_t zeros[PACK];
+    for (int64_t j = 0; j < n; j += DOT_NR) {
+        uint16_t *panel = s->panel + j * g->packed;
+        for (int64_t k0 = 0; k0 < g->packed; k0 += PACK) {
+            const int64_t kc = g->packed - k0 < PACK ? g->packed - k0 : PACK;
+            const int64_t there = g->k - k0 < kc ? g->k - k0 : kc;
+            const uint16_t *row[DOT_NR];
+            for (int64_t i = 0; i < DOT_NR; i++) {
+                uint16_t *copy = s->row + i * PACK;
+                row[i] = j + i < n ? bf16_values(g, copy, s->tmp, n0 + j + i, k0, there) : zeros;
+                if (there == kc || j + i >= n) continue;
+                if (row[i] != copy) memcpy(copy, row[i], (size_t)there * sizeof *copy);
+                memset(copy + there, 0, (size_t)(kc - there) * sizeof *copy);
+                row[i] = copy;
+            }
+            g->dot->pack_t(panel + k0 * DOT_NR, row, kc);
+        }
+    }
+}
+
+/* Panels of columns n0 … n0 + n of w, over all of k (the rows). */
+static void pack_columns(const product *g, const scratch *s, int64_t n0, int64_t n)
+{
+    const int64_t block = g->w.block, first = n0 / block * block;
+    const int64_t wide = round_up(n0 + n, block) - first;
+    uint16_t *spare = s->row + wide;
+    for (int64_t k = 0; k < g->packed; k += 2) {
+        const uint16_t *even = NULL, *odd = NULL;
+        if (k < g->k) even = bf16_values(g, s->row, s->tmp, k, first, wide) + (n0 - first);
+        if (k + 1 < g->k) odd = bf16_values(g, spare, s->tmp, k + 1, first, wide) + (n0 - first);
+        if (!odd) {
+            memset(spare, 0, (size_t)n * sizeof *spare);
+            odd = spare;
+            if (!even) even = spare;
+        }
+        g->dot->pack_n(s->panel + k * DOT_NR, g->packed * DOT_NR, even, odd, n);
+    }
+}
+
+/* Rows m0 … m0 + rows of x in bf16, padded to `packed`; *lda is their distance. */
+static const uint16_t *rows_of_x(const product *g, const scratch *s, int64_t m0, int rows,
+                                 int64_t *lda)
+{
+    const kn_rows *x = &g->p->x;
+    *lda = x->ld;
+    if (x->bf16 && g->packed == g->k) return (const uint16_t *)x->data + m0 * x->ld;
+    *lda = g->packed;
+    for (int i = 0; i < rows; i++) {
+        uint16_t *to = s->a + i * g->packed;
+        const int64_t at = (m0 + i) * x->ld;
+        if (x->bf16)
+            memcpy(to, (const uint16_t *)x->data + at, (size_t)g->k * sizeof *to);
+        else
+            g->dot->round(to, (const float *)x->data + at, g->k);
+        memset(to + g->k, 0, (size_t)(g->packed - g->k) * sizeof *to);
+    }
+    return s->a;
+}
+
+/* What follows the sums of a block of y. */
+static void finish_rows(const product *g, float *c, int64_t ldc, int64_t m0, int rows, int64_t n0,
+                        int64_t n)
+{
+    const kn_product *p = g->p;
+    for (int i = 0; i < rows; i++, c += ldc) {
+        if (p->bias) kern->add(c, c, p->bias + n0, n);
+        if (p->add) kern->add(c, c, p->add + (m0 + i) * p->ld_add + n0, n);
+        if (p->y.bf16) g->dot->round((uint16_t *)p->y.data + (m0 + i) * p->y.ld + n0, c, n);
+    }
+}
+
+static void rows_of_tile(const product *g, const scratch *s, int64_t m0, int64_t m1, int64_t n0,
+                         int64_t n)
+{
+    const kn_product *p = g->p;
+    const int64_t blocks = kern_ceil_div(m1 - m0, g->dot->mr);
+    for (int64_t b = 0; b < blocks; b++) {
+        const int64_t r0 = m0 + (m1 - m0) * b / blocks, r1 = m0 + (m1 - m0) * (b + 1) / blocks;
+        const int rows = (int)(r1 - r0);
+        float *c = p->y.bf16 ? s->c : (float *)p->y.data + r0 * p->y.ld + n0;
+        const int64_t ldc = p->y.bf16 ? n : p->y.ld;
+        int64_t lda;
+        const uint16_t *a = rows_of_x(g, s, r0, rows, &lda);
+        for (int64_t k0 = 0; k0 < g->packed; k0 += K_BLOCK) {
+            const int64_t kc = g->packed - k0 < K_BLOCK ? g->packed - k0 : K_BLOCK;
+            g->dot->panels(c, ldc, a + k0, lda, rows, s->panel + k0 * DOT_NR, g->packed, kc, n,
+                           p->accumulate || k0 > 0);
+        }
+        finish_rows(g, c, ldc, r0, rows, n0, n);
+    }
+}
+
+static void run_tile(void *ctx, int64_t tile, int thread)
+{
+    const product *g = ctx;
+    const int64_t mi = tile / g->grid.n_parts, ni = tile % g->grid.n_parts;
+    const int64_t m0 = kern_part(g->p->m, g->dot->mr, g->grid.m_parts, mi);
+    const int64_t m1 = kern_part(g->p->m, g->dot->mr, g->grid.m_parts, mi + 1);
+    const int64_t n0 = kern_part(g->n, g->unit, g->grid.n_parts, ni);
+    const int64_t n1 = kern_part(g->n, g->unit, g->grid.n_parts, ni + 1);
+    scratch s;
+    if (m0 == m1 || n0 == n1) return;
+    const int64_t width = block_columns(g, n1 - n0);
+    if (!get_scratch(g, &s, thread, width)) return;
+    if (g->dot->begin) g->dot->begin();
+    for (int64_t at = n0; at < n1; at += width) {
+        const int64_t n = n1 - at < width ? n1 - at : width;
+        (g->p->in_out ? pack_columns : pack_rows)(g, &s, at, n);
+        rows_of_tile(g, &s, m0, m1, at, n);
+    }
+    if (g->dot->end) g->dot->end();
+}
+
+void kern_bf16_product(const kn_product *p)
+{
+    product g = {.p = p, .dot = kern_dot_row};
+    g.n = p->in_out ? p->w->cols : p->w->rows;
+    g.k = p->in_out ? p->w->rows : p->w->cols;
+    if (p->m <= 0 || g.n <= 0) return;
+    kern_src_of(&g.w, p->w);
+    g.packed = round_up(g.k > 0 ? g.k : 1, g.dot->k_unit);
+    g.unit = p->in_out && g.w.block > 2 * DOT_NR ? g.w.block : 2 * DOT_NR;
+    g.grid = kern_grid_for(p->m, g.n, g.k, g.dot->mr, g.unit, 2 * DOT_NR, 0.5, 1.0);
+    pool_run(run_tile, &g, (int64_t)g.grid.m_parts * g.grid.n_parts);
+}
+
+/* --- c += aᵀ · b over tokens ------------------------------------------------------------------------------------ */
+
+typedef struct grad {
+    const kern_dot *dot;
+    float *c;
+    int64_t ldc, m, n, t;
+    kn_rows a, b;
+    const int32_t *seg;
+    int n_seg;
+    kern_grid grid;
+} grad;
+
+/* A walk over the tokens in blocks of TOKENS places, of which those behind a sequence's end are empty. */
+typedef struct walk {
+    int seg;
+    int64_t in_seg, token; /* done of the sequence, of all */
+    int64_t places;        /* of the block, a multiple of k_unit */
+    int64_t at[TOKENS];    /* the token of each place, −1: none */
+} walk;
+
+static bool next_block(const grad *g, walk *w)
+{
+    const int unit = g->dot->k_unit;
+    w->places = 0;
+    while (w->seg < g->n_seg && w->places < TOKENS) {
+        const int64_t left = g->seg[w->seg] - w->in_seg, room = TOKENS - w->places;
+        const int64_t n = left < room ? left : room;
+        for (int64_t i = 0; i < n; i++) w->at[w->places++] = w->token++;
+        w->in_seg += n;
+        if (w->in_seg < g->seg[w->seg]) break;
+        while (w->places % unit) w->at[w->places++] = -1;
+        w->seg++;
+        w->in_seg = 0;
+    }
+    return w->places > 0;
+}
+
+/* Columns j0 … j0 + n of a token's row as bf16: where they lie, or in dst. */
+static const uint16_t *token_values(const grad *g, const kn_rows *x, uint16_t *dst, int64_t token,
+                                    int64_t j0, int64_t n)
+{
+    if (token < 0) {
+        memset(dst, 0, (size_t)n * sizeof *dst);
+        return dst;
+    }
+    if (x->bf16) return (const uint16_t *)x->data + token * x->ld + j0;
+    g->dot->round(dst, (const float *)x->data + token * x->ld + j0, n);
+    return dst;
+}
+
+/* Panels of columns j0 … j0 + n of x over the block's places; row: room for two rows. */
+static void pack_tokens(const grad *g, const kn_rows *x, uint16_t *panel, uint16_t *row,
+                        const walk *w, int64_t j0, int64_t n)
+{
+    for (int64_t k = 0; k < w->places; k += 2) {
+        const uint16_t *even = token_values(g, x, row, w->at[k], j0, n);
+        const uint16_t *odd = token_values(g, x, row + n, w->at[k + 1], j0, n);
+        g->dot->pack_n(panel + k * DOT_NR, w->places * DOT_NR, even, odd, n);
+    }
+}
+
+typedef struct grad_scratch {
+    uint16_t *panel, *columns, *a, *row; /* of b; of a; a turned into rows */
+} grad_scratch;
+
+static bool get_grad_scratch(grad_scratch *s, int thread, int64_t width)
+{
+    const int64_t panel = 2 * width * TOKENS, columns = 2 * GRAD_ROWS * TOKENS;
+    const int64_t a = 2 * GRAD_ROWS * GRAD_LD, row = 4 * (width > GRAD_ROWS ? width : GRAD_ROWS);
+    char *p = pool_scratch(thread, 0, (size_t)(panel + columns + a + row + 4 * 64));
+    if (!p) return false;
+    s->panel = take(&p, panel);
+    s->columns = take(&p, columns);
+    s->a = take(&p, a);
+    s->row = take(&p, row);
+    return true;
+}
+
+/* One block of tokens into rows m0 … m1 and the columns of the packed panels. */
+static void grad_rows(const grad *g, const grad_scratch *s, const walk *w, int64_t m0, int64_t m1,
+                      int64_t n0, int64_t n)
+{
+    const int mr = g->dot->mr;
+    for (int64_t i0 = m0; i0 < m1; i0 += GRAD_ROWS) {
+        const int64_t rows = m1 - i0 < GRAD_ROWS ? m1 - i0 : GRAD_ROWS;
+        pack_tokens(g, &g->a, s->columns, s->row, w, i0, rows);
+        for (int64_t i = 0; i < rows; i += DOT_NR)
+            g->dot->turn(s->a + i * GRAD_LD, GRAD_LD, s->columns + i * w->places, w->places);
+        for (int64_t i = 0; i < rows; i += mr) {
+            const int count = (int)(rows - i < mr ? rows - i : mr);
+            g->dot->panels(g->c + (i0 + i) * g->ldc + n0, g->ldc, s->a + i * GRAD_LD, GRAD_LD,
+                           count, s->panel, w->places, w->places, n, true);
+        }
+    }
+}
+
+static void grad_tile(void *ctx, int64_t tile, int thread)
+{
+    const grad *g = ctx;
+    const int64_t mi = tile / g->grid.n_parts, ni = tile % g->grid.n_parts;
+    const int64_t m0 = kern_part(g->m, DOT_NR, g->grid.m_parts, mi);
+    const int64_t m1 = kern_part(g->m, DOT_NR, g->grid.m_parts, mi + 1);
+    const int64_t n0 = kern_part(g->n, 2 * DOT_NR, g->grid.n_parts, ni);
+    const int64_t n1 = kern_part(g->n, 2 * DOT_NR, g->grid.n_parts, ni + 1);
+    const int64_t most = PANEL_VALUES / TOKENS;
+    grad_scratch s;
+    if (m0 == m1 || n0 == n1) return;
+    const int64_t width =
+        round_up(kern_ceil_div(n1 - n0, kern_ceil_div(n1 - n0, most)), 2 * DOT_NR);
+    if (!get_grad_scratch(&s, thread, width)) return;
+    if (g->dot->begin) g->dot->begin();
+    for (int64_t at = n0; at < n1; at += width) {
+        const int64_t n = n1 - at < width ? n1 - at : width;
+        walk w = {0};
+        while (next_block(g, &w)) {
+            pack_tokens(g, &g->b, s.panel, s.row, &w, at, n);
+            grad_rows(g, &s, &w, m0, m1, at, n);
+        }
+    }
+    if (g->dot->end) g->dot->end();
+}
+
+void kern_bf16_grad(float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b, int64_t n, int64_t t,
+                    const int32_t *seg, int n_seg)
+{
+    const int32_t all = (int32_t)t;
+    grad g = {.dot = kern_dot_row,
+              .c = c,
+              .ldc = ldc,
+              .m = m,
+              .n = n,
+              .t = t,
+              .a = a,
+              .b = b,
+              .seg = seg ? seg : &all,
+              .n_seg = seg ? n_seg : 1};
+    if (m <= 0 || n <= 0 || t <= 0) return;
+    g.grid = kern_grid_for(m, n, t, DOT_NR, 2 * DOT_NR, 2 * DOT_NR, 1.0, 1.0);
+    pool_run(grad_tile, &g, (int64_t)g.grid.m_parts * g.grid.n_parts);
+}

@@ -1,0 +1,59 @@
+/* kern_bf16.h – private to kernel: products of operands rounded to bf16, with sums in f32.
+ *
+ * Both operands are packed as words: a word is a pair of neighbours in k, the even one in the low half. Panels of W
+ * are DOT_NR columns wide, [kc / 2][DOT_NR] words, for n columns ⌈n / DOT_NR⌉ panels one after another; missing
+ * columns are zero. A has rows of bf16. Both are padded with zeros to a multiple of the row's k_unit.
+ *
+ * A row of this table is an instruction set. They differ in how they add the products of a word (one after the other,
+ * or 32 k at once in a tile), so bits belong to the row; within it an element's chain runs over ascending k from the
+ * old value or 0, whatever the block it falls into. */
+#ifndef FT_KERN_BF16_H
+#define FT_KERN_BF16_H
+
+#include "ft/kernel.h"
+
+enum {
+    DOT_NR = 16,
+    DOT_MR = 32,  /* no row has more rows in its block */
+    DOT_UNIT = 32 /* a multiple of every k_unit */
+};
+
+typedef struct kern_dot {
+    const char *name; /* as in kn_core_name() */
+    int mr;           /* rows of a block */
+    int k_unit;
+    /* Around the calls of a task on a thread (tiles are state of the thread); NULL: nothing to do. */
+    void (*begin)(void);
+    void (*end)(void);
+    /* c [rows, n] = (load ? c : 0) + a · panels. a: rows of bf16 at distance lda (elements), rows ≤ mr; panels at
+     * distance `packed` ≥ kc; kc a multiple of k_unit. Writes nothing beside the n columns, reads no row of a beside
+     * the `rows`. */
+    void (*panels)(float *c, int64_t ldc, const uint16_t *a, int64_t lda, int rows,
+                   const uint16_t *panel, int64_t packed, int64_t kc, int64_t n, bool load);
+    /* To nearest, ties to even; a NaN stays one. And back. */
+    void (*round)(uint16_t *dst, const float *src, int64_t n);
+    void (*widen)(float *dst, const uint16_t *src, int64_t n);
+    /* One panel from the first kc (even) values of DOT_NR rows: dst [kc / 2][DOT_NR] words. */
+    void (*pack_t)(uint16_t *dst, const uint16_t *const *row, int64_t kc);
+    /* One word row of ⌈n / DOT_NR⌉ panels at distance `panel` from two rows of n values. */
+    void (*pack_n)(uint16_t *dst, int64_t panel, const uint16_t *even, const uint16_t *odd,
+                   int64_t n);
+    /* The columns of a panel as rows at distance ld: the reverse of pack_t. */
+    void (*turn)(uint16_t *dst, int64_t ld, const uint16_t *panel, int64_t kc);
+} kern_dot;
+
+extern const kern_dot *kern_dot_row; /* in use */
+/* The i-th row with instructions of its own that this machine has, best first; NULL past the end. */
+const kern_dot *kern_dot_at(int i);
+void kern_dot_use(
+    const kern_dot *
+        row); /* for tests, which go through all (NULL: the level's own); not while the pool runs */
+extern const kern_dot kern_dot_generic;
+#if defined(__x86_64__)
+extern const kern_dot kern_dot_avx2, kern_dot_avx512, kern_dot_avx512bf16;
+#endif
+
+void kern_bf16_product(const kn_product *p);
+void kern_bf16_grad(float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b, int64_t n, int64_t t,
+                    const int32_t *seg, int n_seg);
+#endif
