@@ -23,7 +23,7 @@ infer      1600  scoring and generating many sequences, below objectives
 data       4600  sources to samples, checks of what a record holds, streams of windows, mixes, batches
 objective  1000  a file a loss
 optim      1800  a file an update rule, schedules and the keys each goes by
-train      4300  the loop, checkpoints, resume, plan, reports
+train      4400  the loop, checkpoints, resume, plan, reports
 tool       3400  the verbs that are not training
 cli        2800  words to structs and results to text
 '

@@ -334,8 +334,13 @@ static void environment_chooses(void **state)
 static void bench_gives_rates(void **state)
 {
     (void)state;
-    assert_true(kn_bench_gemm_gflops(0.01) > 1e-3);
-    assert_true(kn_bench_bandwidth(0.01) > 1e6);
+    const kn_shape s = {.rows = 33, .out = 48, .in = 40};
+    for (kn_form form = 0; form < KN_FORMS; form++) {
+        assert_true(kn_bench_gemm(KN_F32, form, &s, 0.01) > 1e-3);
+        assert_true(kn_bench_gemm(KN_BF16, form, &s, 0.01) > 1e-3);
+    }
+    assert_true(kn_bench_bandwidth(0.01, false) > 1e6);
+    assert_true(kn_bench_bandwidth(0.01, true) > 1e6);
 }
 
 int main(void)

@@ -29,6 +29,9 @@ typedef struct ag_rows {
     uint64_t mask_key;   /* of the optimizer step: with row key and site key it fixes a mask */
 } ag_rows;
 
+/* What the seconds of an op count as. */
+typedef enum ag_part { AG_REST, AG_PRODUCTS, AG_ATTENTION, AG_LOSS, AG_PARTS } ag_part;
+
 /* One row per operation (ops.def), in the file of its code. */
 typedef struct ag_op {
     const char *name;
@@ -41,6 +44,7 @@ typedef struct ag_op {
      * input that ag_grad_pass gives the output's gradient (0: none). */
     int64_t (*temp)(const ag_node *n);
     int passes;
+    ag_part part; /* with AG_LOSS what ops it runs inside count as its own */
 } ag_op;
 
 #define AG_MAX_IN 22
@@ -62,6 +66,7 @@ struct ag_tape {
     bool few;    /* generation: a few rows, each weight is read once and not packed (kn_gemv) */
     bool dry;    /* shapes and memory only */
     const ag_rows *rows; /* in force (ag_set_rows) */
+    struct ag_clock *clock;  /* NULL: ops are not timed */
     const tn_tensor *turned; /* logits that have become their own gradient: no buffer to hand back */
     ft_status status;    /* sticky */
 };
@@ -79,6 +84,31 @@ FT_MUST_USE ft_status ag_backward(ag_tape *t, tn_tensor *loss);
 const ag_rows *ag_set_rows(ag_tape *t, const ag_rows *rows);
 /* The rows in force, of which only row[0 … n) are there, as one sequence; NULL: the tape has failed. */
 const ag_rows *ag_pick_rows(ag_tape *t, const int64_t *row, int64_t n);
+
+/* --- seconds, by op ------------------------------------------------------------------------------------ */
+/* Filled while a tape's `clock` points at it, zeroed by the caller. An op's seconds are its own: what it runs inside (a
+ * checkpoint's segment) counts there, but for the loss, which has all that its head takes. What runs again in a backward,
+ * and the gradients that the loss takes as it goes, are backward. */
+enum { AG_CLOCK_OPS = 32 };
+typedef struct ag_clock {
+    struct {
+        const ag_op *op;
+        double forward, backward;
+    } row[AG_CLOCK_OPS];
+    int n;
+    double early; /* of `backward`: what was spent before ag_backward was called */
+    /* of clock.c */
+    int now;      /* 0: no op runs; else its row + 1 */
+    bool back, outer_back;
+    double since;
+} ag_clock;
+/* Before and after code of an op, by the tape; the state that enter returns goes to leave. */
+typedef struct ag_lap {
+    int now;
+    bool back;
+} ag_lap;
+ag_lap ag_clock_enter(ag_clock *c, const ag_op *op, bool back);
+void ag_clock_leave(ag_clock *c, ag_lap before);
 
 /* --- for op authors ------------------------------------------------------------------------------------ */
 tn_tensor *ag_new(ag_tape *t, int64_t rows, int64_t cols); /* f32 [rows, cols] in keep */

@@ -223,6 +223,7 @@ size_t ft_rss_of(const void *from, size_t bytes);
  * least that MemAvailable, the cgroup (v1 or v2) and those above it, RLIMIT_AS and RLIMIT_DATA leave to
  * it. FT_CGROUP_ROOT replaces /sys/fs/cgroup in tests. */
 size_t ft_memory_limit(const char **which);
+const char *ft_cpu_name(void); /* the model as the system names it; "unknown" where it does not */
 int ft_cpus(void); /* CPUs of the affinity mask, cut by the cgroup quota */
 
 /* SIGINT and SIGTERM set a flag that long work polls; a second signal ends the process at once. */

@@ -27,6 +27,7 @@ size_t kn_scratch_bytes(void); /* that a thread takes in products and attention 
 const char *
 kn_core_name(void); /* what identifies the arithmetic in logs and checkpoints: level + row
                                     (+ OpenBLAS core) */
+const char *kn_library(void); /* the library that the row of products calls, with its version; NULL: none */
 
 /* --- matrix products --------------------------------------------------------------------------------
  * A weight matrix as it lies in the file: any dtype; unpacked panel by panel inside the product. */
@@ -196,7 +197,14 @@ void kn_count_below(uint8_t *out, const float *x, int64_t n, const float *bound,
 /* Index of the first NaN or Inf, −1 when all are finite. */
 int64_t kn_find_nonfinite(const float *x, int64_t n);
 
-/* Measured ceilings for `ft bench`: best rate over `seconds` on random data. */
-double kn_bench_gemm_gflops(double seconds);
-double kn_bench_bandwidth(double seconds); /* bytes a second, read */
+/* --- measured ceilings, for `ft bench` -----------------------------------------------------------------
+ * The best rate over `seconds` (three calls of a product at least) on random data: zeros draw less power and run faster. */
+/* The products of a weight W [out, in] over so many rows: y = x · Wᵀ, dx = dy · W, dW += dyᵀ · x. */
+typedef enum kn_form { KN_FORM_Y, KN_FORM_DX, KN_FORM_DW, KN_FORMS } kn_form;
+typedef struct kn_shape {
+    int64_t rows, out, in;
+} kn_shape;
+/* GFLOP/s (two operations a multiply-add); 0: there is no memory for the operands. */
+double kn_bench_gemm(kn_precision precision, kn_form form, const kn_shape *s, double seconds);
+double kn_bench_bandwidth(double seconds, bool alone); /* bytes a second, read by all threads, or one */
 #endif

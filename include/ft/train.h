@@ -33,13 +33,20 @@ FT_MUST_USE ft_status train_run(const train_options *opt, str_buf *result);
 /* `ft check`: everything train would refuse, nothing written; text or JSON report into `result`. */
 FT_MUST_USE ft_status train_check(const train_options *opt, str_buf *result);
 /* `ft bench CONFIG`: one step to warm up, then `steps` measured ones; nothing is written and no output folder is needed. */
+enum { TRAIN_BENCH_SHAPES = 12 };
 typedef struct train_bench_result {
     int steps;
     double tokens_per_s, tokens_per_step;
-    double data, forward, backward, optimizer; /* seconds a step */
+    double seconds;                            /* a step, by the clock */
+    double data, forward, backward, optimizer; /* of them */
+    ag_clock clock;                            /* of forward and backward, by op */
     double flop_per_token, gflops;             /* by the count in bench.c */
     size_t planned_bytes, peak_rss_bytes;
     int64_t trainable, micro_tokens;
+    kn_shape shape[TRAIN_BENCH_SHAPES]; /* of its products, each once, over a micro-batch */
+    int shapes;
+    bool trains_weights;   /* so that there are gradients of matrices besides */
+    kn_precision precision; /* of its products */
 } train_bench_result;
 FT_MUST_USE ft_status train_bench(const train_options *opt, int steps, train_bench_result *result);
 /* A sealed JSON file of a checkpoint (its last member is the SHA-256 of what stands before it), e.g. manifest.json. One

@@ -274,6 +274,17 @@ static void count_temp(ag_tape *t, const ag_node *n)
     if (floats > 0) ag_temp_free(t, ag_temp(t, floats), floats);
 }
 
+static void run(ag_tape *t, ag_node *n, void (*code)(ag_tape *, ag_node *), bool back)
+{
+    if (!t->clock) {
+        code(t, n);
+        return;
+    }
+    const ag_lap before = ag_clock_enter(t->clock, n->op, back);
+    code(t, n);
+    ag_clock_leave(t->clock, before);
+}
+
 tn_tensor *ag_call(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int n_in,
                    tn_tensor *const *in)
 {
@@ -296,7 +307,7 @@ tn_tensor *ag_call_kept(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr,
         n->prev = t->last;
         t->last = n;
     }
-    if (op->forward) op->forward(t, n);
+    if (op->forward) run(t, n, op->forward, false);
     if (t->dry) count_temp(t, n);
     if (pool_failed()) ag_fail(t, FT_EMEM);
     return out;
@@ -347,7 +358,7 @@ void ag_walk(ag_tape *t)
         if (t->dry && !n->op->replays)
             walk_dry(t, n);
         else
-            n->op->backward(t, n);
+            run(t, n, n->op->backward, true);
         if (n->out->grad && !in_place(n)) {
             if (n->out != t->turned)
                 grad_give(t, n->out->grad, (size_t)tn_count(n->out) * sizeof(float));

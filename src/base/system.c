@@ -180,6 +180,37 @@ size_t ft_memory_limit(const char **which)
     return best;
 }
 
+/* What stands behind "key : " in a line of /proc/cpuinfo, of the first processor; "" when it is not there. */
+static void cpu_fact(char *out, size_t size, const char *key)
+{
+    char line[512];
+    size_t n = strlen(key);
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    out[0] = 0;
+    while (f && !out[0] && fgets(line, sizeof line, f)) {
+        const char *value = strncmp(line, key, n) == 0 ? line + n + strspn(line + n, " \t") : "";
+        if (*value == ':') snprintf(out, size, "%.*s", (int)strcspn(value + 2, "\n"), value + 2);
+    }
+    if (f) fclose(f);
+}
+
+/* The marketing name tells little of a virtual machine's processor, family and model tell its kind. Arm has two codes. */
+const char *ft_cpu_name(void)
+{
+    static char text[256];
+    char name[160], family[24], kind[24];
+    const bool arm = (cpu_fact(name, sizeof name, "model name"), name[0] == 0);
+    cpu_fact(family, sizeof family, arm ? "CPU implementer" : "cpu family");
+    cpu_fact(kind, sizeof kind, arm ? "CPU part" : "model");
+    if (arm && kind[0])
+        snprintf(text, sizeof text, "implementer %s, part %s", family, kind);
+    else if (kind[0])
+        snprintf(text, sizeof text, "%s (family %s, model %s)", name, family, kind);
+    else
+        snprintf(text, sizeof text, "%s", arm ? "unknown" : name);
+    return text;
+}
+
 int ft_cpus(void)
 {
     cpu_set_t set;

@@ -67,6 +67,10 @@ FT_MUST_USE ft_status cli_printf(const char *fmt, ...) FT_PRINTF(1, 2);
 FT_MUST_USE ft_status cli_out_json(const cJSON *node);
 FT_MUST_USE ft_status cli_flush(void);
 
+/* --- facts.c: version, arithmetic, processor, libraries, threads; lines, or members of o -------------- */
+FT_MUST_USE ft_status cli_facts_print(void);
+void cli_facts_json(cJSON *o);
+
 /* --- for the eye: stderr ------------------------------------------------------------------------------- */
 void cli_sink_install(bool quiet);
 void cli_error(const char *lines); /* "ft: error: LINE" for each line */

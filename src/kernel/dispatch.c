@@ -169,6 +169,18 @@ const char *kn_gemm_name(void)
     return row == &kern_gemm_own ? kern->name : row->name;
 }
 
+const char *kn_library(void)
+{
+    static char name[40];
+    const char *config = kern_openblas_config();
+    if (row == &kern_gemm_own) return NULL;
+    size_t n = strcspn(config, " ");
+    if (config[n])
+        n += 1 + strcspn(config + n + 1, " "); /* name and version; then how it was built */
+    snprintf(name, sizeof name, "%.*s", (int)n, config);
+    return name;
+}
+
 const char *kn_core_name(void)
 {
     return core_name;

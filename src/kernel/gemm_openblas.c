@@ -25,7 +25,7 @@ typedef void (*sgemm_fn)(int order, int ta, int tb, int m, int n, int k, float a
 static struct {
     sgemm_fn sgemm;
     void (*set_threads)(int n);
-    const char *core;
+    const char *core, *config;
 } lib;
 
 typedef struct product {
@@ -164,6 +164,7 @@ const kern_gemm *kern_openblas(void)
     if (!so) return NULL;
     int (*parallel)(void) = (int (*)(void))dlsym(so, "openblas_get_parallel");
     char *(*core)(void) = (char *(*)(void))dlsym(so, "openblas_get_corename");
+    char *(*config)(void) = (char *(*)(void))dlsym(so, "openblas_get_config");
     lib.sgemm = (sgemm_fn)dlsym(so, "cblas_sgemm");
     lib.set_threads = (void (*)(int))dlsym(so, "openblas_set_num_threads");
     if (!parallel || !core || !lib.sgemm || !lib.set_threads) return NULL;
@@ -174,6 +175,7 @@ const kern_gemm *kern_openblas(void)
     }
     lib.set_threads(1);
     lib.core = core();
+    lib.config = config ? config() : "OpenBLAS";
     works = true;
     return &row;
 }
@@ -181,4 +183,9 @@ const kern_gemm *kern_openblas(void)
 const char *kern_openblas_core(void)
 {
     return lib.core ? lib.core : "";
+}
+
+const char *kern_openblas_config(void)
+{
+    return lib.config ? lib.config : "";
 }

@@ -162,6 +162,7 @@ extern const kern_gemm kern_gemm_own;
 /* The library row: opens it on the first call; FT_OK and *row = NULL when it is not there or unfit. */
 const kern_gemm *kern_openblas(void);
 const char *kern_openblas_core(void);
+const char *kern_openblas_config(void); /* "OpenBLAS 0.3.21 NO_LAPACKE …"; "": not open */
 
 extern const kern_table *kern; /* the chosen level */
 

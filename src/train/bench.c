@@ -42,32 +42,70 @@ static double flop_per_token(const train_session *s)
            (adapter && before == 0 ? 6.0 * (double)s->plan.trainable_count : 0);
 }
 
+/* Each kind of matrix once. The head works on a chunk of the labelled rows at a time. */
+static void list_shapes(const train_session *s, train_bench_result *r)
+{
+    enum { CHUNK = 256 };
+    for (int64_t i = 0; i < s->m->n_site && r->shapes < TRAIN_BENCH_SHAPES; i++) {
+        const nn_site *site = &s->m->site[i];
+        const kn_shape now = {.rows = site->role == NN_HEAD && s->plan.micro_tokens > CHUNK
+                                          ? CHUNK
+                                          : s->plan.micro_tokens,
+                              .out = site->out,
+                              .in = site->in};
+        int k = 0;
+        if (site->role < NN_Q) continue;
+        while (k < r->shapes && memcmp(&r->shape[k], &now, sizeof now) != 0) k++;
+        r->shape[k] = now;
+        r->shapes += k == r->shapes;
+    }
+}
+
+/* Sums of all steps to seconds a step. What the loss took of its gradients counts as backward. */
+static void per_step(train_bench_result *r, const train_seconds *spent, const ag_clock *clock)
+{
+    const double each = 1.0 / r->steps;
+    r->data = spent->data * each;
+    r->forward = (spent->forward - clock->early) * each;
+    r->backward = (spent->backward + clock->early) * each;
+    r->optimizer = spent->optimizer * each;
+    r->clock = *clock;
+    for (int i = 0; i < r->clock.n; i++) {
+        r->clock.row[i].forward *= each;
+        r->clock.row[i].backward *= each;
+    }
+}
+
 static ft_status measure(train_session *s, int steps, train_bench_result *r)
 {
     train_seconds spent = {0}, warm = {0};
     FT_TRY(train_prepare(s));
     FT_TRY(train_step(s, &warm));
+    ag_clock clock = {0};
     int64_t before = s->state.tokens;
+    s->tape->clock = &clock;
     double t0 = ft_seconds();
     for (int i = 0; i < steps; i++) {
         FT_TRY(train_step(s, &spent));
         train_show_step(s, (ft_seconds() - t0) / (i + 1));
     }
+    s->tape->clock = NULL;
     double seconds = ft_seconds() - t0, tokens = (double)(s->state.tokens - before);
     *r = (train_bench_result){
         .steps = steps,
         .tokens_per_s = tokens / seconds,
         .tokens_per_step = tokens / steps,
-        .data = spent.data / steps,
-        .forward = spent.forward / steps,
-        .backward = spent.backward / steps,
-        .optimizer = spent.optimizer / steps,
+        .seconds = seconds / steps,
         .flop_per_token = flop_per_token(s),
         .planned_bytes = s->plan.total,
         .peak_rss_bytes = ft_peak_rss(),
         .trainable = s->plan.trainable_count,
         .micro_tokens = s->plan.micro_tokens,
+        .trains_weights = trains_weights(s),
+        .precision = KN_F32,
     };
+    per_step(r, &spent, &clock);
+    list_shapes(s, r);
     r->gflops = r->flop_per_token * r->tokens_per_s * 1e-9;
     return FT_OK;
 }

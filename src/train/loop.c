@@ -49,9 +49,13 @@ static ft_status accumulate(train_session *s, obj_stats *stats, train_record *re
                            rng_key((uint64_t)s->cfg.train.seed, STEP_KEY, (uint64_t)s->state.step),
                        .units = step.units,
                        .stats = stats};
+    t0 = ft_seconds();
     nn_store_begin(&s->pe->store);
+    spent->optimizer += ft_seconds() - t0;
     for (int i = 0; i < plan.n_micro; i++) FT_TRY(train_micro(s, &pass, &plan.micro[i]));
+    t0 = ft_seconds();
     nn_store_finish(&s->pe->store);
+    spent->optimizer += ft_seconds() - t0;
     double counted = s->cfg.objective->unit == OBJ_TOKENS ? (double)plan.supervised : step.n;
     FT_CHECK(stats->units == counted, FT_EINTERNAL,
              "step %lld: %.0f units were planned, %.0f were seen", (long long)rec->step, counted,

@@ -27,8 +27,11 @@ static void backward(ag_tape *t, ag_node *n)
                       q, ld, q + k0, ld, q + v0, ld);
 }
 
-const ag_op ag_op_attention = {
-    .name = "attention", .forward = forward, .backward = backward, .by_rows = true};
+const ag_op ag_op_attention = {.name = "attention",
+                               .forward = forward,
+                               .backward = backward,
+                               .by_rows = true,
+                               .part = AG_ATTENTION};
 
 tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *attn)
 {

@@ -102,8 +102,12 @@ static void backward(ag_tape *t, ag_node *n)
     if (a->residual) ag_grad_pass(t, n, n->in[1]);
 }
 
-const ag_op ag_op_linear = {
-    .name = "linear", .forward = forward, .backward = backward, .by_rows = true, .passes = 1};
+const ag_op ag_op_linear = {.name = "linear",
+                            .forward = forward,
+                            .backward = backward,
+                            .by_rows = true,
+                            .passes = 1,
+                            .part = AG_PRODUCTS};
 
 tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add)
 {

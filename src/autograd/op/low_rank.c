@@ -344,8 +344,12 @@ static int64_t temp(const ag_node *n)
     return 2 * rows * a->rank + (drops ? 2 * rows * in : 0) + most;
 }
 
-const ag_op ag_op_low_rank = {
-    .name = "low_rank", .forward = forward, .backward = backward, .by_rows = true, .temp = temp};
+const ag_op ag_op_low_rank = {.name = "low_rank",
+                              .forward = forward,
+                              .backward = backward,
+                              .by_rows = true,
+                              .temp = temp,
+                              .part = AG_PRODUCTS};
 
 /* Shapes of a site: A [r, ≥ I], B [≥ width, r]. */
 static bool fits(const ag_tape *t, const tn_tensor *y, const tn_tensor *x, const ag_low_rank *s)

@@ -149,7 +149,8 @@ const ag_op ag_op_cross_entropy = {.name = "cross_entropy",
                                    .forward = entropy_forward,
                                    .backward = entropy_backward,
                                    .replays = true,
-                                   .by_rows = true};
+                                   .by_rows = true,
+                                   .part = AG_LOSS};
 
 tn_tensor *ag_cross_entropy(ag_tape *t, tn_tensor *x, const ag_score *s, float grad_scale)
 {
@@ -194,7 +195,8 @@ const ag_op ag_op_logprob = {.name = "logprob",
                              .forward = logprob_forward,
                              .backward = logprob_backward,
                              .replays = true,
-                             .by_rows = true};
+                             .by_rows = true,
+                             .part = AG_LOSS};
 
 tn_tensor *ag_logprob(ag_tape *t, tn_tensor *x, const ag_score *s)
 {
