@@ -131,6 +131,8 @@ def main():
                 " * 256 code points, and the lower-casing map as arithmetic runs. */\n"
                 '#include "token_private.h"\n\n// clang-format off\n')
         f.write("const uint32_t tk_kind_flags[] = {\n" + rows(list(kinds), 8, lambda m: "0x%06x" % m) + "};\n\n")
+        f.write("/* flags of the first 128 code points */\nconst uint32_t tk_ascii_flags[128] = {\n" +
+                rows(mask[:128], 8, lambda m: "0x%06x" % m) + "};\n\n")
         f.write("/* first code point << 8 | kind */\nconst uint32_t tk_runs[] = {\n")
         f.write(rows(runs, 9, lambda r: "0x%x" % (r[0] << 8 | r[1])) + "};\n")
         f.write("const int tk_n_runs = %d;\n\n" % len(runs))

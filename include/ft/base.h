@@ -6,6 +6,7 @@
 #define FT_BASE_H
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -200,6 +201,14 @@ void pool_run(pool_fn fn, void *ctx, int64_t tiles);
 void *pool_scratch(int thread, int slot, size_t bytes);
 size_t pool_scratch_bytes(void); /* of all threads */
 bool pool_failed(void); /* and clears */
+
+/* What a call needs and the next one, of whatever thread, can use again: buffers, tables. Start with { 0 }. */
+typedef struct ft_spare {
+    _Atomic(void *) at[16];
+} ft_spare;
+void *ft_spare_take(ft_spare *s); /* NULL: nothing lies there */
+/* false: it is full, and p remains the caller's. */
+FT_MUST_USE bool ft_spare_give(ft_spare *s, void *p);
 
 /* --- the rest ------------------------------------------------------------------------------------------ */
 typedef struct sha256_state {

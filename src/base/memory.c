@@ -65,6 +65,22 @@ char *ft_strdup(const char *s)
     return copy;
 }
 
+void *ft_spare_take(ft_spare *s)
+{
+    void *p = NULL;
+    for (size_t i = 0; !p && i < FT_COUNT_OF(s->at); i++) p = atomic_exchange(&s->at[i], NULL);
+    return p;
+}
+
+bool ft_spare_give(ft_spare *s, void *p)
+{
+    for (size_t i = 0; i < FT_COUNT_OF(s->at); i++) {
+        void *none = NULL;
+        if (atomic_compare_exchange_strong(&s->at[i], &none, p)) return true;
+    }
+    return false;
+}
+
 /* --- arenas -------------------------------------------------------------------------------------- */
 #define ARENA_ALIGN 64
 #define HUGE_PAGE ((size_t)2 << 20)

@@ -29,7 +29,7 @@ static bool grow(str_buf *s, size_t more)
 
 void str_add(str_buf *s, const char *text, size_t n)
 {
-    if (!grow(s, n)) return;
+    if ((s->failed || n >= s->cap - s->len) && !grow(s, n)) return;
     if (n) memcpy(s->data + s->len, text, n);
     s->len += n;
     s->data[s->len] = 0;

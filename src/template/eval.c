@@ -612,6 +612,7 @@ ft_status tpl_open(tpl_template **out, const char *text, size_t len, const char 
         rc = ft_fail(FT_EDATA, "%s: chat template too large", name);
     if (rc == FT_OK) rc = arena_open(&t->mem, "chat template", 512 * len + (1u << 20));
     if (rc == FT_OK && !(t->name = arena_str(t->mem, name))) rc = FT_EMEM;
+    if (rc == FT_OK && !(t->arenas = arena_get(t->mem, sizeof *t->arenas))) rc = FT_EMEM;
     if (rc == FT_OK) {
         static const char *const known[] = {"loop", "caller", "varargs", "kwargs"};
         for (size_t i = 0; i < FT_COUNT_OF(known); i++) {
@@ -630,8 +631,17 @@ ft_status tpl_open(tpl_template **out, const char *text, size_t len, const char 
 void tpl_close(tpl_template *t)
 {
     if (!t) return;
+    for (arena *a; t->arenas && (a = ft_spare_take(t->arenas));) arena_close(a);
     arena_close(t->mem);
     ft_free(t);
+}
+
+/* Address space is taken and given back by the system, which costs more than a rendering. */
+static void give_back(const tpl_template *t, arena *mem)
+{
+    bool small = arena_peak(mem) <= TPL_KEEP_MEMORY;
+    arena_reset(mem, 0);
+    if (!small || !ft_spare_give(t->arenas, mem)) arena_close(mem);
 }
 
 ft_status tpl_render_spans(const tpl_template *t, const cJSON *vars, str_buf *out, tpl_spans *spans)
@@ -639,10 +649,11 @@ ft_status tpl_render_spans(const tpl_template *t, const cJSON *vars, str_buf *ou
     tpl_ctx c = {.t = t, .vars = vars, .spans = spans, .out = out, .root_out = out};
     size_t before = out->len;
     int64_t first = spans ? spans->n : 0;
-    FT_TRY(arena_open(&c.mem, "chat rendering", TPL_MAX_MEMORY));
+    c.mem = ft_spare_take(t->arenas);
+    if (!c.mem) FT_TRY(arena_open(&c.mem, "chat rendering", TPL_MAX_MEMORY));
     c.root = c.frame = push_frame(&c, NULL);
     tpl_exec(&c, &t->body);
-    arena_close(c.mem);
+    give_back(t, c.mem);
     for (int64_t i = first; spans && i < spans->n; i++) { /* relative to what this call wrote */
         spans->v[i].from -= (int64_t)before;
         spans->v[i].to -= (int64_t)before;

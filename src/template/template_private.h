@@ -14,7 +14,9 @@
 #define TPL_MAX_WORK 40000000      /* units: one per node, item or 16 bytes of text made */
 #define TPL_MAX_OUTPUT (32u << 20) /* bytes */
 #define TPL_MAX_MEMORY                                                                             \
-    (60u << 20)              /* bytes of values; an arena beyond 64 MiB would take huge pages */
+    (60u << 20) /* bytes of values; an arena beyond 64 MiB would take huge pages */
+#define TPL_KEEP_MEMORY                                                                            \
+    (1u << 20)               /* bytes; the arena of a rendering that took no more serves the next */
 #define TPL_MAX_DIGITS 512   /* of a number in JSON: cfg's limit */
 #define TPL_MAX_RANGE 100000 /* as Jinja's sandbox */
 
@@ -188,6 +190,7 @@ struct tpl_template {
     tpl_body body;
     const char **names; /* interned */
     int n_names, cap_names;
+    ft_spare *arenas; /* of renderings that are done */
 };
 
 /* --- rendering -------------------------------------------------------------------------------------------- */

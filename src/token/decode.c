@@ -7,25 +7,33 @@ static ft_status done(const tk_list *out)
     return str_ok(&out->text);
 }
 
+static void add_bytes(tk_span t, str_buf *out)
+{
+    char chunk[64];
+    size_t used = 0, before = out->len;
+    for (size_t k = 0; k < t.n;) {
+        int32_t cp;
+        k += (size_t)utf8_next(t.s + k, t.n - k, &cp);
+        int byte = tk_char_byte(cp);
+        if (byte < 0) { /* not of the alphabet: the token stands for its own text */
+            if (!out->failed) out->len = before;
+            str_add(out, t.s, t.n);
+            return;
+        }
+        if (used == sizeof chunk) {
+            str_add(out, chunk, used);
+            used = 0;
+        }
+        chunk[used++] = (char)byte;
+    }
+    str_add(out, chunk, used);
+}
+
 static ft_status run_bytelevel(const tk_op *op, const tk_list *in, tk_list *out)
 {
     str_buf bytes = {0};
     (void)op;
-    for (size_t i = 0; i < in->n; i++) {
-        tk_span t = tk_list_get(in, i);
-        size_t before = bytes.len;
-        for (size_t k = 0; k < t.n;) {
-            int32_t cp;
-            k += (size_t)utf8_next(t.s + k, t.n - k, &cp);
-            int byte = tk_char_byte(cp);
-            if (byte < 0) { /* not of the alphabet: the token stands for its own text */
-                bytes.len = before;
-                str_add(&bytes, t.s, t.n);
-                break;
-            }
-            str_addc(&bytes, (char)byte);
-        }
-    }
+    for (size_t i = 0; i < in->n; i++) add_bytes(tk_list_get(in, i), &bytes);
     ft_status rc = str_ok(&bytes);
     if (out->raw) {
         str_add(&out->text, bytes.data, bytes.len);
@@ -254,7 +262,7 @@ static ft_status parse_ctc(tk_op *op, const tk_src *src, const cJSON *o)
 }
 
 const tk_kind tk_decoders[] = {
-    {.name = "ByteLevel", .parse = tk_parse_bytelevel, .decode = run_bytelevel},
+    {.name = "ByteLevel", .parse = tk_parse_bytelevel, .decode = run_bytelevel, .bytes = add_bytes},
     {.name = "ByteFallback", .decode = run_byte_fallback},
     {.name = "Fuse", .decode = run_fuse},
     {.name = "Strip", .parse = parse_strip, .decode = run_strip},

@@ -1,27 +1,25 @@
 /* regex_open.c – a pattern is parsed to a program, or handed to PCRE2 where the own engine does not do it. */
 #include "regex_private.h"
 
-/* Bytes a match can begin with; false when it may be empty or looks at more than its first character. */
-static bool first_bytes(tk_regex *re, int pc, int depth)
+/* Bytes that a match of the program from pc on can begin with; false when it may be empty, looks at more than its first
+ * character, or has too many ways (*left) to look at all. */
+static bool first_bytes(const tk_regex *re, int pc, uint64_t first[4], int *left)
 {
-    if (depth > 64) return false;
-    for (;;) {
+    while (--*left > 0) {
         const rx_inst *i = &re->code[pc];
         switch (i->op) {
         case RX_JUMP:
             pc = i->x;
             continue;
         case RX_SPLIT:
-            if (!first_bytes(re, i->x, depth + 1)) return false;
+            if (!first_bytes(re, i->x, first, left)) return false;
             pc = i->y;
             continue;
         case RX_SET:
         case RX_SPAN:
-            for (int b = 0; b < 128; b++) {
-                if (rx_has(&re->set[i->x], b)) re->first[b >> 6] |= (uint64_t)1 << (b & 63);
-            }
+            for (int k = 0; k < 2; k++) first[k] |= re->set[i->x].ascii[k];
             /* beyond ASCII, and stray bytes: any */
-            re->first[2] = re->first[3] = UINT64_MAX;
+            first[2] = first[3] = UINT64_MAX;
             if (i->op == RX_SET || i->min > 0) return true;
             pc++;
             continue;
@@ -29,6 +27,32 @@ static bool first_bytes(tk_regex *re, int pc, int depth)
             return false;
         }
     }
+    return false;
+}
+
+enum { WAYS = 256 }; /* instructions looked at for one answer; each recursion is one of them */
+
+static bool lead_of(const tk_regex *re, int pc, uint64_t bytes[4])
+{
+    int left = WAYS;
+    if (first_bytes(re, pc, bytes, &left)) return true;
+    memset(bytes, 0xff, 4 * sizeof *bytes);
+    return false;
+}
+
+static ft_status look_ahead(tk_regex *re)
+{
+    re->first_known = lead_of(re, 0, re->first);
+    re->lead = ft_alloc((size_t)re->n_code, sizeof *re->lead);
+    if (!re->lead) return FT_EMEM;
+    for (int pc = 0; pc < re->n_code; pc++) {
+        const rx_inst *i = &re->code[pc];
+        rx_lead *l = &re->lead[pc];
+        if (i->op != RX_SPLIT) continue;
+        lead_of(re, i->x, l->x);
+        lead_of(re, i->y, l->y);
+    }
+    return FT_OK;
 }
 
 static tk_regex *new_regex(tk_span pattern)
@@ -50,6 +74,8 @@ static void drop_program(tk_regex *re)
     for (int i = 0; i < re->n_set; i++) ft_free(re->set[i].range);
     ft_free(re->set);
     ft_free(re->code);
+    ft_free(re->lead);
+    re->lead = NULL;
     re->set = NULL;
     re->code = NULL;
     re->n_set = re->n_code = re->cap_set = re->cap_code = 0;
@@ -65,7 +91,7 @@ ft_status tk_regex_open(tk_regex **out, tk_span pattern)
         drop_program(re);
         rc = rx_pcre_open(re);
     } else if (rc == FT_OK) {
-        re->first_known = first_bytes(re, 0, 0);
+        rc = look_ahead(re);
     }
     if (rc != FT_OK) {
         tk_regex_close(re);

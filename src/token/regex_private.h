@@ -42,11 +42,16 @@ struct tk_regex {
     rx_set *set;
     int n_set, cap_set;
     bool first_known;
-    uint64_t first[4]; /* bytes a match can begin with, when first_known */
-    void *pcre;        /* pcre2_code, for what the own engine does not do */
+    uint64_t first[4];    /* bytes a match can begin with, when first_known */
+    struct rx_lead *lead; /* [n_code] what the ways of a split can begin with */
+    void *pcre;           /* pcre2_code, for what the own engine does not do */
     tk_span pattern;
     char *pattern_own;
 };
+/* Of the two ways x and y of a split: bytes that can come next. All where that is not known. */
+typedef struct rx_lead {
+    uint64_t x[4], y[4];
+} rx_lead;
 typedef struct rx_frame {
     int32_t pc;
     bool span; /* pos may step back to low */

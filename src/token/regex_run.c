@@ -147,6 +147,11 @@ static bool one_of(const tk_find *f, const rx_inst *i, size_t *pos)
     return true;
 }
 
+static bool may_begin(const uint64_t bytes[4], char c)
+{
+    return bytes[(unsigned char)c >> 6] >> ((unsigned char)c & 63) & 1;
+}
+
 /* One attempt at `pos`. FT_END: no match. */
 static ft_status attempt(tk_find *f, int pc, size_t pos, size_t *end)
 {
@@ -172,10 +177,17 @@ static ft_status attempt(tk_find *f, int pc, size_t pos, size_t *end)
             pos = high;
             break;
         }
-        case RX_SPLIT:
-            FT_TRY(push(f, (rx_frame){.pc = i->y, .pos = pos}));
-            pc = i->x;
+        case RX_SPLIT: {
+            bool x = true, y = true;
+            if (pos < f->n) {
+                x = may_begin(re->lead[pc].x, f->s[pos]);
+                y = may_begin(re->lead[pc].y, f->s[pos]);
+            }
+            ok = x || y;
+            if (x && y) FT_TRY(push(f, (rx_frame){.pc = i->y, .pos = pos}));
+            pc = x ? i->x : i->y;
             break;
+        }
         case RX_JUMP:
             pc = i->x;
             break;
@@ -216,8 +228,7 @@ static ft_status search(tk_find *f, size_t from, size_t *start, size_t *end)
     bool runs = first->op == RX_SPAN && first->max < 0 && first->mode == 0;
     for (size_t at = from; at <= f->n;) {
         if (re->first_known) {
-            while (at < f->n && !(re->first[(unsigned char)f->s[at] >> 6] >> (f->s[at] & 63) & 1))
-                at++;
+            while (at < f->n && !may_begin(re->first, f->s[at])) at++;
             if (at == f->n) return FT_END;
         }
         f->depth = 0;

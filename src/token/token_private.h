@@ -2,8 +2,8 @@
  *
  * A tokenizer is a chain: added tokens → normalizers → pre-tokenizers → model → post-processor, and decoders for
  * the way back.  Each step is a row of a table (tk_kind) with its parser and its function; a step read from
- * tokenizer.json or made from a GGUF's names is a tk_op.  A tokenizer never changes after tok_open, all scratch
- * belongs to the call: that is what makes tok_encode thread-safe. */
+ * tokenizer.json or made from a GGUF's names is a tk_op.  A tokenizer never changes after tok_open, and scratch
+ * belongs to one call at a time: that is what makes tok_encode thread-safe. */
 #ifndef FT_TOKEN_PRIVATE_H
 #define FT_TOKEN_PRIVATE_H
 
@@ -62,7 +62,7 @@ enum {
 typedef struct tk_case_run {
     int32_t first, last, step, delta;
 } tk_case_run;
-extern const uint32_t tk_kind_flags[];
+extern const uint32_t tk_kind_flags[], tk_ascii_flags[128];
 extern const uint32_t tk_runs[];
 extern const int tk_n_runs;
 extern const uint16_t tk_pages[];
@@ -180,6 +180,8 @@ typedef struct tk_kind {
     ft_status (*normalize)(const tk_op *op, tk_span in, str_buf *out);
     ft_status (*split)(const tk_op *op, tk_text *in, tk_text *out);
     ft_status (*decode)(const tk_op *op, const tk_list *in, tk_list *out);
+    void (*bytes)(tk_span token,
+                  str_buf *out); /* a decoder that goes token by token: its raw bytes */
 } tk_kind;
 struct tk_op {
     const tk_kind *kind;
@@ -347,6 +349,7 @@ FT_MUST_USE ft_status tk_read_templates(tok_tokenizer *t, const char *dir, const
 /* --- the tokenizer ------------------------------------------------------------------------------------------ */
 struct tok_tokenizer {
     arena *mem;
+    ft_spare spare; /* of tokenizer.c: what encode calls leave for the next */
     tk_ops normalizers, pretokenizers, decoders;
     tk_model model;
     tk_added_set added;

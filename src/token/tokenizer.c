@@ -1,9 +1,51 @@
 /* tokenizer.c – the public face: closing, encoding, decoding, questions. */
 #include "token_private.h"
 
+/* A word and its ids: text is made of few words (19 of 20 are here), and a model gives a word the same ids always. */
+enum { WORDS = 1 << 13, WORD_BYTES = 30, WORD_IDS = 8 };
+typedef struct word {
+    uint8_t bytes, ids; /* bytes 0: nothing */
+    char text[WORD_BYTES];
+    int32_t id[WORD_IDS];
+} word;
+
+/* What an encode call works with. */
+typedef struct work {
+    tk_text a, b;
+    tk_scratch x;
+    word known[WORDS]; /* by the hash of the text */
+} work;
+enum { KEEP_BYTES = 1 << 20 }; /* buffers that a long text has made larger go back */
+
+static void work_free(work *w)
+{
+    tk_text_free(&w->a);
+    tk_text_free(&w->b);
+    tk_scratch_free(&w->x);
+    ft_free(w);
+}
+
+static void work_done(const tok_tokenizer *t, work *w)
+{
+    ft_spare *spare = (ft_spare *)(uintptr_t)&t->spare;
+    size_t pieces = (w->a.cap + w->b.cap) * sizeof(tk_piece);
+    bool large = w->a.own.cap + w->b.own.cap + pieces > KEEP_BYTES ||
+                 w->x.sym_cap * sizeof *w->x.sym > KEEP_BYTES;
+    w->a.s = w->b.s = NULL;
+    w->a.n_pieces = w->b.n_pieces = 0;
+    if (large || !ft_spare_give(spare, w)) work_free(w);
+}
+
+static work *work_new(const tok_tokenizer *t)
+{
+    work *w = ft_spare_take((ft_spare *)(uintptr_t)&t->spare);
+    return w ? w : ft_alloc(1, sizeof *w);
+}
+
 void tok_close(tok_tokenizer *t)
 {
     if (!t) return;
+    for (work *w; (w = ft_spare_take(&t->spare));) work_free(w);
     tk_ops_close(&t->normalizers);
     tk_ops_close(&t->pretokenizers);
     tk_ops_close(&t->decoders);
@@ -88,9 +130,43 @@ static void swap_texts(tk_text *a, tk_text *b)
     b->n_pieces = 0;
 }
 
-static ft_status encode_text(const tok_tokenizer *t, const char *text, size_t len, tk_text *a,
-                             tk_text *b, tk_scratch *x, tok_ids *out)
+static size_t word_slot(tk_span s)
 {
+    uint64_t h = s.n, part;
+    size_t i = 0;
+    for (; i + 8 <= s.n; i += 8) {
+        memcpy(&part, s.s + i, 8);
+        h = (h ^ part) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
+    }
+    part = 0;
+    memcpy(&part, s.s + i, s.n - i);
+    h = (h ^ part) * 0x9e3779b97f4a7c15u;
+    return (size_t)(h >> 40) % WORDS;
+}
+
+static ft_status encode_word(const tok_tokenizer *t, work *w, tk_span s, tok_ids *out)
+{
+    if (s.n == 0 || s.n > WORD_BYTES) return t->model.kind->encode(&t->model, s, &w->x, out);
+    word *k = &w->known[word_slot(s)];
+    if (k->bytes != s.n || memcmp(k->text, s.s, s.n) != 0) {
+        int64_t before = out->n;
+        FT_TRY(t->model.kind->encode(&t->model, s, &w->x, out));
+        if (out->n - before > WORD_IDS) return FT_OK;
+        k->bytes = (uint8_t)s.n;
+        k->ids = (uint8_t)(out->n - before);
+        memcpy(k->text, s.s, s.n);
+        if (k->ids) memcpy(k->id, out->id + before, k->ids * sizeof *k->id);
+        return FT_OK;
+    }
+    for (int i = 0; i < k->ids; i++) FT_TRY(tok_ids_push(out, k->id[i]));
+    return FT_OK;
+}
+
+static ft_status encode_text(const tok_tokenizer *t, const char *text, size_t len, work *w,
+                             tok_ids *out)
+{
+    tk_text *a = &w->a, *b = &w->b;
     int32_t cp;
     tk_piece all = {.from = 0, .to = len, .id = -1};
     all.head = (uint32_t)utf8_next(text, len, &cp);
@@ -111,8 +187,7 @@ static ft_status encode_text(const tok_tokenizer *t, const char *text, size_t le
         if (p->id >= 0) {
             FT_TRY(tok_ids_push(out, p->id));
         } else {
-            tk_span word = {a->s + p->from, p->to - p->from};
-            FT_TRY(t->model.kind->encode(&t->model, word, x, out));
+            FT_TRY(encode_word(t, w, (tk_span){a->s + p->from, p->to - p->from}, out));
         }
     }
     return FT_OK;
@@ -121,16 +196,19 @@ static ft_status encode_text(const tok_tokenizer *t, const char *text, size_t le
 ft_status tok_encode(const tok_tokenizer *t, const char *text, size_t len, bool special,
                      tok_ids *out)
 {
-    tk_text a = {0}, b = {0};
-    tk_scratch x = {0};
     ft_status rc = FT_OK;
     for (int i = 0; i < t->post.n_before && special; i++) {
         FT_TRY(tok_ids_push(out, t->post.before[i]));
     }
-    if (len) rc = encode_text(t, text, len, &a, &b, &x, out);
-    tk_text_free(&a);
-    tk_text_free(&b);
-    tk_scratch_free(&x);
+    if (len) {
+        work *w = work_new(t);
+        if (!w) return FT_EMEM;
+        rc = encode_text(t, text, len, w, out);
+        if (rc == FT_OK)
+            work_done(t, w);
+        else
+            work_free(w);
+    }
     for (int i = 0; i < t->post.n_after && special && rc == FT_OK; i++) {
         rc = tok_ids_push(out, t->post.after[i]);
     }
@@ -150,14 +228,20 @@ static tk_span decode_text(const tok_tokenizer *t, int32_t id)
     return text;
 }
 
+static ft_status check_id(const tok_tokenizer *t, int32_t id)
+{
+    FT_CHECK(id >= 0 && id < t->size && t->text[id].s, FT_EDATA,
+             "id %d is not in the vocabulary (0 … %lld)", id, (long long)t->size - 1);
+    return FT_OK;
+}
+
 static ft_status decode(const tok_tokenizer *t, const int32_t *ids, int64_t n, bool raw,
                         str_buf *out)
 {
     tk_list a = {.raw = raw}, b = {.raw = raw};
     ft_status rc = FT_OK;
     for (int64_t i = 0; i < n; i++) {
-        FT_GUARD(ids[i] >= 0 && ids[i] < t->size && t->text[ids[i]].s, FT_EDATA,
-                 "id %d is not in the vocabulary (0 … %lld)", ids[i], (long long)t->size - 1);
+        FT_TRY_OUT(check_id(t, ids[i]));
         tk_span text = decode_text(t, ids[i]);
         if (t->decoders.n == 0 && i > 0) str_addc(&a.text, ' ');
         tk_list_add(&a, text.s, text.n);
@@ -187,7 +271,13 @@ ft_status tok_decode(const tok_tokenizer *t, const int32_t *ids, int64_t n, str_
 
 ft_status tok_decode_bytes(const tok_tokenizer *t, const int32_t *ids, int64_t n, str_buf *out)
 {
-    return decode(t, ids, n, true, out);
+    const tk_op *op = t->decoders.op;
+    if (t->decoders.n != 1 || !op->kind->bytes) return decode(t, ids, n, true, out);
+    for (int64_t i = 0; i < n; i++) {
+        FT_TRY(check_id(t, ids[i]));
+        op->kind->bytes(decode_text(t, ids[i]), out);
+    }
+    return str_ok(out);
 }
 
 /* --- questions ------------------------------------------------------------------------------------------------- */

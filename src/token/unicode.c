@@ -9,6 +9,7 @@
 uint32_t tk_flags(int32_t cp)
 {
     if (cp < 0 || cp > 0x10ffff) return 0;
+    if (cp < 128) return tk_ascii_flags[cp];
     int page = cp >> 8;
     int low = page < tk_n_pages ? tk_pages[page] : tk_n_runs - 1;
     int high = page + 1 < tk_n_pages ? tk_pages[page + 1] : tk_n_runs - 1;
@@ -209,15 +210,18 @@ int tk_char_byte(int32_t cp)
 
 void tk_bytes_to_alphabet(str_buf *out, const char *s, size_t n)
 {
+    char chunk[128];
+    size_t used = 0;
     for (size_t i = 0; i < n; i++) {
         uint16_t cp = byte_char[(unsigned char)s[i]];
-        if (cp < 0x80) {
-            str_addc(out, (char)cp);
-        } else {
-            char two[2] = {(char)(0xc0 | cp >> 6), (char)(0x80 | (cp & 0x3f))};
-            str_add(out, two, 2);
+        if (used + 2 > sizeof chunk) {
+            str_add(out, chunk, used);
+            used = 0;
         }
+        if (cp >= 0x80) chunk[used++] = (char)(0xc0 | cp >> 6);
+        chunk[used++] = (char)(cp >= 0x80 ? 0x80 | (cp & 0x3f) : cp);
     }
+    str_add(out, chunk, used);
 }
 
 void tk_add_lossy(str_buf *out, const char *s, size_t n)
