@@ -1,13 +1,19 @@
 /* attn.c – causal attention, forward: tiles of queries against tiles of keys with an online softmax.
  *
- * A tile of work is a block of queries of one sequence for the heads that share a key head; their rows lie
- * under one another, so the packed keys and values serve all of them. Tiles of keys start at fixed places
- * of the sequence and a row's arithmetic does not see its neighbours: bits depend on the sequence alone. */
+ * A tile of work is a block of queries of one sequence for the heads that share a key head: the packed keys and values
+ * serve all of them. They go through a tile of keys a few rows at a time, so that scores stay in L1, and none meets
+ * keys that it does not see but for the rest of its vector. Tiles of keys start at fixed places of the sequence and a
+ * row's arithmetic does not see its neighbours: bits depend on the sequence alone. */
 #include "attn.h"
 
 #include <math.h>
 
-enum { HEADS = 8, ROWS = 96 }; /* most heads of a tile, rows aimed at */
+enum {
+    HEADS = 8,         /* most heads of a tile */
+    ROWS = 384,        /* aimed at: the keys and values packed for them cost little */
+    SUMS = ROWS * 256, /* most values of their sums, which stay in L2 */
+    LEAST = 32,        /* queries of a tile when there are many threads */
+};
 
 typedef struct forward_run {
     const kn_attn *a;
@@ -16,24 +22,32 @@ typedef struct forward_run {
     int64_t ldo, ldq, ldk, ldv;
     int heads, splits; /* heads of a tile; tiles that share a key head */
     int64_t block;     /* queries of a tile */
+    int64_t step;      /* of them whose scores lie in L1 at a time */
 } forward_run;
 
 typedef struct forward_scratch {
-    float *q, *s;     /* [rows, KERN_KS] */
+    float *q, *s;     /* [step, KERN_KS] */
     float *acc;       /* [rows, ld] */
     float *kt, *v;    /* panels */
     float *max, *sum; /* [rows] */
+    float *tmp;
     int64_t ld;
 } forward_scratch;
+
+/* The queries of a tile. */
+typedef struct work {
+    const float *q;
+    int64_t nq, p0; /* of each head; position of the first */
+} work;
 
 static bool get_scratch(const forward_run *f, forward_scratch *s, int thread)
 {
     const int64_t d = f->a->head_dim, rows = f->heads * f->block, wide = 2 * kern->nr;
     s->ld = attn_round_up(d, 16);
-    const int64_t tile = rows * KERN_KS, acc = rows * s->ld;
+    const int64_t tile = f->step * KERN_KS, acc = rows * s->ld, tmp = kern_pack_tmp(ATTN_KEYS);
     const int64_t kt = d * (ATTN_KEYS + wide), v = ATTN_KEYS * (d + wide);
-    float *p =
-        pool_scratch(thread, 1, (size_t)(2 * tile + acc + kt + v + 2 * rows + 64) * sizeof(float));
+    float *p = pool_scratch(
+        thread, 1, (size_t)(2 * tile + acc + kt + v + 2 * rows + tmp + 64) * sizeof(float));
     if (!p) return false;
     s->q = p;
     s->s = s->q + tile;
@@ -42,6 +56,7 @@ static bool get_scratch(const forward_run *f, forward_scratch *s, int thread)
     s->v = s->kt + attn_round_up(kt, 16);
     s->max = s->v + attn_round_up(v, 16);
     s->sum = s->max + rows;
+    s->tmp = s->sum + rows;
     return true;
 }
 
@@ -77,21 +92,26 @@ static bool locate(const forward_run *f, int64_t tile, attn_seq *seq, int *kv, i
     return false;
 }
 
-/* One tile of keys [k0, k0+nk): scores, softmax, values. rows = heads × nq, head by head. */
-static void key_tile(const forward_run *f, const forward_scratch *s, int heads, int64_t nq,
-                     int64_t p0, int64_t k0, int64_t nk, bool first)
+/* The block's rows r0 … r1 of one head against a tile of keys [k0, k0 + nk): scores, softmax, values. */
+static void rows_by_keys(const forward_run *f, const forward_scratch *s, const work *w, int head,
+                         int64_t r0, int64_t r1, int64_t k0, int64_t nk)
 {
     const kn_attn *a = f->a;
-    const int64_t d = a->head_dim, rows = heads * nq, cols = attn_round_up(nk, kern->lanes);
+    const int64_t d = a->head_dim, rows = r1 - r0, p0 = w->p0 + r0, p1 = w->p0 + r1;
+    const int64_t seen = attn_first_key(a, p0), at = head * w->nq + r0;
+    if (k0 >= p1 || k0 + nk <= seen) return;
+    const bool first = k0 <= seen;
+    const int64_t keys = attn_min(nk, p1 - k0);
+    const int64_t cols = attn_min(attn_round_up(keys, kern->nr), attn_round_up(nk, kern->lanes));
+    kern->copy_rows(s->q, w->q + r0 * f->ldq + head * d, f->ldq, rows, d);
     attn_product(s->s, KERN_KS, s->q, 0, rows, s->kt, d, d, cols, false);
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t p = p0 + r % nq;
-        int64_t lo = attn_first_key(a, p) - k0, hi = attn_min(p + 1 - k0, nk);
-        float factor = kern->attn_softmax(s->s + r * KERN_KS, cols, lo, hi, a->scale, a->softcap,
-                                          &s->max[r], &s->sum[r]);
-        if (!first && factor != 1.0f) kern->scale(s->acc + r * s->ld, factor, d);
+    for (int64_t i = 0; i < rows; i++) {
+        const int64_t lo = attn_first_key(a, p0 + i) - k0, hi = attn_min(p0 + i + 1 - k0, nk);
+        float factor = kern->attn_softmax(s->s + i * KERN_KS, cols, lo, hi, a->scale, a->softcap,
+                                          &s->max[at + i], &s->sum[at + i]);
+        if (!first && factor != 1.0f) kern->scale(s->acc + (at + i) * s->ld, factor, d);
     }
-    attn_product(s->acc, s->ld, s->s, 0, rows, s->v, nk, nk, d, !first);
+    attn_product(s->acc + at * s->ld, s->ld, s->s, 0, rows, s->v, nk, keys, d, !first);
 }
 
 static void forward_tile(void *ctx, int64_t tile, int thread)
@@ -109,9 +129,7 @@ static void forward_tile(void *ctx, int64_t tile, int thread)
     const int64_t nq = attn_min(f->block, seq.q_len - q0), rows = heads * nq;
     const int64_t p0 = seq.k_len - seq.q_len + q0, end = p0 + nq;
     const int64_t column = (int64_t)(kv * group + head0) * d;
-    for (int h = 0; h < heads; h++)
-        kern->copy_rows(s.q + h * nq * KERN_KS, f->q + (seq.q0 + q0) * f->ldq + column + h * d,
-                        f->ldq, nq, d);
+    const work w = {f->q + (seq.q0 + q0) * f->ldq + column, nq, p0};
     for (int64_t r = 0; r < rows; r++) {
         s.max[r] = -INFINITY;
         s.sum[r] = 0.0f;
@@ -119,12 +137,14 @@ static void forward_tile(void *ctx, int64_t tile, int thread)
     kern_src k, v;
     key_rows(f, &k, f->k, a->k_at, &seq, kv * d, f->ldk);
     key_rows(f, &v, f->v, a->v_at, &seq, kv * d, f->ldv);
-    const int64_t start = attn_first_key(a, p0) / ATTN_KEYS * ATTN_KEYS;
-    for (int64_t k0 = start; k0 < end; k0 += ATTN_KEYS) {
+    const int64_t parts = (nq + f->step - 1) / f->step;
+    for (int64_t k0 = attn_first_key(a, p0) / ATTN_KEYS * ATTN_KEYS; k0 < end; k0 += ATTN_KEYS) {
         const int64_t nk = attn_min(ATTN_KEYS, end - k0);
-        kern->pack_t(s.kt, &k, k0, nk, 0, d, s.s);
-        kern->pack_n(s.v, &v, 0, d, k0, nk, s.s);
-        key_tile(f, &s, heads, nq, p0, k0, nk, k0 == start);
+        kern->pack_t(s.kt, &k, k0, nk, 0, d, s.tmp);
+        kern->pack_n(s.v, &v, 0, d, k0, nk, s.tmp);
+        for (int h = 0; h < heads; h++)
+            for (int64_t i = 0; i < parts; i++)
+                rows_by_keys(f, &s, &w, h, nq * i / parts, nq * (i + 1) / parts, k0, nk);
     }
     for (int64_t r = 0; r < rows; r++) {
         const int64_t row = seq.q0 + q0 + r % nq, head = kv * group + head0 + r / nq;
@@ -133,15 +153,27 @@ static void forward_tile(void *ctx, int64_t tile, int thread)
     }
 }
 
+/* Queries of a tile; no bit depends on it. */
+static int64_t block_of(const kn_attn *a, int heads, int splits)
+{
+    int64_t rows = attn_min(ROWS, SUMS / a->head_dim), block = attn_round_up(rows / heads, 8);
+    for (;; block /= 2) {
+        int64_t tiles = 0;
+        for (int i = 0; i < a->n_seq; i++) tiles += (a->q_len[i] + block - 1) / block;
+        if (block < 2 * LEAST || tiles * a->n_kv * splits >= 4 * pool_threads()) return block;
+    }
+}
+
 void kn_attention(const kn_attn *a, float *out, int64_t ldo, float *lse, const float *q,
                   int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv)
 {
-    forward_run f = {a, out, lse, q, k, v, ldo, ldq, ldk, ldv, 0, 0, 0};
+    forward_run f = {a, out, lse, q, k, v, ldo, ldq, ldk, ldv, 0, 0, 0, 0};
     const int group = a->n_head / a->n_kv;
     int64_t tiles = 0;
     f.splits = (group + HEADS - 1) / HEADS;
     f.heads = (group + f.splits - 1) / f.splits;
-    f.block = attn_min(64, attn_round_up(ROWS / f.heads, 8));
+    f.step = kern->mr < 12 ? 12 / kern->mr * kern->mr : kern->mr;
+    f.block = block_of(a, f.heads, f.splits);
     for (int i = 0; i < a->n_seq; i++) tiles += (a->q_len[i] + f.block - 1) / f.block;
     pool_run(forward_tile, &f, tiles * a->n_kv * f.splits);
 }

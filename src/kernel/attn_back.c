@@ -8,9 +8,9 @@
  * orders of one sum, and where all sequences are of one or two tokens that is all there is of dQ and dK: AdamW makes a
  * whole step of it.
  *
- * Two plans with the same order of additions, hence the same bits: `whole` does a key head of a sequence in one
- * task; `split` makes tasks of key blocks (dK, dV) and of query blocks (dQ) and computes S and dP twice. The
- * second is taken when there are too few key heads for the threads. */
+ * A key head of a sequence is one task, or it is split into tasks of key blocks (dK, dV) and of query blocks (dQ) that
+ * compute S and dP twice; the order of additions is the same, hence the bits. So many are split that the threads are
+ * done at about the same time. */
 #include "attn.h"
 
 #include <string.h>
@@ -22,7 +22,7 @@ typedef struct back_run {
     float *dq, *dk, *dv;
     const float *dout, *out, *lse, *q, *k, *v;
     int64_t lddo, ldo, ldq, ldk, ldv;
-    bool keys; /* of the split plan: the pass over key blocks */
+    int64_t longest, n_split; /* sequence; key heads of such ones that are split */
 } back_run;
 
 typedef struct back_scratch {
@@ -162,77 +162,102 @@ static void query_block(const back_run *b, back_scratch *s, const place *at, int
     }
 }
 
-/* Blocks of a sequence in the split plan; 1 in the whole plan. */
-static int64_t blocks_of(const back_run *b, const attn_seq *seq, bool whole)
+/* --- plan -------------------------------------------------------------------------------------------------------- */
+
+enum { WHOLE, KEYS, QUERY_BLOCKS, SECTIONS }; /* of tiles, one after another */
+
+/* Key heads of the next sequence that are split; *left: of all that follow. */
+static int64_t split_heads(const back_run *b, const attn_seq *seq, int64_t *left)
 {
-    int64_t size = b->keys ? ATTN_KEYS : QUERIES;
-    if (whole) return seq->q_len > 0;
-    return (seq->q_len + size - 1) / size;
+    int64_t n = seq->q_len == b->longest ? attn_min(*left, b->a->n_kv) : 0;
+    *left -= n;
+    return n;
 }
 
-static bool locate(const back_run *b, int64_t tile, bool whole, place *at, int64_t *block)
+static int64_t blocks_of(int64_t n, int section)
 {
-    for (int i = 0; i < b->a->n_seq; i++) {
-        at->seq = attn_next(b->a, i, i ? &at->seq : NULL);
-        int64_t tiles = blocks_of(b, &at->seq, whole) * b->a->n_kv;
-        if (tile < tiles) {
-            at->kv = (int)(tile % b->a->n_kv);
-            *block = tile / b->a->n_kv;
-            return true;
+    static const int64_t size[] = {
+        [WHOLE] = INT32_MAX, [KEYS] = ATTN_KEYS, [QUERY_BLOCKS] = QUERIES};
+    return (n + size[section] - 1) / size[section];
+}
+
+/* Tile number → section, place, block. Counts all tiles when there is no such one. */
+static int64_t locate(const back_run *b, int64_t tile, int *section, place *at, int64_t *block)
+{
+    int64_t before = 0;
+    for (*section = 0; *section < SECTIONS; ++*section) {
+        int64_t left = b->n_split;
+        for (int i = 0; i < b->a->n_seq; i++) {
+            at->seq = attn_next(b->a, i, i ? &at->seq : NULL);
+            const int64_t split = split_heads(b, &at->seq, &left);
+            const int64_t heads = *section == WHOLE ? b->a->n_kv - split : split;
+            const int64_t tiles = blocks_of(at->seq.q_len, *section) * heads;
+            if (tile < before + tiles) {
+                at->kv = (int)((tile - before) % heads + (*section == WHOLE ? split : 0));
+                *block = (tile - before) / heads;
+                return tile;
+            }
+            before += tiles;
         }
-        tile -= tiles;
     }
-    return false;
+    return before;
 }
 
-static void whole_tile(void *ctx, int64_t tile, int thread)
+static void back_tile(void *ctx, int64_t tile, int thread)
 {
     const back_run *b = ctx;
     back_scratch s;
     place at;
     int64_t block;
-    if (!locate(b, tile, true, &at, &block) || !get_scratch(b, &s, thread)) return;
-    for (int64_t k0 = 0; k0 < at.seq.k_len; k0 += ATTN_KEYS) key_block(b, &s, &at, k0, true);
-}
-
-static void split_tile(void *ctx, int64_t tile, int thread)
-{
-    const back_run *b = ctx;
-    back_scratch s;
-    place at;
-    int64_t block;
-    if (!locate(b, tile, false, &at, &block) || !get_scratch(b, &s, thread)) return;
-    if (b->keys)
+    int section;
+    if (locate(b, tile, &section, &at, &block) != tile || !get_scratch(b, &s, thread)) return;
+    if (section == WHOLE)
+        for (int64_t k0 = 0; k0 < at.seq.k_len; k0 += ATTN_KEYS) key_block(b, &s, &at, k0, true);
+    else if (section == KEYS)
         key_block(b, &s, &at, block * ATTN_KEYS, false);
     else
         query_block(b, &s, &at, ((at.seq.q_len - 1) / QUERIES - block) * QUERIES);
 }
 
-static void run_split(back_run *b)
+/* Time of a plan in which `split` key heads of the longest sequences are split: the whole ones go to threads as those
+ * come free, and the rest, 7 products instead of 5, fills up what is left. */
+static double time_of(const back_run *b, int64_t split)
 {
-    for (int pass = 0; pass < 2; pass++) {
-        attn_seq seq = {0};
-        int64_t tiles = 0;
-        b->keys = pass == 0;
-        for (int i = 0; i < b->a->n_seq; i++) {
-            seq = attn_next(b->a, i, i ? &seq : NULL);
-            tiles += blocks_of(b, &seq, false) * b->a->n_kv;
+    enum { MOST = 256 };
+    const int threads = (int)attn_min(pool_threads(), MOST);
+    double busy[MOST] = {0}, all = 0, last = 0;
+    for (int i = 0; i < b->a->n_seq; i++) {
+        const attn_seq seq = {.q_len = b->a->q_len[i]};
+        const double work = (double)seq.q_len * (double)seq.q_len;
+        const int64_t heads = split_heads(b, &seq, &split);
+        all += work * (1.4 * (double)heads + (double)(b->a->n_kv - heads));
+        for (int64_t h = heads; h < b->a->n_kv; h++) {
+            int free = 0;
+            for (int t = 1; t < threads; t++)
+                if (busy[t] < busy[free]) free = t;
+            busy[free] += work;
+            if (busy[free] > last) last = busy[free];
         }
-        pool_run(split_tile, b, tiles);
     }
+    return last > all / threads ? last : all / threads;
 }
 
-/* The whole plan's worst time by list scheduling (all work over the threads, plus the largest task on the last)
- * against 7 products instead of 5. */
-static bool prefer_whole(const kn_attn *a)
+/* How many to split: no bit depends on it. */
+static void make_plan(back_run *b)
 {
-    double all = 0, largest = 0, threads = (double)pool_threads();
-    for (int i = 0; i < a->n_seq; i++) {
-        double work = (double)a->q_len[i] * (double)a->q_len[i];
-        all += work * a->n_kv;
-        if (work > largest) largest = work;
+    int64_t tasks = 0;
+    for (int i = 0; i < b->a->n_seq; i++)
+        if (b->a->q_len[i] > b->longest) b->longest = b->a->q_len[i];
+    for (int i = 0; i < b->a->n_seq; i++)
+        if (b->a->q_len[i] == b->longest) tasks += b->a->n_kv;
+    double best = time_of(b, 0);
+    tasks = attn_min(tasks, pool_threads() > 1 ? 2 * pool_threads() : 0);
+    for (int64_t n = 1; n <= tasks; n++) {
+        double time = time_of(b, n);
+        if (time >= best * 0.99) continue;
+        best = time;
+        b->n_split = n;
     }
-    return all / threads + largest * (1.0 - 1.0 / threads) <= 1.4 * all / threads;
 }
 
 void kn_attention_back(const kn_attn *a, float *dq, float *dk, float *dv, const float *dout,
@@ -255,8 +280,8 @@ void kn_attention_back(const kn_attn *a, float *dq, float *dk, float *dv, const 
                   .ldq = ldq,
                   .ldk = ldk,
                   .ldv = ldv};
-    if (prefer_whole(a))
-        pool_run(whole_tile, &b, (int64_t)a->n_seq * a->n_kv);
-    else
-        run_split(&b);
+    int section;
+    int64_t block;
+    make_plan(&b);
+    pool_run(back_tile, &b, locate(&b, INT64_MAX, &section, &(place){0}, &block));
 }
