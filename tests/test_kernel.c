@@ -290,12 +290,15 @@ static void threads_do_not_show(void **state)
     }
 }
 
-/* Both vector levels follow the one chain of fused multiply-adds: their products are equal, and equal to fmaf. */
+/* Every level that fuses follows the one chain of multiply-adds: their products are equal, and equal to fmaf. */
 static void products_are_one_chain(void **state)
 {
     enum { M = 33, N = 41, K = 1000 };
     (void)state;
-    if (strcmp(kn_gemm_name(), "avx2") != 0 && strcmp(kn_gemm_name(), "avx512") != 0) skip();
+    if (strcmp(kn_gemm_name(), "openblas") == 0) skip();
+#if defined(__x86_64__)
+    if (strcmp(kn_gemm_name(), "generic") == 0) skip();
+#endif
     weights w = make_weights("f32", N, K, 90, false);
     float *x = test_uniform(91, M * K, -1, 1), *y = test_uniform(92, M * N, -1, 1);
     float *chain = test_uniform(92, M * N, -1, 1);

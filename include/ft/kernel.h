@@ -17,12 +17,12 @@
 #include "ft/tensor.h"
 
 /* --- dispatch ------------------------------------------------------------------------------------ */
-/* Picks the vector level by CPUID (FT_CPU=generic|avx2|avx512 lowers it) and the row of matrix
+/* Picks the vector level by CPUID (FT_CPU=generic|avx2|avx512|neon lowers it) and the row of matrix
  * products (FT_GEMM=name forces one that works here). Opens OpenBLAS (dlopen) only where its row is the
  * one chosen or asked for. Call once, before the pool starts. */
 FT_MUST_USE ft_status kn_init(void);
-const char *kn_level(void);     /* "generic", "avx2", "avx512" */
-const char *kn_gemm_name(void); /* "avx512", "avx2", "openblas", "generic" */
+const char *kn_level(void);     /* "generic", "avx2", "avx512", "neon" */
+const char *kn_gemm_name(void); /* the level, or "openblas" */
 size_t kn_scratch_bytes(void); /* that a thread takes in products and attention */
 const char *
 kn_core_name(void); /* what identifies the arithmetic in logs and checkpoints: level + row

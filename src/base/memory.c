@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 bool ft_mul(size_t a, size_t b, size_t *out)
 {
@@ -202,7 +203,7 @@ size_t arena_peak(const arena *a)
 
 size_t arena_pages(size_t used)
 {
-    size_t page = used <= HUGE_PAGE ? 4096 : HUGE_PAGE;
+    size_t page = used <= HUGE_PAGE ? (size_t)sysconf(_SC_PAGESIZE) : HUGE_PAGE;
     return (used + page - 1) / page * page;
 }
 

@@ -54,6 +54,8 @@ static void relax(void)
 {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb"); /* some tens of cycles, as pause; yield does nothing on most cores */
 #endif
 }
 

@@ -37,6 +37,8 @@ const kern_table *kern_level_at(int i)
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
             can[n++] = &kern_avx512;
     }
+#elif defined(__aarch64__)
+    can[1] = &kern_neon; /* part of the architecture */
 #endif
     return i >= 0 && i < 3 ? can[i] : NULL;
 }
@@ -100,12 +102,12 @@ bool kn_bf16_is_faster(void)
 
 static ft_status pick_level(const char *name, const kern_table **out)
 {
-    static const char *const known[] = {"generic", "avx2", "avx512"};
+    static const char *const known[] = {"generic", "avx2", "avx512", "neon"};
     const kern_table *best = NULL;
     bool is_known = !name;
     for (size_t i = 0; name && i < FT_COUNT_OF(known); i++)
         if (strcmp(name, known[i]) == 0) is_known = true;
-    FT_CHECK(is_known, FT_EUSAGE, "FT_CPU: %s is not a level; use generic, avx2 or avx512",
+    FT_CHECK(is_known, FT_EUSAGE, "FT_CPU: %s is not a level; use generic, avx2, avx512 or neon",
              ft_shows(name));
     for (int i = 0; kern_level_at(i); i++) {
         best = kern_level_at(i);

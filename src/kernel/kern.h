@@ -1,8 +1,8 @@
 /* kern.h – private to kernel: the table of vector loops that each instruction set exports, and the
  * geometry of packed panels.
  *
- * The loops stand once in kern_*.inc; kern_generic.c, kern_avx2.c and kern_avx512.c compile them for 4, 8
- * and 16 lanes. gemm.c, attn.c and rows.c divide the work into tiles and call through the table.
+ * The loops stand once in kern_*.inc; kern_generic.c and kern_neon.c compile them for 4 lanes, kern_avx2.c and
+ * kern_avx512.c for 8 and 16. gemm.c, attn.c and rows.c divide the work into tiles and call through the table.
  *
  * Packed panel of a product: `kc` rows of `w` floats, w = nr, for n columns ceil(n / nr) panels one after
  * another; the last one is `lanes` wide when that suffices. Missing columns are zero. Products in
@@ -145,6 +145,8 @@ enum {
 extern const kern_table kern_generic;
 #if defined(__x86_64__)
 extern const kern_table kern_avx2, kern_avx512;
+#elif defined(__aarch64__)
+extern const kern_table kern_neon;
 #endif
 
 /* A row of matrix products. */

@@ -4,6 +4,7 @@
 #define KERN_NAME "avx2"
 #define KERN_TABLE kern_avx2
 #define KERN_DOT kern_dot_avx2
+#define KERN_REGS 16
 /* 12 accumulators, 2 of the panel, 1 of A; with one vector of columns, 12 rows hide the latency */
 #define MR 6
 #define MR1 12

@@ -4,6 +4,7 @@
 #define KERN_NAME "avx512"
 #define KERN_TABLE kern_avx512
 #define KERN_DOT kern_dot_avx512
+#define KERN_REGS 32
 /* 28 accumulators, 2 of the panel, 1 of A: 16 loads for 28 multiply-adds */
 #define MR 14
 #define MR1 14

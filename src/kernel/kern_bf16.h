@@ -51,6 +51,8 @@ void kern_dot_use(
 extern const kern_dot kern_dot_generic;
 #if defined(__x86_64__)
 extern const kern_dot kern_dot_avx2, kern_dot_avx512, kern_dot_avx512bf16;
+#elif defined(__aarch64__)
+extern const kern_dot kern_dot_neon;
 #endif
 
 void kern_bf16_product(const kn_product *p);

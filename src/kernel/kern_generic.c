@@ -3,6 +3,7 @@
 #define KERN_NAME "generic"
 #define KERN_TABLE kern_generic
 #define KERN_DOT kern_dot_generic
+#define KERN_REGS 16
 /* 8 accumulators, 2 of the panel, 1 of A, products: the 16 registers of SSE2 */
 #define MR 4
 #define MR1 8
