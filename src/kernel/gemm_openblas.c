@@ -173,8 +173,14 @@ const kern_gemm *kern_openblas(void)
                  "not used");
         return NULL;
     }
-    lib.set_threads(1);
     lib.core = core();
+    if (strcmp(lib.core, "Haswell") == 0 || strcmp(lib.core, "Zen") == 0) {
+        log_warn("OpenBLAS's core %s sums a row in another order when other rows are beside it; "
+                 "not used",
+                 lib.core);
+        return NULL;
+    }
+    lib.set_threads(1);
     lib.config = config ? config() : "OpenBLAS";
     works = true;
     return &row;

@@ -1,7 +1,8 @@
 /* tokenizer.c – the public face: closing, encoding, decoding, questions. */
 #include "token_private.h"
 
-/* A word and its ids: text is made of few words (19 of 20 are here), and a model gives a word the same ids always. */
+/* A word and its ids: text is made of few words (chat records: 98 of 100 are found
+ * here, prose: 87), and a model gives a word the same ids always. */
 enum { WORDS = 1 << 13, WORD_BYTES = 30, WORD_IDS = 8 };
 typedef struct word {
     uint8_t bytes, ids; /* bytes 0: nothing */
