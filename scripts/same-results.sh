@@ -12,9 +12,9 @@
 # A config that OLD refuses is named and passed over.  Exit status: 0 equal, 1 different, 64 usage.
 set -euo pipefail
 
-steps=()
+steps=(--set train.precision=f32) # a build that knows bf16 would take it by itself
 if [ "${1:-}" = --steps ]; then
-    steps=(--set "train.max_steps=$2")
+    steps+=(--set "train.max_steps=$2")
     shift 2
 fi
 [ $# -eq 2 ] && [ -x "$1" ] && [ -x "$2" ] || { echo "usage: scripts/same-results.sh [--steps N] OLD NEW" >&2; exit 64; }

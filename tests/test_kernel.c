@@ -61,8 +61,8 @@ static void check_close(float got, double want, double scale, int64_t k, const c
 {
     double bound = 6e-8 * (4.0 + 2.0 * sqrt((double)k)) * (scale + fabs(want)) + 1e-30;
     if (fabs((double)got - want) <= bound) return;
-    print_error("%s %s: [%d, %d] is %.9g, not %.9g (±%.2g)\n", kn_core_name(), what, (int)i, (int)j,
-                (double)got, want, bound);
+    print_error("%s %s: [%d, %d] is %.9g, not %.9g (±%.2g)\n", kn_core_name(KN_F32), what, (int)i,
+                (int)j, (double)got, want, bound);
     fail();
 }
 
@@ -208,7 +208,7 @@ static void assert_same(const float *a, const float *b, int64_t n, const char *w
 {
     for (int64_t i = 0; i < n; i++) {
         if (memcmp(a + i, b + i, sizeof *a) == 0) continue;
-        print_error("%s %s: element %d is %.9g and %.9g\n", kn_core_name(), what, (int)i,
+        print_error("%s %s: element %d is %.9g and %.9g\n", kn_core_name(KN_F32), what, (int)i,
                     (double)a[i], (double)b[i]);
         fail();
     }
@@ -331,7 +331,7 @@ static void environment_chooses(void **state)
     int n = 0;
     while (kern_level_at(n)) n++;
     assert_string_equal(kn_level(), kern_level_at(n - 1)->name);
-    assert_true(strlen(kn_core_name()) > 0);
+    assert_true(strlen(kn_core_name(KN_F32)) > 0);
 }
 
 static void bench_gives_rates(void **state)

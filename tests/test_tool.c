@@ -52,7 +52,7 @@ static int score(const char *model_path, const char *lines, const tool_score_opt
     const char *path = test_path("lines.jsonl");
     int n = 0;
     test_write_file(path, lines, strlen(lines));
-    assert_ok(tool_open(&t, model_path, NULL, false));
+    assert_ok(tool_open(&t, model_path, NULL, false, NULL));
     tool_score_options o = opt ? *opt : (tool_score_options){0};
     o.data = path;
     ft_error_clear();
@@ -100,7 +100,7 @@ static void scores_are_those_of_a_plain_pass(void **state)
     double want[8], sum = 0;
     int32_t best[8];
     bool greedy = true;
-    assert_ok(tool_open(&t, golden_model("llama"), NULL, false));
+    assert_ok(tool_open(&t, golden_model("llama"), NULL, false, NULL));
     plain_logprobs(t, ids, n, want, best);
     tool_close(t);
     const tool_score_options opt = {.per_token = true, .top = 3};
@@ -248,7 +248,7 @@ static void generate(const char *model_path, tool_generate_options opt, const ch
     if (lines) test_write_file(test_path("prompts.txt"), lines, strlen(lines));
     if (lines) opt.data = test_path("prompts.txt");
     str_clear(out);
-    assert_ok(tool_open(&t, model_path, NULL, true));
+    assert_ok(tool_open(&t, model_path, NULL, true, NULL));
     ft_error_clear();
     assert_int_equal(tool_generate_lines(t, &opt, &(tool_sink){append, &text}), want);
     for (const char *p = text.data; p && *p;) {
@@ -371,7 +371,7 @@ static double plain_perplexity(const char *text, int64_t max_length, int64_t str
     tool_model *t = NULL;
     tok_ids ids = {0};
     double nll = 0;
-    assert_ok(tool_open(&t, tiny(), NULL, true));
+    assert_ok(tool_open(&t, tiny(), NULL, true, NULL));
     assert_ok(tool_encode(t, text, strlen(text), &ids));
     *count = 0;
     for (int64_t begin = 0, before = 0; begin < ids.n; begin += stride) {
@@ -548,8 +548,8 @@ static void converts_and_leaves_nothing_half(void **state)
     tool_model *a = NULL, *b = NULL;
     tok_ids x = {0}, y = {0};
     static const char text[] = "Once upon a time there was 1 caf\xc3\xa9.";
-    assert_ok(tool_open(&a, tiny(), NULL, true));
-    assert_ok(tool_open(&b, folder, NULL, true));
+    assert_ok(tool_open(&a, tiny(), NULL, true, NULL));
+    assert_ok(tool_open(&b, folder, NULL, true, NULL));
     assert_ok(tool_encode(a, text, strlen(text), &x));
     assert_ok(tool_encode(b, text, strlen(text), &y));
     assert_int_equal(x.n, y.n);
@@ -591,7 +591,7 @@ static void older_tokenizers_go_along(void **state)
     for (size_t i = 0; i < FT_COUNT_OF(paths); i++) {
         tool_model *t = NULL;
         tok_ids ids = {0};
-        assert_ok(tool_open(&t, paths[i], NULL, true));
+        assert_ok(tool_open(&t, paths[i], NULL, true, NULL));
         assert_ok(tool_encode(t, text, strlen(text), i ? &ids : &want));
         if (i) {
             assert_int_equal(ids.n, want.n);

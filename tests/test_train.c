@@ -85,20 +85,26 @@ static void resuming_with_another_split_changes_no_bit(void **state)
 
 static void full_training_resumes_to_the_same_bits(void **state)
 {
+    static const char *const precision[] = {"train.precision=f32", "train.precision=bf16"};
     char command[512];
     (void)state;
-    assert_ok(
-        train((job){.config = "full.json", .out = "full", .set = {"train.keep_checkpoints=9"}}));
-    snprintf(
-        command, sizeof command,
-        "cd '%s' && rm -rf f2 && cp -r full f2 && cd f2 && rm -rf summary.json model.safetensors "
-        "checkpoints/step-10 checkpoints/step-8 checkpoints/step-6",
-        test_dir());
-    assert_int_equal(system(command), 0);
-    assert_ok(train((job){
-        .config = "full.json", .out = "f2", .resume = true, .set = {"train.micro_batch_size=2"}}));
-    assert_same_file("f2", "full", "model.safetensors");
-    assert_same_file("f2", "full", "log.jsonl");
+    for (size_t i = 0; i < FT_COUNT_OF(precision); i++) {
+        assert_ok(train((job){.config = "full.json",
+                              .out = "full",
+                              .force = true,
+                              .set = {"train.keep_checkpoints=9", precision[i]}}));
+        snprintf(command, sizeof command,
+                 "cd '%s' && rm -rf f2 && cp -r full f2 && cd f2 && rm -rf summary.json "
+                 "model.safetensors checkpoints/step-10 checkpoints/step-8 checkpoints/step-6",
+                 test_dir());
+        assert_int_equal(system(command), 0);
+        assert_ok(train((job){.config = "full.json",
+                              .out = "f2",
+                              .resume = true,
+                              .set = {"train.micro_batch_size=2", precision[i]}}));
+        assert_same_file("f2", "full", "model.safetensors");
+        assert_same_file("f2", "full", "log.jsonl");
+    }
 }
 
 static void a_folder_with_a_run_is_not_overwritten(void **state)

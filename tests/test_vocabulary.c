@@ -144,7 +144,7 @@ static void check_merge(tool_model *on, const char *base_path, const char *out, 
                               .tolerance = -1,
                               .force = true};
     assert_ok(tool_merge_adapter(&opt, &(tool_sink){swallow, NULL}));
-    assert_ok(tool_open(&merged, out, NULL, true));
+    assert_ok(tool_open(&merged, out, NULL, true, NULL));
     check_tokens(merged, vocab);
     assert_ok(tool_prove(on, merged, &proof));
     assert_true(proof.max_logit_diff < 1e-4 && proof.effect > 0);
@@ -164,7 +164,7 @@ static void added_tokens_are_used_and_merged(void **state)
             int64_t vocab = 640;
             adapter(dir, vocab + ADDED, tied ? 0 : vocab + ADDED);
             write_tokenizer(test_path("adapter"), vocab);
-            assert_ok(tool_open(&on, bases[b], test_path("adapter"), true));
+            assert_ok(tool_open(&on, bases[b], test_path("adapter"), true, NULL));
             check_tokens(on, vocab);
             check_merge(on, bases[b], test_path("merged"), "f32", vocab);
             check_merge(on, bases[b], test_path("merged.gguf"), "f32", vocab);
@@ -188,7 +188,7 @@ static void rows_without_a_token_have_no_text(void **state)
     (void)state;
     adapter(dir, 700, 0);
     assert_int_equal(remove(test_path("adapter/tokenizer.json")), 0);
-    assert_ok(tool_open(&t, dir, test_path("adapter"), true));
+    assert_ok(tool_open(&t, dir, test_path("adapter"), true, NULL));
     assert_int_equal(t->m->d.vocab_size, 700);
     assert_int_equal(tok_size(t->tok), 640);
     inf_sampling hot = INF_SAMPLING_DEFAULT;
@@ -221,7 +221,7 @@ static void what_does_not_fit_is_named(void **state)
     const char *dir = base(false);
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
         const char *a = adapter(dir, cases[i].embed, cases[i].head);
-        assert_fails(tool_open(&t, dir, a, false), FT_EDATA, cases[i].says);
+        assert_fails(tool_open(&t, dir, a, false, NULL), FT_EDATA, cases[i].says);
         assert_null(t);
     }
 }

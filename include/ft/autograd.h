@@ -65,6 +65,7 @@ struct ag_tape {
     bool record; /* false: evaluation, nothing is kept for a backward */
     bool few;    /* generation: a few rows, each weight is read once and not packed (kn_gemv) */
     bool dry;    /* shapes and memory only */
+    kn_precision precision; /* of matrix products and attention; the opener's to set, f32 unless it does */
     const ag_rows *rows; /* in force (ag_set_rows) */
     struct ag_clock *clock;  /* NULL: ops are not timed */
     const tn_tensor *turned; /* logits that have become their own gradient: no buffer to hand back */
@@ -82,7 +83,8 @@ FT_MUST_USE ft_status ag_backward(ag_tape *t, tn_tensor *loss);
  * under and its backward uses them: several forwards may precede one backward, and rows that were picked out (experts,
  * routed tokens, a sequence's last) have rows of their own. */
 const ag_rows *ag_set_rows(ag_tape *t, const ag_rows *rows);
-/* The rows in force, of which only row[0 … n) are there, as one sequence; NULL: the tape has failed. */
+/* The rows in force, of which only row[0 … n) are there: what follows one another of a sequence is a sequence. NULL: the
+ * tape has failed. */
 const ag_rows *ag_pick_rows(ag_tape *t, const int64_t *row, int64_t n);
 
 /* --- seconds, by op ------------------------------------------------------------------------------------ */

@@ -24,9 +24,15 @@ FT_MUST_USE ft_status kn_init(void);
 const char *kn_level(void);     /* "generic", "avx2", "avx512", "neon" */
 const char *kn_gemm_name(void); /* the level, or "openblas" */
 size_t kn_scratch_bytes(void); /* that a thread takes in products and attention */
-const char *
-kn_core_name(void); /* what identifies the arithmetic in logs and checkpoints: level + row
-                                    (+ OpenBLAS core) */
+/* What the operands of matrix products are rounded to. KN_BF16: to bf16 (to nearest, ties to even); their products, which
+ * are exact, are added in f32. There are instructions for it (AMX, AVX512-BF16, Arm's BF16), and the order in which a few
+ * neighbouring k are added is the instruction's. */
+typedef enum kn_precision { KN_F32, KN_BF16 } kn_precision;
+/* "f32", "bf16", "auto": bf16 where this CPU multiplies it faster (by its instructions, never by a measurement). */
+kn_precision kn_precision_of(const char *name);
+/* What identifies the arithmetic in logs and checkpoints: level and row (+ OpenBLAS core), with KN_BF16 the row of its
+ * products too. */
+const char *kn_core_name(kn_precision precision);
 const char *kn_library(void); /* the library that the row of products calls, with its version; NULL: none */
 
 /* --- matrix products --------------------------------------------------------------------------------
@@ -44,10 +50,7 @@ void kn_gemm_nt(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat
 /* y[m, n] = (accumulate ? y : 0) + Σ_k x[m, k] · W[k, n] (+ bias[n], added last)  W [K, N] */
 void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
                 const float *bias, bool accumulate);
-/* The same in either precision, with what may follow a finished sum. KN_BF16: the operands are rounded to bf16 (to
- * nearest, ties to even) and their products, which are exact, added in f32; there are instructions for it (AMX, AVX512-BF16,
- * Arm's BF16), and the order in which a few neighbouring k are added is the instruction's. */
-typedef enum kn_precision { KN_F32, KN_BF16 } kn_precision;
+/* The same in either precision, with what may follow a finished sum. */
 /* Rows of activations: f32, or bf16 (for KN_BF16 only). ld in elements. */
 typedef struct kn_rows {
     void *data;
@@ -65,7 +68,6 @@ typedef struct kn_product { /* y [m, N] = (accumulate ? y : 0) + x · Wᵀ (+ bi
     int64_t ld_add;
 } kn_product;
 void kn_gemm(const kn_product *p);
-bool kn_bf16_is_faster(void); /* than f32 on this CPU: by its instructions, not by a measurement */
 /* c[i, j] += Σ_t a[t, i] · b[t, j]: weight gradients. a [T, M], b [T, N], c [M, N]. seg: a hint, tokens of
  * each sequence (n_seg of them, summing to T), the boundaries at which a library row splits its sums;
  * NULL: it does not. */

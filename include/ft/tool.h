@@ -28,9 +28,10 @@ typedef struct tool_model {
     inf_ctx inf;        /* m with the adapter, on a tape of its own */
     bool warned_cut;    /* a context was too long: said once */
 } tool_model;
-/* model NULL: the base that the adapter's config names. A missing tokenizer is an error only when asked for. */
+/* model NULL: the base that the adapter's config names. A missing tokenizer is an error only when asked for. precision:
+ * as kn_precision_of, NULL: f32, so that what judges a model is exact unless it is asked not to be. */
 FT_MUST_USE ft_status tool_open(tool_model **out, const char *model_path, const char *adapter,
-                                bool need_tokenizer);
+                                bool need_tokenizer, const char *precision);
 void tool_close(tool_model *t); /* accepts NULL */
 /* The base of a PEFT folder: base_model_name_or_path, relative to the folder or to the current one. */
 FT_MUST_USE ft_status tool_adapter_base(const char *adapter, arena *a, const char **base);
@@ -81,6 +82,7 @@ typedef struct tool_eval_options {
     const char *model, *adapter, *task, *data, *match; /* flags; each may be NULL */
     int64_t limit, max_length, stride,
         max_new_tokens; /* of the task given by flags; 0: not given */
+    const char *precision; /* as tool_open */
     bool json;
 } tool_eval_options;
 /* FT_EGATE when a gate was missed: everything is printed, the message names the missed ones. */
@@ -111,6 +113,7 @@ typedef struct tool_merge_options {
     const char *base; /* NULL: from the adapter's config */
     const char *type; /* NULL: the base's */
     double tolerance; /* mean KL in nats; < 0: 0.01 for float outputs, none for blocks */
+    const char *precision; /* of the proof, as tool_open */
     bool force, json;
 } tool_merge_options;
 FT_MUST_USE ft_status tool_merge_adapter(const tool_merge_options *opt, const tool_sink *out);

@@ -110,7 +110,7 @@ def run_case(ft, name, work, report):
                                                      "target_modules": targets},
               "data": {"train": {"path": "train.jsonl", "format": "tokens"}, "shuffle": False, "max_length": 64},
               "optim": {"learning_rate": 1e-3, "lr_scheduler_type": "linear"},
-              "train": {"max_steps": STEPS, "batch_size": BATCH}, "output": {"dir": "out"}}
+              "train": {"max_steps": STEPS, "batch_size": BATCH, "precision": "f32"}, "output": {"dir": "out"}}
     with open(os.path.join(work, "config.json"), "w", encoding="utf-8") as out:
         json.dump(config, out)
     run_ft(ft, "train", os.path.join(work, "config.json"))

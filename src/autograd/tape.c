@@ -95,15 +95,35 @@ const ag_rows *ag_set_rows(ag_tape *t, const ag_rows *now)
     return before;
 }
 
+/* How many of the rows, one after another, are of the same sequence; returns the number of such runs. */
+static int pick_sequences(const ag_rows *of, const int64_t *row, int64_t n, int32_t *len)
+{
+    int runs = 0, seq = -1;
+    int64_t start = 0, end = 0; /* of the sequence of the row before */
+    for (int64_t i = 0; i < n; i++) {
+        const bool same = seq >= 0 && row[i] >= start && row[i] < end;
+        if (of && !same) {
+            if (row[i] < start) seq = -1, start = end = 0;
+            while (row[i] >= end) {
+                start = end;
+                end += of->len[++seq];
+            }
+        }
+        if (i == 0 || (of && !same)) len[runs++] = 0;
+        len[runs - 1]++;
+    }
+    return runs;
+}
+
 const ag_rows *ag_pick_rows(ag_tape *t, const int64_t *row, int64_t n)
 {
     ag_rows *picked = ag_meta(t, sizeof *picked);
-    int32_t *len = ag_meta(t, sizeof *len);
+    int32_t *len = ag_meta(t, (size_t)(n + 1) * sizeof *len);
     uint64_t *key = t->rows && t->rows->key ? ag_meta(t, (size_t)(n + 1) * sizeof *key) : NULL;
     if (t->status != FT_OK) return NULL;
-    *len = (int32_t)n;
     for (int64_t i = 0; key && i < n; i++) key[i] = t->rows->key[row[i]];
-    *picked = (ag_rows){.n = n, .n_seq = 1, .len = len, .key = key};
+    *picked =
+        (ag_rows){.n = n, .n_seq = pick_sequences(t->rows, row, n, len), .len = len, .key = key};
     if (t->rows) picked->mask_key = t->rows->mask_key;
     return picked;
 }

@@ -22,7 +22,7 @@ static void collect(fact out[FACTS])
     int n = 0;
     pcre2_config(PCRE2_CONFIG_VERSION, pcre);
     out[n++] = (fact){"version", FT_VERSION};
-    out[n++] = (fact){"core", kn_core_name()};
+    out[n++] = (fact){"core", kn_core_name(kn_precision_of("auto"))};
     out[n++] = (fact){"simd", kn_level()};
     out[n++] = (fact){"gemm", kn_gemm_name()};
     out[n++] = (fact){"cpu", ft_cpu_name()};

@@ -42,7 +42,7 @@ static const cfg_field global_rows[] = {
     {"force", CFG_BOOL, offsetof(globals, force), .def = "false",
      .help = "write over what is there"},
     {"precision", CFG_ENUM, offsetof(globals, precision), .choices = precisions,
-     .help = "of matrix products; the config's, else auto"},
+     .help = "of matrix products; the config's, else auto to train and f32 for the rest"},
     CFG_END};
 
 const cli_verb *cli_verb_at(int i)

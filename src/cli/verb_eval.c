@@ -49,6 +49,7 @@ static ft_status run(const cli_call *c)
         .max_length = o->max_length,
         .stride = o->stride,
         .max_new_tokens = o->max_new_tokens,
+        .precision = c->precision,
         .json = c->json,
     };
     return tool_eval(&opt, &(tool_sink){.put = put});

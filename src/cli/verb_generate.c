@@ -60,7 +60,7 @@ static ft_status run(const cli_call *c)
                      .top_p = o->top_p,
                      .seed = (uint64_t)o->seed},
     };
-    FT_TRY(tool_open(&t, o->model, o->adapter, true));
+    FT_TRY(tool_open(&t, o->model, o->adapter, true, c->precision));
     ft_status rc = tool_generate_lines(t, &opt, &(tool_sink){.put = put});
     tool_close(t);
     return rc;

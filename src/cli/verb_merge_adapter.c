@@ -39,6 +39,7 @@ static ft_status run(const cli_call *c)
         .type = o->type,
         .tolerance = isnan(o->tolerance) ? -1 : o->tolerance,
         .force = c->force,
+        .precision = c->precision,
         .json = c->json,
     };
     return tool_merge_adapter(&opt, &(tool_sink){.put = put});

@@ -32,7 +32,7 @@ static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
     tool_model *t;
-    FT_TRY(tool_open(&t, o->model, o->adapter, false));
+    FT_TRY(tool_open(&t, o->model, o->adapter, false, c->precision));
     const tool_score_options opt = {.data = o->data, .per_token = o->per_token, .top = o->top};
     ft_status rc = tool_score_lines(t, &opt, &(tool_sink){.put = put});
     tool_close(t);

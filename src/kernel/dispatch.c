@@ -22,7 +22,7 @@ static bool has_f16c(void)
 const kern_table *kern = &kern_generic;
 const kern_dot *kern_dot_row = &kern_dot_generic;
 static const kern_gemm *row = &kern_gemm_own;
-static char core_name[96] = "generic";
+static char core_name[96] = "generic", core_name_bf16[160];
 
 const kern_table *kern_level_at(int i)
 {
@@ -95,9 +95,10 @@ void kern_dot_use(const kern_dot *r)
     kern_dot_row = r ? r : kern->dot;
 }
 
-bool kn_bf16_is_faster(void)
+kn_precision kn_precision_of(const char *name)
 {
-    return kern_dot_row != kern->dot;
+    if (strcmp(name, "auto") == 0) return kern_dot_row != kern->dot ? KN_BF16 : KN_F32;
+    return strcmp(name, "bf16") == 0 ? KN_BF16 : KN_F32;
 }
 
 static ft_status pick_level(const char *name, const kern_table **out)
@@ -128,8 +129,9 @@ ft_status kern_use(const char *level, const char *gemm)
     if (forced || (!gemm && table == &kern_generic)) {
         found = kern_openblas();
         FT_CHECK(found || !forced, FT_EUSAGE,
-                 "FT_GEMM: OpenBLAS cannot be used here (not installed, or built without threads); "
-                 "unset FT_GEMM");
+                 "FT_GEMM: OpenBLAS cannot be used here (not installed, built without threads, or "
+                 "with a "
+                 "core that is unfit); unset FT_GEMM");
         if (!found) found = &kern_gemm_own;
     }
     FT_CHECK(!gemm || forced || strcmp(gemm, table->name) == 0, FT_EUSAGE,
@@ -183,9 +185,11 @@ const char *kn_library(void)
     return name;
 }
 
-const char *kn_core_name(void)
+const char *kn_core_name(kn_precision precision)
 {
-    return core_name;
+    if (precision == KN_F32) return core_name;
+    snprintf(core_name_bf16, sizeof core_name_bf16, "%s+%s", core_name, kern_dot_row->name);
+    return core_name_bf16;
 }
 
 void kn_gemm_nt(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,

@@ -94,26 +94,22 @@ static void rows_of_block(const product *g, const scratch *s, int64_t m0, int64_
 static void run_tile(void *ctx, int64_t tile, int thread)
 {
     const product *g = ctx;
-    int64_t mi = tile / g->grid.n_parts, ni = tile % g->grid.n_parts;
-    int64_t m0 = kern_part(g->m, g->mr, g->grid.m_parts, mi);
-    int64_t m1 = kern_part(g->m, g->mr, g->grid.m_parts, mi + 1);
-    int64_t n_start = kern_part(g->n, g->unit, g->grid.n_parts, ni);
-    int64_t n_end = kern_part(g->n, g->unit, g->grid.n_parts, ni + 1);
+    kern_tile at;
     int64_t width = PANEL_FLOATS / g->kc / g->kern->nr * g->kern->nr;
     scratch s;
-    if (m0 == m1 || n_start == n_end) return;
+    if (!kern_tile_of(&at, &g->grid, tile, g->m, g->mr, g->n, g->unit)) return;
+    const int64_t columns = at.n1 - at.n0;
     /* equal blocks of columns, whole panels */
-    width = kern_ceil_div(kern_ceil_div(n_end - n_start, kern_ceil_div(n_end - n_start, width)),
-                          g->kern->nr) *
+    width = kern_ceil_div(kern_ceil_div(columns, kern_ceil_div(columns, width)), g->kern->nr) *
             g->kern->nr;
     if (!get_scratch(&s, thread, width)) return;
-    for (int64_t n0 = n_start; n0 < n_end; n0 += width) {
-        int64_t n = n_end - n0 < width ? n_end - n0 : width;
+    for (int64_t n0 = at.n0; n0 < at.n1; n0 += width) {
+        int64_t n = at.n1 - n0 < width ? at.n1 - n0 : width;
         for (int64_t k0 = 0; k0 < g->k; k0 += g->kc) {
             int64_t kc = g->k - k0 < g->kc ? g->k - k0 : g->kc;
             (g->b_rows_are_n ? g->kern->pack_t : g->kern->pack_n)(s.panel, &g->b, n0, n, k0, kc,
                                                                   s.tmp);
-            rows_of_block(g, &s, m0, m1, n0, n, k0, kc);
+            rows_of_block(g, &s, at.m0, at.m1, n0, n, k0, kc);
         }
     }
 }

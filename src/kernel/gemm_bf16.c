@@ -1,7 +1,7 @@
 /* gemm_bf16.c – matrix products in bf16 on the pool: tiles, and the packing of panels from every storage format.
  *
- * A tile is a range of rows and a range of columns. For each block of its columns it packs the panels of W for all of
- * k (in L2), then goes over its rows in blocks: rows in f32 are rounded into scratch, rows in bf16 are read where they
+ * A tile is a range of rows and a range of columns. For each block of its columns it packs the panels of W for as many
+ * k as L2 holds, then goes over its rows in blocks: rows in f32 are rounded into scratch, rows in bf16 are read where they
  * lie; after the last k a block of y is in cache and gets bias, residual and rounding. A weight gradient sums over
  * tokens: words pair neighbours of one sequence, and its last one is filled up with zeros, so that the bits do not
  * depend on which sequences share a call. */
@@ -13,7 +13,7 @@
 enum {
     PANEL_VALUES =
         256 << 10,         /* of the panels of one block: 512 KB, half of the smallest usual L2 */
-    K_BLOCK = 768,         /* values of a row of A that meet all panels before the next ones */
+    K_MOST = 768,          /* k of one set of panels: A's rows stay in L1 between two panels */
     PACK = 1024,           /* values of a row unpacked at a time: whole blocks of every format */
     TOKENS = 512,          /* tokens of one block of a weight gradient */
     GRAD_LD = TOKENS + 32, /* row distance of A in it: an odd number of cache lines */
@@ -31,7 +31,8 @@ typedef struct product {
     const kn_product *p;
     const kern_dot *dot;
     kern_src w;
-    int64_t n, k, packed; /* packed: k with its padding */
+    int64_t n, k, padded; /* padded: k with its padding */
+    int64_t packed;       /* of it, what one set of panels holds */
     int64_t unit;         /* columns that a split of n keeps together */
     kern_grid grid;
 } product;
@@ -92,20 +93,27 @@ static const uint16_t *bf16_values(const product *g, uint16_t *dst, float *tmp, 
     return dst;
 }
 
-/* Panels of rows n0 … n0 + n of w, over all of k. */
-static void pack_rows(const product *g, const scratch *s, int64_t n0, int64_t n)
+/* Where the panels of a block stand in W: columns of y, and k. */
+typedef struct place {
+    int64_t n0, n, k0, kc; /* kc: with padding */
+} place;
+
+/* Panels of rows n0 … n0 + n of w. */
+static void pack_rows(const product *g, const scratch *s, const place *at)
 {
     static const uint16_t zeros[PACK];
-    for (int64_t j = 0; j < n; j += DOT_NR) {
-        uint16_t *panel = s->panel + j * g->packed;
-        for (int64_t k0 = 0; k0 < g->packed; k0 += PACK) {
-            const int64_t kc = g->packed - k0 < PACK ? g->packed - k0 : PACK;
-            const int64_t there = g->k - k0 < kc ? g->k - k0 : kc;
+    for (int64_t j = 0; j < at->n; j += DOT_NR) {
+        uint16_t *panel = s->panel + j * at->kc;
+        for (int64_t k0 = 0; k0 < at->kc; k0 += PACK) {
+            const int64_t kc = at->kc - k0 < PACK ? at->kc - k0 : PACK;
+            const int64_t left = g->k - at->k0 - k0, there = left < kc ? left : kc;
             const uint16_t *row[DOT_NR];
             for (int64_t i = 0; i < DOT_NR; i++) {
                 uint16_t *copy = s->row + i * PACK;
-                row[i] = j + i < n ? bf16_values(g, copy, s->tmp, n0 + j + i, k0, there) : zeros;
-                if (there == kc || j + i >= n) continue;
+                row[i] = zeros;
+                if (j + i >= at->n) continue;
+                row[i] = bf16_values(g, copy, s->tmp, at->n0 + j + i, at->k0 + k0, there);
+                if (there == kc) continue;
                 if (row[i] != copy) memcpy(copy, row[i], (size_t)there * sizeof *copy);
                 memset(copy + there, 0, (size_t)(kc - there) * sizeof *copy);
                 row[i] = copy;
@@ -115,41 +123,42 @@ static void pack_rows(const product *g, const scratch *s, int64_t n0, int64_t n)
     }
 }
 
-/* Panels of columns n0 … n0 + n of w, over all of k (the rows). */
-static void pack_columns(const product *g, const scratch *s, int64_t n0, int64_t n)
+/* Panels of columns n0 … n0 + n of w, whose rows are k. */
+static void pack_columns(const product *g, const scratch *s, const place *at)
 {
-    const int64_t block = g->w.block, first = n0 / block * block;
-    const int64_t wide = round_up(n0 + n, block) - first;
+    const int64_t block = g->w.block, first = at->n0 / block * block, end = at->k0 + at->kc;
+    const int64_t wide = round_up(at->n0 + at->n, block) - first, skip = at->n0 - first;
     uint16_t *spare = s->row + wide;
-    for (int64_t k = 0; k < g->packed; k += 2) {
+    for (int64_t k = at->k0; k < end; k += 2) {
         const uint16_t *even = NULL, *odd = NULL;
-        if (k < g->k) even = bf16_values(g, s->row, s->tmp, k, first, wide) + (n0 - first);
-        if (k + 1 < g->k) odd = bf16_values(g, spare, s->tmp, k + 1, first, wide) + (n0 - first);
+        if (k < g->k) even = bf16_values(g, s->row, s->tmp, k, first, wide) + skip;
+        if (k + 1 < g->k) odd = bf16_values(g, spare, s->tmp, k + 1, first, wide) + skip;
         if (!odd) {
-            memset(spare, 0, (size_t)n * sizeof *spare);
+            memset(spare, 0, (size_t)at->n * sizeof *spare);
             odd = spare;
             if (!even) even = spare;
         }
-        g->dot->pack_n(s->panel + k * DOT_NR, g->packed * DOT_NR, even, odd, n);
+        g->dot->pack_n(s->panel + (k - at->k0) * DOT_NR, at->kc * DOT_NR, even, odd, at->n);
     }
 }
 
-/* Rows m0 … m0 + rows of x in bf16, padded to `packed`; *lda is their distance. */
-static const uint16_t *rows_of_x(const product *g, const scratch *s, int64_t m0, int rows,
-                                 int64_t *lda)
+/* Rows m0 … m0 + rows of x in bf16, at the place's k and padded; *lda is their distance. */
+static const uint16_t *rows_of_x(const product *g, const scratch *s, const place *at, int64_t m0,
+                                 int rows, int64_t *lda)
 {
     const kn_rows *x = &g->p->x;
+    const int64_t left = g->k - at->k0, there = left < at->kc ? left : at->kc;
     *lda = x->ld;
-    if (x->bf16 && g->packed == g->k) return (const uint16_t *)x->data + m0 * x->ld;
-    *lda = g->packed;
+    if (x->bf16 && there == at->kc) return (const uint16_t *)x->data + m0 * x->ld + at->k0;
+    *lda = at->kc;
     for (int i = 0; i < rows; i++) {
-        uint16_t *to = s->a + i * g->packed;
-        const int64_t at = (m0 + i) * x->ld;
+        uint16_t *to = s->a + i * at->kc;
+        const int64_t from = (m0 + i) * x->ld + at->k0;
         if (x->bf16)
-            memcpy(to, (const uint16_t *)x->data + at, (size_t)g->k * sizeof *to);
+            memcpy(to, (const uint16_t *)x->data + from, (size_t)there * sizeof *to);
         else
-            g->dot->round(to, (const float *)x->data + at, g->k);
-        memset(to + g->k, 0, (size_t)(g->packed - g->k) * sizeof *to);
+            g->dot->round(to, (const float *)x->data + from, there);
+        memset(to + there, 0, (size_t)(at->kc - there) * sizeof *to);
     }
     return s->a;
 }
@@ -166,44 +175,39 @@ static void finish_rows(const product *g, float *c, int64_t ldc, int64_t m0, int
     }
 }
 
-static void rows_of_tile(const product *g, const scratch *s, int64_t m0, int64_t m1, int64_t n0,
-                         int64_t n)
+static void rows_of_tile(const product *g, const scratch *s, const kern_tile *of, const place *at)
 {
     const kn_product *p = g->p;
-    const int64_t blocks = kern_ceil_div(m1 - m0, g->dot->mr);
+    const int64_t m = of->m1 - of->m0, blocks = kern_ceil_div(m, g->dot->mr);
     for (int64_t b = 0; b < blocks; b++) {
-        const int64_t r0 = m0 + (m1 - m0) * b / blocks, r1 = m0 + (m1 - m0) * (b + 1) / blocks;
+        const int64_t r0 = of->m0 + m * b / blocks, r1 = of->m0 + m * (b + 1) / blocks;
         const int rows = (int)(r1 - r0);
-        float *c = p->y.bf16 ? s->c : (float *)p->y.data + r0 * p->y.ld + n0;
-        const int64_t ldc = p->y.bf16 ? n : p->y.ld;
+        float *c = p->y.bf16 ? s->c : (float *)p->y.data + r0 * p->y.ld + at->n0;
+        const int64_t ldc = p->y.bf16 ? at->n : p->y.ld;
         int64_t lda;
-        const uint16_t *a = rows_of_x(g, s, r0, rows, &lda);
-        for (int64_t k0 = 0; k0 < g->packed; k0 += K_BLOCK) {
-            const int64_t kc = g->packed - k0 < K_BLOCK ? g->packed - k0 : K_BLOCK;
-            g->dot->panels(c, ldc, a + k0, lda, rows, s->panel + k0 * DOT_NR, g->packed, kc, n,
-                           p->accumulate || k0 > 0);
-        }
-        finish_rows(g, c, ldc, r0, rows, n0, n);
+        const uint16_t *a = rows_of_x(g, s, at, r0, rows, &lda);
+        g->dot->panels(c, ldc, a, lda, rows, s->panel, at->kc, at->kc, at->n,
+                       p->accumulate || at->k0 > 0);
+        if (at->k0 + at->kc == g->padded) finish_rows(g, c, ldc, r0, rows, at->n0, at->n);
     }
 }
 
 static void run_tile(void *ctx, int64_t tile, int thread)
 {
     const product *g = ctx;
-    const int64_t mi = tile / g->grid.n_parts, ni = tile % g->grid.n_parts;
-    const int64_t m0 = kern_part(g->p->m, g->dot->mr, g->grid.m_parts, mi);
-    const int64_t m1 = kern_part(g->p->m, g->dot->mr, g->grid.m_parts, mi + 1);
-    const int64_t n0 = kern_part(g->n, g->unit, g->grid.n_parts, ni);
-    const int64_t n1 = kern_part(g->n, g->unit, g->grid.n_parts, ni + 1);
+    kern_tile of;
     scratch s;
-    if (m0 == m1 || n0 == n1) return;
-    const int64_t width = block_columns(g, n1 - n0);
+    if (!kern_tile_of(&of, &g->grid, tile, g->p->m, g->dot->mr, g->n, g->unit)) return;
+    const int64_t width = block_columns(g, of.n1 - of.n0);
     if (!get_scratch(g, &s, thread, width)) return;
     if (g->dot->begin) g->dot->begin();
-    for (int64_t at = n0; at < n1; at += width) {
-        const int64_t n = n1 - at < width ? n1 - at : width;
-        (g->p->in_out ? pack_columns : pack_rows)(g, &s, at, n);
-        rows_of_tile(g, &s, m0, m1, at, n);
+    for (int64_t n0 = of.n0; n0 < of.n1; n0 += width) {
+        place at = {.n0 = n0, .n = of.n1 - n0 < width ? of.n1 - n0 : width};
+        for (; at.k0 < g->padded; at.k0 += g->packed) {
+            at.kc = g->padded - at.k0 < g->packed ? g->padded - at.k0 : g->packed;
+            (g->p->in_out ? pack_columns : pack_rows)(g, &s, &at);
+            rows_of_tile(g, &s, &of, &at);
+        }
     }
     if (g->dot->end) g->dot->end();
 }
@@ -215,7 +219,8 @@ void kern_bf16_product(const kn_product *p)
     g.k = p->in_out ? p->w->rows : p->w->cols;
     if (p->m <= 0 || g.n <= 0) return;
     kern_src_of(&g.w, p->w);
-    g.packed = round_up(g.k > 0 ? g.k : 1, g.dot->k_unit);
+    g.padded = g.packed = round_up(g.k > 0 ? g.k : 1, g.dot->k_unit);
+    if (g.packed > K_MOST && !p->y.bf16) g.packed = K_MOST; /* sums wait in y */
     g.unit = p->in_out && g.w.block > 2 * DOT_NR ? g.w.block : 2 * DOT_NR;
     g.grid = kern_grid_for(p->m, g.n, g.k, g.dot->mr, g.unit, 2 * DOT_NR, 0.5, 1.0);
     pool_run(run_tile, &g, (int64_t)g.grid.m_parts * g.grid.n_parts);
@@ -320,24 +325,20 @@ static void grad_rows(const grad *g, const grad_scratch *s, const walk *w, int64
 static void grad_tile(void *ctx, int64_t tile, int thread)
 {
     const grad *g = ctx;
-    const int64_t mi = tile / g->grid.n_parts, ni = tile % g->grid.n_parts;
-    const int64_t m0 = kern_part(g->m, DOT_NR, g->grid.m_parts, mi);
-    const int64_t m1 = kern_part(g->m, DOT_NR, g->grid.m_parts, mi + 1);
-    const int64_t n0 = kern_part(g->n, 2 * DOT_NR, g->grid.n_parts, ni);
-    const int64_t n1 = kern_part(g->n, 2 * DOT_NR, g->grid.n_parts, ni + 1);
     const int64_t most = PANEL_VALUES / TOKENS;
+    kern_tile of;
     grad_scratch s;
-    if (m0 == m1 || n0 == n1) return;
-    const int64_t width =
-        round_up(kern_ceil_div(n1 - n0, kern_ceil_div(n1 - n0, most)), 2 * DOT_NR);
+    if (!kern_tile_of(&of, &g->grid, tile, g->m, DOT_NR, g->n, 2 * DOT_NR)) return;
+    const int64_t all = of.n1 - of.n0;
+    const int64_t width = round_up(kern_ceil_div(all, kern_ceil_div(all, most)), 2 * DOT_NR);
     if (!get_grad_scratch(&s, thread, width)) return;
     if (g->dot->begin) g->dot->begin();
-    for (int64_t at = n0; at < n1; at += width) {
-        const int64_t n = n1 - at < width ? n1 - at : width;
+    for (int64_t at = of.n0; at < of.n1; at += width) {
+        const int64_t n = of.n1 - at < width ? of.n1 - at : width;
         walk w = {0};
         while (next_block(g, &w)) {
             pack_tokens(g, &g->b, s.panel, s.row, &w, at, n);
-            grad_rows(g, &s, &w, m0, m1, at, n);
+            grad_rows(g, &s, &w, of.m0, of.m1, at, n);
         }
     }
     if (g->dot->end) g->dot->end();

@@ -3,10 +3,22 @@
 
 enum { MAX_SPLIT = 64 }; /* parts of either dimension */
 
-int64_t kern_part(int64_t n, int64_t unit, int parts, int64_t i)
+/* Start of part i of `parts` of n items, in multiples of `unit`. */
+static int64_t part_start(int64_t n, int64_t unit, int parts, int64_t i)
 {
     int64_t units = kern_ceil_div(n, unit), start = units * i / parts * unit;
     return start < n ? start : n;
+}
+
+bool kern_tile_of(kern_tile *t, const kern_grid *g, int64_t tile, int64_t m, int mr, int64_t n,
+                  int64_t unit)
+{
+    const int64_t i = tile / g->n_parts, j = tile % g->n_parts;
+    *t = (kern_tile){.m0 = part_start(m, mr, g->m_parts, i),
+                     .m1 = part_start(m, mr, g->m_parts, i + 1),
+                     .n0 = part_start(n, unit, g->n_parts, j),
+                     .n1 = part_start(n, unit, g->n_parts, j + 1)};
+    return t->m0 < t->m1 && t->n0 < t->n1;
 }
 
 kern_grid kern_grid_for(int64_t m, int64_t n, int64_t k, int mr, int64_t unit, int lanes,

@@ -13,8 +13,12 @@ typedef struct kern_grid {
  * each part of m; `lanes` multiply-adds in a vector. The slowest thread counts. */
 kern_grid kern_grid_for(int64_t m, int64_t n, int64_t k, int mr, int64_t unit, int lanes,
                         double a_cost, double b_cost);
-/* Start of part i of `parts` of n items, in multiples of `unit`. */
-int64_t kern_part(int64_t n, int64_t unit, int parts, int64_t i);
+/* Rows m0 … m1 and columns n0 … n1 of a tile; false: there are none. */
+typedef struct kern_tile {
+    int64_t m0, m1, n0, n1;
+} kern_tile;
+bool kern_tile_of(kern_tile *t, const kern_grid *g, int64_t tile, int64_t m, int mr, int64_t n,
+                  int64_t unit);
 static inline int64_t kern_ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;

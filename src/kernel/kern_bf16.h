@@ -19,7 +19,7 @@ enum {
 };
 
 typedef struct kern_dot {
-    const char *name; /* as in kn_core_name() */
+    const char *name; /* as in kn_core_name */
     int mr;           /* rows of a block */
     int k_unit;
     /* Around the calls of a task on a thread (tiles are state of the thread); NULL: nothing to do. */

@@ -349,7 +349,7 @@ static ft_status run_tasks(evaluation *e, const tool_eval_options *opt, const to
 {
     tool_model *t;
     for (int i = 0; i < e->n_task; i++) FT_TRY(io_data_exists(e->task[i].data));
-    FT_TRY(tool_open(&t, e->cfg.model, e->cfg.adapter, true));
+    FT_TRY(tool_open(&t, e->cfg.model, e->cfg.adapter, true, opt->precision));
     ft_status rc = FT_OK;
     for (int i = 0; rc == FT_OK && i < e->n_task; i++) {
         rc = e->task[i].kind->run(t, &e->task[i]);

@@ -179,7 +179,7 @@ static ft_status open_on(merge *m)
     FT_TRY(io_adapter_exists(opt->adapter));
     m->base = opt->base;
     if (!m->base) FT_TRY(tool_adapter_base(opt->adapter, m->mem, &m->base));
-    FT_TRY(tool_open(&m->on, m->base, opt->adapter, false));
+    FT_TRY(tool_open(&m->on, m->base, opt->adapter, false, opt->precision));
     FT_CHECK(m->on->adapter->method->fold, FT_EDATA,
              "%s: an adapter of method %s has no weights to fold; use it as it is, with --adapter",
              ft_shows(opt->adapter), m->on->adapter->method->name);
@@ -206,7 +206,7 @@ static ft_status prove(merge *m, const char *path, const dt_type *type, const mo
                                .fold = pe_folder(m->on->adapter),
                                .tokenizer = tok_in_folder(adapter) ? adapter : NULL};
     FT_TRY(model_save(m->on->m, path, &save));
-    FT_TRY(tool_open(&m->merged, path, NULL, m->on->tok != NULL));
+    FT_TRY(tool_open(&m->merged, path, NULL, m->on->tok != NULL, m->opt->precision));
     return tool_prove(m->on, m->merged, proof);
 }
 

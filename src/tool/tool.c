@@ -108,13 +108,14 @@ static ft_status open_parts(tool_model *t, const char *path, const char *adapter
 }
 
 ft_status tool_open(tool_model **out, const char *model_path, const char *adapter,
-                    bool need_tokenizer)
+                    bool need_tokenizer, const char *precision)
 {
     *out = NULL;
     tool_model *t = ft_alloc(1, sizeof *t);
     if (!t) return FT_EMEM;
     ft_status rc = arena_open(&t->mem, "tokens of a pass", (size_t)1 << 34);
     if (rc == FT_OK) rc = open_parts(t, model_path, adapter, need_tokenizer);
+    if (rc == FT_OK) t->inf.tape->precision = kn_precision_of(precision ? precision : "f32");
     if (rc != FT_OK)
         tool_close(t);
     else

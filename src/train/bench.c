@@ -102,7 +102,7 @@ static ft_status measure(train_session *s, int steps, train_bench_result *r)
         .trainable = s->plan.trainable_count,
         .micro_tokens = s->plan.micro_tokens,
         .trains_weights = trains_weights(s),
-        .precision = KN_F32,
+        .precision = s->tape->precision,
     };
     per_step(r, &spent, &clock);
     list_shapes(s, r);

@@ -177,7 +177,7 @@ static ft_status write_manifest(const train_session *s, const names *n)
     str_printf(&out, "{\n  \"format\": %d,\n  \"step\": %lld", FORMAT, (long long)s->state.step);
     add_text(&out, "run_id", s->run_id);
     add_text(&out, "version", FT_VERSION);
-    add_text(&out, "kernel", kn_core_name());
+    add_text(&out, "kernel", kn_core_name(s->tape->precision));
     add_text(&out, "config_sha256", s->config_sha);
     add_text(&out, "data_sha256", s->data_sha);
     add_text(&out, "base_sha256", s->base_sha);
@@ -533,17 +533,17 @@ static ft_status load_arrays(train_session *s, const char *path)
 }
 
 /* Another kernel gives other last bits: the run goes on, but says so. */
-static ft_status warn_of_kernel(const names *n)
+static ft_status warn_of_kernel(const names *n, const char *now)
 {
     js_doc d;
     char *text;
     const char *kernel = "?";
     FT_TRY(train_sealed_read(&d, &text, n->manifest));
     ft_status rc = js_get_str(&d, d.root, "kernel", "?", &kernel);
-    if (rc == FT_OK && strcmp(kernel, kn_core_name()) != 0)
+    if (rc == FT_OK && strcmp(kernel, now) != 0)
         log_warn("%s was written by kernel %s, this machine runs %s: the last bits of the result "
                  "will differ from an undisturbed run's",
-                 n->dir, ft_shows(kernel), kn_core_name());
+                 n->dir, ft_shows(kernel), now);
     js_close(&d);
     ft_free(text);
     return rc;
@@ -562,5 +562,5 @@ ft_status train_checkpoint_load(train_session *s, int64_t step, bool values_only
     FT_TRY(load_file(s, n.states, &states));
     FT_TRY(load_arrays(s, n.arrays));
     FT_TRY(train_state_read(&s->state, s->train, n.state));
-    return warn_of_kernel(&n);
+    return warn_of_kernel(&n, kn_core_name(s->tape->precision));
 }

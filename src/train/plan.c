@@ -182,13 +182,15 @@ static ft_status worst_batch(const train_session *s, const nn_overlay *over, dat
 
 /* --- the dry pass -------------------------------------------------------------------------------------------------- */
 /* Bytes of activations and their gradients for one pass. */
-static ft_status dry_pass(obj_ctx *o, const data_batch *b, unsigned how, size_t *bytes)
+static ft_status dry_pass(const train_session *s, obj_ctx *o, const data_batch *b, unsigned how,
+                          size_t *bytes)
 {
     ft_status rc;
     ag_tape *t = NULL;
     nn_run r;
     obj_stats stats = {0};
     FT_TRY_OUT(ag_open(&t, 0));
+    t->precision = kn_precision_of(s->cfg.train.precision);
     FT_TRY_OUT(nn_run_open(&r, t, &b->in, o->tuned, how));
     o->tape = t;
     tn_tensor *loss = o->row->loss(o, &r, b, how & NN_RECORD ? (double)b->in.tokens : 0, &stats);
@@ -361,7 +363,7 @@ static ft_status plan_step(train_session *s, obj_ctx *o, size_t *bytes)
     data_batch b;
     FT_TRY(draws_what_it_trains(s) ? drawn_batch(s, o->tuned, &b) : worst_batch(s, o->tuned, &b));
     p->micro_tokens = b.in.tokens;
-    return dry_pass(o, &b, train_recording(s), bytes);
+    return dry_pass(s, o, &b, train_recording(s), bytes);
 }
 
 /* A piece of an evaluation: it fills up to MICRO_TOKENS, or is one sample. */
@@ -373,7 +375,7 @@ static ft_status plan_evaluation(const train_session *s, obj_ctx *o, size_t *byt
         rows += data_stats(s->eval, i)->sequences * nn_virtual(o->tuned);
     FT_TRY(full_batch(s, longest, rows < MICRO_TOKENS ? rows : MICRO_TOKENS,
                       sequences(s, s->eval, o->tuned), o->tuned, &b));
-    return dry_pass(o, &b, 0, bytes);
+    return dry_pass(s, o, &b, 0, bytes);
 }
 
 static ft_status plan_activations(train_session *s, obj_ctx *o, const pe_ctx *pe)

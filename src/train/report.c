@@ -61,8 +61,9 @@ void train_show_header(const train_session *s)
                 d->name, (long long)d->truncated, (long long)s->cfg.data.max_length,
                 (long long)d->dropped);
     }
-    log_info("ft %s, core %s, %d threads, matrices %s", FT_VERSION, kn_core_name(), pool_threads(),
-             kn_gemm_name());
+    log_info("ft %s, core %s, %d threads, matrices in %s", FT_VERSION,
+             kn_core_name(s->tape->precision), pool_threads(),
+             s->tape->precision == KN_BF16 ? "bf16" : "f32");
     log_info("%s: %s, %lld parameters, %s trains %lld (%.3g %%)", ft_shows(s->cfg.base_name),
              model_family_name(s->m), (long long)model_count(s->m), s->cfg.method->name,
              (long long)p->trainable_count,
@@ -78,8 +79,6 @@ void train_show_header(const train_session *s)
              ft_bytes_text(p->total), ft_bytes_text(p->limit), ft_bytes_text(p->weights),
              ft_bytes_text(p->trainable), ft_bytes_text(p->gradients), ft_bytes_text(p->optimizer),
              ft_bytes_text(p->activations), ft_bytes_text(p->workspace));
-    if (t->precision && strcmp(t->precision, "bf16") == 0)
-        log_warn("train.precision: this build computes in f32; \"bf16\" changes nothing");
     log_info("gradient checkpointing %s", train_checkpointing_text(s));
 }
 
@@ -172,7 +171,7 @@ static void add_figures(const train_session *s, cJSON *root)
     cJSON_AddNumberToObject(root, "trainable_parameters", (double)s->plan.trainable_count);
     cJSON_AddNumberToObject(root, "parameters", (double)model_count(s->m));
     cJSON_AddStringToObject(root, "method", s->cfg.method->name);
-    cJSON_AddStringToObject(root, "core", kn_core_name());
+    cJSON_AddStringToObject(root, "core", kn_core_name(s->tape->precision));
     cJSON_AddStringToObject(root, "simd", kn_level());
     cJSON_AddNumberToObject(root, "threads", pool_threads());
     cJSON_AddStringToObject(cJSON_AddObjectToObject(root, "versions"), "ft", FT_VERSION);

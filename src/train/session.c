@@ -279,6 +279,7 @@ ft_status train_session_attach(train_session *s)
     FT_TRY(train_attach_method(s, s->m, &s->pe));
     /* Address space only: twice the plan, so that a plan that is a little short never stops a run. */
     FT_TRY(ag_open(&s->tape, 2 * s->plan.activations + ((size_t)64 << 20)));
+    s->tape->precision = kn_precision_of(s->cfg.train.precision);
     FT_TRY(train_open_objective(s, s->m, s->pe, true, &s->objective));
     states = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, &s->pe->store);
     small = (size_t)s->pe->store.n * OPT_MAX_STATES * sizeof(void *) + ((size_t)1 << 20);

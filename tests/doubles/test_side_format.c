@@ -48,7 +48,7 @@ static kn_mat mat_of(const tn_tensor *t)
 static void same(const float *a, const float *b, int64_t n, const char *what)
 {
     if (memcmp(a, b, (size_t)n * sizeof *a) == 0) return;
-    print_error("%s, %s: the coded matrix gives other bits\n", kn_core_name(), what);
+    print_error("%s, %s: the coded matrix gives other bits\n", kn_core_name(KN_F32), what);
     fail();
 }
 

@@ -21,10 +21,24 @@ kn_mat op_mat(const tn_tensor *w)
                     .row_of = w->row_of};
 }
 
-void op_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
-                int64_t ldb, int64_t n, int64_t rows, const ag_rows *of)
+void op_product(const ag_tape *t, float *y, int64_t ldy, const float *x, int64_t ldx,
+                const kn_mat *w, bool in_out, int64_t rows, bool accumulate)
 {
-    kn_gemm_tn(c, ldc, a, lda, m, b, ldb, n, rows, of ? of->len : NULL, of ? of->n_seq : 0);
+    kn_gemm(&(kn_product){.precision = t->precision,
+                          .y = {y, ldy, false},
+                          .x = {(float *)x, ldx, false},
+                          .m = rows,
+                          .w = w,
+                          .in_out = in_out,
+                          .accumulate = accumulate});
+}
+
+void op_gemm_tn(const ag_tape *t, float *c, int64_t ldc, const float *a, int64_t lda, int64_t m,
+                const float *b, int64_t ldb, int64_t n, int64_t rows, const ag_rows *of)
+{
+    kn_gemm_grad(t->precision, c, ldc, (kn_rows){(float *)a, lda, false}, m,
+                 (kn_rows){(float *)b, ldb, false}, n, rows, of ? of->len : NULL,
+                 of ? of->n_seq : 0);
 }
 
 static int64_t in_of(const ag_weight *w)
@@ -37,16 +51,20 @@ static int64_t out_of(const ag_weight *w)
     return w->in_out ? w->w->dim[1] : w->w->dim[0];
 }
 
-/* y [rows, O] = x · Wᵀ + b */
-static void apply(float *y, int64_t ldy, const float *x, int64_t ldx, const ag_weight *w,
-                  int64_t rows)
+/* y [rows, O] = x · Wᵀ + b (+ add, rows of ld_add) */
+static void apply(const ag_tape *t, float *y, int64_t ldy, const float *x, int64_t ldx,
+                  const ag_weight *w, int64_t rows, const float *add, int64_t ld_add)
 {
     kn_mat mat = op_mat(w->w);
-    const float *bias = w->b ? tn_f32(w->b) : NULL;
-    if (w->in_out)
-        kn_gemm_nn(y, ldy, x, ldx, &mat, rows, bias, false);
-    else
-        kn_gemm_nt(y, ldy, x, ldx, &mat, rows, bias, false);
+    kn_gemm(&(kn_product){.precision = t->precision,
+                          .y = {y, ldy, false},
+                          .x = {(float *)x, ldx, false},
+                          .m = rows,
+                          .w = &mat,
+                          .in_out = w->in_out,
+                          .bias = w->b ? tn_f32(w->b) : NULL,
+                          .add = add,
+                          .ld_add = ld_add});
 }
 
 /* dx (may be NULL) = or += dy · W; the gradients of W and b where they are wanted. */
@@ -56,15 +74,12 @@ static void apply_back(ag_tape *t, float *dx, int64_t ldx, bool accumulate, cons
 {
     kn_mat mat = op_mat(w->w);
     int64_t out = out_of(w), in = in_of(w);
-    if (dx && w->in_out)
-        kn_gemm_nt(dx, ldx, dy, ldy, &mat, rows, NULL, accumulate);
-    else if (dx)
-        kn_gemm_nn(dx, ldx, dy, ldy, &mat, rows, NULL, accumulate);
+    if (dx) op_product(t, dx, ldx, dy, ldy, &mat, !w->in_out, rows, accumulate);
     float *dw = ag_grad(t, w->w), *db = w->b ? ag_grad(t, w->b) : NULL;
     if (dw && w->in_out)
-        op_gemm_tn(dw, out, x, ldx, in, dy, ldy, out, rows, of);
+        op_gemm_tn(t, dw, out, x, ldx, in, dy, ldy, out, rows, of);
     else if (dw)
-        op_gemm_tn(dw, in, dy, ldy, out, x, ldx, in, rows, of);
+        op_gemm_tn(t, dw, in, dy, ldy, out, x, ldx, in, rows, of);
     if (db) kn_col_sum_add(db, dy, ldy, rows, out);
 }
 
@@ -75,17 +90,18 @@ static void forward(ag_tape *t, ag_node *n)
     if (t->dry) return;
     for (int i = 0; i < a->n; i++) {
         const ag_weight *w = &a->w[i];
+        float *y = tn_f32(n->out) + col;
+        /* The residual is added to the finished sum: starting the chain at it would lose the small products. */
+        const float *add = a->residual ? tn_f32(n->in[1]) + col : NULL;
         if (t->few && !w->in_out) {
             kn_mat mat = op_mat(w->w);
-            kn_gemv(tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, &mat, rows,
-                    w->b ? tn_f32(w->b) : NULL);
+            kn_gemv(y, ldy, tn_f32(n->in[0]), in, &mat, rows, w->b ? tn_f32(w->b) : NULL);
+            if (add) kn_mul_cols(y, ldy, add, ldy, NULL, 1.0f, rows, out_of(w), true);
         } else {
-            apply(tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, w, rows);
+            apply(t, y, ldy, tn_f32(n->in[0]), in, w, rows, add, ldy);
         }
-        col += out_of(&a->w[i]);
+        col += out_of(w);
     }
-    /* The residual is added to the finished sum: starting the chain at it would lose the small products. */
-    if (a->residual) kn_axpy(tn_f32(n->out), 1.0f, tn_f32(n->in[1]), rows * ldy);
 }
 
 static void backward(ag_tape *t, ag_node *n)

@@ -58,22 +58,22 @@ static void site_forward(ag_tape *t, const site_run *q, float *y, int64_t ldy)
     float *own, *first = s->mid || s->core ? q->u : q->h;
     kn_mat a = a_mat(t, s, q->in, false, &own), b = b_mat(s);
     if (!a.data) return;
-    kn_gemm_nt(first, q->ld, q->x, q->in, &a, q->rows, NULL, false);
+    op_product(t, first, q->ld, q->x, q->in, &a, false, q->rows, false);
     ag_temp_free(t, own, a.rows * q->in);
     if (s->core) {
         kn_mat core = op_mat(s->core);
-        kn_gemm_nt(q->h, q->ld, q->u, q->ld, &core, q->rows, NULL, false);
+        op_product(t, q->h, q->ld, q->u, q->ld, &core, false, q->rows, false);
         first = q->h;
     }
     kn_mul_cols(q->h, q->ld, first, q->ld, s->mid ? tn_f32(s->mid) : NULL, s->scale, q->rows,
                 a.rows, false);
     if (!s->out) {
-        kn_gemm_nt(y, ldy, q->h, q->ld, &b, q->rows, NULL, true);
+        op_product(t, y, ldy, q->h, q->ld, &b, false, q->rows, true);
         return;
     }
     float *z = ag_temp(t, q->rows * b.rows);
     if (!z) return;
-    kn_gemm_nt(z, b.rows, q->h, q->ld, &b, q->rows, NULL, false);
+    op_product(t, z, b.rows, q->h, q->ld, &b, false, q->rows, false);
     kn_mul_cols(y, ldy, z, b.rows, tn_f32(s->out), 1.0f, q->rows, b.rows, true);
     ag_temp_free(t, z, q->rows * b.rows);
 }
@@ -86,7 +86,7 @@ static float *through_out(ag_tape *t, const site_run *q, const float *dy, int64_
     float *dout = ag_grad(t, s->out), *g = ag_temp(t, q->rows * b.rows);
     if (!g) return NULL;
     if (dout) {
-        kn_gemm_nt(g, b.rows, q->h, q->ld, &b, q->rows, NULL, false);
+        op_product(t, g, b.rows, q->h, q->ld, &b, false, q->rows, false);
         kn_col_dot_add(dout, dy, ldy, g, b.rows, q->rows, b.rows);
     }
     kn_mul_cols(g, b.rows, dy, ldy, tn_f32(s->out), 1.0f, q->rows, b.rows, false);
@@ -106,8 +106,8 @@ static void through_middle(ag_tape *t, const site_run *q, float *dv, float *spar
     if (s->core) {
         kn_mat core = op_mat(s->core);
         float *dcore = ag_grad(t, s->core);
-        if (dcore) op_gemm_tn(dcore, r, dv, r, r, q->u, q->ld, r, q->rows, q->of);
-        kn_gemm_nn(spare, r, dv, r, &core, q->rows, NULL, false);
+        if (dcore) op_gemm_tn(t, dcore, r, dv, r, r, q->u, q->ld, r, q->rows, q->of);
+        op_product(t, spare, r, dv, r, &core, true, q->rows, false);
         kn_copy_block(dv, r, spare, r, q->rows, r);
     }
 }
@@ -120,7 +120,7 @@ static void add_da(ag_tape *t, const site_run *q, const float *du)
     kn_mat da = a_mat(t, q->s, q->in, true, &own);
     float *to = own ? own : q->s->a->grad;
     if (!da.data) return;
-    op_gemm_tn(to, q->in, du, r, r, q->x, q->in, q->in, q->rows, q->of);
+    op_gemm_tn(t, to, q->in, du, r, r, q->x, q->in, q->in, q->rows, q->of);
     if (own) kn_copy_block(q->s->a->grad, q->s->a->dim[1], own, q->in, r, q->in);
     ag_temp_free(t, own, r * q->in);
 }
@@ -138,16 +138,16 @@ static void site_backward(ag_tape *t, const site_run *q, float *dx, const float 
         dy = g;
         ldy = b.rows;
     }
-    if (db) op_gemm_tn(db, r, dy, ldy, b.rows, q->h, q->ld, r, q->rows, q->of);
+    if (db) op_gemm_tn(t, db, r, dy, ldy, b.rows, q->h, q->ld, r, q->rows, q->of);
     if (dx || s->a->wants_grad || s->mid || s->core) {
-        kn_gemm_nn(dh, r, dy, ldy, &b, q->rows, NULL, false);
+        op_product(t, dh, r, dy, ldy, &b, true, q->rows, false);
         kn_scale(dh, s->scale, q->rows * r);
         through_middle(t, q, dh, dh + q->rows * r);
         add_da(t, q, dh);
     }
     if (dx) {
         kn_mat a = a_mat(t, s, q->in, false, &own);
-        if (a.data) kn_gemm_nn(dx, q->in, dh, r, &a, q->rows, NULL, true);
+        if (a.data) op_product(t, dx, q->in, dh, r, &a, true, q->rows, true);
         ag_temp_free(t, own, r * q->in);
     }
     if (g) ag_temp_free(t, g, q->rows * b.rows);
@@ -197,11 +197,12 @@ static void forward_stacked(ag_tape *t, ag_node *n)
     float *all = stack(t, a, in, false);
     if (!all) return;
     kn_mat m = {.type = &dt_f32, .data = all, .rows = a->rank, .cols = in};
-    kn_gemm_nt(a->h, a->rank, tn_f32(n->in[1]), in, &m, rows, NULL, false);
+    op_product(t, a->h, a->rank, tn_f32(n->in[1]), in, &m, false, rows, false);
     scale_columns(a->h, a, rows);
     for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
         kn_mat b = b_mat(&a->s[i]);
-        kn_gemm_nt(tn_f32(n->out) + a->s[i].col, ldy, a->h + col, a->rank, &b, rows, NULL, true);
+        op_product(t, tn_f32(n->out) + a->s[i].col, ldy, a->h + col, a->rank, &b, false, rows,
+                   true);
     }
     ag_temp_free(t, all, a->rank * in);
 }
@@ -216,7 +217,7 @@ static void add_stacked_grads(ag_tape *t, const ag_node *n, const float *dh, con
     }
     float *all = stack(t, a, in, true);
     if (!all) return;
-    op_gemm_tn(all, in, dh, a->rank, a->rank, x, in, in, tn_rows(n->out), n->rows);
+    op_gemm_tn(t, all, in, dh, a->rank, a->rank, x, in, in, tn_rows(n->out), n->rows);
     for (int i = 0; i < a->n; i++) {
         tn_tensor *m = a->s[i].a;
         kn_copy_block(m->grad, in, all + row * in, in, m->dim[0], in);
@@ -236,15 +237,16 @@ static void backward_stacked(ag_tape *t, ag_node *n)
         const float *dy = n->out->grad + s->col;
         kn_mat b = b_mat(s);
         float *db = ag_grad(t, s->b);
-        if (db) op_gemm_tn(db, b.cols, dy, ldy, b.rows, a->h + col, a->rank, b.cols, rows, n->rows);
-        kn_gemm_nn(dh + col, a->rank, dy, ldy, &b, rows, NULL, false);
+        if (db)
+            op_gemm_tn(t, db, b.cols, dy, ldy, b.rows, a->h + col, a->rank, b.cols, rows, n->rows);
+        op_product(t, dh + col, a->rank, dy, ldy, &b, true, rows, false);
     }
     scale_columns(dh, a, rows);
     add_stacked_grads(t, n, dh, tn_f32(n->in[1]), in);
     float *all = dx ? stack(t, a, in, false) : NULL;
     if (all) {
         kn_mat m = {.type = &dt_f32, .data = all, .rows = a->rank, .cols = in};
-        kn_gemm_nn(dx, in, dh, a->rank, &m, rows, NULL, true);
+        op_product(t, dx, in, dh, a->rank, &m, true, rows, true);
         ag_temp_free(t, all, a->rank * in);
     }
     ag_temp_free(t, dh, rows * a->rank);

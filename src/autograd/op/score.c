@@ -16,7 +16,9 @@ typedef struct score_attr {
     ag_score s;
     int64_t *row;   /* [n] labelled rows of x */
     int32_t *label; /* [n] */
-    int64_t n, chunk;
+    int64_t n;
+    int64_t *start; /* [chunks + 1] first labelled row of each chunk, and n */
+    int64_t chunks;
     float scale; /* of the gradients that the forward takes; 0: none */
     float **
         dx; /* [chunks] gradients of each chunk's rows, from the free list; NULL where nothing below wants them */
@@ -31,6 +33,25 @@ static int64_t chunk_rows(int64_t vocab)
     return rows < 32 ? 32 : rows > 256 ? 256 : rows;
 }
 
+/* Cuts the labelled rows into chunks of at most `most`. In bf16 the sum over tokens of a trained head pairs neighbours of a
+ * sequence, so a sequence is cut at a fixed distance from its own first row, which no other cut of the step moves. */
+static void cut_chunks(const ag_tape *t, score_attr *a, int64_t most)
+{
+    enum { UNIT = 32 }; /* what kernels add together at most */
+    const ag_rows *of = t->precision == KN_F32 ? NULL : t->rows;
+    int64_t end = 0, first = 0,
+            at = 0; /* of a sequence: past its last row, its first labelled row */
+    int seq = 0;
+    if (of && most < UNIT) most = UNIT;
+    for (int64_t i = 0; i < a->n; i++) {
+        for (; of && a->row[i] >= end; end += of->len[seq++]) first = i;
+        if (i - at < most) continue;
+        at = of ? first + (i - first) / UNIT * UNIT : i;
+        a->start[++a->chunks] = at;
+    }
+    if (a->n > 0) a->start[++a->chunks] = a->n;
+}
+
 static score_attr *new_attr(ag_tape *t, const tn_tensor *x, const ag_score *s)
 {
     score_attr *a = ag_meta(t, sizeof *a);
@@ -39,21 +60,21 @@ static score_attr *new_attr(ag_tape *t, const tn_tensor *x, const ag_score *s)
     a->s = *s;
     a->row = ag_meta(t, (size_t)(rows + 1) * sizeof *a->row);
     a->label = ag_meta(t, (size_t)(rows + 1) * sizeof *a->label);
-    if (!a->row || !a->label) return NULL;
+    a->start = ag_meta(t, (size_t)(rows + 2) * sizeof *a->start);
+    if (!a->row || !a->label || !a->start) return NULL;
     for (int64_t i = 0; i < rows; i++) {
         if (s->label[i] < 0) continue;
         a->row[a->n] = i;
         a->label[a->n++] = s->label[i];
     }
-    a->chunk = s->chunk > 0 ? s->chunk : chunk_rows(s->head.vocab);
-    if (a->chunk > a->n) a->chunk = a->n > 0 ? a->n : 1;
-    a->dx = ag_meta(t, (size_t)(a->n / a->chunk + 1) * sizeof *a->dx);
+    cut_chunks(t, a, s->chunk > 0 ? s->chunk : chunk_rows(s->head.vocab));
+    a->dx = ag_meta(t, (size_t)(a->chunks + 1) * sizeof *a->dx);
     return a->dx ? a : NULL;
 }
 
-static int64_t rows_of_chunk(const score_attr *a, int64_t first)
+static int64_t rows_of_chunk(const score_attr *a, int64_t chunk)
 {
-    return a->n - first < a->chunk ? a->n - first : a->chunk;
+    return a->start[chunk + 1] - a->start[chunk];
 }
 
 /* The softmax of one chunk's logits; with a scale they become their gradient. */
@@ -77,10 +98,10 @@ static void softmax(const score_attr *a, tn_tensor *logits, int64_t first, float
 
 /* One chunk forward, and back with a scale: of each row's gradient, times weight [rows] where it is given. Returns the
  * gradient of the picked rows, NULL when x wants none. */
-static float *run_chunk(ag_tape *t, const score_attr *a, const tn_tensor *x, int64_t first,
+static float *run_chunk(ag_tape *t, const score_attr *a, const tn_tensor *x, int64_t chunk,
                         float scale, const float *weight)
 {
-    int64_t rows = rows_of_chunk(a, first), cols = tn_cols(x);
+    int64_t first = a->start[chunk], rows = rows_of_chunk(a, chunk), cols = tn_cols(x);
     ag_mark mark = ag_enter(t);
     const ag_rows *before = ag_set_rows(t, ag_pick_rows(t, a->row + first, rows));
     tn_tensor *part = ag_new(t, rows, cols), *logits = part;
@@ -108,15 +129,15 @@ static float *run_chunk(ag_tape *t, const score_attr *a, const tn_tensor *x, int
 
 static void run_chunks(ag_tape *t, score_attr *a, const tn_tensor *x)
 {
-    for (int64_t k = 0; k * a->chunk < a->n && t->status == FT_OK; k++)
-        a->dx[k] = run_chunk(t, a, x, k * a->chunk, a->scale, NULL);
+    for (int64_t k = 0; k < a->chunks && t->status == FT_OK; k++)
+        a->dx[k] = run_chunk(t, a, x, k, a->scale, NULL);
 }
 
 /* dx += the gradients of the picked rows, times their weights. */
-static void give_chunk(ag_tape *t, const score_attr *a, float *dx, int64_t first, float *part,
+static void give_chunk(ag_tape *t, const score_attr *a, float *dx, int64_t chunk, float *part,
                        const float *weight, int64_t cols)
 {
-    int64_t rows = rows_of_chunk(a, first);
+    int64_t rows = rows_of_chunk(a, chunk), first = a->start[chunk];
     if (!t->dry) {
         if (weight) kn_scale_rows(part, weight, rows, cols);
         kn_scatter_rows(dx, part, a->row + first, rows, cols);
@@ -140,8 +161,8 @@ static void entropy_backward(ag_tape *t, ag_node *n)
 {
     const score_attr *a = n->attr;
     float *dx = ag_grad(t, n->in[0]);
-    for (int64_t k = 0; dx && k * a->chunk < a->n; k++) {
-        if (a->dx[k]) give_chunk(t, a, dx, k * a->chunk, a->dx[k], NULL, tn_cols(n->in[0]));
+    for (int64_t k = 0; dx && k < a->chunks; k++) {
+        if (a->dx[k]) give_chunk(t, a, dx, k, a->dx[k], NULL, tn_cols(n->in[0]));
     }
 }
 
@@ -183,11 +204,11 @@ static void logprob_backward(ag_tape *t, ag_node *n)
     const float *weight = n->out->grad;
     int64_t cols = tn_cols(n->in[0]);
     float *dx = ag_grad(t, n->in[0]);
-    for (int64_t k = 0; k * a->chunk < a->n && t->status == FT_OK; k++) {
-        int64_t first = k * a->chunk;
+    for (int64_t k = 0; k < a->chunks && t->status == FT_OK; k++) {
+        int64_t first = a->start[k];
         bool taken = a->scale != 0.0f;
-        float *part = taken ? a->dx[k] : run_chunk(t, a, n->in[0], first, -1.0f, weight + first);
-        if (dx && part) give_chunk(t, a, dx, first, part, taken ? weight + first : NULL, cols);
+        float *part = taken ? a->dx[k] : run_chunk(t, a, n->in[0], k, -1.0f, weight + first);
+        if (dx && part) give_chunk(t, a, dx, k, part, taken ? weight + first : NULL, cols);
     }
 }
 
