@@ -1,23 +1,29 @@
 #!/usr/bin/env bash
-# test.sh [--all] – builds and tests.  Without arguments: release build with warnings as errors, and the suite.
+# test.sh [--all | --arm] – builds and tests.  Without arguments: release build with warnings as errors, and the suite.
 # --all (what CI runs): also layers and style, the suite under address and undefined-behaviour sanitizers, and a
 # build with clang.
+# --arm: a cross build for aarch64 and, under qemu-user, the tests of kernels, formats, gradients, golden results and
+# one whole training run. Says SKIPPED, and succeeds, where the packages for it cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 all=false
+arm=false
 case ${1:-} in
 '') ;;
 --all | --ci) all=true ;;
-*) echo "usage: scripts/test.sh [--all]" >&2; exit 64 ;;
+--arm) arm=true ;;
+*) echo "usage: scripts/test.sh [--all | --arm]" >&2; exit 64 ;;
 esac
 
-scripts/install-deps.sh
 jobs=$(nproc)
 logs=build/logs
 mkdir -p $logs
 launcher=()
 command -v ccache >/dev/null && launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
+
+arm_tests='test_kernel|test_kernel_rows|test_kernel_attn|test_kernel_bf16|test_dtype|test_bnb|test_gradcheck'
+arm_tests+='|test_optim|test_optim_rules|test_train_golden|test_gguf_split'
 
 step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
@@ -30,6 +36,35 @@ suite() { # PRESET
     ctest --test-dir "build/$1" --output-on-failure -j "$jobs" 2>&1 | tee "$logs/ctest-$1.log"
 }
 
+# A short training run of the program itself, up to the adapter on disk.
+arm_run() {
+    local out=build/arm64/run
+    rm -rf $out
+    qemu-aarch64 -cpu max -L build/arm64-root build/arm64/ft train configs/lora.json --out $out -q \
+        --set train.max_steps=8 --set train.precision=f32
+    qemu-aarch64 -cpu max -L build/arm64-root build/arm64/ft version
+    [ -s $out/adapter_model.safetensors ]
+}
+
+if $arm; then
+    if ! scripts/install-deps.sh --arm >$logs/install-arm.log 2>&1; then
+        tail -n 3 $logs/install-arm.log
+        echo "SKIPPED: the cross compiler, qemu-user or the arm64 libraries cannot be installed here"
+        exit 0
+    fi
+    step "build arm64"
+    cmake --preset arm64 ${launcher[@]+"${launcher[@]}"} >$logs/configure-arm64.log ||
+        { cat $logs/configure-arm64.log; exit 1; }
+    cmake --build build/arm64 -j "$jobs"
+    step "tests under qemu-aarch64"
+    ctest --test-dir build/arm64 --output-on-failure -j "$jobs" -R "^($arm_tests)\$"
+    step "training under qemu-aarch64"
+    arm_run
+    printf '\nAll of it passed in %d s.\n' "$SECONDS"
+    exit 0
+fi
+
+scripts/install-deps.sh
 suite release
 if $all; then
     step layers
