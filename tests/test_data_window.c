@@ -496,6 +496,41 @@ static void auto_goes_over_to_windows(void **state)
     end(&f);
 }
 
+/* What reading takes is counted where a run leaves the window in memory, and nowhere else: the next one replaces it. */
+static void reading_is_counted_where_it_happens(void **state)
+{
+    static const struct {
+        const char *more;
+        bool
+            count; /* a first pass: the last window is in memory, the first one must be read again */
+        int64_t samples;
+        bool reads;
+    } cases[] = {
+        {"", false, 1000, false},                            /* in memory */
+        {",\"window_tokens\":5000000", false, 1000, false},  /* one that is never full */
+        {",\"window_tokens\":5000000", true, 100000, false}, /* read once, used again */
+        {",\"window_tokens\":30000", false, 30, false},      /* a run that ends within the first */
+        {",\"window_tokens\":30000", false, 31, true},
+        {",\"window_tokens\":30000", true, 1, true},
+    };
+    (void)state;
+    write_files();
+    const double text = (double)file_size(test_path("lf.txt"));
+    for (size_t c = 0; c < FT_COUNT_OF(cases); c++) {
+        fixture f;
+        char config[600];
+        begin(&f, "reading", NULL, false);
+        snprintf(config, sizeof config, "{\"data\":{\"train\":\"lf.txt\",\"max_length\":1000%s}}",
+                 cases[c].more);
+        f.cfg.count = cases[c].count;
+        assert_ok(load(&f, config, true));
+        double took = (double)data_reading_bytes(f.set, cases[c].samples);
+        if ((took > 0) != cases[c].reads) fail_msg("case %d: %.0f bytes", (int)c, took);
+        if (took > 8 * text + 16e6) fail_msg("case %d: %.0f bytes of %.0f", (int)c, took, text);
+        end(&f);
+    }
+}
+
 static void names_bytes_that_are_no_text(void **state)
 {
     fixture f;
@@ -538,6 +573,7 @@ int main(void)
         cmocka_unit_test(a_file_that_changes_is_noticed),
         cmocka_unit_test(a_line_without_end_is_text),
         cmocka_unit_test(auto_goes_over_to_windows),
+        cmocka_unit_test(reading_is_counted_where_it_happens),
         cmocka_unit_test(names_bytes_that_are_no_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -226,6 +226,9 @@ void sha256_hex(sha256_state *s, char out[65]);
 double ft_seconds(void);  /* monotonic clock */
 size_t ft_peak_rss(void); /* bytes; VmHWM */
 size_t ft_rss(void);      /* bytes now */
+void ft_memory_start(void); /* sets the allocator of the C library, once, at the start of a program */
+/* Memory that was freed goes back to the system, where the C library keeps it. */
+void ft_give_back(void);
 /* Bytes in memory of the mappings that a range lies in, or begins or ends in. */
 size_t ft_rss_of(const void *from, size_t bytes);
 /* The most that this process may have in memory, what it has already counted in, and what says so: the

@@ -112,7 +112,9 @@ FT_MUST_USE ft_status data_open(data_set **out, cfg_doc *cfg, const cJSON *sourc
                                 bool training);
 void data_close(data_set *d); /* accepts NULL */
 
-size_t data_window_bytes(const data_set *d); /* of the windows in memory */
+/* What reading on in a stream takes for a while, beside the window in memory, which the next one replaces:
+ * 0 where `samples` samples of the set are in what is in memory. */
+size_t data_reading_bytes(const data_set *d, int64_t samples);
 int64_t data_count(const data_set *d); /* samples; of a stream that is not whole, those read so far */
 int data_sources(const data_set *d);
 const data_source_stats *data_stats(const data_set *d, int source);

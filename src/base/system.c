@@ -1,6 +1,9 @@
 /* system.c – what the machine grants: clock, memory, processors, and the stop signals. */
 #include "ft/base.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -57,6 +60,23 @@ size_t ft_peak_rss(void)
 size_t ft_rss(void)
 {
     return proc_kib("/proc/self/status", "VmRSS:");
+}
+
+/* Large blocks by mmap, whatever was freed before: they grow without a copy and are gone when they are freed, so a second
+ * reading of data takes what the first did. */
+void ft_memory_start(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 512 << 10);
+    mallopt(M_TRIM_THRESHOLD, 2 << 20);
+#endif
+}
+
+void ft_give_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 static const char *cgroup_root(void)

@@ -37,6 +37,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     ft_stop_install();
+    ft_memory_start();
     cli_sink_install(false);
 
     ft_status rc = cli_run(argc - 1, argv + 1);

@@ -84,6 +84,7 @@ typedef struct data_source {
     int64_t loaded;          /* window in the store; −1: none */
     int64_t wanted;          /* the window asked for last */
     line_reader *file;       /* kept open from window to window */
+    size_t reading;          /* bytes that reading took beside the window; 0: not known */
     char read_sha256[65];    /* of the windows counted, one by one */
     double estimated_tokens; /* of the whole source: fixed when the set was opened */
     int64_t estimated_samples;
@@ -207,7 +208,11 @@ FT_MUST_USE ft_status data_read(data_set *d, data_source *s, data_stream *stream
 bool data_kind(const char *path, bool *txt, bool *anywhere);
 
 /* window.c */
+/* Text that is read and tokenised at a time, at most, but for longer lines. */
+enum { DATA_TXT_BYTES = 4 << 20, DATA_LINES_BYTES = 2 << 20 };
 enum { DATA_BEYOND = 1 << 17 }; /* bytes to read on at a time where a window was expected to end */
+/* Bytes that reading a window takes, beside the window. */
+size_t data_window_reading(const data_set *d, const data_source *s);
 /* From here on a stream: its first window is read, or (d->count) all. */
 FT_MUST_USE ft_status data_window_open(data_set *d, data_source *s);
 /* Window k <= s->full into the store; beyond the end it has no rows. */

@@ -62,6 +62,28 @@ int64_t data_epoch_length(const data_set *d)
     return n;
 }
 
+/* Of so many samples of a mix those that are of one source, about. */
+static int64_t share_of(const data_set *d, int source, int64_t samples)
+{
+    double sum = 0;
+    if (d->n_sources == 1) return samples;
+    for (int i = 0; i < d->n_sources; i++) sum += weight(d, i) / mean(d, i);
+    return (int64_t)ceil((double)samples * weight(d, source) / mean(d, source) / sum);
+}
+
+size_t data_reading_bytes(const data_set *d, int64_t samples)
+{
+    size_t most = 0, one;
+    for (int i = 0; i < d->n_sources; i++) {
+        const data_source *s = &d->source[i];
+        if (!s->windowed || s->full == 0 || (s->stats.whole && s->stats.windows < 2)) continue;
+        if (s->loaded == 0 && share_of(d, i, samples) <= s->window_rows) continue;
+        one = data_window_reading(d, s);
+        if (one > most) most = one;
+    }
+    return most;
+}
+
 static void permute(int64_t *out, int64_t n, uint64_t key, bool shuffle)
 {
     if (shuffle)

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { PORTION = 256, PORTION_BYTES = 2 << 20 };
+enum { PORTION = 256 };
 #define JSON_LIMIT ((size_t)1 << 31) /* positions are 32 bits */
 
 typedef struct reader {
@@ -203,7 +203,7 @@ static ft_status read_jsonl(reader *r)
         str_add(&r->lines, text, len);
         rc = str_ok(&r->lines);
         taken++;
-        if (rc == FT_OK && (r->n == PORTION || r->lines.len > PORTION_BYTES)) rc = flush(r);
+        if (rc == FT_OK && (r->n == PORTION || r->lines.len > DATA_LINES_BYTES)) rc = flush(r);
         if (ft_stop_signal()) rc = ft_fail(FT_ESIGNAL, "stopped while reading %s", r->src->path);
     }
     if (rc == FT_END || rc == FT_OK)

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { BATCH = 4 << 20, PIECES = 128 };
+enum { PIECES = 128 };
 #define NONE SIZE_MAX
 
 typedef struct piece {
@@ -176,7 +176,7 @@ static size_t batch(const txt *t, int64_t until)
 {
     size_t sep = t->src->separator ? strlen(t->src->separator) : 0;
     int64_t left = until - t->byte;
-    return (left < BATCH ? (size_t)left : BATCH) + DATA_PIECE_MAX + sep;
+    return (left < DATA_TXT_BYTES ? (size_t)left : DATA_TXT_BYTES) + DATA_PIECE_MAX + sep;
 }
 
 static ft_status read_pieces(txt *t, data_stream *s)

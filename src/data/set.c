@@ -45,17 +45,6 @@ int64_t data_row_length(const data_set *d, const data_source *s, int64_t row)
     return last ? st->tokens - (st->samples - 1) * d->max_length : d->max_length;
 }
 
-size_t data_window_bytes(const data_set *d)
-{
-    size_t sum = 0;
-    for (int i = 0; i < d->n_sources; i++) {
-        const data_store *s = &d->source[i].store;
-        if (d->source[i].windowed)
-            sum += (size_t)s->cap_ids * sizeof *s->ids + (size_t)s->cap_rows * sizeof *s->row;
-    }
-    return sum;
-}
-
 static int longer(const void *a, const void *b)
 {
     int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;

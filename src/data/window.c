@@ -7,7 +7,10 @@
 
 #include <string.h>
 
-enum { WINDOW_TOKENS = 1 << 22 }; /* "auto": of all sources together */
+enum {
+    WINDOW_TOKENS = 1 << 22, /* "auto": of all sources together */
+    ENCODER = 512 << 10      /* for each thread, about */
+};
 
 static int64_t rows_of(const data_source *s, int64_t k)
 {
@@ -133,6 +136,22 @@ static ft_status count_all(data_set *d, data_source *s)
     return FT_OK;
 }
 
+/* Held while a window is read: what it was when the set was opened, if that could be seen; else text, what it became, and
+ * what the tokenizer of each thread takes. */
+size_t data_window_reading(const data_set *d, const data_source *s)
+{
+    if (s->reading > 0) return s->reading;
+    const data_window *next = &s->window[s->full];
+    bool txt, anywhere;
+    data_kind(s->path, &txt, &anywhere);
+    double window = next->at / (double)s->full; /* bytes */
+    double tokens = (double)(s->window_rows * d->max_length) / window,
+           most = txt ? DATA_TXT_BYTES : DATA_LINES_BYTES;
+    double text = (window < most ? window : most) + (txt ? DATA_PIECE_MAX : 0);
+    return (size_t)(text * (1 + 1.5 * sizeof(int32_t) * tokens)) +
+           (size_t)pool_threads() * ENCODER + (size_t)s->window_rows * sizeof(int64_t);
+}
+
 ft_status data_window_open(data_set *d, data_source *s)
 {
     int64_t tokens = d->window_tokens == CFG_AUTO ? WINDOW_TOKENS / d->n_sources : d->window_tokens;
@@ -146,11 +165,15 @@ ft_status data_window_open(data_set *d, data_source *s)
     s->loaded = -1;
     FT_TRY(data_reserve(&s->window, &s->cap_windows, 1, sizeof *s->window));
     s->window[0] = (data_window){.from.begins = true, .known = true};
+    size_t before = ft_peak_rss();
     FT_TRY(data_window_load(d, s, 0));
     s->stats.share = share_read(s);
     s->estimated_tokens = (double)s->stats.tokens / s->stats.share;
     s->estimated_samples = (int64_t)((double)s->stats.samples / s->stats.share);
-    return d->count && !d->look ? count_all(d, s) : FT_OK;
+    if (d->count && !d->look) FT_TRY(count_all(d, s));
+    size_t peak = ft_peak_rss(), now = ft_rss();
+    s->reading = peak > before && peak > now ? peak - now : 0;
+    return FT_OK;
 }
 
 void data_window_hash(sha256_state *sha, const data_source *s)

@@ -12,9 +12,8 @@
 
 /* The stack of a thread, beside its scratch; what code and allocator take after the plan is made (measured: 0.5 to 2 MiB). */
 #define THREAD_BYTES ((size_t)192 << 10)
-#define SLACK_BYTES ((size_t)5 << 19)
+#define SLACK_BYTES ((size_t)3 << 20)
 #define SAVE_BYTES ((size_t)4 << 20)
-#define READ_BYTES ((size_t)1 << 20) /* of text, while a window is read */
 #define SEAL_BYTES                                                                                 \
     ((size_t)3 << 18)       /* while a checkpoint is written and read back: buffers, code */
 #define LOOK_SAMPLES 200000 /* drawn to find the largest micro-batch: 0.1 s */
@@ -293,11 +292,13 @@ static size_t page_ends(const train_plan *p, const nn_store *s)
     return sum;
 }
 
-/* The next window of a stream is read beside the one in memory. */
-static size_t window_bytes(const train_session *s)
+/* Where the run leaves the windows that are in memory: one is read at a time. */
+static size_t reading_bytes(const train_session *s)
 {
-    size_t sum = data_window_bytes(s->train) + (s->eval ? data_window_bytes(s->eval) : 0);
-    return sum > 0 ? sum + READ_BYTES : 0;
+    int64_t steps = (s->total_steps + s->reuse - 1) / s->reuse;
+    size_t train = data_reading_bytes(s->train, steps * s->cfg.train.batch_size);
+    size_t eval = s->eval ? data_reading_bytes(s->eval, data_count(s->eval)) : 0;
+    return train > eval ? train : eval;
 }
 
 /* What is there when the plan is made, what threads take, the largest batch, and the pieces of checkpoints and of a result
@@ -307,7 +308,7 @@ static size_t workspace(const train_session *s, const pe_ctx *pe)
     const train_plan *p = &s->plan;
     size_t piece = pe->result == PE_MODEL ? piece_bytes(pe->m) : 0;
     if (s->cfg.train.checkpoint_every > 0) piece += SEAL_BYTES;
-    return p->resident + page_ends(p, &pe->store) + arena_pages(p->batch_bytes) + window_bytes(s) +
+    return p->resident + page_ends(p, &pe->store) + arena_pages(p->batch_bytes) + reading_bytes(s) +
            piece + (size_t)pool_threads() * (kn_scratch_bytes() + THREAD_BYTES) + SLACK_BYTES;
 }
 
@@ -407,6 +408,15 @@ static ft_status plan_micro(train_session *s, obj_ctx *o, const pe_ctx *pe)
     return FT_OK;
 }
 
+/* Data, or blocks that were made, may have taken more while they were read than the run will take: that is its peak then. */
+static void count_opening(train_plan *p)
+{
+    size_t peak = ft_peak_rss();
+    if (peak <= p->total || peak > p->limit) return;
+    p->workspace += peak - p->total;
+    p->total = peak;
+}
+
 ft_status train_plan_make(train_session *s)
 {
     ft_status rc;
@@ -428,6 +438,7 @@ ft_status train_plan_make(train_session *s)
         s->plan.checkpointing = true;
         FT_TRY_OUT(plan_micro(s, &o, pe));
     }
+    count_opening(&s->plan);
 out:
     obj_close(&o);
     pe_close(pe);

@@ -259,6 +259,7 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     s->total_steps =
         t->max_steps > 0 ? t->max_steps : (int64_t)ceil(t->epochs * (double)s->epoch_steps);
     FT_TRY(check_steps(s));
+    ft_give_back(); /* what reading took: a run is long */
     return train_state_init(&s->state, data_sources(s->train), s->eval ? data_sources(s->eval) : 0,
                             obj_metrics(s->cfg.objective) + pe_metrics(s->cfg.method), s->mem);
 }
