@@ -1,5 +1,6 @@
 /* test_kernel_bf16.c – products of operands rounded to bf16, by every row that this machine has, against sums in double
  * of the rounded operands; and the rule of the same bits. */
+#include "amx_tiles.h"
 #include "support.h"
 
 #include "../src/kernel/kern_bf16.h"
@@ -300,6 +301,12 @@ int main(void)
     for (int i = 0; kern_dot_at(i); i++) {
         kern_dot_use(kern_dot_at(i));
         failed += cmocka_run_group_tests_name(kern_dot_row->name, tests, NULL, NULL);
+    }
+    kern_dot_use(&amx_emulated); /* AMX on every machine, by its instructions in C */
+    failed += cmocka_run_group_tests_name("amx, emulated", tests, NULL, NULL);
+    if (amx_in_use()) {
+        failed++;
+        print_error("tiles are still configured\n");
     }
     return failed;
 }

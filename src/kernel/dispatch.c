@@ -10,6 +10,8 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* clang 14 has no name for this in __builtin_cpu_supports. */
 static bool has_f16c(void)
@@ -66,14 +68,43 @@ static bool has_avx512bf16(void)
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16) != 0;
 }
+
+/* The tiles of AMX: the CPU has them, the system saves them, and grants them to this process when asked. A container
+ * or an older kernel may refuse. */
+static bool has_amx(void)
+{
+#if defined(FT_HAS_AMX)
+    enum {
+        CPU_BF16 = 1 << 22,
+        CPU_TILES = 1 << 24,
+        XSAVE_TILES = 3 << 17,
+        REQUEST = 0x1023,
+        TILE_DATA = 18
+    };
+    unsigned a, b, c, d, state, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & bit_OSXSAVE) == 0) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if ((d & CPU_BF16) == 0 || (d & CPU_TILES) == 0) return false;
+    __asm__ volatile("xgetbv" : "=a"(state), "=d"(high) : "c"(0));
+    if ((state & XSAVE_TILES) != XSAVE_TILES) return false;
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
 #endif
 
 const kern_dot *kern_dot_at(int i)
 {
 #if defined(__x86_64__)
-    const kern_dot *can[1] = {NULL};
+    const kern_dot *can[2] = {NULL, NULL};
     int n = 0;
-    if (kern_level_at(2) == &kern_avx512 && has_avx512bf16()) can[n++] = &kern_dot_avx512bf16;
+    if (kern_level_at(2) == &kern_avx512 && has_avx512bf16()) {
+#if defined(FT_HAS_AMX)
+        if (has_amx()) can[n++] = &kern_dot_amx;
+#endif
+        can[n++] = &kern_dot_avx512bf16;
+    }
     if (i >= 0 && i < n) return can[i];
 #endif
     (void)i;
@@ -88,6 +119,27 @@ static const kern_dot *pick_dot(const kern_table *level)
         if (kern_dot_at(i) != &kern_dot_avx512bf16 || is_amd()) return kern_dot_at(i);
 #endif
     return level->dot;
+}
+
+/* The row that FT_BF16 names. */
+static ft_status force_dot(const char *name)
+{
+    char known[64] = "";
+#if defined(__x86_64__)
+    for (int i = 0; kern == &kern_avx512 && kern_dot_at(i); i++) {
+        const kern_dot *r = kern_dot_at(i);
+        const size_t at = strlen(known);
+        snprintf(known + at, sizeof known - at, "%s, ", r->name);
+        if (strcmp(name, r->name) != 0) continue;
+        kern_dot_row = r;
+        return FT_OK;
+    }
+#endif
+    FT_CHECK(strcmp(name, "portable") == 0, FT_EUSAGE,
+             "FT_BF16: this machine at level %s has no products in bf16 called %s; use %sportable",
+             kern->name, ft_shows(name), known);
+    kern_dot_row = kern->dot;
+    return FT_OK;
 }
 
 void kern_dot_use(const kern_dot *r)
@@ -155,7 +207,8 @@ static const char *env(const char *name)
 
 ft_status kn_init(void)
 {
-    return kern_use(env("FT_CPU"), env("FT_GEMM"));
+    FT_TRY(kern_use(env("FT_CPU"), env("FT_GEMM")));
+    return env("FT_BF16") ? force_dot(env("FT_BF16")) : FT_OK;
 }
 
 const char *kn_level(void)

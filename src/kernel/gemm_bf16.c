@@ -11,13 +11,8 @@
 #include <string.h>
 
 enum {
-    PANEL_VALUES =
-        256 << 10,         /* of the panels of one block: 512 KB, half of the smallest usual L2 */
-    K_MOST = 768,          /* k of one set of panels: A's rows stay in L1 between two panels */
-    PACK = 1024,           /* values of a row unpacked at a time: whole blocks of every format */
-    TOKENS = 512,          /* tokens of one block of a weight gradient */
-    GRAD_LD = TOKENS + 32, /* row distance of A in it: an odd number of cache lines */
-    GRAD_ROWS = 112, /* rows of A packed at a time: whole panels and whole blocks of 14, 16, 28 */
+    PACK = 1024,  /* values of a row unpacked at a time: whole blocks of every format */
+    WIDEST = 2048 /* columns of a block, however short k is: a block of y stays in L2 too */
 };
 
 static int64_t round_up(int64_t n, int64_t unit)
@@ -49,12 +44,13 @@ static uint16_t *take(char **at, int64_t bytes)
     return (uint16_t *)(void *)p;
 }
 
-/* Columns of a block: as many as PANEL_VALUES allows, in equal whole panels. */
+/* Columns of a block: as many as L2 allows, in equal pairs of panels. */
 static int64_t block_columns(const product *g, int64_t n)
 {
-    int64_t most = PANEL_VALUES / g->packed / DOT_NR * DOT_NR;
+    int64_t most = g->dot->panel_values / g->packed / (2 * DOT_NR) * 2 * DOT_NR;
     if (most < 2 * DOT_NR) most = 2 * DOT_NR;
-    return round_up(kern_ceil_div(n, kern_ceil_div(n, most)), DOT_NR);
+    if (most > WIDEST) most = WIDEST;
+    return round_up(kern_ceil_div(n, kern_ceil_div(n, most)), 2 * DOT_NR);
 }
 
 static bool get_scratch(const product *g, scratch *s, int thread, int64_t width)
@@ -175,19 +171,41 @@ static void finish_rows(const product *g, float *c, int64_t ldc, int64_t m0, int
     }
 }
 
+/* Start of block i of a tile's rows. */
+static int64_t block_start(const product *g, const kern_tile *of, int64_t blocks, int64_t i)
+{
+    const int64_t unit = g->dot->row_unit, units = kern_ceil_div(of->m1 - of->m0, unit);
+    const int64_t at = of->m0 + units * i / blocks * unit;
+    return at < of->m1 ? at : of->m1;
+}
+
+/* The rows of x from `row` to `end`, which the next block takes. */
+static kern_next next_rows(const product *g, const place *at, int64_t row, int64_t end)
+{
+    const kn_rows *x = &g->p->x;
+    const int64_t size = x->bf16 ? 2 : 4, left = g->k - at->k0,
+                  there = left < at->kc ? left : at->kc;
+    return (kern_next){.at = (const char *)x->data + (row * x->ld + at->k0) * size,
+                       .ld = x->ld * size,
+                       .bytes = there * size,
+                       .rows = (int)(end - row)};
+}
+
 static void rows_of_tile(const product *g, const scratch *s, const kern_tile *of, const place *at)
 {
     const kn_product *p = g->p;
-    const int64_t m = of->m1 - of->m0, blocks = kern_ceil_div(m, g->dot->mr);
+    const int64_t blocks = kern_ceil_div(of->m1 - of->m0, g->dot->mr);
     for (int64_t b = 0; b < blocks; b++) {
-        const int64_t r0 = of->m0 + m * b / blocks, r1 = of->m0 + m * (b + 1) / blocks;
+        const int64_t r0 = block_start(g, of, blocks, b), r1 = block_start(g, of, blocks, b + 1);
+        const int64_t r2 = b + 1 < blocks ? block_start(g, of, blocks, b + 2) : r1;
+        const kern_next next = next_rows(g, at, r1, r2);
         const int rows = (int)(r1 - r0);
         float *c = p->y.bf16 ? s->c : (float *)p->y.data + r0 * p->y.ld + at->n0;
         const int64_t ldc = p->y.bf16 ? at->n : p->y.ld;
         int64_t lda;
         const uint16_t *a = rows_of_x(g, s, at, r0, rows, &lda);
         g->dot->panels(c, ldc, a, lda, rows, s->panel, at->kc, at->kc, at->n,
-                       p->accumulate || at->k0 > 0);
+                       p->accumulate || at->k0 > 0, &next);
         if (at->k0 + at->kc == g->padded) finish_rows(g, c, ldc, r0, rows, at->n0, at->n);
     }
 }
@@ -200,7 +218,6 @@ static void run_tile(void *ctx, int64_t tile, int thread)
     if (!kern_tile_of(&of, &g->grid, tile, g->p->m, g->dot->mr, g->n, g->unit)) return;
     const int64_t width = block_columns(g, of.n1 - of.n0);
     if (!get_scratch(g, &s, thread, width)) return;
-    if (g->dot->begin) g->dot->begin();
     for (int64_t n0 = of.n0; n0 < of.n1; n0 += width) {
         place at = {.n0 = n0, .n = of.n1 - n0 < width ? of.n1 - n0 : width};
         for (; at.k0 < g->padded; at.k0 += g->packed) {
@@ -220,9 +237,10 @@ void kern_bf16_product(const kn_product *p)
     if (p->m <= 0 || g.n <= 0) return;
     kern_src_of(&g.w, p->w);
     g.padded = g.packed = round_up(g.k > 0 ? g.k : 1, g.dot->k_unit);
-    if (g.packed > K_MOST && !p->y.bf16) g.packed = K_MOST; /* sums wait in y */
+    if (g.packed > g.dot->k_most && !p->y.bf16) g.packed = g.dot->k_most; /* sums wait in y */
     g.unit = p->in_out && g.w.block > 2 * DOT_NR ? g.w.block : 2 * DOT_NR;
-    g.grid = kern_grid_for(p->m, g.n, g.k, g.dot->mr, g.unit, 2 * DOT_NR, 0.5, 1.0);
+    g.grid = kern_grid_for(p->m, g.n, g.k, g.dot->mr, g.unit, 2 * DOT_NR,
+                           p->x.bf16 ? 0.5 : (double)g.dot->round_cost, (double)g.dot->pack_cost);
     pool_run(run_tile, &g, (int64_t)g.grid.m_parts * g.grid.n_parts);
 }
 
@@ -238,20 +256,20 @@ typedef struct grad {
     kern_grid grid;
 } grad;
 
-/* A walk over the tokens in blocks of TOKENS places, of which those behind a sequence's end are empty. */
+/* A walk over the tokens in blocks of places, of which those behind a sequence's end are empty. */
 typedef struct walk {
     int seg;
-    int64_t in_seg, token; /* done of the sequence, of all */
-    int64_t places;        /* of the block, a multiple of k_unit */
-    int64_t at[TOKENS];    /* the token of each place, −1: none */
+    int64_t in_seg, token;  /* done of the sequence, of all */
+    int64_t places;         /* of the block, a multiple of k_unit */
+    int64_t at[DOT_TOKENS]; /* the token of each place, −1: none */
 } walk;
 
 static bool next_block(const grad *g, walk *w)
 {
-    const int unit = g->dot->k_unit;
+    const int unit = g->dot->k_unit, tokens = g->dot->tokens;
     w->places = 0;
-    while (w->seg < g->n_seg && w->places < TOKENS) {
-        const int64_t left = g->seg[w->seg] - w->in_seg, room = TOKENS - w->places;
+    while (w->seg < g->n_seg && w->places < tokens) {
+        const int64_t left = g->seg[w->seg] - w->in_seg, room = tokens - w->places;
         const int64_t n = left < room ? left : room;
         for (int64_t i = 0; i < n; i++) w->at[w->places++] = w->token++;
         w->in_seg += n;
@@ -291,10 +309,17 @@ typedef struct grad_scratch {
     uint16_t *panel, *columns, *a, *row; /* of b; of a; a turned into rows */
 } grad_scratch;
 
-static bool get_grad_scratch(grad_scratch *s, int thread, int64_t width)
+/* Row distance of A in a block: an odd number of cache lines. */
+static int64_t grad_ld(const kern_dot *d)
 {
-    const int64_t panel = 2 * width * TOKENS, columns = 2 * GRAD_ROWS * TOKENS;
-    const int64_t a = 2 * GRAD_ROWS * GRAD_LD, row = 4 * (width > GRAD_ROWS ? width : GRAD_ROWS);
+    return d->tokens + 32;
+}
+
+static bool get_grad_scratch(grad_scratch *s, const kern_dot *d, int thread, int64_t width)
+{
+    const int64_t panel = 2 * width * d->tokens, columns = 2 * (int64_t)d->grad_rows * d->tokens;
+    const int64_t a = 2 * d->grad_rows * grad_ld(d);
+    const int64_t row = 4 * (width > d->grad_rows ? width : d->grad_rows);
     char *p = pool_scratch(thread, 0, (size_t)(panel + columns + a + row + 4 * 64));
     if (!p) return false;
     s->panel = take(&p, panel);
@@ -308,16 +333,17 @@ static bool get_grad_scratch(grad_scratch *s, int thread, int64_t width)
 static void grad_rows(const grad *g, const grad_scratch *s, const walk *w, int64_t m0, int64_t m1,
                       int64_t n0, int64_t n)
 {
-    const int mr = g->dot->mr;
-    for (int64_t i0 = m0; i0 < m1; i0 += GRAD_ROWS) {
-        const int64_t rows = m1 - i0 < GRAD_ROWS ? m1 - i0 : GRAD_ROWS;
+    const int mr = g->dot->mr, at_once = g->dot->grad_rows;
+    const int64_t ld = grad_ld(g->dot);
+    for (int64_t i0 = m0; i0 < m1; i0 += at_once) {
+        const int64_t rows = m1 - i0 < at_once ? m1 - i0 : at_once;
         pack_tokens(g, &g->a, s->columns, s->row, w, i0, rows);
         for (int64_t i = 0; i < rows; i += DOT_NR)
-            g->dot->turn(s->a + i * GRAD_LD, GRAD_LD, s->columns + i * w->places, w->places);
+            g->dot->turn(s->a + i * ld, ld, s->columns + i * w->places, w->places);
         for (int64_t i = 0; i < rows; i += mr) {
             const int count = (int)(rows - i < mr ? rows - i : mr);
-            g->dot->panels(g->c + (i0 + i) * g->ldc + n0, g->ldc, s->a + i * GRAD_LD, GRAD_LD,
-                           count, s->panel, w->places, w->places, n, true);
+            g->dot->panels(g->c + (i0 + i) * g->ldc + n0, g->ldc, s->a + i * ld, ld, count,
+                           s->panel, w->places, w->places, n, true, NULL);
         }
     }
 }
@@ -325,14 +351,13 @@ static void grad_rows(const grad *g, const grad_scratch *s, const walk *w, int64
 static void grad_tile(void *ctx, int64_t tile, int thread)
 {
     const grad *g = ctx;
-    const int64_t most = PANEL_VALUES / TOKENS;
+    const int64_t most = g->dot->panel_values / g->dot->tokens;
     kern_tile of;
     grad_scratch s;
     if (!kern_tile_of(&of, &g->grid, tile, g->m, DOT_NR, g->n, 2 * DOT_NR)) return;
     const int64_t all = of.n1 - of.n0;
     const int64_t width = round_up(kern_ceil_div(all, kern_ceil_div(all, most)), 2 * DOT_NR);
-    if (!get_grad_scratch(&s, thread, width)) return;
-    if (g->dot->begin) g->dot->begin();
+    if (!get_grad_scratch(&s, g->dot, thread, width)) return;
     for (int64_t at = of.n0; at < of.n1; at += width) {
         const int64_t n = of.n1 - at < width ? of.n1 - at : width;
         walk w = {0};
@@ -359,6 +384,7 @@ void kern_bf16_grad(float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b, int6
               .seg = seg ? seg : &all,
               .n_seg = seg ? n_seg : 1};
     if (m <= 0 || n <= 0 || t <= 0) return;
-    g.grid = kern_grid_for(m, n, t, DOT_NR, 2 * DOT_NR, 2 * DOT_NR, 1.0, 1.0);
+    g.grid = kern_grid_for(m, n, t, DOT_NR, 2 * DOT_NR, 2 * DOT_NR, 2 * (double)g.dot->round_cost,
+                           (double)g.dot->pack_cost);
     pool_run(grad_tile, &g, (int64_t)g.grid.m_parts * g.grid.n_parts);
 }

@@ -14,22 +14,36 @@
 
 enum {
     DOT_NR = 16,
-    DOT_MR = 32,  /* no row has more rows in its block */
-    DOT_UNIT = 32 /* a multiple of every k_unit */
+    DOT_MR = 32,     /* no row has more rows in its block */
+    DOT_UNIT = 32,   /* a multiple of every k_unit */
+    DOT_TOKENS = 512 /* no row has more tokens in a block of a weight gradient */
 };
+
+/* What is read after a call: `rows` times `bytes` at distance ld (bytes), to be fetched into L2 meanwhile. */
+typedef struct kern_next {
+    const void *at;
+    int64_t ld, bytes;
+    int rows; /* 0: nothing */
+} kern_next;
 
 typedef struct kern_dot {
     const char *name; /* as in kn_core_name */
     int mr;           /* rows of a block */
     int k_unit;
-    /* Around the calls of a task on a thread (tiles are state of the thread); NULL: nothing to do. */
-    void (*begin)(void);
+    /* How gemm_bf16.c feeds it; no bit depends on these. */
+    int row_unit;                /* rows that a cut between blocks keeps together */
+    int64_t k_most;              /* of one set of panels */
+    int64_t panel_values;        /* of the panels that stay in L2 */
+    int tokens, grad_rows;       /* of a block of a weight gradient; rows of A packed at a time */
+    float round_cost, pack_cost; /* of a value of A, of W, in the time of 32 multiply-adds */
+    /* After the last call of a task on a thread, whose state the tiles are; NULL: there is none. */
     void (*end)(void);
     /* c [rows, n] = (load ? c : 0) + a · panels. a: rows of bf16 at distance lda (elements), rows ≤ mr; panels at
      * distance `packed` ≥ kc; kc a multiple of k_unit. Writes nothing beside the n columns, reads no row of a beside
-     * the `rows`. */
+     * the `rows`. next: a hint, or NULL. */
     void (*panels)(float *c, int64_t ldc, const uint16_t *a, int64_t lda, int rows,
-                   const uint16_t *panel, int64_t packed, int64_t kc, int64_t n, bool load);
+                   const uint16_t *panel, int64_t packed, int64_t kc, int64_t n, bool load,
+                   const kern_next *next);
     /* To nearest, ties to even; a NaN stays one. And back. */
     void (*round)(uint16_t *dst, const float *src, int64_t n);
     void (*widen)(float *dst, const uint16_t *src, int64_t n);
@@ -50,7 +64,7 @@ void kern_dot_use(
         row); /* for tests, which go through all (NULL: the level's own); not while the pool runs */
 extern const kern_dot kern_dot_generic;
 #if defined(__x86_64__)
-extern const kern_dot kern_dot_avx2, kern_dot_avx512, kern_dot_avx512bf16;
+extern const kern_dot kern_dot_avx2, kern_dot_avx512, kern_dot_avx512bf16, kern_dot_amx;
 #elif defined(__aarch64__)
 extern const kern_dot kern_dot_neon;
 #endif
