@@ -133,6 +133,19 @@ static void two_scales(void **state)
     arena_close(mem);
 }
 
+/* A few rows times the codes are those rows times the floats that the codes mean, to the bit. */
+static void multiplied_as_floats(const kn_mat *mat, const float *values)
+{
+    enum { M = 3 };
+    const kn_mat floats = {.type = &dt_f32, .data = values, .rows = mat->rows, .cols = mat->cols};
+    float *x = test_uniform(77, M * mat->cols, -1, 1);
+    float *y = test_alloc((size_t)(M * mat->rows) * sizeof *y),
+          *want = test_alloc((size_t)(M * mat->rows) * sizeof *want);
+    kn_gemv(y, mat->rows, x, mat->cols, mat, M, NULL);
+    kn_gemv(want, mat->rows, x, mat->cols, &floats, M, NULL);
+    assert_memory_equal(y, want, (size_t)(M * mat->rows) * sizeof *y);
+}
+
 /* Every level reads any piece of a row, wherever its blocks begin, as the plain loop does; a transpose is coded as what
  * it is. */
 static void all_levels_read_the_same(void **state)
@@ -144,7 +157,9 @@ static void all_levels_read_the_same(void **state)
         const dt_type *dtype;
     } shapes[] = {{41, 37, 64, true, &dt_f32},     {7, 701, 64, false, &dt_bf16},
                   {130, 129, 32, true, &dt_f16},   {3, 65, 128, false, &dt_f32},
-                  {33, 300, 4096, true, &dt_bf16}, {1, 1, 64, true, &dt_f32}};
+                  {33, 300, 4096, true, &dt_bf16}, {1, 1, 64, true, &dt_f32},
+                  {21, 576, 64, true, &dt_bf16},   {9, 4192, 64, true, &dt_f32},
+                  {9, 96, 128, false, &dt_f16},    {3, 8192, 4096, true, &dt_f32}};
     arena *mem = NULL;
     (void)state;
     assert_ok(arena_open(&mem, "t", (size_t)64 << 20));
@@ -168,6 +183,7 @@ static void all_levels_read_the_same(void **state)
         const kn_mat mat = {
             .type = type, .data = coded.data, .side = coded.side, .rows = rows, .cols = cols};
         kern_src s;
+        multiplied_as_floats(&mat, all);
         kern_src_of(&s, &mat);
         for (uint64_t k = 0; k < 300; k++) {
             const int64_t row = (int64_t)(test_u64(9, 3 * k) % (uint64_t)rows);

@@ -228,6 +228,30 @@ static void few_rows_do_not_see_each_other(void **state)
             kn_gemv(one, n, x + r * k, k, &w.mat, 1, NULL);
             assert_same(all + r * n, one, n, t->name);
         }
+        const kn_mat floats = {.type = &dt_f32, .data = w.f, .rows = n, .cols = k};
+        float plain[21 * 9];
+        kn_gemv(plain, n, x, k, &floats, rows, NULL);
+        assert_same(all, plain, rows * n, t->name);
+    }
+}
+
+/* Matrices that are multiplied in one pass, of different formats and heights, each as alone. */
+static void a_group_is_its_matrices(void **state)
+{
+    enum { K = 512, N = 300 + 1 + 33 };
+    const int64_t height[] = {300, 1, 33};
+    const char *const type[] = {"q4_k", "bf16", "f32"};
+    kn_mat mat[3];
+    (void)state;
+    float *x = test_uniform(90, 5 * K, -1, 1), *b = test_uniform(91, N, -1, 1);
+    const float *const bias[] = {b, NULL, b + 301};
+    for (int i = 0; i < 3; i++) mat[i] = make_weights(type[i], height[i], K, 92, i == 1).mat;
+    for (int64_t m = 1; m <= 5; m += 2) {
+        float *all = test_uniform(93, m * N, -1, 1), *one = test_uniform(94, m * N, -1, 1);
+        kn_gemv_group(all, N, x, K, mat, bias, 3, m);
+        for (int64_t i = 0, at = 0; i < 3; at += height[i++])
+            kn_gemv(one + at, N, x, K, &mat[i], m, bias[i]);
+        assert_same(all, one, m * N, "group");
     }
 }
 
@@ -358,6 +382,7 @@ int main(void)
         cmocka_unit_test(tokens_split_into_calls),
         cmocka_unit_test(threads_do_not_show),
         cmocka_unit_test(few_rows_do_not_see_each_other),
+        cmocka_unit_test(a_group_is_its_matrices),
         cmocka_unit_test(products_are_one_chain),
     };
     const struct CMUnitTest once[] = {

@@ -77,12 +77,17 @@ void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, c
 /* The same in either precision. KN_BF16: seg is no hint; each sequence's sum ends with its last token. */
 void kn_gemm_grad(kn_precision precision, float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b,
                   int64_t n, int64_t t, const int32_t *seg, int n_seg);
-/* y[m, n] = Σ_k x[m, k] · W[n, k] for a few rows (generation): unpacks each row of W once and makes no
- * panels; its bits may differ from kn_gemm_nt's, but a row has the same ones for every m. Up to about
- * KN_GEMV_ROWS rows it is the faster of the two. */
+/* y[m, n] = Σ_k x[m, k] · W[n, k] (+ bias[n]) for a few rows (generation): reads W once, as it is
+ * stored, and makes no panels. Its bits may differ from kn_gemm_nt's, but a row has the same ones for
+ * every m, and those of W unpacked to floats. Up to about KN_GEMV_ROWS rows it is the faster of the two. */
 #define KN_GEMV_ROWS 8
 void kn_gemv(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
              const float *bias);
+/* The same of n ≤ KN_GEMV_GROUP matrices with equal columns, their results side by side in y; bias:
+ * NULL, or n pointers that may be NULL. */
+#define KN_GEMV_GROUP 4
+void kn_gemv_group(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w,
+                   const float *const *bias, int n, int64_t m);
 
 /* --- attention ---------------------------------------------------------------------------------------
  * Causal, grouped-query, exact, in tiles; keeps log-sum-exp and never a T×T matrix. */

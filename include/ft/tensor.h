@@ -66,6 +66,8 @@ typedef struct dt_bnb {
     float offset;
 } dt_bnb;
 float dt_bnb_absmax(const dt_bnb *b, int64_t block);
+/* Those of elements first, first + step, … (n of them). */
+void dt_bnb_absmaxes(float *out, const dt_bnb *b, int64_t first, int64_t step, int64_t n);
 /* The values of a type's sixteen codes. bound: the midpoints between neighbours in ascending order, and order[i] the
  * code of a value that i of them are below. NULL where the type is another. */
 typedef struct dt_bnb_codes {

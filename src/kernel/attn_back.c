@@ -84,7 +84,7 @@ static void pack_queries(const back_run *b, back_scratch *s, const place *at, in
     kern->copy_rows(s->dout, g, b->lddo, nq, d);
     for (int64_t i = 0; i < nq; i++) {
         const float *o = b->out + (row + i) * b->ldo + head * d;
-        kern->dots(&s->delta[i], o, g + i * b->lddo, 0, d, 1);
+        s->delta[i] = kern->inner(o, g + i * b->lddo, d);
     }
     if (!panels) return;
     kern_src src;

@@ -19,11 +19,17 @@ enum {
     KERN_KS = 592, /* row distance of a packed block of A and of a tile of scores: an odd number of
                        cache lines, so that rows spread over the sets of L1 */
     KERN_MR = 16,  /* no level has more rows in its register block */
-    KERN_GEMV = 8, /* rows that kn_gemv multiplies at a time */
+    KERN_FEW = 8,  /* rows of W that a call of kern_few takes at most */
     KERN_ACTS = 6,
 };
 
 typedef void (*kern_unpack)(float *dst, const void *src, int64_t n);
+
+struct kern_src;
+/* out [rows, C] = Σ_k w[n0 + i, k] · x[c][k] of whole rows of w, C the number that the function is for. rows ≤ KERN_FEW; out
+ * has room for a multiple of four values. */
+typedef void (*kern_few)(float *out, const struct kern_src *w, int64_t n0, int rows,
+                         const float *const *x, int64_t k);
 
 /* Rows of weights as they lie in memory. */
 typedef struct kern_src {
@@ -38,15 +44,16 @@ typedef struct kern_src {
     int64_t page_rows, column;
     int block,
         bytes; /* elements and bytes of one block; with `read` a piece may begin anywhere: 1 */
-    bool plain, bf16; /* aligned floats, read in place; bf16 */
-    float (*dot)(const void *w, const float *x, int64_t n); /* of a whole row; NULL: unpack first */
+    bool plain, bf16;    /* aligned floats, read in place; bf16 */
+    const kern_few *few; /* [3] for one, two and four rows of x; NULL: unpack first */
 } kern_src;
 
 typedef struct kern_format {
     const char *name; /* of a dt_type */
     kern_unpack unpack;
-    float (*dot)(const void *w, const float *x, int64_t n);
     void (*read)(float *dst, const dt_data *src, int64_t first, int64_t n);
+    kern_few few[3];                                 /* as in kern_src */
+    bool (*few_fit)(const void *side, int64_t cols); /* NULL: always */
 } kern_format;
 
 /* What a product needs next: every step of k fetches the line at the current place into L2 and moves by `step`
@@ -83,8 +90,8 @@ typedef struct kern_table {
     void (*copy_cols)(float *dst, const float *a, int64_t lda, int64_t kc, const int *start,
                       int blocks, int cols);
     const kern_format *format; /* formats with vector loops, ended by a NULL name */
-    /* out[i] = Σ_k x[i, k] · w[k], i < m ≤ KERN_GEMV */
-    void (*dots)(float *out, const float *w, const float *x, int64_t ldx, int64_t k, int m);
+    kern_few few[3];           /* of floats */
+    float (*inner)(const float *a, const float *b, int64_t n); /* Σ a·b */
 
     /* attention, see kern_attn.inc */
     float (*attn_softmax)(float *s, int64_t n, int64_t lo, int64_t hi, float scale, float softcap,

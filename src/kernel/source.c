@@ -18,9 +18,10 @@ void kern_src_of(kern_src *s, const kn_mat *w)
     for (const kern_format *f = kern->format; f->name; f++) {
         if (strcmp(f->name, w->type->name) != 0) continue;
         s->unpack = f->unpack;
-        s->dot = f->dot;
+        s->few = f->few[0] && (!f->few_fit || f->few_fit(w->side, w->cols)) ? f->few : NULL;
         if (f->read) s->read = f->read;
     }
+    if (w->type == &dt_f32) s->few = kern->few;
     s->bf16 = w->type == &dt_bf16;
     s->plain = w->type == &dt_f32 && (uintptr_t)w->data % sizeof(float) == 0;
 }
@@ -42,5 +43,6 @@ void kern_src_f32(kern_src *s, const float *data, int64_t ld)
                     .row_bytes = (size_t)ld * sizeof(float),
                     .block = 1,
                     .bytes = sizeof(float),
-                    .plain = true};
+                    .plain = true,
+                    .few = kern->few};
 }

@@ -40,6 +40,25 @@ float dt_bnb_absmax(const dt_bnb *b, int64_t block)
     return b->map[b->coded[block]] * b->nested[block / b->nested_size] + b->offset;
 }
 
+void dt_bnb_absmaxes(float *out, const dt_bnb *b, int64_t first, int64_t step, int64_t n)
+{
+    const int shift = __builtin_ctzll((unsigned long long)b->block_size);
+    int64_t end = 0; /* of the blocks that share `nested` */
+    float nested = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t block = (first + i * step) >> shift;
+        if (b->absmax) {
+            out[i] = b->absmax[block];
+            continue;
+        }
+        if (block >= end) {
+            nested = b->nested[block / b->nested_size];
+            end = (block / b->nested_size + 1) * b->nested_size;
+        }
+        out[i] = b->map[b->coded[block]] * nested + b->offset;
+    }
+}
+
 static float cast(const dt_type *dtype, float v)
 {
     if (dtype == &dt_bf16) return dt_from_bf16(dt_to_bf16(v));

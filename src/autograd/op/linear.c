@@ -5,6 +5,8 @@
 #include "ft/autograd.h"
 #include "op_private.h"
 
+_Static_assert((int)AG_MAX_GROUP <= (int)KN_GEMV_GROUP, "a group is one pass over the weights");
+
 typedef struct linear_attr {
     ag_weight w[AG_MAX_GROUP];
     int n;
@@ -83,24 +85,36 @@ static void apply_back(ag_tape *t, float *dx, int64_t ldx, bool accumulate, cons
     if (db) kn_col_sum_add(db, dy, ldy, rows, out);
 }
 
+/* Of a few rows: all weights in one pass. */
+static void apply_few(float *y, int64_t ldy, const float *x, int64_t ldx, const linear_attr *a,
+                      int64_t rows)
+{
+    kn_mat mat[AG_MAX_GROUP];
+    const float *bias[AG_MAX_GROUP];
+    for (int i = 0; i < a->n; i++) {
+        mat[i] = op_mat(a->w[i].w);
+        bias[i] = a->w[i].b ? tn_f32(a->w[i].b) : NULL;
+    }
+    kn_gemv_group(y, ldy, x, ldx, mat, bias, a->n, rows);
+}
+
 static void forward(ag_tape *t, ag_node *n)
 {
     const linear_attr *a = n->attr;
     int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[0]), col = 0;
+    bool few = t->few;
     if (t->dry) return;
+    for (int i = 0; i < a->n; i++) few = few && !a->w[i].in_out;
+    /* The residual is added to the finished sum: starting the chain at it would lose the small products. */
+    if (few) {
+        apply_few(tn_f32(n->out), ldy, tn_f32(n->in[0]), in, a, rows);
+        if (a->residual) kn_axpy(tn_f32(n->out), 1.0f, tn_f32(n->in[1]), rows * ldy);
+        return;
+    }
     for (int i = 0; i < a->n; i++) {
-        const ag_weight *w = &a->w[i];
-        float *y = tn_f32(n->out) + col;
-        /* The residual is added to the finished sum: starting the chain at it would lose the small products. */
         const float *add = a->residual ? tn_f32(n->in[1]) + col : NULL;
-        if (t->few && !w->in_out) {
-            kn_mat mat = op_mat(w->w);
-            kn_gemv(y, ldy, tn_f32(n->in[0]), in, &mat, rows, w->b ? tn_f32(w->b) : NULL);
-            if (add) kn_mul_cols(y, ldy, add, ldy, NULL, 1.0f, rows, out_of(w), true);
-        } else {
-            apply(t, y, ldy, tn_f32(n->in[0]), in, w, rows, add, ldy);
-        }
-        col += out_of(w);
+        apply(t, tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, &a->w[i], rows, add, ldy);
+        col += out_of(&a->w[i]);
     }
 }
 
