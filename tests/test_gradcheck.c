@@ -91,12 +91,12 @@ static tn_tensor *put_case(probe *p)
 
 static tn_tensor *rmsnorm_case(probe *p)
 {
-    return seed(p, ag_rmsnorm(p->t, p->leaf[0], p->leaf[1], 1e-5f));
+    return seed(p, ag_rmsnorm(p->t, p->leaf[0], p->leaf[1], 1e-5f, &dt_f32));
 }
 
 static tn_tensor *layernorm_case(probe *p)
 {
-    return seed(p, ag_layernorm(p->t, p->leaf[0], p->leaf[1], p->leaf[2], 1e-5f));
+    return seed(p, ag_layernorm(p->t, p->leaf[0], p->leaf[1], p->leaf[2], 1e-5f, &dt_f32));
 }
 
 static tn_tensor *head_norm_case(probe *p)
@@ -157,12 +157,12 @@ static tn_tensor *attention_case(probe *p)
 
 static tn_tensor *glu_case(probe *p)
 {
-    return seed(p, ag_glu(p->t, p->leaf[0], kn_act_by_name("silu")));
+    return seed(p, ag_glu(p->t, p->leaf[0], kn_act_by_name("silu"), &dt_f32));
 }
 
 static tn_tensor *act_case(probe *p)
 {
-    return seed(p, ag_act(p->t, p->leaf[0], kn_act_by_name("gelu_new")));
+    return seed(p, ag_act(p->t, p->leaf[0], kn_act_by_name("gelu_new"), &dt_f32));
 }
 
 static tn_tensor *frozen_head(void *ctx, tn_tensor *x)
@@ -233,7 +233,7 @@ static tn_tensor *segment(void *ctx, tn_tensor *x)
 {
     probe *p = ctx;
     ag_weight w = {p->leaf[1], NULL, false};
-    return ag_linear(p->t, ag_act(p->t, x, kn_act_by_name("silu")), &w, 1, x);
+    return ag_linear(p->t, ag_act(p->t, x, kn_act_by_name("silu"), &dt_f32), &w, 1, x);
 }
 
 static tn_tensor *checkpoint_case(probe *p)

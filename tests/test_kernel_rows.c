@@ -8,6 +8,12 @@
 #include "ft/kernel.h"
 
 static const int64_t widths[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 97, 576};
+
+static kn_rows floats(const float *x, int64_t ld)
+{
+    return (kn_rows){(float *)x, ld, false};
+}
+
 enum { T = 5, MOST = T * 2 * 576 };
 
 static void close_to(float got, double want, double tolerance, const char *what, int64_t i)
@@ -57,11 +63,11 @@ static void norms(void **state)
             float *gb0 = test_uniform(7, c, -1, 1);
             memset(dw, 0, sizeof dw), memset(db, 0, sizeof db);
             if (centre) {
-                kn_layernorm(out, mean, rstd, x, w, b, T, c, 1e-3f);
+                kn_layernorm(floats(out, c), mean, rstd, x, w, b, T, c, 1e-3f);
                 kn_layernorm_back(gx, gw, gb, dy, x, w, mean, rstd, T, c);
                 kn_layernorm_back(NULL, NULL, NULL, dy, x, w, mean, rstd, T, c);
             } else {
-                kn_rmsnorm(out, rstd, x, w, T, c, 1e-3f);
+                kn_rmsnorm(floats(out, c), rstd, x, w, T, c, 1e-3f);
                 kn_rmsnorm_back(gx, gw, dy, x, w, rstd, T, c);
                 kn_rmsnorm_back(NULL, NULL, dy, x, w, rstd, T, c);
             }
@@ -152,22 +158,22 @@ static void activations(void **state)
         float *dy = test_uniform(3, N, -1, 1), *y = test_alloc(N * 4);
         float *d = test_uniform(4, 2 * N, -1, 1), *d0 = test_uniform(4, 2 * N, -1, 1);
         x[0] = 0, x[1] = 60, x[2] = -60, x[3] = 1e-6f, x[4] = -1e18f, x[5] = 1e15f;
-        kn_act_rows(a, y, x, N);
+        kn_act_rows(a, floats(y, N), floats(x, N), 1, N);
         for (int i = 0; i < N; i++) close_to(y[i], act(names[n], (double)x[i]), 1e-6, names[n], i);
         /* also in the tail the relative error stays small */
         float tail[2] = {-5.0f, -3.0f}, out[2];
-        kn_act_rows(a, out, tail, 2);
+        kn_act_rows(a, floats(out, 2), floats(tail, 2), 1, 2);
         for (int i = 0; i < 2; i++)
             assert_true(fabs((double)out[i] - act(names[n], (double)tail[i])) <=
                         5e-6 * fabs(act(names[n], (double)tail[i])));
         x[4] = x[5] = 1;
-        kn_act_back(a, d, dy, x, N);
+        kn_act_back(a, d, dy, floats(x, N), 1, N);
         for (int i = 0; i < N; i++)
             close_to(d[i] - d0[i], (double)dy[i] * slope(names[n], (double)x[i]), 3e-6, names[n],
                      i);
-        kn_glu(a, y, gu, T, I);
+        kn_glu(a, floats(y, I), floats(gu, 2 * I), T, I);
         memcpy(d, d0, 2 * N * 4);
-        kn_glu_back(a, d, dy, gu, T, I);
+        kn_glu_back(a, d, dy, floats(gu, 2 * I), T, I);
         for (int i = 0; i < N; i++) {
             int64_t g = i / I * 2 * I + i % I, u = g + I;
             double gate = (double)gu[g], up = (double)gu[u];
@@ -400,7 +406,7 @@ static void picked_rows(void **state)
     float *x = test_uniform(1, 5 * C, -1, 1), *part = test_alloc(N * C * sizeof *part);
     float *y = test_uniform(2, 5 * C, -1, 1), *want = test_uniform(2, 5 * C, -1, 1);
     const float s[N] = {1, -2, 0.5f, 3, 0, 1, 1, 7, -1};
-    kn_gather_rows(part, x, C, row, N, C);
+    kn_gather_rows(floats(part, C), floats(x, C), row, N, C);
     for (int i = 0; i < N; i++) assert_memory_equal(part + i * C, x + row[i] * C, C * 4);
     kn_scale_rows(part, s, N, C);
     kn_scatter_rows(y, part, row, N, C);
@@ -469,9 +475,9 @@ static void threads_and_rows_do_not_show(void **state)
         float *o[6], rstd[ROWS];
         for (int i = 0; i < 6; i++) o[i] = test_alloc(ROWS * C * 2 * 4);
         assert_ok(pool_open(threads));
-        kn_rmsnorm(o[0], rstd, x, w, ROWS, C, 1e-5f);
+        kn_rmsnorm(floats(o[0], C), rstd, x, w, ROWS, C, 1e-5f);
         kn_rmsnorm_back(o[1], o[2], dy, x, w, rstd, ROWS, C);
-        kn_glu(kn_act_by_name("silu"), o[3], x, ROWS, C);
+        kn_glu(kn_act_by_name("silu"), floats(o[3], C), floats(x, 2 * C), ROWS, C);
         kn_dropout(o[4], x, ROWS, C, 0.5f, 3, key);
         kn_layernorm_back(NULL, o[5], o[5] + C, dy, x, w, rstd, rstd, ROWS, C);
         double s = kn_sum_squares(x, ROWS * C * 2);
@@ -485,8 +491,58 @@ static void threads_and_rows_do_not_show(void **state)
     }
     float rstd[1], y[C];
     for (int t = 0; t < ROWS; t += 7) {
-        kn_rmsnorm(y, rstd, x + t * C, w, 1, C, 1e-5f);
+        kn_rmsnorm(floats(y, C), rstd, x + t * C, w, 1, C, 1e-5f);
         assert_memory_equal(y, first[0] + t * C, sizeof y);
+    }
+}
+
+static kn_rows halves(uint16_t *x, int64_t ld)
+{
+    return (kn_rows){x, ld, true};
+}
+
+/* Rows in bf16 give what the floats they stand for give, rounded: of every function that takes them, at sizes that go
+ * through in pieces. */
+static void rows_in_bf16(void **state)
+{
+    enum { ROWS = 7, MOST_I = 2300 };
+    (void)state;
+    const int64_t sizes[] = {1, 5, 16, 43, 1024, MOST_I};
+    const kn_act *silu = kn_act_by_name("silu");
+    for (size_t k = 0; k < FT_COUNT_OF(sizes); k++) {
+        const int64_t c = sizes[k], n = ROWS * c, row[3] = {6, 0, 6};
+        float *x = test_uniform(1, 2 * n, -4, 4), *w = test_uniform(2, c, 0, 2);
+        float *dy = test_uniform(3, n, -1, 1), *want = test_alloc((size_t)(2 * n) * 4);
+        float *got = test_alloc((size_t)(2 * n) * 4), rstd[ROWS], mean[ROWS];
+        uint16_t *xh = test_alloc((size_t)(2 * n) * 2), *yh = test_alloc((size_t)(2 * n) * 2);
+        uint16_t *wh = test_alloc((size_t)(2 * n) * 2);
+        dt_bf16.pack(xh, x, 2 * n);
+        dt_bf16.unpack(x, xh, 2 * n);
+        kn_convert_rows(halves(wh, 2 * c), floats(x, 2 * c), ROWS, 2 * c);
+        assert_memory_equal(wh, xh, (size_t)(2 * n) * 2);
+        kn_convert_rows(floats(got, 2 * c), halves(xh, 2 * c), ROWS, 2 * c);
+        assert_memory_equal(got, x, (size_t)(2 * n) * 4);
+
+        for (int which = 0; which < 4; which++) {
+            for (int half = 0; half < 2; half++) {
+                const kn_rows y = half ? halves(yh, c) : floats(want, c);
+                if (which == 0) kn_rmsnorm(y, rstd, x, w, ROWS, c, 1e-5f);
+                if (which == 1) kn_layernorm(y, mean, rstd, x, w, w, ROWS, c, 1e-5f);
+                if (which == 2)
+                    kn_glu(silu, y, half ? halves(xh, 2 * c) : floats(x, 2 * c), ROWS, c);
+                if (which == 3) kn_act_rows(silu, y, half ? halves(xh, c) : floats(x, c), ROWS, c);
+            }
+            dt_bf16.pack(wh, want, n);
+            assert_memory_equal(wh, yh, (size_t)n * 2);
+        }
+        memset(want, 0, (size_t)(2 * n) * 4), memset(got, 0, (size_t)(2 * n) * 4);
+        kn_glu_back(silu, want, dy, floats(x, 2 * c), ROWS, c);
+        kn_glu_back(silu, got, dy, halves(xh, 2 * c), ROWS, c);
+        kn_act_back(silu, want, dy, floats(x, c), ROWS, c);
+        kn_act_back(silu, got, dy, halves(xh, c), ROWS, c);
+        assert_memory_equal(got, want, (size_t)(2 * n) * 4);
+        kn_gather_rows(halves(yh, c), halves(xh, c), row, 3, c);
+        for (int i = 0; i < 3; i++) assert_memory_equal(yh + i * c, xh + row[i] * c, (size_t)c * 2);
     }
 }
 
@@ -503,6 +559,7 @@ int main(void)
         cmocka_unit_test(smoothed_targets),
         cmocka_unit_test(softmax_of_scores),
         cmocka_unit_test(picked_rows),
+        cmocka_unit_test(rows_in_bf16),
         cmocka_unit_test(adamw),
         cmocka_unit_test(threads_and_rows_do_not_show),
     };

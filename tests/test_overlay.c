@@ -349,7 +349,8 @@ static tn_tensor *keys_and_values(nn_run *r, int layer, const kn_attn *a, tn_ten
     if (!p->take) return ag_put_rows(r->t, qkv, kv, row, from);
     *kv = (tn_tensor){.type = &dt_f32, .nd = 2, .dim = {2 * VIRTUAL, c}};
     kv->data = test_alloc((size_t)(2 * VIRTUAL * c) * sizeof(float));
-    kn_gather_rows(tn_f32(kv), tn_f32(qkv) + from, tn_cols(qkv), row, 2 * VIRTUAL, c);
+    kn_gather_rows(ag_rows_of(kv), (kn_rows){tn_f32(qkv) + from, tn_cols(qkv), false}, row,
+                   2 * VIRTUAL, c);
     return qkv;
 }
 

@@ -59,12 +59,12 @@ static void put(bool wrong)
 
 static void rmsnorm(bool wrong)
 {
-    ag_rmsnorm(tape, x_of(C), matrix(1, wrong ? C - 1 : C), 1e-5f);
+    ag_rmsnorm(tape, x_of(C), matrix(1, wrong ? C - 1 : C), 1e-5f, &dt_f32);
 }
 
 static void layernorm(bool wrong)
 {
-    ag_layernorm(tape, x_of(C), matrix(1, C), matrix(1, wrong ? 1 : C), 1e-5f);
+    ag_layernorm(tape, x_of(C), matrix(1, C), matrix(1, wrong ? 1 : C), 1e-5f, &dt_f32);
 }
 
 static void head_norm(bool wrong)
@@ -113,7 +113,7 @@ static void attention(bool wrong)
 
 static void glu(bool wrong)
 {
-    ag_glu(tape, x_of(wrong ? C - 1 : C), kn_act_by_name("silu"));
+    ag_glu(tape, x_of(wrong ? C - 1 : C), kn_act_by_name("silu"), &dt_f32);
 }
 
 static tn_tensor *widen(void *ctx, tn_tensor *x)
@@ -153,8 +153,8 @@ static void logprob(bool wrong)
 static void dtype(bool wrong)
 {
     tn_tensor *x = x_of(C);
-    if (wrong) x->type = &dt_bf16;
-    ag_act(tape, x, kn_act_by_name("silu"));
+    if (wrong) x->type = &dt_f16;
+    ag_act(tape, x, kn_act_by_name("silu"), &dt_f32);
 }
 
 static const struct {

@@ -5,9 +5,11 @@
  * inputs wants a gradient is not recorded. Errors are sticky: after a failure every op returns its input and
  * the caller looks at tape->status once.
  *
- * Memory: activations and what a backward needs live in `keep`, nodes and tables in `meta`, until ag_reset;
+ * Memory: the residual stream and what a backward needs live in `keep`, nodes and tables in `meta`, until ag_reset;
  * gradients of activations come from a free list and return to it as soon as the node that made the
- * activation is done. A dry tape runs the same builder code with the arithmetic skipped on counting arenas, and
+ * activation is done. So do the values of `brief` activations, and earlier: whoever reads one last says so (ag_drop).
+ * They go then if no backward reads them, or if their op makes them again cheaply (norms, activation functions):
+ * the backward does so before the first node that reads them. A dry tape runs the same builder code with the arithmetic skipped on counting arenas, and
  * so tells the memory of a step. */
 #ifndef FT_AUTOGRAD_H
 #define FT_AUTOGRAD_H
@@ -40,6 +42,8 @@ typedef struct ag_op {
                      ag_node *n); /* adds into ag_grad(input); NULL: recording it is an error */
     bool replays; /* its backward runs operations itself, so it is called on a dry tape too */
     bool by_rows; /* in[0] holds the rows in force, one for one (asserted) */
+    bool again; /* its forward may run once more in the backward, from inputs that are there, with the same result */
+    unsigned blind; /* bit i: its backward does not read the values of in[i] */
     /* What a dry tape cannot see: floats of ag_temp buffers that its forward or backward holds at once (NULL: none), and the
      * input that ag_grad_pass gives the output's gradient (0: none). */
     int64_t (*temp)(const ag_node *n);
@@ -69,6 +73,7 @@ struct ag_tape {
     const ag_rows *rows; /* in force (ag_set_rows) */
     struct ag_clock *clock;  /* NULL: ops are not timed */
     const tn_tensor *turned; /* logits that have become their own gradient: no buffer to hand back */
+    struct ag_brief_cell *brief; /* activations in the free list, the latest first */
     ft_status status;    /* sticky */
 };
 
@@ -114,6 +119,13 @@ void ag_clock_leave(ag_clock *c, ag_lap before);
 
 /* --- for op authors ------------------------------------------------------------------------------------ */
 tn_tensor *ag_new(ag_tape *t, int64_t rows, int64_t cols); /* f32 [rows, cols] in keep */
+/* The same in the free list, until ag_drop or its maker's backward; of any type. */
+tn_tensor *ag_brief(ag_tape *t, int64_t rows, int64_t cols, const dt_type *type);
+/* The caller reads x no more. NULL, and an activation that is not brief, are left alone. */
+void ag_drop(ag_tape *t, tn_tensor *x);
+/* f32, or bf16 where the tape's products round their operands: what an activation is that products alone read. */
+const dt_type *ag_fed_type(const ag_tape *t);
+kn_rows ag_rows_of(const tn_tensor *x); /* of an f32 or bf16 activation */
 void *ag_keep(ag_tape *t, size_t bytes); /* values for backward; not touchable on a dry tape */
 void *ag_meta(ag_tape *t, size_t bytes); /* attributes and tables, zeroed; real on a dry tape too */
 /* A buffer for the time of one forward or backward; contents undefined. NULL: the tape has failed. */
@@ -138,9 +150,13 @@ ft_status ag_fail(ag_tape *t, ft_status status); /* makes a failure sticky */
 typedef struct ag_mark {
     size_t keep, meta;
     ag_node *last;
+    struct ag_brief_cell *brief;
 } ag_mark;
 ag_mark ag_enter(ag_tape *t);
 void ag_leave(ag_tape *t, const ag_mark *m);
+/* Drops the activations made since `m` and leaves nodes and tables: between the layers of a pass without a backward. */
+void ag_forget(ag_tape *t, const ag_mark *m);
+ag_mark ag_here(const ag_tape *t); /* the mark for it */
 /* The backward walk from t->last: recording, each node under its own rows. */
 void ag_walk(ag_tape *t);
 const ag_op *ag_op_at(int i); /* rows of ops.def; NULL past the end */
@@ -158,8 +174,10 @@ tn_tensor *ag_scatter_rows(ag_tape *t, tn_tensor *y, tn_tensor *x, const int64_t
 /* In place: y[row[i], col … col + C) = x[i] for x [n, C], rows all different. The op that made y may not need its values in
  * its backward (products, norms of heads and RoPE do not). */
 tn_tensor *ag_put_rows(ag_tape *t, tn_tensor *y, tn_tensor *x, const int64_t *row, int64_t col);
-tn_tensor *ag_rmsnorm(ag_tape *t, tn_tensor *x, tn_tensor *w, float eps);
-tn_tensor *ag_layernorm(ag_tape *t, tn_tensor *x, tn_tensor *w, tn_tensor *b, float eps);
+/* type: of the result, f32 or ag_fed_type; the same of the activations below. */
+tn_tensor *ag_rmsnorm(ag_tape *t, tn_tensor *x, tn_tensor *w, float eps, const dt_type *type);
+tn_tensor *ag_layernorm(ag_tape *t, tn_tensor *x, tn_tensor *w, tn_tensor *b, float eps,
+                        const dt_type *type);
 /* RMSNorm of each of n_q + n_k heads of head_dim inside qkv [T, ·] (Qwen3): heads 0 … n_q−1 by wq [d], the next n_k by
  * wk [d]; the columns after them pass through. */
 tn_tensor *ag_head_norm(ag_tape *t, tn_tensor *qkv, tn_tensor *wq, tn_tensor *wk, int n_q, int n_k,
@@ -190,8 +208,9 @@ tn_tensor *ag_rope(ag_tape *t, tn_tensor *x, int n_heads, int head_dim, int half
                    const float *sin, const int32_t *pos);
 /* qkv [T, (n_head + 2·n_kv)·d] → [T, n_head·d]; a.q_len and n_seq are those of the rows in force. */
 tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *a);
-tn_tensor *ag_glu(ag_tape *t, tn_tensor *gate_up, const kn_act *act); /* [T, 2I] → [T, I] */
-tn_tensor *ag_act(ag_tape *t, tn_tensor *x, const kn_act *act);
+/* [T, 2I] → [T, I]. With bf16 the input is kept in bf16 too. */
+tn_tensor *ag_glu(ag_tape *t, tn_tensor *gate_up, const kn_act *act, const dt_type *type);
+tn_tensor *ag_act(ag_tape *t, tn_tensor *x, const kn_act *act, const dt_type *type);
 
 /* A function built of ops. It must be pure: it may be called again in the backward; parameters it uses get their gradients
  * as usual. */

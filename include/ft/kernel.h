@@ -36,6 +36,15 @@ kn_precision kn_precision_of(const char *name);
 const char *kn_core_name(kn_precision precision);
 const char *kn_library(void); /* the library that the row of products calls, with its version; NULL: none */
 
+/* Rows of activations: f32, or bf16 (where KN_BF16 products read or make them). ld in elements. */
+typedef struct kn_rows {
+    void *data;
+    int64_t ld;
+    bool bf16;
+} kn_rows;
+/* y = x, rounded or widened: one of them is f32 and the other bf16. */
+void kn_convert_rows(kn_rows y, kn_rows x, int64_t t, int64_t c);
+
 /* --- matrix products --------------------------------------------------------------------------------
  * A weight matrix as it lies in the file: any dtype; unpacked panel by panel inside the product. */
 typedef struct kn_mat {
@@ -52,12 +61,6 @@ void kn_gemm_nt(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat
 void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
                 const float *bias, bool accumulate);
 /* The same in either precision, with what may follow a finished sum. */
-/* Rows of activations: f32, or bf16 (for KN_BF16 only). ld in elements. */
-typedef struct kn_rows {
-    void *data;
-    int64_t ld;
-    bool bf16;
-} kn_rows;
 typedef struct kn_product { /* y [m, N] = (accumulate ? y : 0) + x · Wᵀ (+ bias) (+ add) */
     kn_precision precision;
     kn_rows y, x; /* [m, N], [m, K] */
@@ -121,11 +124,11 @@ void kn_attention_back(const kn_attn *a, float *dq, float *dk, float *dv, const 
 /* --- rows ---------------------------------------------------------------------------------------------
  * [T, C] row-major, contiguous unless a row distance is given. "_back" functions add into dx, dw, db;
  * a NULL destination is skipped. Sums over tokens run in ascending token order, one chain a column. */
-void kn_rmsnorm(float *y, float *rstd, const float *x, const float *w, int64_t t, int64_t c,
+void kn_rmsnorm(kn_rows y, float *rstd, const float *x, const float *w, int64_t t, int64_t c,
                 float eps);
 void kn_rmsnorm_back(float *dx, float *dw, const float *dy, const float *x, const float *w,
                      const float *rstd, int64_t t, int64_t c);
-void kn_layernorm(float *y, float *mean, float *rstd, const float *x, const float *w,
+void kn_layernorm(kn_rows y, float *mean, float *rstd, const float *x, const float *w,
                   const float *b, int64_t t, int64_t c, float eps);
 void kn_layernorm_back(float *dx, float *dw, float *db, const float *dy, const float *x,
                        const float *w, const float *mean, const float *rstd, int64_t t, int64_t c);
@@ -140,20 +143,19 @@ void kn_rope(float *x, int64_t ldx, int64_t t, int n_head, int head_dim, int hal
 typedef struct kn_act kn_act;
 const kn_act *kn_act_by_name(const char *name); /* NULL when unknown */
 /* y [T, I] = act(gate) ⊙ up, gu [T, 2I] with gate in the first I columns. */
-void kn_glu(const kn_act *act, float *y, const float *gu, int64_t t, int64_t i);
-void kn_glu_back(const kn_act *act, float *dgu, const float *dy, const float *gu, int64_t t,
-                 int64_t i);
-void kn_act_rows(const kn_act *act, float *y, const float *x, int64_t n);
-void kn_act_back(const kn_act *act, float *dx, const float *dy, const float *x, int64_t n);
+void kn_glu(const kn_act *act, kn_rows y, kn_rows gu, int64_t t, int64_t i);
+void kn_glu_back(const kn_act *act, float *dgu, const float *dy, kn_rows gu, int64_t t, int64_t i);
+void kn_act_rows(const kn_act *act, kn_rows y, kn_rows x, int64_t t, int64_t c);
+void kn_act_back(const kn_act *act, float *dx, const float *dy, kn_rows x, int64_t t, int64_t c);
 
 /* Rows of a table: y[t] = W[ids[t]], zeros for an id below 0; and dw[ids[t]] += dy[t] in ascending t, except for ids
  * below 0 and `frozen`. */
 void kn_embed(float *y, const kn_mat *w, const int32_t *ids, int64_t n);
 void kn_embed_back(float *dw, const float *dy, const int32_t *ids, int64_t n, int64_t c,
                    int32_t frozen);
-/* Rows picked by index: y [n, C] = x[row[i]]; y[row[i]] = x[i] (x NULL: zeros); y[row[i]] += x[i] in
+/* Rows picked by index: y [n, C] = x[row[i]], both of one format; y[row[i]] = x[i] (x NULL: zeros); y[row[i]] += x[i] in
  * ascending i, where rows may repeat. */
-void kn_gather_rows(float *y, const float *x, int64_t ldx, const int64_t *row, int64_t n, int64_t c);
+void kn_gather_rows(kn_rows y, kn_rows x, const int64_t *row, int64_t n, int64_t c);
 void kn_put_rows(float *y, int64_t ldy, const float *x, const int64_t *row, int64_t n, int64_t c);
 void kn_scatter_rows(float *y, const float *x, const int64_t *row, int64_t n, int64_t c);
 void kn_scale_rows(float *x, const float *s, int64_t t, int64_t c); /* x[t, :] *= s[t] */

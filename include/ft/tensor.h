@@ -2,7 +2,8 @@
  *
  * A tensor is row-major and contiguous, except that its rows may be read through a permutation
  * (`row_of`), which is how GGUF's reordered q and k rows appear in Hugging Face order without a copy.
- * Activations, gradients and trainable values are f32; only frozen weights have other types. */
+ * Gradients and trainable values are f32; frozen weights have any type, and activations that only products
+ * read are bf16 where the products are (autograd.h). */
 #ifndef FT_TENSOR_H
 #define FT_TENSOR_H
 
@@ -88,6 +89,8 @@ typedef struct tn_tensor {
     const int32_t *row_of; /* NULL, or row i of this tensor is stored at row row_of[i] (nd = 2) */
     float *grad;           /* f32, same shape; NULL until someone asks */
     bool wants_grad;
+    /* Of an activation, the tape's: its values lie in the free list; a backward reads them; its op can make them again. */
+    bool brief, needed, again;
 } tn_tensor;
 
 int64_t tn_count(const tn_tensor *t); /* elements */

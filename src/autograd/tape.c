@@ -34,6 +34,12 @@ struct ag_pool {
     free_room *free, *spare; /* spare: list cells without room */
 };
 
+/* One brief activation; the list is in meta. */
+struct ag_brief_cell {
+    struct ag_brief_cell *before;
+    tn_tensor *x;
+};
+
 ft_status ag_open(ag_tape **out, size_t limit)
 {
     ft_status rc;
@@ -84,6 +90,7 @@ void ag_reset(ag_tape *t)
     arena_reset(t->grads->cells, 0);
     t->grads->free = t->grads->spare = NULL;
     t->last = NULL;
+    t->brief = NULL;
     t->rows = NULL;
     t->status = FT_OK;
 }
@@ -235,6 +242,48 @@ static void grad_give(ag_tape *t, void *data, size_t bytes)
     p->spare = next;
 }
 
+/* Bytes of an activation's values, whole blocks: 0 after a failure to count them. */
+static size_t value_bytes(const tn_tensor *x)
+{
+    size_t bytes = 0;
+    return dt_bytes(x->type, tn_count(x), &bytes) ? bytes : 0;
+}
+
+tn_tensor *ag_brief(ag_tape *t, int64_t n_rows, int64_t cols, const dt_type *type)
+{
+    tn_tensor *x = ag_meta(t, sizeof *x);
+    struct ag_brief_cell *cell = ag_meta(t, sizeof *cell);
+    if (!x || !cell) return NULL;
+    *x = (tn_tensor){.type = type, .nd = 2, .dim = {n_rows, cols}, .brief = true};
+    x->data = grad_take(t, value_bytes(x));
+    *cell = (struct ag_brief_cell){t->brief, x};
+    t->brief = cell;
+    return x->data ? x : NULL;
+}
+
+static void give_values(ag_tape *t, tn_tensor *x)
+{
+    if (!x->brief || !x->data) return;
+    grad_give(t, x->data, value_bytes(x));
+    x->data = NULL;
+}
+
+void ag_drop(ag_tape *t, tn_tensor *x)
+{
+    if (x && t->status == FT_OK && (!x->needed || x->again)) give_values(t, x);
+}
+
+const dt_type *ag_fed_type(const ag_tape *t)
+{
+    return t->precision == KN_BF16 && !t->few ? &dt_bf16 : &dt_f32;
+}
+
+kn_rows ag_rows_of(const tn_tensor *x)
+{
+    assert(x->type == &dt_f32 || x->type == &dt_bf16);
+    return (kn_rows){x->data, tn_cols(x), x->type == &dt_bf16};
+}
+
 float *ag_temp(ag_tape *t, int64_t floats)
 {
     return grad_take(t, (size_t)floats * sizeof(float));
@@ -321,9 +370,13 @@ tn_tensor *ag_call_kept(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr,
     if (!n) return out;
     *n = (ag_node){.op = op, .n_in = n_in, .out = out, .attr = attr, .rows = t->rows};
     for (int i = 0; i < n_in; i++) n->in[i] = in[i];
-    if (keep) {
+    const bool link = keep || (t->record && op->again);
+    out->again = op->again && link;
+    for (int i = 0; keep && i < n_in; i++)
+        if (in[i] && !(op->blind >> i & 1)) in[i]->needed = true;
+    if (keep) out->wants_grad = true;
+    if (link) {
         assert(op->backward);
-        out->wants_grad = true;
         n->prev = t->last;
         t->last = n;
     }
@@ -352,18 +405,45 @@ static void walk_dry(ag_tape *t, ag_node *n)
     if (n->op->passes && n->op->passes < n->n_in) ag_grad_pass(t, n, n->in[n->op->passes]);
 }
 
+ag_mark ag_here(const ag_tape *t)
+{
+    return (ag_mark){arena_mark(t->keep), arena_mark(t->meta), t->last, t->brief};
+}
+
 ag_mark ag_enter(ag_tape *t)
 {
-    ag_mark m = {arena_mark(t->keep), arena_mark(t->meta), t->last};
+    ag_mark m = ag_here(t);
     t->last = NULL;
     return m;
 }
 
+void ag_forget(ag_tape *t, const ag_mark *m)
+{
+    for (; t->brief != m->brief; t->brief = t->brief->before) give_values(t, t->brief->x);
+    arena_reset(t->keep, m->keep);
+}
+
 void ag_leave(ag_tape *t, const ag_mark *m)
 {
-    arena_reset(t->keep, m->keep);
+    ag_forget(t, m);
     arena_reset(t->meta, m->meta);
     t->last = m->last;
+}
+
+/* Values that were dropped and that n's backward reads, by the forward of the nodes that made them. */
+static void make_again(ag_tape *t, const ag_node *n)
+{
+    for (int i = 0; i < n->n_in && t->status == FT_OK; i++) {
+        tn_tensor *x = n->in[i];
+        ag_node *maker = n->prev;
+        if (!x || !x->brief || x->data || n->op->blind >> i & 1) continue;
+        while (maker && maker->out != x) maker = maker->prev;
+        assert(maker && maker->op->again);
+        make_again(t, maker);
+        x->data = grad_take(t, value_bytes(x));
+        t->rows = maker->rows;
+        if (x->data) run(t, maker, maker->op->forward, true);
+    }
 }
 
 void ag_walk(ag_tape *t)
@@ -373,7 +453,11 @@ void ag_walk(ag_tape *t)
     t->record = true; /* a pass that does not record may have come since */
     t->few = false;
     for (ag_node *n = t->last; n && t->status == FT_OK; n = n->prev) {
-        if (!n->out->grad) continue; /* nothing that the loss needs */
+        if (!n->out->grad) { /* nothing that the loss needs */
+            if (!in_place(n)) give_values(t, n->out);
+            continue;
+        }
+        make_again(t, n);
         t->rows = n->rows;
         if (t->dry && !n->op->replays)
             walk_dry(t, n);
@@ -384,6 +468,7 @@ void ag_walk(ag_tape *t)
                 grad_give(t, n->out->grad, (size_t)tn_count(n->out) * sizeof(float));
             n->out->grad = NULL;
         }
+        if (!in_place(n)) give_values(t, n->out);
         if (pool_failed()) ag_fail(t, FT_EMEM);
     }
     t->record = record;

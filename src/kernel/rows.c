@@ -3,15 +3,17 @@
  * Rows are handed out in groups of about 16 K elements: enough work to be worth a wake-up, small enough for
  * L1 and L2. Column sums (weights of norms, biases) go by groups of columns, each over all tokens. */
 #include "kern.h"
+#include "kern_bf16.h"
 
 #include <string.h>
 
-enum { TILE = 16384, COLUMNS = 64 };
+enum { TILE = 16384, COLUMNS = 64, PIECE = 1024 /* of a row in bf16: its floats stay in L1 */ };
 
 typedef struct rows_run {
     int64_t t, c, step; /* rows, columns, rows (or elements, or columns) of a tile */
     float *out[4];
     const float *in[6];
+    kn_rows y, x; /* where they may be bf16 */
     float f[3];
     const int32_t *pos;
     const int64_t *row;
@@ -64,21 +66,48 @@ static const float *cat(const float *p, int64_t i)
     return p ? p + i : NULL;
 }
 
+/* Rows in bf16 are widened into buffers of floats, and made in them. */
+static float *buffers(int thread, int64_t floats)
+{
+    return pool_scratch(thread, 2, (size_t)floats * sizeof(float));
+}
+
+static const float *row_of(const kn_rows *x, int64_t i, int64_t column, int64_t n, float *buffer)
+{
+    const int64_t at = i * x->ld + column;
+    if (!x->bf16) return (const float *)x->data + at;
+    kern_dot_row->widen(buffer, (const uint16_t *)x->data + at, n);
+    return buffer;
+}
+
+static float *place_of(const kn_rows *y, int64_t i, int64_t column, float *buffer)
+{
+    return y->bf16 ? buffer : (float *)y->data + i * y->ld + column;
+}
+
+static void finish(const kn_rows *y, int64_t i, int64_t column, int64_t n, const float *made)
+{
+    if (y->bf16) kern_dot_row->round((uint16_t *)y->data + i * y->ld + column, made, n);
+}
+
 /* --- norms ------------------------------------------------------------------------------------------- */
 
 static void rmsnorm_tile(void *ctx, int64_t tile, int thread)
 {
     const rows_run *r = ctx;
-    (void)thread;
-    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++)
-        kern->rmsnorm(r->out[0] + i * r->c, at(r->out[1], i), r->in[0] + i * r->c, r->in[1], r->c,
-                      r->f[0]);
+    float *buffer = r->y.bf16 ? buffers(thread, r->c) : NULL;
+    if (r->y.bf16 && !buffer) return;
+    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++) {
+        float *y = place_of(&r->y, i, 0, buffer);
+        kern->rmsnorm(y, at(r->out[1], i), r->in[0] + i * r->c, r->in[1], r->c, r->f[0]);
+        finish(&r->y, i, 0, r->c, y);
+    }
 }
 
-void kn_rmsnorm(float *y, float *rstd, const float *x, const float *w, int64_t t, int64_t c,
+void kn_rmsnorm(kn_rows y, float *rstd, const float *x, const float *w, int64_t t, int64_t c,
                 float eps)
 {
-    rows_run r = {.t = t, .c = c, .out = {y, rstd}, .in = {x, w}, .f = {eps}};
+    rows_run r = {.t = t, .c = c, .y = y, .out = {NULL, rstd}, .in = {x, w}, .f = {eps}};
     over_rows(rmsnorm_tile, &r, c);
 }
 
@@ -122,16 +151,20 @@ void kn_rmsnorm_back(float *dx, float *dw, const float *dy, const float *x, cons
 static void layernorm_tile(void *ctx, int64_t tile, int thread)
 {
     const rows_run *r = ctx;
-    (void)thread;
-    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++)
-        kern->layernorm(r->out[0] + i * r->c, at(r->out[1], i), at(r->out[2], i),
-                        r->in[0] + i * r->c, r->in[1], r->in[2], r->c, r->f[0]);
+    float *buffer = r->y.bf16 ? buffers(thread, r->c) : NULL;
+    if (r->y.bf16 && !buffer) return;
+    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++) {
+        float *y = place_of(&r->y, i, 0, buffer);
+        kern->layernorm(y, at(r->out[1], i), at(r->out[2], i), r->in[0] + i * r->c, r->in[1],
+                        r->in[2], r->c, r->f[0]);
+        finish(&r->y, i, 0, r->c, y);
+    }
 }
 
-void kn_layernorm(float *y, float *mean, float *rstd, const float *x, const float *w,
+void kn_layernorm(kn_rows y, float *mean, float *rstd, const float *x, const float *w,
                   const float *b, int64_t t, int64_t c, float eps)
 {
-    rows_run r = {.t = t, .c = c, .out = {y, mean, rstd}, .in = {x, w, b}, .f = {eps}};
+    rows_run r = {.t = t, .c = c, .y = y, .out = {NULL, mean, rstd}, .in = {x, w, b}, .f = {eps}};
     over_rows(layernorm_tile, &r, c);
 }
 
@@ -195,55 +228,98 @@ const kn_act *kn_act_by_name(const char *name)
     return NULL;
 }
 
-static void glu_tile(void *ctx, int64_t tile, int thread)
+/* Columns of a row that go through at a time. */
+static int64_t piece_of(const rows_run *r)
 {
-    const rows_run *r = ctx;
-    (void)thread;
-    for (int64_t i = first(r, tile); i < last(r, tile, r->t); i++) {
-        const float *gate = r->in[0] + i * 2 * r->c, *up = gate + r->c;
-        if (r->in[1]) {
-            float *d = r->out[0] + i * 2 * r->c;
-            kern->glu_back[r->kind](d, d + r->c, r->in[1] + i * r->c, gate, up, r->c);
-        } else {
-            kern->glu[r->kind](r->out[0] + i * r->c, gate, up, r->c);
-        }
+    return (r->y.bf16 || r->x.bf16) && r->c > PIECE ? PIECE : r->c;
+}
+
+/* in[1]: dy, and out[0] the gradient of gate and up; NULL: forward */
+static void glu_piece(const rows_run *r, int64_t i, int64_t c0, int64_t n, float *buffer)
+{
+    const float *gate = row_of(&r->x, i, c0, n, buffer);
+    const float *up = row_of(&r->x, i, r->c + c0, n, buffer + n);
+    if (r->in[1]) {
+        float *d = r->out[0] + i * 2 * r->c + c0;
+        kern->glu_back[r->kind](d, d + r->c, r->in[1] + i * r->c + c0, gate, up, n);
+    } else {
+        float *y = place_of(&r->y, i, c0, buffer + 2 * n);
+        kern->glu[r->kind](y, gate, up, n);
+        finish(&r->y, i, c0, n, y);
     }
 }
 
-void kn_glu(const kn_act *act, float *y, const float *gu, int64_t t, int64_t i)
+static void act_piece(const rows_run *r, int64_t i, int64_t c0, int64_t n, float *buffer)
 {
-    rows_run r = {.t = t, .c = i, .out = {y}, .in = {gu}, .kind = act->kind};
-    over_rows(glu_tile, &r, i);
+    const float *x = row_of(&r->x, i, c0, n, buffer);
+    if (r->in[1]) {
+        kern->act_back[r->kind](r->out[0] + i * r->c + c0, r->in[1] + i * r->c + c0, x, n);
+    } else {
+        float *y = place_of(&r->y, i, c0, buffer + n);
+        kern->act[r->kind](y, x, n);
+        finish(&r->y, i, c0, n, y);
+    }
 }
 
-void kn_glu_back(const kn_act *act, float *dgu, const float *dy, const float *gu, int64_t t,
-                 int64_t i)
+static void over_pieces(const rows_run *r, int64_t tile, int thread,
+                        void (*piece)(const rows_run *, int64_t, int64_t, int64_t, float *))
 {
-    rows_run r = {.t = t, .c = i, .out = {dgu}, .in = {gu, dy}, .kind = act->kind};
-    if (dgu) over_rows(glu_tile, &r, 2 * i);
+    const int64_t most = piece_of(r);
+    float *buffer = buffers(thread, 3 * most);
+    for (int64_t i = first(r, tile); buffer && i < last(r, tile, r->t); i++)
+        for (int64_t c0 = 0; c0 < r->c; c0 += most)
+            piece(r, i, c0, r->c - c0 < most ? r->c - c0 : most, buffer);
+}
+
+static void glu_tile(void *ctx, int64_t tile, int thread)
+{
+    over_pieces(ctx, tile, thread, glu_piece);
 }
 
 static void act_tile(void *ctx, int64_t tile, int thread)
 {
+    over_pieces(ctx, tile, thread, act_piece);
+}
+
+void kn_glu(const kn_act *act, kn_rows y, kn_rows gu, int64_t t, int64_t i)
+{
+    rows_run r = {.t = t, .c = i, .y = y, .x = gu, .kind = act->kind};
+    over_rows(glu_tile, &r, i);
+}
+
+void kn_glu_back(const kn_act *act, float *dgu, const float *dy, kn_rows gu, int64_t t, int64_t i)
+{
+    rows_run r = {.t = t, .c = i, .out = {dgu}, .in = {NULL, dy}, .x = gu, .kind = act->kind};
+    if (dgu) over_rows(glu_tile, &r, 2 * i);
+}
+
+void kn_act_rows(const kn_act *act, kn_rows y, kn_rows x, int64_t t, int64_t c)
+{
+    rows_run r = {.t = t, .c = c, .y = y, .x = x, .kind = act->kind};
+    over_rows(act_tile, &r, c);
+}
+
+void kn_act_back(const kn_act *act, float *dx, const float *dy, kn_rows x, int64_t t, int64_t c)
+{
+    rows_run r = {.t = t, .c = c, .out = {dx}, .in = {NULL, dy}, .x = x, .kind = act->kind};
+    if (dx) over_rows(act_tile, &r, c);
+}
+
+static void convert_tile(void *ctx, int64_t tile, int thread)
+{
     const rows_run *r = ctx;
-    int64_t i = first(r, tile), n = last(r, tile, r->t) - i;
     (void)thread;
-    if (r->in[1])
-        kern->act_back[r->kind](r->out[0] + i, r->in[1] + i, r->in[0] + i, n);
-    else
-        kern->act[r->kind](r->out[0] + i, r->in[0] + i, n);
+    for (int64_t i = first(r, tile), end = last(r, tile, r->t); i < end; i++) {
+        float *y = place_of(&r->y, i, 0, NULL);
+        const float *x = row_of(&r->x, i, 0, r->c, y);
+        finish(&r->y, i, 0, r->c, x);
+    }
 }
 
-void kn_act_rows(const kn_act *act, float *y, const float *x, int64_t n)
+void kn_convert_rows(kn_rows y, kn_rows x, int64_t t, int64_t c)
 {
-    rows_run r = {.out = {y}, .in = {x}, .kind = act->kind};
-    over_elements(act_tile, &r, n);
-}
-
-void kn_act_back(const kn_act *act, float *dx, const float *dy, const float *x, int64_t n)
-{
-    rows_run r = {.out = {dx}, .in = {x, dy}, .kind = act->kind};
-    if (dx) over_elements(act_tile, &r, n);
+    rows_run r = {.t = t, .c = c, .y = y, .x = x};
+    over_rows(convert_tile, &r, c);
 }
 
 /* --- elementwise -------------------------------------------------------------------------------------------- */
@@ -259,14 +335,16 @@ static void add_tile(void *ctx, int64_t tile, int thread)
 static void gather_tile(void *ctx, int64_t tile, int thread)
 {
     const rows_run *r = ctx;
+    const size_t size = r->x.bf16 ? sizeof(uint16_t) : sizeof(float);
     (void)thread;
     for (int64_t i = first(r, tile), end = last(r, tile, r->t); i < end; i++)
-        memcpy(r->out[0] + i * r->c, r->in[0] + r->row[i] * r->ld, (size_t)r->c * sizeof(float));
+        memcpy((char *)r->y.data + (size_t)(i * r->y.ld) * size,
+               (const char *)r->x.data + (size_t)(r->row[i] * r->x.ld) * size, (size_t)r->c * size);
 }
 
-void kn_gather_rows(float *y, const float *x, int64_t ldx, const int64_t *row, int64_t n, int64_t c)
+void kn_gather_rows(kn_rows y, kn_rows x, const int64_t *row, int64_t n, int64_t c)
 {
-    rows_run r = {.t = n, .c = c, .out = {y}, .in = {x}, .ld = ldx, .row = row};
+    rows_run r = {.t = n, .c = c, .y = y, .x = x, .row = row};
     over_rows(gather_tile, &r, c);
 }
 

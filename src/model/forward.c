@@ -6,9 +6,10 @@
 
 #include <string.h>
 
-static tn_tensor *norm(const model *m, nn_run *r, const model_norm *n, tn_tensor *x)
+static tn_tensor *norm(const model *m, nn_run *r, const model_norm *n, tn_tensor *x,
+                       const dt_type *type)
 {
-    return m->family->norm->forward(r, n, x, (float)m->d.norm_eps);
+    return m->family->norm->forward(r, n, x, (float)m->d.norm_eps, type);
 }
 
 /* f32 values that one part keeps of so many positions. */
@@ -51,7 +52,8 @@ static tn_tensor *block(void *ctx, tn_tensor *h)
     const pass *p = c->p;
     const model_layer *l = &p->m->layer[c->layer];
     const nn_hooks *hooks = nn_hooks_of(p->r);
-    tn_tensor *in = h, *x = h;
+    ag_tape *t = p->r->t;
+    tn_tensor *in = h, *x = h, *normed = NULL;
     int64_t at = c->state_at;
     for (int k = 0; k < l->n_sub; k++) {
         const model_sub *s = &l->sub[k];
@@ -63,7 +65,11 @@ static tn_tensor *block(void *ctx, tn_tensor *h)
                                  .part = s->p,
                                  .shared = p->shared[u->index],
                                  .state_at = at};
-        if (s->norm.w) x = norm(p->m, p->r, &s->norm, l->traits & MODEL_PARALLEL ? in : h);
+        if (s->norm.w) {
+            ag_drop(t, normed);
+            x = normed =
+                norm(p->m, p->r, &s->norm, l->traits & MODEL_PARALLEL ? in : h, ag_fed_type(t));
+        }
         if (hooks->sublayer)
             h = hooks->sublayer(p->r, l->index, k == 0 ? NN_MIXER : NN_FEED, x,
                                 u->row->forward(&call, x, NULL), h);
@@ -72,17 +78,18 @@ static tn_tensor *block(void *ctx, tn_tensor *h)
         look(p->r, l->index, u->row->name, h);
         if (p->r->cache) at += kept_by(s, p->r->cache->rows);
     }
+    ag_drop(t, normed);
     return h;
 }
 
 /* Without a backward nothing inside a block is needed after it: its memory serves the next one, so a pass of T tokens
  * takes one block's activations and not all of them. */
-static tn_tensor *keep_only(ag_tape *t, tn_tensor *kept, tn_tensor *h, size_t mark)
+static tn_tensor *keep_only(ag_tape *t, tn_tensor *kept, tn_tensor *h, const ag_mark *mark)
 {
     if (t->status != FT_OK) return h;
     if (!t->dry)
         kn_copy_block(tn_f32(kept), tn_cols(h), tn_f32(h), tn_cols(h), tn_rows(h), tn_cols(h));
-    arena_reset(t->keep, mark);
+    ag_forget(t, mark);
     return kept;
 }
 
@@ -91,7 +98,7 @@ static tn_tensor *blocks(const pass *p, tn_tensor *h)
     nn_run *r = p->r;
     bool checkpoint = r->checkpoint && r->t->record && !r->cache;
     tn_tensor *kept = r->t->record ? NULL : ag_new(r->t, tn_rows(h), tn_cols(h));
-    size_t mark = arena_mark(r->t->keep);
+    const ag_mark mark = ag_here(r->t);
     int64_t at = 0;
     for (int i = 0; i < p->m->d.n_layer && r->t->status == FT_OK; i++) {
         block_ctx *c = ag_meta(r->t, sizeof *c);
@@ -100,7 +107,7 @@ static tn_tensor *blocks(const pass *p, tn_tensor *h)
         for (int k = 0; r->cache && k < p->m->layer[i].n_sub; k++)
             at += kept_by(&p->m->layer[i].sub[k], r->cache->rows);
         h = checkpoint ? ag_checkpoint(r->t, h, block, c) : block(c, h);
-        if (kept) h = keep_only(r->t, kept, h, mark);
+        if (kept) h = keep_only(r->t, kept, h, &mark);
     }
     return h;
 }
@@ -133,7 +140,7 @@ tn_tensor *model_hidden(model *m, nn_run *r)
     }
     if (r->t->status != FT_OK) return h;
     look(r, -1, "embedding", h);
-    h = norm(m, r, &m->norm, blocks(p, h));
+    h = norm(m, r, &m->norm, blocks(p, h), &dt_f32);
     look(r, -1, "norm", h);
     return h;
 }

@@ -127,7 +127,8 @@ typedef struct model_part {
 typedef struct model_norm_rule {
     bool bias;
     const char *gguf_eps; /* key of its epsilon in a GGUF */
-    tn_tensor *(*forward)(nn_run *r, const model_norm *n, tn_tensor *x, float eps);
+    tn_tensor *(*forward)(nn_run *r, const model_norm *n, tn_tensor *x, float eps,
+                          const dt_type *type); /* type: of the result */
 } model_norm_rule;
 extern const model_norm_rule norm_rms, norm_layer;
 

@@ -252,14 +252,18 @@ static tn_tensor *forward(const model_call *call, tn_tensor *x, tn_tensor *add)
     const rope_view *rope = call->shared;
     kn_attn a = rule(c, call->layer);
     tn_tensor *qkv = nn_linear(r, &p->qkv, x, NULL);
-    if (p->q_norm)
-        qkv = ag_head_norm(r->t, qkv, nn_value(r, p->q_norm), nn_value(r, p->k_norm), a.n_head,
+    if (p->q_norm) {
+        tn_tensor *raw = qkv;
+        qkv = ag_head_norm(r->t, raw, nn_value(r, p->q_norm), nn_value(r, p->k_norm), a.n_head,
                            a.n_kv, (float)call->m->d.norm_eps);
+        ag_drop(r->t, raw);
+    }
     if (c->use_rope)
         qkv = ag_rope(r->t, qkv, a.n_head + a.n_kv, a.head_dim, c->rope.half, rope->cos, rope->sin,
                       rope->pos);
     if (nn_hooks_of(r)->qkv) qkv = nn_hooks_of(r)->qkv(r, call->layer, &a, qkv);
     tn_tensor *y = r->cache ? cached_attention(call, a, qkv) : ag_attention(r->t, qkv, &a);
+    ag_drop(r->t, qkv);
     return nn_linear(r, &p->o, y, add);
 }
 

@@ -65,16 +65,22 @@ static tn_tensor *glu(const model_call *c, tn_tensor *x, tn_tensor *add)
 {
     const ff *p = c->part;
     tn_tensor *u = nn_linear(c->r, &p->up, x, NULL);
-    u = ag_glu(c->r->t, u, ((const ff_cfg *)c->cfg)->act);
-    return nn_linear(c->r, &p->down, u, add);
+    tn_tensor *a = ag_glu(c->r->t, u, ((const ff_cfg *)c->cfg)->act, ag_fed_type(c->r->t));
+    ag_drop(c->r->t, u);
+    tn_tensor *y = nn_linear(c->r, &p->down, a, add);
+    ag_drop(c->r->t, a);
+    return y;
 }
 
 static tn_tensor *mlp(const model_call *c, tn_tensor *x, tn_tensor *add)
 {
     const ff *p = c->part;
     tn_tensor *u = nn_linear(c->r, &p->up, x, NULL);
-    u = ag_act(c->r->t, u, ((const ff_cfg *)c->cfg)->act);
-    return nn_linear(c->r, &p->down, u, add);
+    tn_tensor *a = ag_act(c->r->t, u, ((const ff_cfg *)c->cfg)->act, ag_fed_type(c->r->t));
+    ag_drop(c->r->t, u);
+    tn_tensor *y = nn_linear(c->r, &p->down, a, add);
+    ag_drop(c->r->t, a);
+    return y;
 }
 
 static model_flop_count matrices(const model *m, const void *cfg, int n)

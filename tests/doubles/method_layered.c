@@ -120,7 +120,8 @@ static tn_tensor *sublayer(nn_run *r, int layer, nn_part part, tn_tensor *x, tn_
     const layered *l = ((const pe_ctx *)r->over->ctx)->priv;
     ag_weight down = {.w = &l->down[layer][part]->t}, up = {.w = &l->up[layer][part]->t};
     (void)x;
-    tn_tensor *inner = ag_act(r->t, ag_linear(r->t, y, &down, 1, NULL), kn_act_by_name("silu"));
+    tn_tensor *inner =
+        ag_act(r->t, ag_linear(r->t, y, &down, 1, NULL), kn_act_by_name("silu"), &dt_f32);
     return ag_linear(r->t, inner, &up, 1, ag_add(r->t, y, h));
 }
 

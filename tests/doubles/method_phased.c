@@ -95,11 +95,16 @@ static tn_tensor *post(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y)
 /* Row by row: how a pass is cut leaves no mark. */
 static tn_tensor *collect(nn_run *r, const nn_group *g, tn_tensor *x)
 {
-    for (int i = 0; i < g->n; i++) {
+    const int64_t cols = tn_cols(x);
+    float *row = ag_temp(r->t, cols); /* x may be bf16 */
+    for (int i = 0; row && i < g->n; i++) {
         phased_slot *s = nn_slot(r, &g->site[i]);
-        for (int64_t k = 0; s && k < tn_count(x); k++)
-            tn_f32(&s->energy->t)[k % tn_cols(x)] += tn_f32(x)[k] * tn_f32(x)[k];
+        for (int64_t k = 0; s && !r->t->dry && k < tn_rows(x); k++) {
+            tn_unpack_rows(row, x, k, 1);
+            for (int64_t c = 0; c < cols; c++) tn_f32(&s->energy->t)[c] += row[c] * row[c];
+        }
     }
+    ag_temp_free(r->t, row, cols);
     return x;
 }
 

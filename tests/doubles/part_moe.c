@@ -169,7 +169,7 @@ static tn_tensor *expert(const model_call *c, tn_tensor *x, tn_tensor *g, int64_
     tn_tensor *xe = ag_gather_rows(r->t, x, row, n), *ge = ag_gather_rows(r->t, g, row, n);
     picked = ag_pick_rows(r->t, row, n);
     ag_set_rows(r->t, picked);
-    tn_tensor *u = ag_glu(r->t, nn_linear(r, &p->up[e], xe, NULL), cfg->act);
+    tn_tensor *u = ag_glu(r->t, nn_linear(r, &p->up[e], xe, NULL), cfg->act, &dt_f32);
     u = op_weigh(r->t, nn_linear(r, &p->down[e], u, NULL), ge, e);
     ag_set_rows(r->t, all);
     return ag_scatter_rows(r->t, y, u, row);
@@ -183,7 +183,7 @@ static tn_tensor *forward(const model_call *c, tn_tensor *x, tn_tensor *add)
     tn_tensor *g = route(r->t, nn_linear(r, &p->router, x, NULL), (int)cfg->used);
     tn_tensor *y = ag_scale(r->t, x, 0.0f);
     for (int64_t e = 0; e < cfg->experts; e++) y = expert(c, x, g, e, y);
-    y = ag_rmsnorm(r->t, y, nn_value(r, p->gain), 1e-6f);
+    y = ag_rmsnorm(r->t, y, nn_value(r, p->gain), 1e-6f, &dt_f32);
     return add ? ag_add(r->t, add, y) : y;
 }
 

@@ -121,10 +121,10 @@ static void the_tape_reads_it(void **state)
         tn_tensor *y = ag_linear(t, h, &weight, 1, NULL);
         tn_tensor *loss = ag_dot_const(t, y, test_uniform(52, T * 29, -1, 1));
         float *dx = ag_grad(t, h);
-        assert_ok(ag_backward(t, loss));
         const float *from[3] = {tn_f32(h), tn_f32(y), dx};
         const int64_t n[3] = {T * 37, T * 29, T * 37};
         for (int i = 0; i < 3; i++) {
+            if (i == 2) assert_ok(ag_backward(t, loss)); /* y is gone after it */
             out[coded][i] = test_alloc((size_t)n[i] * sizeof(float));
             memcpy(out[coded][i], from[i], (size_t)n[i] * sizeof(float));
             if (coded) same(out[1][i], out[0][i], n[i], i == 0 ? "rows" : i == 1 ? "y" : "dx");

@@ -14,8 +14,11 @@ static void add_backward(ag_tape *t, ag_node *n)
     ag_grad_pass(t, n, n->in[1]);
 }
 
-const ag_op ag_op_add = {
-    .name = "add", .forward = add_forward, .backward = add_backward, .passes = 1};
+const ag_op ag_op_add = {.name = "add",
+                         .forward = add_forward,
+                         .backward = add_backward,
+                         .blind = 1 << 0 | 1 << 1,
+                         .passes = 1};
 
 tn_tensor *ag_add(ag_tape *t, tn_tensor *a, tn_tensor *b)
 {
@@ -38,7 +41,8 @@ static void scale_backward(ag_tape *t, ag_node *n)
     if (dx) kn_axpy(dx, *(const float *)n->attr, n->out->grad, tn_count(n->out));
 }
 
-const ag_op ag_op_scale = {.name = "scale", .forward = scale_forward, .backward = scale_backward};
+const ag_op ag_op_scale = {
+    .name = "scale", .forward = scale_forward, .backward = scale_backward, .blind = 1 << 0};
 
 tn_tensor *ag_scale(ag_tape *t, tn_tensor *x, float s)
 {
@@ -65,7 +69,7 @@ static void dot_backward(ag_tape *t, ag_node *n)
 }
 
 const ag_op ag_op_dot_const = {
-    .name = "dot_const", .forward = dot_forward, .backward = dot_backward};
+    .name = "dot_const", .forward = dot_forward, .backward = dot_backward, .blind = 1 << 0};
 
 tn_tensor *ag_dot_const(ag_tape *t, tn_tensor *x, const float *c)
 {

@@ -23,24 +23,27 @@ kn_mat op_mat(const tn_tensor *w)
                     .row_of = w->row_of};
 }
 
-void op_product(const ag_tape *t, float *y, int64_t ldy, const float *x, int64_t ldx,
-                const kn_mat *w, bool in_out, int64_t rows, bool accumulate)
+kn_rows op_rows(const float *x, int64_t ld)
+{
+    return (kn_rows){(float *)x, ld, false};
+}
+
+void op_product(const ag_tape *t, float *y, int64_t ldy, kn_rows x, const kn_mat *w, bool in_out,
+                int64_t rows, bool accumulate)
 {
     kn_gemm(&(kn_product){.precision = t->precision,
                           .y = {y, ldy, false},
-                          .x = {(float *)x, ldx, false},
+                          .x = x,
                           .m = rows,
                           .w = w,
                           .in_out = in_out,
                           .accumulate = accumulate});
 }
 
-void op_gemm_tn(const ag_tape *t, float *c, int64_t ldc, const float *a, int64_t lda, int64_t m,
-                const float *b, int64_t ldb, int64_t n, int64_t rows, const ag_rows *of)
+void op_gemm_tn(const ag_tape *t, float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b, int64_t n,
+                int64_t rows, const ag_rows *of)
 {
-    kn_gemm_grad(t->precision, c, ldc, (kn_rows){(float *)a, lda, false}, m,
-                 (kn_rows){(float *)b, ldb, false}, n, rows, of ? of->len : NULL,
-                 of ? of->n_seq : 0);
+    kn_gemm_grad(t->precision, c, ldc, a, m, b, n, rows, of ? of->len : NULL, of ? of->n_seq : 0);
 }
 
 static int64_t in_of(const ag_weight *w)
@@ -54,13 +57,13 @@ static int64_t out_of(const ag_weight *w)
 }
 
 /* y [rows, O] = x · Wᵀ + b (+ add, rows of ld_add) */
-static void apply(const ag_tape *t, float *y, int64_t ldy, const float *x, int64_t ldx,
-                  const ag_weight *w, int64_t rows, const float *add, int64_t ld_add)
+static void apply(const ag_tape *t, float *y, int64_t ldy, kn_rows x, const ag_weight *w,
+                  int64_t rows, const float *add, int64_t ld_add)
 {
     kn_mat mat = op_mat(w->w);
     kn_gemm(&(kn_product){.precision = t->precision,
                           .y = {y, ldy, false},
-                          .x = {(float *)x, ldx, false},
+                          .x = x,
                           .m = rows,
                           .w = &mat,
                           .in_out = w->in_out,
@@ -70,19 +73,18 @@ static void apply(const ag_tape *t, float *y, int64_t ldy, const float *x, int64
 }
 
 /* dx (may be NULL) = or += dy · W; the gradients of W and b where they are wanted. */
-static void apply_back(ag_tape *t, float *dx, int64_t ldx, bool accumulate, const float *dy,
-                       int64_t ldy, const float *x, const ag_weight *w, int64_t rows,
-                       const ag_rows *of)
+static void apply_back(ag_tape *t, float *dx, bool accumulate, kn_rows dy, kn_rows x,
+                       const ag_weight *w, int64_t rows, const ag_rows *of)
 {
     kn_mat mat = op_mat(w->w);
     int64_t out = out_of(w), in = in_of(w);
-    if (dx) op_product(t, dx, ldx, dy, ldy, &mat, !w->in_out, rows, accumulate);
+    if (dx) op_product(t, dx, in, dy, &mat, !w->in_out, rows, accumulate);
     float *dw = ag_grad(t, w->w), *db = w->b ? ag_grad(t, w->b) : NULL;
     if (dw && w->in_out)
-        op_gemm_tn(t, dw, out, x, ldx, in, dy, ldy, out, rows, of);
+        op_gemm_tn(t, dw, out, x, in, dy, out, rows, of);
     else if (dw)
-        op_gemm_tn(t, dw, in, dy, ldy, out, x, ldx, in, rows, of);
-    if (db) kn_col_sum_add(db, dy, ldy, rows, out);
+        op_gemm_tn(t, dw, in, dy, out, x, in, rows, of);
+    if (db) kn_col_sum_add(db, dy.data, dy.ld, rows, out);
 }
 
 /* Of a few rows: all weights in one pass. */
@@ -113,7 +115,7 @@ static void forward(ag_tape *t, ag_node *n)
     }
     for (int i = 0; i < a->n; i++) {
         const float *add = a->residual ? tn_f32(n->in[1]) + col : NULL;
-        apply(t, tn_f32(n->out) + col, ldy, tn_f32(n->in[0]), in, &a->w[i], rows, add, ldy);
+        apply(t, tn_f32(n->out) + col, ldy, ag_rows_of(n->in[0]), &a->w[i], rows, add, ldy);
         col += out_of(&a->w[i]);
     }
 }
@@ -121,12 +123,12 @@ static void forward(ag_tape *t, ag_node *n)
 static void backward(ag_tape *t, ag_node *n)
 {
     const linear_attr *a = n->attr;
-    int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[0]), col = 0;
+    int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), col = 0;
     bool fresh;
     float *dx = ag_grad_fresh(t, n->in[0], &fresh);
     for (int i = 0; i < a->n; i++) {
-        apply_back(t, dx, in, !fresh || i > 0, n->out->grad + col, ldy, tn_f32(n->in[0]), &a->w[i],
-                   rows, n->rows);
+        apply_back(t, dx, !fresh || i > 0, op_rows(n->out->grad + col, ldy), ag_rows_of(n->in[0]),
+                   &a->w[i], rows, n->rows);
         col += out_of(&a->w[i]);
     }
     if (a->residual) ag_grad_pass(t, n, n->in[1]);
@@ -136,6 +138,7 @@ const ag_op ag_op_linear = {.name = "linear",
                             .forward = forward,
                             .backward = backward,
                             .by_rows = true,
+                            .blind = 1 << 1, /* the residual; weights are not brief */
                             .passes = 1,
                             .part = AG_PRODUCTS};
 
@@ -159,5 +162,6 @@ tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_ten
         if (w[i].b) in[n_in++] = w[i].b;
     }
     OP_ASSERT(t, !add || (tn_rows(add) == tn_rows(x) && tn_cols(add) == out));
-    return ag_call(t, &ag_op_linear, ag_new(t, tn_rows(x), out), a, n_in, in);
+    tn_tensor *y = add ? ag_new(t, tn_rows(x), out) : ag_brief(t, tn_rows(x), out, &dt_f32);
+    return ag_call(t, &ag_op_linear, y, a, n_in, in);
 }

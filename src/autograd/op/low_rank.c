@@ -49,7 +49,7 @@ typedef struct site_run {
     const ag_rows *of;
     int64_t rows, in, ld; /* ld: row distance of h and u */
     float *h, *u;
-    const float *x; /* [rows, in], dropped out already */
+    kn_rows x; /* [rows, in], dropped out already */
 } site_run;
 
 static void site_forward(ag_tape *t, const site_run *q, float *y, int64_t ldy)
@@ -58,22 +58,22 @@ static void site_forward(ag_tape *t, const site_run *q, float *y, int64_t ldy)
     float *own, *first = s->mid || s->core ? q->u : q->h;
     kn_mat a = a_mat(t, s, q->in, false, &own), b = b_mat(s);
     if (!a.data) return;
-    op_product(t, first, q->ld, q->x, q->in, &a, false, q->rows, false);
+    op_product(t, first, q->ld, q->x, &a, false, q->rows, false);
     ag_temp_free(t, own, a.rows * q->in);
     if (s->core) {
         kn_mat core = op_mat(s->core);
-        op_product(t, q->h, q->ld, q->u, q->ld, &core, false, q->rows, false);
+        op_product(t, q->h, q->ld, op_rows(q->u, q->ld), &core, false, q->rows, false);
         first = q->h;
     }
     kn_mul_cols(q->h, q->ld, first, q->ld, s->mid ? tn_f32(s->mid) : NULL, s->scale, q->rows,
                 a.rows, false);
     if (!s->out) {
-        op_product(t, y, ldy, q->h, q->ld, &b, false, q->rows, true);
+        op_product(t, y, ldy, op_rows(q->h, q->ld), &b, false, q->rows, true);
         return;
     }
     float *z = ag_temp(t, q->rows * b.rows);
     if (!z) return;
-    op_product(t, z, b.rows, q->h, q->ld, &b, false, q->rows, false);
+    op_product(t, z, b.rows, op_rows(q->h, q->ld), &b, false, q->rows, false);
     kn_mul_cols(y, ldy, z, b.rows, tn_f32(s->out), 1.0f, q->rows, b.rows, true);
     ag_temp_free(t, z, q->rows * b.rows);
 }
@@ -86,7 +86,7 @@ static float *through_out(ag_tape *t, const site_run *q, const float *dy, int64_
     float *dout = ag_grad(t, s->out), *g = ag_temp(t, q->rows * b.rows);
     if (!g) return NULL;
     if (dout) {
-        op_product(t, g, b.rows, q->h, q->ld, &b, false, q->rows, false);
+        op_product(t, g, b.rows, op_rows(q->h, q->ld), &b, false, q->rows, false);
         kn_col_dot_add(dout, dy, ldy, g, b.rows, q->rows, b.rows);
     }
     kn_mul_cols(g, b.rows, dy, ldy, tn_f32(s->out), 1.0f, q->rows, b.rows, false);
@@ -106,8 +106,9 @@ static void through_middle(ag_tape *t, const site_run *q, float *dv, float *spar
     if (s->core) {
         kn_mat core = op_mat(s->core);
         float *dcore = ag_grad(t, s->core);
-        if (dcore) op_gemm_tn(t, dcore, r, dv, r, r, q->u, q->ld, r, q->rows, q->of);
-        op_product(t, spare, r, dv, r, &core, true, q->rows, false);
+        if (dcore)
+            op_gemm_tn(t, dcore, r, op_rows(dv, r), r, op_rows(q->u, q->ld), r, q->rows, q->of);
+        op_product(t, spare, r, op_rows(dv, r), &core, true, q->rows, false);
         kn_copy_block(dv, r, spare, r, q->rows, r);
     }
 }
@@ -120,7 +121,7 @@ static void add_da(ag_tape *t, const site_run *q, const float *du)
     kn_mat da = a_mat(t, q->s, q->in, true, &own);
     float *to = own ? own : q->s->a->grad;
     if (!da.data) return;
-    op_gemm_tn(t, to, q->in, du, r, r, q->x, q->in, q->in, q->rows, q->of);
+    op_gemm_tn(t, to, q->in, op_rows(du, r), r, q->x, q->in, q->rows, q->of);
     if (own) kn_copy_block(q->s->a->grad, q->s->a->dim[1], own, q->in, r, q->in);
     ag_temp_free(t, own, r * q->in);
 }
@@ -138,16 +139,16 @@ static void site_backward(ag_tape *t, const site_run *q, float *dx, const float 
         dy = g;
         ldy = b.rows;
     }
-    if (db) op_gemm_tn(t, db, r, dy, ldy, b.rows, q->h, q->ld, r, q->rows, q->of);
+    if (db) op_gemm_tn(t, db, r, op_rows(dy, ldy), b.rows, op_rows(q->h, q->ld), r, q->rows, q->of);
     if (dx || s->a->wants_grad || s->mid || s->core) {
-        op_product(t, dh, r, dy, ldy, &b, true, q->rows, false);
+        op_product(t, dh, r, op_rows(dy, ldy), &b, true, q->rows, false);
         kn_scale(dh, s->scale, q->rows * r);
         through_middle(t, q, dh, dh + q->rows * r);
         add_da(t, q, dh);
     }
     if (dx) {
         kn_mat a = a_mat(t, s, q->in, false, &own);
-        if (a.data) op_product(t, dx, q->in, dh, r, &a, true, q->rows, true);
+        if (a.data) op_product(t, dx, q->in, op_rows(dh, r), &a, true, q->rows, true);
         ag_temp_free(t, own, r * q->in);
     }
     if (g) ag_temp_free(t, g, q->rows * b.rows);
@@ -197,27 +198,27 @@ static void forward_stacked(ag_tape *t, ag_node *n)
     float *all = stack(t, a, in, false);
     if (!all) return;
     kn_mat m = {.type = &dt_f32, .data = all, .rows = a->rank, .cols = in};
-    op_product(t, a->h, a->rank, tn_f32(n->in[1]), in, &m, false, rows, false);
+    op_product(t, a->h, a->rank, ag_rows_of(n->in[1]), &m, false, rows, false);
     scale_columns(a->h, a, rows);
     for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
         kn_mat b = b_mat(&a->s[i]);
-        op_product(t, tn_f32(n->out) + a->s[i].col, ldy, a->h + col, a->rank, &b, false, rows,
-                   true);
+        op_product(t, tn_f32(n->out) + a->s[i].col, ldy, op_rows(a->h + col, a->rank), &b, false,
+                   rows, true);
     }
     ag_temp_free(t, all, a->rank * in);
 }
 
-static void add_stacked_grads(ag_tape *t, const ag_node *n, const float *dh, const float *x,
-                              int64_t in)
+static void add_stacked_grads(ag_tape *t, const ag_node *n, const float *dh)
 {
     const low_rank_attr *a = n->attr;
-    int64_t row = 0;
+    int64_t in = tn_cols(n->in[1]), row = 0;
     for (int i = 0; i < a->n; i++) {
         if (!ag_grad(t, a->s[i].a)) return; /* all of them are trained, or none */
     }
     float *all = stack(t, a, in, true);
     if (!all) return;
-    op_gemm_tn(t, all, in, dh, a->rank, a->rank, x, in, in, tn_rows(n->out), n->rows);
+    op_gemm_tn(t, all, in, op_rows(dh, a->rank), a->rank, ag_rows_of(n->in[1]), in, tn_rows(n->out),
+               n->rows);
     for (int i = 0; i < a->n; i++) {
         tn_tensor *m = a->s[i].a;
         kn_copy_block(m->grad, in, all + row * in, in, m->dim[0], in);
@@ -234,19 +235,20 @@ static void backward_stacked(ag_tape *t, ag_node *n)
     if (!dh) return;
     for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
         const ag_low_rank *s = &a->s[i];
-        const float *dy = n->out->grad + s->col;
+        const kn_rows dy = op_rows(n->out->grad + s->col, ldy);
         kn_mat b = b_mat(s);
         float *db = ag_grad(t, s->b);
         if (db)
-            op_gemm_tn(t, db, b.cols, dy, ldy, b.rows, a->h + col, a->rank, b.cols, rows, n->rows);
-        op_product(t, dh + col, a->rank, dy, ldy, &b, true, rows, false);
+            op_gemm_tn(t, db, b.cols, dy, b.rows, op_rows(a->h + col, a->rank), b.cols, rows,
+                       n->rows);
+        op_product(t, dh + col, a->rank, dy, &b, true, rows, false);
     }
     scale_columns(dh, a, rows);
-    add_stacked_grads(t, n, dh, tn_f32(n->in[1]), in);
+    add_stacked_grads(t, n, dh);
     float *all = dx ? stack(t, a, in, false) : NULL;
     if (all) {
         kn_mat m = {.type = &dt_f32, .data = all, .rows = a->rank, .cols = in};
-        op_product(t, dx, in, dh, a->rank, &m, true, rows, true);
+        op_product(t, dx, in, op_rows(dh, a->rank), &m, true, rows, true);
         ag_temp_free(t, all, a->rank * in);
     }
     ag_temp_free(t, dh, rows * a->rank);
@@ -262,7 +264,19 @@ static site_run site_of(const ag_node *n, int i, int64_t col)
                       .ld = a->rank,
                       .h = a->h + col,
                       .u = a->u ? a->u + col : NULL,
-                      .x = tn_f32(n->in[1])};
+                      .x = ag_rows_of(n->in[1])};
+}
+
+/* x of the site becomes its dropout, in `dropped` [rows, in]. */
+static void draw(float *dropped, site_run *q, const ag_rows *of)
+{
+    const float *x = q->x.data;
+    if (q->x.bf16) {
+        kn_convert_rows(op_rows(dropped, q->in), q->x, q->rows, q->in);
+        x = dropped;
+    }
+    kn_dropout(dropped, x, q->rows, q->in, q->s->dropout, mask_key(of, q->s), of->key);
+    q->x = op_rows(dropped, q->in);
 }
 
 static void forward_each(ag_tape *t, ag_node *n)
@@ -276,8 +290,7 @@ static void forward_each(ag_tape *t, ag_node *n)
         if (s->dropout > 0.0f) {
             if (!dropped) dropped = ag_temp(t, count);
             if (!dropped) return;
-            kn_dropout(dropped, q.x, q.rows, q.in, s->dropout, mask_key(n->rows, s), n->rows->key);
-            q.x = dropped;
+            draw(dropped, &q, n->rows);
         }
         site_forward(t, &q, tn_f32(n->out) + s->col, tn_cols(n->out));
     }
@@ -298,9 +311,8 @@ static void backward_each(ag_tape *t, ag_node *n)
             if (!dropped) dropped = ag_temp(t, count);
             if (dx && !ddropped) ddropped = ag_temp(t, count);
             if (!dropped || (dx && !ddropped)) return;
-            kn_dropout(dropped, q.x, q.rows, q.in, s->dropout, mask_key(n->rows, s), n->rows->key);
             if (dx) memset(ddropped, 0, (size_t)count * sizeof(float));
-            q.x = dropped;
+            draw(dropped, &q, n->rows);
         }
         site_backward(t, &q, drops && dx ? ddropped : dx, n->out->grad + s->col, tn_cols(n->out),
                       dh);
@@ -350,6 +362,7 @@ const ag_op ag_op_low_rank = {.name = "low_rank",
                               .forward = forward,
                               .backward = backward,
                               .by_rows = true,
+                              .blind = 1 << 0,
                               .temp = temp,
                               .part = AG_PRODUCTS};
 

@@ -26,7 +26,7 @@ static void rms_forward(ag_tape *t, ag_node *n)
 {
     const norm_attr *a = n->attr;
     if (t->dry) return;
-    kn_rmsnorm(tn_f32(n->out), a->rstd, tn_f32(n->in[0]), tn_f32(n->in[1]), tn_rows(n->out),
+    kn_rmsnorm(ag_rows_of(n->out), a->rstd, tn_f32(n->in[0]), tn_f32(n->in[1]), tn_rows(n->out),
                tn_cols(n->out), a->eps);
 }
 
@@ -38,13 +38,14 @@ static void rms_backward(ag_tape *t, ag_node *n)
                     tn_rows(n->out), tn_cols(n->out));
 }
 
-const ag_op ag_op_rmsnorm = {.name = "rmsnorm", .forward = rms_forward, .backward = rms_backward};
+const ag_op ag_op_rmsnorm = {
+    .name = "rmsnorm", .forward = rms_forward, .backward = rms_backward, .again = true};
 
-tn_tensor *ag_rmsnorm(ag_tape *t, tn_tensor *x, tn_tensor *w, float eps)
+tn_tensor *ag_rmsnorm(ag_tape *t, tn_tensor *x, tn_tensor *w, float eps, const dt_type *type)
 {
     norm_attr *a = new_attr(t, eps, tn_rows(x), false);
     OP_ASSERT(t, tn_count(w) == tn_cols(x));
-    return ag_call(t, &ag_op_rmsnorm, a ? ag_new(t, tn_rows(x), tn_cols(x)) : NULL, a, 2,
+    return ag_call(t, &ag_op_rmsnorm, a ? ag_brief(t, tn_rows(x), tn_cols(x), type) : NULL, a, 2,
                    (tn_tensor *[]){x, w});
 }
 
@@ -52,7 +53,7 @@ static void layer_forward(ag_tape *t, ag_node *n)
 {
     const norm_attr *a = n->attr;
     if (t->dry) return;
-    kn_layernorm(tn_f32(n->out), a->mean, a->rstd, tn_f32(n->in[0]), tn_f32(n->in[1]),
+    kn_layernorm(ag_rows_of(n->out), a->mean, a->rstd, tn_f32(n->in[0]), tn_f32(n->in[1]),
                  tn_f32(n->in[2]), tn_rows(n->out), tn_cols(n->out), a->eps);
 }
 
@@ -65,13 +66,14 @@ static void layer_backward(ag_tape *t, ag_node *n)
 }
 
 const ag_op ag_op_layernorm = {
-    .name = "layernorm", .forward = layer_forward, .backward = layer_backward};
+    .name = "layernorm", .forward = layer_forward, .backward = layer_backward, .again = true};
 
-tn_tensor *ag_layernorm(ag_tape *t, tn_tensor *x, tn_tensor *w, tn_tensor *b, float eps)
+tn_tensor *ag_layernorm(ag_tape *t, tn_tensor *x, tn_tensor *w, tn_tensor *b, float eps,
+                        const dt_type *type)
 {
     norm_attr *a = new_attr(t, eps, tn_rows(x), true);
     OP_ASSERT(t, tn_count(w) == tn_cols(x) && tn_count(b) == tn_cols(x));
-    return ag_call(t, &ag_op_layernorm, a ? ag_new(t, tn_rows(x), tn_cols(x)) : NULL, a, 3,
+    return ag_call(t, &ag_op_layernorm, a ? ag_brief(t, tn_rows(x), tn_cols(x), type) : NULL, a, 3,
                    (tn_tensor *[]){x, w, b});
 }
 
@@ -105,8 +107,8 @@ static void head_forward(ag_tape *t, ag_node *n)
     for (int p = 0; p < 2; p++) {
         int64_t off = p ? rows * a->n_q : 0, count = rows * parts[p];
         gather_heads(a->heads + off * d, tn_f32(n->in[0]), ld, rows, p ? a->n_q : 0, parts[p], d);
-        kn_rmsnorm(normed + off * d, a->rstd + off, a->heads + off * d, tn_f32(n->in[1 + p]), count,
-                   d, a->eps);
+        kn_rmsnorm((kn_rows){normed + off * d, d, false}, a->rstd + off, a->heads + off * d,
+                   tn_f32(n->in[1 + p]), count, d, a->eps);
         scatter_heads(tn_f32(n->out), normed + off * d, ld, rows, p ? a->n_q : 0, parts[p], d,
                       false);
     }
@@ -144,8 +146,11 @@ static int64_t head_temp(const ag_node *n)
     return 2 * tn_rows(n->out) * (a->n_q + a->n_k) * tn_count(n->in[1]);
 }
 
-const ag_op ag_op_head_norm = {
-    .name = "head_norm", .forward = head_forward, .backward = head_backward, .temp = head_temp};
+const ag_op ag_op_head_norm = {.name = "head_norm",
+                               .forward = head_forward,
+                               .backward = head_backward,
+                               .blind = 1 << 0,
+                               .temp = head_temp};
 
 tn_tensor *ag_head_norm(ag_tape *t, tn_tensor *qkv, tn_tensor *wq, tn_tensor *wk, int n_q, int n_k,
                         float eps)
@@ -159,6 +164,6 @@ tn_tensor *ag_head_norm(ag_tape *t, tn_tensor *qkv, tn_tensor *wq, tn_tensor *wk
         a->heads = ag_keep(t, (size_t)(rows * (n_q + n_k) * d) * sizeof(float));
         if (!a->heads) a = NULL;
     }
-    return ag_call(t, &ag_op_head_norm, a ? ag_new(t, rows, tn_cols(qkv)) : NULL, a, 3,
+    return ag_call(t, &ag_op_head_norm, a ? ag_brief(t, rows, tn_cols(qkv), &dt_f32) : NULL, a, 3,
                    (tn_tensor *[]){qkv, wq, wk});
 }

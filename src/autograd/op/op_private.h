@@ -10,10 +10,11 @@
 #define OP_ASSERT(t, cond) assert((t)->status != FT_OK || (cond))
 
 kn_mat op_mat(const tn_tensor *w);
+kn_rows op_rows(const float *x, int64_t ld); /* f32, not written to where it is an operand */
 /* y [rows, N] = (accumulate ? y : 0) + x · Wᵀ, or x · W with in_out, in the tape's precision. */
-void op_product(const ag_tape *t, float *y, int64_t ldy, const float *x, int64_t ldx,
-                const kn_mat *w, bool in_out, int64_t rows, bool accumulate);
+void op_product(const ag_tape *t, float *y, int64_t ldy, kn_rows x, const kn_mat *w, bool in_out,
+                int64_t rows, bool accumulate);
 /* c [M, N] += aᵀ [T, M] · b [T, N] over the rows of a node. */
-void op_gemm_tn(const ag_tape *t, float *c, int64_t ldc, const float *a, int64_t lda, int64_t m,
-                const float *b, int64_t ldb, int64_t n, int64_t rows, const ag_rows *of);
+void op_gemm_tn(const ag_tape *t, float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b, int64_t n,
+                int64_t rows, const ag_rows *of);
 #endif

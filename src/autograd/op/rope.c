@@ -26,7 +26,7 @@ static void backward(ag_tape *t, ag_node *n)
 }
 
 const ag_op ag_op_rope = {
-    .name = "rope", .forward = forward, .backward = backward, .by_rows = true};
+    .name = "rope", .forward = forward, .backward = backward, .by_rows = true, .blind = 1 << 0};
 
 tn_tensor *ag_rope(ag_tape *t, tn_tensor *x, int n_heads, int head_dim, int half, const float *cos,
                    const float *sin, const int32_t *pos)

@@ -21,7 +21,7 @@ static void gather_forward(ag_tape *t, ag_node *n)
 {
     const rows_attr *a = n->attr;
     if (!t->dry)
-        kn_gather_rows(tn_f32(n->out), tn_f32(n->in[0]), tn_cols(n->out), a->row, tn_rows(n->out),
+        kn_gather_rows(ag_rows_of(n->out), ag_rows_of(n->in[0]), a->row, tn_rows(n->out),
                        tn_cols(n->out));
 }
 
@@ -33,12 +33,12 @@ static void gather_backward(ag_tape *t, ag_node *n)
 }
 
 const ag_op ag_op_gather_rows = {
-    .name = "gather_rows", .forward = gather_forward, .backward = gather_backward};
+    .name = "gather_rows", .forward = gather_forward, .backward = gather_backward, .blind = 1 << 0};
 
 tn_tensor *ag_gather_rows(ag_tape *t, tn_tensor *x, const int64_t *row, int64_t n)
 {
     rows_attr *a = new_attr(t, row, n, tn_rows(x));
-    return ag_call(t, &ag_op_gather_rows, a ? ag_new(t, n, tn_cols(x)) : NULL, a, 1, &x);
+    return ag_call(t, &ag_op_gather_rows, a ? ag_brief(t, n, tn_cols(x), x->type) : NULL, a, 1, &x);
 }
 
 static void scatter_forward(ag_tape *t, ag_node *n)
@@ -59,7 +59,8 @@ static void scatter_backward(ag_tape *t, ag_node *n)
     if (!dx) return;
     part = fresh ? dx : ag_temp(t, rows * cols);
     if (!part) return;
-    kn_gather_rows(part, n->out->grad, cols, a->row, rows, cols);
+    kn_gather_rows((kn_rows){part, cols, false}, (kn_rows){n->out->grad, cols, false}, a->row, rows,
+                   cols);
     if (fresh) return;
     kn_axpy(dx, 1.0f, part, rows * cols);
     ag_temp_free(t, part, rows * cols);
@@ -73,6 +74,7 @@ static int64_t picked(const ag_node *n)
 const ag_op ag_op_scatter_rows = {.name = "scatter_rows",
                                   .forward = scatter_forward,
                                   .backward = scatter_backward,
+                                  .blind = 1 << 0 | 1 << 1,
                                   .temp = picked};
 
 tn_tensor *ag_scatter_rows(ag_tape *t, tn_tensor *y, tn_tensor *x, const int64_t *row)
@@ -101,15 +103,18 @@ static void put_backward(ag_tape *t, ag_node *n)
     float *part = dx ? ag_temp(t, rows * cols) : NULL;
     if (dx && !part) return;
     if (dx) {
-        kn_gather_rows(part, dy, ldy, a->row, rows, cols);
+        kn_gather_rows((kn_rows){part, cols, false}, (kn_rows){dy, ldy, false}, a->row, rows, cols);
         kn_axpy(dx, 1.0f, part, rows * cols);
         ag_temp_free(t, part, rows * cols);
     }
     kn_put_rows(dy, ldy, NULL, a->row, rows, cols);
 }
 
-const ag_op ag_op_put_rows = {
-    .name = "put_rows", .forward = put_forward, .backward = put_backward, .temp = picked};
+const ag_op ag_op_put_rows = {.name = "put_rows",
+                              .forward = put_forward,
+                              .backward = put_backward,
+                              .blind = 1 << 0 | 1 << 1,
+                              .temp = picked};
 
 tn_tensor *ag_put_rows(ag_tape *t, tn_tensor *y, tn_tensor *x, const int64_t *row, int64_t col)
 {

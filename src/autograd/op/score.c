@@ -108,7 +108,7 @@ static float *run_chunk(ag_tape *t, const score_attr *a, const tn_tensor *x, int
     float *dx = NULL;
     if (part) {
         part->wants_grad = scale != 0.0f && x->wants_grad;
-        if (!t->dry) kn_gather_rows(tn_f32(part), tn_f32(x), cols, a->row + first, rows, cols);
+        if (!t->dry) kn_gather_rows(ag_rows_of(part), ag_rows_of(x), a->row + first, rows, cols);
         logits = a->s.head.fn(a->s.head.ctx, part);
     }
     if (t->status == FT_OK) {
@@ -171,6 +171,7 @@ const ag_op ag_op_cross_entropy = {.name = "cross_entropy",
                                    .backward = entropy_backward,
                                    .replays = true,
                                    .by_rows = true,
+                                   .blind = 1 << 0,
                                    .part = AG_LOSS};
 
 tn_tensor *ag_cross_entropy(ag_tape *t, tn_tensor *x, const ag_score *s, float grad_scale)
