@@ -152,7 +152,7 @@ static tn_tensor *rope_case(probe *p)
 static tn_tensor *attention_case(probe *p)
 {
     kn_attn a = {.n_head = 4, .n_kv = 2, .head_dim = 6, .scale = 0.4f, .window = 4};
-    return seed(p, ag_attention(p->t, p->leaf[0], &a));
+    return seed(p, ag_attention(p->t, p->leaf[0], &a, &dt_f32));
 }
 
 static tn_tensor *glu_case(probe *p)

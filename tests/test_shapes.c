@@ -108,7 +108,7 @@ static void rope(bool wrong)
 static void attention(bool wrong)
 {
     const kn_attn a = {.n_head = 2, .n_kv = 1, .head_dim = 2, .scale = 1.0f};
-    ag_attention(tape, x_of(wrong ? C - 1 : C), &a);
+    ag_attention(tape, x_of(wrong ? C - 1 : C), &a, &dt_f32);
 }
 
 static void glu(bool wrong)

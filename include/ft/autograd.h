@@ -119,6 +119,7 @@ void ag_clock_leave(ag_clock *c, ag_lap before);
 
 /* --- for op authors ------------------------------------------------------------------------------------ */
 tn_tensor *ag_new(ag_tape *t, int64_t rows, int64_t cols); /* f32 [rows, cols] in keep */
+tn_tensor *ag_typed(ag_tape *t, int64_t rows, int64_t cols, const dt_type *type); /* the same of any type */
 /* The same in the free list, until ag_drop or its maker's backward; of any type. */
 tn_tensor *ag_brief(ag_tape *t, int64_t rows, int64_t cols, const dt_type *type);
 /* The caller reads x no more. NULL, and an activation that is not brief, are left alone. */
@@ -206,8 +207,9 @@ tn_tensor *ag_low_rank_add(ag_tape *t, tn_tensor *y, tn_tensor *x, const ag_low_
 /* In place on the first n_heads heads of x [T, ·]; tables cos, sin [max_pos, half], pos [T]. */
 tn_tensor *ag_rope(ag_tape *t, tn_tensor *x, int n_heads, int head_dim, int half, const float *cos,
                    const float *sin, const int32_t *pos);
-/* qkv [T, (n_head + 2·n_kv)·d] → [T, n_head·d]; a.q_len and n_seq are those of the rows in force. */
-tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *a);
+/* qkv [T, (n_head + 2·n_kv)·d] → [T, n_head·d]; a.q_len and n_seq are those of the rows in force. With bf16 q, k and v are
+ * rounded and kept in bf16. */
+tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *a, const dt_type *type);
 /* [T, 2I] → [T, I]. With bf16 the input is kept in bf16 too. */
 tn_tensor *ag_glu(ag_tape *t, tn_tensor *gate_up, const kn_act *act, const dt_type *type);
 tn_tensor *ag_act(ag_tape *t, tn_tensor *x, const kn_act *act, const dt_type *type);

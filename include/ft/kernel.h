@@ -110,16 +110,14 @@ typedef struct kn_attn {
     const float *const *page;
     int64_t page_rows, k_at, v_at;
 } kn_attn;
-/* q [Tq, n_head·d] (row distance ldq), k and v [Tk, n_kv·d] (ldk, ldv), sequences one after another;
- * NULL where they lie in pages; out [Tq, n_head·d] (ldo); lse [Tq, n_head]: log Σ exp(score), may be NULL when nothing is kept. */
-void kn_attention(const kn_attn *a, float *out, int64_t ldo, float *lse, const float *q,
-                  int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv);
-/* Adds into dq, dk, dv (row distances as q, k, v). Requires k_len = q_len and no pages. `out` and `lse` as the
+/* q [Tq, n_head·d], k and v [Tk, n_kv·d], sequences one after another (no data where they lie in pages, but ld);
+ * out [Tq, n_head·d]; lse [Tq, n_head]: log Σ exp(score), may be NULL when nothing is kept. q, k, v and out are all f32 or
+ * all bf16: then probabilities and their gradients, too, are rounded where a product reads them, and sums are f32. */
+void kn_attention(const kn_attn *a, kn_rows out, float *lse, kn_rows q, kn_rows k, kn_rows v);
+/* Adds into dq, dk, dv (f32, row distances as q, k, v). Requires k_len = q_len and no pages. `out` and `lse` as the
  * forward left them. */
 void kn_attention_back(const kn_attn *a, float *dq, float *dk, float *dv, const float *dout,
-                       int64_t lddo, const float *out, int64_t ldo, const float *lse,
-                       const float *q, int64_t ldq, const float *k, int64_t ldk, const float *v,
-                       int64_t ldv);
+                       int64_t lddo, kn_rows out, const float *lse, kn_rows q, kn_rows k, kn_rows v);
 
 /* --- rows ---------------------------------------------------------------------------------------------
  * [T, C] row-major, contiguous unless a row distance is given. "_back" functions add into dx, dw, db;

@@ -161,19 +161,35 @@ void *ag_keep(ag_tape *t, size_t bytes)
     return p;
 }
 
-tn_tensor *ag_new(ag_tape *t, int64_t n_rows, int64_t cols)
+/* Bytes of an activation's values: 0 where they cannot be counted. */
+static size_t value_bytes(const tn_tensor *x)
+{
+    size_t bytes = 0;
+    return dt_bytes(x->type, tn_count(x), &bytes) ? bytes : 0;
+}
+
+static bool is_too_large(ag_tape *t, int64_t n_rows, int64_t cols)
 {
     size_t bytes;
+    if (ft_mul((size_t)n_rows, (size_t)cols, &bytes) && ft_mul(bytes, sizeof(float), &bytes))
+        return false;
+    ag_fail(t, ft_fail(FT_EMEM, "an activation of %lld x %lld floats is too large",
+                       (long long)n_rows, (long long)cols));
+    return true;
+}
+
+tn_tensor *ag_typed(ag_tape *t, int64_t n_rows, int64_t cols, const dt_type *type)
+{
     tn_tensor *x = ag_meta(t, sizeof *x);
-    if (!x) return NULL;
-    if (!ft_mul((size_t)n_rows, (size_t)cols, &bytes) || !ft_mul(bytes, sizeof(float), &bytes)) {
-        ag_fail(t, ft_fail(FT_EMEM, "an activation of %lld x %lld floats is too large",
-                           (long long)n_rows, (long long)cols));
-        return NULL;
-    }
-    *x = (tn_tensor){.type = &dt_f32, .nd = 2, .dim = {n_rows, cols}};
-    x->data = ag_keep(t, bytes);
+    if (!x || is_too_large(t, n_rows, cols)) return NULL;
+    *x = (tn_tensor){.type = type, .nd = 2, .dim = {n_rows, cols}};
+    x->data = ag_keep(t, value_bytes(x));
     return x->data ? x : NULL;
+}
+
+tn_tensor *ag_new(ag_tape *t, int64_t n_rows, int64_t cols)
+{
+    return ag_typed(t, n_rows, cols, &dt_f32);
 }
 
 static size_t whole_lines(size_t bytes)
@@ -242,18 +258,11 @@ static void grad_give(ag_tape *t, void *data, size_t bytes)
     p->spare = next;
 }
 
-/* Bytes of an activation's values, whole blocks: 0 after a failure to count them. */
-static size_t value_bytes(const tn_tensor *x)
-{
-    size_t bytes = 0;
-    return dt_bytes(x->type, tn_count(x), &bytes) ? bytes : 0;
-}
-
 tn_tensor *ag_brief(ag_tape *t, int64_t n_rows, int64_t cols, const dt_type *type)
 {
     tn_tensor *x = ag_meta(t, sizeof *x);
     struct ag_brief_cell *cell = ag_meta(t, sizeof *cell);
-    if (!x || !cell) return NULL;
+    if (!x || !cell || is_too_large(t, n_rows, cols)) return NULL;
     *x = (tn_tensor){.type = type, .nd = 2, .dim = {n_rows, cols}, .brief = true};
     x->data = grad_take(t, value_bytes(x));
     *cell = (struct ag_brief_cell){t->brief, x};

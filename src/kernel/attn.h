@@ -42,18 +42,43 @@ static inline int64_t attn_round_up(int64_t n, int64_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-/* c [rows, n] = (load ? c : 0) + a · panel, in blocks of the level's height. a_cols as in kern_table. */
-static inline void attn_product(float *c, int64_t ldc, const float *a, int64_t a_cols, int64_t rows,
-                                const float *panel, int64_t packed, int64_t kc, int64_t n,
-                                bool load)
-{
-    int64_t height = n <= kern->lanes ? kern->mr1 : kern->mr;
-    int64_t blocks = (rows + height - 1) / height;
-    for (int64_t i = 0; i < blocks; i++) {
-        int64_t r0 = rows * i / blocks, r1 = rows * (i + 1) / blocks;
-        const float *ar = a_cols ? a + r0 : a + r0 * KERN_KS;
-        kern->panels(c + r0 * ldc, ldc, ar, a_cols, (int)(r1 - r0), panel, packed, kc, n, load,
-                     NULL, (kern_ahead){0});
-    }
-}
+/* --- operands of the products, all f32 or all bf16 -------------------------------------------------------------------
+ * c [rows, n] (+)= A · panel: A has rows of kc values, the panel kc rows for n columns. In bf16 both are filled up with
+ * zeros to a multiple of ATTN_UNIT in k, and panels of keys in their columns too; c is f32. */
+enum { ATTN_UNIT = 32 }; /* a multiple of each row's k_unit and of two panels */
+
+/* Queries, keys, values or gradients of one head. */
+typedef struct attn_rows {
+    kern_src f32;
+    const uint16_t *bf16; /* NULL: f32 */
+    int64_t ld;
+} attn_rows;
+
+typedef struct attn_a {
+    const void *at;
+    int64_t ld; /* of bf16 */
+    bool bf16;
+    bool columns; /* f32: element (i, k) at k · KERN_KS + i */
+} attn_a;
+
+/* Room for a panel of n columns and k, in floats. */
+int64_t kern_attn_panel_floats(int64_t n, int64_t k);
+int64_t kern_attn_k(bool bf16, int64_t k); /* k with its filling */
+int64_t kern_attn_columns(bool bf16, int64_t keys,
+                          int64_t nk); /* of scores of the first `keys` of nk keys in a panel */
+attn_rows kern_attn_rows_of(kn_rows x, int64_t row, int64_t column);
+/* The rows r0 … r0 + n as columns of a panel, over d; as its k, over d columns. tmp: kern_pack_tmp(ATTN_KEYS) floats */
+void kern_attn_pack_t(float *panel, const attn_rows *x, int64_t r0, int64_t n, int64_t d,
+                      float *tmp);
+void kern_attn_pack_n(float *panel, const attn_rows *x, int64_t r0, int64_t n, int64_t d,
+                      float *tmp);
+/* A of rows r0 … r0 + n of x, where they lie or in `copy` [n, KERN_KS]. */
+attn_a kern_attn_of_rows(const attn_rows *x, int64_t r0, int64_t n, int64_t d, float *copy);
+/* A of scores [n, KERN_KS], `cols` of each row, and of their transpose: f32 as they are, bf16 rounded into `copy` [n, KERN_KS] or turned by way of `turned` [ATTN_KEYS, n] floats. */
+attn_a kern_attn_of_scores(bool bf16, const float *s, int64_t n, int64_t cols, float *copy);
+attn_a kern_attn_of_scores_t(bool bf16, const float *s, int64_t n, int64_t cols, float *copy,
+                             float *turned);
+void kern_attn_product(float *c, int64_t ldc, const attn_a *a, int64_t rows, const float *panel,
+                       int64_t packed, int64_t kc, int64_t n, bool load);
+void kern_attn_end(bool bf16); /* after the last product of a task */
 #endif

@@ -240,7 +240,8 @@ static tn_tensor *cached_attention(const model_call *call, kn_attn a, tn_tensor 
         page += (a.k_len[i] + a.page_rows - 1) / a.page_rows;
         k += a.q_len[i] * ld;
     }
-    kn_attention(&a, tn_f32(out), q, NULL, tn_f32(qkv), ld, NULL, kv, NULL, kv);
+    const kn_rows paged = {.ld = kv};
+    kn_attention(&a, ag_rows_of(out), NULL, ag_rows_of(qkv), paged, paged);
     return out;
 }
 
@@ -262,7 +263,8 @@ static tn_tensor *forward(const model_call *call, tn_tensor *x, tn_tensor *add)
         qkv = ag_rope(r->t, qkv, a.n_head + a.n_kv, a.head_dim, c->rope.half, rope->cos, rope->sin,
                       rope->pos);
     if (nn_hooks_of(r)->qkv) qkv = nn_hooks_of(r)->qkv(r, call->layer, &a, qkv);
-    tn_tensor *y = r->cache ? cached_attention(call, a, qkv) : ag_attention(r->t, qkv, &a);
+    tn_tensor *y =
+        r->cache ? cached_attention(call, a, qkv) : ag_attention(r->t, qkv, &a, ag_fed_type(r->t));
     ag_drop(r->t, qkv);
     return nn_linear(r, &p->o, y, add);
 }

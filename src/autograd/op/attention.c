@@ -5,35 +5,64 @@
 typedef struct attention_attr {
     kn_attn a;
     float *lse; /* [T, H] */
+    op_rounded qkv;
 } attention_attr;
+
+/* Columns of q, k and v in rows of qkv. */
+typedef struct heads {
+    kn_rows q, k, v;
+} heads;
+
+static kn_rows columns(kn_rows x, int64_t from)
+{
+    x.data = x.bf16 ? (void *)((uint16_t *)x.data + from) : (void *)((float *)x.data + from);
+    return x;
+}
+
+static heads split(const kn_attn *a, kn_rows x)
+{
+    const int64_t k = (int64_t)a->n_head * a->head_dim, v = k + (int64_t)a->n_kv * a->head_dim;
+    return (heads){x, columns(x, k), columns(x, v)};
+}
 
 static void forward(ag_tape *t, ag_node *n)
 {
     const attention_attr *a = n->attr;
-    int64_t ld = tn_cols(n->in[0]), d = a->a.head_dim;
-    const float *q = tn_f32(n->in[0]), *k = q + a->a.n_head * d, *v = k + a->a.n_kv * d;
-    if (!t->dry) kn_attention(&a->a, tn_f32(n->out), tn_cols(n->out), a->lse, q, ld, k, ld, v, ld);
+    float *buffer;
+    if (t->dry) return;
+    const kn_rows qkv = op_input(t, &a->qkv, n->in[0], &buffer);
+    if (t->status == FT_OK) {
+        const heads h = split(&a->a, qkv);
+        kn_attention(&a->a, ag_rows_of(n->out), a->lse, h.q, h.k, h.v);
+    }
+    ag_temp_free(t, buffer, a->qkv.floats);
 }
 
 static void backward(ag_tape *t, ag_node *n)
 {
     const attention_attr *a = n->attr;
-    int64_t ld = tn_cols(n->in[0]), ldo = tn_cols(n->out), d = a->a.head_dim;
-    int64_t k0 = a->a.n_head * d, v0 = k0 + a->a.n_kv * d;
-    const float *q = tn_f32(n->in[0]);
     float *dq = ag_grad(t, n->in[0]);
     if (!dq) return;
-    kn_attention_back(&a->a, dq, dq + k0, dq + v0, n->out->grad, ldo, tn_f32(n->out), ldo, a->lse,
-                      q, ld, q + k0, ld, q + v0, ld);
+    const heads h = split(&a->a, op_kept(&a->qkv, n->in[0]));
+    const heads d = split(&a->a, op_rows(dq, tn_cols(n->in[0])));
+    kn_attention_back(&a->a, dq, d.k.data, d.v.data, n->out->grad, tn_cols(n->out),
+                      ag_rows_of(n->out), a->lse, h.q, h.k, h.v);
+}
+
+static int64_t temp(const ag_node *n)
+{
+    return ((const attention_attr *)n->attr)->qkv.floats;
 }
 
 const ag_op ag_op_attention = {.name = "attention",
                                .forward = forward,
                                .backward = backward,
                                .by_rows = true,
+                               .blind = 1 << 0, /* see op_round_input */
+                               .temp = temp,
                                .part = AG_ATTENTION};
 
-tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *attn)
+tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *attn, const dt_type *type)
 {
     attention_attr *a = ag_meta(t, sizeof *a);
     int64_t rows = tn_rows(qkv);
@@ -44,10 +73,11 @@ tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *attn)
     a->a.q_len = t->rows->len;
     a->a.k_len = NULL;
     a->a.n_seq = t->rows->n_seq;
+    op_round_input(t, &a->qkv, qkv, type == &dt_bf16);
     if (ag_recording(t, 1, &qkv)) {
         a->lse = ag_keep(t, (size_t)(rows * attn->n_head) * sizeof(float));
         if (!a->lse) return qkv;
     }
-    return ag_call(t, &ag_op_attention, ag_new(t, rows, (int64_t)attn->n_head * attn->head_dim), a,
-                   1, &qkv);
+    return ag_call(t, &ag_op_attention,
+                   ag_typed(t, rows, (int64_t)attn->n_head * attn->head_dim, type), a, 1, &qkv);
 }
