@@ -139,6 +139,31 @@ if [ -z "$sanitized" ]; then
     cmp small/model.safetensors all/full/model.safetensors || bad "checkpointing changed the result"
 fi
 
+# From a config alone, on records of ids: no tokenizer is needed, none is written, and the values that were drawn are not kept
+# beside what is trained, or beside their codes.
+sed 's/"vocab_size": [0-9]*/"vocab_size": 640/; s/"hidden_size": [0-9]*/"hidden_size": 384/; s/"intermediate_size": [0-9]*/"intermediate_size": 1536/' \
+    model.json > wide.json
+cat > ids.json << END
+{"model": {"from_config": "wide.json"}, "data": {"train": "$source/data/tokens.jsonl", "max_length": 64},
+ "train": {"max_steps": 2, "batch_size": 2, "seed": 5}, "output": {"dir": "ids"}}
+END
+for how in full:adamw full:sgd qlora:adamw; do
+    expect 0 "$ft" train ids.json --out "ids-$how" --set "method.type=${how%:*}" --set "optim.type=${how#*:}"
+    ls "ids-$how" | grep -q token && bad "$how: a tokenizer was written"
+    [ -n "$sanitized" ] && continue
+    awk -F'[:,]' -v name="$how" '/"peak_rss_bytes"/ { peak = $2 } /"planned_bytes"/ { plan = $2 }
+        END { if (!(peak <= plan && peak >= 0.9 * plan - 2097152)) { print name ": peak " peak ", plan " plan; exit 1 } }' \
+        "ids-$how/summary.json" > lies.txt || bad "from_config, $(cat lies.txt)"
+done
+expect 0 "$ft" check ids.json --json --set method.type=full
+weights=$(sed -n 's/.*"weights_bytes":\([0-9]*\).*/\1/p' out.txt)
+[ "$weights" = 0 ] || bad "from_config: $weights bytes of weights beside the trained ones"
+echo '{"tokens": [1, 2, 3]}' | "$ft" score --model ids-full:adamw > out.txt 2> err.txt && grep -q '"tokens":2' out.txt || bad "score without a tokenizer"
+echo '{"text": "abc"}' | "$ft" score --model ids-full:adamw > out.txt 2> err.txt
+[ $? = 65 ] && grep -q 'has no tokenizer; give token ids' err.txt || bad "score of text without a tokenizer: $(cat err.txt)"
+expect 78 "$ft" check ids.json --set "data.train=$source/data/alpaca.jsonl"
+grep -q 'alpaca.jsonl.*: records of format alpaca need a tokenizer, and model.tokenizer names none' err.txt || bad "$(cat err.txt)"
+
 # A folder without weights is planned for, and not trained.
 mkdir bare && cp model.json bare/config.json
 sed 's/"from_config": "model.json", "tokenizer": "[^"]*"/"path": "bare"/' run.json > bare.json

@@ -190,6 +190,30 @@ static void recode(const char *from, const dt_type *type, const char *to)
     arena_close(mem);
 }
 
+/* Random weights that are quantised as they are made are the ones of a folder: of every layout, turned matrices too. */
+static void random_weights_become_nf4(void **state)
+{
+    static const char gpt2_json[] =
+        "{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\",\"vocab_size\":64,"
+        "\"n_embd\":36,\"n_layer\":2,\"n_head\":4,\"n_positions\":64}";
+    static const char *const json[] = {odd_json, wide_json, gpt2_json};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(json); i++) {
+        char from[700];
+        run(write_model(json[i], "drawn", &dt_f32), "r-folder", method, "train.seed=5");
+        snprintf(from, sizeof from, "model={\"from_config\":\"%s\"}", test_path("made.json"));
+        assert_ok(
+            train((job){.config = "qlora.json",
+                        .out = "r-config",
+                        .force = true,
+                        .set = {from, "method={\"type\":\"qlora\",\"r\":4,\"lora_dropout\":0.1}",
+                                "train.seed=5"}}));
+        same_runs("r-folder", "r-config");
+        assert_ok(dir_remove(test_path("r-folder")));
+        assert_ok(dir_remove(test_path("drawn")));
+    }
+}
+
 static void blocks_of_a_gguf_are_the_base(void **state)
 {
     static const char *const types[] = {"q4_0", "q4_1", "q8_0", "q5_0", "q4_k", "q6_k"};
@@ -287,8 +311,11 @@ static void contradictions_are_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_plain_base_becomes_nf4), cmocka_unit_test(blocks_of_a_gguf_are_the_base),
-        cmocka_unit_test(any_cut_gives_the_same),   cmocka_unit_test(a_stopped_run_goes_on),
+        cmocka_unit_test(a_plain_base_becomes_nf4),
+        cmocka_unit_test(random_weights_become_nf4),
+        cmocka_unit_test(blocks_of_a_gguf_are_the_base),
+        cmocka_unit_test(any_cut_gives_the_same),
+        cmocka_unit_test(a_stopped_run_goes_on),
         cmocka_unit_test(contradictions_are_told),
     };
     write_train_files();

@@ -27,6 +27,7 @@ typedef struct data_cfg {
     bool count_first;   /* no key: of the method, as in data_split */
     bool count, look;   /* no keys: streams of text are read to their end to count them; only looked at
                            (they are not even then) */
+    const char *tokenizer_key; /* no key: the one that would name a tokenizer, for messages; NULL: none would */
 } data_cfg;
 extern const cfg_field data_fields[];
 

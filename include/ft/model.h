@@ -54,8 +54,8 @@ typedef struct model_layer {
  * bind: gives parameter i of m its tensor (type, data, side, and file_type; nd and dim are there) from the
  * tensors of the folder, or leaves *done false where the folder keeps it as it is. The codes stay in the
  * mapping; side data lives in m->mem. model_find_tensor (model_private.h) finds what lies beside a name.
- * make: the parameters it means, never those that have blocks already, get another tensor, whose values
- * lie in m->made; called after all are bound. With m->no_weights it makes types and shapes, no values. */
+ * means, make: a parameter that it means gets another tensor, whose values lie in m->made; after all are bound, and
+ * never where the base's own have blocks already. With m->no_weights it makes types and shapes, no values. */
 /* A folder in a row's codes. means: is parameter i written so? parts: the tensors that stand for a matrix [rows, cols] whose
  * values have `dtype`; their number. code: the matrix, or with `turned` its transpose, in codes (of `mem`); src has them
  * already: as they are. data: the bytes of a part. config: the text of quantization_config. */
@@ -87,7 +87,8 @@ typedef struct model_quant {
     size_t make_size;
     /* further mistakes of those keys (path: model.quantization), may be NULL */
     void (*check)(cfg_doc *d, const cJSON *object, const char *path, const void *cfg);
-    ft_status (*make)(model *m, const void *cfg);
+    bool (*means)(const model *m, int64_t i);
+    ft_status (*make)(model *m, int64_t i, const void *cfg);
     const model_quant_writer *writer; /* of folders, with the same keys; NULL: it writes none */
 } model_quant;
 const model_quant *model_quant_by_type(const char *type); /* NULL when unknown */
@@ -112,6 +113,8 @@ struct model {
     nn_param *param;
     struct model_tensor *info; /* [n_param] */
     arena *own;                /* random weights of from_config, else NULL */
+    uint64_t seed;             /* of those */
+    double range;
     arena *made;               /* weights that were quantised on load, else NULL */
     void *resized[2];          /* embedding and head with more rows than the file has */
     int64_t file_vocabulary;   /* rows that the file has, where the model was given another number; else 0 */
@@ -140,6 +143,10 @@ typedef struct model_options {
 bool model_is_bare(const char *path, arena *mem);
 FT_MUST_USE ft_status model_open(model **out, const model_options *opt);
 void model_close(model *m);
+
+/* Random values of parameter i that nothing will read any more, as they were copied to be trained, go back to the system.
+ * Those of files are left alone: their pages can go at any time. */
+void model_drop_values(model *m, int64_t i);
 
 /* Gives embedding and head another number of rows, before anything is laid over the model: the first ones of the file, and
  * zero for those that it does not have. */

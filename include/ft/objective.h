@@ -60,6 +60,7 @@ struct obj_objective {
     size_t cfg_size;
     unsigned wants; /* data_gives: what its sources must give */
     obj_unit unit;
+    bool reference; /* it reads the model without `tuned` too: values that are trained stay there beside their copies */
     const char *const *metrics; /* further fields of log.jsonl, NULL-terminated; with "eval_" before them in an
                                    evaluation. NULL: none */
     /* All below may be NULL, except loss. */

@@ -166,6 +166,7 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
 {
     const cJSON *p = opt->packing;
     d->max_length = opt->max_length;
+    d->tokenizer_key = opt->tokenizer_key;
     d->vocab_size = opt->vocab_size || !d->tok ? opt->vocab_size : tok_size(d->tok);
     d->completion_only = opt->completion_only_loss;
     d->assistant_only = opt->assistant_only_loss;

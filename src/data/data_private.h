@@ -100,6 +100,7 @@ typedef struct data_seen {
 
 struct data_set {
     const tok_tokenizer *tok;
+    const char *tokenizer_key;
     const chat *chat;
     cfg_doc *cfg;
     arena *mem; /* sources and their strings */
@@ -157,6 +158,8 @@ const data_format *data_format_find(const char *name);
 /* The format of a record; 65 naming its keys when none fits. */
 FT_MUST_USE ft_status data_format_detect(const js_doc *doc, const cJSON *rec,
                                          const data_format **out);
+/* `what` of path is text, which is told where there is no tokenizer. */
+FT_MUST_USE ft_status data_needs_tokenizer(const data_set *d, const char *path, const char *what);
 bool data_format_is_text(const data_format *f);
 extern const char *const data_format_names[]; /* with "auto", NULL-terminated */
 

@@ -30,6 +30,16 @@ bool data_format_is_text(const data_format *f)
     return f == &data_format_text;
 }
 
+ft_status data_needs_tokenizer(const data_set *d, const char *path, const char *what)
+{
+    if (d->tok) return FT_OK;
+    FT_CHECK(!d->tokenizer_key, FT_ECONFIG,
+             "%s: %s a tokenizer, and %s names none: a folder with tokenizer.json (only records of "
+             "format tokens do without)",
+             path, what, d->tokenizer_key);
+    return ft_fail(FT_ENOINPUT, "%s: %s a tokenizer, and the model has none", path, what);
+}
+
 static bool has_all(const cJSON *rec, const char *const *keys)
 {
     while (*keys && js_get(rec, *keys)) keys++;

@@ -6,6 +6,7 @@
  * white space alone are no records; nothing else is passed over. */
 #include "data_private.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { PORTION = 256 };
@@ -24,6 +25,14 @@ typedef struct reader {
 } reader;
 
 /* --- one record ----------------------------------------------------------------------------------------- */
+static ft_status needs_tokenizer(const data_item *it)
+{
+    char what[80];
+    if (!strcmp(it->format->name, "tokens")) return FT_OK;
+    snprintf(what, sizeof what, "records of format %s need", it->format->name);
+    return data_needs_tokenizer(it->d, it->name, what);
+}
+
 static ft_status run_item(data_item *it)
 {
     js_doc own = {0};
@@ -36,10 +45,7 @@ static ft_status run_item(data_item *it)
     }
     if (!cJSON_IsObject(it->rec))
         rc = js_fail(it->doc, it->rec, FT_EDATA, NULL, "a record must be an object");
-    if (rc == FT_OK && !it->d->tok && strcmp(it->format->name, "tokens") != 0)
-        rc = ft_fail(FT_ENOINPUT,
-                     "%s: records of format %s need a tokenizer, and the model has none", it->name,
-                     it->format->name);
+    if (rc == FT_OK) rc = needs_tokenizer(it);
     if (rc == FT_OK) rc = it->format->render(it);
     if (rc == FT_OK) rc = data_note_keys(it);
     if (rc == FT_OK) data_note_identity(it);

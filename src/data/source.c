@@ -54,8 +54,7 @@ ft_status data_read_source(data_set *d, data_source *src)
                  "records; use .jsonl",
                  src->path, src->format->name);
         src->format = text;
-        FT_CHECK(d->tok, FT_ENOINPUT, "%s: text needs a tokenizer, and the model has none",
-                 src->path);
+        FT_TRY(data_needs_tokenizer(d, src->path, "text needs"));
     }
     if (!anywhere || !is_large(d, src)) return read_whole(d, src);
     if (!src->format) FT_TRY(look_at_format(src));

@@ -37,24 +37,37 @@ static ft_status config_range(const model *m, double *range)
     return rc;
 }
 
-ft_status model_init_random(model *m, uint64_t seed, double range)
+ft_status model_init_open(model *m, uint64_t seed, double range)
 {
     size_t bytes = 64;
     FT_TRY(config_range(m, &range));
+    m->seed = seed;
+    m->range = range;
     for (int64_t i = 0; i < m->n_param; i++)
         bytes += (size_t)tn_count(&m->param[i].t) * sizeof(float) + 64;
-    FT_TRY(arena_open(&m->own, "random weights", bytes));
-    for (int64_t i = 0; i < m->n_param; i++) {
-        nn_param *p = &m->param[i];
-        int64_t n = tn_count(&p->t);
-        if (m->d.tied && p == m->head->w) {
-            p->t = m->embed->w->t;
-            continue;
-        }
-        float *w = arena_get(m->own, (size_t)n * sizeof(float));
-        if (!w) return FT_EMEM;
-        fill(m, i, w, seed, range);
-        p->t.data = w;
+    return arena_open(&m->own, "random weights", bytes);
+}
+
+ft_status model_init_values(model *m, int64_t i)
+{
+    nn_param *p = &m->param[i];
+    if (!m->own || p->t.data) return FT_OK;
+    if (m->d.tied && p == m->head->w) {
+        p->t = m->embed->w->t;
+        return FT_OK;
     }
+    float *w = arena_get(m->own, (size_t)tn_count(&p->t) * sizeof(float));
+    if (!w) return FT_EMEM;
+    fill(m, i, w, m->seed, m->range);
+    p->t.data = w;
     return FT_OK;
+}
+
+void model_drop_values(model *m, int64_t i)
+{
+    tn_tensor *t = &m->param[i].t;
+    if (!m->own || t->type != &dt_f32 || !t->data) return;
+    file_map_forget(t->data, (size_t)tn_count(t) * sizeof(float));
+    t->data = NULL;
+    if (m->d.tied && &m->param[i] == m->embed->w) m->head->w->t.data = NULL;
 }

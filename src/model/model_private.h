@@ -94,6 +94,12 @@ FT_MUST_USE ft_status rope_open(model *m, model_rope *p, nn_run *r, rope_view *v
 FT_MUST_USE ft_status rope_from_gguf(gguf_source *s, cJSON *config, int64_t head_dim);
 FT_MUST_USE ft_status rope_to_gguf(struct save_meta *k, const model_rope *p, const js_doc *config);
 
-/* Random weights into model->own; range: of config.json where it has none. */
-FT_MUST_USE ft_status model_init_random(model *m, uint64_t seed, double range);
+/* --- random weights (init.c) ---------------------------------------------------------------------------------------------- */
+/* range: of config.json where it has none. No values are there yet. */
+FT_MUST_USE ft_status model_init_open(model *m, uint64_t seed, double range);
+/* Those of parameter i into model->own, unless they are there, or the model is not random. */
+FT_MUST_USE ft_status model_init_values(model *m, int64_t i);
+
+/* The parameters that the row means, one after another, in its codes: into m->made (quant.c). */
+FT_MUST_USE ft_status model_quantise(model *m, const model_quant *q, const void *cfg);
 #endif

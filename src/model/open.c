@@ -287,8 +287,7 @@ static ft_status open_random(model *m, const model_options *opt)
     FT_TRY(model_build(m));
     m->dtype = &dt_f32;
     if (opt->no_weights) return m->d.tied ? bind_head(m, false) : FT_OK;
-    FT_TRY(model_init_random(m, opt->seed, 0.02));
-    return FT_OK;
+    return model_init_open(m, opt->seed, 0.02);
 }
 
 ft_status model_open(model **out, const model_options *opt)
@@ -310,8 +309,9 @@ ft_status model_open(model **out, const model_options *opt)
         /* No format takes more bytes than what it is made of, but for the ends of its arrays. */
         size_t bytes = model_bytes(m) + (size_t)m->n_param * 4096;
         FT_TRY_OUT(arena_open(&m->made, "quantised weights", bytes));
-        rc = opt->make->make(m, opt->make_cfg);
+        rc = model_quantise(m, opt->make, opt->make_cfg);
     }
+    for (int64_t i = 0; rc == FT_OK && i < m->n_param; i++) rc = model_init_values(m, i);
 out:
     if (rc != FT_OK)
         model_close(m);

@@ -62,6 +62,51 @@ static ft_status unknown(const js_doc *d, const cJSON *at, const char *method)
     return rc;
 }
 
+/* A base whose layers have blocks keeps them, all of it: what its maker left whole was left so on purpose. */
+static bool has_own_blocks(const model *m, const model_quant *q)
+{
+    for (int64_t i = 0; i < m->n_param; i++)
+        if (q->means(m, i) && m->param[i].t.type->block > 1) return true;
+    return false;
+}
+
+/* Random values of one matrix, which live no longer than it takes to quantise them. */
+static ft_status quantise_random(model *m, int64_t i, const model_quant *q, const void *cfg)
+{
+    arena *own = m->own;
+    const size_t bytes = (size_t)tn_count(&m->param[i].t) * sizeof(float);
+    ft_status rc = arena_open(&m->own, "values of a matrix", bytes + 64);
+    if (rc == FT_OK) rc = model_init_values(m, i);
+    if (rc == FT_OK) rc = q->make(m, i, cfg);
+    arena_close(m->own);
+    m->own = own;
+    return rc;
+}
+
+/* Pages of a file that were quantised are not needed any more. */
+static ft_status quantise(model *m, int64_t i, const model_quant *q, const void *cfg)
+{
+    const tn_tensor was = m->param[i].t;
+    size_t bytes = 0;
+    FT_TRY(q->make(m, i, cfg));
+    if (m->weights.n > 0 && dt_bytes(was.type, tn_count(&was), &bytes))
+        file_map_forget(was.data, bytes);
+    return FT_OK;
+}
+
+ft_status model_quantise(model *m, const model_quant *q, const void *cfg)
+{
+    if (has_own_blocks(m, q)) return FT_OK;
+    for (int64_t i = 0; i < m->n_param; i++) {
+        if (!q->means(m, i)) continue;
+        log_progress("quantising to %s: tensor %lld of %lld", q->type, (long long)(i + 1),
+                     (long long)m->n_param);
+        FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal");
+        FT_TRY(m->own ? quantise_random(m, i, q, cfg) : quantise(m, i, q, cfg));
+    }
+    return FT_OK;
+}
+
 ft_status model_quant_read(model *m, const js_doc *d)
 {
     const cJSON *object = js_get(d->root, "quantization_config");

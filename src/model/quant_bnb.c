@@ -298,44 +298,25 @@ static void check(cfg_doc *d, const cJSON *object, const char *path, const void 
              "must be a power of two from 32 to 4096, not %lld", (long long)c->block_size);
 }
 
-/* A base whose layers have blocks keeps them, all of it: what its maker left whole was left so on purpose. */
-static bool has_own_blocks(const model *m)
+static ft_status make(model *m, int64_t i, const bnb_cfg *cfg, const dt_type *type)
 {
-    for (int64_t i = 0; i < m->n_param; i++)
-        if (bnb_is_meant(m, i) && m->param[i].t.type->block > 1) return true;
-    return false;
-}
-
-static ft_status make(model *m, const bnb_cfg *cfg, const dt_type *type)
-{
-    if (has_own_blocks(m)) return FT_OK;
-    for (int64_t i = 0; i < m->n_param; i++) {
-        nn_param *p = &m->param[i];
-        if (!bnb_is_meant(m, i)) continue;
-        const nn_site *s = m->info[i].site;
-        const tn_tensor was = p->t;
-        const bool turned = s->in_out;
-        log_progress("quantising to %s: tensor %lld of %lld", type->name, (long long)(i + 1),
-                     (long long)m->n_param);
-        FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal");
-        FT_TRY(bnb_quantise(cfg, type, &dt_f32, m->no_weights ? NULL : &was, turned, p->name,
-                            s->out, s->in, m->made, m->mem, &p->t));
-        turn(m, i);
-        size_t bytes = 0;
-        if (m->weights.n > 0 && dt_bytes(was.type, tn_count(&was), &bytes))
-            file_map_forget(was.data, bytes);
-    }
+    nn_param *p = &m->param[i];
+    const nn_site *s = m->info[i].site;
+    const tn_tensor was = p->t;
+    FT_TRY(bnb_quantise(cfg, type, &dt_f32, m->no_weights ? NULL : &was, s->in_out, p->name, s->out,
+                        s->in, m->made, m->mem, &p->t));
+    turn(m, i);
     return FT_OK;
 }
 
-static ft_status make_nf4(model *m, const void *cfg)
+static ft_status make_nf4(model *m, int64_t i, const void *cfg)
 {
-    return make(m, cfg, dt_by_name("nf4"));
+    return make(m, i, cfg, dt_by_name("nf4"));
 }
 
-static ft_status make_fp4(model *m, const void *cfg)
+static ft_status make_fp4(model *m, int64_t i, const void *cfg)
 {
-    return make(m, cfg, dt_by_name("fp4"));
+    return make(m, i, cfg, dt_by_name("fp4"));
 }
 
 const model_quant model_quant_nf4 = {.method = "bitsandbytes",
@@ -348,6 +329,7 @@ const model_quant model_quant_nf4 = {.method = "bitsandbytes",
                                      .make_fields = make_fields,
                                      .make_size = sizeof(bnb_cfg),
                                      .check = check,
+                                     .means = bnb_is_meant,
                                      .make = make_nf4,
                                      .writer = &bnb_writer_nf4};
 const model_quant model_quant_fp4 = {.type = "fp4",
@@ -355,5 +337,6 @@ const model_quant model_quant_fp4 = {.type = "fp4",
                                      .make_fields = make_fields,
                                      .make_size = sizeof(bnb_cfg),
                                      .check = check,
+                                     .means = bnb_is_meant,
                                      .make = make_fp4,
                                      .writer = &bnb_writer_fp4};

@@ -18,7 +18,8 @@ static const cfg_field model_rows[] = {
     {M(path), .type = CFG_PATH, .help = "Hugging Face folder or .gguf file"},
     {M(from_config), .type = CFG_PATH,
      .help = "config.json: random weights, to train from scratch"},
-    {M(tokenizer), .type = CFG_PATH, .help = "tokenizer folder; with from_config"},
+    {M(tokenizer), .type = CFG_PATH,
+     .help = "tokenizer folder, with from_config; not needed where all data is of format tokens"},
     {M(quantization), .type = CFG_JSON,
      .help = "of the frozen base: none, or an object with a type (ft help model.quantization)"},
     CFG_END,
@@ -275,9 +276,6 @@ static void check_model(train_config *c, arena *mem)
     if (m->path && m->from_config)
         cfg_fail(d, js_get(object, "from_config"), "model.from_config",
                  "model.path is given too; keep one of them");
-    if (!m->path && m->from_config && !m->tokenizer)
-        cfg_missing(d, at, "model.tokenizer",
-                    "this key is required with model.from_config: a folder with tokenizer.json");
     if (m->path && m->tokenizer && !model_is_bare(m->path, mem))
         cfg_fail(d, js_get(object, "tokenizer"), "model.tokenizer",
                  "goes with model.from_config only: a model brings its own tokenizer");

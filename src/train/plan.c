@@ -36,14 +36,12 @@ static bool made(const model *m)
 }
 
 /* Pages of the files that a step reads: not those of values that were copied to be trained. */
-static size_t weight_bytes(const model *m, const nn_overlay *over)
+static size_t weight_bytes(const train_session *s, const model *m, const nn_overlay *over)
 {
     size_t sum = m->weights.n > 0 && !made(m) ? io_weights_bytes(&m->weights) : model_bytes(m), one;
-    if (m->weights.n == 0 && !m->bare) return sum; /* random: in memory */
     for (int64_t i = 0; i < m->n_param; i++) {
         const tn_tensor *t = &m->param[i].t;
-        bool tied = m->d.tied && &m->param[i] == m->head->w;
-        if (over->own && over->own[i] && !tied && dt_bytes(t->type, tn_count(t), &one))
+        if (train_leaves(s, m, over, i) && dt_bytes(t->type, tn_count(t), &one))
             sum -= one < sum ? one : sum;
     }
     return sum;
@@ -316,7 +314,7 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
 {
     train_plan *p = &s->plan;
     const nn_store *store = &pe->store;
-    p->weights = weight_bytes(o->m, &pe->over) + o->bytes;
+    p->weights = weight_bytes(s, o->m, &pe->over) + o->bytes;
     p->trainable = (size_t)(store->count + store->state_count) * sizeof(float);
     p->gradients = (size_t)(store->count + store->alias_count) * sizeof(float);
     p->optimizer = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, store);

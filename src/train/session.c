@@ -134,6 +134,14 @@ ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
     return check_quantised(s, m, *out);
 }
 
+bool train_leaves(const train_session *s, const model *m, const nn_overlay *over, int64_t i)
+{
+    const nn_param *p = &m->param[i];
+    if (!over->own || !over->own[i] || s->cfg.objective->reference) return false;
+    if (m->d.tied && p == m->head->w) return false; /* counted as the embedding */
+    return !m->d.tied || p != m->embed->w || over->own[m->head->w->index];
+}
+
 ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, bool weights,
                                obj_ctx *out)
 {
@@ -245,6 +253,7 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     d->count_first = s->cfg.method->virtual_predict;
     d->count = t->max_steps == 0; /* the steps follow from the tokens */
     d->look = look;
+    d->tokenizer_key = s->cfg.model.path ? NULL : "model.tokenizer";
     FT_TRY(data_open(&s->train, &s->cfg.doc, d->train, d, s->tok, s->chat, true));
     FT_TRY(train_stop(s));
     d->count = true;
@@ -278,6 +287,8 @@ ft_status train_session_attach(train_session *s)
 {
     size_t states, small;
     FT_TRY(train_attach_method(s, s->m, &s->pe));
+    for (int64_t i = 0; i < s->m->n_param; i++)
+        if (train_leaves(s, s->m, &s->pe->over, i)) model_drop_values(s->m, i);
     /* Address space only: twice the plan, so that a plan that is a little short never stops a run. */
     FT_TRY(ag_open(&s->tape, 2 * s->plan.activations + ((size_t)64 << 20)));
     s->tape->precision = kn_precision_of(s->cfg.train.precision);

@@ -176,6 +176,8 @@ ft_status train_session_open(train_session *s, bool weights, bool look);
 /* Trainable values and optimizer, after the plan was made and fits. */
 ft_status train_session_attach(train_session *s);
 ft_status train_open_model(const train_session *s, bool weights, model **out);
+/* Nothing reads the base's values of parameter i: the method trains a copy, and the objective needs no reference. */
+bool train_leaves(const train_session *s, const model *m, const nn_overlay *over, int64_t i);
 ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out);
 /* The objective over a model with its method attached, before the optimizer. obj_close in any case. */
 ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, bool weights,

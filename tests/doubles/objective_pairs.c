@@ -170,6 +170,7 @@ const obj_objective obj_halves = {
     .cfg_size = sizeof(pairs_cfg),
     .wants = DATA_TOKENS,
     .unit = OBJ_SAMPLES,
+    .reference = true,
     .metrics = metrics,
     .open = open_pairs,
     .reuse = reuse,

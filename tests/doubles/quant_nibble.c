@@ -54,33 +54,35 @@ static ft_status bind(model *m, int64_t i, const void *cfg, bool *done)
     return FT_OK;
 }
 
-static ft_status make(model *m, const void *cfg)
+static bool means(const model *m, int64_t i)
 {
+    const nn_site *s = m->info[i].site;
+    return s && m->param[i].t.nd == 2 && s->layer >= 0;
+}
+
+static ft_status make(model *m, int64_t i, const void *cfg)
+{
+    nn_param *p = &m->param[i];
+    const int64_t n = tn_count(&p->t);
     (void)cfg;
-    for (int64_t i = 0; i < m->n_param; i++) {
-        nn_param *p = &m->param[i];
-        const nn_site *s = m->info[i].site;
-        const int64_t n = tn_count(&p->t);
-        if (!s || p->t.nd != 2 || s->layer < 0 || p->t.type->block > 1) continue;
-        float *x = m->no_weights ? NULL : ft_alloc((size_t)n, sizeof *x);
-        uint8_t *codes = arena_get(m->made, (size_t)(n + 1) / 2);
-        float *absmax = arena_get(m->made, (size_t)(n / NIBBLE_GROUP + 1) * sizeof *absmax);
-        nibble_side *side = arena_get(m->made, sizeof *side);
-        if ((!x && !m->no_weights) || !codes || !absmax || !side) {
-            ft_free(x);
-            return FT_EMEM;
-        }
-        if (x) {
-            tn_unpack_rows(x, &p->t, 0, tn_rows(&p->t));
-            nibble_quantise(codes, absmax, x, n);
-        }
+    float *x = m->no_weights ? NULL : ft_alloc((size_t)n, sizeof *x);
+    uint8_t *codes = arena_get(m->made, (size_t)(n + 1) / 2);
+    float *absmax = arena_get(m->made, (size_t)(n / NIBBLE_GROUP + 1) * sizeof *absmax);
+    nibble_side *side = arena_get(m->made, sizeof *side);
+    if ((!x && !m->no_weights) || !codes || !absmax || !side) {
         ft_free(x);
-        side->absmax = absmax;
-        p->t.type = &dt_nibble;
-        p->t.row_of = NULL;
-        p->t.data = codes;
-        p->t.side = side;
+        return FT_EMEM;
     }
+    if (x) {
+        tn_unpack_rows(x, &p->t, 0, tn_rows(&p->t));
+        nibble_quantise(codes, absmax, x, n);
+    }
+    ft_free(x);
+    side->absmax = absmax;
+    p->t.type = &dt_nibble;
+    p->t.row_of = NULL;
+    p->t.data = codes;
+    p->t.side = side;
     return FT_OK;
 }
 
@@ -101,4 +103,5 @@ const model_quant model_quant_nibble = {.method = "nibbles",
                                         .bind = bind,
                                         .make_fields = fields,
                                         .make_size = sizeof(nibble_cfg),
+                                        .means = means,
                                         .make = make};
