@@ -219,6 +219,14 @@ bad 78 'the regex "q_proj" matches no module of this llama model; it must match 
 mkdir mlx && printf '{"fine_tune_type": "lora", "lora_parameters": {"rank": 8}}' >mlx/adapter_config.json
 bad 65 'mlx-lm adapter' - "$ft" score --model m --adapter mlx
 bad 65 'mlx-lm adapter' result "$ft" train good.json --set method.init_from=mlx
+bad 65 'mlx_lm.fuse' - "$ft" score --model m --adapter mlx
+golden=$source/tests/golden/peft/llama_lora/adapter
+mkdir kind && cp "$golden"/adapter_model.safetensors kind/ && grep -v peft_type "$golden/adapter_config.json" >kind/adapter_config.json
+bad 65 'kind/adapter_config.json:1:1: peft_type: this key is missing' - "$ft" score --model m --adapter kind
+bad 78 'method.init_from: is an adapter of type LORA, and method.type "prompt_tuning" goes on from PROMPT_TUNING' result \
+    "$ft" train good.json --set method.type=prompt_tuning --set method.num_virtual_tokens=2 --set "method.init_from=$golden"
+bad 64 '--block-size: must be a power of two from 32 to 4096, not 100' result "$ft" convert m --out result --type nf4 --block-size 100
+grep -q -- --set err && { echo "FAILED: a flag is called --set"; failures=$((failures + 1)); }
 cp good.jsonl lines.json
 bad 65 'lines.json: these are JSON lines' result "$ft" train good.json --set data.train=lines.json
 for list in '[{"text": "a b"}]' '[\n{"text": "a b"},\n{"text": "c d"}\n]'; do
@@ -265,6 +273,7 @@ nan() { # FOLDER TENSOR BYTES: overwrites the first values of a bf16 tensor
 nan n model.layers.2.mlp.up_proj.weight '\xc0\x7f'
 config n.json n good.jsonl
 bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n/model.safetensors)' - "$ft" train n.json --out none
+grep -q "get the model's files again" err && ! grep -q 'learning rate' err || { echo "FAILED: advice on a broken base: $(cat err)"; failures=$((failures + 1)); }
 printf '{"text": "One warm day."}\n' >one.jsonl
 bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n/model.safetensors)' - "$ft" score --model n --data one.jsonl
 bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n/model.safetensors)' - "$ft" generate --model n --prompt One
@@ -272,6 +281,7 @@ bad 80 'the weight model.layers.2.mlp.up_proj.weight holds NaN (n/model.safetens
 nan n model.layers.1.mlp.up_proj.weight "$(printf '\\x7f\\x7f%.0s' {1..64})"
 bad 80 'of layer 1 is' - "$ft" score --model n --data one.jsonl
 bad 80 'of layer 1 is' - "$ft" train n.json --out none2 --set train.gradient_checkpointing=true
+grep -q 'the model itself gives it' err || { echo "FAILED: advice before the first update: $(cat err)"; failures=$((failures + 1)); }
 mkdir locked && chmod 500 locked
 if [ "$(id -u)" -ne 0 ]; then bad 77 'locked' - "$ft" train good.json --out locked/run; fi
 

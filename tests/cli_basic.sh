@@ -178,6 +178,16 @@ printf '\200\002x' >cut/adapter_model.bin
 expect 65 'pickle' "$ft" inspect cut
 printf '{"a": 1,}' >cut/adapter_config.json
 expect 65 'adapter_config.json:1:8: a comma behind the last entry' "$ft" inspect cut
+mkdir mlx
+printf '{"fine_tune_type": "lora", "num_layers": 4, "lora_parameters": {"rank": 8}}' >mlx/adapter_config.json
+printf '\110\0\0\0\0\0\0\0{"q_proj.lora_a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}    }%s' 01234567 >mlx/adapters.safetensors
+expect 0 'mlx_lm.fuse' "$ft" inspect mlx
+expect_out 'mlx-lm adapter'
+expect_out 'q_proj.lora_a'
+# a tensor without values: what DeepSpeed ZeRO-3 leaves
+cp "$adapter/adapter_config.json" mlx/
+printf '\110\0\0\0\0\0\0\0{"lora_A.weight":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}      }' >mlx/adapter_model.safetensors
+expect 65 'zero_to_fp32.py' "$ft" inspect mlx
 mkdir empty
 expect 65 'is this a model folder?' "$ft" inspect empty
 printf '\200\002}q' >model.bin

@@ -110,6 +110,16 @@ for config in "$source"/configs/*.json; do
     [ -s lies.txt ] && bad "the plan of $(cat lies.txt)"
 done
 
+# An adapter that was trained on codes of its base is not used on the base itself without a word.
+expect 0 "$ft" convert "$source/data/tiny" --out coded --type nf4
+for base in "$source/data/tiny" coded; do
+    echo '{"tokens": [1, 2, 3]}' | "$ft" score --model "$base" --adapter all/qlora > out.txt 2> err.txt || bad "score on $base: $(cat err.txt)"
+    said=$(grep -c 'was trained on its base in nf4, and .* is not quantised' err.txt)
+    [ "$said" = "$([ "$base" = coded ] && echo 0 || echo 1)" ] || bad "an adapter of codes on $base: $said warnings"
+done
+echo '{"tokens": [1, 2, 3]}' | "$ft" score --model "$source/data/tiny" --adapter all/lora > out.txt 2> err.txt
+[ -s err.txt ] && bad "an adapter of the base: $(cat err.txt)"
+
 # What checkpoints take while they are written, in the middle of a run, is planned for: the peak grows by no more than the plan.
 for every in 0 1; do
     "$ft" train "$source/configs/lora.json" --out "every$every" --set train.checkpoint_every=$every --set train.max_steps=3 -q \

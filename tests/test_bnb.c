@@ -429,6 +429,50 @@ static void written_folders_open(void **state)
     model_close(m);
 }
 
+/* Of a base in bf16 or f16 the codes and scales on loading are those of the folder that `convert` writes; its values are not,
+ * where they are no numbers of the base's dtype: those of the folder are rounded to it. */
+static void a_folder_rounds_what_loading_does_not(void **state)
+{
+    static const dt_type *const types[] = {&dt_f32, &dt_bf16, &dt_f16};
+    const bnb_cfg cfg = {.double_quant = true, .block_size = 64};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(types); i++) {
+        model *m, *loaded, *folder;
+        const char *source = test_path(types[i]->name), *coded = test_path("coded");
+        int64_t differ = 0;
+        assert_ok(model_open(&m, &(model_options){.path = golden_model("qwen2")}));
+        assert_ok(model_save(m, source, &(model_save_options){.type = types[i]}));
+        model_close(m);
+        const model_options load = {
+            .path = source, .make = model_quant_by_type("nf4"), .make_cfg = &cfg};
+        save_coded(&(model_options){.path = source}, "nf4", cfg, coded);
+        assert_ok(model_open(&loaded, &load));
+        assert_ok(model_open(&folder, &(model_options){.path = coded}));
+        for (int64_t k = 0; k < loaded->n_param; k++) {
+            const tn_tensor *a = &loaded->param[k].t, *b = &folder->param[k].t;
+            if (!a->side) continue;
+            const dt_bnb *x = a->side, *y = b->side;
+            assert_memory_equal(a->data, b->data, (size_t)(tn_count(a) + 1) / 2);
+            assert_memory_equal(x->coded, y->coded, (size_t)x->blocks);
+            assert_true(x->offset == y->offset);
+            for (int64_t row = 0; row < tn_rows(a); row++) {
+                float p[512], q[512], rounded[512];
+                uint8_t packed[512 * sizeof(float)];
+                assert_true(tn_cols(a) <= 512);
+                tn_unpack_rows(p, a, row, 1);
+                tn_unpack_rows(q, b, row, 1);
+                types[i]->pack(packed, p, tn_cols(a));
+                types[i]->unpack(rounded, packed, tn_cols(a));
+                assert_memory_equal(q, rounded, (size_t)tn_cols(a) * sizeof *q);
+                for (int64_t c = 0; c < tn_cols(a); c++) differ += p[c] != q[c];
+            }
+        }
+        assert_true(types[i] == &dt_f32 ? differ == 0 : differ > 0);
+        model_close(loaded);
+        model_close(folder);
+    }
+}
+
 /* --- folders that are wrong ------------------------------------------------------------------------------------------- */
 /* The llama folder with one change: a tensor that is dropped, or cut, or has other text. */
 typedef struct change {
@@ -572,6 +616,7 @@ int main(void)
         cmocka_unit_test(they_become_plain_models),
         cmocka_unit_test(a_base_is_quantised_on_load),
         cmocka_unit_test(written_folders_are_those_of_transformers),
+        cmocka_unit_test(a_folder_rounds_what_loading_does_not),
         cmocka_unit_test(written_folders_open),
         cmocka_unit_test(wrong_folders_are_refused),
         cmocka_unit_test(keys_are_honoured_or_refused),

@@ -129,6 +129,7 @@ typedef struct cfg_doc {
     const char *dir; /* folder of the file ("" = current) */
     int errors;      /* mistakes recorded so far (at most 20 are listed) */
     void *sets;      /* which nodes came from --set (private) */
+    bool flags;      /* set by the opener: those are flags of a verb, `--block-size` for block_size */
 } cfg_doc;
 
 /* Reads a config file and applies `--set a.b=value` strings in order (the value is JSON when it parses

@@ -197,6 +197,13 @@ typedef struct pe_key {
 /* Every key of the file is one that every adapter has, or of `own` (ends with a NULL key), or says nothing (null, false,
  * empty): else 65. */
 FT_MUST_USE ft_status pe_check_keys(const js_doc *adapter_config, const pe_key *own);
+/* An adapter_config.json of mlx-lm, which has the name and none of the keys of PEFT's; what helps. */
+bool pe_is_mlx(const js_doc *adapter_config);
+#define PE_MLX_REMEDY                                                                              \
+    "its matrices stand the other way round and under other names than those of PEFT, which ft "   \
+    "reads; fold it into its base with mlx_lm.fuse and give the folder that this makes as the model"
+/* The adapter that method.init_from names is one of this method; recorded otherwise. For all methods, before `check`. */
+void pe_check_init_type(cfg_doc *d, const cJSON *object, const pe_method *method);
 /* For a method's `check`, with init_from: none of the keys (lists that end with NULL; more may be NULL) may say something
  * else than the adapter it names. pe_check_target does it. */
 void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys,

@@ -55,7 +55,9 @@ typedef struct model_layer {
  * tensors of the folder, or leaves *done false where the folder keeps it as it is. The codes stay in the
  * mapping; side data lives in m->mem. model_find_tensor (model_private.h) finds what lies beside a name.
  * means, make: a parameter that it means gets another tensor, whose values lie in m->made; after all are bound, and
- * never where the base's own have blocks already. With m->no_weights it makes types and shapes, no values. */
+ * never where the base's own have blocks already. With m->no_weights it makes types and shapes, no values.
+ * nf4 and fp4: codes and scales are those that a folder made by the writer from the same base has. Values made here are f32
+ * (code · absmax); a folder's are rounded to the dtype of the base, as bitsandbytes does, so both are equal from an f32 base. */
 /* A folder in a row's codes. means: is parameter i written so? parts: the tensors that stand for a matrix [rows, cols] whose
  * values have `dtype`; their number. code: the matrix, or with `turned` its transpose, in codes (of `mem`); src has them
  * already: as they are. data: the bytes of a part. config: the text of quantization_config. */

@@ -119,6 +119,14 @@ bool cfg_is_wrong(const cfg_doc *d, const char *key)
     return false;
 }
 
+/* What a user wrote to set a value: a flag of the verb, or --set. */
+static void name_set(const cfg_doc *d, const char *set, char *out, size_t size)
+{
+    snprintf(out, size, d->flags ? "--%s: " : "--set %s: ", ft_shows(set));
+    for (char *p = out; d->flags && *p; p++)
+        if (*p == '_') *p = '-';
+}
+
 void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, const char *fmt,
                va_list ap)
 {
@@ -129,7 +137,7 @@ void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, cons
     cfg_note_wrong(d, key);
     vsnprintf(what, sizeof what, fmt, ap);
     if (place && place->offset < 0) {
-        snprintf(where, sizeof where, "--set %s: ", ft_shows(place->set));
+        name_set(d, place->set, where, sizeof where);
         if (key && strcmp(key, place->set) == 0) key = NULL;
     } else if (d->js.name) {
         int64_t line = 1;

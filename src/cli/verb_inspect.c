@@ -43,6 +43,23 @@ static void count(report *r, const char *key, double value)
 }
 
 /* --- tensors ------------------------------------------------------------------------------------------ */
+/* Of a model or adapter that is not whole: one line, whoever left it so. */
+static ft_status check_empty(const report *r)
+{
+    int64_t n = 0;
+    const char *first = NULL;
+    for (int64_t i = 0; i < r->n; i++) {
+        if (r->tensor[i].bytes > 0) continue;
+        if (n++ == 0) first = r->tensor[i].name;
+    }
+    return n == 0 ? FT_OK
+                  : ft_fail(FT_EDATA,
+                            "%s: %lld of %lld tensors hold no values (the first is \"%s\"), as "
+                            "DeepSpeed ZeRO-3 leaves them when the weights are not gathered on "
+                            "saving; make the whole of them with its zero_to_fp32.py",
+                            r->path, (long long)n, (long long)r->n, ft_shows(first));
+}
+
 /* Tensors, parameters, bytes, and how many tensors have which type. */
 static ft_status tensor_facts(report *r, const io_tensor *tensor, int64_t n)
 {
@@ -76,7 +93,7 @@ static ft_status weights_facts(report *r, const char *path)
     fact(r, "format", w->gguf ? "gguf" : "safetensors");
     if (!w->gguf) count(r, "files", w->n_shards);
     FT_TRY(tensor_facts(r, w->tensor, w->n));
-    return FT_OK;
+    return check_empty(r);
 }
 
 /* --- GGUF ------------------------------------------------------------------------------------------------ */
@@ -228,11 +245,38 @@ static ft_status inspect_model(report *r)
     return tokenizer_facts(r);
 }
 
+/* What it is, and that no verb takes it. */
+static ft_status inspect_mlx(report *r)
+{
+    const char *weights = path_join(r->mem, r->path, "adapters.safetensors");
+    if (!weights) return FT_EMEM;
+    fact(r, "kind", "mlx-lm adapter");
+    FT_TRY(json_facts(r, "adapter_config.json", "fine_tune_type num_layers model lora_parameters"));
+    log_warn("%s: is an mlx-lm adapter; %s", ft_shows(r->path), PE_MLX_REMEDY);
+    FT_TRY(st_open(&r->st, weights, r->mem));
+    fact(r, "format", "safetensors");
+    return tensor_facts(r, r->st.tensor, r->st.n);
+}
+
+static ft_status is_mlx(const report *r, bool *yes)
+{
+    js_doc doc;
+    char *text;
+    FT_TRY(open_json(r, "adapter_config.json", &doc, &text));
+    *yes = pe_is_mlx(&doc);
+    js_close(&doc);
+    ft_free(text);
+    return FT_OK;
+}
+
 static ft_status inspect_adapter(report *r)
 {
     st_file *f = &r->st;
+    bool mlx;
     const char *weights = path_join(r->mem, r->path, "adapter_model.safetensors");
     if (!weights) return FT_EMEM;
+    FT_TRY(is_mlx(r, &mlx));
+    if (mlx) return inspect_mlx(r);
     fact(r, "kind", "adapter");
     FT_TRY(json_facts(
         r, "adapter_config.json",
@@ -246,7 +290,7 @@ static ft_status inspect_adapter(report *r)
     FT_TRY(st_open(f, weights, r->mem));
     fact(r, "format", "safetensors");
     FT_TRY(tensor_facts(r, f->tensor, f->n));
-    return FT_OK;
+    return check_empty(r);
 }
 
 /* --- checkpoints -------------------------------------------------------------------------------------------- */

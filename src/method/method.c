@@ -95,12 +95,12 @@ static ft_status read_adapter_config(pe_ctx *c, const char *dir)
     FT_TRY(file_read(&c->adapter_text, &len, path, (size_t)4 << 20));
     FT_TRY(js_parse(&c->adapter, c->adapter_text, len, path, 1, JS_STRICT, FT_EDATA));
     FT_CHECK(cJSON_IsObject(c->adapter.root), FT_EDATA, "%s: not a JSON object", ft_shows(path));
-    bool mlx =
-        js_get(c->adapter.root, "lora_parameters") || js_get(c->adapter.root, "fine_tune_type");
-    FT_CHECK(!mlx || js_get(c->adapter.root, "peft_type"), FT_EDATA,
-             "%s: is an mlx-lm adapter, whose matrices stand the other way round and under other "
-             "names than PEFT's; ft reads PEFT adapters",
-             ft_shows(dir));
+    FT_CHECK(!pe_is_mlx(&c->adapter), FT_EDATA, "%s: is an mlx-lm adapter; %s", ft_shows(dir),
+             PE_MLX_REMEDY);
+    if (!js_get(c->adapter.root, "peft_type"))
+        return js_fail(&c->adapter, c->adapter.root, FT_EDATA, "peft_type",
+                       "this key is missing, so the kind of adapter cannot be told; PEFT writes it "
+                       "(\"LORA\", \"PROMPT_TUNING\")");
     return FT_OK;
 }
 

@@ -86,8 +86,44 @@ static ft_status open_tokenizer(tool_model *t, const char *path, const char *ada
     return needed || has ? tok_open(&t->tok, path) : FT_OK;
 }
 
+/* Codes of the base that an adapter was trained on, by the config that `train` leaves beside it: with other numbers under it
+ * the adapter computes something else, a little. NULL: none, or not known. */
+static ft_status trained_codes(const tool_model *t, const char *adapter, const char **type)
+{
+    js_doc d = {0};
+    char *text = NULL;
+    size_t len;
+    const char *path = path_join(t->mem, adapter, "config.resolved.json");
+    *type = NULL;
+    if (!path) return FT_EMEM;
+    if (!file_exists(path)) return FT_OK;
+    ft_status rc = file_read(&text, &len, path, (size_t)16 << 20);
+    if (rc == FT_OK) rc = js_parse(&d, text, len, path, 1, JS_NO_POSITIONS, FT_EDATA);
+    const cJSON *v = js_get(js_get(js_get(d.root, "model"), "quantization"), "type");
+    if (rc == FT_OK && cJSON_IsString(v)) *type = arena_str(t->mem, v->valuestring);
+    js_close(&d);
+    ft_free(text);
+    if (rc == FT_EMEM) return rc;
+    ft_error_clear(); /* a note of the run, no part of the adapter */
+    return FT_OK;
+}
+
+static ft_status compare_base(const tool_model *t, const char *adapter)
+{
+    const char *type;
+    FT_TRY(trained_codes(t, adapter, &type));
+    if (type && !t->m->has_blocks)
+        log_warn("%s: was trained on its base in %s, and %s is not quantised: it computes a little "
+                 "else than in training; `ft convert %s --type %s --out FOLDER` makes the base "
+                 "that it was trained on",
+                 ft_shows(adapter), ft_shows(type), ft_shows(t->m->path), ft_shows(t->m->path),
+                 ft_shows(type));
+    return FT_OK;
+}
+
 static ft_status open_adapter(tool_model *t, const char *adapter)
 {
+    FT_TRY(compare_base(t, adapter));
     int64_t rows;
     FT_TRY(pe_adapter_vocabulary(adapter, t->m, &rows));
     FT_TRY(model_resize_vocabulary(t->m, rows));

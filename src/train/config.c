@@ -186,6 +186,7 @@ static ft_status read_method(train_config *c, arena *mem)
         cfg_fail(&c->doc, js_get(object, "init_from"), "method.init_from",
                  "%s has no adapter to continue from; give the folder as model.path",
                  c->method->name);
+    pe_check_init_type(&c->doc, object, c->method);
     if (c->method->check) c->method->check(&c->doc, object, c->method_cfg);
     return FT_OK;
 }
