@@ -66,10 +66,10 @@ static const float *cat(const float *p, int64_t i)
     return p ? p + i : NULL;
 }
 
-/* Rows in bf16 are widened into buffers of floats, and made in them. */
+/* Rows in bf16 are widened into buffers of floats, and made in them: in the block of attention, which is counted. */
 static float *buffers(int thread, int64_t floats)
 {
-    return pool_scratch(thread, 2, (size_t)floats * sizeof(float));
+    return pool_scratch(thread, 1, (size_t)floats * sizeof(float));
 }
 
 static const float *row_of(const kn_rows *x, int64_t i, int64_t column, int64_t n, float *buffer)
