@@ -43,6 +43,7 @@ typedef struct ag_op {
     bool replays; /* its backward runs operations itself, so it is called on a dry tape too */
     bool by_rows; /* in[0] holds the rows in force, one for one (asserted) */
     bool again; /* its forward may run once more in the backward, from inputs that are there, with the same result */
+    bool rounds; /* its backward reads the output's gradient by ag_grad_rows, and does not write to it */
     unsigned blind; /* bit i: its backward does not read the values of in[i] */
     /* What a dry tape cannot see: floats of ag_temp buffers that its forward or backward holds at once (NULL: none), and the
      * input that ag_grad_pass gives the output's gradient (0: none). */
@@ -74,6 +75,7 @@ struct ag_tape {
     struct ag_clock *clock;  /* NULL: ops are not timed */
     const tn_tensor *turned; /* logits that have become their own gradient: no buffer to hand back */
     struct ag_brief_cell *brief; /* activations in the free list, the latest first */
+    tn_tensor rounded; /* the gradient of rounded.grad's tensor in bf16, while nodes read it; no data: none */
     ft_status status;    /* sticky */
 };
 
@@ -136,6 +138,9 @@ void ag_temp_free(ag_tape *t, float *p, int64_t floats);
 float *ag_grad(ag_tape *t, tn_tensor *x);
 /* The same without zeroing: *fresh tells that the contents are undefined and must be overwritten. */
 float *ag_grad_fresh(ag_tape *t, tn_tensor *x, bool *fresh);
+/* The gradient of a node's output as products read it: where they round their operands, rounded once for all nodes of that
+ * output that follow one another. NULL data: the tape has failed, or it is dry. */
+kn_rows ag_grad_rows(ag_tape *t, const ag_node *n);
 /* d += of n's whole output gradient into x of the same shape; takes the buffer over where x has none yet, so it must be
  * the last use of n->out->grad. */
 void ag_grad_pass(ag_tape *t, ag_node *n, tn_tensor *x);

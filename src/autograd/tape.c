@@ -91,6 +91,7 @@ void ag_reset(ag_tape *t)
     t->grads->free = t->grads->spare = NULL;
     t->last = NULL;
     t->brief = NULL;
+    t->rounded.data = NULL;
     t->rows = NULL;
     t->status = FT_OK;
 }
@@ -322,6 +323,22 @@ float *ag_grad(ag_tape *t, tn_tensor *x)
     return g;
 }
 
+kn_rows ag_grad_rows(ag_tape *t, const ag_node *n)
+{
+    const int64_t n_rows = tn_rows(n->out), cols = tn_cols(n->out);
+    const kn_rows grad = {n->out->grad, cols, false};
+    tn_tensor *r = &t->rounded;
+    if (ag_fed_type(t) == &dt_f32) return grad;
+    if (!r->data) {
+        *r = (tn_tensor){
+            .type = &dt_bf16, .nd = 2, .dim = {n_rows, cols}, .brief = true, .grad = grad.data};
+        r->data = grad_take(t, value_bytes(r));
+        if (r->data && !t->dry) kn_convert_rows(ag_rows_of(r), grad, n_rows, cols);
+    }
+    assert(!r->data || r->grad == grad.data);
+    return ag_rows_of(r);
+}
+
 void ag_grad_pass(ag_tape *t, ag_node *n, tn_tensor *x)
 {
     if (!x->wants_grad) return;
@@ -395,6 +412,14 @@ tn_tensor *ag_call_kept(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr,
     return out;
 }
 
+/* After n: the node before it may go on with the rounded gradient of the same output. */
+static void drop_rounded(ag_tape *t, const ag_node *n)
+{
+    const ag_node *next = n->prev;
+    if (next && next->out == n->out && next->op->rounds) return;
+    give_values(t, &t->rounded);
+}
+
 static bool in_place(const ag_node *n)
 {
     for (int i = 0; i < n->n_in; i++) {
@@ -410,6 +435,7 @@ static void walk_dry(ag_tape *t, ag_node *n)
         if (n->in[i] && n->in[i] != n->out && !(n->op->passes && i == n->op->passes))
             ag_grad(t, n->in[i]);
     }
+    if (n->op->rounds) ag_grad_rows(t, n);
     count_temp(t, n);
     if (n->op->passes && n->op->passes < n->n_in) ag_grad_pass(t, n, n->in[n->op->passes]);
 }
@@ -472,6 +498,7 @@ void ag_walk(ag_tape *t)
             walk_dry(t, n);
         else
             run(t, n, n->op->backward, true);
+        drop_rounded(t, n);
         if (n->out->grad && !in_place(n)) {
             if (n->out != t->turned)
                 grad_give(t, n->out->grad, (size_t)tn_count(n->out) * sizeof(float));

@@ -13,16 +13,10 @@ typedef struct heads {
     kn_rows q, k, v;
 } heads;
 
-static kn_rows columns(kn_rows x, int64_t from)
-{
-    x.data = x.bf16 ? (void *)((uint16_t *)x.data + from) : (void *)((float *)x.data + from);
-    return x;
-}
-
 static heads split(const kn_attn *a, kn_rows x)
 {
     const int64_t k = (int64_t)a->n_head * a->head_dim, v = k + (int64_t)a->n_kv * a->head_dim;
-    return (heads){x, columns(x, k), columns(x, v)};
+    return (heads){x, op_columns(x, k), op_columns(x, v)};
 }
 
 static void forward(ag_tape *t, ag_node *n)

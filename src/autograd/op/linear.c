@@ -28,6 +28,12 @@ kn_rows op_rows(const float *x, int64_t ld)
     return (kn_rows){(float *)x, ld, false};
 }
 
+kn_rows op_columns(kn_rows x, int64_t from)
+{
+    x.data = x.bf16 ? (void *)((uint16_t *)x.data + from) : (void *)((float *)x.data + from);
+    return x;
+}
+
 void op_product(const ag_tape *t, float *y, int64_t ldy, kn_rows x, const kn_mat *w, bool in_out,
                 int64_t rows, bool accumulate)
 {
@@ -72,19 +78,22 @@ static void apply(const ag_tape *t, float *y, int64_t ldy, kn_rows x, const ag_w
                           .ld_add = ld_add});
 }
 
-/* dx (may be NULL) = or += dy · W; the gradients of W and b where they are wanted. */
-static void apply_back(ag_tape *t, float *dx, bool accumulate, kn_rows dy, kn_rows x,
-                       const ag_weight *w, int64_t rows, const ag_rows *of)
+/* Of the weight whose output begins at column `col`: dx (may be NULL) = or += dy · W; the gradients of W and b where they
+ * are wanted. */
+static void apply_back(ag_tape *t, const ag_node *n, float *dx, bool accumulate, int64_t col,
+                       const ag_weight *w, int64_t rows)
 {
     kn_mat mat = op_mat(w->w);
-    int64_t out = out_of(w), in = in_of(w);
-    if (dx) op_product(t, dx, in, dy, &mat, !w->in_out, rows, accumulate);
+    const int64_t out = out_of(w), in = in_of(w);
+    const kn_rows dy = op_columns(ag_grad_rows(t, n), col);
     float *dw = ag_grad(t, w->w), *db = w->b ? ag_grad(t, w->b) : NULL;
+    if (t->status != FT_OK) return;
+    if (dx) op_product(t, dx, in, dy, &mat, !w->in_out, rows, accumulate);
     if (dw && w->in_out)
-        op_gemm_tn(t, dw, out, x, in, dy, out, rows, of);
+        op_gemm_tn(t, dw, out, ag_rows_of(n->in[0]), in, dy, out, rows, n->rows);
     else if (dw)
-        op_gemm_tn(t, dw, in, dy, out, x, in, rows, of);
-    if (db) kn_col_sum_add(db, dy.data, dy.ld, rows, out);
+        op_gemm_tn(t, dw, in, dy, out, ag_rows_of(n->in[0]), in, rows, n->rows);
+    if (db) kn_col_sum_add(db, n->out->grad + col, tn_cols(n->out), rows, out);
 }
 
 /* Of a few rows: all weights in one pass. */
@@ -123,12 +132,12 @@ static void forward(ag_tape *t, ag_node *n)
 static void backward(ag_tape *t, ag_node *n)
 {
     const linear_attr *a = n->attr;
-    int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), col = 0;
+    const int64_t rows = tn_rows(n->out);
+    int64_t col = 0;
     bool fresh;
     float *dx = ag_grad_fresh(t, n->in[0], &fresh);
     for (int i = 0; i < a->n; i++) {
-        apply_back(t, dx, !fresh || i > 0, op_rows(n->out->grad + col, ldy), ag_rows_of(n->in[0]),
-                   &a->w[i], rows, n->rows);
+        apply_back(t, n, dx, !fresh || i > 0, col, &a->w[i], rows);
         col += out_of(&a->w[i]);
     }
     if (a->residual) ag_grad_pass(t, n, n->in[1]);
@@ -138,6 +147,7 @@ const ag_op ag_op_linear = {.name = "linear",
                             .forward = forward,
                             .backward = backward,
                             .by_rows = true,
+                            .rounds = true,
                             .blind = 1 << 1, /* the residual; weights are not brief */
                             .passes = 1,
                             .part = AG_PRODUCTS};

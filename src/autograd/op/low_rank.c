@@ -127,21 +127,19 @@ static void add_da(ag_tape *t, const site_run *q, const float *du)
 }
 
 /* All gradients of a site, and dx += du · A where dx is wanted; dh [rows, 2r] is scratch. */
-static void site_backward(ag_tape *t, const site_run *q, float *dx, const float *dy, int64_t ldy,
-                          float *dh)
+static void site_backward(ag_tape *t, const site_run *q, float *dx, const ag_node *n, float *dh)
 {
     const ag_low_rank *s = q->s;
     kn_mat b = b_mat(s);
     int64_t r = b.cols;
-    float *g = s->out ? through_out(t, q, dy, ldy) : NULL, *own, *db = ag_grad(t, s->b);
-    if (s->out && !g) return;
-    if (g) {
-        dy = g;
-        ldy = b.rows;
-    }
-    if (db) op_gemm_tn(t, db, r, op_rows(dy, ldy), b.rows, op_rows(q->h, q->ld), r, q->rows, q->of);
+    const float *grad = n->out->grad + s->col;
+    float *g = s->out ? through_out(t, q, grad, tn_cols(n->out)) : NULL, *own;
+    float *db = ag_grad(t, s->b);
+    const kn_rows dy = s->out ? op_rows(g, b.rows) : op_columns(ag_grad_rows(t, n), s->col);
+    if (t->status != FT_OK) return;
+    if (db) op_gemm_tn(t, db, r, dy, b.rows, op_rows(q->h, q->ld), r, q->rows, q->of);
     if (dx || s->a->wants_grad || s->mid || s->core) {
-        op_product(t, dh, r, op_rows(dy, ldy), &b, true, q->rows, false);
+        op_product(t, dh, r, dy, &b, true, q->rows, false);
         kn_scale(dh, s->scale, q->rows * r);
         through_middle(t, q, dh, dh + q->rows * r);
         add_da(t, q, dh);
@@ -230,12 +228,13 @@ static void add_stacked_grads(ag_tape *t, const ag_node *n, const float *dh)
 static void backward_stacked(ag_tape *t, ag_node *n)
 {
     const low_rank_attr *a = n->attr;
-    int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[1]), col = 0;
+    const kn_rows all_dy = ag_grad_rows(t, n);
+    int64_t rows = tn_rows(n->out), in = tn_cols(n->in[1]), col = 0;
     float *dx = ag_grad(t, n->in[1]), *dh = ag_temp(t, rows * a->rank);
-    if (!dh) return;
+    if (t->status != FT_OK) return;
     for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
         const ag_low_rank *s = &a->s[i];
-        const kn_rows dy = op_rows(n->out->grad + s->col, ldy);
+        const kn_rows dy = op_columns(all_dy, s->col);
         kn_mat b = b_mat(s);
         float *db = ag_grad(t, s->b);
         if (db)
@@ -314,8 +313,7 @@ static void backward_each(ag_tape *t, ag_node *n)
             if (dx) memset(ddropped, 0, (size_t)count * sizeof(float));
             draw(dropped, &q, n->rows);
         }
-        site_backward(t, &q, drops && dx ? ddropped : dx, n->out->grad + s->col, tn_cols(n->out),
-                      dh);
+        site_backward(t, &q, drops && dx ? ddropped : dx, n, dh);
         if (drops && dx)
             kn_dropout_back(dx, ddropped, q.rows, q.in, s->dropout, mask_key(n->rows, s),
                             n->rows->key);
@@ -362,6 +360,7 @@ const ag_op ag_op_low_rank = {.name = "low_rank",
                               .forward = forward,
                               .backward = backward,
                               .by_rows = true,
+                              .rounds = true,
                               .blind = 1 << 0,
                               .temp = temp,
                               .part = AG_PRODUCTS};

@@ -11,6 +11,7 @@
 
 kn_mat op_mat(const tn_tensor *w);
 kn_rows op_rows(const float *x, int64_t ld); /* f32, not written to where it is an operand */
+kn_rows op_columns(kn_rows x, int64_t from); /* x without its first columns */
 /* y [rows, N] = (accumulate ? y : 0) + x · Wᵀ, or x · W with in_out, in the tape's precision. */
 void op_product(const ag_tape *t, float *y, int64_t ldy, kn_rows x, const kn_mat *w, bool in_out,
                 int64_t rows, bool accumulate);
