@@ -12,6 +12,7 @@
 
 enum {
     PACK = 1024,  /* values of a row unpacked at a time: whole blocks of every format */
+    THIN = 32,    /* columns of a weight gradient that is made turned: ranks of adapters */
     WIDEST = 2048 /* columns of a block, however short k is: a block of y stays in L2 too */
 };
 
@@ -251,6 +252,7 @@ typedef struct grad {
     float *c;
     int64_t ldc, m, n, t;
     kn_rows a, b;
+    bool turned; /* a and b have changed places: the result is cᵀ */
     const int32_t *seg;
     int n_seg;
     kern_grid grid;
@@ -307,6 +309,7 @@ static void pack_tokens(const grad *g, const kn_rows *x, uint16_t *panel, uint16
 
 typedef struct grad_scratch {
     uint16_t *panel, *columns, *a, *row; /* of b; of a; a turned into rows */
+    float *c;                            /* the turned block [THIN, width] */
 } grad_scratch;
 
 /* Row distance of A in a block: an odd number of cache lines. */
@@ -320,8 +323,10 @@ static bool get_grad_scratch(grad_scratch *s, const kern_dot *d, int thread, int
     const int64_t panel = 2 * width * d->tokens, columns = 2 * (int64_t)d->grad_rows * d->tokens;
     const int64_t a = 2 * d->grad_rows * grad_ld(d);
     const int64_t row = 4 * (width > d->grad_rows ? width : d->grad_rows);
-    char *p = pool_scratch(thread, 0, (size_t)(panel + columns + a + row + 4 * 64));
+    const int64_t c = 4 * THIN * width;
+    char *p = pool_scratch(thread, 0, (size_t)(panel + columns + a + row + c + 5 * 64));
     if (!p) return false;
+    s->c = (float *)(void *)take(&p, c);
     s->panel = take(&p, panel);
     s->columns = take(&p, columns);
     s->a = take(&p, a);
@@ -329,9 +334,9 @@ static bool get_grad_scratch(grad_scratch *s, const kern_dot *d, int thread, int
     return true;
 }
 
-/* One block of tokens into rows m0 … m1 and the columns of the packed panels. */
+/* One block of tokens into the n columns of c from row m0 to m1, those of the packed panels. */
 static void grad_rows(const grad *g, const grad_scratch *s, const walk *w, int64_t m0, int64_t m1,
-                      int64_t n0, int64_t n)
+                      float *c, int64_t ldc, int64_t n)
 {
     const int mr = g->dot->mr, at_once = g->dot->grad_rows;
     const int64_t ld = grad_ld(g->dot);
@@ -342,8 +347,23 @@ static void grad_rows(const grad *g, const grad_scratch *s, const walk *w, int64
             g->dot->turn(s->a + i * ld, ld, s->columns + i * w->places, w->places);
         for (int64_t i = 0; i < rows; i += mr) {
             const int count = (int)(rows - i < mr ? rows - i : mr);
-            g->dot->panels(g->c + (i0 + i) * g->ldc + n0, g->ldc, s->a + i * ld, ld, count,
-                           s->panel, w->places, w->places, n, true, NULL);
+            g->dot->panels(c + (i0 + i - m0) * ldc, ldc, s->a + i * ld, ld, count, s->panel,
+                           w->places, w->places, n, true, NULL);
+        }
+    }
+}
+
+/* The block [rows of the tile, n columns from `at`] of cᵀ out of c, or back. */
+static void turn_block(const grad *g, float *block, int64_t width, const kern_tile *of, int64_t at,
+                       int64_t n, bool back)
+{
+    for (int64_t j = 0; j < n; j++) {
+        float *c = g->c + (at + j) * g->ldc + of->m0;
+        for (int64_t i = 0; i < of->m1 - of->m0; i++) {
+            if (back)
+                c[i] = block[i * width + j];
+            else
+                block[i * width + j] = c[i];
         }
     }
 }
@@ -360,11 +380,15 @@ static void grad_tile(void *ctx, int64_t tile, int thread)
     if (!get_grad_scratch(&s, g->dot, thread, width)) return;
     for (int64_t at = of.n0; at < of.n1; at += width) {
         const int64_t n = of.n1 - at < width ? of.n1 - at : width;
+        float *c = g->turned ? s.c : g->c + of.m0 * g->ldc + at;
+        const int64_t ldc = g->turned ? width : g->ldc;
         walk w = {0};
+        if (g->turned) turn_block(g, s.c, width, &of, at, n, false);
         while (next_block(g, &w)) {
             pack_tokens(g, &g->b, s.panel, s.row, &w, at, n);
-            grad_rows(g, &s, &w, of.m0, of.m1, at, n);
+            grad_rows(g, &s, &w, of.m0, of.m1, c, ldc, n);
         }
+        if (g->turned) turn_block(g, s.c, width, &of, at, n, true);
     }
     if (g->dot->end) g->dot->end();
 }
@@ -384,7 +408,20 @@ void kern_bf16_grad(float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b, int6
               .seg = seg ? seg : &all,
               .n_seg = seg ? n_seg : 1};
     if (m <= 0 || n <= 0 || t <= 0) return;
-    g.grid = kern_grid_for(m, n, t, DOT_NR, 2 * DOT_NR, 2 * DOT_NR, 2 * (double)g.dot->round_cost,
-                           (double)g.dot->pack_cost);
+    if (n <= THIN && m > n) { /* turning a into rows would cost more than the products */
+        g = (grad){.dot = g.dot,
+                   .c = c,
+                   .ldc = ldc,
+                   .m = n,
+                   .n = m,
+                   .t = t,
+                   .a = b,
+                   .b = a,
+                   .turned = true,
+                   .seg = g.seg,
+                   .n_seg = g.n_seg};
+    }
+    g.grid = kern_grid_for(g.m, g.n, t, DOT_NR, 2 * DOT_NR, 2 * DOT_NR,
+                           2 * (double)g.dot->round_cost, (double)g.dot->pack_cost);
     pool_run(grad_tile, &g, (int64_t)g.grid.m_parts * g.grid.n_parts);
 }
