@@ -69,11 +69,11 @@ static bool has_avx512bf16(void)
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16) != 0;
 }
 
+#if defined(FT_HAS_AMX)
 /* The tiles of AMX: the CPU has them, the system saves them, and grants them to this process when asked. A container
  * or an older kernel may refuse. */
 static bool has_amx(void)
 {
-#if defined(FT_HAS_AMX)
     enum {
         CPU_BF16 = 1 << 22,
         CPU_TILES = 1 << 24,
@@ -88,10 +88,8 @@ static bool has_amx(void)
     __asm__ volatile("xgetbv" : "=a"(state), "=d"(high) : "c"(0));
     if ((state & XSAVE_TILES) != XSAVE_TILES) return false;
     return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
-#else
-    return false;
-#endif
 }
+#endif
 #endif
 
 const kern_dot *kern_dot_at(int i)

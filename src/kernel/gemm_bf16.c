@@ -85,6 +85,10 @@ static const uint16_t *bf16_values(const product *g, uint16_t *dst, float *tmp, 
         g->dot->round(dst, (const float *)(const void *)kern_src_row(w, row) + col, n);
         return dst;
     }
+    if (w->halves) {
+        w->halves(dst, w, row, col, n);
+        return dst;
+    }
     kern_src_values(w, tmp, row, col, n);
     g->dot->round(dst, tmp, n);
     return dst;

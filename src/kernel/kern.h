@@ -44,8 +44,10 @@ typedef struct kern_src {
     int64_t page_rows, column;
     int block,
         bytes; /* elements and bytes of one block; with `read` a piece may begin anywhere: 1 */
-    bool plain, bf16;    /* aligned floats, read in place; bf16 */
-    const kern_few *few; /* [3] for one, two and four rows of x; NULL: unpack first */
+    void (*halves)(uint16_t *dst, const struct kern_src *w, int64_t row, int64_t col,
+                   int64_t n); /* values rounded to bf16; NULL: by floats */
+    bool plain, bf16;          /* aligned floats, read in place; bf16 */
+    const kern_few *few;       /* [3] for one, two and four rows of x; NULL: unpack first */
 } kern_src;
 
 typedef struct kern_format {
@@ -54,6 +56,7 @@ typedef struct kern_format {
     void (*read)(float *dst, const dt_data *src, int64_t first, int64_t n);
     kern_few few[3];                                 /* as in kern_src */
     bool (*few_fit)(const void *side, int64_t cols); /* NULL: always */
+    void (*halves)(uint16_t *dst, const kern_src *w, int64_t row, int64_t col, int64_t n);
 } kern_format;
 
 /* What a product needs next: every step of k fetches the line at the current place into L2 and moves by `step`

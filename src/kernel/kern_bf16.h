@@ -44,7 +44,8 @@ typedef struct kern_dot {
     void (*panels)(float *c, int64_t ldc, const uint16_t *a, int64_t lda, int rows,
                    const uint16_t *panel, int64_t packed, int64_t kc, int64_t n, bool load,
                    const kern_next *next);
-    /* To nearest, ties to even; a NaN stays one. And back. */
+    /* To nearest, ties to even; a NaN stays one. Rows with an instruction for it take denormals as zero, as their
+     * products do. And back. */
     void (*round)(uint16_t *dst, const float *src, int64_t n);
     void (*widen)(float *dst, const uint16_t *src, int64_t n);
     /* One panel from the first kc (even) values of DOT_NR rows: dst [kc / 2][DOT_NR] words. */

@@ -20,6 +20,7 @@ void kern_src_of(kern_src *s, const kn_mat *w)
         s->unpack = f->unpack;
         s->few = f->few[0] && (!f->few_fit || f->few_fit(w->side, w->cols)) ? f->few : NULL;
         if (f->read) s->read = f->read;
+        s->halves = f->halves;
     }
     if (w->type == &dt_f32) s->few = kern->few;
     s->bf16 = w->type == &dt_bf16;
