@@ -167,13 +167,13 @@ static void activations(void **state)
             assert_true(fabs((double)out[i] - act(names[n], (double)tail[i])) <=
                         5e-6 * fabs(act(names[n], (double)tail[i])));
         x[4] = x[5] = 1;
-        kn_act_back(a, d, dy, floats(x, N), 1, N);
+        kn_act_back(a, d, dy, floats(x, N), 1, N, true);
         for (int i = 0; i < N; i++)
             close_to(d[i] - d0[i], (double)dy[i] * slope(names[n], (double)x[i]), 3e-6, names[n],
                      i);
         kn_glu(a, floats(y, I), floats(gu, 2 * I), T, I);
         memcpy(d, d0, 2 * N * 4);
-        kn_glu_back(a, d, dy, floats(gu, 2 * I), T, I);
+        kn_glu_back(a, d, dy, floats(gu, 2 * I), T, I, true);
         for (int i = 0; i < N; i++) {
             int64_t g = i / I * 2 * I + i % I, u = g + I;
             double gate = (double)gu[g], up = (double)gu[u];
@@ -536,11 +536,16 @@ static void rows_in_bf16(void **state)
             assert_memory_equal(wh, yh, (size_t)n * 2);
         }
         memset(want, 0, (size_t)(2 * n) * 4), memset(got, 0, (size_t)(2 * n) * 4);
-        kn_glu_back(silu, want, dy, floats(x, 2 * c), ROWS, c);
-        kn_glu_back(silu, got, dy, halves(xh, 2 * c), ROWS, c);
-        kn_act_back(silu, want, dy, floats(x, c), ROWS, c);
-        kn_act_back(silu, got, dy, halves(xh, c), ROWS, c);
-        assert_memory_equal(got, want, (size_t)(2 * n) * 4);
+        for (int add = 1; add >= 0; add--) { /* onto zeros, and over what is there */
+            kn_glu_back(silu, want, dy, floats(x, 2 * c), ROWS, c, true);
+            kn_glu_back(silu, got, dy, halves(xh, 2 * c), ROWS, c, add);
+            assert_memory_equal(got, want, (size_t)(2 * n) * 4);
+            memset(want, 0, (size_t)n * 4), memset(got, add ? 0 : 1, (size_t)n * 4);
+            kn_act_back(silu, want, dy, floats(x, c), ROWS, c, true);
+            kn_act_back(silu, got, dy, halves(xh, c), ROWS, c, add);
+            assert_memory_equal(got, want, (size_t)n * 4);
+            memset(want, 0, (size_t)(2 * n) * 4), memset(got, 1, (size_t)(2 * n) * 4);
+        }
         kn_gather_rows(halves(yh, c), halves(xh, c), row, 3, c);
         for (int i = 0; i < 3; i++) assert_memory_equal(yh + i * c, xh + row[i] * c, (size_t)c * 2);
     }

@@ -120,9 +120,9 @@ typedef struct kern_table {
     void (*rope)(float *x, const float *cos, const float *sin, int64_t half, float sign);
     void (*glu[KERN_ACTS])(float *y, const float *gate, const float *up, int64_t n);
     void (*glu_back[KERN_ACTS])(float *dgate, float *dup, const float *dy, const float *gate,
-                                const float *up, int64_t n);
+                                const float *up, int64_t n, bool add); /* add: to what is there */
     void (*act[KERN_ACTS])(float *y, const float *x, int64_t n);
-    void (*act_back[KERN_ACTS])(float *dx, const float *dy, const float *x, int64_t n);
+    void (*act_back[KERN_ACTS])(float *dx, const float *dy, const float *x, int64_t n, bool add);
     void (*add)(float *y, const float *a, const float *b, int64_t n);
     void (*axpy)(float *y, float s, const float *x, int64_t n);
     void (*scale)(float *x, float s, int64_t n);

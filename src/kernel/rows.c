@@ -241,7 +241,7 @@ static void glu_piece(const rows_run *r, int64_t i, int64_t c0, int64_t n, float
     const float *up = row_of(&r->x, i, r->c + c0, n, buffer + n);
     if (r->in[1]) {
         float *d = r->out[0] + i * 2 * r->c + c0;
-        kern->glu_back[r->kind](d, d + r->c, r->in[1] + i * r->c + c0, gate, up, n);
+        kern->glu_back[r->kind](d, d + r->c, r->in[1] + i * r->c + c0, gate, up, n, r->accumulate);
     } else {
         float *y = place_of(&r->y, i, c0, buffer + 2 * n);
         kern->glu[r->kind](y, gate, up, n);
@@ -253,7 +253,8 @@ static void act_piece(const rows_run *r, int64_t i, int64_t c0, int64_t n, float
 {
     const float *x = row_of(&r->x, i, c0, n, buffer);
     if (r->in[1]) {
-        kern->act_back[r->kind](r->out[0] + i * r->c + c0, r->in[1] + i * r->c + c0, x, n);
+        kern->act_back[r->kind](r->out[0] + i * r->c + c0, r->in[1] + i * r->c + c0, x, n,
+                                r->accumulate);
     } else {
         float *y = place_of(&r->y, i, c0, buffer + n);
         kern->act[r->kind](y, x, n);
@@ -287,9 +288,16 @@ void kn_glu(const kn_act *act, kn_rows y, kn_rows gu, int64_t t, int64_t i)
     over_rows(glu_tile, &r, i);
 }
 
-void kn_glu_back(const kn_act *act, float *dgu, const float *dy, kn_rows gu, int64_t t, int64_t i)
+void kn_glu_back(const kn_act *act, float *dgu, const float *dy, kn_rows gu, int64_t t, int64_t i,
+                 bool accumulate)
 {
-    rows_run r = {.t = t, .c = i, .out = {dgu}, .in = {NULL, dy}, .x = gu, .kind = act->kind};
+    rows_run r = {.t = t,
+                  .c = i,
+                  .out = {dgu},
+                  .in = {NULL, dy},
+                  .x = gu,
+                  .kind = act->kind,
+                  .accumulate = accumulate};
     if (dgu) over_rows(glu_tile, &r, 2 * i);
 }
 
@@ -299,9 +307,16 @@ void kn_act_rows(const kn_act *act, kn_rows y, kn_rows x, int64_t t, int64_t c)
     over_rows(act_tile, &r, c);
 }
 
-void kn_act_back(const kn_act *act, float *dx, const float *dy, kn_rows x, int64_t t, int64_t c)
+void kn_act_back(const kn_act *act, float *dx, const float *dy, kn_rows x, int64_t t, int64_t c,
+                 bool accumulate)
 {
-    rows_run r = {.t = t, .c = c, .out = {dx}, .in = {NULL, dy}, .x = x, .kind = act->kind};
+    rows_run r = {.t = t,
+                  .c = c,
+                  .out = {dx},
+                  .in = {NULL, dy},
+                  .x = x,
+                  .kind = act->kind,
+                  .accumulate = accumulate};
     if (dx) over_rows(act_tile, &r, c);
 }
 

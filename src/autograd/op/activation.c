@@ -26,10 +26,11 @@ static void glu_forward(ag_tape *t, ag_node *n)
 static void glu_backward(ag_tape *t, ag_node *n)
 {
     const act_attr *a = n->attr;
-    float *dx = ag_grad(t, n->in[0]);
+    bool fresh;
+    float *dx = ag_grad_fresh(t, n->in[0], &fresh);
     if (dx)
         kn_glu_back(a->act, dx, n->out->grad, op_kept(&a->x, n->in[0]), tn_rows(n->out),
-                    tn_cols(n->out));
+                    tn_cols(n->out), !fresh);
 }
 
 const ag_op ag_op_glu = {.name = "glu",
@@ -53,10 +54,11 @@ static void act_forward(ag_tape *t, ag_node *n)
 static void act_backward(ag_tape *t, ag_node *n)
 {
     const act_attr *a = n->attr;
-    float *dx = ag_grad(t, n->in[0]);
+    bool fresh;
+    float *dx = ag_grad_fresh(t, n->in[0], &fresh);
     if (dx)
         kn_act_back(a->act, dx, n->out->grad, op_kept(&a->x, n->in[0]), tn_rows(n->out),
-                    tn_cols(n->out));
+                    tn_cols(n->out), !fresh);
 }
 
 const ag_op ag_op_act = {.name = "act",

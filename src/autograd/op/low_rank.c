@@ -230,7 +230,8 @@ static void backward_stacked(ag_tape *t, ag_node *n)
     const low_rank_attr *a = n->attr;
     const kn_rows all_dy = ag_grad_rows(t, n);
     int64_t rows = tn_rows(n->out), in = tn_cols(n->in[1]), col = 0;
-    float *dx = ag_grad(t, n->in[1]), *dh = ag_temp(t, rows * a->rank);
+    bool fresh;
+    float *dx = ag_grad_fresh(t, n->in[1], &fresh), *dh = ag_temp(t, rows * a->rank);
     if (t->status != FT_OK) return;
     for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
         const ag_low_rank *s = &a->s[i];
@@ -247,7 +248,7 @@ static void backward_stacked(ag_tape *t, ag_node *n)
     float *all = dx ? stack(t, a, in, false) : NULL;
     if (all) {
         kn_mat m = {.type = &dt_f32, .data = all, .rows = a->rank, .cols = in};
-        op_product(t, dx, in, op_rows(dh, a->rank), &m, true, rows, true);
+        op_product(t, dx, in, op_rows(dh, a->rank), &m, true, rows, !fresh);
         ag_temp_free(t, all, a->rank * in);
     }
     ag_temp_free(t, dh, rows * a->rank);
