@@ -214,7 +214,7 @@ b=$(sed 's/,"prompt.*//' out)
 expect 64 '"q9_0" cannot be written; a .gguf holds f32' "$ft" convert base --out x.gguf --type q9_0
 expect 66 'nowhere' "$ft" convert nowhere --out x
 expect 64 '"nf4" has no place in a .gguf' "$ft" convert base --out x.gguf --type nf4
-expect 64 'block_size: must be a power of two' "$ft" convert base --out x --type nf4 --block-size 65
+expect 64 '--block-size: must be a power of two' "$ft" convert base --out x --type nf4 --block-size 65
 expect 64 'are of --type nf4 and fp4' "$ft" convert base --out x --type bf16 --double-quant true
 expect 0 '' "$ft" convert base --out fp4 --type fp4 --double-quant false --json
 out_has '"type":"fp4"'
