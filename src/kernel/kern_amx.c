@@ -9,7 +9,7 @@
  *
  * The instructions are assembly: the intrinsics of gcc 12 tell the compiler of 8 of the 64 bytes that a configuration
  * has. tests/support compiles this file again with KERN_TILES, a header that defines them in C. */
-#if defined(__AMX_BF16__) || defined(KERN_TILES)
+#if defined(FT_HAS_AMX) || defined(KERN_TILES)
 #ifndef VL
 #define VL 16
 #endif
