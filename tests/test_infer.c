@@ -282,8 +282,8 @@ static int32_t draw(const float *logits, const inf_sampling *s, bool hold, uint6
                     uint64_t counter, float *logprob)
 {
     inf_draw d = {
-        .logits = logits, .key = key, .counter = counter, .hold = hold, .logprob = logprob};
-    assert_ok(inf_sample(&d, 1, V, s));
+        .logits = logits, .s = s, .key = key, .counter = counter, .hold = hold, .logprob = logprob};
+    assert_ok(inf_sample(&d, 1, V));
     return d.id;
 }
 
@@ -323,8 +323,8 @@ static void sampling_follows_the_options(void **state)
         s.top_p = 1;
     }
     x[2] = NAN;
-    inf_draw bad = {.logits = x};
-    assert_fails(inf_sample(&bad, 1, V, &s), FT_EDIVERGED, "not finite");
+    inf_draw bad = {.logits = x, .s = &s};
+    assert_fails(inf_sample(&bad, 1, V), FT_EDIVERGED, "not finite");
 }
 
 int main(void)

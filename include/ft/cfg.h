@@ -103,8 +103,13 @@ typedef enum cfg_type {
                    cfg_fail for its mistakes; `choices` may name the shapes for the help text */
     CFG_AUTO_INT,  /* int64_t, or CFG_AUTO for the string "auto" */
     CFG_AUTO_BOOL, /* int: 0, 1, or −1 for "auto" */
-    CFG_TABLE      /* a nested object: `sub` rows, the struct embedded at `offset` */
+    CFG_TABLE,     /* a nested object: `sub` rows, the struct embedded at `offset` */
+    CFG_LIST       /* cfg_list: an option of a verb that may be repeated; in no config */
 } cfg_type;
+typedef struct cfg_list {
+    const char *const *v; /* [n] as given, in order */
+    int n;
+} cfg_list;
 #define CFG_AUTO INT64_MIN
 typedef struct cfg_field {
     const char *key;

@@ -43,18 +43,24 @@ FT_MUST_USE ft_status inf_find_nonfinite(const inf_ctx *c, const nn_batch *b, st
 double inf_lse(const float *logits, int64_t n);
 
 /* --- new tokens --------------------------------------------------------------------------------------------- */
+/* How tokens are chosen, in transformers' order: penalties, stop tokens held back; then, unless greedy, temperature,
+ * top-k, top-p, min-p. */
 typedef struct inf_sampling {
-    int64_t min_new, max_new; /* no stop before so many tokens; tokens at most */
-    double temperature;       /* 0: greedy */
-    int64_t top_k;            /* 0: all */
-    double top_p;             /* 1: all */
+    double repetition_penalty; /* 1: none; of ids of prompt and answer a logit < 0 times it, others divided by it */
+    double presence_penalty;   /* 0: none; taken off the logit of each id of the answer, once */
+    int64_t min_new, max_new;  /* no stop token before so many; tokens at most */
+    double temperature;        /* 0: greedy */
+    int64_t top_k;             /* 0: all */
+    double top_p;              /* 1: all */
+    double min_p; /* 0: all; ids of less than this share of the largest probability are out */
     uint64_t seed;
     uint64_t first;      /* number of the first prompt */
     const int32_t *stop; /* [n_stop] ids that end an answer */
     int n_stop;
     bool logprobs; /* wanted in the answers */
 } inf_sampling;
-#define INF_SAMPLING_DEFAULT ((inf_sampling){.max_new = 256, .top_p = 1.0, .seed = 42})
+#define INF_SAMPLING_DEFAULT                                                                       \
+    ((inf_sampling){.max_new = 256, .top_p = 1.0, .repetition_penalty = 1.0, .seed = 42})
 
 /* Random numbers of an answer: a pure function of these, each token's of its place in the answer as well. */
 uint64_t inf_key(uint64_t seed, uint64_t prompt, int copy);
@@ -62,24 +68,28 @@ uint64_t inf_key(uint64_t seed, uint64_t prompt, int copy);
 /* One token to be picked from logits [vocab], which stay as they are. */
 typedef struct inf_draw {
     const float *logits;
+    const inf_sampling *s;
+    const int32_t *prompt, *answer; /* [n_prompt], [n_answer] ids so far, for the penalties */
+    int64_t n_prompt, n_answer;
     uint64_t key, counter;
     bool hold;      /* no stop token yet */
     int32_t id;     /* out */
-    float *logprob; /* out: of id, at the temperature (greedy: as the model has it) before top-k and top-p; may be NULL */
+    float *logprob; /* out: of id, as the model has it at the temperature (greedy: 1), whatever is penalised or left out;
+                       may be NULL */
 } inf_draw;
-/* transformers' order: temperature, top-k, top-p; ties go to the smaller id. Logits that are no numbers are 80. */
-FT_MUST_USE ft_status inf_sample(inf_draw *d, int64_t n, int64_t vocab, const inf_sampling *s);
+/* Ties go to the smaller id. Logits that are no numbers are 80. */
+FT_MUST_USE ft_status inf_sample(inf_draw *d, int64_t n, int64_t vocab);
 
 typedef struct inf_answer {
     tok_ids ids;    /* new tokens, with the stop token that ended them */
     float *logprob; /* [ids.n] as in inf_draw; NULL: not asked for */
     bool stopped;   /* by a stop token, not by the length */
-    double seconds; /* from the pass that began with the prompt */
+    double seconds; /* from the pass that began with the prompt to the newest token */
 } inf_answer;
 void inf_answers_free(inf_answer *a, int64_t n);
 
-/* Told of every new token, and with `done` when the answer is complete; the order among answers is the batch's. A status
- * that is not FT_OK ends everything. */
+/* Told of every new token, and with `done` when the answer is complete; the order among answers is the batch's. FT_END
+ * ends this answer with the token it has, any other status that is not FT_OK everything. */
 typedef ft_status (*inf_each)(void *ctx, int64_t prompt, int copy, const inf_answer *a, bool done);
 
 /* Continues n prompts of at least one token each, `copies` times: out [n · copies], those of a prompt side by side. Many
@@ -90,4 +100,8 @@ typedef ft_status (*inf_each)(void *ctx, int64_t prompt, int copy, const inf_ans
 FT_MUST_USE ft_status inf_generate(const inf_ctx *c, const tok_ids *prompt, int64_t n, int copies,
                                    const inf_sampling *s, inf_each each, void *ctx,
                                    inf_answer *out);
+/* The same with a way of sampling for each prompt: s [n], `first` of each its number. */
+FT_MUST_USE ft_status inf_generate_own(const inf_ctx *c, const tok_ids *prompt,
+                                       const inf_sampling *s, int64_t n, int copies, inf_each each,
+                                       void *ctx, inf_answer *out);
 #endif

@@ -25,6 +25,7 @@ typedef struct tool_model {
     pe_ctx *adapter;    /* NULL: none */
     tok_tokenizer *tok; /* NULL: the model has none */
     chat *chat;         /* NULL until tool_chat_ids asks */
+    const char *chat_end; /* NULL until tool_chat_end asks; "": none */
     inf_ctx inf;        /* m with the adapter, on a tape of its own */
     bool warned_cut;    /* a context was too long: said once */
 } tool_model;
@@ -41,6 +42,8 @@ FT_MUST_USE ft_status tool_adapter_base(const char *adapter, arena *a, const cha
 FT_MUST_USE ft_status tool_encode(const tool_model *t, const char *text, size_t len, tok_ids *out);
 /* Appends the ids of messages rendered by the model's chat template, ready for the assistant to answer. */
 FT_MUST_USE ft_status tool_chat_ids(tool_model *t, const chat_input *in, tok_ids *out);
+/* What the template ends an assistant's turn with, where it is no token that ends an answer by itself; NULL: it is. */
+FT_MUST_USE ft_status tool_chat_end(tool_model *t, const char **end);
 /* As lm-evaluation-harness: ids of context + continuation, *from the first scored token. */
 FT_MUST_USE ft_status tool_encode_pair(const tool_model *t, const char *context, size_t context_len,
                                        const char *continuation, size_t continuation_len,
@@ -65,11 +68,18 @@ FT_MUST_USE ft_status tool_answer_text(const tool_model *t, const inf_answer *a,
 typedef struct tool_generate_options {
     const char *prompt; /* NULL: JSON lines ({"prompt"} or {"messages"}, or a string) from data */
     const char *data;   /* NULL: standard input */
+    const char *system; /* with chat: the system turn of who brings none; may be NULL */
+    const char *const *stop; /* [n_stop] strings that end an answer, which is what stands before them */
+    int n_stop;
+    int samples; /* 0: one answer a line; else a JSON line with so many, and the line's own keys */
     bool chat, json;
     bool stream; /* text in whole UTF-8 sequences as it comes, one line after another; else many lines advance together */
-    inf_sampling sampling;
+    inf_sampling sampling; /* a line may have another temperature, max_new_tokens, seed, stop, system */
 } tool_generate_options;
-/* Answers in the order of the lines. The number of a line, from 0, is that of its prompt. */
+/* 64 where the options do not go together; before a model is opened. */
+FT_MUST_USE ft_status tool_generate_check(const tool_generate_options *opt);
+/* Answers in the order of the lines, plain ones each below a line "=== N ===". The number of a line, from 0, is that of
+ * its prompt. */
 FT_MUST_USE ft_status tool_generate_lines(tool_model *t, const tool_generate_options *opt,
                                           const tool_sink *out);
 

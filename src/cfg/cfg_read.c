@@ -351,6 +351,9 @@ static cJSON *resolved(const cfg_field *r, const void *at)
         table = cJSON_CreateObject();
         if (table && cfg_resolve(table, r->sub, at) == FT_OK) return table;
         cJSON_Delete(table);
+        break;
+    case CFG_LIST: /* in no config */
+        break;
     }
     return NULL;
 }

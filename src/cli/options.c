@@ -151,8 +151,19 @@ static ft_status read_truth(const cfg_field *r, void *to, const char *flag, cons
     return FT_OK;
 }
 
+static ft_status add_to_list(cfg_list *list, const char *text, arena *mem)
+{
+    const char **v = arena_get(mem, ((size_t)list->n + 1) * sizeof *v);
+    if (!v) return FT_EMEM;
+    if (list->n > 0) memcpy(v, list->v, (size_t)list->n * sizeof *v);
+    v[list->n++] = text;
+    list->v = v;
+    return FT_OK;
+}
+
 /* text NULL: the flag stands alone. */
-static ft_status read_flag(const cfg_field *r, void *opt, const char *flag, const char *text)
+static ft_status read_flag(const cfg_field *r, void *opt, const char *flag, const char *text,
+                           arena *mem)
 {
     void *to = (char *)opt + r->offset;
     if (!text) {
@@ -169,6 +180,8 @@ static ft_status read_flag(const cfg_field *r, void *opt, const char *flag, cons
         return read_number(r, to, flag, text);
     case CFG_ENUM:
         return read_choice(r, to, flag, text);
+    case CFG_LIST:
+        return add_to_list(to, text, mem);
     default:
         *(const char **)to = text;
         return FT_OK;
@@ -187,7 +200,7 @@ static ft_status set_default(const cfg_field *r, void *opt, arena *mem)
         return FT_OK;
     }
     const char *text = r->def[0] == '"' ? arena_strn(mem, r->def + 1, n - 2) : r->def;
-    return text ? read_flag(r, opt, r->key, text) : FT_EMEM;
+    return text ? read_flag(r, opt, r->key, text, mem) : FT_EMEM;
 }
 
 /* --- the line ------------------------------------------------------------------------------------------------ */
@@ -261,9 +274,9 @@ static ft_status take_flag(line *l, int left, char *const *words, int *used)
     }
     if (row == &global_rows[SET_ROW])
         l->set[l->n_set++] = text;
-    else if (row->type != CFG_BOOL)
+    else if (text && row->type != CFG_LIST)
         FT_TRY(take_once(l, row, flag));
-    return read_flag(row, opt, flag, text);
+    return read_flag(row, opt, flag, text, l->call->mem);
 }
 
 static ft_status read_words(line *l, int n, char *const *words)
@@ -305,7 +318,8 @@ static ft_status sets_to_flags(line *l)
             if (count < NAMES) names[count++] = row->key;
         names[count] = NULL;
         if (row && row->key) {
-            FT_TRY(read_flag(row, l->opt, arena_printf(l->call->mem, "--set %s", key), equals + 1));
+            FT_TRY(read_flag(row, l->opt, arena_printf(l->call->mem, "--set %s", key), equals + 1,
+                             l->call->mem));
             continue;
         }
         const char *near = cfg_nearest(key, names);

@@ -6,33 +6,46 @@
 #include <unistd.h>
 
 typedef struct options {
-    const char *model, *adapter, *prompt, *data;
+    const char *model, *adapter, *prompt, *data, *system;
+    cfg_list stop;
     bool chat;
-    int64_t max_new_tokens, min_new_tokens, top_k, seed;
-    double temperature, top_p;
+    int64_t max_new_tokens, min_new_tokens, top_k, seed, num_samples;
+    double temperature, top_p, min_p, repetition_penalty, presence_penalty;
 } options;
 
+#define AT(field) offsetof(options, field)
 static const cfg_field flags[] = {
-    {"model", CFG_PATH, offsetof(options, model),
+    {"model", CFG_PATH, AT(model),
      .help = "Hugging Face folder or .gguf; default: the adapter's base"},
-    {"adapter", CFG_PATH, offsetof(options, adapter), .help = "PEFT adapter folder"},
-    {"prompt", CFG_STR, offsetof(options, prompt), .help = "text to continue"},
-    {"data", CFG_PATH, offsetof(options, data),
+    {"adapter", CFG_PATH, AT(adapter), .help = "PEFT adapter folder"},
+    {"prompt", CFG_STR, AT(prompt), .help = "text to continue"},
+    {"data", CFG_PATH, AT(data),
      .help = "JSON lines with prompt or messages, plain or .gz; default: standard input"},
-    {"chat", CFG_BOOL, offsetof(options, chat), .def = "false",
+    {"chat", CFG_BOOL, AT(chat), .def = "false",
      .help = "the prompt is a user's turn of the model's chat template"},
-    {"max_new_tokens", CFG_INT, offsetof(options, max_new_tokens), .def = "256", .low = 1,
-     .high = 1e6, .help = "tokens at most"},
-    {"min_new_tokens", CFG_INT, offsetof(options, min_new_tokens), .def = "0", .low = 0,
-     .high = 1e6, .help = "no stop before so many tokens"},
-    {"temperature", CFG_FLOAT, offsetof(options, temperature), .def = "0", .low = 0, .high = 1e6,
+    {"system", CFG_STR, AT(system), .help = "with --chat: the system turn of what brings none"},
+    {"stop", CFG_LIST, AT(stop), .help = "an answer ends before this text"},
+    {"max_new_tokens", CFG_INT, AT(max_new_tokens), .def = "256", .low = 1, .high = 1e6,
+     .help = "tokens at most"},
+    {"min_new_tokens", CFG_INT, AT(min_new_tokens), .def = "0", .low = 0, .high = 1e6,
+     .help = "no stop token before so many tokens"},
+    {"repetition_penalty", CFG_FLOAT, AT(repetition_penalty), .def = "1", .low = 0, .high = 1e9,
+     .low_open = true,
+     .help = "of tokens of prompt and answer: logits above 0 divided by it, below 0 times it"},
+    {"presence_penalty", CFG_FLOAT, AT(presence_penalty), .def = "0", .low = -1e9, .high = 1e9,
+     .help = "taken off the logit of each token that the answer has"},
+    {"temperature", CFG_FLOAT, AT(temperature), .def = "0", .low = 0, .high = 1e6,
      .help = "0: always the likeliest token"},
-    {"top_k", CFG_INT, offsetof(options, top_k), .def = "0", .low = 0, .high = 1e9,
+    {"top_k", CFG_INT, AT(top_k), .def = "0", .low = 0, .high = 1e9,
      .help = "only the k likeliest tokens; 0: all"},
-    {"top_p", CFG_FLOAT, offsetof(options, top_p), .def = "1", .low = 0, .high = 1,
-     .low_open = true, .help = "only the likeliest tokens that together have this probability"},
-    {"seed", CFG_INT, offsetof(options, seed), .def = "42", .low = 0, .high = 9007199254740991.0,
+    {"top_p", CFG_FLOAT, AT(top_p), .def = "1", .low = 0, .high = 1, .low_open = true,
+     .help = "only the likeliest tokens that together have this probability"},
+    {"min_p", CFG_FLOAT, AT(min_p), .def = "0", .low = 0, .high = 1,
+     .help = "only tokens of this share of the likeliest one's probability"},
+    {"seed", CFG_INT, AT(seed), .def = "42", .low = 0, .high = 9007199254740991.0,
      .help = "of the random choice"},
+    {"num_samples", CFG_INT, AT(num_samples), .low = 1, .high = 1e6,
+     .help = "answers to each prompt, as one JSON line with completions and samples"},
     CFG_END};
 
 static ft_status put(void *ctx, const char *text, size_t n)
@@ -50,16 +63,25 @@ static ft_status run(const cli_call *c)
     const tool_generate_options opt = {
         .prompt = o->prompt,
         .data = o->data,
+        .system = o->system,
+        .stop = o->stop.v,
+        .n_stop = o->stop.n,
+        .samples = o->num_samples > 0 ? (int)o->num_samples : 0,
         .chat = o->chat,
         .json = c->json,
         .stream = isatty(STDOUT_FILENO) == 1,
-        .sampling = {.min_new = o->min_new_tokens,
+        .sampling = {.repetition_penalty = o->repetition_penalty,
+                     .presence_penalty = o->presence_penalty,
+                     .min_new = o->min_new_tokens,
                      .max_new = o->max_new_tokens,
                      .temperature = o->temperature,
                      .top_k = o->top_k,
                      .top_p = o->top_p,
+                     .min_p = o->min_p,
+                     .logprobs = o->num_samples > 0,
                      .seed = (uint64_t)o->seed},
     };
+    FT_TRY(tool_generate_check(&opt));
     FT_TRY(tool_open(&t, o->model, o->adapter, true, c->precision));
     ft_status rc = tool_generate_lines(t, &opt, &(tool_sink){.put = put});
     tool_close(t);
@@ -72,10 +94,15 @@ const cli_verb verb_generate = {
     .usage = "--model M [--adapter A] --prompt S [--chat] [--json]",
     .more = "Without --prompt each line of standard input is a JSON object with prompt or messages "
             "(and\n"
-            "an optional id), or a JSON string. With --json each answer has text, tokens (count),\n"
-            "token_ids, prompt_tokens, stop (\"token\" or \"length\") and seconds. Lines that are "
-            "there advance\n"
-            "together and are answered in their order; to a terminal one follows the other.\n",
+            "an optional id), or a JSON string. What it says of system, stop (a list), "
+            "max_new_tokens,\n"
+            "temperature and seed holds for it. With --json each answer has text, tokens (count), "
+            "token_ids,\n"
+            "prompt_tokens, stop (\"token\", \"length\", or \"string\" with stop_string) and "
+            "seconds; otherwise each\n"
+            "stands below a line === N ===. Lines that are there advance together and are answered "
+            "in their\n"
+            "order; to a terminal one follows the other.\n",
     .flags = flags,
     .opt_size = sizeof(options),
     .needs = CLI_MODEL,

@@ -21,6 +21,7 @@ static const char *value_word(const cfg_field *r)
         [CFG_INT] = " N",  [CFG_AUTO_INT] = " N|auto", [CFG_FLOAT] = " X",
         [CFG_STR] = " S",  [CFG_PATH] = " PATH",       [CFG_AUTO_BOOL] = " true|false",
         [CFG_ENUM] = " T", [CFG_JSON] = " JSON",       [CFG_TABLE] = "",
+        [CFG_LIST] = " S",
     };
     const char *w = r->type < FT_COUNT_OF(words) ? words[r->type] : NULL;
     return w ? w : "";
@@ -34,7 +35,9 @@ static void flag_line(str_buf *out, const cfg_field *r)
     str_printf(out, "  %-26s %s", flag, r->help ? r->help : "");
     for (int i = 0; r->choices && r->choices[i]; i++)
         str_printf(out, "%s%s", i ? " | " : ": ", r->choices[i]);
-    if (r->required)
+    if (r->type == CFG_LIST)
+        str_adds(out, " (repeatable)");
+    else if (r->required)
         str_adds(out, " (required)");
     else if (r->def && r->type != CFG_BOOL)
         str_printf(out, " (default %s)", r->def);

@@ -30,7 +30,8 @@ typedef struct slot { /* an answer under way */
 
 typedef struct generation {
     const inf_ctx *c;
-    const inf_sampling *s;
+    const inf_sampling *s; /* one for all, or [n]: */
+    bool own;
     const tok_ids *prompt;
     int64_t n;
     int copies;
@@ -64,6 +65,17 @@ static slot *free_slot(generation *g)
     return &g->slot[i];
 }
 
+static const inf_sampling *sampling_of(const generation *g, int64_t prompt)
+{
+    return g->own ? &g->s[prompt] : g->s;
+}
+
+static uint64_t key_of(const generation *g, int64_t prompt, int copy)
+{
+    const inf_sampling *s = sampling_of(g, prompt);
+    return inf_key(s->seed, g->own ? s->first : s->first + (uint64_t)prompt, copy);
+}
+
 static ft_status fill_slot(generation *g, slot *s, int64_t prompt, int copy, int64_t max_new,
                            int64_t pages)
 {
@@ -73,9 +85,9 @@ static ft_status fill_slot(generation *g, slot *s, int64_t prompt, int copy, int
                 .copies = 1,
                 .max_new = max_new,
                 .pages = pages,
-                .key = inf_key(g->s->seed, g->s->first + (uint64_t)prompt, copy),
+                .key = key_of(g, prompt, copy),
                 .start = ft_seconds()};
-    if (g->s->logprobs) {
+    if (sampling_of(g, prompt)->logprobs) {
         out->logprob = ft_alloc((size_t)max_new, sizeof *out->logprob);
         if (!out->logprob) return FT_EMEM;
     }
@@ -102,7 +114,8 @@ static int64_t min64(int64_t a, int64_t b)
 static int64_t most_new(const generation *g, int64_t prompt)
 {
     int64_t room = g->c->m->d.max_position - nn_virtual(g->c->over) - g->prompt[prompt].n + 1;
-    return g->c->m->position ? min64(g->s->max_new, room) : g->s->max_new;
+    int64_t wanted = sampling_of(g, prompt)->max_new;
+    return g->c->m->position ? min64(wanted, room) : wanted;
 }
 
 /* Begins with prompts while there is room for all their copies, in slots and, were every answer to become as long as it
@@ -270,16 +283,15 @@ static ft_status take(generation *g, slot *s, int32_t id)
 {
     inf_answer *a = s->out;
     FT_TRY(tok_ids_push(&a->ids, id));
-    a->stopped = is_stop(g->s, id);
+    a->stopped = is_stop(sampling_of(g, s->prompt), id);
+    a->seconds = ft_seconds() - s->start;
     bool done = a->stopped || a->ids.n == s->max_new;
     s->id = id;
     s->next = &s->id;
     s->left = 1;
-    if (done) {
-        a->seconds = ft_seconds() - s->start;
-        empty_slot(g, s);
-    }
-    return g->each ? g->each(g->each_ctx, s->prompt, s->copy, a, done) : FT_OK;
+    ft_status rc = g->each ? g->each(g->each_ctx, s->prompt, s->copy, a, done) : FT_OK;
+    if (done || rc == FT_END) empty_slot(g, s);
+    return rc == FT_END ? FT_OK : rc;
 }
 
 /* A weight that is no number is named; what else overflowed is past by now. */
@@ -310,17 +322,24 @@ static ft_status draw(generation *g, const pass *p)
             slot *s = &g->slot[k];
             if (!s->out || s->prompt != prompt || s->copy < copy || s->copy >= copy + copies)
                 continue;
-            int64_t step = s->out->ids.n;
+            const tok_ids *in = &g->prompt[prompt], *new = &s->out->ids;
+            const inf_sampling *how = sampling_of(g, prompt);
+            int64_t step = new->n;
             who[n] = s;
             d[n++] = (inf_draw){.logits = g->logits + row * vocab,
+                                .s = how,
+                                .prompt = in->id,
+                                .n_prompt = in->n,
+                                .answer = new->id,
+                                .n_answer = step,
                                 .key = s->key,
                                 .counter = (uint64_t)step,
-                                .hold = step < g->s->min_new,
+                                .hold = step < how->min_new,
                                 .logprob = s->out->logprob ? s->out->logprob + step : NULL};
         }
         row++;
     }
-    ft_status rc = inf_sample(d, n, vocab, g->s);
+    ft_status rc = inf_sample(d, n, vocab);
     if (rc == FT_EDIVERGED) return name_nonfinite(g->c);
     FT_TRY(rc);
     for (int i = 0; i < n; i++) FT_TRY(take(g, who[i], d[i].id));
@@ -356,27 +375,46 @@ static ft_status run(generation *g)
     }
 }
 
-ft_status inf_generate(const inf_ctx *c, const tok_ids *prompt, int64_t n, int copies,
-                       const inf_sampling *s, inf_each each, void *ctx, inf_answer *out)
+static ft_status generate(generation *with)
 {
-    memset(out, 0, (size_t)n * (size_t)copies * sizeof *out);
-    if (n == 0 || s->max_new == 0) return FT_OK;
+    memset(with->out, 0, (size_t)with->n * (size_t)with->copies * sizeof *with->out);
+    if (with->n == 0 || (!with->own && with->s->max_new == 0)) return FT_OK;
     generation *g = ft_alloc(1, sizeof *g);
     if (!g) return FT_EMEM;
-    *g = (generation){.c = c,
-                      .s = s,
-                      .prompt = prompt,
-                      .n = n,
-                      .copies = copies,
-                      .each = each,
-                      .each_ctx = ctx,
-                      .out = out,
-                      .n_slots = (int)min64(n * copies, MAX_LIVE)};
-    cache_pool_open(&g->pool, c);
+    *g = *with;
+    g->n_slots = (int)min64(g->n * g->copies, MAX_LIVE);
+    cache_pool_open(&g->pool, g->c);
     ft_status rc = run(g);
     for (int i = 0; i < g->n_slots; i++) cache_drop(&g->pool, &g->slot[i].cache);
     ft_free(g->logits);
     ft_free(g);
-    if (rc != FT_OK) inf_answers_free(out, n * copies);
+    if (rc != FT_OK) inf_answers_free(with->out, with->n * with->copies);
     return rc;
+}
+
+ft_status inf_generate(const inf_ctx *c, const tok_ids *prompt, int64_t n, int copies,
+                       const inf_sampling *s, inf_each each, void *ctx, inf_answer *out)
+{
+    return generate(&(generation){.c = c,
+                                  .s = s,
+                                  .prompt = prompt,
+                                  .n = n,
+                                  .copies = copies,
+                                  .each = each,
+                                  .each_ctx = ctx,
+                                  .out = out});
+}
+
+ft_status inf_generate_own(const inf_ctx *c, const tok_ids *prompt, const inf_sampling *s,
+                           int64_t n, int copies, inf_each each, void *ctx, inf_answer *out)
+{
+    return generate(&(generation){.c = c,
+                                  .s = s,
+                                  .own = true,
+                                  .prompt = prompt,
+                                  .n = n,
+                                  .copies = copies,
+                                  .each = each,
+                                  .each_ctx = ctx,
+                                  .out = out});
 }

@@ -1,9 +1,10 @@
-/* sample.c – choosing the next token: greedy, or temperature, top-k and top-p in the order of transformers'
- * logits warpers.
+/* sample.c – choosing the next token: penalties, then greedy, or temperature, top-k, top-p and min-p, in the order of
+ * transformers' logits processors.
  *
  * The random number is a pure function of (key, counter), so a text depends on the seed, the prompt's number, the copy
  * and the position alone. Ties are broken by the smaller id everywhere. The whole vocabulary is put in order for every
  * token, by its bits: a sort by comparisons would cost as much as a small model's layers. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -50,6 +51,32 @@ static candidate *sort(candidate *c, candidate *spare, int64_t n)
     return c;
 }
 
+/* --- penalties ------------------------------------------------------------------------------------------------ */
+
+static bool has_penalties(const inf_sampling *s)
+{
+    return s->repetition_penalty != 1.0 || s->presence_penalty != 0.0;
+}
+
+/* From the logits themselves, so that an id that comes twice is penalised once. Keskar et al. 2019, equation 2, with the
+ * sign minded; in f32, as transformers. */
+static float repeated(const inf_draw *d, int32_t id)
+{
+    float v = d->logits[id], by = (float)d->s->repetition_penalty;
+    return v < 0 ? v * by : v / by;
+}
+
+/* x [vocab]: the logits with the penalties. */
+static void penalise(const inf_draw *d, float *x, int64_t vocab)
+{
+    memcpy(x, d->logits, (size_t)vocab * sizeof *x);
+    for (int64_t i = 0; i < d->n_prompt; i++) x[d->prompt[i]] = repeated(d, d->prompt[i]);
+    for (int64_t i = 0; i < d->n_answer; i++)
+        x[d->answer[i]] = repeated(d, d->answer[i]) - (float)d->s->presence_penalty;
+}
+
+/* --- the choice ----------------------------------------------------------------------------------------------- */
+
 static bool allowed(const inf_sampling *s, bool hold, int64_t id)
 {
     for (int i = 0; hold && i < s->n_stop; i++)
@@ -77,6 +104,14 @@ static int64_t nucleus(const candidate *c, int64_t n, double top_p)
     return n;
 }
 
+/* The head of the sorted list that is not much less likely than its first. */
+static int64_t likely(const candidate *c, int64_t n, double min_p)
+{
+    int64_t k = 1;
+    while (k < n && exp((double)c[k].logit - (double)c[0].logit) >= min_p) k++;
+    return k;
+}
+
 static int32_t draw(const candidate *c, int64_t n, double u)
 {
     double total = 0, sum = 0;
@@ -88,19 +123,24 @@ static int32_t draw(const candidate *c, int64_t n, double u)
     return c[n - 1].id;
 }
 
-/* c [2, vocab]: scratch */
-static int32_t pick(const inf_draw *d, int64_t vocab, const inf_sampling *s, candidate *c)
+/* x [vocab]; c [2, vocab]: scratch */
+static int32_t pick(const inf_draw *d, const float *x, int64_t vocab, candidate *c)
 {
+    const inf_sampling *s = d->s;
     int64_t n = 0;
+    bool over = false;
     for (int64_t i = 0; i < vocab; i++) {
-        float v = (float)((double)d->logits[i] / s->temperature);
-        if (isfinite(v) && allowed(s, d->hold, i)) c[n++] = (candidate){v, (int32_t)i};
+        float v = (float)((double)x[i] / s->temperature);
+        if (!allowed(s, d->hold, i)) continue;
+        over = over || v > FLT_MAX;
+        if (isfinite(v)) c[n++] = (candidate){v, (int32_t)i};
     }
-    /* A tiny temperature overflows everything: the limit is greedy. */
-    if (n == 0) return arg_max(d->logits, vocab, s, d->hold);
+    /* A tiny temperature overflows the largest, or everything: the limit is greedy. */
+    if (over || n == 0) return arg_max(x, vocab, s, d->hold);
     c = sort(c, c + vocab, n);
     if (s->top_k > 0 && s->top_k < n) n = s->top_k;
     if (s->top_p < 1) n = nucleus(c, n, s->top_p);
+    if (s->min_p > 0) n = likely(c, n, s->min_p);
     return draw(c, n, rng_uniform(d->key, d->counter));
 }
 
@@ -116,26 +156,32 @@ static float logprob(const inf_draw *d, int64_t vocab, double temperature)
 typedef struct draws {
     inf_draw *d;
     int64_t vocab;
-    const inf_sampling *s;
 } draws;
 
 static void one_draw(void *ctx, int64_t i, int thread)
 {
     const draws *all = ctx;
     inf_draw *d = &all->d[i];
-    if (all->s->temperature > 0) {
-        candidate *c = pool_scratch(thread, 3, 2 * (size_t)all->vocab * sizeof *c);
+    const bool sampled = d->s->temperature > 0, changed = has_penalties(d->s);
+    const float *x = d->logits;
+    candidate *c = NULL;
+    if (sampled || changed) {
+        size_t each = 2 * sizeof *c + sizeof *x;
+        c = pool_scratch(thread, 3, (size_t)all->vocab * each);
         if (!c) return;
-        d->id = pick(d, all->vocab, all->s, c);
-    } else {
-        d->id = arg_max(d->logits, all->vocab, all->s, d->hold);
     }
-    if (d->logprob) *d->logprob = logprob(d, all->vocab, all->s->temperature);
+    if (changed) {
+        float *own = (float *)(c + 2 * all->vocab);
+        penalise(d, own, all->vocab);
+        x = own;
+    }
+    d->id = sampled ? pick(d, x, all->vocab, c) : arg_max(x, all->vocab, d->s, d->hold);
+    if (d->logprob) *d->logprob = logprob(d, all->vocab, d->s->temperature);
 }
 
-ft_status inf_sample(inf_draw *d, int64_t n, int64_t vocab, const inf_sampling *s)
+ft_status inf_sample(inf_draw *d, int64_t n, int64_t vocab)
 {
-    draws all = {d, vocab, s};
+    draws all = {d, vocab};
     for (int64_t i = 0; i < n; i++)
         FT_CHECK(
             kn_find_nonfinite(d[i].logits, vocab) < 0, FT_EDIVERGED,

@@ -21,42 +21,6 @@ ft_status tool_answer_text(const tool_model *t, const inf_answer *a, str_buf *ou
     return tool_decode(t, a->ids.id, shown, out);
 }
 
-/* --- text as it comes -------------------------------------------------------------------------------------- */
-
-typedef struct streamer {
-    const tool_model *t;
-    const tool_sink *sink;
-    int64_t begin,
-        read; /* ids [begin, read) have been printed; decoding starts at begin, for decoders that treat
-                            the first token differently */
-} streamer;
-
-static bool open_ended(const char *s, size_t n)
-{
-    if (n == 0) return false;
-    if (!utf8_valid(s, n)) return true;
-    return n >= 3 && memcmp(s + n - 3, "\xef\xbf\xbd", 3) == 0;
-}
-
-static ft_status stream(streamer *s, const int32_t *ids, int64_t n, bool last)
-{
-    ft_status rc;
-    str_buf before = {0}, now = {0};
-    FT_TRY_OUT(tool_decode(s->t, ids + s->begin, s->read - s->begin, &before));
-    FT_TRY_OUT(tool_decode(s->t, ids + s->begin, n - s->begin, &now));
-    FT_TRY_OUT(str_ok(&before));
-    FT_TRY_OUT(str_ok(&now));
-    if (now.len > before.len && (last || !open_ended(now.data, now.len))) {
-        FT_TRY_OUT(s->sink->put(s->sink->ctx, now.data + before.len, now.len - before.len));
-        s->begin = s->read;
-        s->read = n;
-    }
-out:
-    str_free(&before);
-    str_free(&now);
-    return rc;
-}
-
 /* --- prompts in, texts out ------------------------------------------------------------------------------------ */
 
 enum { ROUND = 128 }; /* lines gathered at most before they are answered */
@@ -65,91 +29,127 @@ typedef struct round { /* lines that are answered together */
     tool_model *t;
     const tool_generate_options *opt;
     const tool_sink *out;
-    str_buf id[ROUND]; /* JSON text; empty: none */
-    tok_ids prompt[ROUND];
-    inf_answer answer[ROUND];
-    bool done[ROUND];
+    tool_request ask[ROUND];
+    tok_ids prompt[ROUND];   /* of ask */
+    inf_sampling how[ROUND]; /* likewise */
+    inf_answer *answer;      /* [n · copies] */
+    tool_text *text;         /* [n · copies] */
+    int left[ROUND];         /* copies that are not complete */
+    int copies;
+    bool stream;
     int64_t n, shown;
     uint64_t first; /* number of its first line */
-    streamer text;  /* of the only one, when it is streamed */
 } round;
 
-static ft_status user_turn(tool_model *t, const char *text, tok_ids *out)
+static void write_ids(str_buf *out, const tok_ids *ids)
 {
-    cJSON *list = cJSON_CreateArray(), *turn = cJSON_CreateObject();
-    bool ok = list && turn && cJSON_AddStringToObject(turn, "role", "user") &&
-              cJSON_AddStringToObject(turn, "content", text);
-    if (ok && cJSON_AddItemToArray(list, turn)) turn = NULL;
-    ft_status rc = ok ? tool_chat_ids(t, &(chat_input){.messages = list}, out)
-                      : ft_fail(FT_EMEM, "out of memory");
-    cJSON_Delete(turn);
-    cJSON_Delete(list);
-    return rc;
+    tool_json_key(out, "token_ids");
+    str_addc(out, '[');
+    for (int64_t k = 0; k < ids->n; k++) str_printf(out, "%s%d", k ? "," : "", (int)ids->id[k]);
+    str_addc(out, ']');
 }
 
-static ft_status prompt_ids(tool_model *t, const tool_generate_options *opt, const char *text,
-                            size_t len, tok_ids *out)
+static void write_stop(str_buf *out, const inf_answer *a, const tool_text *x)
 {
-    if (opt->chat) return user_turn(t, text, out);
-    FT_TRY(tool_encode(t, text, len, out));
-    if (out->n == 0 && tok_bos(t->tok) >= 0) return tok_ids_push(out, tok_bos(t->tok));
-    return FT_OK;
-}
-
-static ft_status read_request(tool_model *t, const tool_generate_options *opt, const js_doc *d,
-                              str_buf *id, tok_ids *ids)
-{
-    const char *text;
-    size_t len;
-    const cJSON *root = d->root;
-    if (cJSON_IsString(root))
-        return prompt_ids(t, opt, root->valuestring, strlen(root->valuestring), ids);
-    if (!cJSON_IsObject(root))
-        return js_fail(d, root, FT_EDATA, NULL,
-                       "must be an object with prompt or messages, or a string");
-    if (js_get(root, "id")) js_print(id, js_get(root, "id"), false);
-    const cJSON *messages = js_get(root, "messages");
-    FT_TRY(tool_string(d, root, "prompt", &text, &len));
-    if (!text == !messages)
-        return js_fail(d, root, FT_EDATA, NULL, "needs one of prompt and messages");
-    if (text) return prompt_ids(t, opt, text, len, ids);
-    chat_input in;
-    FT_TRY(chat_read(&in, d, root));
-    return tool_chat_ids(t, &in, ids);
+    tool_json_key(out, "stop");
+    str_adds(out, x->hit ? "\"string\"" : a->stopped ? "\"token\"" : "\"length\"");
+    if (!x->hit) return;
+    tool_json_key(out, "stop_string");
+    tool_json_text(out, x->hit, strlen(x->hit));
 }
 
 static void write_json(const round *r, int64_t i, const str_buf *text, str_buf *out)
 {
     const inf_answer *a = &r->answer[i];
+    const str_buf *id = &r->ask[i].id;
     str_addc(out, '{');
-    if (r->id[i].len > 0) {
+    if (id->len > 0) {
         tool_json_key(out, "id");
-        str_add(out, r->id[i].data, r->id[i].len);
+        str_add(out, id->data, id->len);
     }
     tool_json_key(out, "text");
     tool_json_text(out, text->data ? text->data : "", text->len);
     tool_json_key(out, "tokens");
     str_printf(out, "%lld", (long long)a->ids.n);
-    tool_json_key(out, "token_ids");
-    str_addc(out, '[');
-    for (int64_t k = 0; k < a->ids.n; k++) str_printf(out, "%s%d", k ? "," : "", (int)a->ids.id[k]);
-    str_addc(out, ']');
+    write_ids(out, &a->ids);
     tool_json_key(out, "prompt_tokens");
     str_printf(out, "%lld", (long long)r->prompt[i].n);
-    tool_json_key(out, "stop");
-    str_adds(out, a->stopped ? "\"token\"" : "\"length\"");
+    write_stop(out, a, &r->text[i]);
     tool_json_key(out, "seconds");
     str_double(out, a->seconds);
     str_adds(out, "}\n");
 }
 
-static ft_status show(round *r, int64_t i)
+/* The text before the stop string or the stop token. */
+static ft_status text_of(const round *r, int64_t at, str_buf *out)
+{
+    const tool_text *x = &r->text[at];
+    if (!x->hit) return tool_answer_text(r->t, &r->answer[at], out);
+    str_add(out, x->text.data, x->text.len);
+    return str_ok(out);
+}
+
+static void write_sample(str_buf *out, const inf_answer *a, const tool_text *x)
+{
+    str_addc(out, '{');
+    write_ids(out, &a->ids);
+    tool_json_key(out, "logprobs");
+    str_addc(out, '[');
+    for (int64_t k = 0; k < a->ids.n; k++) {
+        if (k) str_addc(out, ',');
+        str_float(out, a->logprob[k]);
+    }
+    str_addc(out, ']');
+    write_stop(out, a, x);
+    str_addc(out, '}');
+}
+
+/* The line's own keys with completions and samples. */
+static ft_status show_samples(round *r, int64_t i)
+{
+    str_buf texts = {0}, samples = {0}, text = {0}, *line = &r->ask[i].record;
+    ft_status rc = FT_OK;
+    for (int64_t k = 0, at = i * r->copies; rc == FT_OK && k < r->copies; k++, at++) {
+        str_clear(&text);
+        rc = text_of(r, at, &text);
+        str_addc(&texts, k ? ',' : '[');
+        tool_json_text(&texts, text.data ? text.data : "", text.len);
+        str_addc(&samples, k ? ',' : '[');
+        write_sample(&samples, &r->answer[at], &r->text[at]);
+    }
+    str_addc(&texts, ']');
+    str_addc(&samples, ']');
+    if (rc == FT_OK) rc = str_ok(&texts);
+    if (rc == FT_OK) rc = str_ok(&samples);
+    if (rc == FT_OK) {
+        tool_json_key(line, "completions");
+        str_add(line, texts.data, texts.len);
+        tool_json_key(line, "samples");
+        str_add(line, samples.data, samples.len);
+        str_adds(line, "}\n");
+        rc = tool_put(r->out, line);
+    }
+    str_free(&texts);
+    str_free(&samples);
+    str_free(&text);
+    return rc;
+}
+
+/* Plain answers to lines are told apart by their number. */
+static void write_number(const round *r, int64_t i, str_buf *out)
+{
+    if (!r->opt->prompt)
+        str_printf(out, "=== %llu ===\n", (unsigned long long)(r->first + (uint64_t)i + 1));
+}
+
+static ft_status show_one(round *r, int64_t i)
 {
     str_buf text = {0}, line = {0};
-    ft_status rc = r->text.sink ? FT_OK : tool_answer_text(r->t, &r->answer[i], &text);
+    ft_status rc = r->stream ? FT_OK : text_of(r, i, &text);
     if (r->opt->json) {
         write_json(r, i, &text, &line);
     } else {
+        if (!r->stream) write_number(r, i, &line);
         str_add(&line, text.data ? text.data : "", text.len);
         str_addc(&line, '\n');
     }
@@ -163,28 +163,59 @@ static ft_status show(round *r, int64_t i)
 static ft_status told(void *ctx, int64_t prompt, int copy, const inf_answer *a, bool done)
 {
     round *r = ctx;
-    (void)copy;
-    if (r->text.sink) FT_TRY(stream(&r->text, a->ids.id, a->ids.n - a->stopped, done));
-    r->done[prompt] = done;
-    for (; r->shown < r->n && r->done[r->shown]; r->shown++) FT_TRY(show(r, r->shown));
-    return FT_OK;
+    tool_text *x = &r->text[prompt * r->copies + copy];
+    if (x->n_stop > 0 || r->stream)
+        FT_TRY(tool_text_add(x, a->ids.id, a->ids.n - a->stopped, done));
+    if (r->stream) FT_TRY(tool_text_put(x, r->out));
+    if (done || x->hit) r->left[prompt]--;
+    for (; r->shown < r->n && r->left[r->shown] == 0; r->shown++)
+        FT_TRY(r->opt->samples > 0 ? show_samples(r, r->shown) : show_one(r, r->shown));
+    return x->hit && !done ? FT_END : FT_OK;
+}
+
+static void forget(round *r)
+{
+    const int64_t all = r->n * r->copies;
+    for (int64_t i = 0; r->text && i < all; i++) tool_text_free(&r->text[i]);
+    if (r->answer) inf_answers_free(r->answer, all);
+    for (int64_t i = 0; i < r->n; i++) tool_request_free(&r->ask[i]);
+    ft_free(r->text);
+    ft_free(r->answer);
+    r->text = NULL;
+    r->answer = NULL;
+    r->n = r->shown = 0;
+}
+
+static ft_status answer(round *r)
+{
+    str_buf head = {0};
+    r->text = ft_alloc((size_t)r->n * (size_t)r->copies, sizeof *r->text);
+    r->answer = ft_alloc((size_t)r->n * (size_t)r->copies, sizeof *r->answer);
+    if (!r->text || !r->answer) return FT_EMEM;
+    for (int64_t i = 0; i < r->n; i++) {
+        const tool_request *q = &r->ask[i];
+        r->prompt[i] = q->prompt;
+        r->how[i] = q->s;
+        r->how[i].first = r->first + (uint64_t)i;
+        r->how[i].stop = tok_stops(r->t->tok, &r->how[i].n_stop);
+        r->left[i] = r->copies;
+        for (int k = 0; k < r->copies; k++)
+            r->text[i * r->copies + k] =
+                (tool_text){.t = r->t, .stop = q->stop, .n_stop = q->n_stop};
+    }
+    if (r->stream) write_number(r, 0, &head);
+    ft_status rc = tool_put(r->out, &head);
+    str_free(&head);
+    FT_TRY(rc);
+    return inf_generate_own(&r->t->inf, r->prompt, r->how, r->n, r->copies, told, r, r->answer);
 }
 
 /* Answers what has been gathered; the round is empty afterwards. */
 static ft_status finish(round *r)
 {
-    inf_sampling s = r->opt->sampling;
-    s.first = r->first;
-    if (r->opt->stream && !r->opt->json) r->text = (streamer){.t = r->t, .sink = r->out};
-    ft_status rc = tool_generate(r->t, r->prompt, r->n, &s, told, r, r->answer);
-    inf_answers_free(r->answer, r->n);
-    for (int64_t i = 0; i < r->n; i++) {
-        str_free(&r->id[i]);
-        tok_ids_free(&r->prompt[i]);
-        r->done[i] = false;
-    }
+    ft_status rc = r->n > 0 ? answer(r) : FT_OK;
     r->first += (uint64_t)r->n;
-    r->n = r->shown = 0;
+    forget(r);
     return rc;
 }
 
@@ -194,19 +225,13 @@ static ft_status gather(round *r, line_reader *lines, const char *text, size_t l
     FT_TRY(lines_record(lines, text, len, ""));
     FT_TRY(
         js_parse(&d, text, len, lines_name(lines), lines_number(lines), JS_BIG_NUMBERS, FT_EDATA));
-    str_buf id = {0};
-    tok_ids ids = {0};
-    ft_status rc = read_request(r->t, r->opt, &d, &id, &ids);
-    if (rc == FT_OK && ids.n == 0)
-        rc = js_fail(&d, d.root, FT_EDATA, NULL, "an empty prompt: there is nothing to continue");
+    tool_request q = {.s = r->opt->sampling};
+    ft_status rc = tool_request_line(&q, r->t, r->opt, &d);
     js_close(&d);
-    if (rc == FT_OK) {
-        r->id[r->n] = id;
-        r->prompt[r->n++] = ids;
-    } else {
-        str_free(&id);
-        tok_ids_free(&ids);
-    }
+    if (rc == FT_OK)
+        r->ask[r->n++] = q;
+    else
+        tool_request_free(&q);
     return rc;
 }
 
@@ -214,7 +239,7 @@ static ft_status answer_lines(round *r, line_reader *lines)
 {
     const char *text;
     size_t len;
-    const int64_t most = r->opt->stream ? 1 : ROUND;
+    const int64_t most = r->stream ? 1 : ROUND;
     for (;;) {
         if (r->n > 0 && (r->n == most || !lines_ready(lines))) FT_TRY(finish(r));
         ft_status rc = lines_next_filled(lines, &text, &len);
@@ -241,29 +266,46 @@ static ft_status check_sampling(const inf_sampling *s)
              "--temperature: must be 0 (greedy) or more");
     FT_CHECK(s->top_p > 0 && s->top_p <= 1, FT_EUSAGE, "--top-p: must be above 0 and at most 1");
     FT_CHECK(s->top_k >= 0, FT_EUSAGE, "--top-k: must be 0 (all) or more");
+    FT_CHECK(s->min_p >= 0 && s->min_p <= 1, FT_EUSAGE, "--min-p: must be between 0 and 1");
+    FT_CHECK(s->repetition_penalty > 0, FT_EUSAGE, "--repetition-penalty: must be above 0");
+    return FT_OK;
+}
+
+ft_status tool_generate_check(const tool_generate_options *opt)
+{
+    FT_TRY(check_sampling(&opt->sampling));
+    FT_CHECK(!opt->system || opt->chat, FT_EUSAGE,
+             "--system: goes with --chat; without it a prompt has no turns");
+    for (int i = 0; i < opt->n_stop; i++) {
+        FT_CHECK(opt->stop[i][0], FT_EUSAGE, "--stop: must not be empty");
+        FT_CHECK(utf8_valid(opt->stop[i], strlen(opt->stop[i])), FT_EUSAGE,
+                 "--stop: \"%s\" is not UTF-8", ft_shows(opt->stop[i]));
+    }
     return FT_OK;
 }
 
 ft_status tool_generate_lines(tool_model *t, const tool_generate_options *opt, const tool_sink *out)
 {
     line_reader *lines = NULL;
-    FT_TRY(check_sampling(&opt->sampling));
+    FT_TRY(tool_generate_check(opt));
     round *r = ft_alloc(1, sizeof *r);
     if (!r) return FT_EMEM;
-    *r = (round){.t = t, .opt = opt, .out = out};
+    *r = (round){.t = t,
+                 .opt = opt,
+                 .out = out,
+                 .copies = opt->samples > 0 ? opt->samples : 1,
+                 .stream = opt->stream && !opt->json && opt->samples == 0};
     ft_status rc;
     if (opt->prompt) {
-        rc = prompt_ids(t, opt, opt->prompt, strlen(opt->prompt), &r->prompt[r->n++]);
+        r->ask[r->n++].s = opt->sampling;
+        rc = tool_request_text(&r->ask[0], t, opt, opt->prompt);
         if (rc == FT_OK) rc = finish(r);
     } else {
         rc = lines_open(&lines, opt->data);
         if (rc == FT_OK) rc = answer_lines(r, lines);
         lines_close(lines);
     }
-    for (int64_t i = 0; i < r->n; i++) {
-        str_free(&r->id[i]);
-        tok_ids_free(&r->prompt[i]);
-    }
+    forget(r);
     ft_free(r);
     return rc;
 }

@@ -201,17 +201,81 @@ ft_status tool_decode(const tool_model *t, const int32_t *id, int64_t n, str_buf
     return rc;
 }
 
+static ft_status open_chat(tool_model *t)
+{
+    FT_CHECK(t->tok, FT_EDATA, "%s: the model has no tokenizer", t->m->path);
+    return t->chat ? FT_OK : chat_open(&t->chat, t->tok);
+}
+
 ft_status tool_chat_ids(tool_model *t, const chat_input *in, tok_ids *out)
 {
     str_buf text = {0};
     chat_input with_prompt = *in;
     with_prompt.add_generation_prompt = true;
-    FT_CHECK(t->tok, FT_EDATA, "%s: the model has no tokenizer", t->m->path);
-    if (!t->chat) FT_TRY(chat_open(&t->chat, t->tok));
+    FT_TRY(open_chat(t));
     ft_status rc = chat_render(t->chat, &with_prompt, &text, NULL);
     if (rc == FT_OK) rc = tok_encode(t->tok, text.data ? text.data : "", text.len, false, out);
     str_free(&text);
     return rc;
+}
+
+/* Is it, or does it begin with, a token that ends an answer by itself? */
+static ft_status ends_by_token(const tool_model *t, const char *text, bool *out)
+{
+    int n_stop;
+    const int32_t *stop = tok_stops(t->tok, &n_stop);
+    tok_ids ids = {0};
+    ft_status rc = tok_encode(t->tok, text, strlen(text), false, &ids);
+    *out = false;
+    for (int i = 0; i < n_stop && ids.n > 0; i++) *out = *out || stop[i] == ids.id[0];
+    tok_ids_free(&ids);
+    return rc;
+}
+
+/* What the template puts behind an assistant's words, without the white space around it. */
+static ft_status end_of_turn(tool_model *t, str_buf *text, char **end)
+{
+    static const char said[] = "Answer";
+    static const char talk[] = "[{\"role\":\"user\",\"content\":\"Question\"},"
+                               "{\"role\":\"assistant\",\"content\":\"Answer\"}]";
+    js_doc d;
+    char *at = NULL;
+    *end = NULL;
+    FT_TRY(js_parse(&d, talk, sizeof talk - 1, "", 1, JS_NO_POSITIONS, FT_EINTERNAL));
+    ft_status rc = chat_render(t->chat, &(chat_input){.messages = d.root}, text, NULL);
+    js_close(&d);
+    if (rc == FT_EDATA) { /* a template that wants other messages: told where it is used */
+        ft_error_clear();
+        return FT_OK;
+    }
+    FT_TRY(rc);
+    for (char *p = text->data; p && (p = strstr(p, said)); p++) at = p;
+    if (!at) return FT_OK;
+    at += strlen(said);
+    at += strspn(at, " \t\r\n");
+    size_t n = strlen(at);
+    while (n > 0 && strchr(" \t\r\n", at[n - 1])) n--;
+    at[n] = '\0';
+    if (n > 0) *end = at;
+    return FT_OK;
+}
+
+ft_status tool_chat_end(tool_model *t, const char **end)
+{
+    str_buf text = {0};
+    char *found = NULL;
+    bool token = false;
+    FT_TRY(open_chat(t));
+    if (!t->chat_end) {
+        ft_status rc = end_of_turn(t, &text, &found);
+        if (rc == FT_OK && found) rc = ends_by_token(t, found, &token);
+        if (rc == FT_OK) t->chat_end = arena_str(t->mem, found && !token ? found : "");
+        str_free(&text);
+        FT_TRY(rc);
+        if (!t->chat_end) return FT_EMEM;
+    }
+    *end = t->chat_end[0] ? t->chat_end : NULL;
+    return FT_OK;
 }
 
 /* Python's str.isspace, which str.rstrip() without arguments goes by. */

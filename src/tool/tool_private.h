@@ -14,6 +14,42 @@ FT_MUST_USE ft_status tool_decode(const tool_model *t, const int32_t *id, int64_
 /* A string member of a JSON object with its length; absent gives NULL. A wrong type is 65 with line and column. */
 FT_MUST_USE ft_status tool_string(const js_doc *d, const cJSON *o, const char *key,
                                   const char **text, size_t *len);
+/* --- text.c: an answer's text as its tokens come ------------------------------------------------------------- */
+typedef struct tool_text {
+    const tool_model *t;
+    char *const *stop; /* [n_stop] strings, none empty */
+    int n_stop;
+    int64_t begin,
+        read; /* ids [0, read) are in the text; decoding starts at begin, for decoders that treat the first
+                            token differently */
+    str_buf text;    /* whole characters; up to the stop string, once there is one */
+    size_t given;    /* bytes that tool_text_put has put */
+    bool whole;      /* no more will come */
+    const char *hit; /* the stop string that has come; NULL: none */
+} tool_text;
+/* ids [n]: all that have come. last: no further ones will. After a hit nothing more is read. */
+FT_MUST_USE ft_status tool_text_add(tool_text *x, const int32_t *ids, int64_t n, bool last);
+/* Puts what is new, but for an end that may become a stop string. */
+FT_MUST_USE ft_status tool_text_put(tool_text *x, const tool_sink *out);
+void tool_text_free(tool_text *x);
+
+/* --- request.c: a prompt and how it is to be answered --------------------------------------------------------- */
+typedef struct tool_request { /* start with { 0 } and s */
+    str_buf id;               /* JSON text; empty: none */
+    str_buf record; /* with opt->samples: the line's own keys, an object without its end */
+    tok_ids prompt;
+    inf_sampling s;
+    char **stop; /* [n_stop], owned */
+    int n_stop;
+} tool_request;
+FT_MUST_USE ft_status tool_request_text(tool_request *q, tool_model *t,
+                                        const tool_generate_options *opt, const char *text);
+FT_MUST_USE ft_status tool_request_line(tool_request *q, tool_model *t,
+                                        const tool_generate_options *opt, const js_doc *d);
+void tool_request_free(tool_request *q);
+/* Appends {"role", "content"}; false: out of memory. */
+bool tool_add_turn(cJSON *list, const char *role, const char *text);
+
 /* JSON string of bytes that need not be UTF-8: what is not becomes U+FFFD. */
 void tool_json_text(str_buf *out, const char *text, size_t n);
 /* A number for JSON: null when it is not finite. */

@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# cli_talk.sh FT SOURCE – generate from outside: penalties, stop strings, system turns, what a line wants otherwise, several
+# samples.
+# shellcheck source=support/cli.sh
+. "$(dirname "$0")/support/cli.sh"
+tiny=$source/data/tiny
+
+expect() { # CODE TEXT COMMAND…: the exit code, and TEXT in stderr
+    local code=$1 text=$2 got
+    shift 2
+    "$@" > out 2> err < in
+    got=$?
+    [ $got -eq "$code" ] || bad "$* gave $got instead of $code: $(head -c 300 err)"
+    [ -z "$text" ] || grep -qF -- "$text" err || bad "$*: stderr lacks '$text': $(head -c 300 err)"
+}
+is() { # WANTED: all of stdout
+    [ "$(cat out)" = "$1" ] || bad "stdout is not '$1': $(head -c 400 out)"
+}
+has() { grep -qF -- "$1" out || bad "stdout lacks '$1': $(head -c 400 out)"; }
+field() { sed -n "${2:-1}p" out | sed 's/.*"'"$1"'":\([^,}]*\).*/\1/'; }
+gen() { expect 0 '' "$ft" generate --model "$tiny" "$@"; }
+: > in
+
+# --- choices ----------------------------------------------------------------------------------------------------
+gen --prompt 'Tom Tom Tom' --max-new-tokens 30 --min-new-tokens 30 --json
+cp out plain
+for penalty in --repetition-penalty=1.8 --presence-penalty=4 '--repetition-penalty 0.2' --presence-penalty=-9; do
+    # shellcheck disable=SC2086
+    gen --prompt 'Tom Tom Tom' --max-new-tokens 30 --min-new-tokens 30 --json $penalty
+    [ "$(sed 's/,"seconds.*//' out)" != "$(sed 's/,"seconds.*//' plain)" ] || bad "$penalty changes nothing"
+done
+gen --prompt 'Tom Tom Tom' --max-new-tokens 30 --min-new-tokens 30 --json --temperature 5 --min-p 1
+[ "$(sed 's/,"seconds.*//' out)" = "$(sed 's/,"seconds.*//' plain)" ] || bad "min-p 1 is not greedy"
+expect 64 '--repetition-penalty: 0 must be greater than 0' "$ft" generate --model "$tiny" --prompt a --repetition-penalty 0
+expect 64 '--min-p: 1.5 must be at most 1' "$ft" generate --model "$tiny" --prompt a --min-p 1.5
+expect 64 '--top-k: given twice' "$ft" generate --model "$tiny" --prompt a --top-k 1 --top-k 2
+expect 64 '--chat: given twice' "$ft" generate --model "$tiny" --prompt a --chat=true --chat=false
+
+# --- stop strings -------------------------------------------------------------------------------------------------
+gen --prompt 'Once upon a time' --max-new-tokens 40 --min-new-tokens 40
+text=$(cat out)
+stop=${text:9:4}
+gen --prompt 'Once upon a time' --max-new-tokens 40 --stop 'no such text' --stop "$stop" --json
+has "\"text\":\"${text%%"$stop"*}\""
+has "\"stop\":\"string\",\"stop_string\":\"$stop\""
+tokens=$(field tokens)
+[ "$tokens" -lt 40 ] || bad "a stop string did not end the answer"
+gen --prompt 'Once upon a time' --max-new-tokens "$tokens" --stop "$stop" --json
+has '"stop":"string"'
+gen --prompt 'Once upon a time' --max-new-tokens $((tokens - 1)) --stop "$stop" --json
+has '"stop":"length"'
+gen --prompt 'Once upon a time' --max-new-tokens 40 --stop "$stop"
+is "${text%%"$stop"*}"
+expect 64 '--stop: must not be empty' "$ft" generate --model "$tiny" --prompt a --stop ''
+expect 64 'is not UTF-8' "$ft" generate --model "$tiny" --prompt a --stop $'\xff'
+
+# the end of a turn that is no token of the model ends an answer of --chat
+cp -r "$tiny" dotted
+printf '%s' '{% for m in messages %}{% if m.role == "assistant" %}{{ m.content + ".\n" }}{% else %}{{ m.content + "\n" }}{% endif %}{% endfor %}' \
+    > dotted/chat_template.jinja
+expect 0 '' "$ft" generate --model dotted --chat --prompt 'Once upon a time' --max-new-tokens 60 --json
+has '"stop":"string","stop_string":"."'
+expect 0 '' "$ft" generate --model dotted --prompt 'Once upon a time' --max-new-tokens 60 --json
+grep -qF '"stop":"string"' out && bad "a plain prompt ended at the template's end of turn"
+
+# --- turns ------------------------------------------------------------------------------------------------------------
+printf '%s' '{% for m in messages %}{{ m.role + ": " + m.content + "\n" }}{% endfor %}' > dotted/chat_template.jinja
+printf '%s\n' '{"messages": [{"role": "system", "content": "Be."}, {"role": "user", "content": "Hi"}]}' > in
+expect 0 '' "$ft" generate --model dotted --max-new-tokens 6 --json
+cp out turns
+same() { # WHAT COMMAND…: the answer is that of the messages, from as many prompt tokens
+    expect 0 '' "${@:2}"
+    [ "$(sed 's/,"seconds.*//' out)" = "$(sed 's/,"seconds.*//' turns)" ] || bad "$1: $(cat out)"
+}
+same '--system before a prompt' "$ft" generate --model dotted --max-new-tokens 6 --json --chat --system Be. --prompt Hi
+same 'a system turn of its own' "$ft" generate --model dotted --max-new-tokens 6 --json --chat --system Other
+printf '%s\n' '{"messages": [{"role": "user", "content": "Hi"}]}' > in
+same '--system before messages' "$ft" generate --model dotted --max-new-tokens 6 --json --chat --system Be.
+printf '%s\n' '{"prompt": "Hi", "system": "Be."}' > in
+same "a line's system" "$ft" generate --model dotted --max-new-tokens 6 --json --chat --system Other
+expect 65 'standard input:1:28: system: goes with messages, or with --chat' "$ft" generate --model dotted
+expect 64 '--system: goes with --chat' "$ft" generate --model dotted --prompt a --system b
+printf '%s\n' '{"system": "a", "messages": [{"role": "system", "content": "b"}, {"role": "user", "content": "c"}]}' > in
+expect 65 'a system turn of their own' "$ft" generate --model dotted
+
+# --- lines ------------------------------------------------------------------------------------------------------------
+cat > in << 'END'
+"Once upon"
+
+{"prompt": "Once upon", "max_new_tokens": 3, "temperature": 1.5, "seed": 7}
+{"prompt": "Once upon", "temperature": 1.5}
+END
+gen --max-new-tokens 5 --min-new-tokens 1 --seed 7 --json
+[ "$(field tokens 1) $(field tokens 2) $(field tokens 3)" = '5 3 5' ] || bad "max_new_tokens of a line: $(cat out)"
+cp out lines
+printf '%s\n' '"a"' '{"prompt": "Once upon", "max_new_tokens": 3}' > in
+gen --temperature 1.5 --seed 7 --max-new-tokens 5 --min-new-tokens 1 --json
+[ "$(sed -n '2s/,"seconds.*//p' out)" = "$(sed -n '2s/,"seconds.*//p' lines)" ] || bad "a line's seed and temperature"
+cat > in << 'END'
+{"prompt": "Once upon a time", "max_new_tokens": 4, "stop": null}
+
+{"prompt": "There was", "max_new_tokens": 2}
+END
+gen
+[ "$(grep -n '^=== ' out | cut -d: -f2 | tr '\n' ' ')" = '=== 1 === === 2 === ' ] || bad "numbers of lines: $(cat out)"
+printf '%s\n' "{\"prompt\": \"Once upon a time\", \"stop\": [\"$stop\"]}" > in
+gen --max-new-tokens 40 --stop Once
+is "=== 1 ===
+${text%%"$stop"*}"
+while IFS='|' read -r line message; do
+    printf '%s\n' '"a"' "$line" > in
+    expect 65 "standard input:2:$message" "$ft" generate --model "$tiny" --max-new-tokens 2 --min-new-tokens 2
+done << 'END'
+{"prompt": "a", "stop": [""]}|26: stop: must be a list of strings
+{"prompt": "a", "stop": [1]}|26: stop: must be a list of strings
+{"prompt": "a", "max_new_tokens": 0}|35: max_new_tokens
+{"prompt": "a", "max_new_tokens": 1}|35: max_new_tokens: is less than --min-new-tokens (2)
+{"prompt": "a", "temperature": -1}|32: temperature: must be 0
+{"prompt": "a", "temperature": "hot"}|32: temperature
+{"prompt": "a", "seed": 1.5}|25: seed
+{"prompt": "a", "system": "b"}|27: system
+END
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+cat > in << 'END'
+{"id": 12345678901234567890, "prompt": "Once upon", "samples": 1, "answer": [1.5, "é"]}
+"There was"
+END
+gen --num-samples 4 --temperature 1 --max-new-tokens 5 --chat --system 'Be brief.'
+[ "$(wc -l < out)" = 2 ] || bad "--num-samples: $(wc -l < out) lines"
+has '{"id":12345678901234567890,"prompt":"Once upon","answer":[1.5,"é"],"system":"Be brief.","completions":["'
+has '{"prompt":"There was","system":"Be brief.","completions":["'
+cp out four
+gen --num-samples 2 --temperature 1 --max-new-tokens 5 --threads 1 --chat --system 'Be brief.'
+first() { sed 's/.*"samples":\(\[{[^}]*},{[^}]*}\).*/\1/' "$1"; }
+[ "$(first out)" = "$(first four)" ] || bad "two samples are not the first two of four"
+grep -oE '"token_ids":\[[0-9,]*\]' four | sort | uniq -d | grep -q . && bad "two samples are the same"
+head -n 1 in > one
+gen --num-samples 1 --max-new-tokens 5 --data one
+ids=$(sed 's/.*"token_ids":\[\([0-9,]*\)\].*/\1/' out)
+logprobs=$(sed 's/.*"logprobs":\[\([^]]*\)\].*/\1/' out)
+prompt=$("$ft" tokenize --model "$tiny" --json <<< '"Once upon"')
+start=$(tr -cd , <<< "$prompt" | wc -c)
+printf '{"tokens": [%s,%s], "start": %d}\n' "$(tr -d '[]' <<< "$prompt")" "$ids" $((start + 1)) > ask
+"$ft" score --model "$tiny" --per-token --data ask > scored
+paste -d' ' <(tr , '\n' <<< "$logprobs") <(sed 's/.*logprobs":\[\([^]]*\)\].*/\1/' scored | tr , '\n') |
+    awk '{ d = $1 - $2; n++ } d > 1e-5 || d < -1e-5 { exit 1 } END { exit n != 5 }' ||
+    bad "logprobs of a greedy sample: $logprobs, score: $(cat scored)"
+expect 64 '--num-samples: 0 must be at least 1' "$ft" generate --model "$tiny" --prompt a --num-samples 0
+
+finish cli_talk
