@@ -13,7 +13,7 @@ cfg        2200  one table a struct: parsing, --set, help, schema, resolved conf
 tensor     1200  a row a storage format
 kernel     6500  every loop on numbers, once, for each instruction set, in f32 and bf16
 io         3600  files of others, read as hostile; files of ours, written whole or not at all
-autograd   2400  the tape, and an operation a file
+autograd   2600  the tape, and an operation a file
 token      8000  frozen: tokenizers of the reference library to the letter; changes when a real model fails
 template   6100  frozen: Jinja as chat templates use it; changes when a real template fails
 nn         1000  parameters, overlays, runs, the one linear layer

@@ -106,8 +106,9 @@ static tn_tensor *head_norm_case(probe *p)
 
 static tn_tensor *linear_case(probe *p)
 {
-    ag_weight w[3] = {
-        {p->leaf[1], p->leaf[2], false}, {p->leaf[3], NULL, true}, {p->leaf[4], p->leaf[5], true}};
+    ag_weight w[3] = {{.w = p->leaf[1], .b = p->leaf[2]},
+                      {.w = p->leaf[3], .in_out = true},
+                      {.w = p->leaf[4], .b = p->leaf[5], .in_out = true}};
     return seed(p, ag_linear(p->t, activation(p, p->leaf[0]), w, 3, activation(p, p->leaf[6])));
 }
 
@@ -232,7 +233,7 @@ static tn_tensor *scale_case(probe *p)
 static tn_tensor *segment(void *ctx, tn_tensor *x)
 {
     probe *p = ctx;
-    ag_weight w = {p->leaf[1], NULL, false};
+    ag_weight w = {.w = p->leaf[1]};
     return ag_linear(p->t, ag_act(p->t, x, kn_act_by_name("silu"), &dt_f32), &w, 1, x);
 }
 
@@ -414,11 +415,56 @@ static void rows_belong_to_nodes(void **state)
     }
 }
 
+/* In bf16 the low-rank terms of a group are steps of its products: the sums are those of ops of their own, but for the order
+ * of the last few additions. Leaves: x, three weights (one [in, out]), A and B of the first and the last, the residual. */
+static tn_tensor *adapted(probe *p, bool apart, tn_tensor **y)
+{
+    const ag_low_rank first = {.a = p->leaf[4], .b = p->leaf[5], .scale = 0.7f},
+                      last = {.a = p->leaf[6], .b = p->leaf[7], .scale = 1.3f, .col = 40 + 3};
+    ag_weight w[3] = {{.w = p->leaf[1]}, {.w = p->leaf[2]}, {.w = p->leaf[3], .in_out = true}};
+    tn_tensor *x = activation(p, p->leaf[0]), *add = activation(p, p->leaf[8]);
+    if (!apart) {
+        w[0].low = first;
+        w[2].low = last;
+    }
+    *y = ag_linear(p->t, x, w, 3, add);
+    if (apart) *y = ag_low_rank_add(p->t, *y, x, (ag_low_rank[]){first, last}, 2);
+    return seed(p, *y);
+}
+
+static void terms_are_steps(void **state)
+{
+    static const int64_t shape[9][2] = {{T, 33}, {40, 33}, {3, 33}, {33, 17}, {5, 33},
+                                        {40, 5}, {8, 33},  {17, 8}, {T, 60}};
+    float *want[10] = {0};
+    (void)state;
+    for (int chained = 0; chained < 2; chained++) {
+        probe p = {0};
+        tn_tensor *y;
+        assert_ok(ag_open(&p.t, (size_t)64 << 20));
+        for (int i = 0; i < 9; i++) leaf(&p, 70 + (uint64_t)i, shape[i][0], shape[i][1]);
+        p.leaf[1]->wants_grad = p.leaf[2]->wants_grad = p.leaf[3]->wants_grad = false;
+        p.t->record = true;
+        p.t->precision = KN_BF16;
+        ag_set_rows(p.t, &thirteen);
+        assert_ok(ag_backward(p.t, adapted(&p, !chained, &y)));
+        for (int i = 0; i < 10; i++) {
+            const tn_tensor *of = i < 9 ? p.leaf[i] : y;
+            const float *got = i < 9 ? of->grad : tn_f32(of);
+            const size_t n = (size_t)tn_count(of);
+            if (!chained) want[i] = memcpy(test_alloc(n * 4), got, n * 4);
+            for (size_t k = 0; chained && k < n; k++)
+                assert_true(fabsf(got[k] - want[i][k]) <= 2e-5f * (1.0f + fabsf(want[i][k])));
+        }
+        ag_close(p.t);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_row),
-                                       cmocka_unit_test(frozen_costs_nothing),
-                                       cmocka_unit_test(rows_belong_to_nodes)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_row), cmocka_unit_test(terms_are_steps),
+        cmocka_unit_test(frozen_costs_nothing), cmocka_unit_test(rows_belong_to_nodes)};
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pool_close();

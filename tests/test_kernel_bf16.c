@@ -43,7 +43,16 @@ static void check_close(float got, double want, double scale, int64_t k, const c
     fail();
 }
 
-enum { X_BF16 = 1, Y_BF16 = 2, W_BF16 = 4, IN_OUT = 8, ACCUMULATE = 16, EXTRAS = 32, KINDS = 64 };
+enum {
+    X_BF16 = 1,
+    Y_BF16 = 2,
+    W_BF16 = 4,
+    IN_OUT = 8,
+    ACCUMULATE = 16,
+    EXTRAS = 32, /* a term, a bias, a residual */
+    KINDS = 64
+};
+enum { R = 5 }; /* of the term */
 
 /* One product into a canvas wider than the result; what lies beside must stay. */
 static void check_product(const size *s, int kind)
@@ -61,6 +70,11 @@ static void check_product(const size *s, int kind)
                         .data = kind & W_BF16 ? (void *)wb : (void *)w,
                         .rows = in_out ? s->k : s->n,
                         .cols = in_out ? s->n : s->k};
+    float *x2 = values(6, s->m * R, NULL), *w2 = values(7, s->n * R, NULL);
+    const bool turned = (kind & W_BF16) != 0;
+    const kn_mat mat2 = {
+        .type = &dt_f32, .data = w2, .rows = turned ? R : s->n, .cols = turned ? s->n : R};
+    const kn_term term = {.x = {x2, R, false}, .w = &mat2, .in_out = turned};
     kn_gemm(&(kn_product){.precision = KN_BF16,
                           .y = {y_bf16 ? (void *)yb : (void *)y, ldy, y_bf16},
                           .x = {kind & X_BF16 ? (void *)xb : (void *)x, ldx, (kind & X_BF16) != 0},
@@ -68,6 +82,7 @@ static void check_product(const size *s, int kind)
                           .w = &mat,
                           .in_out = in_out,
                           .accumulate = accumulate,
+                          .term = extras ? &term : NULL,
                           .bias = extras ? bias : NULL,
                           .add = extras ? add : NULL,
                           .ld_add = s->n});
@@ -86,6 +101,12 @@ static void check_product(const size *s, int kind)
                 scale += fabs(p);
             }
             if (extras) want += (double)bias[j] + (double)add[i * s->n + j], scale += 2;
+            for (int64_t k = 0; extras && k < R; k++) {
+                double p = (double)round_one(x2[i * R + k]) *
+                           (double)round_one(w2[turned ? k * s->n + j : j * R + k]);
+                want += p;
+                scale += fabs(p);
+            }
             if (!y_bf16) {
                 check_close(y[at], want, scale, s->k, "product", i, j);
                 continue;

@@ -189,25 +189,29 @@ tn_tensor *ag_layernorm(ag_tape *t, tn_tensor *x, tn_tensor *w, tn_tensor *b, fl
 tn_tensor *ag_head_norm(ag_tape *t, tn_tensor *qkv, tn_tensor *wq, tn_tensor *wk, int n_q, int n_k,
                         float eps);
 
-/* A weight as its file has it: w [O, I], or [I, O] when in_out (GPT-2's Conv1D); b [O] or NULL. */
-typedef struct ag_weight {
-    tn_tensor *w, *b;
-    bool in_out;
-} ag_weight;
-/* y [T, ΣO_i] = x · W_iᵀ + b_i side by side, (+ add [T, ΣO_i], the residual). x [T, I]. One product per group, so that a
- * fused kernel needs no change in models or methods. n ≤ AG_MAX_GROUP. */
-tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add);
-/* In place, for each site: y[:, col … col + width) += scale · out ⊙ (M · A · dropout(x)) Bᵀ. a [r, I], b [width, r] f32; M is
+/* What the low-rank family adds to a product; for each site: y[:, col … col + width) += scale · out ⊙ (M · A · dropout(x)) Bᵀ. a [r, I], b [width, r] f32; M is
  * nothing, the diagonal mid [r] or the matrix core [r, r]; out [width]; NULL: not there. A may have more columns than x and
  * B more rows than width (VeRA): the leading ones are used. Sites of one group share x; each has its own dropout mask by
- * `key`. n ≤ AG_MAX_GROUP. */
+ * `key`. */
 typedef struct ag_low_rank {
     tn_tensor *a, *b, *core, *mid, *out;
     float scale, dropout;
     int64_t col, width; /* width 0: the rows of b */
     uint64_t key;
 } ag_low_rank;
+/* In place on y; n ≤ AG_MAX_GROUP. */
 tn_tensor *ag_low_rank_add(ag_tape *t, tn_tensor *y, tn_tensor *x, const ag_low_rank *s, int n);
+/* A weight as its file has it: w [O, I], or [I, O] when in_out (GPT-2's Conv1D); b [O] or NULL; what a method adds to its
+ * product (low.a NULL: nothing; low.col is the weight's own). */
+typedef struct ag_weight {
+    tn_tensor *w, *b;
+    bool in_out;
+    ag_low_rank low;
+} ag_weight;
+/* y [T, ΣO_i] = x · W_iᵀ + b_i + low_i(x) side by side, (+ add [T, ΣO_i], the residual). x [T, I]. One product per group, so
+ * that a fused kernel needs no change in models or methods: in bf16 plain low-rank terms are further steps of the weights'
+ * own sums, forward and for dx; else ag_low_rank_add makes them. n ≤ AG_MAX_GROUP. */
+tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add);
 
 /* In place on the first n_heads heads of x [T, ·]; tables cos, sin [max_pos, half], pos [T]. */
 tn_tensor *ag_rope(ag_tape *t, tn_tensor *x, int n_heads, int head_dim, int half, const float *cos,

@@ -61,12 +61,18 @@ void kn_gemm_nt(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat
 void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
                 const float *bias, bool accumulate);
 /* The same in either precision, with what may follow a finished sum. */
-typedef struct kn_product { /* y [m, N] = (accumulate ? y : 0) + x · Wᵀ (+ bias) (+ add) */
+typedef struct kn_term { /* KN_BF16 only: + x2 · W2ᵀ in the same chains, behind the last k of W */
+    kn_rows x;           /* [m, R] */
+    const kn_mat *w;     /* [N, R], or [R, N] with in_out */
+    bool in_out;
+} kn_term;
+typedef struct kn_product { /* y [m, N] = (accumulate ? y : 0) + x · Wᵀ (+ term) (+ bias) (+ add) */
     kn_precision precision;
     kn_rows y, x; /* [m, N], [m, K] */
     int64_t m;
     const kn_mat *w; /* [N, K], or [K, N] with in_out */
     bool in_out, accumulate; /* accumulate: y is f32 */
+    const kn_term *term;     /* NULL: none */
     const float *bias;       /* [N] or NULL */
     const float *add;        /* [m, N] at row distance ld_add, added last (a residual); NULL: none */
     int64_t ld_add;

@@ -26,16 +26,20 @@ static int64_t round_up(int64_t n, int64_t unit)
 typedef struct product {
     const kn_product *p;
     const kern_dot *dot;
+    kn_rows x;
     kern_src w;
-    int64_t n, k, padded; /* padded: k with its padding */
-    int64_t packed;       /* of it, what one set of panels holds */
-    int64_t unit;         /* columns that a split of n keeps together */
+    bool in_out;
+    const struct product *term; /* x, w, in_out, k and padding of a further term; NULL: none */
+    int64_t n, k, padded;       /* padded: k with its padding */
+    int64_t packed;             /* of it, what one set of panels holds */
+    int64_t unit;               /* columns that a split of n keeps together */
     kern_grid grid;
 } product;
 
 typedef struct scratch {
     uint16_t *panel, *a, *row; /* row: values of DOT_NR rows, or of two */
     float *tmp, *c;            /* an unpacked piece of a row; a block of y */
+    uint16_t *term_panel;      /* those of the term */
 } scratch;
 
 static uint16_t *take(char **at, int64_t bytes)
@@ -48,7 +52,8 @@ static uint16_t *take(char **at, int64_t bytes)
 /* Columns of a block: as many as L2 allows, in equal pairs of panels. */
 static int64_t block_columns(const product *g, int64_t n)
 {
-    int64_t most = g->dot->panel_values / g->packed / (2 * DOT_NR) * 2 * DOT_NR;
+    const int64_t deep = g->packed + (g->term ? g->term->padded : 0);
+    int64_t most = g->dot->panel_values / deep / (2 * DOT_NR) * 2 * DOT_NR;
     if (most < 2 * DOT_NR) most = 2 * DOT_NR;
     if (most > WIDEST) most = WIDEST;
     return round_up(kern_ceil_div(n, kern_ceil_div(n, most)), 2 * DOT_NR);
@@ -57,12 +62,15 @@ static int64_t block_columns(const product *g, int64_t n)
 static bool get_scratch(const product *g, scratch *s, int thread, int64_t width)
 {
     const int64_t wide = width + 2 * DT_BLOCK_MAX; /* a piece of a row in whole blocks */
-    const int64_t panel = 2 * width * g->packed, a = 2 * DOT_MR * g->packed;
+    const int64_t term = g->term ? g->term->padded : 0;
+    const int64_t panel = 2 * width * g->packed, term_panel = 2 * width * term;
+    const int64_t a = 2 * DOT_MR * (g->packed > term ? g->packed : term);
     const int64_t row = 2 * (DOT_NR * PACK > 2 * wide ? DOT_NR * PACK : 2 * wide);
     const int64_t tmp = 4 * (PACK > wide ? PACK : wide), c = 4 * DOT_MR * width;
-    char *p = pool_scratch(thread, 0, (size_t)(panel + a + row + tmp + c + 5 * 64));
+    char *p = pool_scratch(thread, 0, (size_t)(panel + term_panel + a + row + tmp + c + 6 * 64));
     if (!p) return false;
     s->panel = take(&p, panel);
+    s->term_panel = take(&p, term_panel);
     s->a = take(&p, a);
     s->row = take(&p, row);
     s->tmp = (float *)(void *)take(&p, tmp);
@@ -147,7 +155,7 @@ static void pack_columns(const product *g, const scratch *s, const place *at)
 static const uint16_t *rows_of_x(const product *g, const scratch *s, const place *at, int64_t m0,
                                  int rows, int64_t *lda)
 {
-    const kn_rows *x = &g->p->x;
+    const kn_rows *x = &g->x;
     const int64_t left = g->k - at->k0, there = left < at->kc ? left : at->kc;
     *lda = x->ld;
     if (x->bf16 && there == at->kc) return (const uint16_t *)x->data + m0 * x->ld + at->k0;
@@ -187,13 +195,23 @@ static int64_t block_start(const product *g, const kern_tile *of, int64_t blocks
 /* The rows of x from `row` to `end`, which the next block takes. */
 static kern_next next_rows(const product *g, const place *at, int64_t row, int64_t end)
 {
-    const kn_rows *x = &g->p->x;
+    const kn_rows *x = &g->x;
     const int64_t size = x->bf16 ? 2 : 4, left = g->k - at->k0,
                   there = left < at->kc ? left : at->kc;
     return (kern_next){.at = (const char *)x->data + (row * x->ld + at->k0) * size,
                        .ld = x->ld * size,
                        .bytes = there * size,
                        .rows = (int)(end - row)};
+}
+
+/* The term of a block of y that has its other sums. */
+static void add_term(const product *g, const scratch *s, float *c, int64_t ldc, int64_t m0,
+                     int rows, int64_t n0, int64_t n)
+{
+    const place at = {.n0 = n0, .n = n, .kc = g->term->padded};
+    int64_t lda;
+    const uint16_t *a = rows_of_x(g->term, s, &at, m0, rows, &lda);
+    g->dot->panels(c, ldc, a, lda, rows, s->term_panel, at.kc, at.kc, n, true, NULL);
 }
 
 static void rows_of_tile(const product *g, const scratch *s, const kern_tile *of, const place *at)
@@ -211,8 +229,23 @@ static void rows_of_tile(const product *g, const scratch *s, const kern_tile *of
         const uint16_t *a = rows_of_x(g, s, at, r0, rows, &lda);
         g->dot->panels(c, ldc, a, lda, rows, s->panel, at->kc, at->kc, at->n,
                        p->accumulate || at->k0 > 0, &next);
-        if (at->k0 + at->kc == g->padded) finish_rows(g, c, ldc, r0, rows, at->n0, at->n);
+        if (at->k0 + at->kc < g->padded) continue;
+        if (g->term) add_term(g, s, c, ldc, r0, rows, at->n0, at->n);
+        finish_rows(g, c, ldc, r0, rows, at->n0, at->n);
     }
+}
+
+/* The panels of a place. */
+static void pack(const product *g, const scratch *s, const place *at)
+{
+    (g->in_out ? pack_columns : pack_rows)(g, s, at);
+}
+
+static void pack_term(const product *g, const scratch *s, int64_t n0, int64_t n)
+{
+    scratch own = *s;
+    own.panel = s->term_panel;
+    pack(g->term, &own, &(place){.n0 = n0, .n = n, .kc = g->term->padded});
 }
 
 static void run_tile(void *ctx, int64_t tile, int thread)
@@ -225,23 +258,35 @@ static void run_tile(void *ctx, int64_t tile, int thread)
     if (!get_scratch(g, &s, thread, width)) return;
     for (int64_t n0 = of.n0; n0 < of.n1; n0 += width) {
         place at = {.n0 = n0, .n = of.n1 - n0 < width ? of.n1 - n0 : width};
+        if (g->term) pack_term(g, &s, at.n0, at.n);
         for (; at.k0 < g->padded; at.k0 += g->packed) {
             at.kc = g->padded - at.k0 < g->packed ? g->padded - at.k0 : g->packed;
-            (g->p->in_out ? pack_columns : pack_rows)(g, &s, &at);
+            pack(g, &s, &at);
             rows_of_tile(g, &s, &of, &at);
         }
     }
     if (g->dot->end) g->dot->end();
 }
 
+/* One operand pair: y's columns and its own k. */
+static product pair_of(const kn_product *p, kn_rows x, const kn_mat *w, bool in_out)
+{
+    product g = {.p = p, .dot = kern_dot_row, .x = x, .in_out = in_out};
+    g.n = in_out ? w->cols : w->rows;
+    g.k = in_out ? w->rows : w->cols;
+    kern_src_of(&g.w, w);
+    g.padded = g.packed = round_up(g.k > 0 ? g.k : 1, g.dot->k_unit);
+    return g;
+}
+
 void kern_bf16_product(const kn_product *p)
 {
-    product g = {.p = p, .dot = kern_dot_row};
-    g.n = p->in_out ? p->w->cols : p->w->rows;
-    g.k = p->in_out ? p->w->rows : p->w->cols;
+    product g = pair_of(p, p->x, p->w, p->in_out), term;
     if (p->m <= 0 || g.n <= 0) return;
-    kern_src_of(&g.w, p->w);
-    g.padded = g.packed = round_up(g.k > 0 ? g.k : 1, g.dot->k_unit);
+    if (p->term) {
+        term = pair_of(p, p->term->x, p->term->w, p->term->in_out);
+        g.term = &term;
+    }
     if (g.packed > g.dot->k_most && !p->y.bf16) g.packed = g.dot->k_most; /* sums wait in y */
     g.unit = p->in_out && g.w.block > 2 * DOT_NR ? g.w.block : 2 * DOT_NR;
     g.grid = kern_grid_for(p->m, g.n, g.k, g.dot->mr, g.unit, 2 * DOT_NR,

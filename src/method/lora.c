@@ -85,27 +85,15 @@ ft_status pe_lora_attach(pe_ctx *c)
 }
 
 /* --- forward -------------------------------------------------------------------------------------------------------- */
-static ag_low_rank part(const nn_run *r, const nn_site *s, int64_t col)
+void pe_lora_weight(nn_run *r, const nn_site *s, ag_weight *w)
 {
     const lora_slot *slot = nn_slot(r, s);
-    return (ag_low_rank){.a = &slot->a->t,
-                         .b = &slot->b->t,
-                         .scale = slot->scale,
-                         .dropout = r->t->record ? slot->dropout : 0.0f,
-                         .col = col,
-                         .key = slot->key};
-}
-
-tn_tensor *pe_lora_post(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y)
-{
-    ag_low_rank parts[AG_MAX_GROUP];
-    int n = 0;
-    int64_t col = 0;
-    for (int i = 0; i < g->n; i++) {
-        if (nn_slot(r, &g->site[i])) parts[n++] = part(r, &g->site[i], col);
-        col += g->site[i].out;
-    }
-    return n > 0 ? ag_low_rank_add(r->t, y, x, parts, n) : y;
+    if (!slot) return;
+    w->low = (ag_low_rank){.a = &slot->a->t,
+                           .b = &slot->b->t,
+                           .scale = slot->scale,
+                           .dropout = r->t->record ? slot->dropout : 0.0f,
+                           .key = slot->key};
 }
 
 tn_tensor *pe_lora_embed(nn_run *r, const nn_site *s, tn_tensor *h)

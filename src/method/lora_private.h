@@ -27,7 +27,7 @@ static inline bool pe_lora_is_table(const nn_site *s)
 
 void pe_lora_check(cfg_doc *d, const cJSON *object, void *cfg);
 FT_MUST_USE ft_status pe_lora_attach(pe_ctx *c);
-tn_tensor *pe_lora_post(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y);
+void pe_lora_weight(nn_run *r, const nn_site *s, ag_weight *w);
 tn_tensor *pe_lora_embed(nn_run *r, const nn_site *s, tn_tensor *h);
 FT_MUST_USE ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b);
 FT_MUST_USE ft_status pe_lora_save(const pe_ctx *c, const char *dir);
@@ -36,7 +36,7 @@ FT_MUST_USE ft_status pe_lora_load_config(pe_ctx *c, const js_doc *adapter_confi
 /* What the rows of these methods have in common; `attach` is each one's own. */
 #define PE_LORA_ROW                                                                                \
     .peft_type = "LORA", .result = PE_ADAPTER, .files = pe_adapter_files, .learning_rate = 2e-4,   \
-    .check = pe_lora_check, .hooks = {.post = pe_lora_post, .embed = pe_lora_embed},               \
+    .check = pe_lora_check, .hooks = {.weight = pe_lora_weight, .embed = pe_lora_embed},           \
     .save = pe_lora_save, .load_config = pe_lora_load_config, .load = pe_load_adapter,             \
     .fold = pe_lora_fold
 

@@ -11,46 +11,8 @@ typedef struct linear_attr {
     ag_weight w[AG_MAX_GROUP];
     int n;
     bool residual;
+    const op_low_rank *low; /* terms that are further steps of the products; NULL: none */
 } linear_attr;
-
-kn_mat op_mat(const tn_tensor *w)
-{
-    return (kn_mat){.type = w->type,
-                    .data = w->data,
-                    .side = w->side,
-                    .rows = w->dim[0],
-                    .cols = w->dim[1],
-                    .row_of = w->row_of};
-}
-
-kn_rows op_rows(const float *x, int64_t ld)
-{
-    return (kn_rows){(float *)x, ld, false};
-}
-
-kn_rows op_columns(kn_rows x, int64_t from)
-{
-    x.data = x.bf16 ? (void *)((uint16_t *)x.data + from) : (void *)((float *)x.data + from);
-    return x;
-}
-
-void op_product(const ag_tape *t, float *y, int64_t ldy, kn_rows x, const kn_mat *w, bool in_out,
-                int64_t rows, bool accumulate)
-{
-    kn_gemm(&(kn_product){.precision = t->precision,
-                          .y = {y, ldy, false},
-                          .x = x,
-                          .m = rows,
-                          .w = w,
-                          .in_out = in_out,
-                          .accumulate = accumulate});
-}
-
-void op_gemm_tn(const ag_tape *t, float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b, int64_t n,
-                int64_t rows, const ag_rows *of)
-{
-    kn_gemm_grad(t->precision, c, ldc, a, m, b, n, rows, of ? of->len : NULL, of ? of->n_seq : 0);
-}
 
 static int64_t in_of(const ag_weight *w)
 {
@@ -62,33 +24,47 @@ static int64_t out_of(const ag_weight *w)
     return w->in_out ? w->w->dim[1] : w->w->dim[0];
 }
 
-/* y [rows, O] = x · Wᵀ + b (+ add, rows of ld_add) */
-static void apply(const ag_tape *t, float *y, int64_t ldy, kn_rows x, const ag_weight *w,
-                  int64_t rows, const float *add, int64_t ld_add)
+/* Columns col … of y [rows, ·] = x · Wᵀ + b (+ the residual), of weight i. */
+static void apply(const ag_tape *t, const ag_node *n, int i, int64_t col)
 {
-    kn_mat mat = op_mat(w->w);
+    const linear_attr *a = n->attr;
+    const ag_weight *w = &a->w[i];
+    const int64_t ld = tn_cols(n->out);
+    kn_mat mat = op_mat(w->w), b;
+    kn_term term;
+    bool more = a->low && op_low_rank_term(a->low, col, &term, &b);
+    /* The residual is added to the finished sum: starting the chain at it would lose the small products. */
     kn_gemm(&(kn_product){.precision = t->precision,
-                          .y = {y, ldy, false},
-                          .x = x,
-                          .m = rows,
+                          .y = {tn_f32(n->out) + col, ld, false},
+                          .x = ag_rows_of(n->in[0]),
+                          .m = tn_rows(n->out),
                           .w = &mat,
                           .in_out = w->in_out,
+                          .term = more ? &term : NULL,
                           .bias = w->b ? tn_f32(w->b) : NULL,
-                          .add = add,
-                          .ld_add = ld_add});
+                          .add = a->residual ? tn_f32(n->in[1]) + col : NULL,
+                          .ld_add = ld});
 }
 
-/* Of the weight whose output begins at column `col`: dx (may be NULL) = or += dy · W; the gradients of W and b where they
- * are wanted. */
+/* Of the weight whose output begins at column `col`: dx (may be NULL) = or += dy · W (+ term); the gradients of W and b
+ * where they are wanted. */
 static void apply_back(ag_tape *t, const ag_node *n, float *dx, bool accumulate, int64_t col,
-                       const ag_weight *w, int64_t rows)
+                       const ag_weight *w, const kn_term *term)
 {
     kn_mat mat = op_mat(w->w);
-    const int64_t out = out_of(w), in = in_of(w);
+    const int64_t out = out_of(w), in = in_of(w), rows = tn_rows(n->out);
     const kn_rows dy = op_columns(ag_grad_rows(t, n), col);
     float *dw = ag_grad(t, w->w), *db = w->b ? ag_grad(t, w->b) : NULL;
     if (t->status != FT_OK) return;
-    if (dx) op_product(t, dx, in, dy, &mat, !w->in_out, rows, accumulate);
+    if (dx)
+        kn_gemm(&(kn_product){.precision = t->precision,
+                              .y = {dx, in, false},
+                              .x = dy,
+                              .m = rows,
+                              .w = &mat,
+                              .in_out = !w->in_out,
+                              .accumulate = accumulate,
+                              .term = term});
     if (dw && w->in_out)
         op_gemm_tn(t, dw, out, ag_rows_of(n->in[0]), in, dy, out, rows, n->rows);
     else if (dw)
@@ -116,15 +92,14 @@ static void forward(ag_tape *t, ag_node *n)
     bool few = t->few;
     if (t->dry) return;
     for (int i = 0; i < a->n; i++) few = few && !a->w[i].in_out;
-    /* The residual is added to the finished sum: starting the chain at it would lose the small products. */
     if (few) {
         apply_few(tn_f32(n->out), ldy, tn_f32(n->in[0]), in, a, rows);
         if (a->residual) kn_axpy(tn_f32(n->out), 1.0f, tn_f32(n->in[1]), rows * ldy);
         return;
     }
-    for (int i = 0; i < a->n; i++) {
-        const float *add = a->residual ? tn_f32(n->in[1]) + col : NULL;
-        apply(t, tn_f32(n->out) + col, ldy, ag_rows_of(n->in[0]), &a->w[i], rows, add, ldy);
+    if (a->low) op_low_rank_hidden(t, a->low, n->in[0]);
+    for (int i = 0; i < a->n && t->status == FT_OK; i++) {
+        apply(t, n, i, col);
         col += out_of(&a->w[i]);
     }
 }
@@ -132,15 +107,28 @@ static void forward(ag_tape *t, ag_node *n)
 static void backward(ag_tape *t, ag_node *n)
 {
     const linear_attr *a = n->attr;
-    const int64_t rows = tn_rows(n->out);
+    const op_low_rank *low = a->low;
+    const int64_t rows = tn_rows(n->out), in = tn_cols(n->in[0]);
     int64_t col = 0;
     bool fresh;
     float *dx = ag_grad_fresh(t, n->in[0], &fresh);
+    float *dh = low ? op_low_rank_back(t, n, low, n->in[0]) : NULL;
+    float *all = dx && dh ? op_low_rank_stack(t, low, in) : NULL;
+    kn_mat mat = {.type = &dt_f32, .data = all, .rows = low ? low->rank : 0, .cols = in};
+    kn_term term = {.x = op_rows(dh, mat.rows), .w = &mat, .in_out = true};
     for (int i = 0; i < a->n; i++) {
-        apply_back(t, n, dx, !fresh || i > 0, col, &a->w[i], rows);
+        apply_back(t, n, dx, !fresh || i > 0, col, &a->w[i], all && i == 0 ? &term : NULL);
         col += out_of(&a->w[i]);
     }
+    if (all) ag_temp_free(t, all, mat.rows * in);
+    if (dh) ag_temp_free(t, dh, mat.rows * rows);
     if (a->residual) ag_grad_pass(t, n, n->in[1]);
+}
+
+static int64_t temp(const ag_node *n)
+{
+    const linear_attr *a = n->attr;
+    return a->low ? op_low_rank_temp(a->low, tn_rows(n->out), tn_cols(n->in[0])) : 0;
 }
 
 const ag_op ag_op_linear = {.name = "linear",
@@ -150,16 +138,43 @@ const ag_op ag_op_linear = {.name = "linear",
                             .rounds = true,
                             .blind = 1 << 1, /* the residual; weights are not brief */
                             .passes = 1,
+                            .temp = temp,
                             .part = AG_PRODUCTS};
+
+/* The low-rank terms of a group, at their columns. */
+static int terms_of(const ag_weight *w, int n, ag_low_rank *low)
+{
+    int64_t col = 0;
+    int n_low = 0;
+    for (int i = 0; i < n; col += out_of(&w[i++])) {
+        if (!w[i].low.a) continue;
+        low[n_low] = w[i].low;
+        low[n_low++].col = col;
+    }
+    return n_low;
+}
+
+/* They are steps of the products' sums. */
+static bool take_terms(ag_tape *t, linear_attr *a, const tn_tensor *x, const ag_low_rank *low,
+                       int n_low)
+{
+    bool chain = t->precision == KN_BF16 && !t->few;
+    for (int i = 0; i < n_low; i++) chain = chain && low[i].width == 0;
+    if (!chain || n_low == 0 || !op_low_rank_plain(low, n_low, tn_cols(x))) return false;
+    a->low = op_low_rank_of(t, tn_rows(x), low, n_low);
+    return true;
+}
 
 tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add)
 {
     linear_attr *a = ag_meta(t, sizeof *a);
-    tn_tensor *in[2 + 2 * AG_MAX_GROUP] = {x};
+    ag_low_rank low[AG_MAX_GROUP];
+    tn_tensor *in[2 + 4 * AG_MAX_GROUP] = {x};
     int n_in = 1;
     int64_t out = 0;
     if (!a || t->status != FT_OK) return x;
     OP_ASSERT(t, n <= AG_MAX_GROUP);
+    int n_low = terms_of(w, n, low);
     a->n = n;
     a->residual = add != NULL;
     if (add) in[n_in++] = add;
@@ -171,7 +186,15 @@ tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_ten
         in[n_in++] = w[i].w;
         if (w[i].b) in[n_in++] = w[i].b;
     }
+    if (take_terms(t, a, x, low, n_low)) {
+        for (int i = 0; i < n_low; i++) {
+            in[n_in++] = low[i].a;
+            in[n_in++] = low[i].b;
+        }
+        n_low = 0;
+    }
     OP_ASSERT(t, !add || (tn_rows(add) == tn_rows(x) && tn_cols(add) == out));
     tn_tensor *y = add ? ag_new(t, tn_rows(x), out) : ag_brief(t, tn_rows(x), out, &dt_f32);
-    return ag_call(t, &ag_op_linear, y, a, n_in, in);
+    y = ag_call(t, &ag_op_linear, y, a, n_in, in);
+    return ag_low_rank_add(t, y, x, low, n_low);
 }

@@ -9,13 +9,6 @@
 
 #include <string.h>
 
-typedef struct low_rank_attr {
-    ag_low_rank s[AG_MAX_GROUP];
-    int n;
-    int64_t rank; /* sum over sites */
-    float *h, *u; /* [T, rank]; u where some site has mid or core, else NULL */
-} low_rank_attr;
-
 static int64_t width_of(const ag_low_rank *s)
 {
     return s->width > 0 ? s->width : s->b->dim[0];
@@ -160,7 +153,7 @@ static uint64_t mask_key(const ag_rows *of, const ag_low_rank *s)
 
 /* Sites of a group share x: without dropout their A's are stacked into one matrix [Σr, I], so that x is read once instead
  * of once a site. The chains of additions are the same. */
-static float *stack(ag_tape *t, const low_rank_attr *a, int64_t in, bool grads)
+static float *stack(ag_tape *t, const op_low_rank *a, int64_t in, bool grads)
 {
     float *all = ag_temp(t, a->rank * in);
     int64_t row = 0;
@@ -172,16 +165,27 @@ static float *stack(ag_tape *t, const low_rank_attr *a, int64_t in, bool grads)
     return all;
 }
 
-static bool one_by_one(const low_rank_attr *a, int64_t in)
+float *op_low_rank_stack(ag_tape *t, const op_low_rank *a, int64_t in)
 {
-    for (int i = 0; i < a->n; i++) {
-        const ag_low_rank *s = &a->s[i];
-        if (s->dropout > 0.0f || s->mid || s->core || s->out || s->a->dim[1] != in) return true;
-    }
-    return false;
+    return stack(t, a, in, false);
 }
 
-static void scale_columns(float *h, const low_rank_attr *a, int64_t rows)
+bool op_low_rank_plain(const ag_low_rank *s, int n, int64_t in)
+{
+    for (int i = 0; i < n; i++) {
+        if (s[i].dropout > 0.0f || s[i].mid || s[i].core || s[i].out || s[i].a->dim[1] != in)
+            return false;
+    }
+    return true;
+}
+
+static bool is_plain(const ag_node *n)
+{
+    const op_low_rank *a = n->attr;
+    return op_low_rank_plain(a->s, a->n, tn_cols(n->in[1]));
+}
+
+static void scale_columns(float *h, const op_low_rank *a, int64_t rows)
 {
     int64_t col = 0;
     for (int i = 0; i < a->n; col += a->s[i++].a->dim[0])
@@ -189,34 +193,52 @@ static void scale_columns(float *h, const low_rank_attr *a, int64_t rows)
                     a->s[i].a->dim[0], false);
 }
 
-static void forward_stacked(ag_tape *t, ag_node *n)
+void op_low_rank_hidden(ag_tape *t, const op_low_rank *a, const tn_tensor *x)
 {
-    const low_rank_attr *a = n->attr;
-    int64_t rows = tn_rows(n->out), ldy = tn_cols(n->out), in = tn_cols(n->in[1]), col = 0;
+    const int64_t rows = tn_rows(x), in = tn_cols(x);
     float *all = stack(t, a, in, false);
     if (!all) return;
     kn_mat m = {.type = &dt_f32, .data = all, .rows = a->rank, .cols = in};
-    op_product(t, a->h, a->rank, ag_rows_of(n->in[1]), &m, false, rows, false);
+    op_product(t, a->h, a->rank, ag_rows_of(x), &m, false, rows, false);
     scale_columns(a->h, a, rows);
-    for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
-        kn_mat b = b_mat(&a->s[i]);
-        op_product(t, tn_f32(n->out) + a->s[i].col, ldy, op_rows(a->h + col, a->rank), &b, false,
-                   rows, true);
-    }
     ag_temp_free(t, all, a->rank * in);
 }
 
-static void add_stacked_grads(ag_tape *t, const ag_node *n, const float *dh)
+bool op_low_rank_term(const op_low_rank *a, int64_t col, kn_term *term, kn_mat *b)
 {
-    const low_rank_attr *a = n->attr;
-    int64_t in = tn_cols(n->in[1]), row = 0;
+    int64_t at = 0;
+    for (int i = 0; i < a->n; at += a->s[i++].a->dim[0]) {
+        if (a->s[i].col != col) continue;
+        *b = b_mat(&a->s[i]);
+        *term = (kn_term){.x = op_rows(a->h + at, a->rank), .w = b};
+        return true;
+    }
+    return false;
+}
+
+static void forward_stacked(ag_tape *t, ag_node *n)
+{
+    const op_low_rank *a = n->attr;
+    op_low_rank_hidden(t, a, n->in[1]);
+    for (int i = 0; i < a->n; i++) {
+        kn_term term;
+        kn_mat b;
+        if (t->status == FT_OK && op_low_rank_term(a, a->s[i].col, &term, &b))
+            op_product(t, tn_f32(n->out) + a->s[i].col, tn_cols(n->out), term.x, &b, false,
+                       tn_rows(n->out), true);
+    }
+}
+
+static void add_stacked_grads(ag_tape *t, const ag_node *n, const op_low_rank *a,
+                              const tn_tensor *x, const float *dh)
+{
+    int64_t in = tn_cols(x), row = 0;
     for (int i = 0; i < a->n; i++) {
         if (!ag_grad(t, a->s[i].a)) return; /* all of them are trained, or none */
     }
     float *all = stack(t, a, in, true);
     if (!all) return;
-    op_gemm_tn(t, all, in, op_rows(dh, a->rank), a->rank, ag_rows_of(n->in[1]), in, tn_rows(n->out),
-               n->rows);
+    op_gemm_tn(t, all, in, op_rows(dh, a->rank), a->rank, ag_rows_of(x), in, tn_rows(x), n->rows);
     for (int i = 0; i < a->n; i++) {
         tn_tensor *m = a->s[i].a;
         kn_copy_block(m->grad, in, all + row * in, in, m->dim[0], in);
@@ -225,14 +247,13 @@ static void add_stacked_grads(ag_tape *t, const ag_node *n, const float *dh)
     ag_temp_free(t, all, a->rank * in);
 }
 
-static void backward_stacked(ag_tape *t, ag_node *n)
+float *op_low_rank_back(ag_tape *t, const ag_node *n, const op_low_rank *a, const tn_tensor *x)
 {
-    const low_rank_attr *a = n->attr;
     const kn_rows all_dy = ag_grad_rows(t, n);
-    int64_t rows = tn_rows(n->out), in = tn_cols(n->in[1]), col = 0;
-    bool fresh;
-    float *dx = ag_grad_fresh(t, n->in[1], &fresh), *dh = ag_temp(t, rows * a->rank);
-    if (t->status != FT_OK) return;
+    const int64_t rows = tn_rows(x);
+    int64_t col = 0;
+    float *dh = ag_temp(t, rows * a->rank);
+    if (t->status != FT_OK) return NULL;
     for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
         const ag_low_rank *s = &a->s[i];
         const kn_rows dy = op_columns(all_dy, s->col);
@@ -244,8 +265,17 @@ static void backward_stacked(ag_tape *t, ag_node *n)
         op_product(t, dh + col, a->rank, dy, &b, true, rows, false);
     }
     scale_columns(dh, a, rows);
-    add_stacked_grads(t, n, dh);
-    float *all = dx ? stack(t, a, in, false) : NULL;
+    add_stacked_grads(t, n, a, x, dh);
+    return dh;
+}
+
+static void backward_stacked(ag_tape *t, ag_node *n)
+{
+    const op_low_rank *a = n->attr;
+    const int64_t rows = tn_rows(n->out), in = tn_cols(n->in[1]);
+    bool fresh;
+    float *dx = ag_grad_fresh(t, n->in[1], &fresh), *dh = op_low_rank_back(t, n, a, n->in[1]);
+    float *all = dh && dx ? stack(t, a, in, false) : NULL;
     if (all) {
         kn_mat m = {.type = &dt_f32, .data = all, .rows = a->rank, .cols = in};
         op_product(t, dx, in, op_rows(dh, a->rank), &m, true, rows, !fresh);
@@ -256,7 +286,7 @@ static void backward_stacked(ag_tape *t, ag_node *n)
 
 static site_run site_of(const ag_node *n, int i, int64_t col)
 {
-    const low_rank_attr *a = n->attr;
+    const op_low_rank *a = n->attr;
     return (site_run){.s = &a->s[i],
                       .of = n->rows,
                       .rows = tn_rows(n->out),
@@ -281,7 +311,7 @@ static void draw(float *dropped, site_run *q, const ag_rows *of)
 
 static void forward_each(ag_tape *t, ag_node *n)
 {
-    const low_rank_attr *a = n->attr;
+    const op_low_rank *a = n->attr;
     int64_t count = tn_count(n->in[1]), col = 0;
     float *dropped = NULL;
     for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
@@ -299,7 +329,7 @@ static void forward_each(ag_tape *t, ag_node *n)
 
 static void backward_each(ag_tape *t, ag_node *n)
 {
-    const low_rank_attr *a = n->attr;
+    const op_low_rank *a = n->attr;
     int64_t count = tn_count(n->in[1]), scratch = 2 * tn_rows(n->out) * a->rank, col = 0;
     float *dx = ag_grad(t, n->in[1]), *dh = ag_temp(t, scratch);
     float *dropped = NULL, *ddropped = NULL;
@@ -327,26 +357,31 @@ static void backward_each(ag_tape *t, ag_node *n)
 static void forward(ag_tape *t, ag_node *n)
 {
     if (t->dry) return;
-    if (one_by_one(n->attr, tn_cols(n->in[1])))
-        forward_each(t, n);
-    else
+    if (is_plain(n))
         forward_stacked(t, n);
+    else
+        forward_each(t, n);
 }
 
 static void backward(ag_tape *t, ag_node *n)
 {
-    if (one_by_one(n->attr, tn_cols(n->in[1])))
-        backward_each(t, n);
-    else
+    if (is_plain(n))
         backward_stacked(t, n);
+    else
+        backward_each(t, n);
+}
+
+int64_t op_low_rank_temp(const op_low_rank *a, int64_t rows, int64_t in)
+{
+    return rows * a->rank + a->rank * in;
 }
 
 static int64_t temp(const ag_node *n)
 {
-    const low_rank_attr *a = n->attr;
+    const op_low_rank *a = n->attr;
     int64_t rows = tn_rows(n->out), in = tn_cols(n->in[1]), most = 0;
     bool drops = false;
-    if (!one_by_one(a, in)) return rows * a->rank + a->rank * in;
+    if (is_plain(n)) return op_low_rank_temp(a, rows, in);
     for (int i = 0; i < a->n; i++) {
         const ag_low_rank *s = &a->s[i];
         int64_t own =
@@ -378,27 +413,36 @@ static bool fits(const ag_tape *t, const tn_tensor *y, const tn_tensor *x, const
            (s->dropout == 0.0f || (t->rows && t->rows->key));
 }
 
-tn_tensor *ag_low_rank_add(ag_tape *t, tn_tensor *y, tn_tensor *x, const ag_low_rank *s, int n)
+op_low_rank *op_low_rank_of(ag_tape *t, int64_t rows, const ag_low_rank *s, int n)
 {
-    low_rank_attr *a = ag_meta(t, sizeof *a);
-    tn_tensor *in[2 + 5 * AG_MAX_GROUP] = {y, x};
-    int n_in = 2;
+    op_low_rank *a = ag_meta(t, sizeof *a);
     bool middle = false;
-    if (!a || t->status != FT_OK || n == 0) return y;
-    OP_ASSERT(t, n <= AG_MAX_GROUP && tn_rows(y) == tn_rows(x));
+    if (!a || t->status != FT_OK) return NULL;
     a->n = n;
     for (int i = 0; i < n; i++) {
-        tn_tensor *const parts[] = {s[i].a, s[i].b, s[i].core, s[i].mid, s[i].out};
-        OP_ASSERT(t, fits(t, y, x, &s[i]));
         a->s[i] = s[i];
         a->rank += s[i].a->dim[0];
         middle = middle || s[i].core || s[i].mid;
+    }
+    size_t bytes = (size_t)(rows * a->rank) * sizeof(float);
+    a->h = ag_keep(t, bytes);
+    if (middle) a->u = ag_keep(t, bytes);
+    return a;
+}
+
+tn_tensor *ag_low_rank_add(ag_tape *t, tn_tensor *y, tn_tensor *x, const ag_low_rank *s, int n)
+{
+    tn_tensor *in[2 + 5 * AG_MAX_GROUP] = {y, x};
+    int n_in = 2;
+    if (t->status != FT_OK || n == 0) return y;
+    OP_ASSERT(t, n <= AG_MAX_GROUP && tn_rows(y) == tn_rows(x));
+    op_low_rank *a = op_low_rank_of(t, tn_rows(y), s, n);
+    for (int i = 0; i < n; i++) {
+        tn_tensor *const parts[] = {s[i].a, s[i].b, s[i].core, s[i].mid, s[i].out};
+        OP_ASSERT(t, fits(t, y, x, &s[i]));
         for (size_t k = 0; k < FT_COUNT_OF(parts); k++) {
             if (parts[k]) in[n_in++] = parts[k];
         }
     }
-    size_t bytes = (size_t)(tn_rows(y) * a->rank) * sizeof(float);
-    a->h = ag_keep(t, bytes);
-    if (middle) a->u = ag_keep(t, bytes);
     return ag_call(t, &ag_op_low_rank, t->status == FT_OK ? y : NULL, a, n_in, in);
 }

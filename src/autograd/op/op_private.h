@@ -19,6 +19,27 @@ void op_product(const ag_tape *t, float *y, int64_t ldy, kn_rows x, const kn_mat
 void op_gemm_tn(const ag_tape *t, float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b, int64_t n,
                 int64_t rows, const ag_rows *of);
 
+/* Low-rank terms of one x (low_rank.c). Plain ones, without dropout and anything between or behind A and B, are a product of
+ * the stacked A's, and then one product each with B: their last steps can be those of another product. */
+typedef struct op_low_rank {
+    ag_low_rank s[AG_MAX_GROUP];
+    int n;
+    int64_t rank; /* sum over sites */
+    float *h,
+        *u; /* [T, rank] kept: s · u Mᵀ; u = x̃ Aᵀ where some site has mid or core, else NULL */
+} op_low_rank;
+/* For a y of `rows` rows; NULL: the tape has failed. */
+op_low_rank *op_low_rank_of(ag_tape *t, int64_t rows, const ag_low_rank *s, int n);
+bool op_low_rank_plain(const ag_low_rank *s, int n, int64_t in);
+/* Of plain ones: h; the gradients of A and B of a node's output, and dh = dL/d(x Aᵀ) [T, rank], a temp of the caller's (NULL:
+ * failed); the stacked A's [rank, in], the same. */
+void op_low_rank_hidden(ag_tape *t, const op_low_rank *a, const tn_tensor *x);
+float *op_low_rank_back(ag_tape *t, const ag_node *n, const op_low_rank *a, const tn_tensor *x);
+float *op_low_rank_stack(ag_tape *t, const op_low_rank *a, int64_t in);
+int64_t op_low_rank_temp(const op_low_rank *a, int64_t rows, int64_t in); /* of all these */
+/* The site whose columns begin at col: its term of y; false: there is none. */
+bool op_low_rank_term(const op_low_rank *a, int64_t col, kn_term *term, kn_mat *b);
+
 /* The input of an op in bf16, or f32 as it is (rounded.c). The op's `blind` has the bit of the input: where its values are
  * needed, op_round_input says so. `floats` is the op's temp. */
 typedef struct op_rounded {
