@@ -24,7 +24,7 @@ data       4600  sources to samples, checks of what a record holds, streams of w
 objective  1000  a file a loss
 optim      1800  a file an update rule, schedules and the keys each goes by
 train      4400  the loop, checkpoints, resume, plan, reports
-tool       3400  the verbs that are not training
+tool       4700  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports
 cli        2800  words to structs and results to text
 '
 bad=0

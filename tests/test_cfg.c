@@ -223,11 +223,11 @@ static void applies_sets(void **state)
                                        "epochs=6",
                                        "name=hello world=x",
                                        "path=here/m",
-                                       "quantization.block_size=128",
+                                       "quantization[\"block_size\"]=128",
                                        "learning_rate=1e-3",
                                        "target_modules=[\"q\",\"v\"]",
                                        "shuffle=false",
-                                       "micro_batch_size=auto"};
+                                       "[\"micro_batch_size\"]=auto"};
     assert_ok(read_with(&o, text, good, FT_COUNT_OF(good)));
     assert_int_equal(o.epochs, 6);
     assert_string_equal(o.name, "hello world=x");
@@ -257,6 +257,13 @@ static void applies_sets(void **state)
         {"a..b=1", "--set a..b: a key is missing", FT_EUSAGE},
         {"a.=1", "--set a.: a key is missing", FT_EUSAGE},
         {"name=\xff", "--set name: the value is not valid UTF-8", FT_EUSAGE},
+        {"[\"epo.ch\"]=5", "--set [\"epo.ch\"]: epo.ch: unknown key", FT_ECONFIG},
+        {"quantization[\"a\\\"=b\"].c=5", "quantization.a\"=b: unknown key", FT_ECONFIG},
+        {"quantization.[\"a.b\"]=5", "quantization.a.b: unknown key", FT_ECONFIG},
+        {"a[b]=5", "--set a[b]: a key in brackets is written [\"…\"]", FT_EUSAGE},
+        {"a[\"b=5", "a key in brackets is written", FT_EUSAGE},
+        {"a[\"b\"]c=5", "expected a dot, a bracket or = behind b", FT_EUSAGE},
+        {"a.[\"b\"].=5", "a key is missing beside a dot", FT_EUSAGE},
     };
     for (size_t i = 0; i < FT_COUNT_OF(bad); i++)
         assert_fails(read_with(&o, text, &bad[i].set, 1), bad[i].status, bad[i].message);
@@ -271,7 +278,7 @@ static void applies_sets(void **state)
     cfg_read(&d, d.js.root, "", rows, &o, NULL);
     cfg_fail(&d, d.js.root, "a", "no");
     assert_non_null(
-        strstr(ft_error(), "--set quantization.block_size: quantization.type: this key is"));
+        strstr(ft_error(), "--set quantization[\"block_size\"]: quantization.type: this key is"));
     assert_string_equal(strrchr(ft_error(), '\n'), "\na: no");
     cfg_close(&d);
 }

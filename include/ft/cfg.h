@@ -143,6 +143,10 @@ FT_MUST_USE ft_status cfg_open(cfg_doc *d, const char *path, const char *const *
                                arena *mem);
 /* A config without a file, made of --set strings alone (verbs that take flags). */
 FT_MUST_USE ft_status cfg_open_empty(cfg_doc *d, const char *const *sets, int n_sets, arena *mem);
+/* A --set in words: its keys (between dots, or ["…"]), its path as written, and the text of its value; of mem. 64 where it
+ * is none. */
+FT_MUST_USE ft_status cfg_set_words(const char *set, arena *mem, const char *const **keys, int *n,
+                                    const char **path, const char **value);
 void cfg_close(cfg_doc *d);
 /* Fills `out` from `object` (NULL: all defaults) by `rows`. `path` is the key of the object ("optim").
  * Mistakes (unknown key with the nearest name, wrong type, out of range, missing) are recorded with

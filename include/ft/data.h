@@ -28,6 +28,9 @@ typedef struct data_cfg {
     bool count, look;   /* no keys: streams of text are read to their end to count them; only looked at
                            (they are not even then) */
     const char *tokenizer_key; /* no key: the one that would name a tokenizer, for messages; NULL: none would */
+    const char *key; /* no key: what the sources are called in messages; NULL: data.train, data.eval */
+    int64_t limit;   /* no key: records of each source at most, beside its own limit; 0: all */
+    bool ids;        /* no key: `extra` of a sample is {"id": …} of a record that has one */
 } data_cfg;
 extern const cfg_field data_fields[];
 
@@ -112,6 +115,10 @@ FT_MUST_USE ft_status data_open(data_set **out, cfg_doc *cfg, const cJSON *sourc
                                 const data_cfg *opt, const tok_tokenizer *tok, const chat *chat,
                                 bool training);
 void data_close(data_set *d); /* accepts NULL */
+/* The names that the sources of a list would have in an evaluation, [*n] of mem, without reading any: mistakes of the
+ * config are recorded in cfg, and a name may be NULL then. */
+FT_MUST_USE ft_status data_names(cfg_doc *cfg, const cJSON *sources, const char *key, arena *mem,
+                                 const char *const **names, int *n);
 
 /* What reading on in a stream takes for a while, beside the window in memory, which the next one replaces:
  * 0 where `samples` samples of the set are in what is in memory. */

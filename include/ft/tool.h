@@ -40,6 +40,8 @@ FT_MUST_USE ft_status tool_adapter_base(const char *adapter, arena *a, const cha
 /* Appends the ids of a text as a document begins: with BOS in front where the tokenizer adds one and the text
  * does not begin with it already; never with EOS (lm-evaluation-harness 0.4.11). */
 FT_MUST_USE ft_status tool_encode(const tool_model *t, const char *text, size_t len, tok_ids *out);
+/* The chat template in use; NULL: there is none. */
+FT_MUST_USE ft_status tool_chat(tool_model *t, const chat **out);
 /* Appends the ids of messages rendered by the model's chat template, ready for the assistant to answer. */
 FT_MUST_USE ft_status tool_chat_ids(tool_model *t, const chat_input *in, tok_ids *out);
 /* What the template ends an assistant's turn with, where it is no token that ends an answer by itself; NULL: it is. */
@@ -89,7 +91,9 @@ typedef struct tool_eval_options {
     const char *const
         *sets; /* --set strings; the flags below are sets too when a config is given */
     int n_sets;
-    const char *model, *adapter, *task, *data, *match; /* flags; each may be NULL */
+    const char *model, *adapter, *baseline, *task, *data, *match,
+        *samples;               /* flags; each may be NULL */
+    const char *junit, *report; /* files for the results; NULL: none */
     int64_t limit, max_length, stride,
         max_new_tokens; /* of the task given by flags; 0: not given */
     const char *precision; /* as tool_open */

@@ -13,10 +13,9 @@
 #include <unistd.h>
 
 enum {
-    MISTAKES = 20,           /* listed at most */
-    NOTED = 2 * MISTAKES,    /* each, and the key that a misspelled one means */
-    CONFIG_BYTES = 16 << 20, /* longest config file */
-    SET_DEPTH = 32           /* keys in one --set path */
+    MISTAKES = 20,          /* listed at most */
+    NOTED = 2 * MISTAKES,   /* each, and the key that a misspelled one means */
+    CONFIG_BYTES = 16 << 20 /* longest config file */
 };
 
 /* --- growing lists -------------------------------------------------------------------------------- */
@@ -211,8 +210,9 @@ static ft_status set_value(const char *set, const char *text, cJSON **out)
     return *out ? FT_OK : FT_EMEM;
 }
 
-/* Puts `value` (owned by the call) at the end of `path`, whose keys are cut at `dots`. */
-static ft_status put_value(cfg_doc *d, const char *set, char *const *keys, int n, cJSON *value)
+/* Puts `value` (owned by the call) at the end of a path. */
+static ft_status put_value(cfg_doc *d, const char *set, const char *const *keys, int n,
+                           cJSON *value)
 {
     cJSON *at = d->js.root;
     for (int i = 0; i < n; i++) {
@@ -254,27 +254,12 @@ static ft_status put_value(cfg_doc *d, const char *set, char *const *keys, int n
 
 static ft_status apply_set(cfg_doc *d, const char *text)
 {
-    char *keys[SET_DEPTH];
-    int n = 0;
-    cJSON *value;
-    const char *equals = strchr(text, '=');
-
-    FT_CHECK(equals && equals > text, FT_EUSAGE,
-             "--set %s: expected KEY=VALUE, as in --set train.epochs=3", ft_shows(text));
-    char *set = arena_strn(d->mem, text, (size_t)(equals - text));
-    char *cut = arena_strn(d->mem, text, (size_t)(equals - text));
-    if (!set || !cut) return FT_EMEM;
-    for (char *p = cut; p; n++) {
-        char *dot = strchr(p, '.');
-        if (dot) *dot++ = 0;
-        FT_CHECK(*p, FT_EUSAGE, "--set %s: a key is missing beside a dot", ft_shows(set));
-        FT_CHECK(n < SET_DEPTH && utf8_valid(p, strlen(p)), FT_EUSAGE,
-                 "--set %s: this is not a key", ft_shows(set));
-        keys[n] = p;
-        p = dot;
-    }
-    FT_TRY(set_value(set, equals + 1, &value));
-    return put_value(d, set, keys, n, value);
+    const char *const *keys, *path, *value;
+    cJSON *node;
+    int n;
+    FT_TRY(cfg_set_words(text, d->mem, &keys, &n, &path, &value));
+    FT_TRY(set_value(path, value, &node));
+    return put_value(d, path, keys, n, node);
 }
 
 /* --- opening -------------------------------------------------------------------------------------------- */

@@ -304,29 +304,28 @@ static ft_status read_words(line *l, int n, char *const *words)
 }
 
 /* For verbs without a config, --set top_k=5 is --top-k 5. */
+static ft_status set_to_flag(line *l, const char *set)
+{
+    const cli_verb *v = l->call->verb;
+    const cfg_field *row = v->flags;
+    const char *names[NAMES + 1], *const *keys, *path, *value;
+    int n, count = 0;
+    FT_TRY(cfg_set_words(set, l->call->mem, &keys, &n, &path, &value));
+    for (; row && row->key && (n > 1 || strcmp(row->key, keys[0]) != 0); row++)
+        if (count < NAMES) names[count++] = row->key;
+    names[count] = NULL;
+    if (row && row->key)
+        return read_flag(row, l->opt, arena_printf(l->call->mem, "--set %s", path), value,
+                         l->call->mem);
+    const char *near = cfg_nearest(path, names);
+    FT_CHECK(!near, FT_ECONFIG, "--set %s: unknown key; did you mean \"%s\"?", ft_shows(path),
+             near);
+    return ft_fail(FT_ECONFIG, "--set %s: unknown key of ft %s", ft_shows(path), v->name);
+}
+
 static ft_status sets_to_flags(line *l)
 {
-    for (int i = 0; i < l->n_set; i++) {
-        const cli_verb *v = l->call->verb;
-        const char *equals = strchr(l->set[i], '='), *names[NAMES + 1];
-        int count = 0;
-        FT_CHECK(equals, FT_EUSAGE, "--set %s: expected KEY=VALUE", ft_shows(l->set[i]));
-        char *key = arena_strn(l->call->mem, l->set[i], (size_t)(equals - l->set[i]));
-        if (!key) return FT_EMEM;
-        const cfg_field *row = v->flags;
-        for (; row && row->key && strcmp(row->key, key) != 0; row++)
-            if (count < NAMES) names[count++] = row->key;
-        names[count] = NULL;
-        if (row && row->key) {
-            FT_TRY(read_flag(row, l->opt, arena_printf(l->call->mem, "--set %s", key), equals + 1,
-                             l->call->mem));
-            continue;
-        }
-        const char *near = cfg_nearest(key, names);
-        FT_CHECK(!near, FT_ECONFIG, "--set %s: unknown key; did you mean \"%s\"?", ft_shows(key),
-                 near);
-        return ft_fail(FT_ECONFIG, "--set %s: unknown key of ft %s", ft_shows(key), v->name);
-    }
+    for (int i = 0; i < l->n_set; i++) FT_TRY(set_to_flag(l, l->set[i]));
     return FT_OK;
 }
 

@@ -1,29 +1,38 @@
-/* verb_eval.c – perplexity, multiple choice and answers of a model, with gates for CI. */
+/* verb_eval.c – loss, perplexity, choices and answers of a model, with gates for CI. */
 #include "cli.h"
 
 #include "ft/tool.h"
 
 typedef struct options {
-    const char *model, *adapter, *task, *data, *match;
+    const char *model, *adapter, *baseline, *task, *data, *match, *samples, *junit, *report;
     int64_t limit, max_length, stride, max_new_tokens;
 } options;
 
 static const cfg_field flags[] = {
     {"model", CFG_PATH, offsetof(options, model), .help = "Hugging Face folder or .gguf"},
     {"adapter", CFG_PATH, offsetof(options, adapter), .help = "PEFT adapter folder"},
+    {"baseline", CFG_PATH, offsetof(options, baseline),
+     .help = "what gates compare with; default: the model without its adapter"},
     {"task", CFG_STR, offsetof(options, task),
-     .help = "perplexity, multiple_choice or generate, in place of the config's tasks"},
+     .help = "in place of the config's tasks: perplexity, loss, multiple_choice, generate, "
+             "hellaswag, winogrande, piqa, arc, mmlu, lambada or gsm8k"},
     {"data", CFG_PATH, offsetof(options, data), .help = "file of that task"},
     {"match", CFG_STR, offsetof(options, match),
      .help = "of a generate task: exact, contains, regex or last_number"},
     {"limit", CFG_INT, offsetof(options, limit), .def = "0", .low = 0, .high = 1e15,
      .help = "records to use; 0: all"},
     {"max_length", CFG_INT, offsetof(options, max_length), .def = "0", .low = 0, .high = 1e9,
-     .help = "of a perplexity task: tokens of a window"},
+     .help = "of a perplexity task: tokens of a window; of a loss task: longest sample"},
     {"stride", CFG_INT, offsetof(options, stride), .def = "0", .low = 0, .high = 1e9,
      .help = "of a perplexity task: tokens a window moves on"},
     {"max_new_tokens", CFG_INT, offsetof(options, max_new_tokens), .def = "0", .low = 0,
-     .high = 1e6, .help = "of a generate task: longest answer"},
+     .high = 1e6, .help = "of a generate or gsm8k task: longest answer"},
+    {"samples", CFG_PATH, offsetof(options, samples),
+     .help = "file for a JSON line of every record with its result"},
+    {"junit", CFG_PATH, offsetof(options, junit),
+     .help = "file for the results as JUnit's XML, a case a bound"},
+    {"report", CFG_PATH, offsetof(options, report),
+     .help = "file for the results as a Markdown table"},
     CFG_END};
 
 static ft_status put(void *ctx, const char *text, size_t n)
@@ -42,9 +51,13 @@ static ft_status run(const cli_call *c)
         .n_sets = c->n_sets,
         .model = o->model,
         .adapter = o->adapter,
+        .baseline = o->baseline,
         .task = o->task,
         .data = o->data,
         .match = o->match,
+        .samples = o->samples,
+        .junit = o->junit,
+        .report = o->report,
         .limit = o->limit,
         .max_length = o->max_length,
         .stride = o->stride,
@@ -57,11 +70,14 @@ static ft_status run(const cli_call *c)
 
 const cli_verb verb_eval = {
     .name = "eval",
-    .help = "perplexity, multiple choice, generation with matching; gates for CI",
+    .help = "loss, perplexity, multiple choice, answers, benchmarks; gates for CI",
     .usage = "CONFIG | --model M [--adapter A] --task T --data F",
-    .more = "A config has model, adapter, tasks (a list of {name, type, data, …}) and gates\n"
-            "({\"TASK.METRIC\": {\"min\": x, \"max\": y}}). A missed gate is exit 81, after all "
-            "results.\n",
+    .more =
+        "A config has model, adapter, baseline, tasks (a list of {name, type, data, …}), samples "
+        "and gates\n"
+        "({\"TASK.METRIC\": {\"min\": x, \"max\": y}}; against the model without its adapter, "
+        "or the baseline,\n"
+        "max_increase, min_gain, max_ratio). A missed gate is exit 81, after all results.\n",
     .flags = flags,
     .opt_size = sizeof(options),
     .max_args = 1,

@@ -95,6 +95,7 @@ static ft_status read_one(data_set *d, const cJSON *node, const char *key, data_
     out->format = strcmp(c.format, "auto") != 0 ? data_format_find(c.format) : NULL;
     out->weight = js_get(node, "weight") ? c.weight : 0;
     out->limit = js_get(node, "limit") ? c.limit : 0;
+    if (d->limit && (!out->limit || d->limit < out->limit)) out->limit = d->limit;
     out->separator = c.separator ? arena_str(d->mem, c.separator) : NULL;
     out->named = c.name != NULL;
     out->name = c.name ? arena_str(d->mem, c.name) : stem(d->mem, c.path);
@@ -146,7 +147,7 @@ static void check_weights(data_set *d, const char *key)
 
 static ft_status read_sources(data_set *d, const cJSON *sources)
 {
-    const char *key = d->training ? "data.train" : "data.eval";
+    const char *key = d->key;
     int n = cJSON_IsArray(sources) ? cJSON_GetArraySize(sources) : 1;
     const cJSON *node = cJSON_IsArray(sources) ? sources->child : sources;
     if (!sources || !n) {
@@ -167,6 +168,9 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     const cJSON *p = opt->packing;
     d->max_length = opt->max_length;
     d->tokenizer_key = opt->tokenizer_key;
+    d->key = opt->key ? opt->key : d->training ? "data.train" : "data.eval";
+    d->limit = opt->limit;
+    d->ids = opt->ids;
     d->vocab_size = opt->vocab_size || !d->tok ? opt->vocab_size : tok_size(d->tok);
     d->completion_only = opt->completion_only_loss;
     d->assistant_only = opt->assistant_only_loss;
@@ -238,6 +242,20 @@ ft_status data_open(data_set **out, cfg_doc *cfg, const cJSON *sources, const da
 out:
     data_close(d);
     return rc;
+}
+
+ft_status data_names(cfg_doc *cfg, const cJSON *sources, const char *key, arena *mem,
+                     const char *const **names, int *n)
+{
+    data_set d = {.cfg = cfg, .key = key, .mem = mem};
+    *n = 0;
+    FT_TRY(read_sources(&d, sources));
+    const char **list = arena_get(mem, (size_t)(d.n_sources + 1) * sizeof *list);
+    if (!list) return FT_EMEM;
+    for (int i = 0; i < d.n_sources; i++) list[i] = d.source[i].name;
+    *names = list;
+    *n = d.n_sources;
+    return FT_OK;
 }
 
 void data_close(data_set *d)

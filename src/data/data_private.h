@@ -100,13 +100,13 @@ typedef struct data_seen {
 
 struct data_set {
     const tok_tokenizer *tok;
-    const char *tokenizer_key;
+    const char *tokenizer_key, *key;
     const chat *chat;
     cfg_doc *cfg;
     arena *mem; /* sources and their strings */
-    int64_t max_length, vocab_size, window_tokens;
-    bool concat, completion_only, assistant_only, shuffle, training, weighted, count_first, count,
-        look;
+    int64_t max_length, vocab_size, window_tokens, limit;
+    bool ids, concat, completion_only, assistant_only, shuffle, training, weighted, count_first,
+        count, look;
     data_source *source;
     int n_sources;
     data_order order; /* the epoch that data_take read last */

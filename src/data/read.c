@@ -33,6 +33,18 @@ static ft_status needs_tokenizer(const data_item *it)
     return data_needs_tokenizer(it->d, it->name, what);
 }
 
+static ft_status note_id(data_item *it)
+{
+    str_buf id = {0};
+    const cJSON *node = js_get(it->rec, "id");
+    if (!node || it->extra) return FT_OK;
+    str_adds(&id, "{\"id\":");
+    js_print(&id, node, false);
+    str_addc(&id, '}');
+    it->extra = id.data;
+    return str_ok(&id);
+}
+
 static ft_status run_item(data_item *it)
 {
     js_doc own = {0};
@@ -49,6 +61,7 @@ static ft_status run_item(data_item *it)
     if (rc == FT_OK) rc = it->format->render(it);
     if (rc == FT_OK) rc = data_note_keys(it);
     if (rc == FT_OK) data_note_identity(it);
+    if (rc == FT_OK && it->d->ids) rc = note_id(it);
     bool left_out = it->lost && it->d->on_loss == DATA_LOSS_DROP;
     if (rc == FT_OK && !left_out && it->labels &&
         it->format->gives == DATA_TOKENS) { /* told here, while the place is known */

@@ -1,374 +1,177 @@
-/* eval.c – `ft eval`: tasks and gates from a config or from flags, results as they come, the missed gates at the
- * end. */
+/* eval.c – `ft eval`: the tasks of an evaluation on a model, and on the untuned one where gates ask for it; results as they
+ * come, the missed gates at the end. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "eval_private.h"
 
-static const eval_kind *const kinds[] = {&eval_perplexity, &eval_multiple_choice, &eval_generate};
+typedef struct outputs {
+    file_out *samples, *junit, *report; /* NULL: not wanted */
+} outputs;
 
-typedef struct eval_cfg {
-    const char *model, *adapter;
-    const cJSON *tasks, *gates;
-} eval_cfg;
-
-static const cfg_field model_fields[] = {
-    {.key = "path", .type = CFG_PATH, .offset = 0, .help = "Hugging Face folder or .gguf"},
-    CFG_END};
-#define AT(field) offsetof(eval_cfg, field)
-static const cfg_field fields[] = {
-    {.key = "model",
-     .type = CFG_TABLE,
-     .offset = AT(model),
-     .sub = model_fields,
-     .help = "the model"},
-    {.key = "adapter", .type = CFG_PATH, .offset = AT(adapter), .help = "PEFT folder"},
-    {.key = "tasks",
-     .type = CFG_JSON,
-     .offset = AT(tasks),
-     .required = true,
-     .help = "list of tasks: {name, type, data, …}"},
-    {.key = "gates",
-     .type = CFG_JSON,
-     .offset = AT(gates),
-     .help = "object: \"TASK.METRIC\" -> {min, max}; a missed one is exit 81"},
-    CFG_END};
-
-typedef struct gate {
-    const char *key;
-    int task;
-    const char *metric;
-    double min, max;
-} gate;
-
-typedef struct evaluation {
-    cfg_doc doc;
-    eval_cfg cfg;
-    eval_task *task;
-    int n_task;
-    gate *gate;
-    int n_gate;
-    arena *mem;
-} evaluation;
-
-/* --- results of a task -------------------------------------------------------------------------------------- */
-
-void eval_add(eval_task *task, const char *name, double value)
+static bool same_file(const char *a, const char *b)
 {
-    if (task->n_metric < EVAL_MAX_METRICS)
-        task->metric[task->n_metric++] = (eval_metric){.name = name, .value = value};
+    struct stat x, y;
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
 }
 
-void eval_count(eval_task *task, const char *name, int64_t value)
+/* An output that is one of the inputs would take its place. */
+static ft_status open_one(const eval_config *e, const char *what, const char *path, file_out **out)
 {
-    eval_add(task, name, (double)value);
-    task->metric[task->n_metric - 1].whole = true;
+    if (!path) return FT_OK;
+    for (int i = 0; i < e->n_task; i++) {
+        const eval_task *task = &e->task[i];
+        const char *data = task->data;
+        if (cJSON_IsString(task->sources))
+            data = cfg_path(task->doc, task->sources, task->sources->valuestring);
+        FT_CHECK(!same_file(path, data), FT_EEXIST,
+                 "%s: %s is the data of task %s, and would be written over", what, ft_shows(path),
+                 ft_shows(task->name));
+    }
+    FT_CHECK(!same_file(path, e->model), FT_EEXIST,
+             "%s: %s is the model, and would be written over", what, ft_shows(path));
+    return file_out_open(out, path);
 }
 
-static ft_status one_line(const eval_task *task, line_reader *lines, const char *text, size_t len,
-                          eval_line each, void *ctx, int64_t index)
+static ft_status open_outputs(eval_config *e, const tool_eval_options *opt, outputs *o)
 {
-    js_doc d;
-    FT_TRY(lines_record(lines, text, len, ""));
-    FT_TRY(js_parse(&d, text, len, task->data, lines_number(lines), JS_BIG_NUMBERS, FT_EDATA));
-    ft_status rc = cJSON_IsObject(d.root)
-                       ? each(ctx, &d, index)
-                       : js_fail(&d, d.root, FT_EDATA, NULL, "must be an object");
-    js_close(&d);
+    const char *path[] = {e->samples, opt->junit, opt->report};
+    for (size_t i = 0; i < FT_COUNT_OF(path); i++)
+        for (size_t k = 0; k < i; k++)
+            FT_CHECK(!path[i] || !path[k] || strcmp(path[i], path[k]) != 0, FT_EUSAGE,
+                     "--samples, --junit and --report: two of them are the same file, %s",
+                     ft_shows(path[i]));
+    FT_TRY(open_one(e, "--samples", e->samples, &o->samples));
+    FT_TRY(open_one(e, "--junit", opt->junit, &o->junit));
+    return open_one(e, "--report", opt->report, &o->report);
+}
+
+static void abort_outputs(outputs *o)
+{
+    file_out_abort(o->samples);
+    file_out_abort(o->junit);
+    file_out_abort(o->report);
+    *o = (outputs){0};
+}
+
+static ft_status commit(file_out **f, const str_buf *text)
+{
+    file_out *out = *f;
+    if (!out) return FT_OK;
+    if (text) FT_TRY(str_ok(text));
+    if (text) FT_TRY(file_out_write(out, text->data, text->len));
+    *f = NULL;
+    return file_out_commit(out);
+}
+
+static ft_status commit_outputs(const eval_config *e, outputs *o)
+{
+    str_buf junit = {0}, report = {0};
+    if (o->junit) eval_put_junit(e, &junit);
+    if (o->report) eval_put_report(e, &report);
+    ft_status rc = commit(&o->samples, NULL);
+    if (rc == FT_OK) rc = commit(&o->junit, &junit);
+    if (rc == FT_OK) rc = commit(&o->report, &report);
+    str_free(&junit);
+    str_free(&report);
     return rc;
 }
 
-ft_status eval_lines(const eval_task *task, eval_line each, void *ctx)
+/* --- running ------------------------------------------------------------------------------------------------ */
+
+/* Do the tasks, or those for the untuned model, need a tokenizer? */
+static bool need_tokenizer(const eval_config *e, bool base)
 {
-    line_reader *lines;
-    const char *text;
-    size_t len;
-    int64_t n = 0;
+    for (int i = 0; i < e->n_task; i++)
+        if ((e->task[i].on_base || !base) && !e->task[i].kind->ids) return true;
+    return false;
+}
+
+static ft_status run_base(eval_config *e, const tool_eval_options *opt)
+{
+    tool_model *t;
+    bool any = false;
+    for (int i = 0; i < e->n_task; i++) any = any || e->task[i].on_base;
+    if (!any) return FT_OK;
+    const char *path = e->baseline ? e->baseline : e->model;
+    if (!path) FT_TRY(tool_adapter_base(e->adapter, e->mem, &path));
+    FT_TRY(tool_open(&t, path, NULL, need_tokenizer(e, true), opt->precision));
     ft_status rc = FT_OK;
-    FT_TRY(lines_open(&lines, task->data));
-    while (task->limit == 0 || n < task->limit) {
-        rc = lines_next_filled(lines, &text, &len);
-        if (rc == FT_OK) rc = one_line(task, lines, text, len, each, ctx, n++);
-        if (rc == FT_OK) rc = tool_go_on();
+    for (int i = 0; rc == FT_OK && i < e->n_task; i++) {
+        eval_task *task = &e->task[i];
+        if (!task->on_base) continue;
+        rc = task->kind->run(t, task);
+        task->base = task->result;
+        task->result = (eval_result){0};
+    }
+    tool_close(t);
+    return rc;
+}
+
+static ft_status run_model(eval_config *e, const tool_eval_options *opt, file_out *samples,
+                           const tool_sink *out)
+{
+    tool_model *t;
+    str_buf line = {0};
+    FT_TRY(tool_open(&t, e->model, e->adapter, need_tokenizer(e, false), opt->precision));
+    ft_status rc = FT_OK;
+    for (int i = 0; rc == FT_OK && i < e->n_task; i++) {
+        eval_task *task = &e->task[i];
+        double began = ft_seconds();
+        task->samples = samples;
+        rc = task->kind->run(t, task);
+        task->seconds = ft_seconds() - began;
         if (rc != FT_OK) break;
+        eval_gates_judge(e); /* those of the tasks that are done */
+        str_clear(&line);
+        eval_put_line(e, task, opt->json, &line);
+        rc = tool_put(out, &line);
     }
-    lines_close(lines);
-    if (rc == FT_END) rc = FT_OK;
-    if (rc == FT_OK && n == 0) rc = ft_fail(FT_EDATA, "%s: holds no records", ft_shows(task->data));
+    str_free(&line);
+    tool_close(t);
     return rc;
 }
 
-/* --- the config ----------------------------------------------------------------------------------------------- */
-
-static void read_task(evaluation *e, const cJSON *node, eval_task *task)
-{
-    static const char *names[FT_COUNT_OF(kinds) + 1];
-    const cJSON *type = js_get(node, "type");
-    if (!cJSON_IsObject(node)) {
-        cfg_fail(&e->doc, node, "tasks", "each task must be an object");
-        return;
-    }
-    task->node = node;
-    for (size_t i = 0; i < FT_COUNT_OF(kinds); i++) {
-        names[i] = kinds[i]->name;
-        if (cJSON_IsString(type) && strcmp(type->valuestring, kinds[i]->name) == 0)
-            task->kind = kinds[i];
-    }
-    if (!task->kind) {
-        const char *near = cJSON_IsString(type) ? cfg_nearest(type->valuestring, names) : NULL;
-        cfg_fail(&e->doc, type ? type : node, "tasks.type",
-                 "must be one of perplexity, multiple_choice, generate%s%s%s",
-                 near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
-        return;
-    }
-    cfg_read(&e->doc, node, "tasks", task->kind->fields, task, NULL);
-    if (!task->name) task->name = task->kind->name;
-}
-
-static ft_status read_tasks(evaluation *e)
-{
-    const cJSON *node;
-    int n = cJSON_IsArray(e->cfg.tasks) ? cJSON_GetArraySize(e->cfg.tasks) : 0;
-    if (!e->cfg.tasks) return FT_OK; /* missing: recorded already */
-    if (n == 0) {
-        cfg_fail(&e->doc, e->cfg.tasks, "tasks", "must be a list of at least one task");
-        return FT_OK;
-    }
-    e->task = arena_get(e->mem, (size_t)n * sizeof *e->task);
-    if (!e->task) return FT_EMEM;
-    cJSON_ArrayForEach(node, e->cfg.tasks)
-    {
-        eval_task *task = &e->task[e->n_task];
-        read_task(e, node, task);
-        for (int i = 0; task->name && i < e->n_task; i++)
-            if (e->task[i].name && strcmp(e->task[i].name, task->name) == 0)
-                cfg_fail(&e->doc, node, "tasks.name", "\"%s\" is the name of another task already",
-                         ft_shows(task->name));
-        e->n_task++;
-    }
-    return FT_OK;
-}
-
-static bool read_bound(evaluation *e, const cJSON *node, const char *key, double def, double *out)
-{
-    const cJSON *v = js_get(node, key);
-    *out = v && cJSON_IsNumber(v) ? v->valuedouble : def;
-    if (v && !cJSON_IsNumber(v)) cfg_fail(&e->doc, v, key, "must be a number");
-    return v != NULL;
-}
-
-static const char *metric_of(const eval_task *task, const char *name)
-{
-    for (int i = 0; task->kind && task->kind->metrics[i]; i++)
-        if (strcmp(task->kind->metrics[i], name) == 0) return task->kind->metrics[i];
-    return NULL;
-}
-
-static void read_gate(evaluation *e, const cJSON *node, gate *g)
-{
-    const char *dot = strrchr(node->string, '.');
-    const cJSON *k;
-    *g = (gate){.key = node->string, .task = -1};
-    for (int i = 0; dot && i < e->n_task; i++) {
-        const char *name = e->task[i].name;
-        size_t n = (size_t)(dot - node->string);
-        if (name && strlen(name) == n && memcmp(name, node->string, n) == 0) g->task = i;
-    }
-    if (g->task < 0) {
-        cfg_fail(&e->doc, node, "gates", "\"%s\": no such task; a gate is named TASK.METRIC",
-                 ft_shows(node->string));
-        return;
-    }
-    if (!e->task[g->task].kind) return;
-    g->metric = metric_of(&e->task[g->task], dot + 1);
-    if (!g->metric) {
-        const char *near = cfg_nearest(dot + 1, e->task[g->task].kind->metrics);
-        cfg_fail(&e->doc, node, "gates", "\"%s\": a %s task has no such result%s%s%s",
-                 ft_shows(node->string), e->task[g->task].kind->name,
-                 near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
-    }
-    bool low = read_bound(e, node, "min", -HUGE_VAL, &g->min);
-    bool high = read_bound(e, node, "max", HUGE_VAL, &g->max);
-    cJSON_ArrayForEach(k, node)
-    {
-        if (strcmp(k->string, "min") != 0 && strcmp(k->string, "max") != 0)
-            cfg_fail(&e->doc, k, ft_shows(k->string), "unknown key; a gate has min and max");
-    }
-    if (!low && !high) cfg_fail(&e->doc, node, "gates", "a gate needs min, max or both");
-}
-
-static ft_status read_gates(evaluation *e)
-{
-    const cJSON *node;
-    if (!e->cfg.gates || cJSON_IsNull(e->cfg.gates)) return FT_OK;
-    if (!cJSON_IsObject(e->cfg.gates)) {
-        cfg_fail(&e->doc, e->cfg.gates, "gates", "must be an object");
-        return FT_OK;
-    }
-    e->gate = arena_get(e->mem, (size_t)(cJSON_GetArraySize(e->cfg.gates) + 1) * sizeof *e->gate);
-    if (!e->gate) return FT_EMEM;
-    cJSON_ArrayForEach(node, e->cfg.gates) read_gate(e, node, &e->gate[e->n_gate++]);
-    return FT_OK;
-}
-
-static void flag_task(const tool_eval_options *opt, str_buf *s)
-{
-    const struct {
-        const char *key, *value;
-    } texts[] = {{"type", opt->task}, {"data", opt->data}, {"match", opt->match}};
-    const struct {
-        const char *key;
-        int64_t value;
-    } counts[] = {{"limit", opt->limit},
-                  {"max_length", opt->max_length},
-                  {"stride", opt->stride},
-                  {"max_new_tokens", opt->max_new_tokens}};
-    str_adds(s, "tasks=[{");
-    for (size_t i = 0; i < FT_COUNT_OF(texts); i++) {
-        if (!texts[i].value) continue;
-        tool_json_key(s, texts[i].key);
-        str_json(s, texts[i].value, strlen(texts[i].value));
-    }
-    for (size_t i = 0; i < FT_COUNT_OF(counts); i++) {
-        if (counts[i].value == 0) continue;
-        tool_json_key(s, counts[i].key);
-        str_printf(s, "%lld", (long long)counts[i].value);
-    }
-    str_adds(s, "}]");
-}
-
-/* Flags are --set strings of the same keys; a task given by flags is the only one. */
-static ft_status flag_sets(const tool_eval_options *opt, arena *mem, const char ***out, int *n)
-{
-    const char **sets = arena_get(mem, (size_t)(opt->n_sets + 4) * sizeof *sets);
-    str_buf s = {0};
-    const struct {
-        const char *key, *value;
-    } paths[] = {{"model.path", opt->model}, {"adapter", opt->adapter}};
-    if (!sets) return FT_EMEM;
-    *n = 0;
-    if (opt->task) {
-        flag_task(opt, &s);
-        sets[(*n)++] = arena_str(mem, s.data ? s.data : "");
-    }
-    for (size_t i = 0; i < FT_COUNT_OF(paths); i++) {
-        if (!paths[i].value) continue;
-        str_clear(&s);
-        str_printf(&s, "%s=", paths[i].key);
-        str_json(&s, paths[i].value, strlen(paths[i].value));
-        sets[(*n)++] = arena_str(mem, s.data ? s.data : "");
-    }
-    for (int i = 0; i < opt->n_sets; i++) sets[(*n)++] = opt->sets[i];
-    ft_status rc = str_ok(&s);
-    for (int i = 0; i < *n; i++)
-        if (!sets[i]) rc = FT_EMEM;
-    str_free(&s);
-    *out = sets;
-    return rc;
-}
-
-static ft_status read_config(evaluation *e, const tool_eval_options *opt)
-{
-    const char **sets;
-    int n;
-    FT_CHECK(opt->config || opt->task, FT_EUSAGE,
-             "neither a config nor a task; use ft eval CONFIG, or --model M --task T --data F");
-    FT_CHECK(opt->task || !(opt->data || opt->match || opt->limit || opt->max_length ||
-                            opt->stride || opt->max_new_tokens),
-             FT_EUSAGE, "--data and the other options of a task belong to --task");
-    FT_CHECK(!opt->task || opt->data, FT_EUSAGE, "--task: needs --data FILE");
-    FT_TRY(flag_sets(opt, e->mem, &sets, &n));
-    FT_TRY(opt->config ? cfg_open(&e->doc, opt->config, sets, n, e->mem)
-                       : cfg_open_empty(&e->doc, sets, n, e->mem));
-    cfg_read(&e->doc, e->doc.js.root, "", fields, &e->cfg, NULL);
-    FT_TRY(read_tasks(e));
-    FT_TRY(read_gates(e));
-    if (!e->cfg.model && !e->cfg.adapter)
-        cfg_fail(&e->doc, e->doc.js.root, "model.path", "missing; which model is to be evaluated?");
-    return cfg_done(&e->doc);
-}
-
-/* --- running ---------------------------------------------------------------------------------------------------- */
-
-static ft_status put_task(const eval_task *task, bool json, const tool_sink *out)
-{
-    str_buf s = {0};
-    if (json) {
-        str_addc(&s, '{');
-        tool_json_key(&s, "task");
-        str_json(&s, task->name, strlen(task->name));
-        tool_json_key(&s, "type");
-        str_json(&s, task->kind->name, strlen(task->kind->name));
-    } else {
-        str_adds(&s, task->name);
-    }
-    for (int i = 0; i < task->n_metric; i++) {
-        const eval_metric *m = &task->metric[i];
-        if (json)
-            tool_json_key(&s, m->name);
-        else
-            str_printf(&s, "  %s ", m->name);
-        if (m->whole)
-            str_printf(&s, "%lld", (long long)m->value);
-        else if (json)
-            tool_json_number(&s, m->value);
-        else
-            str_printf(&s, "%.6g", m->value);
-    }
-    str_adds(&s, json ? "}\n" : "\n");
-    ft_status rc = tool_put(out, &s);
-    str_free(&s);
-    return rc;
-}
-
-static double metric_value(const eval_task *task, const char *name)
-{
-    for (int i = 0; i < task->n_metric; i++)
-        if (strcmp(task->metric[i].name, name) == 0) return task->metric[i].value;
-    return (double)NAN;
-}
-
-static ft_status check_gates(const evaluation *e)
+static ft_status tell_missed(const eval_config *e)
 {
     ft_status rc = FT_OK;
     for (int i = 0; i < e->n_gate; i++) {
-        const gate *g = &e->gate[i];
-        double v = metric_value(&e->task[g->task], g->metric);
-        if (v >= g->min && v <= g->max) continue;
-        bool low = !(v >= g->min);
-        char bound[64];
-        snprintf(bound, sizeof bound, "%s %.6g", low ? "below the minimum" : "above the maximum",
-                 low ? g->min : g->max);
-        rc = ft_fail_more(FT_EGATE, "gate %s: %.6g is %s", ft_shows(g->key), v, bound);
+        str_buf what = {0};
+        if (e->gate[i].pass) continue;
+        eval_gate_missed(&what, &e->gate[i]);
+        rc = ft_fail_more(FT_EGATE, "gate %s: %s", ft_shows(e->gate[i].key),
+                          what.data ? what.data : "");
+        str_free(&what);
     }
     return rc;
 }
 
-static ft_status run_tasks(evaluation *e, const tool_eval_options *opt, const tool_sink *out)
+static ft_status run_tasks(eval_config *e, const tool_eval_options *opt, const tool_sink *out)
 {
-    tool_model *t;
-    for (int i = 0; i < e->n_task; i++) FT_TRY(io_data_exists(e->task[i].data));
-    FT_TRY(tool_open(&t, e->cfg.model, e->cfg.adapter, true, opt->precision));
+    outputs o = {0};
     ft_status rc = FT_OK;
-    for (int i = 0; rc == FT_OK && i < e->n_task; i++) {
-        rc = e->task[i].kind->run(t, &e->task[i]);
-        if (rc == FT_OK) rc = put_task(&e->task[i], opt->json, out);
-    }
-    tool_close(t);
-    return rc == FT_OK ? check_gates(e) : rc;
+    for (int i = 0; rc == FT_OK && i < e->n_task; i++)
+        if (e->task[i].data) rc = io_data_exists(e->task[i].data);
+    if (rc == FT_OK) rc = open_outputs(e, opt, &o);
+    if (rc == FT_OK) rc = run_base(e, opt);
+    if (rc == FT_OK) rc = run_model(e, opt, o.samples, out);
+    if (rc == FT_OK) rc = commit_outputs(e, &o);
+    abort_outputs(&o);
+    return rc == FT_OK ? tell_missed(e) : rc;
 }
 
 ft_status tool_eval(const tool_eval_options *opt, const tool_sink *out)
 {
-    evaluation e = {0};
+    eval_config e = {0};
     FT_TRY(arena_open(&e.mem, "evaluation", (size_t)256 << 20));
-    ft_status rc = read_config(&e, opt);
+    ft_status rc = eval_config_read(&e, opt);
     if (rc == FT_OK) {
         ft_error_clear();
         rc = run_tasks(&e, opt, out);
     }
-    cfg_close(&e.doc);
+    if (e.doc.sets) cfg_close(&e.doc);
     arena_close(e.mem);
     return rc;
 }

@@ -207,6 +207,14 @@ static ft_status open_chat(tool_model *t)
     return t->chat ? FT_OK : chat_open(&t->chat, t->tok);
 }
 
+ft_status tool_chat(tool_model *t, const chat **out)
+{
+    int n = 0;
+    if (t->tok && !t->chat && tok_chat_templates(t->tok, &n)) FT_TRY(chat_open(&t->chat, t->tok));
+    *out = t->chat;
+    return FT_OK;
+}
+
 ft_status tool_chat_ids(tool_model *t, const chat_input *in, tok_ids *out)
 {
     str_buf text = {0};

@@ -1,0 +1,207 @@
+/* eval_config.c – an evaluation as it is asked for: the config, and the flags, which are --set strings of the same keys. */
+#include <string.h>
+
+#include "eval_private.h"
+
+static const eval_kind *const kinds[] = {&eval_perplexity, &eval_loss,      &eval_multiple_choice,
+                                         &eval_generate,   &eval_hellaswag, &eval_winogrande,
+                                         &eval_piqa,       &eval_arc,       &eval_mmlu,
+                                         &eval_lambada,    &eval_gsm8k};
+
+static const cfg_field model_fields[] = {
+    {.key = "path", .type = CFG_PATH, .offset = 0, .help = "Hugging Face folder or .gguf"},
+    CFG_END};
+#define AT(field) offsetof(eval_config, field)
+static const cfg_field fields[] = {
+    {.key = "model",
+     .type = CFG_TABLE,
+     .offset = AT(model),
+     .sub = model_fields,
+     .help = "the model"},
+    {.key = "adapter", .type = CFG_PATH, .offset = AT(adapter), .help = "PEFT folder"},
+    {.key = "baseline",
+     .type = CFG_PATH,
+     .offset = AT(baseline),
+     .help = "what gates compare with, folder or .gguf; default: the model without its adapter"},
+    {.key = "tasks",
+     .type = CFG_JSON,
+     .offset = AT(tasks),
+     .required = true,
+     .help = "list of tasks: {name, type, data, …}"},
+    {.key = "samples",
+     .type = CFG_PATH,
+     .offset = AT(samples),
+     .help = "file for a JSON line of every record with its result"},
+    {.key = "gates",
+     .type = CFG_JSON,
+     .offset = AT(gates),
+     .help = "object: \"TASK.METRIC\" -> bounds; a missed one is exit 81"},
+    CFG_END};
+
+/* --- tasks -------------------------------------------------------------------------------------------------- */
+
+static void unknown_type(eval_config *e, const cJSON *node)
+{
+    const char *names[FT_COUNT_OF(kinds) + 1] = {NULL};
+    const cJSON *type = js_get(node, "type");
+    str_buf known = {0};
+    for (size_t i = 0; i < FT_COUNT_OF(kinds); i++) {
+        names[i] = kinds[i]->name;
+        str_printf(&known, "%s%s", i ? ", " : "", names[i]);
+    }
+    const char *near = cJSON_IsString(type) ? cfg_nearest(type->valuestring, names) : NULL;
+    cfg_fail(&e->doc, type ? type : node, "tasks.type", "must be one of %s%s%s%s",
+             known.data ? known.data : "", near ? "; did you mean \"" : "", near ? near : "",
+             near ? "\"?" : "");
+    str_free(&known);
+}
+
+static ft_status read_task(eval_config *e, const cJSON *node, eval_task *task)
+{
+    const cJSON *type = js_get(node, "type");
+    if (!cJSON_IsObject(node)) {
+        cfg_fail(&e->doc, node, "tasks", "each task must be an object");
+        return FT_OK;
+    }
+    *task = (eval_task){.node = node, .doc = &e->doc, .mem = e->mem};
+    for (size_t i = 0; i < FT_COUNT_OF(kinds) && cJSON_IsString(type); i++)
+        if (strcmp(type->valuestring, kinds[i]->name) == 0) task->kind = kinds[i];
+    if (!task->kind) {
+        unknown_type(e, node);
+        return FT_OK;
+    }
+    cfg_read(&e->doc, node, "tasks", task->kind->fields, task, NULL);
+    if (!task->name) task->name = task->kind->name;
+    task->metrics = task->kind->metrics;
+    return task->kind->check ? task->kind->check(task) : FT_OK;
+}
+
+static ft_status read_tasks(eval_config *e)
+{
+    const cJSON *node;
+    int n = cJSON_IsArray(e->tasks) ? cJSON_GetArraySize(e->tasks) : 0;
+    if (!e->tasks) return FT_OK; /* missing: recorded already */
+    if (n == 0) {
+        cfg_fail(&e->doc, e->tasks, "tasks", "must be a list of at least one task");
+        return FT_OK;
+    }
+    e->task = arena_get(e->mem, (size_t)n * sizeof *e->task);
+    if (!e->task) return FT_EMEM;
+    cJSON_ArrayForEach(node, e->tasks)
+    {
+        eval_task *task = &e->task[e->n_task];
+        FT_TRY(read_task(e, node, task));
+        for (int i = 0; task->name && i < e->n_task; i++)
+            if (e->task[i].name && strcmp(e->task[i].name, task->name) == 0)
+                cfg_fail(&e->doc, node, "tasks.name", "\"%s\" is the name of another task already",
+                         ft_shows(task->name));
+        e->n_task++;
+    }
+    return FT_OK;
+}
+
+/* --- flags -------------------------------------------------------------------------------------------------- */
+
+static void flag_task(const tool_eval_options *opt, str_buf *s)
+{
+    const struct {
+        const char *key, *value;
+    } texts[] = {{"type", opt->task}, {"data", opt->data}, {"match", opt->match}};
+    const struct {
+        const char *key;
+        int64_t value;
+    } counts[] = {{"limit", opt->limit},
+                  {"max_length", opt->max_length},
+                  {"stride", opt->stride},
+                  {"max_new_tokens", opt->max_new_tokens}};
+    str_adds(s, "tasks=[{");
+    for (size_t i = 0; i < FT_COUNT_OF(texts); i++) {
+        if (!texts[i].value) continue;
+        tool_json_key(s, texts[i].key);
+        str_json(s, texts[i].value, strlen(texts[i].value));
+    }
+    for (size_t i = 0; i < FT_COUNT_OF(counts); i++) {
+        if (counts[i].value == 0) continue;
+        tool_json_key(s, counts[i].key);
+        str_printf(s, "%lld", (long long)counts[i].value);
+    }
+    str_adds(s, "}]");
+}
+
+/* Flags are --set strings of the same keys; a task given by flags is the only one. */
+static ft_status flag_sets(const tool_eval_options *opt, arena *mem, const char ***out, int *n)
+{
+    const struct {
+        const char *key, *value;
+    } paths[] = {{"model.path", opt->model},
+                 {"adapter", opt->adapter},
+                 {"baseline", opt->baseline},
+                 {"samples", opt->samples}};
+    const char **sets =
+        arena_get(mem, ((size_t)opt->n_sets + 1 + FT_COUNT_OF(paths)) * sizeof *sets);
+    str_buf s = {0};
+    if (!sets) return FT_EMEM;
+    *n = 0;
+    if (opt->task) {
+        flag_task(opt, &s);
+        sets[(*n)++] = arena_str(mem, s.data ? s.data : "");
+    }
+    for (size_t i = 0; i < FT_COUNT_OF(paths); i++) {
+        if (!paths[i].value) continue;
+        str_clear(&s);
+        str_printf(&s, "%s=", paths[i].key);
+        str_json(&s, paths[i].value, strlen(paths[i].value));
+        sets[(*n)++] = arena_str(mem, s.data ? s.data : "");
+    }
+    for (int i = 0; i < opt->n_sets; i++) sets[(*n)++] = opt->sets[i];
+    ft_status rc = str_ok(&s);
+    for (int i = 0; i < *n; i++)
+        if (!sets[i]) rc = FT_EMEM;
+    str_free(&s);
+    *out = sets;
+    return rc;
+}
+
+static bool compares(const eval_config *e, const eval_task *task)
+{
+    for (int i = 0; i < e->n_gate; i++)
+        if (e->gate[i].task == task && e->gate[i].bound->relative) return true;
+    return false;
+}
+
+/* Which tasks run on the untuned model too. One that is named without a gate that asks for it is there to be seen. */
+static void choose_base(eval_config *e)
+{
+    bool any = false;
+    for (int i = 0; i < e->n_task; i++) {
+        e->task[i].on_base = compares(e, &e->task[i]);
+        any = any || e->task[i].on_base;
+    }
+    for (int i = 0; i < e->n_task && !any && e->baseline; i++) e->task[i].on_base = true;
+    if (any && !e->adapter && !e->baseline)
+        cfg_fail(&e->doc, e->gates, "gates",
+                 "max_increase, min_gain and max_ratio compare with the untuned model, and there "
+                 "is neither an adapter to leave out nor a baseline; give \"baseline\" a model");
+}
+
+ft_status eval_config_read(eval_config *e, const tool_eval_options *opt)
+{
+    const char **sets;
+    int n;
+    FT_CHECK(opt->config || opt->task, FT_EUSAGE,
+             "neither a config nor a task; use ft eval CONFIG, or --model M --task T --data F");
+    FT_CHECK(opt->task || !(opt->data || opt->match || opt->limit || opt->max_length ||
+                            opt->stride || opt->max_new_tokens),
+             FT_EUSAGE, "--data and the other options of a task belong to --task");
+    FT_CHECK(!opt->task || opt->data, FT_EUSAGE, "--task: needs --data FILE");
+    FT_TRY(flag_sets(opt, e->mem, &sets, &n));
+    FT_TRY(opt->config ? cfg_open(&e->doc, opt->config, sets, n, e->mem)
+                       : cfg_open_empty(&e->doc, sets, n, e->mem));
+    cfg_read(&e->doc, e->doc.js.root, "", fields, e, NULL);
+    FT_TRY(read_tasks(e));
+    FT_TRY(eval_gates_read(e));
+    choose_base(e);
+    if (!e->model && !e->adapter)
+        cfg_fail(&e->doc, e->doc.js.root, "model.path", "missing; which model is to be evaluated?");
+    return cfg_done(&e->doc);
+}

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# cli_eval.sh FT SOURCE – the task `loss` beside the evaluations of a run, gates against the untuned model, and what `ft eval`
+# writes.
+. "$2/tests/support/cli.sh"
+head -n 30 "$source/data/text/tiny.chat.eval.jsonl" > chat.jsonl
+head -n 9 "$source/data/completion.jsonl" > comp.jsonl
+head -c 3000 "$source/data/text/tiny.eval.txt" > text.txt
+sources='[{"path": "chat.jsonl", "name": "chat"}, "comp.jsonl", {"path": "text.txt", "name": "c.text", "limit": 2}]'
+run() { # METHOD
+    rm -rf out
+    cat > run.json << END
+{"model": {"path": "$source/data/tiny"}, "method": $1, "data": {"train": "chat.jsonl", "eval": $sources, "max_length": 48},
+ "optim": {"learning_rate": 0.01}, "train": {"max_steps": 2, "batch_size": 2, "precision": "f32"}, "output": {"dir": "out"}}
+END
+    "$ft" train run.json --quiet 2> err.txt || bad "train $1: $(cat err.txt)"
+}
+cat > eval.json << END
+{"model": {"path": "$source/data/tiny"}, "adapter": "out", "samples": "samples.jsonl",
+ "tasks": [{"name": "c.acc", "type": "loss", "max_length": 48, "data": $sources}]}
+END
+number() { grep -o "\"$2\":[-0-9.e+]*" "$1" | head -n 1 | cut -d: -f2; }
+same() { # what the run logged last, to the digits that the log has
+    for name in loss loss.chat loss.comp loss.c.text; do
+        local logged got
+        logged=$(tail -n 1 out/log.jsonl | grep -o "\"eval_$name\":[-0-9.e+]*" | cut -d: -f2)
+        got=$(number out.json "$name")
+        awk -v a="$logged" -v b="$got" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 < 1e-12) }' || bad "$1: $name is $got, the run logged $logged"
+    done
+}
+for method in '{"type": "lora", "r": 4}' '{"type": "prompt_tuning", "num_virtual_tokens": 3}'; do
+    run "$method"
+    for threads in 1 2; do
+        "$ft" eval eval.json --json --threads $threads > out.json 2> err.txt || bad "eval: $(cat err.txt)"
+        same "$method"
+        [ $threads = 1 ] && cp samples.jsonl first.jsonl && cp out.json first.json
+    done
+    cmp -s samples.jsonl first.jsonl && cmp -s out.json first.json || bad "threads change what is evaluated"
+done
+[ "$(wc -l < samples.jsonl)" = "$(number out.json samples)" ] || bad "a line a sample: $(wc -l < samples.jsonl)"
+
+# --- gates against the untuned model
+gate() { # CODE TEXT SET…
+    local code=$1 text=$2
+    shift 2
+    "$ft" eval eval.json --json --junit j.xml --report r.md "$@" > out.json 2> err.txt
+    [ $? = "$code" ] || bad "$*: not $code: $(cat err.txt)"
+    grep -qF -- "$text" err.txt out.json || bad "$*: no '$text': $(cat err.txt out.json)"
+}
+gate 0 '"gates":[{"metric":"loss","bound":"max_increase","limit":0.5,"value":' --set 'gates["c.acc.loss"].max_increase=0.5'
+grep -q '"base":{"loss":' out.json || bad "no base: $(cat out.json)"
+gate 81 'gate c.acc.loss.c.text: ' --set 'gates["c.acc.loss.c.text"].max_ratio=0.01'
+grep -q 'failures="1"' j.xml && grep -q 'max_ratio 0.01 | FAIL |$' r.md || bad "a missed gate: $(cat j.xml r.md)"
+gate 81 'is above the maximum 0.01' --set 'gates["c.acc.loss"]={"max": 0.01}'
+grep -q '"base":' out.json && ! grep -q '"base":null' out.json && bad "the base ran, and nothing asked for it"
+gate 0 '"base":{"loss":' --set "baseline=$source/data/tiny"
+gate 78 'it has loss, perplexity, tokens, samples, loss.chat, tokens.chat' --set 'gates["c.acc.los"].max=1'
+gate 64 'a key in brackets is written ["…"]' --set 'gates[c.acc.loss].max=1'
+gate 64 'expected a dot, a bracket or = behind' --set 'gates["c.acc.loss"]max=1'
+grep -q . samples.jsonl || bad "the samples of an earlier evaluation are gone"
+
+# --- files that are not written, and inputs that stay
+gate 78 'weights mix training sources' --set 'tasks=[{"type": "loss", "data": {"path": "text.txt", "weight": 2}}]'
+"$ft" eval eval.json --samples chat.jsonl --set 'tasks=[{"type": "loss", "data": "chat.jsonl"}]' > out.json 2> err.txt
+[ $? = 73 ] && [ "$(wc -l < chat.jsonl)" = 30 ] || bad "the data was written over: $(cat err.txt)"
+"$ft" eval eval.json --junit absent/j.xml > out.json 2> err.txt && bad "a folder that is not there"
+[ -s out.json ] && bad "found out after the evaluation"
+"$ft" eval --model "$source/data/tiny" --task loss --data comp.jsonl --limit 4 --max-length 200 --json > out.json 2> err.txt ||
+    bad "a task by flags: $(cat err.txt)"
+[ "$(number out.json samples)" = 4 ] || bad "--limit: $(cat out.json)"
+ls | grep -q '\.tmp' && bad "a temporary is left: $(ls)"
+finish cli_eval
