@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # cli_talk.sh FT SOURCE – generate from outside: penalties, stop strings, system turns, what a line wants otherwise, several
-# samples.
+# samples; score that is kept open.
 # shellcheck source=support/cli.sh
 . "$(dirname "$0")/support/cli.sh"
 tiny=$source/data/tiny
@@ -147,5 +147,47 @@ paste -d' ' <(tr , '\n' <<< "$logprobs") <(sed 's/.*logprobs":\[\([^]]*\)\].*/\1
     awk '{ d = $1 - $2; n++ } d > 1e-5 || d < -1e-5 { exit 1 } END { exit n != 5 }' ||
     bad "logprobs of a greedy sample: $logprobs, score: $(cat scored)"
 expect 64 '--num-samples: 0 must be at least 1' "$ft" generate --model "$tiny" --prompt a --num-samples 0
+
+# --- score, kept open ---------------------------------------------------------------------------------------------------
+# whatever stands behind a whole line (nothing, an empty line, half of the next one), the line is answered
+for way in in data; do
+    mkfifo ask.$way answer.$way
+    exec 3<> ask.$way 4<> answer.$way
+    if [ $way = in ]; then
+        "$ft" score --model "$tiny" < ask.in > answer.in 2> err 3>&- 4>&- &
+    else
+        "$ft" score --model "$tiny" --data ask.data > answer.data 2> err < /dev/null 3>&- 4>&- &
+    fi
+    child=$!
+    answered() { # ID
+        IFS= read -r -t 20 reply <&4 || bad "$way: no answer to line $1"
+        [[ $reply == "{\"id\":$1,"* ]] || bad "$way: answer to line $1: $reply"
+    }
+    printf '{"id": 1, ' >&3
+    printf '"tokens": [5, 6]}\n' >&3
+    answered 1
+    printf '{"id": 2, "tokens": [5, 6]}\n\n' >&3
+    answered 2
+    printf '{"id": 3, "tokens": [5, 6]}\n  \n{"id": 4, "tok' >&3
+    answered 3
+    printf 'ens": [5]}\n{"id": 5, ' >&3
+    answered 4
+    printf '"tokens": [5]}' >&3
+    exec 3>&-
+    answered 5
+    exec 4<&-
+    wait $child || bad "score ended with $?: $(cat err)"
+done
+
+printf '%s\n' '{"id": "a", "tokens": [1, 2]}' '{"id": 2, "tokens": [1, 99999]}' '{"id": {"k": 3}, "txt": "a"}' \
+    '{"id": 4, "text"' '[1]' '7' '' '{"id": 5, "context": "a"}' '{"id": 6, "text": "Once upon a time"}' > in
+expect 65 'standard input:2:' "$ft" score --model "$tiny"
+[ "$(wc -l < out)" = 1 ] || bad "lines before a wrong one: $(cat out)"
+expect 0 '6 lines were answered with an error' "$ft" score --model "$tiny" --keep-going
+[ "$(cut -d, -f1 out | tr '\n' ' ')" = '{"id":"a" {"id":2 {"id":{"k":3} {"id":null {"id":null {"id":null {"id":5 {"id":6 ' ] ||
+    bad "order of --keep-going: $(cat out)"
+has '{"id":2,"error":"standard input:2:25: tokens: not a token id of this model'
+has '{"id":{"k":3},"error":"standard input:3:'
+[ "$(sed -n 8p out)" = "$(tail -n 1 in | "$ft" score --model "$tiny")" ] || bad "a line behind wrong ones: $(cat out)"
 
 finish cli_talk

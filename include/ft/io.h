@@ -72,8 +72,8 @@ bool lines_blank(const char *text, size_t len);
  * laid out over lines (a brace alone). remedy: behind either message. */
 FT_MUST_USE ft_status lines_record(const line_reader *r, const char *text, size_t len,
                                    const char *remedy);
-/* Is another line, or the end, there without waiting? Always for files. */
-bool lines_ready(const line_reader *r);
+/* Is another line, or the end, there without waiting? Always for files. What lines_next gave is gone then. */
+bool lines_ready(line_reader *r);
 const char *lines_name(const line_reader *r); /* the path, "standard input": for messages */
 int64_t lines_number(const line_reader *r);   /* of the line last returned, from 1 */
 /* The same file by bytes of its (decompressed) text: where the next line begins; to go on at a byte that

@@ -55,8 +55,10 @@ FT_MUST_USE ft_status tool_encode_pair(const tool_model *t, const char *context,
 typedef struct tool_score_options {
     const char *data; /* NULL: standard input */
     bool per_token;
-    int64_t top; /* 0: none */
+    bool keep_going; /* a wrong line is answered with its id and the error, and the next one read */
+    int64_t top;     /* 0: none */
 } tool_score_options;
+/* Answers in the order of the lines, as soon as no further one is waiting. */
 FT_MUST_USE ft_status tool_score_lines(tool_model *t, const tool_score_options *opt,
                                        const tool_sink *out);
 

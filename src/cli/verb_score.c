@@ -5,7 +5,7 @@
 
 typedef struct options {
     const char *model, *adapter, *data;
-    bool per_token;
+    bool per_token, keep_going;
     int64_t top;
 } options;
 
@@ -19,6 +19,8 @@ static const cfg_field flags[] = {
      .help = "add token_ids and token_logprobs"},
     {"top", CFG_INT, offsetof(options, top), .def = "0", .low = 0, .high = 1e6,
      .help = "add the N best tokens after the last one"},
+    {"keep_going", CFG_BOOL, offsetof(options, keep_going), .def = "false",
+     .help = "a wrong line is answered with id and error, and the next one read"},
     CFG_END};
 
 static ft_status put(void *ctx, const char *text, size_t n)
@@ -33,7 +35,8 @@ static ft_status run(const cli_call *c)
     const options *o = c->opt;
     tool_model *t;
     FT_TRY(tool_open(&t, o->model, o->adapter, false, c->precision));
-    const tool_score_options opt = {.data = o->data, .per_token = o->per_token, .top = o->top};
+    const tool_score_options opt = {
+        .data = o->data, .per_token = o->per_token, .keep_going = o->keep_going, .top = o->top};
     ft_status rc = tool_score_lines(t, &opt, &(tool_sink){.put = put});
     tool_close(t);
     return rc;
@@ -42,12 +45,14 @@ static ft_status run(const cli_call *c)
 const cli_verb verb_score = {
     .name = "score",
     .help = "log-probabilities of texts, continuations or token ids",
-    .usage = "--model M [--adapter A] [--per-token] [--top N] < LINES",
+    .usage = "--model M [--adapter A] [--per-token] [--top N] [--keep-going] < LINES",
     .more = "Each line is a JSON object with an optional \"id\" and one of\n"
             "  {\"context\": S, \"continuation\": S}   as lm-evaluation-harness\n"
             "  {\"text\": S}                         every token after the first\n"
             "  {\"tokens\": [ids], \"start\": k}       tokens k to the end\n"
-            "Each answer has id, tokens, logprob (natural log) and greedy.\n",
+            "Each answer has id, tokens, logprob (natural log) and greedy. Answers come as soon as "
+            "no further\n"
+            "line is waiting, so one process may be kept and asked again.\n",
     .flags = flags,
     .opt_size = sizeof(options),
     .needs = CLI_MODEL,

@@ -39,8 +39,9 @@ typedef struct source {
     int fd;
     bool gzip, inflating; /* inflating: inside a member */
     bool ended;
+    bool pipe; /* or a terminal: what has come goes to the caller at once, as of standard input */
     z_stream z;
-    uint8_t *in;        /* NULL: standard input, which goes to the caller at once */
+    uint8_t *in;        /* NULL: standard input */
     size_t at, have;    /* unread part of `in` */
     const char *failed; /* what is wrong behind the bytes handed out so far; NULL: nothing */
     int64_t line;       /* complete lines handed out, for messages */
@@ -124,7 +125,7 @@ static ft_status detect_gzip(source *s)
 
 static ft_status source_open(source *s, const char *path)
 {
-    struct stat sb;
+    struct stat sb = {0};
     *s = (source){.path = path};
     s->fd = open(path, O_RDONLY | O_CLOEXEC);
     if (s->fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", path);
@@ -133,6 +134,7 @@ static ft_status source_open(source *s, const char *path)
         rc = ft_fail(FT_EDATA, "%s: is a folder, not a file", path);
     if (rc == FT_OK && !(s->in = ft_alloc(INPUT, 1))) rc = FT_EMEM;
     if (rc == FT_OK) rc = detect_gzip(s);
+    s->pipe = !s->gzip && !S_ISREG(sb.st_mode);
     if (rc != FT_OK) source_close(s);
     return rc;
 }
@@ -181,15 +183,25 @@ static ft_status inflate_some(source *s, void *out, size_t room, size_t *n)
     return FT_OK;
 }
 
+static bool waits(const source *s)
+{
+    return !s->in || s->pipe;
+}
+
+static struct pollfd to_read(const source *s)
+{
+    return (struct pollfd){.fd = s->in ? s->fd : STDIN_FILENO, .events = POLLIN};
+}
+
 static ft_status read_waiting(source *s, void *out, size_t room, size_t *n)
 {
     while (!s->ended) {
-        struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+        struct pollfd p = to_read(s);
         int ready = poll(&p, 1, POLL_MS);
         FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal at line %lld of %s",
                  (long long)(s->line + 1), s->path);
         if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
-        ssize_t got = read(STDIN_FILENO, out, room);
+        ssize_t got = read(p.fd, out, room);
         if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (got < 0) return ft_fail_errno(FT_EIO, "%s: cannot be read", s->path);
         *n = (size_t)got;
@@ -202,7 +214,7 @@ static ft_status read_waiting(source *s, void *out, size_t room, size_t *n)
 static ft_status some_bytes(source *s, void *out, size_t room, size_t *n)
 {
     *n = 0;
-    if (!s->in) return read_waiting(s, out, room, n);
+    if (waits(s) && s->at == s->have) return read_waiting(s, out, room, n);
     if (s->gzip) return inflate_some(s, out, room, n);
     FT_TRY(refill(s));
     size_t part = s->have - s->at < room ? s->have - s->at : room;
@@ -338,14 +350,6 @@ const char *lines_name(const line_reader *r)
     return r->path;
 }
 
-bool lines_ready(const line_reader *r)
-{
-    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
-    if (r->src.in || r->src.ended) return true;
-    if (r->have > r->at && memchr(r->buf + r->at, '\n', r->have - r->at)) return true;
-    return poll(&p, 1, 0) > 0;
-}
-
 bool lines_blank(const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++)
@@ -378,6 +382,22 @@ static ft_status make_room(line_reader *r)
     r->buf = more;
     r->cap = cap;
     return FT_OK;
+}
+
+/* What has come of a line that is not whole is taken in, or it would be waited for. A failure is told by the next read. */
+bool lines_ready(line_reader *r)
+{
+    source *s = &r->src;
+    size_t got;
+    for (;;) {
+        struct pollfd p = to_read(s);
+        if (!waits(s) || s->ended || memchr(r->buf + r->at, '\n', r->have - r->at)) return true;
+        if (s->at == s->have && poll(&p, 1, 0) <= 0) return false;
+        if (r->have - r->at > LINE_LIMIT || make_room(r) != FT_OK ||
+            source_read(s, r->buf + r->have, r->cap - 1 - r->have, &got) != FT_OK)
+            return true;
+        r->have += got;
+    }
 }
 
 static ft_status hand_out(line_reader *r, size_t len, size_t used, const char **text,

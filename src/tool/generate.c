@@ -242,8 +242,8 @@ static ft_status answer_lines(round *r, line_reader *lines)
     const int64_t most = r->stream ? 1 : ROUND;
     for (;;) {
         if (r->n > 0 && (r->n == most || !lines_ready(lines))) FT_TRY(finish(r));
-        ft_status rc = lines_next_filled(lines, &text, &len);
-        if (rc == FT_OK) rc = gather(r, lines, text, len);
+        ft_status rc = lines_next(lines, &text, &len);
+        if (rc == FT_OK && !lines_blank(text, len)) rc = gather(r, lines, text, len);
         if (rc == FT_OK) continue;
         if (rc == FT_ESIGNAL) return rc;
         /* The lines before a bad one are answered all the same; their own failure is the earlier one. */

@@ -9,7 +9,8 @@
 #include "tool_private.h"
 
 typedef struct item {
-    str_buf id; /* JSON text; empty: the line had none */
+    str_buf id;  /* JSON text; empty: the line had none */
+    char *error; /* of a line that is wrong, with keep_going */
     tok_ids ids;
     int64_t from;
     float *logprob;
@@ -26,12 +27,13 @@ typedef struct scorer {
     const tool_score_options *opt;
     const tool_sink *out;
     item *item; /* [MAX_ITEMS] */
-    int64_t n, tokens;
+    int64_t n, tokens, wrong;
 } scorer;
 
 static void item_free(item *it)
 {
     str_free(&it->id);
+    ft_free(it->error);
     tok_ids_free(&it->ids);
     ft_free(it->logprob);
     ft_free(it->best);
@@ -113,10 +115,10 @@ static ft_status read_item(scorer *s, const js_doc *d, item *it)
 {
     const char *text;
     size_t n;
-    FT_TRY(check_keys(d));
     const cJSON *id = js_get(d->root, "id");
     if (id) print_id(&it->id, id);
     FT_TRY(str_ok(&it->id));
+    FT_TRY(check_keys(d));
     const cJSON *tokens = js_get(d->root, "tokens");
     if (tokens) return read_tokens(d, tokens, it, s->t->m->d.vocab_size);
     FT_TRY(tool_string(d, d->root, "text", &text, &n));
@@ -139,15 +141,31 @@ static ft_status item_buffers(scorer *s, item *it)
     return FT_OK;
 }
 
-static ft_status read_line(scorer *s, const char *text, size_t len, const char *name, int64_t line)
+static ft_status read_text(scorer *s, item *it, const line_reader *lines, const char *text,
+                           size_t len)
 {
     js_doc d;
-    FT_TRY(js_parse(&d, text, len, name, line, JS_NUL | JS_BIG_NUMBERS, FT_EDATA));
-    item *it = &s->item[s->n];
-    *it = (item){0};
+    FT_TRY(lines_record(lines, text, len, ""));
+    FT_TRY(js_parse(&d, text, len, lines_name(lines), lines_number(lines), JS_NUL | JS_BIG_NUMBERS,
+                    FT_EDATA));
     ft_status rc = read_item(s, &d, it);
     js_close(&d);
-    if (rc == FT_OK) rc = item_buffers(s, it);
+    return rc == FT_OK ? item_buffers(s, it) : rc;
+}
+
+static ft_status read_line(scorer *s, const line_reader *lines, const char *text, size_t len)
+{
+    item *it = &s->item[s->n];
+    *it = (item){0};
+    ft_status rc = read_text(s, it, lines, text, len);
+    if (rc == FT_EDATA && s->opt->keep_going) {
+        it->error = ft_strdup(ft_error());
+        it->ids.n = 0;
+        it->from = 1;
+        ft_error_clear();
+        rc = it->error ? FT_OK : FT_EMEM;
+        s->wrong += rc == FT_OK;
+    }
     if (rc == FT_OK) {
         s->n++;
         s->tokens += it->ids.n;
@@ -199,6 +217,14 @@ static void write_per_token(str_buf *out, const item *it, int64_t n)
     str_addc(out, ']');
 }
 
+static void write_error(str_buf *out, const item *it)
+{
+    str_printf(out, "{\"id\":%s", it->id.len > 0 ? it->id.data : "null");
+    tool_json_key(out, "error");
+    tool_json_text(out, it->error, strlen(it->error));
+    str_adds(out, "}\n");
+}
+
 static void write_item(const scorer *s, str_buf *out, const item *it, int32_t *top)
 {
     int64_t n = it->from < it->ids.n ? it->ids.n - it->from : 0;
@@ -247,7 +273,12 @@ static ft_status flush(scorer *s)
                            .logits = it->logits};
     }
     if (rc == FT_OK) rc = inf_score(&s->t->inf, seq, s->n);
-    for (int64_t i = 0; rc == FT_OK && i < s->n; i++) write_item(s, &text, &s->item[i], top);
+    for (int64_t i = 0; rc == FT_OK && i < s->n; i++) {
+        if (s->item[i].error)
+            write_error(&text, &s->item[i]);
+        else
+            write_item(s, &text, &s->item[i], top);
+    }
     if (rc == FT_OK) rc = tool_put(s->out, &text);
     for (int64_t i = 0; i < s->n; i++) item_free(&s->item[i]);
     s->n = s->tokens = 0;
@@ -264,9 +295,8 @@ static ft_status score_all(scorer *s, line_reader *lines)
     for (;;) {
         if (s->n > 0 && (s->n == MAX_ITEMS || s->tokens >= GATHER_TOKENS || !lines_ready(lines)))
             FT_TRY(flush(s));
-        ft_status rc = lines_next_filled(lines, &text, &len);
-        if (rc == FT_OK) rc = lines_record(lines, text, len, "");
-        if (rc == FT_OK) rc = read_line(s, text, len, lines_name(lines), lines_number(lines));
+        ft_status rc = lines_next(lines, &text, &len);
+        if (rc == FT_OK && !lines_blank(text, len)) rc = read_line(s, lines, text, len);
         if (rc == FT_OK) continue;
         if (rc == FT_ESIGNAL) return rc;
         /* The lines before a bad one are answered all the same; their own failure is the earlier one. */
@@ -288,6 +318,9 @@ ft_status tool_score_lines(tool_model *t, const tool_score_options *opt, const t
     FT_TRY(lines_open(&lines, opt->data));
     s.item = ft_alloc(MAX_ITEMS, sizeof *s.item);
     ft_status rc = s.item ? score_all(&s, lines) : FT_EMEM;
+    if (s.wrong > 0)
+        log_warn("%s: %lld line%s answered with an error", lines_name(lines), (long long)s.wrong,
+                 s.wrong == 1 ? " was" : "s were");
     for (int64_t i = 0; i < s.n; i++) item_free(&s.item[i]);
     ft_free(s.item);
     lines_close(lines);
