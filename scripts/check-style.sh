@@ -25,7 +25,7 @@ objective  1000  a file a loss
 optim      1800  a file an update rule, schedules and the keys each goes by
 train      4400  the loop, checkpoints, resume, plan, reports
 tool       5400  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports
-cli        2800  words to structs and results to text
+cli        3600  words to structs and results to text
 '
 bad=0
 complain() { echo "check-style: $*" >&2; bad=1; }
