@@ -196,7 +196,8 @@ for place in org/data hf://datasets/org/data; do
     bad 66 "$place: no such file here; if this is a name on a data hub" result "$ft" train good.json --set "data.train=$place"
     bad 66 "$place: no such file here" - "$ft" eval --model m --task perplexity --data "$place"
 done
-bad 66 'm: is a folder; give the files in it' result "$ft" train good.json --set data.train=m
+mkdir nothing
+bad 66 'nothing: this folder holds no data files' result "$ft" train good.json --set data.train=nothing
 # a misspelled key is not missing as well, and what depends on a wrong one waits
 for typo in model:modle path:pth data:dat output:outptu dir:dri; do
     sed "s/\"${typo%:*}\"/\"${typo#*:}\"/" good.json >c.json

@@ -331,8 +331,8 @@ static void names_bad_records(void **state)
                    "{\"prompt\":\"a\",\"completion\":\"b\"}\n{\"prompt\":\"a\",\"completion\":7}\n",
                    "a.jsonl:2:", "string");
     expect_failure(&f, "a.jsonl", "[1]\n", "a.jsonl:1:1", "");
-    expect_failure(&f, "a.jsonl", "{\"question\":\"a\",\"answer\":\"b\"}\n", "a.jsonl:1:1",
-                   "question, answer");
+    expect_failure(&f, "a.jsonl", "{\"question\":\"a\",\"reply\":\"b\"}\n", "a.jsonl:1:1",
+                   "question, reply");
     expect_failure(&f, "a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}\n",
                    "a.jsonl:1:1", "no supervised token");
     expect_failure(&f, "a.jsonl", "{\"messages\":[]}\n", "a.jsonl:1:", "empty");
@@ -354,7 +354,7 @@ static void names_bad_records(void **state)
                    "ab\nc\xff"
                    "d",
                    "a.txt:2:2", "UTF-8");
-    expect_failure(&f, "a.csv", "x", "a.csv", ".jsonl");
+    expect_failure(&f, "a.dat", "x", "a.dat", ".jsonl");
     end(&f);
     begin(&f, "bad2", NULL, false);
     expect_failure(&f, "a.jsonl", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}\n",

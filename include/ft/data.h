@@ -17,6 +17,7 @@
 /* --- options: the "data" table of a training config ---------------------------------------------- */
 typedef struct data_cfg {
     const cJSON *train, *eval; /* a source or a list of sources (data_open reads them) */
+    double eval_split;         /* held out of train: a share, or a number of records; 0: nothing */
     int64_t max_length;
     const cJSON *packing; /* false, true or "concat"; checked by data_open */
     int64_t window_tokens; /* or CFG_AUTO */
@@ -24,6 +25,7 @@ typedef struct data_cfg {
     bool completion_only_loss, assistant_only_loss;
     const char *on_loss; /* "error", "warn", "drop": a template does not print what would be learned */
     int64_t vocab_size; /* no key: of the model, bounds ids of `tokens` sources; 0: the tokenizer's size */
+    uint64_t seed;      /* no key: of the run; what eval_split draws by */
     bool count_first;   /* no key: of the method, as in data_split */
     bool count, look;   /* no keys: streams of text are read to their end to count them; only looked at
                            (they are not even then) */
@@ -44,6 +46,7 @@ typedef struct data_sample {
     const int32_t *seq_len;      /* [n_seq], adds up to len; see data_gives */
     int64_t len;
     int n_seq, source;
+    const char *path;  /* of its file; of a row of text that of its source */
     int64_t line;      /* where it stands in its file, from 1; 0 for rows of a text source */
     double value;      /* see data_gives */
     const char *extra; /* JSON object of what a reward wants of the record ("answer"), or NULL */
@@ -62,7 +65,7 @@ typedef enum data_gives {
 /* --- a data set: the samples of one list of sources, tokenised ------------------------------------
  * A sample is one record, or one row of at most max_length tokens for `text` sources. The samples of a
  * source are contiguous, sources stand in the order of the config. Held in memory: 8 bytes a token
- * (id and label; 4 for text sources) and 72 bytes a sample.
+ * (id and label; 4 for text sources) and 80 bytes a sample.
  *
  * Text in .txt and .jsonl files that is large (window_tokens "auto": more than 2^24 tokens, or a file of
  * more than 2^27 bytes, 2^26 of .gz), or all of it where window_tokens is a number, is a stream: its rows
@@ -81,6 +84,7 @@ typedef struct data_unread {
 typedef struct data_source_stats {
     const char *name, *path, *format; /* format as found ("messages"), never "auto" */
     data_gives gives;
+    int files;              /* that it was read from */
     double weight;          /* share of the tokens of the mix, 0 … 1; 0: no source has a weight */
     int64_t first, samples; /* range of sample indices */
     int64_t records;        /* records (documents of text sources) read */
@@ -119,6 +123,11 @@ void data_close(data_set *d); /* accepts NULL */
  * config are recorded in cfg, and a name may be NULL then. */
 FT_MUST_USE ft_status data_names(cfg_doc *cfg, const cJSON *sources, const char *key, arena *mem,
                                  const char *const **names, int *n);
+/* The records that eval_split held out of a training set, each of its sources by its name: an evaluation set. `train` must
+ * outlive it. */
+FT_MUST_USE ft_status data_open_held(data_set **out, const data_set *train, const data_cfg *opt);
+/* How many of the sources of a config (a source, or a list of them) are standard input. */
+int data_reads_input(const cJSON *sources);
 
 /* What reading on in a stream takes for a while, beside the window in memory, which the next one replaces:
  * 0 where `samples` samples of the set are in what is in memory. */

@@ -64,6 +64,10 @@ size_t dir_free_space(const char *path); /* of the nearest existing parent; SIZE
 typedef struct line_reader line_reader;
 /* path NULL: standard input, plain; a request to stop while it waits is FT_ESIGNAL. */
 FT_MUST_USE ft_status lines_open(line_reader **out, const char *path);
+/* A file that messages call by another name. */
+FT_MUST_USE ft_status lines_open_as(line_reader **out, const char *path, const char *name);
+/* All of standard input in a temporary file (in TMPDIR, or /tmp) that has no name any more and goes with its descriptor. */
+FT_MUST_USE ft_status lines_spool(int *fd);
 FT_MUST_USE ft_status lines_next(line_reader *r, const char **text, size_t *len); /* FT_END */
 /* The same, passing over lines of spaces. */
 FT_MUST_USE ft_status lines_next_filled(line_reader *r, const char **text, size_t *len);

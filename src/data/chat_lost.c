@@ -124,10 +124,10 @@ static ft_status tell(turns *t, const char *what)
 {
     data_item *it = t->it;
     bool error = it->d->on_loss == DATA_LOSS_ERROR;
-    ft_status rc = js_fail(it->doc, t->node, FT_EDATA, NULL, "%s%s", what,
-                           error ? "; use a chat template that prints it, or set data.on_loss to "
-                                   "\"warn\" or \"drop\""
-                                 : "");
+    ft_status rc = data_fail(it, t->node, NULL, "%s%s", what,
+                             error ? "; use a chat template that prints it, or set data.on_loss to "
+                                     "\"warn\" or \"drop\""
+                                   : "");
     if (error) return rc;
     it->lost = ft_strdup(ft_error());
     ft_error_clear();

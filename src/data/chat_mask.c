@@ -148,8 +148,8 @@ static ft_status find_turns(turns *t, int *count)
         bool found = turn_begin(t, i, m, &begin) && turn_end(t, i, m, begin, &end);
         if (t->rc != FT_OK) return ft_fail(t->rc, "out of memory");
         if (!found || begin < last || end <= begin) {
-            return js_fail(
-                t->it->doc, t->node, FT_EDATA, NULL,
+            return data_fail(
+                t->it, t->node, NULL,
                 "cannot tell where assistant turn %d stands in the rendered text: the chat "
                 "template "
                 "writes it in another way inside a longer conversation; use a template with "
@@ -300,7 +300,7 @@ static ft_status make_mask(turns *t, const tpl_spans *marked)
 static ft_status render_fail(const data_item *it, const cJSON *node, ft_status rc)
 {
     char *why = ft_strdup(ft_error());
-    if (rc == FT_EDATA) rc = js_fail(it->doc, node, rc, NULL, "%s", why ? why : "");
+    if (rc == FT_EDATA) rc = data_fail(it, node, NULL, "%s", why ? why : "");
     ft_free(why);
     return rc;
 }
@@ -316,9 +316,9 @@ ft_status data_render_chat(data_item *it, const cJSON *node, const chat_input *i
     tpl_spans marked = {0};
     ft_status rc;
     if (!it->d->chat) {
-        return js_fail(it->doc, node, FT_EDATA, NULL,
-                       "the model has no chat template, so conversations cannot be rendered; add "
-                       "chat_template.jinja to its folder or use the completion format");
+        return data_fail(it, node, NULL,
+                         "the model has no chat template, so conversations cannot be rendered; add "
+                         "chat_template.jinja to its folder or use the completion format");
     }
     rc = chat_render(it->d->chat, in, &t.full, &marked);
     if (rc != FT_OK) rc = render_fail(it, node, rc);

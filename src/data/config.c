@@ -1,20 +1,27 @@
 /* config.c – the "data" table of a config and its lists of sources. */
 #include "data_private.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *const source_shapes[] = {"path", "source", "list of sources", NULL};
+static const char *const split_shapes[] = {"\"[from:to]\"", NULL};
 static const char *const packing_shapes[] = {"false", "true", "\"concat\"", NULL};
 
 static const char *const on_loss_names[] = {"error", "warn", "drop", NULL}; /* as data_on_loss */
 
 const cfg_field data_fields[] = {
     {"train", CFG_JSON, offsetof(data_cfg, train), .choices = source_shapes,
-     .help = "training data: \"path\", {\"path\", \"format\", \"weight\", \"limit\", \"name\", "
-             "\"document_separator\"}, or a list of them"},
+     .help = "training data: \"path\", {\"path\", \"format\", \"columns\", \"roles\", \"split\", "
+             "\"limit\", \"weight\", \"name\", \"document_separator\"}, or a list of them"},
     {"eval", CFG_JSON, offsetof(data_cfg, eval), .choices = source_shapes,
      .help = "evaluation data, in the same forms; each source is logged by its name"},
+    {"eval_split", CFG_FLOAT, offsetof(data_cfg, eval_split), .low = 0, .high = 9e15,
+     .low_open = true,
+     .help = "evaluation data held out of data.train, drawn by train.seed: a share of each source "
+             "below 1, or a number of records of all together"},
     {"max_length", CFG_INT, offsetof(data_cfg, max_length), .def = "1024", .low = 2,
      .high = 1 << 24, .help = "longest sample in tokens; longer ones are cut at the end"},
     {"packing", CFG_JSON, offsetof(data_cfg, packing), .def = "false", .choices = packing_shapes,
@@ -36,15 +43,47 @@ const cfg_field data_fields[] = {
              "error, a warning, or the record is left out"},
     CFG_END};
 
+/* The keys of ours that a source may take from others; the last two are of a turn. */
+enum { TURN_ROLE = 14, TURN_CONTENT, COLUMNS };
+
 typedef struct source_cfg {
     const char *path, *format, *name, *separator;
     double weight;
     int64_t limit;
+    const cJSON *split;
+    const char *column[COLUMNS];
+    const cJSON *role[DATA_ROLES];
 } source_cfg;
+
+#define COLUMN(i, k)                                                                               \
+    {                                                                                              \
+        .key = k, .type = CFG_STR, .offset = (i) * sizeof(const char *),                           \
+        .help = "key or dotted path of the record it is read from"                                 \
+    }
+static const cfg_field column_fields[] = {COLUMN(0, "prompt"),
+                                          COLUMN(1, "completion"),
+                                          COLUMN(2, "messages"),
+                                          COLUMN(3, "conversations"),
+                                          COLUMN(4, "text"),
+                                          COLUMN(5, "instruction"),
+                                          COLUMN(6, "input"),
+                                          COLUMN(7, "output"),
+                                          COLUMN(8, "system"),
+                                          COLUMN(9, "tools"),
+                                          COLUMN(10, "chosen"),
+                                          COLUMN(11, "rejected"),
+                                          COLUMN(12, "label"),
+                                          COLUMN(13, "answer"),
+                                          COLUMN(TURN_ROLE, "role"),
+                                          COLUMN(TURN_CONTENT, "content"),
+                                          CFG_END};
+#undef COLUMN
 
 static const cfg_field source_fields[] = {
     {"path", CFG_PATH, offsetof(source_cfg, path), .required = true,
-     .help = ".jsonl, .json (a list) or .txt, each also .gz"},
+     .help =
+         "a .jsonl, .json (a list), .txt, .csv or .tsv file, each also .gz or .zst; a folder of "
+         "them, a pattern (*, ?, […]), or - for JSON lines from standard input"},
     {"format", CFG_ENUM, offsetof(source_cfg, format), .def = "\"auto\"",
      .choices = data_format_names, .help = "form of the records"},
     {"weight", CFG_FLOAT, offsetof(source_cfg, weight), .low = 0, .high = 1e9, .low_open = true,
@@ -55,13 +94,22 @@ static const cfg_field source_fields[] = {
      .help = "name in the log; default: the file's stem"},
     {"document_separator", CFG_STR, offsetof(source_cfg, separator),
      .help = "text between the documents of a .txt file"},
+    {"split", CFG_JSON, offsetof(source_cfg, split), .choices = split_shapes,
+     .help = "which of its records: in records or whole percents, negative from the end"},
+    {"columns", CFG_TABLE, offsetof(source_cfg, column), .sub = column_fields,
+     .help = "which key of the record is which of ours"},
+    {"roles", CFG_TABLE, offsetof(source_cfg, role), .sub = data_role_fields,
+     .help = "names of who speaks as system, user, assistant, tool"},
     CFG_END};
 
 static const char *stem(arena *mem, const char *path)
 {
-    static const char *const ends[] = {".gz", ".jsonl", ".json", ".txt"};
-    const char *base = path_base(path);
+    static const char *const ends[] = {".gz", ".zst", ".jsonl", ".json", ".txt", ".csv", ".tsv"};
+    size_t all = strlen(path);
+    while (all > 1 && path[all - 1] == '/') all--; /* a folder */
+    const char *base = path_base(arena_strn(mem, path, all));
     size_t n = strlen(base);
+    if (data_is_input(path)) return "stdin";
     for (size_t i = 0; i < FT_COUNT_OF(ends); i++) {
         size_t k = strlen(ends[i]);
         if (n > k && !strncmp(base + n - k, ends[i], k)) n -= k;
@@ -69,12 +117,32 @@ static const char *stem(arena *mem, const char *path)
     return arena_strn(mem, base, n);
 }
 
+static ft_status read_columns(data_set *d, const char *const column[COLUMNS], const char *key,
+                              data_source *out)
+{
+    const cJSON *node = js_get(out->node, "columns");
+    for (int i = 0; i < COLUMNS; i++) {
+        if (!column[i]) continue;
+        const char *ours = column_fields[i].key, *path = arena_str(d->mem, column[i]);
+        if (!path) return FT_EMEM;
+        if (!*path) cfg_fail(d->cfg, js_get(node, ours), key, "columns.%s names no key", ours);
+        if (i == TURN_ROLE)
+            out->turn_role = path;
+        else if (i == TURN_CONTENT)
+            out->turn_content = path;
+        else
+            out->column[out->n_columns++] = (data_column){ours, path, false};
+    }
+    return FT_OK;
+}
+
 static ft_status read_one(data_set *d, const cJSON *node, const char *key, data_source *out)
 {
     source_cfg c = {.format = "auto"};
-    *out = (data_source){.node = node};
+    *out = (data_source){.node = node, .key = key, .n_records = -1};
     if (cJSON_IsString(node)) {
         c.path = cfg_path(d->cfg, node, node->valuestring);
+        if (!node->valuestring[0]) cfg_fail(d->cfg, node, key, "the path is empty");
     } else if (cJSON_IsObject(node)) {
         cfg_read(d->cfg, node, key, source_fields, &c, NULL);
     } else {
@@ -89,7 +157,9 @@ static ft_status read_one(data_set *d, const cJSON *node, const char *key, data_
     if (c.separator && !*c.separator) {
         cfg_fail(d->cfg, js_get(node, "document_separator"), key, "document_separator is empty");
     }
+    if (c.split) data_range_parse(d, c.split, key, &out->split);
     if (!c.path) return FT_OK; /* recorded above */
+    if (data_reads_input(node)) c.path = "-";
     out->path = arena_str(d->mem, c.path);
     out->format_name = c.format;
     out->format = strcmp(c.format, "auto") != 0 ? data_format_find(c.format) : NULL;
@@ -99,6 +169,8 @@ static ft_status read_one(data_set *d, const cJSON *node, const char *key, data_
     out->separator = c.separator ? arena_str(d->mem, c.separator) : NULL;
     out->named = c.name != NULL;
     out->name = c.name ? arena_str(d->mem, c.name) : stem(d->mem, c.path);
+    FT_TRY(read_columns(d, c.column, key, out));
+    FT_TRY(data_speakers(d, out, c.role, key));
     return out->path && out->name ? FT_OK : FT_EMEM;
 }
 
@@ -158,9 +230,19 @@ static ft_status read_sources(data_set *d, const cJSON *sources)
     if (!d->source) return FT_EMEM;
     d->n_sources = n;
     for (int i = 0; i < n; i++, node = node->next) FT_TRY(read_one(d, node, key, &d->source[i]));
+    if (data_reads_input(sources) > 1)
+        cfg_fail(d->cfg, sources, key, "standard input (\"-\") can be one source only");
     FT_TRY(unique_names(d, key));
     check_weights(d, key);
     return FT_OK;
+}
+
+int data_reads_input(const cJSON *sources)
+{
+    const cJSON *path = cJSON_IsObject(sources) ? js_get(sources, "path") : sources, *each;
+    int n = cJSON_IsString(path) && data_is_input(path->valuestring);
+    if (cJSON_IsArray(sources)) cJSON_ArrayForEach(each, sources) n += data_reads_input(each);
+    return n;
 }
 
 static ft_status set_options(data_set *d, const data_cfg *opt)
@@ -180,6 +262,11 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     d->count = opt->count;
     d->look = opt->look;
     while (opt->on_loss && strcmp(on_loss_names[d->on_loss], opt->on_loss) != 0) d->on_loss++;
+    d->hold_out = d->training ? opt->eval_split : 0;
+    d->seed = opt->seed;
+    if (d->hold_out >= 1 && d->hold_out != floor(d->hold_out))
+        cfg_fail(d->cfg, NULL, "data.eval_split",
+                 "%g is neither a share below 1 nor a whole number of records", d->hold_out);
     d->concat = cJSON_IsString(p) && !strcmp(p->valuestring, "concat");
     if (p && !cJSON_IsNull(p) && !cJSON_IsBool(p) && !d->concat)
         cfg_fail(d->cfg, p, "data.packing", "is false, true or \"concat\"");
@@ -190,9 +277,9 @@ static ft_status read_all(data_set *d)
 {
     for (int i = 0; i < d->n_sources; i++) {
         data_source *s = &d->source[i];
-        s->index = i;
         s->stats.name = s->name;
         s->stats.path = s->path;
+        s->stats.files = s->n_files;
         s->stats.weight = s->weight;
         s->stats.first = i ? s[-1].stats.first + s[-1].stats.samples : 0;
         FT_TRY(data_read_source(d, s));
@@ -218,29 +305,106 @@ static ft_status read_all(data_set *d)
     return FT_OK;
 }
 
-ft_status data_open(data_set **out, cfg_doc *cfg, const cJSON *sources, const data_cfg *opt,
-                    const tok_tokenizer *tok, const chat *tpl, bool training)
+/* Sources of which nothing is left, or nothing was held out, take no part. */
+static void leave_out_empty(data_set *d)
 {
-    data_set *d = ft_alloc(1, sizeof *d);
-    ft_status rc;
-    *out = NULL;
+    double sum = 0;
+    int n = 0;
+    for (int i = 0; i < d->n_sources; i++) {
+        const data_source *s = &d->source[i];
+        int64_t held = s->held, rest = s->pick.to - s->pick.from - held;
+        if (!(s->pick.rest ? held : rest)) {
+            log_info("%s: data.eval_split leaves no record of it to %s", ft_shows(s->name),
+                     s->pick.rest ? "evaluate on" : "train on");
+            continue;
+        }
+        sum += s->weight;
+        d->source[n++] = *s;
+    }
+    d->n_sources = n;
+    for (int i = 0; i < n; i++) {
+        d->source[i].index = i;
+        if (d->weighted) d->source[i].weight /= sum;
+    }
+    d->weighted = d->weighted && n > 1;
+}
+
+/* Which records there are, before any of them is read. */
+static ft_status find_records(data_set *d)
+{
+    for (int i = 0; i < d->n_sources; i++) {
+        d->source[i].index = i;
+        FT_TRY(data_files(d, &d->source[i]));
+        FT_TRY(data_pick_records(d, &d->source[i]));
+    }
+    if (!d->hold_out) return FT_OK;
+    FT_TRY(data_hold_out(d));
+    data_source *all = arena_get(d->mem, (size_t)d->n_sources * sizeof *all);
+    if (!all) return FT_EMEM;
+    memcpy(all, d->source, (size_t)d->n_sources * sizeof *all);
+    d->all = all;
+    d->n_all = d->n_sources;
+    leave_out_empty(d);
+    return FT_OK;
+}
+
+static ft_status new_set(data_set **out, cfg_doc *cfg, const data_cfg *opt,
+                         const tok_tokenizer *tok, const chat *tpl, bool training)
+{
+    data_set *d = *out = ft_alloc(1, sizeof *d);
     if (!d) return FT_EMEM;
     d->tok = tok;
     d->chat = tpl;
     d->cfg = cfg;
     d->training = training;
     d->order.epoch = -1;
-    FT_TRY_OUT(arena_open(&d->mem, "data sources", 16u << 20));
-    FT_TRY_OUT(set_options(d, opt));
-    FT_TRY_OUT(read_sources(d, sources));
-    FT_TRY_OUT(cfg_done(cfg));
-    FT_TRY_OUT(read_all(d));
+    FT_TRY(arena_open(&d->mem, "data sources", 64u << 20));
+    return set_options(d, opt);
+}
+
+/* Takes over `d` where all is well. */
+static ft_status finish(data_set **out, data_set *d)
+{
+    FT_TRY(read_all(d));
     ft_free(d->seen.slot);
     d->seen = (data_seen){0};
     *out = d;
-    d = NULL;
-out:
-    data_close(d);
+    return FT_OK;
+}
+
+ft_status data_open(data_set **out, cfg_doc *cfg, const cJSON *sources, const data_cfg *opt,
+                    const tok_tokenizer *tok, const chat *tpl, bool training)
+{
+    data_set *d = NULL;
+    *out = NULL;
+    ft_status rc = new_set(&d, cfg, opt, tok, tpl, training);
+    if (rc == FT_OK) rc = read_sources(d, sources);
+    if (rc == FT_OK) rc = cfg_done(cfg);
+    if (rc == FT_OK) rc = find_records(d);
+    if (rc == FT_OK) rc = finish(out, d);
+    if (rc != FT_OK) data_close(d);
+    return rc;
+}
+
+ft_status data_open_held(data_set **out, const data_set *train, const data_cfg *opt)
+{
+    data_set *d = NULL;
+    *out = NULL;
+    ft_status rc = new_set(&d, train->cfg, opt, train->tok, train->chat, false);
+    data_source *s = rc == FT_OK ? arena_get(d->mem, (size_t)train->n_all * sizeof *s) : NULL;
+    if (rc == FT_OK && !s) rc = FT_EMEM;
+    if (rc == FT_OK) {
+        d->source = s;
+        d->n_sources = train->n_all;
+        memcpy(s, train->all, (size_t)train->n_all * sizeof *s);
+        for (int i = 0; i < d->n_sources; i++) {
+            s[i].pick.rest = true;
+            s[i].weight = 0;
+        }
+        leave_out_empty(d);
+        rc = finish(out, d);
+    }
+    if (rc != FT_OK) data_close(d);
     return rc;
 }
 
@@ -267,6 +431,8 @@ void data_close(data_set *d)
         data_store_close(&d->source[i].store);
         data_window_close(&d->source[i]);
     }
+    if (d->input) close(d->input - 1);
+    arena_close(d->held_mem);
     arena_close(d->mem);
     ft_free(d);
 }

@@ -27,8 +27,13 @@ ft_status data_note_keys(data_item *it)
 {
     str_buf unread = {0};
     for (const cJSON *k = it->rec->child; k; k = k->next) {
-        if (cJSON_IsNull(k) || is_read(it, k->string)) continue;
-        str_add(&unread, k->string, strlen(k->string) + 1);
+        if (cJSON_IsNull(k) || is_read(it, k->string) || data_is_reached(it, k->string)) continue;
+        const char *key = it->view ? data_key_text(it->src, k->string) : k->string;
+        str_add(&unread, key, strlen(key) + 1);
+    }
+    for (const cJSON *k = it->view ? it->raw->child : NULL; k; k = k->next) {
+        if (!cJSON_IsNull(k) && data_is_replaced(it, k->string))
+            str_add(&unread, k->string, strlen(k->string) + 1);
     }
     ft_status rc = str_ok(&unread);
     if (rc == FT_OK && unread.len) {
@@ -95,8 +100,8 @@ static uint64_t hash_value(uint64_t seed, const cJSON *v)
 /* Two independent hashes of the record; the second one is never 0. */
 void data_note_identity(data_item *it)
 {
-    it->identity[0] = hash_value(1, it->rec);
-    it->identity[1] = hash_value(UINT64_C(0xd1b54a32d192ed03), it->rec) | 1;
+    it->identity[0] = hash_value(1, it->raw);
+    it->identity[1] = hash_value(UINT64_C(0xd1b54a32d192ed03), it->raw) | 1;
 }
 
 static bool place(uint64_t (*slot)[2], int64_t cap, const uint64_t id[2])

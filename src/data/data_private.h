@@ -33,7 +33,8 @@ typedef struct data_row {
     int64_t ids_at, labels_at, seq_at, line;
     double value;
     char *extra; /* owned */
-    int32_t len, n_seq;
+    int32_t len, n_seq,
+        file; /* file: of the source's; −1: of a row of text, which may hold parts of several */
 } data_row;
 
 /* Samples of one source in flat arrays. */
@@ -44,13 +45,50 @@ typedef struct data_store {
     int64_t n_rows, cap_rows;
 } data_store;
 
-/* A place in a file of text where reading can begin: a line of .jsonl, or a piece of a document. */
+/* A place in a source where reading can begin: a line of .jsonl, a record of .csv, or a piece of a document. */
 typedef struct data_mark {
+    int file;          /* of the source's */
+    int64_t base;      /* bytes of (decompressed) text in the files before it */
     int64_t byte;      /* of the decompressed text */
     int64_t line;      /* lines before it */
-    int64_t documents; /* begun before it */
+    int64_t records;   /* begun before it, whether they are read or not */
+    int64_t documents; /* read and begun before it */
     bool begins;       /* another one begins here */
 } data_mark;
+
+/* What the end of a file's name says. */
+typedef struct data_kind data_kind;
+struct data_reader;
+struct data_kind {
+    const char *end;
+    ft_status (*read)(struct data_reader *r);
+    bool anywhere;  /* reading can begin anywhere, so its text can be cut into windows */
+    char separator; /* of fields; 0: it has none */
+    bool txt;
+};
+const data_kind *data_kind_of(const char *path); /* NULL: no file of data */
+
+typedef struct data_file {
+    const char *name; /* its path, for messages */
+    const char *path; /* to be opened */
+    const data_kind *kind;
+    const char *const *header; /* of .csv; NULL: not read yet */
+    int n_header;
+} data_file;
+
+/* "[from:to]" of a split, in records or percents; negative from the end. */
+typedef struct data_range {
+    const cJSON *node; /* of the config; NULL: there is none */
+    int64_t from, to;
+    bool has_from, has_to, percent;
+} data_range;
+
+/* Which records of a source are read: [from, to), and of these the ones that are held out for evaluation, or the others. */
+typedef struct data_pick {
+    int64_t from, to;
+    const uint8_t *held; /* a bit a record of [from, to); NULL: none is held out */
+    bool rest;           /* those held out */
+} data_pick;
 
 /* A window of a source: window_rows rows, the last one fewer or none. */
 typedef struct data_window {
@@ -61,14 +99,39 @@ typedef struct data_window {
     char sha256[65]; /* of its rows; "": not read yet */
 } data_window;
 
+/* A key of ours, and the key or dotted path of a record that it is read from. */
+typedef struct data_column {
+    const char *ours, *path;
+    bool optional; /* of records known by their keys: not in every one of them */
+} data_column;
+enum { DATA_COLUMNS = 20, DATA_ROLES = 7 };
+
+/* A name that stands in `role` or `from`, and the role it speaks as. */
+typedef struct data_speaker {
+    const char *name, *role;
+    const struct data_speaker *next;
+} data_speaker;
+
 typedef struct data_source {
     const char *path;                           /* resolved */
     const char *format_name, *name, *separator; /* separator: NULL when there is none */
     double weight;
     int64_t limit; /* records, 0: all */
-    int index;     /* in the set */
+    data_range split;
+    data_pick pick;
+    int64_t n_records; /* of its files; −1: not counted */
+    int64_t held;      /* of those picked, held out */
+    data_file *file;
+    int n_files;
+    int index; /* in the set */
     const cJSON *node;
+    const char *key;           /* data.train or data.eval, for messages */
     const data_format *format; /* NULL: not known yet (auto) */
+    data_column
+        column[DATA_COLUMNS]; /* of the config; once the format is known also of that record */
+    int n_columns;
+    const char *turn_role, *turn_content; /* paths inside a turn; NULL: role, content */
+    const data_speaker *speaker;
     bool named;
     data_source_stats stats;
     data_unread *unread; /* of the stats */
@@ -83,7 +146,9 @@ typedef struct data_source {
     int64_t counted;         /* windows that the stats count */
     int64_t loaded;          /* window in the store; −1: none */
     int64_t wanted;          /* the window asked for last */
-    line_reader *file;       /* kept open from window to window */
+    line_reader *reader;     /* kept open from window to window */
+    int reader_file;         /* which of the files it is */
+    int64_t read_base;       /* bytes of text in the files before it */
     size_t reading;          /* bytes that reading took beside the window; 0: not known */
     char read_sha256[65];    /* of the windows counted, one by one */
     double estimated_tokens; /* of the whole source: fixed when the set was opened */
@@ -109,9 +174,15 @@ struct data_set {
         count, look;
     data_source *source;
     int n_sources;
+    const data_source *all; /* [n_all] as they were found, before any was read or left out */
+    int n_all;
     data_order order; /* the epoch that data_take read last */
     data_seen seen;   /* while the data is read */
     data_on_loss on_loss;
+    double hold_out; /* data.eval_split */
+    uint64_t seed;
+    arena *held_mem;
+    int input; /* 1 + descriptor of what standard input held; 0: it is no source of this set */
     bool warned_no_end, warned_lost, warned_reasoning;
 };
 
@@ -121,11 +192,16 @@ typedef struct data_item {
     const data_source *src;
     const data_format *format;
     const char *name; /* of the file, for messages */
-    const char *text; /* a line of .jsonl, or NULL */
+    const data_file *file;
+    const char *text; /* a line of .jsonl, a record of .csv, or NULL */
     size_t len;
-    int64_t line, byte, before; /* where reading it began: byte of the file, lines before that */
-    const js_doc *doc;          /* of the record (for .json: of the whole file) */
-    const cJSON *rec;
+    int64_t line;
+    data_mark mark;    /* where reading it began */
+    const js_doc *doc; /* of the record (for .json: of the whole file) */
+    const cJSON *rec;  /* the record, or its view (fields.c) */
+    const cJSON *raw;  /* the record as it stands in the file */
+    cJSON *view;
+    const cJSON **origin; /* of the view's members */
     tok_ids ids;
     int32_t *labels;    /* [ids.n], unshifted; NULL: the ids (text) */
     int32_t seq_len[2]; /* of a record of two sequences; 0: it is one */
@@ -153,15 +229,43 @@ struct data_format {
     const char *const
         *reads;     /* further keys; of what a chat template renders also those of count.c */
     unsigned gives; /* data_gives; only what gives tokens must have a supervised one */
+    const char *const *json; /* keys that hold more than text: read as JSON in a .csv */
 };
 const data_format *data_format_find(const char *name);
-/* The format of a record; 65 naming its keys when none fits. */
-FT_MUST_USE ft_status data_format_detect(const js_doc *doc, const cJSON *rec,
-                                         const data_format **out);
+/* Sets the format of a source, and the columns that go with it, by its first record; 65 naming its keys when none fits. */
+FT_MUST_USE ft_status data_format_detect(data_source *s, const js_doc *doc, const cJSON *rec);
 /* `what` of path is text, which is told where there is no tokenizer. */
 FT_MUST_USE ft_status data_needs_tokenizer(const data_set *d, const char *path, const char *what);
 bool data_format_is_text(const data_format *f);
 extern const char *const data_format_names[]; /* with "auto", NULL-terminated */
+
+/* fields.c: a member of an object by its very key, else by a dotted path; NULL: it is not there */
+const cJSON *data_path(const cJSON *object, const char *path);
+/* it->rec becomes what the columns of the source make of the record. */
+FT_MUST_USE ft_status data_view_open(data_item *it);
+void data_view_close(data_item *it);
+/* 65 at the place of a node of the record or its view; key: ours. */
+ft_status data_fail(const data_item *it, const cJSON *node, const char *key, const char *fmt, ...)
+    FT_PRINTF(4, 5);
+const char *data_key_text(const data_source *s, const char *key); /* as the record has it */
+/* A member of the record that another one stands for; that a path goes into. */
+bool data_is_replaced(const data_item *it, const char *key);
+bool data_is_reached(const data_item *it, const char *key);
+/* Is the record known by its keys, as one of alpaca's form? Then the source has columns for it. */
+bool data_known(data_source *s, const cJSON *rec);
+void data_known_text(str_buf *out);
+extern const cfg_field data_role_fields[]; /* of cJSON lists, in the order of `given` */
+FT_MUST_USE ft_status data_speakers(data_set *d, data_source *s,
+                                    const cJSON *const given[DATA_ROLES], const char *key);
+/* The role of a speaker, whose name is a string. */
+FT_MUST_USE ft_status data_role(const data_item *it, const cJSON *name, const char *key,
+                                const char **role);
+
+/* record_turns.c: appends the messages that the turns of a record are; share: in ShareGPT's form where they show none */
+FT_MUST_USE ft_status data_turn_list(const data_item *it, const cJSON *from, bool share,
+                                     cJSON *list);
+bool data_turn_add(cJSON *list, const char *role, const char *text);
+bool data_turn_is_system(const data_item *it, const cJSON *turn); /* NULL: it is not */
 
 /* source.c: a source, whole or (text that is too much) its first window */
 FT_MUST_USE ft_status data_read_source(data_set *d, data_source *s);
@@ -190,25 +294,58 @@ typedef struct data_stream { /* documents of a text source on their way into row
     int64_t unit_bytes, unit_size; /* its length, in tokens 0: not known yet */
     int64_t unit_tokens;           /* of it so far */
     data_window next;              /* what follows `only` */
+    int file;                      /* that is read */
+    int64_t base;                  /* bytes of text in the files before it */
+    int64_t end;                   /* of the file: its bytes, once it is read */
 } data_stream;
 void data_stream_open(data_stream *s, const data_set *d, data_source *source,
                       data_source_stats *stats, const data_window *only);
 /* The file of the source, from its beginning, or where `only` begins: then it stays open from window to window. */
 FT_MUST_USE ft_status data_stream_file(data_stream *s, line_reader **out);
-void data_stream_file_close(const data_stream *s, line_reader *file);
-/* What follows stands at this place; begins: with another document. */
-FT_MUST_USE ft_status data_stream_unit(data_stream *s, int64_t byte, int64_t bytes, int64_t line,
-                                       bool begins);
+void data_stream_file_close(data_stream *s, line_reader *file);
+/* What follows stands at this place and is so long; documents need not be set. */
+FT_MUST_USE ft_status data_stream_unit(data_stream *s, const data_mark *at, int64_t bytes);
 FT_MUST_USE ft_status data_stream_add(data_stream *s, const tok_ids *ids);
 FT_MUST_USE ft_status data_stream_close(data_stream *s);
 
-/* read_text.c: from the stream's window on */
-FT_MUST_USE ft_status data_read_txt(const data_set *d, data_stream *s);
+/* read_text.c: from the stream's window on. count: only the records are counted, into *records */
+FT_MUST_USE ft_status data_read_txt(data_stream *s, int64_t *records, bool count);
 
 /* read.c: what the stream asks for, all of a source or a window of it, into the source's store */
+typedef enum data_read_what { DATA_READ, DATA_COUNT, DATA_LOOK } data_read_what;
 FT_MUST_USE ft_status data_read(data_set *d, data_source *s, data_stream *stream);
-/* By its name: a file of text? can reading begin anywhere? False: no file of data. */
-bool data_kind(const char *path, bool *txt, bool *anywhere);
+/* The records of a source, into n_records; its format by the first record, if it is not known. */
+FT_MUST_USE ft_status data_count_records(data_set *d, data_source *s);
+FT_MUST_USE ft_status data_look_at_format(data_set *d, data_source *s);
+
+/* files.c: finds the files of a source; 66 where there are none */
+FT_MUST_USE ft_status data_files(data_set *d, data_source *s);
+bool data_is_input(const char *path); /* standard input */
+
+/* csv.c: records of a .csv or .tsv, as they stand between their line ends */
+typedef struct data_csv data_csv;
+FT_MUST_USE ft_status data_csv_open(data_csv **out, line_reader *file, const char *name,
+                                    char separator, int64_t byte, int64_t line);
+void data_csv_close(data_csv *c);
+/* The next record, where it begins, and its line from 1; FT_END. Valid until the next call. */
+FT_MUST_USE ft_status data_csv_next(data_csv *c, const char **text, size_t *len, int64_t *byte,
+                                    int64_t *line);
+int64_t data_csv_offset(const data_csv *c); /* where the next one begins */
+FT_MUST_USE ft_status data_csv_header(data_file *f, const char *text, size_t len, int64_t line,
+                                      arena *mem);
+/* An object of strings under the names of the header; its line is that of the record, all over. */
+FT_MUST_USE ft_status data_csv_record(const data_file *f, const char *text, size_t len,
+                                      int64_t line, js_doc *out);
+/* Fields that the format of the item wants as JSON, and those that columns reach into. */
+FT_MUST_USE ft_status data_csv_values(const data_item *it, cJSON *rec);
+
+/* pick.c: reads a split as the config has it; mistakes are recorded */
+void data_range_parse(data_set *d, const cJSON *node, const char *key, data_range *out);
+/* Which records are read of a source; it is counted where they cannot be told without. */
+FT_MUST_USE ft_status data_pick_records(data_set *d, data_source *s);
+bool data_is_picked(const data_pick *p, int64_t record);
+/* Draws what data.eval_split holds out of the sources of a training set, once their records are picked. */
+FT_MUST_USE ft_status data_hold_out(data_set *d);
 
 /* window.c */
 /* Text that is read and tokenised at a time, at most, but for longer lines. */

@@ -8,9 +8,8 @@ static ft_status want_string(const data_item *it, const cJSON *o, const char *ke
 {
     const cJSON *v = js_get(o, key);
     *out = "";
-    if (!v)
-        return js_fail(it->doc, o, FT_EDATA, key, "is missing in this %s record", it->format->name);
-    if (!cJSON_IsString(v)) return js_fail(it->doc, v, FT_EDATA, key, "must be a string");
+    if (!v) return data_fail(it, o, key, "is missing in this %s record", it->format->name);
+    if (!cJSON_IsString(v)) return data_fail(it, v, key, "must be a string");
     *out = v->valuestring;
     return FT_OK;
 }
@@ -76,60 +75,6 @@ out:
 }
 
 /* --- messages ------------------------------------------------------------------------------------------------ */
-/* Text parts of a list content joined; NULL: not text only. */
-static cJSON *joined_parts(const cJSON *parts)
-{
-    str_buf s = {0};
-    bool ok = true;
-    for (const cJSON *p = parts->child; p && ok; p = p->next) {
-        const cJSON *type = js_get(p, "type");
-        const cJSON *text = js_get(p, "text") ? js_get(p, "text") : js_get(p, "value");
-        ok = cJSON_IsString(text) &&
-             (!type || (cJSON_IsString(type) && !strcmp(type->valuestring, "text")));
-        if (ok) str_adds(&s, text->valuestring);
-    }
-    cJSON *out = ok && !s.failed ? cJSON_CreateString(s.data ? s.data : "") : NULL;
-    str_free(&s);
-    return out;
-}
-
-static ft_status copy_message(const data_item *it, const cJSON *m, cJSON *list)
-{
-    const cJSON *role = js_get(m, "role"), *content = js_get(m, "content");
-    if (!cJSON_IsObject(m))
-        return js_fail(it->doc, m, FT_EDATA, NULL, "a message must be an object");
-    if (!cJSON_IsString(role))
-        return js_fail(it->doc, m, FT_EDATA, "role", "a message needs a role");
-    if (!content && !js_get(m, "tool_calls")) {
-        return js_fail(it->doc, m, FT_EDATA, "content", "a message needs content or tool_calls");
-    }
-    if (content && !cJSON_IsString(content) && !cJSON_IsNull(content) && !cJSON_IsArray(content)) {
-        return js_fail(it->doc, content, FT_EDATA, "content",
-                       "must be a string or a list of text parts");
-    }
-    cJSON *copy = cJSON_Duplicate(m, true);
-    if (!copy || !cJSON_AddItemToArray(list, copy)) {
-        cJSON_Delete(copy);
-        return out_of_memory(true);
-    }
-    if (!cJSON_IsArray(content)) return FT_OK;
-    cJSON *text = joined_parts(content);
-    if (!text)
-        return js_fail(it->doc, content, FT_EDATA, "content",
-                       "only parts of type text are supported");
-    if (cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", text)) return FT_OK;
-    cJSON_Delete(text);
-    return out_of_memory(true);
-}
-
-static ft_status copy_messages(const data_item *it, const cJSON *from, cJSON *list)
-{
-    if (!cJSON_IsArray(from))
-        return js_fail(it->doc, from, FT_EDATA, NULL, "must be a list of messages");
-    for (const cJSON *m = from->child; m; m = m->next) FT_TRY(copy_message(it, m, list));
-    return FT_OK;
-}
-
 /* "tools" as a list of schemas: a list, or one written as text; bare functions are wrapped as the templates
  * expect them. An empty list is a list: it chooses the template for tools. *out stays NULL when nothing is given. */
 static ft_status read_tools(const data_item *it, cJSON **out)
@@ -143,19 +88,19 @@ static ft_status read_tools(const data_item *it, cJSON **out)
         if (!tools->valuestring[strspn(tools->valuestring, " \n\t")]) return FT_OK;
         if (js_parse(&doc, tools->valuestring, strlen(tools->valuestring), "tools", 1,
                      JS_BIG_NUMBERS, FT_EDATA) != FT_OK) {
-            return js_fail(it->doc, tools, FT_EDATA, "tools", "is text that is not JSON");
+            return data_fail(it, tools, "tools", "is text that is not JSON");
         }
         from = doc.root;
     }
     ft_status rc = FT_OK;
     if (!cJSON_IsArray(from))
-        rc = js_fail(it->doc, tools, FT_EDATA, "tools", "must be a list");
+        rc = data_fail(it, tools, "tools", "must be a list");
     else if (!(*out = cJSON_CreateArray()))
         rc = out_of_memory(true);
     for (const cJSON *f = from->child; rc == FT_OK && f; f = f->next) {
         cJSON *copy = cJSON_Duplicate(f, true), *item = copy;
         if (!cJSON_IsObject(f)) {
-            rc = js_fail(it->doc, tools, FT_EDATA, "tools", "a tool must be an object");
+            rc = data_fail(it, tools, "tools", "a tool must be an object");
             cJSON_Delete(copy);
             break;
         }
@@ -176,35 +121,23 @@ static ft_status read_tools(const data_item *it, cJSON **out)
     return rc;
 }
 
-/* A further turn goes to the end of the list. */
-static bool add_message(cJSON *list, const char *role, const char *text)
-{
-    cJSON *m = cJSON_CreateObject();
-    if (m && cJSON_AddStringToObject(m, "role", role) &&
-        cJSON_AddStringToObject(m, "content", text) && cJSON_AddItemToArray(list, m)) {
-        return true;
-    }
-    cJSON_Delete(m);
-    return false;
-}
-
 /* "history" of LLaMA-Factory: pairs of what the user said and what was answered, before the turns of the record. */
 static ft_status add_history(const data_item *it, cJSON *list)
 {
     const cJSON *history = js_get(it->rec, "history"), *pair;
     if (!history || cJSON_IsNull(history)) return FT_OK;
     if (!cJSON_IsArray(history))
-        return js_fail(it->doc, history, FT_EDATA, "history", "must be a list of pairs of texts");
+        return data_fail(it, history, "history", "must be a list of pairs of texts");
     cJSON_ArrayForEach(pair, history)
     {
         const cJSON *said = cJSON_IsArray(pair) ? pair->child : NULL;
         const cJSON *answer = said ? said->next : NULL;
         if (!cJSON_IsString(said) || !cJSON_IsString(answer) || answer->next) {
-            return js_fail(it->doc, pair, FT_EDATA, "history",
-                           "an entry must be two texts: what was said and what was answered");
+            return data_fail(it, pair, "history",
+                             "an entry must be two texts: what was said and what was answered");
         }
-        if (!add_message(list, "user", said->valuestring) ||
-            !add_message(list, "assistant", answer->valuestring)) {
+        if (!data_turn_add(list, "user", said->valuestring) ||
+            !data_turn_add(list, "assistant", answer->valuestring)) {
             return out_of_memory(true);
         }
     }
@@ -215,13 +148,13 @@ static ft_status add_history(const data_item *it, cJSON *list)
 static ft_status add_before(const data_item *it, cJSON *list, const cJSON *first)
 {
     const char *system;
-    const cJSON *role = js_get(first, "role") ? js_get(first, "role") : js_get(first, "from");
     FT_TRY(optional_string(it, it->rec, "system", &system));
-    if (*system && cJSON_IsString(role) && !strcmp(role->valuestring, "system")) {
-        return js_fail(it->doc, js_get(it->rec, "system"), FT_EDATA, "system",
-                       "the conversation begins with a system turn already; leave one of them out");
+    if (*system && data_turn_is_system(it, first)) {
+        return data_fail(
+            it, js_get(it->rec, "system"), "system",
+            "the conversation begins with a system turn already; leave one of them out");
     }
-    if (*system && !add_message(list, "system", system)) return out_of_memory(true);
+    if (*system && !data_turn_add(list, "system", system)) return out_of_memory(true);
     return add_history(it, list);
 }
 
@@ -237,7 +170,7 @@ static ft_status refuse_unknown(const data_item *it)
     for (size_t i = 0; i < FT_COUNT_OF(rows); i++) {
         const cJSON *v = js_get(it->rec, rows[i].key);
         bool some = cJSON_IsArray(v) ? v->child != NULL : cJSON_IsString(v) && *v->valuestring;
-        if (some) return js_fail(it->doc, v, FT_EDATA, rows[i].key, "%s", rows[i].why);
+        if (some) return data_fail(it, v, rows[i].key, "%s", rows[i].why);
     }
     return FT_OK;
 }
@@ -249,8 +182,7 @@ static ft_status chat_sample(data_item *it, const cJSON *node, cJSON *list, int 
     const cJSON *vars = js_get(it->rec, "chat_template_kwargs");
     ft_status rc = refuse_unknown(it);
     if (rc == FT_OK) rc = read_tools(it, &tools);
-    if (rc == FT_OK && !list->child)
-        rc = js_fail(it->doc, node, FT_EDATA, NULL, "an empty conversation");
+    if (rc == FT_OK && !list->child) rc = data_fail(it, node, NULL, "an empty conversation");
     chat_input in = {
         .messages = list, .tools = tools, .vars = vars && !cJSON_IsNull(vars) ? vars : NULL};
     if (rc == FT_OK) rc = data_render_chat(it, node, &in, first);
@@ -267,8 +199,8 @@ static ft_status messages(data_item *it)
     if (!from) from = js_get(it->rec, "conversations");
     ft_status rc = add_before(it, list, from ? from->child : NULL);
     if (rc == FT_OK) {
-        rc = from ? copy_messages(it, from, list)
-                  : js_fail(it->doc, it->rec, FT_EDATA, "messages", "is missing in this record");
+        rc = from ? data_turn_list(it, from, false, list)
+                  : data_fail(it, it->rec, "messages", "is missing in this record");
     }
     if (rc == FT_OK) return chat_sample(it, from, list, 0);
     cJSON_Delete(list);
@@ -281,8 +213,8 @@ static ft_status completion(data_item *it)
     const cJSON *p = js_get(it->rec, "prompt"), *c = js_get(it->rec, "completion");
     if (cJSON_IsArray(p) && cJSON_IsArray(c)) { /* conversations in two parts */
         cJSON *list = cJSON_CreateArray();
-        ft_status rc = list ? copy_messages(it, p, list) : out_of_memory(true);
-        if (rc == FT_OK) rc = copy_messages(it, c, list);
+        ft_status rc = list ? data_turn_list(it, p, false, list) : out_of_memory(true);
+        if (rc == FT_OK) rc = data_turn_list(it, c, false, list);
         if (rc == FT_OK)
             return chat_sample(it, p, list, it->d->completion_only ? cJSON_GetArraySize(p) : 0);
         cJSON_Delete(list);
@@ -311,9 +243,10 @@ static ft_status no_turns(const data_item *it)
         bool empty = !v || cJSON_IsNull(v) || (cJSON_IsArray(v) && !v->child) ||
                      (cJSON_IsString(v) && !*v->valuestring);
         if (empty) continue;
-        return js_fail(it->doc, v, FT_EDATA, keys[i],
-                       "needs a chat template, and the model has none: add chat_template.jinja to "
-                       "its folder, or leave the key out");
+        return data_fail(
+            it, v, keys[i],
+            "needs a chat template, and the model has none: add chat_template.jinja to "
+            "its folder, or leave the key out");
     }
     return FT_OK;
 }
@@ -341,8 +274,8 @@ static ft_status alpaca(data_item *it)
     if (*input) str_printf(&s, "\n\n%s", input);
     cJSON *list = cJSON_CreateArray();
     rc = list ? add_before(it, list, NULL) : FT_EMEM;
-    if (rc == FT_OK && (s.failed || !add_message(list, "user", s.data ? s.data : "") ||
-                        !add_message(list, "assistant", output))) {
+    if (rc == FT_OK && (s.failed || !data_turn_add(list, "user", s.data ? s.data : "") ||
+                        !data_turn_add(list, "assistant", output))) {
         rc = out_of_memory(true);
     }
     str_free(&s);
@@ -351,94 +284,15 @@ static ft_status alpaca(data_item *it)
     return rc;
 }
 
-/* --- ShareGPT ------------------------------------------------------------------------------------------------- */
-static const char *const share_roles[][2] = {
-    {"human", "user"},          {"user", "user"},         {"gpt", "assistant"},
-    {"assistant", "assistant"}, {"chatgpt", "assistant"}, {"bing", "assistant"},
-    {"bard", "assistant"},      {"model", "assistant"},   {"system", "system"},
-    {"observation", "tool"},    {"tool", "tool"},         {"function_response", "tool"},
-    {"function_call", "call"},
-};
-
-/* The value of a function_call turn, {"name", "arguments"} or a list of them, as tool_calls. */
-static ft_status add_calls(const data_item *it, const cJSON *value, cJSON *list)
-{
-    js_doc doc = {0};
-    ft_status rc = FT_OK;
-    cJSON *m = cJSON_CreateObject(), *calls = m ? cJSON_AddArrayToObject(m, "tool_calls") : NULL;
-    bool ok = calls && cJSON_AddStringToObject(m, "role", "assistant") &&
-              cJSON_AddStringToObject(m, "content", "") && cJSON_AddItemToArray(list, m);
-    if (!ok) {
-        cJSON_Delete(m);
-        return out_of_memory(true);
-    }
-    if (js_parse(&doc, value->valuestring, strlen(value->valuestring), "function_call", 1,
-                 JS_BIG_NUMBERS, FT_EDATA) != FT_OK) {
-        return js_fail(it->doc, value, FT_EDATA, "value",
-                       "a function_call must be JSON: name and arguments");
-    }
-    const cJSON *f = cJSON_IsArray(doc.root) ? doc.root->child : doc.root;
-    for (; rc == FT_OK && f; f = cJSON_IsArray(doc.root) ? f->next : NULL) {
-        cJSON *call = cJSON_CreateObject(), *copy = cJSON_Duplicate(f, true);
-        ok = call && copy && cJSON_AddStringToObject(call, "type", "function") &&
-             cJSON_AddItemToObject(call, "function", copy);
-        if (!ok) cJSON_Delete(copy);
-        if (!ok || !cJSON_AddItemToArray(calls, call)) {
-            cJSON_Delete(call);
-            rc = out_of_memory(true);
-        }
-    }
-    js_close(&doc);
-    return rc;
-}
-
-/* Whether a turn is learned from is said in the turn, as in messages. */
-static ft_status copy_weight(const cJSON *turn, const cJSON *list)
-{
-    static const char *const keys[] = {"weight", "loss_weight", "train"};
-    cJSON *m = list->child ? list->child->prev : NULL; /* cJSON: prev of the first is the last */
-    for (size_t i = 0; i < FT_COUNT_OF(keys); i++) {
-        const cJSON *v = js_get(turn, keys[i]);
-        if (!v || !m) continue;
-        cJSON *copy = cJSON_Duplicate(v, true);
-        if (copy && cJSON_AddItemToObject(m, keys[i], copy)) continue;
-        cJSON_Delete(copy);
-        return out_of_memory(true);
-    }
-    return FT_OK;
-}
-
-static ft_status share_turn(const data_item *it, const cJSON *turn, cJSON *list)
-{
-    const cJSON *from = js_get(turn, "from"), *value = js_get(turn, "value");
-    if (!cJSON_IsString(from) || !cJSON_IsString(value)) {
-        return js_fail(it->doc, turn, FT_EDATA, NULL, "a turn needs the strings from and value");
-    }
-    for (size_t i = 0; i < FT_COUNT_OF(share_roles); i++) {
-        if (strcmp(share_roles[i][0], from->valuestring) != 0) continue;
-        if (!strcmp(share_roles[i][1], "call"))
-            FT_TRY(add_calls(it, value, list));
-        else
-            FT_TRY(out_of_memory(!add_message(list, share_roles[i][1], value->valuestring)));
-        return copy_weight(turn, list);
-    }
-    return js_fail(it->doc, from, FT_EDATA, "from",
-                   "unknown speaker \"%s\"; known are human, gpt, system, "
-                   "function_call, observation",
-                   ft_shows(from->valuestring));
-}
-
 static ft_status sharegpt(data_item *it)
 {
     const cJSON *turns = js_get(it->rec, "conversations");
     if (!cJSON_IsArray(turns)) {
-        return js_fail(it->doc, turns ? turns : it->rec, FT_EDATA, "conversations",
-                       "must be a list of turns");
+        return data_fail(it, turns ? turns : it->rec, "conversations", "must be a list of turns");
     }
-    if (turns->child && js_get(turns->child, "role")) return messages(it);
     cJSON *list = cJSON_CreateArray();
     ft_status rc = list ? add_before(it, list, turns->child) : out_of_memory(true);
-    for (const cJSON *t = turns->child; rc == FT_OK && t; t = t->next) rc = share_turn(it, t, list);
+    if (rc == FT_OK) rc = data_turn_list(it, turns, true, list);
     if (rc == FT_OK) return chat_sample(it, turns, list, 0);
     cJSON_Delete(list);
     return rc;
@@ -452,8 +306,8 @@ static ft_status read_id(const data_item *it, const cJSON *v, const char *key, b
     int64_t size = it->d->vocab_size;
     bool ignored = label && f == DATA_IGNORE;
     if (!ignored && !(f >= 0 && f < (double)size && f == floor(f))) {
-        return js_fail(it->doc, v, FT_EDATA, key, "must be a token id below %lld%s",
-                       (long long)size, label ? ", or -100" : "");
+        return data_fail(it, v, key, "must be a token id below %lld%s", (long long)size,
+                         label ? ", or -100" : "");
     }
     *out = (int32_t)f;
     return FT_OK;
@@ -465,9 +319,10 @@ static ft_status no_near_labels(const data_item *it)
     static const char *const names[] = {"labels", "label", "label_ids", "lm_labels", NULL};
     for (const cJSON *k = it->rec->child; k; k = k->next) {
         if (strcmp(k->string, "input_ids") != 0 && cfg_nearest(k->string, names))
-            return js_fail(it->doc, k, FT_EDATA, k->string,
-                           "is not read; labels are named \"labels\", and without them every token "
-                           "would be learned");
+            return data_fail(
+                it, k, k->string,
+                "is not read; labels are named \"labels\", and without them every token "
+                "would be learned");
     }
     return FT_OK;
 }
@@ -478,12 +333,11 @@ static ft_status tokens(data_item *it)
     int64_t n = 0;
     int32_t id;
     if (!cJSON_IsArray(ids)) {
-        return js_fail(it->doc, ids ? ids : it->rec, FT_EDATA, "input_ids",
-                       "must be a list of token ids");
+        return data_fail(it, ids ? ids : it->rec, "input_ids", "must be a list of token ids");
     }
     if (!labels) FT_TRY(no_near_labels(it));
     if (labels && !cJSON_IsArray(labels)) {
-        return js_fail(it->doc, labels, FT_EDATA, "labels", "must be a list of token ids or -100");
+        return data_fail(it, labels, "labels", "must be a list of token ids or -100");
     }
     for (const cJSON *v = ids->child; v; v = v->next) {
         FT_TRY(read_id(it, v, "input_ids", false, &id));
@@ -498,8 +352,8 @@ static ft_status tokens(data_item *it)
     if (!labels && it->ids.n)
         memcpy(it->labels, it->ids.id, (size_t)it->ids.n * sizeof *it->labels);
     if (labels && cJSON_GetArraySize(labels) != it->ids.n) {
-        return js_fail(it->doc, labels, FT_EDATA, "labels", "has %d entries for %lld input_ids",
-                       cJSON_GetArraySize(labels), (long long)it->ids.n);
+        return data_fail(it, labels, "labels", "has %d entries for %lld input_ids",
+                         cJSON_GetArraySize(labels), (long long)it->ids.n);
     }
     return FT_OK;
 }
@@ -514,18 +368,24 @@ static ft_status text(data_item *it)
 
 /* --- the rows ------------------------------------------------------------------------------------------------------ */
 static const char *const k_tokens[] = {"input_ids", NULL}, *const r_tokens[] = {"labels", NULL};
+static const char *const j_tokens[] = {"input_ids", "labels", NULL};
 static const char *const k_messages[] = {"messages", NULL};
 static const char *const k_sharegpt[] = {"conversations", NULL};
 static const char *const r_turns[] = {"system", "history", NULL};
+static const char *const j_turns[] = {"messages", "conversations",        "tools",
+                                      "history",  "chat_template_kwargs", NULL};
 static const char *const k_completion[] = {"prompt", "completion", NULL};
 static const char *const k_alpaca[] = {"instruction", "output", NULL};
 static const char *const r_alpaca[] = {"input", "system", "history", NULL};
 static const char *const k_text[] = {"text", NULL};
 
-const data_format data_format_tokens = {"tokens", k_tokens, tokens, r_tokens, DATA_TOKENS};
-const data_format data_format_messages = {"messages", k_messages, messages, r_turns, DATA_TOKENS};
-const data_format data_format_sharegpt = {"sharegpt", k_sharegpt, sharegpt, r_turns, DATA_TOKENS};
-const data_format data_format_completion = {"completion", k_completion, completion, NULL,
-                                            DATA_TOKENS};
-const data_format data_format_alpaca = {"alpaca", k_alpaca, alpaca, r_alpaca, DATA_TOKENS};
-const data_format data_format_text = {"text", k_text, text, NULL, DATA_TOKENS};
+const data_format data_format_tokens = {"tokens", k_tokens,    tokens,
+                                        r_tokens, DATA_TOKENS, j_tokens};
+const data_format data_format_messages = {"messages", k_messages,  messages,
+                                          r_turns,    DATA_TOKENS, j_turns};
+const data_format data_format_sharegpt = {"sharegpt", k_sharegpt,  sharegpt,
+                                          r_turns,    DATA_TOKENS, j_turns};
+const data_format data_format_completion = {"completion", k_completion, completion,
+                                            NULL,         DATA_TOKENS,  NULL};
+const data_format data_format_alpaca = {"alpaca", k_alpaca, alpaca, r_alpaca, DATA_TOKENS, j_turns};
+const data_format data_format_text = {"text", k_text, text, NULL, DATA_TOKENS, NULL};

@@ -46,23 +46,34 @@ static bool has_all(const cJSON *rec, const char *const *keys)
     return !*keys;
 }
 
-ft_status data_format_detect(const js_doc *doc, const cJSON *rec, const data_format **out)
+static ft_status unknown_format(const data_item *it)
 {
-    str_buf keys = {0};
-    for (size_t i = 0; i < FT_COUNT_OF(rows); i++) {
-        if (!has_all(rec, rows[i]->keys)) continue;
-        *out = rows[i];
-        return FT_OK;
-    }
+    str_buf keys = {0}, known = {0};
     int n = 0;
-    for (const cJSON *k = rec->child; k && cJSON_IsObject(rec) && n < 8; k = k->next, n++) {
+    for (const cJSON *k = it->rec->child; k && n < 12; k = k->next, n++) {
         str_printf(&keys, "%s%s", n ? ", " : "", ft_shows(k->string));
     }
-    ft_status rc = js_fail(
-        doc, rec, FT_EDATA, NULL,
-        "cannot tell the format of this record (keys: %s); known are text, prompt + completion, "
-        "messages, instruction + output, conversations, input_ids",
-        keys.data ? keys.data : "none");
+    data_known_text(&known);
+    ft_status rc =
+        data_fail(it, it->rec, NULL,
+                  "cannot tell the format of this record (keys: %s); known are text, prompt + "
+                  "completion, messages, instruction + output, conversations, input_ids%s; "
+                  "\"columns\" of the source says which key is which",
+                  keys.data ? keys.data : "none", known.data ? known.data : "");
     str_free(&keys);
+    str_free(&known);
+    return rc;
+}
+
+ft_status data_format_detect(data_source *s, const js_doc *doc, const cJSON *rec)
+{
+    data_item it = {.src = s, .doc = doc, .rec = rec};
+    if (!cJSON_IsObject(rec)) return data_fail(&it, rec, NULL, "a record must be an object");
+    ft_status rc = data_view_open(&it);
+    for (size_t i = 0; rc == FT_OK && !s->format && i < FT_COUNT_OF(rows); i++)
+        if (has_all(it.rec, rows[i]->keys)) s->format = rows[i];
+    if (rc == FT_OK && !s->format && data_known(s, it.rec)) s->format = &data_format_alpaca;
+    if (rc == FT_OK && !s->format) rc = unknown_format(&it);
+    data_view_close(&it);
     return rc;
 }

@@ -9,39 +9,57 @@
 enum { SAMPLES = 16, SAMPLE_BYTES = 4096 };
 
 /* Size, and bytes at places evenly over the file as it lies on the disk. */
-static ft_status look_at_file(const char *path, int64_t *bytes, bool *gzip, char hex[65])
+static ft_status look_at_file(const data_file *f, int samples, sha256_state *sha, int64_t *bytes,
+                              bool *packed)
 {
-    static const uint8_t magic[] = {0x1f, 0x8b};
+    static const uint8_t gzip[] = {0x1f, 0x8b}, zstd[] = {0x28, 0xb5, 0x2f, 0xfd};
     uint8_t buf[SAMPLE_BYTES];
-    sha256_state sha;
     ft_status rc = FT_OK;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", path);
-    *bytes = file_size(path);
-    *gzip = false;
-    sha256_init(&sha);
-    for (int i = 0; i < SAMPLES && rc == FT_OK; i++) {
-        int64_t at = *bytes > SAMPLE_BYTES ? (*bytes - SAMPLE_BYTES) / (SAMPLES - 1) * i : 0;
+    int fd = open(f->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", f->name);
+    int64_t size = file_size(f->path);
+    *bytes += size;
+    for (int i = 0; i < samples && rc == FT_OK; i++) {
+        int64_t at =
+            size > SAMPLE_BYTES && samples > 1 ? (size - SAMPLE_BYTES) / (samples - 1) * i : 0;
         ssize_t got = pread(fd, buf, sizeof buf, (off_t)at);
-        if (got < 0) rc = ft_fail_errno(FT_EIO, "%s: cannot be read", path);
-        if (i == 0) *gzip = got >= 2 && !memcmp(buf, magic, sizeof magic);
-        if (got > 0) sha256_add(&sha, buf, (size_t)got);
+        if (got < 0) rc = ft_fail_errno(FT_EIO, "%s: cannot be read", f->name);
+        if (i == 0)
+            *packed = *packed || (got >= 2 && !memcmp(buf, gzip, sizeof gzip)) ||
+                      (got >= 4 && !memcmp(buf, zstd, sizeof zstd));
+        if (got > 0) sha256_add(sha, buf, (size_t)got);
     }
-    sha256_hex(&sha, hex);
     close(fd);
     return rc;
+}
+
+/* Of all files of a source together. */
+static ft_status look_at_files(const data_source *s, int64_t *bytes, bool *packed, char hex[65])
+{
+    sha256_state sha;
+    int samples = s->n_files < SAMPLES ? SAMPLES / s->n_files : 1;
+    *bytes = 0;
+    *packed = false;
+    sha256_init(&sha);
+    for (int i = 0; i < s->n_files; i++) {
+        if (i) sha256_add(&sha, bytes, sizeof *bytes);
+        FT_TRY(look_at_file(&s->file[i], samples, &sha, bytes, packed));
+    }
+    sha256_hex(&sha, hex);
+    return FT_OK;
 }
 
 static void add_window(str_buf *out, const data_source *s, int64_t k, bool *first)
 {
     const data_window *w = &s->window[k];
-    str_printf(
-        out,
-        "%s{\"window\": %lld, \"byte\": %lld, \"line\": %lld, \"documents\": %lld, \"begins\": %s, "
-        "\"skip\": %lld, \"at\": %.0f, \"sha256\": \"%s\"}",
-        *first ? "" : ", ", (long long)k, (long long)w->from.byte, (long long)w->from.line,
-        (long long)w->from.documents, w->from.begins ? "true" : "false", (long long)w->skip, w->at,
-        w->sha256);
+    str_printf(out,
+               "%s{\"window\": %lld, \"file\": %d, \"base\": %lld, \"byte\": %lld, \"line\": %lld, "
+               "\"records\": %lld, \"documents\": %lld, \"begins\": %s, "
+               "\"skip\": %lld, \"at\": %.0f, \"sha256\": \"%s\"}",
+               *first ? "" : ", ", (long long)k, w->from.file, (long long)w->from.base,
+               (long long)w->from.byte, (long long)w->from.line, (long long)w->from.records,
+               (long long)w->from.documents, w->from.begins ? "true" : "false", (long long)w->skip,
+               w->at, w->sha256);
     *first = false;
 }
 
@@ -51,7 +69,7 @@ static ft_status add_place(const data_source *s, str_buf *out)
     int64_t bytes;
     bool gzip, first = true;
     char hex[65];
-    FT_TRY(look_at_file(s->path, &bytes, &gzip, hex));
+    FT_TRY(look_at_files(s, &bytes, &gzip, hex));
     str_printf(out,
                "{\"bytes\": %lld, \"gzip\": %s, \"sample_sha256\": \"%s\", \"window_rows\": %lld, "
                "\"full\": "
@@ -94,12 +112,17 @@ static ft_status get_hex(const js_doc *doc, const cJSON *o, const char *key, cha
 static ft_status get_window(const js_doc *doc, const cJSON *o, data_source *s)
 {
     data_window w = {.known = true};
-    int64_t k = -1;
+    int64_t k = -1, file = 0;
+    FT_TRY(js_get_int(doc, o, "file", 0, 0, s->n_files - 1, &file));
+    w.from.file = (int)file;
+    FT_TRY(js_get_int(doc, o, "base", 0, 0, INT64_MAX, &w.from.base));
     FT_TRY(js_get_int(doc, o, "window", -1, 0, s->full, &k));
     FT_CHECK(k >= 0, FT_EDATA, "%s: a window without its number", doc->name);
     FT_TRY(js_get_int(doc, o, "byte", 0, 0, INT64_MAX, &w.from.byte));
     FT_TRY(js_get_int(doc, o, "line", 0, 0, INT64_MAX, &w.from.line));
     FT_TRY(js_get_int(doc, o, "documents", 0, 0, INT64_MAX, &w.from.documents));
+    /* earlier versions read every record there was before it */
+    FT_TRY(js_get_int(doc, o, "records", w.from.documents, 0, INT64_MAX, &w.from.records));
     FT_TRY(js_get_bool(doc, o, "begins", false, &w.from.begins));
     FT_TRY(js_get_int(doc, o, "skip", 0, 0, INT64_MAX, &w.skip));
     FT_TRY(js_get_num(doc, o, "at", 0, &w.at));
@@ -117,7 +140,7 @@ static ft_status check_file(const js_doc *doc, const cJSON *o, const data_source
     FT_TRY(js_get_int(doc, o, "bytes", 0, 0, INT64_MAX, &bytes));
     FT_TRY(js_get_bool(doc, o, "gzip", false, &packed));
     FT_TRY(get_hex(doc, o, "sample_sha256", want));
-    FT_TRY(look_at_file(s->path, &now, &gzip, hex));
+    FT_TRY(look_at_files(s, &now, &gzip, hex));
     FT_CHECK(gzip != packed || (now == bytes && !strcmp(hex, want)), FT_EDATA,
              "%s: changed since the run began; put it back, or choose another folder (--out), or "
              "--force to start anew",

@@ -1,5 +1,5 @@
-/* read.c – a source's file to samples: .jsonl by lines, .json as a list, .txt as documents, each also gzipped; all of
- * it, or one window of text.
+/* read.c – the files of a source to samples: .jsonl by lines, .csv by records, .json as a list, .txt as documents, each
+ * also compressed; all of them, or one window of text.
  *
  * Records are taken in portions; the pool parses, renders and tokenises them, then they are stored in order, so
  * the result does not depend on the number of threads. The first bad record ends it, named by its place. Lines of
@@ -12,10 +12,12 @@
 enum { PORTION = 256 };
 #define JSON_LIMIT ((size_t)1 << 31) /* positions are 32 bits */
 
-typedef struct reader {
+typedef struct data_reader {
     data_set *d;
     data_source *src;
     data_source_stats *stats;
+    data_read_what what;
+    int64_t records; /* of the source, begun so far: read or not */
     data_stream stream;
     data_item item[PORTION];
     int n;
@@ -23,6 +25,11 @@ typedef struct reader {
     str_buf lines;
     str_buf unprinted; /* place and turn of the first record that has one */
 } reader;
+
+static data_file *file_of(const reader *r)
+{
+    return &r->src->file[r->stream.file];
+}
 
 /* --- one record ----------------------------------------------------------------------------------------- */
 static ft_status needs_tokenizer(const data_item *it)
@@ -50,14 +57,17 @@ static ft_status run_item(data_item *it)
     js_doc own = {0};
     ft_status rc = FT_OK;
     if (it->text) {
-        rc = js_parse(&own, it->text, it->len, it->name, it->line, JS_BIG_NUMBERS, FT_EDATA);
+        rc = it->file->kind->separator
+                 ? data_csv_record(it->file, it->text, it->len, it->line, &own)
+                 : js_parse(&own, it->text, it->len, it->name, it->line, JS_BIG_NUMBERS, FT_EDATA);
         if (rc != FT_OK) return rc;
         it->doc = &own;
         it->rec = own.root;
     }
-    if (!cJSON_IsObject(it->rec))
-        rc = js_fail(it->doc, it->rec, FT_EDATA, NULL, "a record must be an object");
+    if (!cJSON_IsObject(it->rec)) rc = data_fail(it, it->rec, NULL, "a record must be an object");
     if (rc == FT_OK) rc = needs_tokenizer(it);
+    if (rc == FT_OK && it->file->kind->separator) rc = data_csv_values(it, own.root);
+    if (rc == FT_OK) rc = data_view_open(it);
     if (rc == FT_OK) rc = it->format->render(it);
     if (rc == FT_OK) rc = data_note_keys(it);
     if (rc == FT_OK) data_note_identity(it);
@@ -69,13 +79,15 @@ static ft_status run_item(data_item *it)
         for (int64_t i = it->d->count_first ? 0 : 1; i < it->ids.n; i++)
             any = any || it->labels[i] != DATA_IGNORE;
         if (!any) {
-            rc = js_fail(it->doc, it->rec, FT_EDATA, NULL,
-                         "this sample has no supervised token: there is nothing to learn from it");
+            rc =
+                data_fail(it, it->rec, NULL,
+                          "this sample has no supervised token: there is nothing to learn from it");
         }
     }
+    data_view_close(it);
     js_close(&own);
     it->doc = NULL;
-    it->rec = NULL;
+    it->rec = it->raw = NULL;
     return rc;
 }
 
@@ -135,7 +147,7 @@ static ft_status take(reader *r, data_item *it)
         return FT_OK;
     }
     if (!data_format_is_text(it->format)) return data_store_item(r->src, it);
-    FT_TRY(data_stream_unit(&r->stream, it->byte, (int64_t)it->len, it->before, true));
+    FT_TRY(data_stream_unit(&r->stream, &it->mark, (int64_t)it->len));
     return data_stream_add(&r->stream, &it->ids);
 }
 
@@ -167,76 +179,170 @@ static ft_status flush(reader *r)
     return rc;
 }
 
-static data_item *new_item(reader *r, int64_t line, int64_t byte)
+/* A record that is read. */
+static data_item *new_item(reader *r, int64_t line)
 {
     data_item *it = &r->item[r->n];
+    const data_file *f = file_of(r);
     *it = (data_item){.d = r->d,
                       .src = r->src,
                       .format = r->src->format,
-                      .name = r->src->path,
-                      .line = line,
-                      .byte = byte};
+                      .name = f->name,
+                      .file = f,
+                      .line = line};
     return it;
 }
 
-static bool enough(const reader *r, int64_t taken)
+static bool enough(const reader *r)
 {
-    return r->stream.done || (r->src->limit && taken >= r->src->limit);
+    return r->stream.done || r->records >= r->src->pick.to ||
+           (r->what == DATA_LOOK && r->src->format);
 }
 
-/* --- .jsonl ------------------------------------------------------------------------------------------------- */
-static ft_status detect_line(reader *r, const char *text, size_t len, int64_t line)
+/* --- a record a line, and .csv ------------------------------------------------------------------------------ */
+typedef struct record {
+    const char *text;
+    size_t len;
+    int64_t byte, before,
+        line; /* where it begins: byte and lines of the file before it; its line */
+} record;
+
+static ft_status detect(reader *r, const record *x)
 {
     js_doc doc;
-    FT_TRY(js_parse(&doc, text, len, r->src->path, line, JS_BIG_NUMBERS, FT_EDATA));
-    ft_status rc = data_format_detect(&doc, doc.root, &r->src->format);
+    const data_file *f = file_of(r);
+    FT_TRY(f->kind->separator
+               ? data_csv_record(f, x->text, x->len, x->line, &doc)
+               : js_parse(&doc, x->text, x->len, f->name, x->line, JS_BIG_NUMBERS, FT_EDATA));
+    ft_status rc = data_format_detect(r->src, &doc, doc.root);
     js_close(&doc);
     return rc;
 }
 
-static ft_status read_jsonl(reader *r)
+/* The records of a file one by one; at a window's first one they begin in its midst. */
+typedef struct records {
+    line_reader *lines;
+    data_csv *csv; /* NULL: a record is a line */
+    bool first;    /* of the file */
+} records;
+
+static ft_status next_record(const reader *r, records *from, record *x)
 {
-    line_reader *lines = NULL;
+    *x = (record){.byte = lines_offset(from->lines), .before = lines_number(from->lines)};
+    if (from->csv) {
+        FT_TRY(data_csv_next(from->csv, &x->text, &x->len, &x->byte, &x->line));
+        x->before = x->line - 1;
+        return FT_OK;
+    }
+    FT_TRY(lines_next_filled(from->lines, &x->text, &x->len));
+    x->line = lines_number(from->lines);
+    bool first = from->first;
+    from->first = false;
+    return first && r->what != DATA_COUNT
+               ? lines_record(from->lines, x->text, x->len,
+                              "; a file that holds a list is named .json")
+               : FT_OK;
+}
+
+/* The header of the file, which a window does not begin with. */
+static ft_status read_header(reader *r, data_csv *csv)
+{
+    data_file *f = file_of(r);
     const char *text;
     size_t len;
-    const data_window *only = r->stream.only;
-    int64_t taken = only ? only->from.documents : 0;
-    ft_status rc = data_stream_file(&r->stream, &lines);
-    while (rc == FT_OK && !enough(r, taken)) {
-        if (lines_offset(lines) > r->stream.until) { /* a window may be whole */
-            r->stream.until = lines_offset(lines) + DATA_BEYOND;
+    int64_t byte, line;
+    ft_status rc = data_csv_next(csv, &text, &len, &byte, &line);
+    if (rc == FT_OK && !f->header) rc = data_csv_header(f, text, len, line, r->d->mem);
+    return rc;
+}
+
+static ft_status read_header_alone(reader *r)
+{
+    const data_file *f = file_of(r);
+    line_reader *lines;
+    data_csv *csv = NULL;
+    FT_TRY(lines_open_as(&lines, f->path, f->name));
+    ft_status rc = data_csv_open(&csv, lines, f->name, f->kind->separator, 0, 0);
+    if (rc == FT_OK) rc = read_header(r, csv);
+    data_csv_close(csv);
+    lines_close(lines);
+    return rc;
+}
+
+static ft_status open_records(reader *r, records *from)
+{
+    const data_file *f = file_of(r);
+    *from = (records){0};
+    FT_TRY(data_stream_file(&r->stream, &from->lines));
+    int64_t byte = lines_offset(from->lines);
+    from->first = byte == 0;
+    if (!f->kind->separator) return FT_OK;
+    if (byte && !f->header) FT_TRY(read_header_alone(r));
+    FT_TRY(data_csv_open(&from->csv, from->lines, f->name, f->kind->separator, byte,
+                         lines_number(from->lines)));
+    return byte ? FT_OK : read_header(r, from->csv);
+}
+
+static int64_t bytes_read(const records *from)
+{
+    return from->csv ? data_csv_offset(from->csv) : lines_offset(from->lines);
+}
+
+static ft_status read_record(reader *r, const record *x)
+{
+    int64_t index = r->records++;
+    bool look = r->what != DATA_COUNT && !r->src->format && index >= r->src->pick.from;
+    if (look) FT_TRY(detect(r, x));
+    if (r->what != DATA_READ || !data_is_picked(&r->src->pick, index)) return FT_OK;
+    data_item *it = new_item(r, x->line);
+    it->len = x->len;
+    it->mark = (data_mark){.file = r->stream.file,
+                           .base = r->stream.base,
+                           .byte = x->byte,
+                           .line = x->before,
+                           .records = index,
+                           .begins = true};
+    r->at[r->n++] = r->lines.len;
+    str_add(&r->lines, x->text, x->len);
+    FT_TRY(str_ok(&r->lines));
+    return r->n == PORTION || r->lines.len > DATA_LINES_BYTES ? flush(r) : FT_OK;
+}
+
+/* A failure further on in the file, when what was read before it is still to be looked at. */
+static ft_status fail_later(reader *r, ft_status rc)
+{
+    if (!r->n) return rc;
+    char *later = ft_strdup(ft_error());
+    ft_status earlier = flush(r);
+    if (earlier != FT_OK || r->stream.done)
+        rc = earlier; /* or it is the window after that has it */
+    else
+        rc = ft_fail(rc, "%s", later ? later : "");
+    ft_free(later);
+    return rc;
+}
+
+static ft_status read_records(reader *r)
+{
+    records from;
+    record x;
+    ft_status rc = open_records(r, &from);
+    while (rc == FT_OK && !enough(r)) {
+        int64_t at = r->stream.base + bytes_read(&from);
+        if (at > r->stream.until) { /* a window may be whole */
+            r->stream.until = at + DATA_BEYOND;
             rc = flush(r);
             continue;
         }
-        int64_t byte = lines_offset(lines), before = lines_number(lines);
-        rc = lines_next_filled(lines, &text, &len);
-        if (rc != FT_OK) continue;
-        if (taken == 0)
-            rc = lines_record(lines, text, len, "; a file that holds a list is named .json");
-        if (rc == FT_OK && !r->src->format) rc = detect_line(r, text, len, lines_number(lines));
-        if (rc != FT_OK) break;
-        data_item *it = new_item(r, lines_number(lines), byte);
-        it->len = len;
-        it->before = before;
-        r->at[r->n++] = r->lines.len;
-        str_add(&r->lines, text, len);
-        rc = str_ok(&r->lines);
-        taken++;
-        if (rc == FT_OK && (r->n == PORTION || r->lines.len > DATA_LINES_BYTES)) rc = flush(r);
-        if (ft_stop_signal()) rc = ft_fail(FT_ESIGNAL, "stopped while reading %s", r->src->path);
+        rc = next_record(r, &from, &x);
+        if (rc == FT_OK) rc = read_record(r, &x);
+        if (ft_stop_signal())
+            rc = ft_fail(FT_ESIGNAL, "stopped while reading %s", file_of(r)->name);
     }
-    if (rc == FT_END || rc == FT_OK)
-        rc = flush(r); /* a failed line before the end comes first */
-    else if (r->n) {
-        char *later = ft_strdup(ft_error());
-        ft_status earlier = flush(r);
-        if (earlier != FT_OK || r->stream.done)
-            rc = earlier; /* or it is the window after that has it */
-        else
-            rc = ft_fail(rc, "%s", later ? later : "");
-        ft_free(later);
-    }
-    data_stream_file_close(&r->stream, lines);
+    if (rc == FT_END) rc = FT_OK;
+    if (rc != FT_OK) rc = fail_later(r, rc); /* a failed record before it comes first */
+    data_csv_close(from.csv);
+    data_stream_file_close(&r->stream, from.lines);
     return rc;
 }
 
@@ -250,7 +356,7 @@ static size_t count_values(const cJSON *v) /* the reader bounds the depth */
 
 static ft_status each_record(reader *r, const js_doc *doc)
 {
-    int64_t taken = 0, line = 1;
+    int64_t line = 1;
     size_t value = 1,
            seen = 0; /* index of the record among all values; bytes whose lines are counted */
     if (!cJSON_IsArray(doc->root)) {
@@ -258,18 +364,22 @@ static ft_status each_record(reader *r, const js_doc *doc)
                        "a .json source is a list of records; one record a line "
                        "belongs in a .jsonl file");
     }
-    for (const cJSON *rec = doc->root->child; rec && !enough(r, taken); rec = rec->next) {
-        if (!r->src->format) FT_TRY(data_format_detect(doc, rec, &r->src->format));
+    for (const cJSON *rec = doc->root->child; rec && !enough(r); rec = rec->next) {
+        int64_t index = r->records++;
+        if (r->what == DATA_COUNT) continue;
+        if (!r->src->format && index >= r->src->pick.from)
+            FT_TRY(data_format_detect(r->src, doc, rec));
         for (; value < doc->n_pos && seen < doc->pos[value]; seen++)
             line += doc->text[seen] == '\n';
         value += count_values(rec);
-        data_item *it = new_item(r, line, 0);
+        if (r->what != DATA_READ || !data_is_picked(&r->src->pick, index)) continue;
+        data_item *it = new_item(r, line);
         it->doc = doc;
         it->rec = rec;
+        it->mark = (data_mark){.file = r->stream.file, .records = index, .begins = true};
         r->n++;
-        taken++;
         if (r->n == PORTION) FT_TRY(flush(r));
-        if (ft_stop_signal()) return ft_fail(FT_ESIGNAL, "stopped while reading %s", r->src->path);
+        if (ft_stop_signal()) return ft_fail(FT_ESIGNAL, "stopped while reading %s", doc->name);
     }
     return flush(r);
 }
@@ -290,17 +400,19 @@ static bool are_lines(const char *text, size_t n)
 
 static ft_status read_json(reader *r)
 {
+    const data_file *f = file_of(r);
     char *text = NULL;
     size_t n;
     js_doc doc = {0};
-    FT_TRY(text_read(&text, &n, r->src->path, JSON_LIMIT));
+    FT_TRY(flush(r)); /* a failed record before this file comes first */
+    FT_TRY(text_read(&text, &n, f->path, JSON_LIMIT));
     ft_status rc =
         are_lines(text, n)
             ? ft_fail(FT_EDATA,
                       "%s: these are JSON lines (one record a line), not a list of records; a file "
                       "of JSON lines is named .jsonl",
-                      r->src->path)
-            : js_parse(&doc, text, n, r->src->path, 1, JS_BIG_NUMBERS, FT_EDATA);
+                      f->name)
+            : js_parse(&doc, text, n, f->name, 1, JS_BIG_NUMBERS, FT_EDATA);
     if (rc == FT_OK) rc = each_record(r, &doc);
     js_close(&doc);
     ft_free(text);
@@ -309,25 +421,32 @@ static ft_status read_json(reader *r)
 
 static ft_status read_txt(reader *r)
 {
-    return data_read_txt(r->d, &r->stream);
+    if (!r->src->format) r->src->format = data_format_find("text");
+    FT_CHECK(data_format_is_text(r->src->format), FT_EDATA,
+             "%s: a text file holds documents, not %s records; use .jsonl", file_of(r)->name,
+             r->src->format->name);
+    if (r->what == DATA_LOOK) return FT_OK;
+    FT_TRY(data_needs_tokenizer(r->d, file_of(r)->name, "text needs"));
+    FT_TRY(flush(r));
+    return data_read_txt(&r->stream, &r->records, r->what == DATA_COUNT);
 }
 
 /* --- by the name of the file ------------------------------------------------------------------------------------ */
-typedef struct kind {
-    const char *end;
-    ft_status (*read)(reader *r);
-    bool anywhere; /* reading can begin anywhere, so its text can be cut into windows */
-} kind;
-static const kind kinds[] = {{".jsonl", read_jsonl, true},
-                             {".ndjson", read_jsonl, true},
-                             {".json", read_json, false},
-                             {".txt", read_txt, true},
-                             {".raw", read_txt, true}};
+static const data_kind kinds[] = {
+    {".jsonl", read_records, true, 0, false},  {".ndjson", read_records, true, 0, false},
+    {".json", read_json, false, 0, false},     {".csv", read_records, true, ',', false},
+    {".tsv", read_records, true, '\t', false}, {".txt", read_txt, true, 0, true},
+    {".raw", read_txt, true, 0, true}};
 
-static const kind *kind_of(const char *path)
+const data_kind *data_kind_of(const char *path)
 {
+    static const char *const packed[] = {".gz", ".zst"};
     size_t n = strlen(path);
-    if (str_ends(path, ".gz")) n -= 3;
+    for (size_t i = 0; i < FT_COUNT_OF(packed); i++) {
+        if (!str_ends(path, packed[i])) continue;
+        n -= strlen(packed[i]);
+        break;
+    }
     for (size_t i = 0; i < FT_COUNT_OF(kinds); i++) {
         size_t k = strlen(kinds[i].end);
         if (n > k && !strncmp(path + n - k, kinds[i].end, k)) return &kinds[i];
@@ -335,35 +454,74 @@ static const kind *kind_of(const char *path)
     return NULL;
 }
 
-bool data_kind(const char *path, bool *txt, bool *anywhere)
+/* --- all files of a source -------------------------------------------------------------------------------------- */
+static ft_status read_files(reader *r)
 {
-    const kind *k = kind_of(path);
-    *txt = k && k->read == read_txt;
-    *anywhere = k && k->anywhere;
-    return k;
+    data_stream *s = &r->stream;
+    for (; s->file < r->src->n_files; s->file++, s->base += s->end) {
+        s->end = 0;
+        FT_TRY(file_of(r)->kind->read(r));
+        if (enough(r) || s->file + 1 >= r->src->n_files) break;
+    }
+    return flush(r);
 }
 
-ft_status data_read(data_set *d, data_source *src, data_stream *stream)
+static ft_status read_as(data_set *d, data_source *src, data_stream *stream, data_read_what what)
 {
-    const kind *k = kind_of(src->path);
     reader *r = ft_alloc(1, sizeof *r);
     if (!r) return FT_EMEM;
     r->d = d;
     r->src = src;
+    r->what = what;
     r->stats = stream->stats;
     r->stream = *stream;
-    r->stream.windows = k->anywhere;
-    ft_status rc = k->read(r);
-    if (rc == FT_OK && src->format && data_format_is_text(src->format))
+    r->stream.windows = true;
+    r->records = stream->only ? stream->only->from.records : 0;
+    for (int i = 0; i < src->n_files; i++)
+        r->stream.windows = r->stream.windows && src->file[i].kind->anywhere;
+    ft_status rc = read_files(r);
+    if (rc == FT_OK && what == DATA_READ && src->format && data_format_is_text(src->format))
         rc = data_stream_close(&r->stream);
     if (rc == FT_OK && r->unprinted.len)
         log_warn("%s: the chat template does not print its text; such turns, of %lld records, are "
                  "not in what is learned from",
                  r->unprinted.data, (long long)r->stats->unprinted);
+    if (rc == FT_OK && what == DATA_COUNT) src->n_records = r->records;
     str_free(&r->unprinted);
     for (int i = 0; i < r->n; i++) free_item(&r->item[i]);
     str_free(&r->lines);
     *stream = r->stream;
     ft_free(r);
     return rc;
+}
+
+ft_status data_read(data_set *d, data_source *src, data_stream *stream)
+{
+    return read_as(d, src, stream, DATA_READ);
+}
+
+static ft_status pass_over(data_set *d, data_source *src, data_read_what what)
+{
+    data_source_stats none = {0};
+    data_stream stream;
+    data_stream_open(&stream, d, src, &none, NULL);
+    return read_as(d, src, &stream, what);
+}
+
+ft_status data_count_records(data_set *d, data_source *src)
+{
+    data_pick pick = src->pick;
+    src->pick = (data_pick){.to = INT64_MAX};
+    ft_status rc = pass_over(d, src, DATA_COUNT);
+    src->pick = pick;
+    return rc;
+}
+
+/* What is wrong with the first record is told by reading on. */
+ft_status data_look_at_format(data_set *d, data_source *src)
+{
+    ft_status rc = pass_over(d, src, DATA_LOOK);
+    if (rc != FT_EDATA) return rc;
+    ft_error_clear();
+    return FT_OK;
 }

@@ -112,6 +112,7 @@ static ft_status look(data_set *d, data_source *s, int64_t at, data_sample *out)
     if (s->windowed) FT_TRY(data_window_get(d, s, at, &row));
     data_view(&s->store, row, out);
     out->source = s->index;
+    out->path = row->file < 0 ? s->path : s->file[row->file].name;
     return FT_OK;
 }
 
@@ -234,8 +235,7 @@ ft_status data_show(data_set *d, int64_t sample, str_buf *out)
     str_printf(out, "sample %lld of %s",
                (long long)sample - (long long)d->source[x.source].stats.first,
                ft_shows(d->source[x.source].name));
-    if (x.line)
-        str_printf(out, " (%s:%lld)", ft_shows(d->source[x.source].path), (long long)x.line);
+    if (x.line) str_printf(out, " (%s:%lld)", ft_shows(x.path), (long long)x.line);
     str_printf(out, ": %lld tokens, %d supervised\n", (long long)x.len,
                (int)data_supervised(x.labels, x.seq_len, x.n_seq, d->count_first));
     for (int64_t at = 0, end; rc == FT_OK && piece(d, &x, at, &end, &sup); at = end) {
@@ -273,6 +273,7 @@ cJSON *data_show_json(data_set *d, int64_t sample)
     if (look_at(d, sample, &x) != FT_OK) return NULL;
     cJSON *o = cJSON_CreateObject(), *list = NULL;
     ok = o && cJSON_AddStringToObject(o, "source", d->source[x.source].name) &&
+         cJSON_AddStringToObject(o, "path", x.path) &&
          cJSON_AddNumberToObject(o, "line", (double)x.line) &&
          cJSON_AddNumberToObject(o, "tokens", (double)x.len) &&
          cJSON_AddNumberToObject(

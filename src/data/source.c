@@ -7,29 +7,20 @@ enum {
 
 static bool is_large(const data_set *d, const data_source *s)
 {
-    int64_t most = str_ends(s->path, ".gz") ? KEEP_BYTES / 2 : KEEP_BYTES;
-    return d->window_tokens != CFG_AUTO || file_size(s->path) > most;
+    int64_t bytes = 0;
+    for (int i = 0; i < s->n_files; i++) {
+        const char *path = s->file[i].path;
+        int64_t size = file_size(path);
+        bytes += size > 0 ? size * (str_ends(path, ".gz") || str_ends(path, ".zst") ? 2 : 1) : 0;
+    }
+    return d->window_tokens != CFG_AUTO || bytes > KEEP_BYTES;
 }
 
-/* The format of lines, where it is not given: that of the first one. What is wrong with it is told by reading on. */
-static ft_status look_at_format(data_source *src)
+static bool anywhere(const data_source *s)
 {
-    line_reader *lines;
-    const char *text;
-    size_t len;
-    js_doc doc;
-    FT_TRY(lines_open(&lines, src->path));
-    ft_status rc = lines_next_filled(lines, &text, &len);
-    if (rc == FT_OK)
-        rc = js_parse(&doc, text, len, src->path, lines_number(lines), JS_BIG_NUMBERS, FT_EDATA);
-    if (rc == FT_OK) {
-        rc = data_format_detect(&doc, doc.root, &src->format);
-        js_close(&doc);
-    }
-    lines_close(lines);
-    if (rc != FT_EDATA) return rc == FT_END ? FT_OK : rc;
-    ft_error_clear();
-    return FT_OK;
+    bool all = true;
+    for (int i = 0; i < s->n_files; i++) all = all && s->file[i].kind->anywhere;
+    return all;
 }
 
 /* All of it; or, where a text turns out to be too much, as a stream. */
@@ -44,19 +35,11 @@ static ft_status read_whole(data_set *d, data_source *src)
 ft_status data_read_source(data_set *d, data_source *src)
 {
     const data_format *text = data_format_find("text");
-    bool txt, anywhere, known = data_kind(src->path, &txt, &anywhere);
-    if (!known) FT_TRY(io_data_exists(src->path));
-    FT_CHECK(known, FT_EDATA, "%s: the name must end in .jsonl, .json or .txt (each also .gz)",
-             src->path);
-    if (txt) {
-        FT_CHECK(!src->format || src->format == text, FT_EDATA,
-                 "%s: a text file holds documents, not %s "
-                 "records; use .jsonl",
-                 src->path, src->format->name);
-        src->format = text;
-        FT_TRY(data_needs_tokenizer(d, src->path, "text needs"));
-    }
-    if (!anywhere || !is_large(d, src)) return read_whole(d, src);
-    if (!src->format) FT_TRY(look_at_format(src));
+    for (int i = 0; i < src->n_files; i++)
+        FT_CHECK(!src->file[i].kind->txt || !src->format || src->format == text, FT_EDATA,
+                 "%s: a text file holds documents, not %s records; use .jsonl", src->file[i].name,
+                 src->format->name);
+    if (!anywhere(src) || !is_large(d, src)) return read_whole(d, src);
+    if (!src->format) FT_TRY(data_look_at_format(d, src));
     return src->format == text ? data_window_open(d, src) : read_whole(d, src);
 }

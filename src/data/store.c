@@ -96,6 +96,7 @@ ft_status data_store_item(data_source *s, const data_item *it)
                     .labels_at = to->n_labels,
                     .seq_at = -1,
                     .line = it->line,
+                    .file = it->mark.file,
                     .value = it->value,
                     .len = (int32_t)total,
                     .n_seq = n_seq};

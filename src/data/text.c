@@ -67,6 +67,8 @@ void data_stream_open(data_stream *s, const data_set *d, data_source *source,
     *s = (data_stream){.d = d, .source = source, .stats = stats, .only = only, .until = INT64_MAX};
     if (!only) return;
     s->documents = only->from.documents;
+    s->file = only->from.file;
+    s->base = only->from.base;
     s->skip = only->skip;
     s->before = only->skip > 0;
 }
@@ -74,15 +76,24 @@ void data_stream_open(data_stream *s, const data_set *d, data_source *source,
 ft_status data_stream_file(data_stream *s, line_reader **out)
 {
     data_source *src = s->source;
-    if (!s->only) return lines_open(out, src->path);
-    if (!src->file) FT_TRY(lines_open(&src->file, src->path));
-    *out = src->file;
-    return lines_seek(src->file, s->only->from.byte, s->only->from.line);
+    const data_file *f = &src->file[s->file];
+    const data_mark *from = s->only ? &s->only->from : NULL;
+    if (!s->only) return lines_open_as(out, f->path, f->name);
+    if (src->reader && src->reader_file != s->file) {
+        lines_close(src->reader);
+        src->reader = NULL;
+    }
+    if (!src->reader) FT_TRY(lines_open_as(&src->reader, f->path, f->name));
+    src->reader_file = s->file;
+    *out = src->reader;
+    bool begins = s->file != from->file; /* else in its midst */
+    return lines_seek(src->reader, begins ? 0 : from->byte, begins ? 0 : from->line);
 }
 
-void data_stream_file_close(const data_stream *s, line_reader *file)
+void data_stream_file_close(data_stream *s, line_reader *file)
 {
-    if (file != s->source->file) lines_close(file);
+    if (file) s->end = lines_offset(file);
+    if (file != s->source->reader) lines_close(file);
 }
 
 static ft_status end_sequence(data_stream *s)
@@ -114,7 +125,8 @@ static void row_stored(data_stream *s)
         s->done = true;
         s->next = (data_window){.from = s->unit,
                                 .skip = s->unit_tokens,
-                                .at = (double)s->unit.byte + done * (double)s->unit_bytes,
+                                .at = (double)(s->unit.base + s->unit.byte) +
+                                      done * (double)s->unit_bytes,
                                 .known = true};
     }
 }
@@ -131,6 +143,7 @@ static ft_status end_row(data_stream *s)
                               (data_row){.ids_at = s->row_at,
                                          .labels_at = -1,
                                          .seq_at = s->seq_at,
+                                         .file = -1,
                                          .len = (int32_t)len,
                                          .n_seq = (int32_t)(to->n_seq - s->seq_at)}));
         if (len > s->stats->longest) s->stats->longest = len;
@@ -166,14 +179,15 @@ static ft_status push(data_stream *s, const int32_t *ids, int64_t n)
     return FT_OK;
 }
 
-ft_status data_stream_unit(data_stream *s, int64_t byte, int64_t bytes, int64_t line, bool begins)
+ft_status data_stream_unit(data_stream *s, const data_mark *at, int64_t bytes)
 {
     int32_t eos = tok_eos(s->d->tok);
-    s->unit = (data_mark){byte, line, s->documents, begins};
+    s->unit = *at;
+    s->unit.documents = s->documents;
     s->unit_bytes = bytes;
     s->unit_tokens = s->unit_size = 0;
     s->before = false;
-    if (!begins) return FT_OK;
+    if (!at->begins) return FT_OK;
     if (s->documents++ && eos >= 0) FT_TRY(push(s, &eos, 1));
     return s->d->concat ? FT_OK : end_sequence(s);
 }

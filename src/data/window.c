@@ -22,7 +22,7 @@ static int64_t expected_end(const data_set *d, const data_source *s, int64_t k)
 {
     const data_window *w = &s->window[k];
     double row = 3.0 * (double)d->max_length; /* bytes */
-    if (k < s->full && w[1].known) return w[1].from.byte;
+    if (k < s->full && w[1].known) return w[1].from.base + w[1].from.byte;
     if (k > 0) row = w->at / (double)(k * s->window_rows);
     return (int64_t)(w->at + row * (double)s->window_rows);
 }
@@ -76,6 +76,7 @@ static ft_status read_window(data_set *d, data_source *s, int64_t k)
     data_stream_open(&stream, d, s, stats, w);
     stream.until = expected_end(d, s, k);
     FT_TRY(data_read(d, s, &stream));
+    s->read_base = stream.base;
     FT_CHECK(!d->vocab_size || stats->max_id < d->vocab_size, FT_EDATA,
              "%s: token id %d does not exist in the model, whose vocabulary has %lld; do the "
              "tokenizer and the model belong together?",
@@ -123,15 +124,24 @@ ft_status data_window_get(data_set *d, data_source *s, int64_t row, const data_r
 static double share_read(const data_source *s)
 {
     const data_window *next = &s->window[s->full];
-    double all = (double)lines_offset(s->file); /* of the text, a little ahead of the window */
-    return s->stats.whole || all <= 0 ? 1 : lines_share(s->file) * next->at / all;
+    int64_t before = 0, bytes = 0; /* on disk */
+    for (int i = 0; i < s->n_files; i++) {
+        int64_t size = file_size(s->file[i].path);
+        bytes += size;
+        before += i < s->reader_file ? size : 0;
+    }
+    int64_t size = file_size(s->file[s->reader_file].path);
+    /* of the text, a little ahead of the window */
+    double all = (double)(s->read_base + lines_offset(s->reader));
+    double read = (double)before + (double)size * lines_share(s->reader);
+    return s->stats.whole || all <= 0 ? 1 : read / (double)bytes * next->at / all;
 }
 
 static ft_status count_all(data_set *d, data_source *s)
 {
     while (!s->stats.whole) {
         FT_TRY(data_window_load(d, s, s->full));
-        log_progress("counting the tokens of %s: %.0f %%", s->name, 100 * lines_share(s->file));
+        log_progress("counting the tokens of %s: %.0f %%", s->name, 100 * share_read(s));
     }
     return FT_OK;
 }
@@ -142,8 +152,8 @@ size_t data_window_reading(const data_set *d, const data_source *s)
 {
     if (s->reading > 0) return s->reading;
     const data_window *next = &s->window[s->full];
-    bool txt, anywhere;
-    data_kind(s->path, &txt, &anywhere);
+    bool txt = false;
+    for (int i = 0; i < s->n_files; i++) txt = txt || s->file[i].kind->txt;
     double window = next->at / (double)s->full; /* bytes */
     double tokens = (double)(s->window_rows * d->max_length) / window,
            most = txt ? DATA_TXT_BYTES : DATA_LINES_BYTES;
@@ -155,9 +165,12 @@ size_t data_window_reading(const data_set *d, const data_source *s)
 ft_status data_window_open(data_set *d, data_source *s)
 {
     int64_t tokens = d->window_tokens == CFG_AUTO ? WINDOW_TOKENS / d->n_sources : d->window_tokens;
-    FT_TRY(io_data_exists(s->path));
-    FT_CHECK(file_size(s->path) >= 0, FT_EDATA,
-             "%s: cannot be read in windows: it is not a file that can be read twice", s->path);
+    for (int i = 0; i < s->n_files; i++) {
+        FT_TRY(io_data_exists(s->file[i].path));
+        FT_CHECK(file_size(s->file[i].path) >= 0, FT_EDATA,
+                 "%s: cannot be read in windows: it is not a file that can be read twice",
+                 s->file[i].name);
+    }
     data_store_close(&s->store);
     data_count_forget(s);
     s->window_rows = tokens > d->max_length ? tokens / d->max_length : 1;
@@ -185,6 +198,6 @@ void data_window_hash(sha256_state *sha, const data_source *s)
 
 void data_window_close(data_source *s)
 {
-    lines_close(s->file);
+    lines_close(s->reader);
     ft_free(s->window);
 }

@@ -11,7 +11,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -123,15 +126,15 @@ static ft_status detect_gzip(source *s)
     return FT_OK;
 }
 
-static ft_status source_open(source *s, const char *path)
+static ft_status source_open(source *s, const char *path, const char *name)
 {
     struct stat sb = {0};
-    *s = (source){.path = path};
+    *s = (source){.path = name};
     s->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (s->fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", path);
+    if (s->fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", name);
     ft_status rc = FT_OK;
     if (fstat(s->fd, &sb) == 0 && S_ISDIR(sb.st_mode))
-        rc = ft_fail(FT_EDATA, "%s: is a folder, not a file", path);
+        rc = ft_fail(FT_EDATA, "%s: is a folder, not a file", name);
     if (rc == FT_OK && !(s->in = ft_alloc(INPUT, 1))) rc = FT_EMEM;
     if (rc == FT_OK) rc = detect_gzip(s);
     s->pipe = !s->gzip && !S_ISREG(sb.st_mode);
@@ -297,16 +300,21 @@ static ft_status source_seek(source *s, int64_t offset)
 
 ft_status lines_open(line_reader **out, const char *path)
 {
+    return lines_open_as(out, path, path ? path : "standard input");
+}
+
+ft_status lines_open_as(line_reader **out, const char *path, const char *name)
+{
     *out = NULL;
     line_reader *r = ft_alloc(1, sizeof *r);
     if (!r) return FT_EMEM;
     r->src.fd = -1;
-    r->path = ft_strdup(path ? path : "standard input");
+    r->path = ft_strdup(name);
     r->cap = FIRST_BUFFER;
     r->buf = ft_alloc(r->cap, 1);
     ft_status rc = r->path && r->buf ? FT_OK : FT_EMEM;
     r->src.path = r->path;
-    if (rc == FT_OK && path) rc = source_open(&r->src, r->path);
+    if (rc == FT_OK && path) rc = source_open(&r->src, path, r->path);
     if (rc != FT_OK) {
         lines_close(r);
         return rc;
@@ -478,7 +486,7 @@ ft_status text_read(char **out, size_t *len, const char *path, size_t limit)
 
     *out = NULL;
     *len = 0;
-    FT_TRY(source_open(&s, path));
+    FT_TRY(source_open(&s, path, path));
     int64_t size = file_size(path);
     if (!s.gzip && size > 0 && (size_t)size < limit) cap = (size_t)size + 2;
     text = ft_alloc(cap, 1);
@@ -512,4 +520,35 @@ out:
     *out = text;
     *len = n;
     return FT_OK;
+}
+
+ft_status lines_spool(int *fd)
+{
+    source in = {.path = "standard input", .fd = -1};
+    const char *dir = getenv("TMPDIR");
+    char name[PATH_MAX], *chunk = ft_alloc(INPUT, 1);
+    size_t got = 1;
+    ft_status rc = FT_OK;
+    *fd = -1;
+    if (!chunk) return FT_EMEM;
+    snprintf(name, sizeof name, "%s/ft-XXXXXX", dir && *dir ? dir : "/tmp");
+    *fd = mkostemp(name, O_CLOEXEC);
+    if (*fd < 0)
+        rc = ft_fail_errno(FT_EIO, "%s: standard input cannot be kept there; set TMPDIR", name);
+    else
+        unlink(name);
+    while (rc == FT_OK && got) {
+        rc = source_read(&in, chunk, INPUT, &got);
+        for (size_t at = 0; rc == FT_OK && at < got;) {
+            ssize_t put = write(*fd, chunk + at, got - at);
+            if (put < 0 && errno == EINTR) continue;
+            if (put < 0)
+                rc = ft_fail_errno(FT_EIO, "%s: standard input cannot be kept there; set TMPDIR",
+                                   name);
+            at += put > 0 ? (size_t)put : 0;
+        }
+    }
+    ft_free(chunk);
+    if (rc != FT_OK && *fd >= 0) close(*fd);
+    return rc;
 }

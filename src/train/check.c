@@ -11,6 +11,7 @@ static cJSON *source_json(const data_source_stats *d, double tokens)
     cJSON_AddStringToObject(o, "name", d->name);
     cJSON_AddStringToObject(o, "path", d->path);
     cJSON_AddStringToObject(o, "format", d->format);
+    cJSON_AddNumberToObject(o, "files", d->files);
     if (d->weight > 0) cJSON_AddNumberToObject(o, "weight", d->weight);
     cJSON_AddNumberToObject(o, "records", (double)d->records);
     cJSON_AddNumberToObject(o, "samples", (double)d->samples);

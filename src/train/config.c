@@ -287,12 +287,12 @@ static void check_loop(train_config *c)
     cfg_doc *d = &c->doc;
     const cJSON *object = js_get(d->js.root, "train"), *at = object ? object : d->js.root;
     const loop_cfg *t = &c->train;
-    bool eval = c->data.eval || cfg_is_wrong(d, "data.eval");
+    bool eval = c->data.eval || c->data.eval_split > 0 || cfg_is_wrong(d, "data.eval");
     if (t->keep_best && !eval)
         cfg_fail(d, at, "train.keep_best", "needs evaluation data; add data.eval");
     if (t->patience > 0 && !eval)
         cfg_fail(d, at, "train.patience", "needs evaluation data; add data.eval");
-    if (c->data.eval && (t->keep_best || t->patience > 0) && t->eval_every == 0 &&
+    if (eval && (t->keep_best || t->patience > 0) && t->eval_every == 0 &&
         !cfg_is_wrong(d, "train.eval_every"))
         cfg_fail(d, at, t->keep_best ? "train.keep_best" : "train.patience",
                  "needs evaluations during the run; set train.eval_every");
@@ -304,6 +304,12 @@ static void check_data(train_config *c)
     if (!c->data.train)
         cfg_missing(&c->doc, object ? object : c->doc.js.root, "data.train",
                     "this key is required: a source, or a list of sources");
+    if (c->data.eval && c->data.eval_split > 0)
+        cfg_fail(&c->doc, js_get(object, "eval_split"), "data.eval_split",
+                 "data.eval is given too; keep one of them");
+    if (data_reads_input(c->data.train) > 0 && data_reads_input(c->data.eval) > 0)
+        cfg_fail(&c->doc, js_get(object, "eval"), "data.eval",
+                 "standard input (\"-\") can be one source only, and is one of data.train");
 }
 
 static bool same_folder(const char *a, const char *b)
@@ -434,7 +440,7 @@ static void absolute_sources(cfg_doc *d, const cJSON *from, cJSON *copy, arena *
     } else if (cJSON_IsObject(copy)) {
         cJSON *path = cJSON_GetObjectItemCaseSensitive(copy, "path");
         if (path) absolute_sources(d, js_get(from, "path"), path, mem);
-    } else if (cJSON_IsString(copy)) {
+    } else if (cJSON_IsString(copy) && !data_reads_input(copy)) {
         const char *path = cfg_path(d, from, from->valuestring);
         if (path) cJSON_SetValuestring(copy, absolute(mem, path));
     }

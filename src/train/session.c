@@ -251,6 +251,7 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     FT_TRY(train_stop(s));
     d->vocab_size = s->m->d.vocab_size;
     d->count_first = s->cfg.method->virtual_predict;
+    d->seed = (uint64_t)t->seed;
     d->count = t->max_steps == 0; /* the steps follow from the tokens */
     d->look = look;
     d->tokenizer_key = s->cfg.model.path ? NULL : "model.tokenizer";
@@ -258,9 +259,10 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     FT_TRY(train_stop(s));
     d->count = true;
     if (d->eval) FT_TRY(data_open(&s->eval, &s->cfg.doc, d->eval, d, s->tok, s->chat, false));
+    if (d->eval_split > 0) FT_TRY(data_open_held(&s->eval, s->train, d));
     FT_TRY(train_stop(s));
     FT_TRY(check_data(s, s->train, "data.train"));
-    if (s->eval) FT_TRY(check_data(s, s->eval, "data.eval"));
+    if (s->eval) FT_TRY(check_data(s, s->eval, d->eval ? "data.eval" : "data.eval_split"));
     train_warn(s);
     hash_data(s);
     s->reuse = s->cfg.objective->reuse ? s->cfg.objective->reuse(s->cfg.objective_cfg) : 1;
@@ -308,8 +310,8 @@ void train_session_close(train_session *s)
     obj_close(&s->objective);
     ag_close(s->tape);
     pe_close(s->pe);
-    data_close(s->train);
     data_close(s->eval);
+    data_close(s->train);
     model_close(s->m);
     chat_close(s->chat);
     tok_close(s->tok);

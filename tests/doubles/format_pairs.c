@@ -40,4 +40,4 @@ static ft_status pairs(data_item *it)
 static const char *const keys[] = {"chosen", "rejected", NULL};
 static const char *const reads[] = {"prompt", "margin", "answer", NULL};
 extern const data_format data_format_pairs;
-const data_format data_format_pairs = {"pairs", keys, pairs, reads, DATA_PAIRS};
+const data_format data_format_pairs = {"pairs", keys, pairs, reads, DATA_PAIRS, NULL};

@@ -1,0 +1,149 @@
+/* files.c – the files of a source: a file, the data files of a folder, those that a pattern fits, or standard input.
+ *
+ * Standard input is copied to a temporary file without a name first, so that it can be counted, split and read in windows
+ * as any other. */
+#include "data_private.h"
+
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KINDS ".jsonl, .json, .txt, .csv or .tsv (each also .gz or .zst)"
+
+typedef struct path_list {
+    const char **path;
+    int64_t n, cap;
+} path_list;
+
+static ft_status add_path(path_list *l, const char *path)
+{
+    FT_TRY(data_reserve(&l->path, &l->cap, l->n + 1, sizeof *l->path));
+    l->path[l->n++] = path;
+    return path ? FT_OK : FT_EMEM;
+}
+
+static bool is_pattern(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strchr("*?[", s[i])) return true;
+    return false;
+}
+
+/* The entries of a folder that fit, or the one of that very name. */
+static ft_status fit(const char *dir, const char *part, bool pattern, path_list *out, arena *mem)
+{
+    const char **names, *folder = *dir ? dir : ".", *literal = path_join(mem, dir, part);
+    int64_t n;
+    if (!literal) return FT_EMEM;
+    if (dir_exists(literal) || file_is_there(literal)) return add_path(out, literal);
+    if (!pattern || !dir_exists(folder)) return FT_OK;
+    FT_TRY(dir_list(folder, mem, &names, &n));
+    for (int64_t i = 0; i < n; i++)
+        if (!fnmatch(part, names[i], FNM_NOESCAPE | FNM_PERIOD))
+            FT_TRY(add_path(out, path_join(mem, dir, names[i])));
+    return FT_OK;
+}
+
+/* Part by part of the path, from what fits the parts before it. */
+static ft_status expand(const char *path, path_list *out, arena *mem)
+{
+    path_list now = {0};
+    ft_status rc = add_path(&now, path[0] == '/' ? "/" : "");
+    for (const char *p = path + strspn(path, "/"); rc == FT_OK && *p; p += strspn(p, "/")) {
+        path_list next = {0};
+        size_t n = strcspn(p, "/");
+        const char *part = arena_strn(mem, p, n);
+        if (!part) rc = FT_EMEM;
+        for (int64_t i = 0; rc == FT_OK && i < now.n; i++)
+            rc = fit(now.path[i], part, is_pattern(p, n), &next, mem);
+        ft_free(now.path);
+        now = next;
+        p += n;
+    }
+    *out = now;
+    return rc;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static ft_status add_file(data_source *s, const char *name, const char *path)
+{
+    data_file *f = &s->file[s->n_files++];
+    *f = (data_file){.name = name, .path = path, .kind = data_kind_of(name)};
+    FT_CHECK(f->kind, FT_EDATA, "%s: the name must end in " KINDS, name);
+    return FT_OK;
+}
+
+/* The files that fit a pattern; folders do not. */
+static ft_status pattern_files(data_set *d, data_source *s)
+{
+    path_list l = {0};
+    ft_status rc = expand(s->path, &l, d->mem);
+    int64_t n = 0;
+    for (int64_t i = 0; i < l.n; i++)
+        if (!dir_exists(l.path[i])) l.path[n++] = l.path[i];
+    if (n) qsort(l.path, (size_t)n, sizeof *l.path, by_bytes);
+    if (rc == FT_OK && !n) rc = ft_fail(FT_ENOINPUT, "%s: no file fits this pattern", s->path);
+    if (rc == FT_OK && !(s->file = arena_get(d->mem, (size_t)n * sizeof *s->file))) rc = FT_EMEM;
+    for (int64_t i = 0; rc == FT_OK && i < n; i++) rc = add_file(s, l.path[i], l.path[i]);
+    ft_free(l.path);
+    return rc;
+}
+
+/* Its data files, not those below it, nor those that are hidden; sorted by dir_list. */
+static ft_status folder_files(data_set *d, data_source *s)
+{
+    const char **names;
+    int64_t n, others = 0;
+    FT_TRY(dir_list(s->path, d->mem, &names, &n));
+    s->file = arena_get(d->mem, (size_t)(n + 1) * sizeof *s->file);
+    if (!s->file) return FT_EMEM;
+    for (int64_t i = 0; i < n; i++) {
+        const char *path = path_join(d->mem, s->path, names[i]);
+        if (!path) return FT_EMEM;
+        bool data = names[i][0] != '.' && data_kind_of(names[i]) && !dir_exists(path);
+        others += !data;
+        if (data) FT_TRY(add_file(s, path, path));
+    }
+    FT_CHECK(s->n_files, FT_ENOINPUT,
+             "%s: this folder holds no data files; their names end in " KINDS
+             ", and folders below it are not looked into",
+             s->path);
+    if (others)
+        log_info("%s: %d data files; %lld other entries are not read", s->path, s->n_files,
+                 (long long)others);
+    return FT_OK;
+}
+
+static ft_status input_file(data_set *d, data_source *s)
+{
+    int fd;
+    const char *path;
+    s->file = arena_get(d->mem, sizeof *s->file);
+    if (!s->file) return FT_EMEM;
+    FT_TRY(lines_spool(&fd));
+    d->input = fd + 1;
+    path = arena_printf(d->mem, "/proc/self/fd/%d", fd);
+    if (!path) return FT_EMEM;
+    s->file[s->n_files++] =
+        (data_file){.name = "standard input", .path = path, .kind = data_kind_of("-.jsonl")};
+    return FT_OK;
+}
+
+bool data_is_input(const char *path)
+{
+    return !strcmp(path, "-");
+}
+
+ft_status data_files(data_set *d, data_source *s)
+{
+    if (data_is_input(s->path)) return input_file(d, s);
+    if (dir_exists(s->path)) return folder_files(d, s);
+    if (!file_is_there(s->path) && is_pattern(s->path, strlen(s->path))) return pattern_files(d, s);
+    if (!data_kind_of(s->path)) FT_TRY(io_data_exists(s->path));
+    s->file = arena_get(d->mem, sizeof *s->file);
+    return s->file ? add_file(s, s->path, s->path) : FT_EMEM;
+}
