@@ -17,7 +17,7 @@
 /* --- options: the "data" table of a training config ---------------------------------------------- */
 typedef struct data_cfg {
     const cJSON *train, *eval; /* a source or a list of sources (data_open reads them) */
-    double eval_split;         /* held out of train: a share, or a number of records; 0: nothing */
+    double eval_split;         /* held out of train: a share, or a number of records; 0 or NAN: nothing */
     int64_t max_length;
     const cJSON *packing; /* false, true or "concat"; checked by data_open */
     int64_t window_tokens; /* or CFG_AUTO */

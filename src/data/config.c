@@ -262,7 +262,7 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     d->count = opt->count;
     d->look = opt->look;
     while (opt->on_loss && strcmp(on_loss_names[d->on_loss], opt->on_loss) != 0) d->on_loss++;
-    d->hold_out = d->training ? opt->eval_split : 0;
+    d->hold_out = d->training && opt->eval_split > 0 ? opt->eval_split : 0;
     d->seed = opt->seed;
     if (d->hold_out >= 1 && d->hold_out != floor(d->hold_out))
         cfg_fail(d->cfg, NULL, "data.eval_split",

@@ -242,52 +242,59 @@ out:
 }
 
 /* --- fields that are more than text ---------------------------------------------------------------------------------- */
-/* The field becomes what its text says; blank: nothing. must: text that is not JSON is refused. */
-static ft_status as_json(const data_item *it, cJSON *field, bool must)
+/* The field becomes what its text says; blank: nothing. FT_EDATA for text that is not JSON. */
+static ft_status as_json(const js_doc *doc, cJSON *field)
 {
-    js_doc doc;
-    if (!cJSON_IsString(field)) return FT_OK;
-    char *text = field->valuestring;
-    size_t n = strlen(text);
-    if (lines_blank(text, n)) {
+    js_doc value;
+    char *text = cJSON_IsString(field) ? field->valuestring : NULL;
+    if (!text) return FT_OK;
+    if (lines_blank(text, strlen(text))) {
         field->type = cJSON_NULL;
-    } else if (js_parse(&doc, text, n, it->name, it->line, JS_BIG_NUMBERS | JS_NO_POSITIONS,
-                        FT_EDATA) == FT_OK) {
-        field->type = doc.root->type;
-        field->child = doc.root->child;
-        field->valuedouble = doc.root->valuedouble;
-        field->valueint = doc.root->valueint;
-        field->valuestring = doc.root->valuestring;
-        doc.root->child = NULL;
-        doc.root->valuestring = NULL;
-        js_close(&doc);
-        ft_free(text);
-        return FT_OK;
+        field->valuestring = NULL;
     } else {
-        if (must)
-            return js_fail(it->doc, field, FT_EDATA, field->string,
-                           "the field must be JSON (a list, a number, true or false)");
-        ft_error_clear();
-        return FT_OK;
+        FT_TRY(js_parse(&value, text, strlen(text), doc->name, doc->line0,
+                        JS_BIG_NUMBERS | JS_NO_POSITIONS, FT_EDATA));
+        field->type = value.root->type;
+        field->child = value.root->child;
+        field->valuedouble = value.root->valuedouble;
+        field->valueint = value.root->valueint;
+        field->valuestring = value.root->valuestring;
+        value.root->child = NULL;
+        value.root->valuestring = NULL;
+        js_close(&value);
     }
-    field->valuestring = NULL;
     ft_free(text);
     return FT_OK;
 }
 
-ft_status data_csv_values(const data_item *it, cJSON *rec)
+ft_status data_csv_reach(const data_source *s, const js_doc *doc)
 {
-    const data_source *s = it->src;
-    const char *const *key = it->format->json;
-    for (; key && *key; key++)
-        FT_TRY(as_json(it, cJSON_GetObjectItemCaseSensitive(rec, data_key_text(s, *key)), true));
-    for (int i = 0; i < s->n_columns; i++) { /* a path that goes into a field */
+    for (int i = 0; i < s->n_columns; i++) {
         char name[256];
-        size_t n = strcspn(s->column[i].path, ".");
-        if (!s->column[i].path[n] || n >= sizeof name || js_get(rec, s->column[i].path)) continue;
-        memcpy(name, s->column[i].path, n);
+        const char *path = s->column[i].path;
+        size_t n = strcspn(path, ".");
+        if (!path[n] || n >= sizeof name || js_get(doc->root, path)) continue;
+        memcpy(name, path, n);
         name[n] = '\0';
-        FT_TRY(as_json(it, cJSON_GetObjectItemCaseSensitive(rec, name), false));
+        ft_status rc = as_json(doc, cJSON_GetObjectItemCaseSensitive(doc->root, name));
+        if (rc == FT_EDATA) /* no JSON: then the path leads nowhere, which is told */
+            ft_error_clear();
+        else
+            FT_TRY(rc);
+    }
+    return FT_OK;
+}
+
+ft_status data_csv_values(const data_item *it)
+{
+    for (const char *const *key = it->format->json; key && *key; key++) {
+        const char *name = data_key_text(it->src, *key);
+        cJSON *field = cJSON_GetObjectItemCaseSensitive(it->doc->root, name);
+        ft_status rc = as_json(it->doc, field);
+        if (rc == FT_EDATA)
+            return js_fail(it->doc, field, rc, name,
+                           "the field must be JSON (a list, a number, true or false)");
+        FT_TRY(rc);
     }
     return FT_OK;
 }

@@ -89,6 +89,12 @@ typedef struct data_pick {
     const uint8_t *held; /* a bit a record of [from, to); NULL: none is held out */
     bool rest;           /* those held out */
 } data_pick;
+static inline bool data_is_picked(const data_pick *p, int64_t record)
+{
+    int64_t i = record - p->from;
+    if (i < 0 || record >= p->to) return false;
+    return !p->held || ((p->held[i / 8] >> (i % 8)) & 1) == p->rest;
+}
 
 /* A window of a source: window_rows rows, the last one fewer or none. */
 typedef struct data_window {
@@ -336,14 +342,14 @@ FT_MUST_USE ft_status data_csv_header(data_file *f, const char *text, size_t len
 /* An object of strings under the names of the header; its line is that of the record, all over. */
 FT_MUST_USE ft_status data_csv_record(const data_file *f, const char *text, size_t len,
                                       int64_t line, js_doc *out);
-/* Fields that the format of the item wants as JSON, and those that columns reach into. */
-FT_MUST_USE ft_status data_csv_values(const data_item *it, cJSON *rec);
+/* Fields that columns reach into become what their JSON says; then those that the format of the item wants as JSON. */
+FT_MUST_USE ft_status data_csv_reach(const data_source *s, const js_doc *doc);
+FT_MUST_USE ft_status data_csv_values(const data_item *it);
 
 /* pick.c: reads a split as the config has it; mistakes are recorded */
 void data_range_parse(data_set *d, const cJSON *node, const char *key, data_range *out);
 /* Which records are read of a source; it is counted where they cannot be told without. */
 FT_MUST_USE ft_status data_pick_records(data_set *d, data_source *s);
-bool data_is_picked(const data_pick *p, int64_t record);
 /* Draws what data.eval_split holds out of the sources of a training set, once their records are picked. */
 FT_MUST_USE ft_status data_hold_out(data_set *d);
 

@@ -76,13 +76,6 @@ ft_status data_pick_records(data_set *d, data_source *s)
     return FT_OK;
 }
 
-bool data_is_picked(const data_pick *p, int64_t record)
-{
-    int64_t i = record - p->from;
-    if (i < 0 || record >= p->to) return false;
-    return !p->held || ((p->held[i / 8] >> (i % 8)) & 1) == p->rest;
-}
-
 /* --- what is held out -------------------------------------------------------------------------------------------- */
 enum { KEY_HELD = 0x68656c64 };
 

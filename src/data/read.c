@@ -66,7 +66,8 @@ static ft_status run_item(data_item *it)
     }
     if (!cJSON_IsObject(it->rec)) rc = data_fail(it, it->rec, NULL, "a record must be an object");
     if (rc == FT_OK) rc = needs_tokenizer(it);
-    if (rc == FT_OK && it->file->kind->separator) rc = data_csv_values(it, own.root);
+    if (rc == FT_OK && it->file->kind->separator) rc = data_csv_reach(it->src, &own);
+    if (rc == FT_OK && it->file->kind->separator) rc = data_csv_values(it);
     if (rc == FT_OK) rc = data_view_open(it);
     if (rc == FT_OK) rc = it->format->render(it);
     if (rc == FT_OK) rc = data_note_keys(it);
@@ -214,7 +215,8 @@ static ft_status detect(reader *r, const record *x)
     FT_TRY(f->kind->separator
                ? data_csv_record(f, x->text, x->len, x->line, &doc)
                : js_parse(&doc, x->text, x->len, f->name, x->line, JS_BIG_NUMBERS, FT_EDATA));
-    ft_status rc = data_format_detect(r->src, &doc, doc.root);
+    ft_status rc = f->kind->separator ? data_csv_reach(r->src, &doc) : FT_OK;
+    if (rc == FT_OK) rc = data_format_detect(r->src, &doc, doc.root);
     js_close(&doc);
     return rc;
 }

@@ -308,8 +308,7 @@ static void check_data(train_config *c)
         cfg_fail(&c->doc, js_get(object, "eval_split"), "data.eval_split",
                  "data.eval is given too; keep one of them");
     if (data_reads_input(c->data.train) > 0 && data_reads_input(c->data.eval) > 0)
-        cfg_fail(&c->doc, js_get(object, "eval"), "data.eval",
-                 "standard input (\"-\") can be one source only, and is one of data.train");
+        cfg_fail(&c->doc, js_get(object, "eval"), "data.eval", "\"-\" is in data.train already");
 }
 
 static bool same_folder(const char *a, const char *b)
@@ -380,6 +379,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     cfg_read(d, js_get(root, "model"), "model", model_rows, &c->model, NULL);
     FT_TRY(read_method(c, mem));
     FT_TRY(read_quantization(c, mem));
+    absent_floats(data_fields, &c->data);
     cfg_read(d, js_get(root, "data"), "data", data_fields, &c->data, NULL);
     FT_TRY(read_objective(c, mem));
     FT_TRY(read_optim(c, mem));
