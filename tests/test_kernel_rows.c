@@ -167,13 +167,13 @@ static void activations(void **state)
             assert_true(fabs((double)out[i] - act(names[n], (double)tail[i])) <=
                         5e-6 * fabs(act(names[n], (double)tail[i])));
         x[4] = x[5] = 1;
-        kn_act_back(a, d, dy, floats(x, N), 1, N, true);
+        kn_act_back(a, floats(d, N), dy, floats(x, N), 1, N, true);
         for (int i = 0; i < N; i++)
             close_to(d[i] - d0[i], (double)dy[i] * slope(names[n], (double)x[i]), 3e-6, names[n],
                      i);
         kn_glu(a, floats(y, I), floats(gu, 2 * I), T, I);
         memcpy(d, d0, 2 * N * 4);
-        kn_glu_back(a, d, dy, floats(gu, 2 * I), T, I, true);
+        kn_glu_back(a, floats(d, 2 * I), dy, floats(gu, 2 * I), T, I, true);
         for (int i = 0; i < N; i++) {
             int64_t g = i / I * 2 * I + i % I, u = g + I;
             double gate = (double)gu[g], up = (double)gu[u];
@@ -364,9 +364,11 @@ static void smoothed_targets(void **state)
 /* Temperature, entropy and weights of rows against double. */
 static void softmax_of_scores(void **state)
 {
-    enum { V = 300 };
+    enum { V = 2300 }; /* more than a piece of those rounded in place */
     (void)state;
     float *x = test_uniform(1, T * V, -4, 4), *x0 = test_uniform(1, T * V, -4, 4);
+    float *half = test_uniform(1, T * V, -4, 4);
+    uint16_t rounded[V];
     float logprob[T], entropy[T], weight[T];
     int32_t target[T];
     for (int t = 0; t < T; t++) {
@@ -394,6 +396,12 @@ static void softmax_of_scores(void **state)
         }
         close_to(logprob[t], (double)x0[t * V + target[t]] / tau - log(sum), 1e-6, "logprob", t);
         close_to(entropy[t], h, 1e-6, "entropy", t);
+    }
+    s.half = true;
+    kn_softmax_rows(half, &s, T);
+    for (int64_t t = 0; t < T; t++) {
+        dt_bf16.pack(rounded, x + t * V, V);
+        assert_memory_equal(half + t * V, rounded, sizeof rounded);
     }
 }
 
@@ -537,13 +545,19 @@ static void rows_in_bf16(void **state)
         }
         memset(want, 0, (size_t)(2 * n) * 4), memset(got, 0, (size_t)(2 * n) * 4);
         for (int add = 1; add >= 0; add--) { /* onto zeros, and over what is there */
-            kn_glu_back(silu, want, dy, floats(x, 2 * c), ROWS, c, true);
-            kn_glu_back(silu, got, dy, halves(xh, 2 * c), ROWS, c, add);
+            kn_glu_back(silu, floats(want, 2 * c), dy, floats(x, 2 * c), ROWS, c, true);
+            kn_glu_back(silu, floats(got, 2 * c), dy, halves(xh, 2 * c), ROWS, c, add);
             assert_memory_equal(got, want, (size_t)(2 * n) * 4);
+            kn_glu_back(silu, halves(yh, 2 * c), dy, halves(xh, 2 * c), ROWS, c, false);
+            dt_bf16.pack(wh, want, 2 * n);
+            assert_memory_equal(wh, yh, (size_t)(2 * n) * 2);
             memset(want, 0, (size_t)n * 4), memset(got, add ? 0 : 1, (size_t)n * 4);
-            kn_act_back(silu, want, dy, floats(x, c), ROWS, c, true);
-            kn_act_back(silu, got, dy, halves(xh, c), ROWS, c, add);
+            kn_act_back(silu, floats(want, c), dy, floats(x, c), ROWS, c, true);
+            kn_act_back(silu, floats(got, c), dy, halves(xh, c), ROWS, c, add);
             assert_memory_equal(got, want, (size_t)n * 4);
+            kn_act_back(silu, halves(yh, c), dy, halves(xh, c), ROWS, c, false);
+            dt_bf16.pack(wh, want, n);
+            assert_memory_equal(wh, yh, (size_t)n * 2);
             memset(want, 0, (size_t)(2 * n) * 4), memset(got, 1, (size_t)(2 * n) * 4);
         }
         kn_gather_rows(halves(yh, c), halves(xh, c), row, 3, c);

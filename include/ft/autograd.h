@@ -44,6 +44,7 @@ typedef struct ag_op {
     bool by_rows; /* in[0] holds the rows in force, one for one (asserted) */
     bool again; /* its forward may run once more in the backward, from inputs that are there, with the same result */
     bool rounds; /* its backward reads the output's gradient by ag_grad_rows, and does not write to it */
+    bool direct; /* its backward asks ag_grad_direct first */
     unsigned blind; /* bit i: its backward does not read the values of in[i] */
     /* What a dry tape cannot see: floats of ag_temp buffers that its forward or backward holds at once (NULL: none), and the
      * input that ag_grad_pass gives the output's gradient (0: none). */
@@ -75,7 +76,11 @@ struct ag_tape {
     struct ag_clock *clock;  /* NULL: ops are not timed */
     const tn_tensor *turned; /* logits that have become their own gradient: no buffer to hand back */
     struct ag_brief_cell *brief; /* activations in the free list, the latest first */
-    tn_tensor rounded; /* the gradient of rounded.grad's tensor in bf16, while nodes read it; no data: none */
+    struct { /* the gradient of `of` in bf16, while nodes read it; NULL: none */
+        const tn_tensor *of;
+        kn_rows rows;
+        size_t bytes; /* of its buffer in the free list; 0: it lies elsewhere */
+    } rounded;
     ft_status status;    /* sticky */
 };
 
@@ -141,6 +146,13 @@ float *ag_grad_fresh(ag_tape *t, tn_tensor *x, bool *fresh);
 /* The gradient of a node's output as products read it: where they round their operands, rounded once for all nodes of that
  * output that follow one another. NULL data: the tape has failed, or it is dry. */
 kn_rows ag_grad_rows(ag_tape *t, const ag_node *n);
+/* All that will read the gradient of x reads it rounded, `reader` first. */
+bool ag_reads_rounded(const ag_tape *t, const ag_node *reader, const tn_tensor *x);
+/* Where the gradient of n's first input, which n alone makes (its op is `direct`), goes in bf16 where that is so. NULL data:
+ * it is not, or no gradient is wanted. */
+kn_rows ag_grad_direct(ag_tape *t, const ag_node *n);
+/* The gradient of x is where its values were: in f32, or with `half` in bf16, row i in the first half of row i. */
+void ag_grad_turned(ag_tape *t, tn_tensor *x, bool half);
 /* d += of n's whole output gradient into x of the same shape; takes the buffer over where x has none yet, so it must be
  * the last use of n->out->grad. */
 void ag_grad_pass(ag_tape *t, ag_node *n, tn_tensor *x);

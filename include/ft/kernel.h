@@ -148,10 +148,10 @@ typedef struct kn_act kn_act;
 const kn_act *kn_act_by_name(const char *name); /* NULL when unknown */
 /* y [T, I] = act(gate) ⊙ up, gu [T, 2I] with gate in the first I columns. */
 void kn_glu(const kn_act *act, kn_rows y, kn_rows gu, int64_t t, int64_t i);
-void kn_glu_back(const kn_act *act, float *dgu, const float *dy, kn_rows gu, int64_t t, int64_t i,
-                 bool accumulate); /* or dgu is overwritten */
+void kn_glu_back(const kn_act *act, kn_rows dgu, const float *dy, kn_rows gu, int64_t t, int64_t i,
+                 bool accumulate); /* into f32; or dgu is overwritten */
 void kn_act_rows(const kn_act *act, kn_rows y, kn_rows x, int64_t t, int64_t c);
-void kn_act_back(const kn_act *act, float *dx, const float *dy, kn_rows x, int64_t t, int64_t c,
+void kn_act_back(const kn_act *act, kn_rows dx, const float *dy, kn_rows x, int64_t t, int64_t c,
                  bool accumulate);
 
 /* Rows of a table: y[t] = W[ids[t]], zeros for an id below 0; and dw[ids[t]] += dy[t] in ascending t, except for ids
@@ -197,6 +197,7 @@ typedef struct kn_softmax {
     int32_t *best;         /* out [T]: smallest index of the largest logit; may be NULL */
     float scale;           /* ≠ 0: the logits are replaced by scale·weight[t]·d(−log p(target))/d logits */
     const float *weight;   /* [T]; NULL: 1 */
+    bool half;             /* the gradient is rounded to bf16: row t is the first half of row t */
 } kn_softmax;
 void kn_softmax_rows(float *logits, const kn_softmax *s, int64_t t);
 

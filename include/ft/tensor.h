@@ -91,6 +91,7 @@ typedef struct tn_tensor {
     bool wants_grad;
     /* Of an activation, the tape's: its values lie in the free list; a backward reads them; its op can make them again. */
     bool brief, needed, again;
+    bool rounds; /* its gradient is read rounded, by ag_grad_rows, and not otherwise */
 } tn_tensor;
 
 int64_t tn_count(const tn_tensor *t); /* elements */

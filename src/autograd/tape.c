@@ -91,7 +91,7 @@ void ag_reset(ag_tape *t)
     t->grads->free = t->grads->spare = NULL;
     t->last = NULL;
     t->brief = NULL;
-    t->rounded.data = NULL;
+    t->rounded.of = NULL;
     t->rows = NULL;
     t->status = FT_OK;
 }
@@ -323,20 +323,50 @@ float *ag_grad(ag_tape *t, tn_tensor *x)
     return g;
 }
 
+static void take_rounded(ag_tape *t, const tn_tensor *of)
+{
+    t->rounded.bytes = (size_t)tn_count(of) * sizeof(uint16_t);
+    t->rounded.rows = (kn_rows){grad_take(t, t->rounded.bytes), tn_cols(of), true};
+    t->rounded.of = t->rounded.rows.data ? of : NULL;
+}
+
 kn_rows ag_grad_rows(ag_tape *t, const ag_node *n)
 {
-    const int64_t n_rows = tn_rows(n->out), cols = tn_cols(n->out);
-    const kn_rows grad = {n->out->grad, cols, false};
-    tn_tensor *r = &t->rounded;
+    const kn_rows grad = {n->out->grad, tn_cols(n->out), false};
     if (ag_fed_type(t) == &dt_f32) return grad;
-    if (!r->data) {
-        *r = (tn_tensor){
-            .type = &dt_bf16, .nd = 2, .dim = {n_rows, cols}, .brief = true, .grad = grad.data};
-        r->data = grad_take(t, value_bytes(r));
-        if (r->data && !t->dry) kn_convert_rows(ag_rows_of(r), grad, n_rows, cols);
+    if (!t->rounded.of) {
+        take_rounded(t, n->out);
+        if (t->rounded.of && !t->dry)
+            kn_convert_rows(t->rounded.rows, grad, tn_rows(n->out), tn_cols(n->out));
     }
-    assert(!r->data || r->grad == grad.data);
-    return ag_rows_of(r);
+    assert(!t->rounded.of || t->rounded.of == n->out);
+    return t->rounded.rows;
+}
+
+bool ag_reads_rounded(const ag_tape *t, const ag_node *reader, const tn_tensor *x)
+{
+    return x->rounds && x->wants_grad && !x->grad && ag_fed_type(t) == &dt_bf16 && reader &&
+           reader->out == x && reader->op->rounds;
+}
+
+kn_rows ag_grad_direct(ag_tape *t, const ag_node *n)
+{
+    if (!ag_reads_rounded(t, n->prev, n->in[0])) return (kn_rows){0};
+    assert(!t->rounded.of);
+    take_rounded(t, n->in[0]);
+    return t->rounded.rows;
+}
+
+void ag_grad_turned(ag_tape *t, tn_tensor *x, bool half)
+{
+    t->turned = x;
+    if (!half) {
+        x->grad = x->data;
+        return;
+    }
+    t->rounded.of = x;
+    t->rounded.rows = (kn_rows){x->data, 2 * tn_cols(x), true};
+    t->rounded.bytes = 0;
 }
 
 void ag_grad_pass(ag_tape *t, ag_node *n, tn_tensor *x)
@@ -398,6 +428,7 @@ tn_tensor *ag_call_kept(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr,
     for (int i = 0; i < n_in; i++) n->in[i] = in[i];
     const bool link = keep || (t->record && op->again);
     out->again = op->again && link;
+    out->rounds = out->rounds && op->rounds; /* of one in place */
     for (int i = 0; keep && i < n_in; i++)
         if (in[i] && !(op->blind >> i & 1)) in[i]->needed = true;
     if (keep) out->wants_grad = true;
@@ -416,8 +447,9 @@ tn_tensor *ag_call_kept(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr,
 static void drop_rounded(ag_tape *t, const ag_node *n)
 {
     const ag_node *next = n->prev;
-    if (next && next->out == n->out && next->op->rounds) return;
-    give_values(t, &t->rounded);
+    if (!t->rounded.of || (next && next->out == t->rounded.of && next->op->rounds)) return;
+    if (t->rounded.bytes > 0) grad_give(t, t->rounded.rows.data, t->rounded.bytes);
+    t->rounded.of = NULL;
 }
 
 static bool in_place(const ag_node *n)
@@ -432,6 +464,7 @@ static bool in_place(const ag_node *n)
 static void walk_dry(ag_tape *t, ag_node *n)
 {
     for (int i = 0; i < n->n_in; i++) {
+        if (i == 0 && n->op->direct && ag_grad_direct(t, n).data) continue;
         if (n->in[i] && n->in[i] != n->out && !(n->op->passes && i == n->op->passes))
             ag_grad(t, n->in[i]);
     }
@@ -488,7 +521,7 @@ void ag_walk(ag_tape *t)
     t->record = true; /* a pass that does not record may have come since */
     t->few = false;
     for (ag_node *n = t->last; n && t->status == FT_OK; n = n->prev) {
-        if (!n->out->grad) { /* nothing that the loss needs */
+        if (!n->out->grad && t->rounded.of != n->out) { /* nothing that the loss needs */
             if (!in_place(n)) give_values(t, n->out);
             continue;
         }

@@ -1,5 +1,6 @@
 /* loss.c – softmax over rows of logits, AdamW, and sums over flat ranges. */
 #include "kern.h"
+#include "kern_bf16.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -36,6 +37,23 @@ static double mean_below(const float *x, int64_t v, float max)
     return sum[0] / (double)v;
 }
 
+/* A row's gradient in place, of the exponentials that sum up to `sum`. */
+static void softmax_back(float *x, const kn_softmax *s, int64_t t, float scale, float sum)
+{
+    const int32_t target = s->target[t];
+    const bool counts = target >= 0 && target < s->v;
+    kern->scale(x, counts ? scale / sum : 0.0f, s->v);
+    if (counts) x[target] -= scale * (1.0f - s->smoothing);
+    const float all = scale * s->smoothing / (float)s->v;
+    for (int64_t i = 0; counts && s->smoothing > 0 && i < s->v; i++) x[i] -= all;
+    float piece[1024];
+    for (int64_t i = 0; s->half && i < s->v; i += (int64_t)FT_COUNT_OF(piece)) {
+        const int64_t left = s->v - i, most = FT_COUNT_OF(piece), n = left < most ? left : most;
+        memcpy(piece, x + i, (size_t)n * sizeof *piece);
+        kern_dot_row->round((uint16_t *)x + i, piece, n);
+    }
+}
+
 /* One row: maximum, Σ exp, and with a scale the gradient in place. */
 static void softmax_tile(void *ctx, int64_t t, int thread)
 {
@@ -65,12 +83,7 @@ static void softmax_tile(void *ctx, int64_t t, int thread)
         s->smooth[t] = counts ? (1.0f - s->smoothing) * s->logprob[t] +
                                     s->smoothing * (float)(mean - log((double)sum))
                               : 0.0f;
-    if (!grad) return;
-    kern->scale(x, counts ? scale / sum : 0.0f, s->v);
-    if (!counts) return;
-    x[target] -= scale * (1.0f - s->smoothing);
-    const float all = scale * s->smoothing / (float)s->v;
-    for (int64_t i = 0; s->smoothing > 0 && i < s->v; i++) x[i] -= all;
+    if (grad) softmax_back(x, s, t, scale, sum);
 }
 
 void kn_softmax_rows(float *logits, const kn_softmax *s, int64_t t)

@@ -234,39 +234,38 @@ static int64_t piece_of(const rows_run *r)
     return (r->y.bf16 || r->x.bf16) && r->c > PIECE ? PIECE : r->c;
 }
 
-/* in[1]: dy, and out[0] the gradient of gate and up; NULL: forward */
+/* in[1]: dy, and y the gradient of gate and up; NULL: forward */
 static void glu_piece(const rows_run *r, int64_t i, int64_t c0, int64_t n, float *buffer)
 {
     const float *gate = row_of(&r->x, i, c0, n, buffer);
     const float *up = row_of(&r->x, i, r->c + c0, n, buffer + n);
+    float *y = place_of(&r->y, i, c0, buffer + 2 * n);
     if (r->in[1]) {
-        float *d = r->out[0] + i * 2 * r->c + c0;
-        kern->glu_back[r->kind](d, d + r->c, r->in[1] + i * r->c + c0, gate, up, n, r->accumulate);
+        float *d_up = place_of(&r->y, i, r->c + c0, buffer + 3 * n);
+        kern->glu_back[r->kind](y, d_up, r->in[1] + i * r->c + c0, gate, up, n, r->accumulate);
+        finish(&r->y, i, r->c + c0, n, d_up);
     } else {
-        float *y = place_of(&r->y, i, c0, buffer + 2 * n);
         kern->glu[r->kind](y, gate, up, n);
-        finish(&r->y, i, c0, n, y);
     }
+    finish(&r->y, i, c0, n, y);
 }
 
 static void act_piece(const rows_run *r, int64_t i, int64_t c0, int64_t n, float *buffer)
 {
     const float *x = row_of(&r->x, i, c0, n, buffer);
-    if (r->in[1]) {
-        kern->act_back[r->kind](r->out[0] + i * r->c + c0, r->in[1] + i * r->c + c0, x, n,
-                                r->accumulate);
-    } else {
-        float *y = place_of(&r->y, i, c0, buffer + n);
+    float *y = place_of(&r->y, i, c0, buffer + n);
+    if (r->in[1])
+        kern->act_back[r->kind](y, r->in[1] + i * r->c + c0, x, n, r->accumulate);
+    else
         kern->act[r->kind](y, x, n);
-        finish(&r->y, i, c0, n, y);
-    }
+    finish(&r->y, i, c0, n, y);
 }
 
 static void over_pieces(const rows_run *r, int64_t tile, int thread,
                         void (*piece)(const rows_run *, int64_t, int64_t, int64_t, float *))
 {
     const int64_t most = piece_of(r);
-    float *buffer = buffers(thread, 3 * most);
+    float *buffer = buffers(thread, 4 * most);
     for (int64_t i = first(r, tile); buffer && i < last(r, tile, r->t); i++)
         for (int64_t c0 = 0; c0 < r->c; c0 += most)
             piece(r, i, c0, r->c - c0 < most ? r->c - c0 : most, buffer);
@@ -288,17 +287,17 @@ void kn_glu(const kn_act *act, kn_rows y, kn_rows gu, int64_t t, int64_t i)
     over_rows(glu_tile, &r, i);
 }
 
-void kn_glu_back(const kn_act *act, float *dgu, const float *dy, kn_rows gu, int64_t t, int64_t i,
+void kn_glu_back(const kn_act *act, kn_rows dgu, const float *dy, kn_rows gu, int64_t t, int64_t i,
                  bool accumulate)
 {
     rows_run r = {.t = t,
                   .c = i,
-                  .out = {dgu},
+                  .y = dgu,
                   .in = {NULL, dy},
                   .x = gu,
                   .kind = act->kind,
                   .accumulate = accumulate};
-    if (dgu) over_rows(glu_tile, &r, 2 * i);
+    if (dgu.data) over_rows(glu_tile, &r, 2 * i);
 }
 
 void kn_act_rows(const kn_act *act, kn_rows y, kn_rows x, int64_t t, int64_t c)
@@ -307,17 +306,17 @@ void kn_act_rows(const kn_act *act, kn_rows y, kn_rows x, int64_t t, int64_t c)
     over_rows(act_tile, &r, c);
 }
 
-void kn_act_back(const kn_act *act, float *dx, const float *dy, kn_rows x, int64_t t, int64_t c,
+void kn_act_back(const kn_act *act, kn_rows dx, const float *dy, kn_rows x, int64_t t, int64_t c,
                  bool accumulate)
 {
     rows_run r = {.t = t,
                   .c = c,
-                  .out = {dx},
+                  .y = dx,
                   .in = {NULL, dy},
                   .x = x,
                   .kind = act->kind,
                   .accumulate = accumulate};
-    if (dx) over_rows(act_tile, &r, c);
+    if (dx.data) over_rows(act_tile, &r, c);
 }
 
 static void convert_tile(void *ctx, int64_t tile, int thread)

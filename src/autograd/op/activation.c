@@ -13,6 +13,15 @@ static int64_t temp(const ag_node *n)
     return ((const act_attr *)n->attr)->x.floats;
 }
 
+/* Where that of the input goes; no data: it wants none. */
+static kn_rows gradient(ag_tape *t, const ag_node *n, bool *fresh)
+{
+    tn_tensor *x = n->in[0];
+    const kn_rows direct = ag_grad_direct(t, n);
+    *fresh = direct.data != NULL;
+    return *fresh ? direct : op_rows(ag_grad_fresh(t, x, fresh), tn_cols(x));
+}
+
 static void glu_forward(ag_tape *t, ag_node *n)
 {
     const act_attr *a = n->attr;
@@ -27,10 +36,9 @@ static void glu_backward(ag_tape *t, ag_node *n)
 {
     const act_attr *a = n->attr;
     bool fresh;
-    float *dx = ag_grad_fresh(t, n->in[0], &fresh);
-    if (dx)
-        kn_glu_back(a->act, dx, n->out->grad, op_kept(&a->x, n->in[0]), tn_rows(n->out),
-                    tn_cols(n->out), !fresh);
+    const kn_rows dx = gradient(t, n, &fresh);
+    kn_glu_back(a->act, dx, n->out->grad, op_kept(&a->x, n->in[0]), tn_rows(n->out),
+                tn_cols(n->out), !fresh);
 }
 
 const ag_op ag_op_glu = {.name = "glu",
@@ -38,6 +46,7 @@ const ag_op ag_op_glu = {.name = "glu",
                          .backward = glu_backward,
                          .again = true,
                          .blind = 1 << 0, /* see op_round_input */
+                         .direct = true,
                          .temp = temp};
 
 static void act_forward(ag_tape *t, ag_node *n)
@@ -55,10 +64,9 @@ static void act_backward(ag_tape *t, ag_node *n)
 {
     const act_attr *a = n->attr;
     bool fresh;
-    float *dx = ag_grad_fresh(t, n->in[0], &fresh);
-    if (dx)
-        kn_act_back(a->act, dx, n->out->grad, op_kept(&a->x, n->in[0]), tn_rows(n->out),
-                    tn_cols(n->out), !fresh);
+    const kn_rows dx = gradient(t, n, &fresh);
+    kn_act_back(a->act, dx, n->out->grad, op_kept(&a->x, n->in[0]), tn_rows(n->out),
+                tn_cols(n->out), !fresh);
 }
 
 const ag_op ag_op_act = {.name = "act",
@@ -66,6 +74,7 @@ const ag_op ag_op_act = {.name = "act",
                          .backward = act_backward,
                          .again = true,
                          .blind = 1 << 0,
+                         .direct = true,
                          .temp = temp};
 
 static tn_tensor *new_call(ag_tape *t, const ag_op *op, tn_tensor *x, const kn_act *act,

@@ -172,6 +172,7 @@ tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_ten
     tn_tensor *in[2 + 4 * AG_MAX_GROUP] = {x};
     int n_in = 1;
     int64_t out = 0;
+    bool rounds = add == NULL; /* nothing reads the gradient of y but products */
     if (!a || t->status != FT_OK) return x;
     OP_ASSERT(t, n <= AG_MAX_GROUP);
     int n_low = terms_of(w, n, low);
@@ -185,6 +186,7 @@ tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_ten
         out += out_of(&w[i]);
         in[n_in++] = w[i].w;
         if (w[i].b) in[n_in++] = w[i].b;
+        rounds = rounds && !(w[i].b && w[i].b->wants_grad);
     }
     if (take_terms(t, a, x, low, n_low)) {
         for (int i = 0; i < n_low; i++) {
@@ -196,5 +198,6 @@ tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_ten
     OP_ASSERT(t, !add || (tn_rows(add) == tn_rows(x) && tn_cols(add) == out));
     tn_tensor *y = add ? ag_new(t, tn_rows(x), out) : ag_brief(t, tn_rows(x), out, &dt_f32);
     y = ag_call(t, &ag_op_linear, y, a, n_in, in);
+    if (t->status == FT_OK) y->rounds = rounds;
     return ag_low_rank_add(t, y, x, low, n_low);
 }

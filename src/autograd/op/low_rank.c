@@ -443,6 +443,7 @@ tn_tensor *ag_low_rank_add(ag_tape *t, tn_tensor *y, tn_tensor *x, const ag_low_
         for (size_t k = 0; k < FT_COUNT_OF(parts); k++) {
             if (parts[k]) in[n_in++] = parts[k];
         }
+        if (s[i].out) y->rounds = false;
     }
     return ag_call(t, &ag_op_low_rank, t->status == FT_OK ? y : NULL, a, n_in, in);
 }

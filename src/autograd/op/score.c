@@ -79,7 +79,7 @@ static int64_t rows_of_chunk(const score_attr *a, int64_t chunk)
 
 /* The softmax of one chunk's logits; with a scale they become their gradient. */
 static void softmax(const score_attr *a, tn_tensor *logits, int64_t first, float scale,
-                    const float *weight)
+                    const float *weight, bool half)
 {
     const bool again = weight != NULL; /* the results are there already */
     kn_softmax s = {.v = a->s.head.vocab,
@@ -92,7 +92,8 @@ static void softmax(const score_attr *a, tn_tensor *logits, int64_t first, float
                     .smooth = a->s.smooth ? a->s.smooth + first : NULL,
                     .best = a->s.best && !again ? a->s.best + first : NULL,
                     .scale = scale,
-                    .weight = weight};
+                    .weight = weight,
+                    .half = half};
     kn_softmax_rows(tn_f32(logits), &s, tn_rows(logits));
 }
 
@@ -113,10 +114,11 @@ static float *run_chunk(ag_tape *t, const score_attr *a, const tn_tensor *x, int
     }
     if (t->status == FT_OK) {
         assert(tn_rows(logits) == rows && tn_cols(logits) == a->s.head.vocab);
-        if (!t->dry) softmax(a, logits, first, scale, weight);
-        if (scale != 0.0f && logits->wants_grad) {
-            logits->grad = logits->data;
-            t->turned = logits;
+        const bool back = scale != 0.0f && logits->wants_grad;
+        const bool half = back && ag_reads_rounded(t, t->last, logits);
+        if (!t->dry) softmax(a, logits, first, scale, weight, half);
+        if (back) {
+            ag_grad_turned(t, logits, half);
             ag_walk(t);
             t->turned = NULL;
             dx = part->grad;
