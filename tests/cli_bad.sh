@@ -178,7 +178,8 @@ bad 66 'name on a model hub' - "$ft" inspect some-org/Some-Model-1B
 bad 66 'is an adapter, not a model' - "$ft" generate --model a --prompt x
 config c.json a good.jsonl
 bad 66 'is an adapter, not a model' result "$ft" check c.json
-bad 66 'is an adapter that holds no tokenizer' - "$ft" tokenize --model a
+cp -r a bare-adapter && rm bare-adapter/tokenizer* bare-adapter/chat_template.jinja
+bad 66 'is an adapter that holds no tokenizer' - "$ft" tokenize --model bare-adapter
 # one thing given for another, and names on a hub in each place a path may stand
 bad 66 'm: is a model, not an adapter' - "$ft" score --model m --adapter m
 bad 66 'm: is a model, not an adapter' mm "$ft" merge-adapter m --out mm

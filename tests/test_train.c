@@ -289,7 +289,24 @@ static void more_steps_go_on_from_a_complete_run(void **state)
     assert_ok(train(j));
     assert_true(number_in("longer", "summary.json", "resumed_from", NULL, NULL) == 4);
     assert_ok(train((job){.out = "longer2", .set = {"optim.lr_scheduler_type=constant"}}));
-    assert_same_file("longer", "longer2", "adapter_model.safetensors");
+    assert_same_run("longer",
+                    "longer2"); /* step 4 was the last one, and evaluated, only for a while */
+    j.set[0] = "train.max_steps=9";
+    assert_fails(train(j), FT_ECONFIG, "10 are done");
+    j = (job){.out = "epochs", .set = {"train.epochs=1", "optim.lr_scheduler_type=constant"}};
+    assert_ok(train(j));
+    j.resume = true;
+    j.set[0] = "train.epochs=2";
+    assert_ok(train(j));
+    assert_same_run("epochs", "longer2");
+    j.set[0] = "train.max_steps=10"; /* the same steps by another key */
+    assert_ok(train(j));
+    j = (job){.out = "linear", .set = {"train.max_steps=4"}};
+    assert_ok(train(j));
+    j.resume = true;
+    j.set[0] = "train.max_steps=10";
+    assert_fails(train(j), FT_ECONFIG, "optim.lr_scheduler_type \"linear\" depend");
+    assert_fails(train(j), FT_ECONFIG, "method.init_from");
 }
 
 /* Schedules of continued pretraining: more steps of the constant phase, and an annealing branched off it; a run that annealed
@@ -335,9 +352,13 @@ static void a_time_limit_saves_and_resumes(void **state)
     reference_run();
     ft_status rc = FT_ETIME;
     int rounds = 0;
-    for (; rc == FT_ETIME && rounds < 400; rounds++)
-        rc = train((job){.out = "limited", .resume = true, .set = {"train.max_seconds=0.03"}});
+    char limit[64]; /* it counts from the start, so each part has a little more */
+    for (; rc == FT_ETIME && rounds < 400; rounds++) {
+        snprintf(limit, sizeof limit, "train.max_seconds=%g", 0.01 * (1 + rounds));
+        rc = train((job){.out = "limited", .resume = true, .set = {limit}});
+    }
     assert_int_equal(rc, FT_OK);
+    assert_true(rounds > 1);
     assert_same_run("limited", "ref");
 }
 

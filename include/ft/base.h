@@ -238,7 +238,16 @@ size_t ft_memory_limit(const char **which);
 const char *ft_cpu_name(void); /* the model as the system names it; "unknown" where it does not */
 int ft_cpus(void); /* CPUs of the affinity mask, cut by the cgroup quota */
 
-/* SIGINT and SIGTERM set a flag that long work polls; a second signal ends the process at once. */
-void ft_stop_install(void);
+/* SIGINT and SIGTERM set a flag that long work polls; a second signal ends the process at once. told: writes a note for
+ * the eye, from inside the handler; may be NULL. */
+void ft_stop_install(void (*told)(const char *note));
+/* What is told at the first signal and at the second; texts that stay until others, or NULL, take their place. */
+void ft_stop_notes(const char *first, const char *second);
 int ft_stop_signal(void); /* 0, SIGINT or SIGTERM */
+/* While it is held, the flag and the time limit are not to be seen: a checkpoint is written whole. */
+void ft_stop_hold(bool hold);
+/* The clock (ft_seconds) at which work is to end; 0: never. */
+void ft_stop_at(double clock);
+/* FT_OK, FT_ESIGNAL or FT_ETIME, without a message: what long work polls that a run may wait for. */
+ft_status ft_stop_asked(void);
 #endif

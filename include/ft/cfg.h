@@ -137,7 +137,7 @@ typedef struct cfg_doc {
     bool flags;      /* set by the opener: those are flags of a verb, `--block-size` for block_size */
 } cfg_doc;
 
-/* Reads a config file and applies `--set a.b=value` strings in order (the value is JSON when it parses
+/* Reads a config file (of a .jsonc, comments and trailing commas are passed over) and applies `--set a.b=value` strings in order (the value is JSON when it parses
  * as JSON, else a string). Missing file 66; syntax 78. */
 FT_MUST_USE ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_sets,
                                arena *mem);
@@ -147,6 +147,10 @@ FT_MUST_USE ft_status cfg_open_empty(cfg_doc *d, const char *const *sets, int n_
  * is none. */
 FT_MUST_USE ft_status cfg_set_words(const char *set, arena *mem, const char *const **keys, int *n,
                                     const char **path, const char **value);
+/* Sets the value at a path of keys ("model.path"), as an option of the verb gave it: messages name the option ("--model"),
+ * and paths are relative to the current folder. The value is the call's. cfg_drop: takes out what is there. */
+FT_MUST_USE ft_status cfg_put(cfg_doc *d, const char *path, const char *flag, cJSON *value);
+FT_MUST_USE ft_status cfg_drop(cfg_doc *d, const char *path);
 void cfg_close(cfg_doc *d);
 /* Fills `out` from `object` (NULL: all defaults) by `rows`. `path` is the key of the object ("optim").
  * Mistakes (unknown key with the nearest name, wrong type, out of range, missing) are recorded with

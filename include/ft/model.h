@@ -217,5 +217,8 @@ FT_MUST_USE ft_status model_config_text(const model *m, const dt_type *type, boo
 /* Tokenizer, template and generation files of a model into a folder: copied byte for byte from a folder, made from a
  * .gguf. What the model does not have is left out. */
 FT_MUST_USE ft_status model_save_side_files(const char *model_path, const char *dir);
+/* The same without generation_config.json: what stands beside an adapter. Its bytes, of a folder. */
+FT_MUST_USE ft_status model_save_tokenizer(const char *model_path, const char *dir);
+size_t model_tokenizer_bytes(const char *model_path);
 const char *model_family_name(const model *m); /* model_type */
 #endif

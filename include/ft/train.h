@@ -20,8 +20,16 @@ typedef struct train_section {
 } train_section;
 extern const train_section train_sections[]; /* ends with key NULL */
 
+/* Values that stand beside a config, or are all there is of one; they win over it. NULL: not given. */
+typedef struct train_given {
+    const char *model, *method;
+    const char *const *data; /* [n_data] paths, or sources as JSON text */
+    int n_data;
+    const char *eval; /* likewise */
+} train_given;
 typedef struct train_options {
-    const char *config; /* path */
+    const char *config; /* path; NULL: what is given, and output.dir "out" */
+    train_given given;
     const char *const *sets;
     int n_sets;
     const char *out; /* --out, or NULL */

@@ -248,11 +248,18 @@ int ft_cpus(void)
     return n > 0 ? n : 1;
 }
 
-static volatile sig_atomic_t stop_signal;
+static volatile sig_atomic_t stop_signal, stop_held;
+static double stop_time; /* clock; 0: never */
+static void (*stop_told)(const char *note);
+static _Atomic(const char *) stop_note[2];
 
+/* Only what a handler may do: `stop_told` writes, and no more. */
 static void on_stop(int signal_number)
 {
-    if (stop_signal) {
+    const bool again = stop_signal != 0;
+    const char *note = stop_note[again];
+    if (note && stop_told) stop_told(note);
+    if (again) {
         signal(signal_number, SIG_DFL);
         raise(signal_number);
         return;
@@ -260,8 +267,9 @@ static void on_stop(int signal_number)
     stop_signal = signal_number;
 }
 
-void ft_stop_install(void)
+void ft_stop_install(void (*told)(const char *note))
 {
+    stop_told = told;
     struct sigaction a = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
     sigemptyset(&a.sa_mask);
     sigaction(SIGINT, &a, NULL);
@@ -270,5 +278,27 @@ void ft_stop_install(void)
 
 int ft_stop_signal(void)
 {
-    return stop_signal;
+    return stop_held ? 0 : stop_signal;
+}
+
+void ft_stop_hold(bool hold)
+{
+    stop_held = hold;
+}
+
+void ft_stop_notes(const char *first, const char *second)
+{
+    stop_note[1] = second;
+    stop_note[0] = first;
+}
+
+void ft_stop_at(double clock)
+{
+    stop_time = clock;
+}
+
+ft_status ft_stop_asked(void)
+{
+    if (ft_stop_signal()) return FT_ESIGNAL;
+    return stop_time > 0 && !stop_held && ft_seconds() > stop_time ? FT_ETIME : FT_OK;
 }

@@ -121,7 +121,8 @@ bool cfg_is_wrong(const cfg_doc *d, const char *key)
 /* What a user wrote to set a value: a flag of the verb, or --set. */
 static void name_set(const cfg_doc *d, const char *set, char *out, size_t size)
 {
-    snprintf(out, size, d->flags ? "--%s: " : "--set %s: ", ft_shows(set));
+    const bool whole = str_starts(set, "--"); /* of cfg_put */
+    snprintf(out, size, whole ? "%s: " : d->flags ? "--%s: " : "--set %s: ", ft_shows(set));
     for (char *p = out; d->flags && *p; p++)
         if (*p == '_') *p = '-';
 }
@@ -137,7 +138,7 @@ void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, cons
     vsnprintf(what, sizeof what, fmt, ap);
     if (place && place->offset < 0) {
         name_set(d, place->set, where, sizeof where);
-        if (key && strcmp(key, place->set) == 0) key = NULL;
+        if (key && (strcmp(key, place->set) == 0 || str_starts(place->set, "--"))) key = NULL;
     } else if (d->js.name) {
         int64_t line = 1;
         int col = 1;
@@ -262,6 +263,47 @@ static ft_status apply_set(cfg_doc *d, const char *text)
     return put_value(d, path, keys, n, node);
 }
 
+enum { PUT_DEPTH = 4 };
+
+/* The keys of a path without quotes, in a copy. */
+static int cut_path(cfg_doc *d, const char *path, char *keys[PUT_DEPTH])
+{
+    int n = 0;
+    for (char *p = arena_str(d->mem, path); p && n < PUT_DEPTH;) {
+        char *dot = strchr(p, '.');
+        if (dot) *dot++ = 0;
+        keys[n++] = p;
+        p = dot;
+    }
+    return n;
+}
+
+ft_status cfg_put(cfg_doc *d, const char *path, const char *flag, cJSON *value)
+{
+    char *keys[PUT_DEPTH];
+    int n = cut_path(d, path, keys);
+    if (n > 0) return put_value(d, flag, keys, n, value);
+    cJSON_Delete(value);
+    return FT_EMEM;
+}
+
+ft_status cfg_drop(cfg_doc *d, const char *path)
+{
+    char *keys[PUT_DEPTH];
+    int n = cut_path(d, path, keys);
+    cJSON *at = n > 0 ? d->js.root : NULL, *last = NULL;
+    for (int i = 0; at && i < n; i++) {
+        last = cJSON_GetObjectItemCaseSensitive(at, keys[i]);
+        if (last && i < n - 1)
+            at = last;
+        else if (!last)
+            at = NULL;
+    }
+    if (!last) return n > 0 ? FT_OK : FT_EMEM;
+    cJSON_DetachItemViaPointer(at, last);
+    return cfg_keep(d, last) ? FT_OK : FT_EMEM;
+}
+
 /* --- opening -------------------------------------------------------------------------------------------- */
 /* The whole file, a pipe included; the text belongs to the state. */
 static ft_status read_text(cfg_state *s, const char *path, size_t *len)
@@ -334,6 +376,7 @@ ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_
     FT_TRY_OUT(folder_of(d, path));
     const char *name = arena_str(mem, path);
     FT_GUARD(name, FT_EMEM, "out of memory");
+    if (str_ends(path, ".jsonc")) FT_TRY_OUT(cfg_jsonc(s->text, &len, name));
     rc = js_parse(&d->js, s->text, len, name, 1, JS_STRICT, FT_ECONFIG);
     FT_GUARD(rc == FT_OK || rc == FT_EMEM || !is_yaml(name, s->text, len), FT_ECONFIG,
              "%s: this is YAML; a config of ft is JSON (ft schema prints its schema)", name);

@@ -4,6 +4,9 @@
 
 #include "ft/cfg.h"
 
+/* Comments and trailing commas of a .jsonc become spaces, in place; *n may shrink. */
+ft_status cfg_jsonc(char *text, size_t *n, const char *name);
+
 #define JSON_EXACT_INT 9007199254740992.0 /* 2^53: beyond it not every integer has a double */
 
 /* Line and column (characters, from 1) of a place in a text whose first line is line0. */

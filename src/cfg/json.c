@@ -104,7 +104,9 @@ static bool at_comment(const scan *s)
 static ft_status unexpected(const scan *s, const char *wanted)
 {
     const char *at = s->p;
-    if (at_comment(s)) return fail_at(s, at, "comments are not JSON; remove it");
+    if (at_comment(s))
+        return fail_at(s, at, "comments are not JSON; remove it%s",
+                       s->status == FT_ECONFIG && *at == '/' ? ", or name the file .jsonc" : "");
     if (at < s->end && *at == '\'') return fail_at(s, at, "strings stand in double quotes");
     return fail_at(s, at, "expected %s, found %s", wanted, found(s, at));
 }

@@ -73,7 +73,8 @@ void cli_facts_json(cJSON *o);
 
 /* --- for the eye: stderr ------------------------------------------------------------------------------- */
 void cli_sink_install(bool quiet);
-void cli_error(const char *lines); /* "ft: error: LINE" for each line */
+void cli_stop_told(const char *note); /* for ft_stop_install */
+void cli_error(const char *lines);    /* "ft: error: LINE" for each line */
 
 /* --- what a training config may hold, for help and schema ------------------------------------------------- */
 typedef struct cli_table {

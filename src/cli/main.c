@@ -36,7 +36,7 @@ int main(int argc, char **argv)
     if (!fill_descriptors()) return FT_EIO;
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
-    ft_stop_install();
+    ft_stop_install(cli_stop_told);
     ft_memory_start();
     cli_sink_install(false);
 

@@ -141,6 +141,17 @@ static void on_log(void *ctx, log_level level, const char *line)
     }
 }
 
+/* In a signal handler: nothing but writes. */
+void cli_stop_told(const char *note)
+{
+    const int kept = errno;
+    if (sink.quiet) return;
+    const char *const part[] = {sink.drawn ? "\r\x1b[K" : "", note, "\n"};
+    for (size_t i = 0; i < FT_COUNT_OF(part); i++)
+        if (write(STDERR_FILENO, part[i], strlen(part[i])) < 0) break;
+    errno = kept;
+}
+
 void cli_sink_install(bool quiet)
 {
     const char *term = getenv("TERM"), *plain = getenv("NO_COLOR");

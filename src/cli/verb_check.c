@@ -1,13 +1,13 @@
 /* verb_check.c – `ft check CONFIG`. */
-#include "cli.h"
-
-#include "ft/train.h"
+#include "given.h"
 
 typedef struct check_flags {
+    cli_given given;
     const char *out;
     bool resume;
 } check_flags;
 static const cfg_field flags[] = {
+    CLI_GIVEN_ROWS(check_flags, given),
     {"out", CFG_PATH, offsetof(check_flags, out), .help = "output folder; the config's output.dir"},
     {"resume", CFG_BOOL, offsetof(check_flags, resume), .def = "false",
      .help = "as for ft train: a run in the output folder is no concern"},
@@ -17,13 +17,13 @@ static ft_status run(const cli_call *c)
 {
     const check_flags *f = c->opt;
     str_buf report = {0};
-    train_options opt = {.config = c->arg[0],
-                         .sets = c->sets,
+    train_options opt = {.sets = c->sets,
                          .n_sets = c->n_sets,
                          .out = f->out,
                          .resume = f->resume,
                          .force = c->force,
                          .json = c->json};
+    FT_TRY(cli_given_read(c, &f->given, &opt));
     ft_status rc = train_check(&opt, &report);
     /* The report is complete where it exists: memory and disk are judged after it. */
     ft_status out =
@@ -35,7 +35,8 @@ static ft_status run(const cli_call *c)
 const cli_verb verb_check = {
     .name = "check",
     .help = "all that train would refuse, in seconds, nothing written",
-    .usage = "CONFIG [--out DIR] [--set A.B=VALUE]...",
+    .usage = "CONFIG | --model M --data F... [--eval F] [--method T] [--out DIR] "
+             "[--set A.B=VALUE]...",
     .more =
         "Prints counts of the data, the memory and disk plan, and one rendered sample with its "
         "mask. A model.path that holds a config.json and no weights is planned for all the same,\n"
@@ -43,8 +44,7 @@ const cli_verb verb_check = {
         "model.tokenizer; data of format tokens needs none.\n",
     .flags = flags,
     .opt_size = sizeof(check_flags),
-    .min_args = 1,
-    .max_args = 1,
+    .max_args = CLI_GIVEN_ARGS,
     .needs = CLI_KERNELS | CLI_CONFIG,
     .run = run,
 };

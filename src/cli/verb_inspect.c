@@ -388,8 +388,8 @@ static ft_status inspect_folder(report *r)
         const char *file;
         ft_status (*inspect)(report *r);
     } kinds[] = {
+        {"manifest.json", inspect_checkpoint}, /* which is an adapter or a model besides */
         {"adapter_config.json", inspect_adapter},
-        {"manifest.json", inspect_checkpoint},
         {"config.json", inspect_model},
     };
     bool found = false;

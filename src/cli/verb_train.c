@@ -1,13 +1,13 @@
-/* verb_train.c – `ft train CONFIG`. */
-#include "cli.h"
-
-#include "ft/train.h"
+/* verb_train.c – `ft train CONFIG`, and the same without a config. */
+#include "given.h"
 
 typedef struct train_flags {
+    cli_given given;
     const char *out;
     bool resume;
 } train_flags;
 static const cfg_field flags[] = {
+    CLI_GIVEN_ROWS(train_flags, given),
     {"out", CFG_PATH, offsetof(train_flags, out), .help = "output folder; the config's output.dir"},
     {"resume", CFG_BOOL, offsetof(train_flags, resume), .def = "false",
      .help = "go on from the newest valid checkpoint; afresh where there is none"},
@@ -17,13 +17,13 @@ static ft_status run(const cli_call *c)
 {
     const train_flags *f = c->opt;
     str_buf result = {0};
-    train_options opt = {.config = c->arg[0],
-                         .sets = c->sets,
+    train_options opt = {.sets = c->sets,
                          .n_sets = c->n_sets,
                          .out = f->out,
                          .resume = f->resume,
                          .force = c->force,
                          .json = c->json};
+    FT_TRY(cli_given_read(c, &f->given, &opt));
     FT_TRY(cli_precision_set(c, &opt.sets, &opt.n_sets));
     ft_status rc = train_run(&opt, &result);
     if (rc == FT_OK && result.len > 0 && (c->json || !c->quiet))
@@ -35,14 +35,18 @@ static ft_status run(const cli_call *c)
 const cli_verb verb_train = {
     .name = "train",
     .help = "fine-tune a model as a config says",
-    .usage = "CONFIG [--out DIR] [--resume] [--set A.B=VALUE]...",
-    .more = "A folder that holds a run is refused (73) without --resume or --force. SIGINT and "
-            "SIGTERM\n"
-            "save and stop; --resume then goes on, to the same bytes. --json prints summary.json.",
+    .usage = "CONFIG | --model M --data F... [--eval F] [--method T] [--out DIR] [--resume] "
+             "[--set A.B=VALUE]...",
+    .more =
+        "Options in the place of a config win over one that is given too; without either --out or\n"
+        "output.dir the result goes to ./out. OUT/config.resolved.json is the config of the run.\n"
+        "Words behind --data that name data files are more of it; a .json that holds an object is\n"
+        "a config. A folder that holds a run is refused (73) without --resume or --force. SIGINT\n"
+        "and SIGTERM save and stop; --resume then goes on, to the same bytes. With a larger\n"
+        "train.max_steps or train.epochs it extends a finished run. --json prints summary.json.\n",
     .flags = flags,
     .opt_size = sizeof(train_flags),
-    .min_args = 1,
-    .max_args = 1,
+    .max_args = CLI_GIVEN_ARGS,
     .needs = CLI_MODEL | CLI_CONFIG,
     .run = run,
 };

@@ -338,8 +338,8 @@ static ft_status read_records(reader *r)
         }
         rc = next_record(r, &from, &x);
         if (rc == FT_OK) rc = read_record(r, &x);
-        if (ft_stop_signal())
-            rc = ft_fail(FT_ESIGNAL, "stopped while reading %s", file_of(r)->name);
+        if (ft_stop_asked() != FT_OK)
+            rc = ft_fail(ft_stop_asked(), "stopped while reading %s", file_of(r)->name);
     }
     if (rc == FT_END) rc = FT_OK;
     if (rc != FT_OK) rc = fail_later(r, rc); /* a failed record before it comes first */
@@ -381,7 +381,8 @@ static ft_status each_record(reader *r, const js_doc *doc)
         it->mark = (data_mark){.file = r->stream.file, .records = index, .begins = true};
         r->n++;
         if (r->n == PORTION) FT_TRY(flush(r));
-        if (ft_stop_signal()) return ft_fail(FT_ESIGNAL, "stopped while reading %s", doc->name);
+        if (ft_stop_asked() != FT_OK)
+            return ft_fail(ft_stop_asked(), "stopped while reading %s", doc->name);
     }
     return flush(r);
 }

@@ -171,8 +171,8 @@ static ft_status flush(txt *t)
         ft_free(t->piece[i].error);
     }
     t->n = 0;
-    if (rc == FT_OK && ft_stop_signal())
-        rc = ft_fail(FT_ESIGNAL, "stopped while reading %s", t->src->path);
+    if (rc == FT_OK && ft_stop_asked() != FT_OK)
+        rc = ft_fail(ft_stop_asked(), "stopped while reading %s", t->src->path);
     return rc;
 }
 

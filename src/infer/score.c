@@ -28,7 +28,8 @@ ft_status inf_check_ids(const inf_ctx *c, const int32_t *id, int64_t n)
 
 ft_status inf_go_on(void)
 {
-    FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal");
+    ft_status why = ft_stop_asked();
+    FT_CHECK(why == FT_OK, why, "stopped by %s", why == FT_ETIME ? "the time limit" : "a signal");
     return FT_OK;
 }
 

@@ -327,12 +327,14 @@ static void add_template(str_buf *out, const tok_tokenizer *t)
     if (n == 1 && strcmp(v->name, "default") == 0) str_adds(out, v->text);
 }
 
-static ft_status make_side_files(const tok_tokenizer *t, const char *dir, arena *a)
+/* only_tokenizer: without generation_config.json, which is no part of it */
+static ft_status make_side_files(const tok_tokenizer *t, const char *dir, bool only_tokenizer,
+                                 arena *a)
 {
     ft_status rc;
     str_buf tokenizer = {0}, config = {0}, generation = {0}, template = {0};
     FT_TRY_OUT(tok_write_json(t, &tokenizer, &config));
-    generation_config(t, &generation);
+    if (!only_tokenizer) generation_config(t, &generation);
     add_template(&template, t);
     FT_TRY_OUT(write_text(a, dir, "tokenizer.json", &tokenizer));
     FT_TRY_OUT(write_text(a, dir, "tokenizer_config.json", &config));
@@ -346,7 +348,7 @@ out:
     return rc;
 }
 
-ft_status model_save_side_files(const char *model_path, const char *dir)
+static ft_status side_files_of(const char *model_path, const char *dir, bool only_tokenizer)
 {
     arena *a = NULL;
     tok_tokenizer *t = NULL;
@@ -354,7 +356,8 @@ ft_status model_save_side_files(const char *model_path, const char *dir)
     FT_TRY(arena_open(&a, "side files", (size_t)1 << 30));
     ft_status rc;
     if (!str_ends(model_path, ".gguf")) {
-        rc = copy_side_files(model_path, dir, 0, FT_COUNT_OF(side_files), a);
+        rc = copy_side_files(model_path, dir, 0,
+                             only_tokenizer ? GENERATION : FT_COUNT_OF(side_files), a);
         goto out;
     }
     FT_TRY_OUT(gguf_open(&g, model_path, a));
@@ -365,12 +368,35 @@ ft_status model_save_side_files(const char *model_path, const char *dir)
         goto out;
     }
     FT_TRY_OUT(tok_open(&t, model_path));
-    rc = make_side_files(t, dir, a);
+    rc = make_side_files(t, dir, only_tokenizer, a);
 out:
     if (t) tok_close(t);
     gguf_close(&g);
     arena_close(a);
     return rc;
+}
+
+ft_status model_save_side_files(const char *model_path, const char *dir)
+{
+    return side_files_of(model_path, dir, false);
+}
+
+ft_status model_save_tokenizer(const char *model_path, const char *dir)
+{
+    return side_files_of(model_path, dir, true);
+}
+
+size_t model_tokenizer_bytes(const char *model_path)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < GENERATION; i++) {
+        str_buf path = {0};
+        str_printf(&path, "%s/%s", model_path, side_files[i]);
+        int64_t n = str_ok(&path) == FT_OK ? file_size(path.data) : 0;
+        if (n > 0) sum += (size_t)n;
+        str_free(&path);
+    }
+    return sum;
 }
 
 /* A tokenizer from elsewhere, with what its folder leaves open: the template and how generation ends are the model's. */

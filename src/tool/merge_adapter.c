@@ -20,9 +20,9 @@ typedef struct merge {
     tool_target
         numbers; /* the sum as numbers, for the time of a proof; only where it is rounded again */
     tool_proof unrounded;
-    const char *base;
-    tool_model *on;     /* base with adapter */
-    tool_model *merged; /* what was written */
+    const char *base, *tokenizer; /* tokenizer: the adapter, where it has another one; NULL */
+    tool_model *on;               /* base with adapter */
+    tool_model *merged;           /* what was written */
     tool_proof proof;
     double tolerance; /* < 0: none */
     arena *mem;
@@ -173,6 +173,53 @@ static ft_status check_base(const merge *m)
     return rc;
 }
 
+static bool same_text(const str_buf *a, const str_buf *b)
+{
+    return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
+}
+
+static bool same_templates(const tok_tokenizer *a, const tok_tokenizer *b)
+{
+    int n, k;
+    const tok_named *x = tok_chat_templates(a, &n), *y = tok_chat_templates(b, &k);
+    bool same = n == k;
+    for (int i = 0; same && i < n; i++)
+        same = strcmp(x[i].name, y[i].name) == 0 && strcmp(x[i].text, y[i].text) == 0;
+    return same;
+}
+
+static ft_status same_tokenizer(const tok_tokenizer *a, const tok_tokenizer *b, bool *same)
+{
+    str_buf json[2] = {{0}, {0}}, config[2] = {{0}, {0}};
+    ft_status rc = tok_write_json(a, &json[0], &config[0]);
+    if (rc == FT_OK) rc = tok_write_json(b, &json[1], &config[1]);
+    *same = rc == FT_OK && same_text(&json[0], &json[1]) && same_text(&config[0], &config[1]) &&
+            same_templates(a, b);
+    for (int i = 0; i < 2; i++) {
+        str_free(&json[i]);
+        str_free(&config[i]);
+    }
+    return rc;
+}
+
+/* Most often the tokenizer beside an adapter is the base's: then the result has it as the base has it, which is more than a
+ * copy in another form can say. */
+static ft_status choose_tokenizer(merge *m)
+{
+    tok_tokenizer *own = NULL, *base = NULL;
+    bool same = false;
+    if (!tok_in_folder(m->opt->adapter)) return FT_OK;
+    ft_status rc = tok_open(&own, m->opt->adapter);
+    if (rc == FT_OK) rc = tok_open(&base, m->base);
+    if (rc == FT_OK) rc = same_tokenizer(own, base, &same);
+    tok_close(own);
+    tok_close(base);
+    if (rc == FT_EMEM) return rc;
+    ft_error_clear(); /* the base has none, or one that ft does not read */
+    m->tokenizer = same ? NULL : m->opt->adapter;
+    return FT_OK;
+}
+
 static ft_status open_on(merge *m)
 {
     const tool_merge_options *opt = m->opt;
@@ -184,6 +231,7 @@ static ft_status open_on(merge *m)
              "%s: an adapter of method %s has no weights to fold; use it as it is, with --adapter",
              ft_shows(opt->adapter), m->on->adapter->method->name);
     FT_TRY(check_base(m));
+    FT_TRY(choose_tokenizer(m));
     FT_TRY(tool_output_quant(opt->type, m->target.path, NULL, 0, m->mem, &m->quant, &m->quant_cfg));
     if (!m->quant) FT_TRY(tool_output_type(opt->type, m->target.path, &m->type));
     bool gguf = str_ends(m->target.path, ".gguf");
@@ -197,14 +245,13 @@ static ft_status open_on(merge *m)
 static ft_status prove(merge *m, const char *path, const dt_type *type, const model_quant *quant,
                        tool_proof *proof)
 {
-    const char *adapter = m->opt->adapter;
     model_save_options save = {.over = &m->on->adapter->over,
                                .type = quant ? NULL : type,
                                .quant = quant,
                                .quant_cfg = m->quant_cfg,
                                .exact_vectors = m->on->adapter->method->exact_vectors,
                                .fold = pe_folder(m->on->adapter),
-                               .tokenizer = tok_in_folder(adapter) ? adapter : NULL};
+                               .tokenizer = m->tokenizer};
     FT_TRY(model_save(m->on->m, path, &save));
     FT_TRY(tool_open(&m->merged, path, NULL, m->on->tok != NULL, m->opt->precision));
     return tool_prove(m->on, m->merged, proof);

@@ -16,7 +16,7 @@ static bool is_model(const char *path)
  * the adapter's own, or the current one. */
 static const char *find_base(const char *adapter, const char *value, arena *a)
 {
-    enum { UP = 4 };
+    enum { UP = 6 }; /* from the checkpoint of a result, two below it */
     const char *dir = adapter;
     for (int i = 0; value[0] != '/' && i < UP; i++) {
         const char *path = path_join(a, dir, value);

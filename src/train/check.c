@@ -78,7 +78,7 @@ static void add_plan(const train_session *s, cJSON *root)
 static ft_status json_report(const train_session *s, str_buf *result)
 {
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "config", s->opt->config);
+    cJSON_AddStringToObject(root, "config", s->config_name);
     cJSON *o = cJSON_AddObjectToObject(root, "model");
     cJSON_AddStringToObject(o, "family", model_family_name(s->m));
     cJSON_AddNumberToObject(o, "parameters", (double)model_count(s->m));
@@ -180,7 +180,8 @@ static ft_status check(train_session *s, const train_options *opt, str_buf *resu
     FT_TRY(opt->json ? json_report(s, result) : text_report(s, result));
     FT_TRY(judge_plan(s));
     FT_TRY(train_resume_look(s, &as));
-    FT_TRY(train_resume_compare(s));
+    FT_TRY(train_resume_compare(s, &as));
+    if (as != TRAIN_GO_ON) return FT_OK;
     return train_resume_schedule(s);
 }
 

@@ -169,11 +169,32 @@ static void add_text(str_buf *out, const char *key, const char *value)
     str_json(out, value, strlen(value));
 }
 
+static ft_status add_file(str_buf *out, const char *name, const char *path, bool first)
+{
+    char hex[65];
+    FT_TRY(file_sha256(path, hex));
+    str_printf(out, "%s\n    {\"name\": ", first ? "" : ",");
+    str_json(out, name, strlen(name));
+    str_printf(out, ", \"bytes\": %lld, \"sha256\": \"%s\"}", (long long)file_size(path), hex);
+    return FT_OK;
+}
+
+static bool is_own(const char *name)
+{
+    for (size_t i = 0; i < FT_COUNT_OF(files); i++)
+        if (strcmp(files[i], name) == 0) return true;
+    return false;
+}
+
+/* The files of the run, then those of the adapter or model that the folder is too. */
 static ft_status write_manifest(const train_session *s, const names *n)
 {
     const char *const paths[] = {n->values, n->states, n->state, n->arrays};
+    const char **entries;
+    int64_t count;
     str_buf out = {0};
     ft_status rc = FT_OK;
+    FT_TRY(dir_list(n->dir, s->batch, &entries, &count));
     str_printf(&out, "{\n  \"format\": %d,\n  \"step\": %lld", FORMAT, (long long)s->state.step);
     add_text(&out, "run_id", s->run_id);
     add_text(&out, "version", FT_VERSION);
@@ -182,11 +203,12 @@ static ft_status write_manifest(const train_session *s, const names *n)
     add_text(&out, "data_sha256", s->data_sha);
     add_text(&out, "base_sha256", s->base_sha);
     str_adds(&out, ",\n  \"files\": [");
-    for (size_t i = 0; i < n_files(s); i++) {
-        char hex[65];
-        FT_TRY_OUT(file_sha256(paths[i], hex));
-        str_printf(&out, "%s\n    {\"name\": \"%s\", \"bytes\": %lld, \"sha256\": \"%s\"}",
-                   i ? "," : "", files[i], (long long)file_size(paths[i]), hex);
+    for (size_t i = 0; i < n_files(s); i++) FT_TRY_OUT(add_file(&out, files[i], paths[i], i == 0));
+    for (int64_t i = 0; i < count; i++) {
+        const char *path = path_join(s->batch, n->dir, entries[i]);
+        FT_GUARD(path, FT_EMEM, "out of memory");
+        if (!is_own(entries[i]) && file_exists(path))
+            FT_TRY_OUT(add_file(&out, entries[i], path, false));
     }
     str_adds(&out, "\n  ]");
     rc = train_sealed_write(n->manifest, &out);
@@ -254,8 +276,10 @@ static ft_status write_state(const train_session *s, const char *path)
     return rc;
 }
 
-static ft_status write_files(train_session *s, const names *n, const tensor_list *values,
-                             const tensor_list *states, const tensor_list *arrays)
+/* dir: under which name the folder will be found */
+static ft_status write_files(train_session *s, const names *n, const char *dir,
+                             const tensor_list *values, const tensor_list *states,
+                             const tensor_list *arrays)
 {
     FT_TRY(dir_make(n->dir));
     FT_TRY(write_list(n->values, values));
@@ -263,6 +287,8 @@ static ft_status write_files(train_session *s, const names *n, const tensor_list
     if (s->cfg.objective->state) FT_TRY(write_list(n->arrays, arrays));
     s->state.seconds = train_elapsed(s);
     FT_TRY(write_state(s, n->state));
+    FT_TRY(train_folder_save(s, n->dir, dir));
+    FT_TRY(train_write_resolved(s, n->dir));
     FT_TRY(write_manifest(s, n));
     return dir_sync(n->dir);
 }
@@ -285,7 +311,7 @@ static ft_status save(train_session *s)
     FT_TRY(name_files(mem, dir, &final));
     FT_TRY(name_files(mem, arena_printf(mem, "%s.tmp", dir), &tmp));
     FT_TRY(dir_remove(tmp.dir));
-    ft_status rc = write_files(s, &tmp, &values, &states, &arrays);
+    ft_status rc = write_files(s, &tmp, dir, &values, &states, &arrays);
     if (rc != FT_OK) {
         char why[600];
         snprintf(why, sizeof why, "%s", ft_error());
@@ -305,10 +331,13 @@ static ft_status save(train_session *s)
 ft_status train_checkpoint_save(train_session *s)
 {
     arena_reset(s->batch, 0);
-    FT_TRY(save(s));
+    ft_stop_hold(true);
+    ft_status rc = save(s);
+    ft_stop_hold(false);
+    FT_TRY(rc);
     arena_reset(s->batch, 0);
-    log_info("step %lld: checkpoint saved; after an interruption go on with: %s",
-             (long long)s->state.step, s->command);
+    log_info("step %lld: checkpoint saved", (long long)s->state.step);
+    train_stop_notes(s);
     return FT_OK;
 }
 
@@ -382,10 +411,13 @@ ft_status train_checkpoint_check(const train_session *s, int64_t step, bool full
     const cJSON *list = js_get(d.root, "files"), *entry;
     cJSON_ArrayForEach(entry, list)
     {
+        const char *name = NULL; /* the others are a result that somebody may have changed */
+        FT_TRY_OUT(js_get_str(&d, entry, "name", NULL, &name));
+        if (name && !is_own(name)) continue;
         FT_TRY_OUT(check_file(&d, entry, at_step.dir, full, mem));
         n++;
     }
-    FT_GUARD(n == (int)n_files(s), FT_EDATA, "%s: lists %d files", d.name, n);
+    FT_GUARD(n == (int)n_files(s), FT_EDATA, "%s: lists %d files of a run", d.name, n);
 out:
     js_close(&d);
     ft_free(text);

@@ -1,20 +1,50 @@
-/* clock.c – whether a run has to stop, and how long it has taken. */
+/* clock.c – whether a run has to stop, what is said then, and how long it has taken. */
 #include "train_private.h"
 
 #include <signal.h>
+#include <string.h>
 
-/* The time limit counts from the first finished step of this part on, so that even a limit that loading alone exceeds
- * makes progress with every --resume. */
-ft_status train_stop(const train_session *s)
+const char *train_stop_name(ft_status why)
 {
-    int signal_number = ft_stop_signal();
-    double limit = s->cfg.train.max_seconds;
-    if (signal_number)
-        return ft_fail(FT_ESIGNAL, "stopped by %s before the first step; start again with: %s",
-                       signal_number == SIGINT ? "SIGINT" : "SIGTERM", s->command);
-    if (limit > 0 && s->part_tokens > 0 && ft_seconds() - s->started > limit)
-        return ft_fail(FT_ETIME, "train.max_seconds (%g) is over", limit);
-    return FT_OK;
+    return why == FT_ETIME              ? "train.max_seconds"
+           : ft_stop_signal() == SIGINT ? "SIGINT"
+                                        : "SIGTERM";
+}
+
+/* A character at a time: nothing of it moves a cursor. */
+static const char *plain_text(const train_session *s, const char *text)
+{
+    str_buf out = {0};
+    for (size_t at = 0, n = strlen(text); at < n;) {
+        int32_t cp;
+        size_t len = (size_t)utf8_next(text + at, n - at, &cp);
+        str_adds(&out, ft_show(text + at, len));
+        at += len;
+    }
+    const char *copy = str_ok(&out) == FT_OK && out.data ? arena_str(s->mem, out.data) : NULL;
+    str_free(&out);
+    return copy;
+}
+
+void train_stop_notes(const train_session *s)
+{
+    const char *second;
+    if (s->saved_step >= 0)
+        second = arena_printf(
+            s->mem, "stopped at once: the checkpoint of step %lld is kept; go on with: %s",
+            (long long)s->saved_step, s->command);
+    else
+        second = arena_printf(s->mem, "stopped at once: nothing was saved; start again with: %s",
+                              s->command);
+    ft_stop_notes("stopping: the micro-batch under way ends, its step is dropped, and the state is "
+                  "saved; a second signal stops at once",
+                  second ? plain_text(s, second) : NULL);
+}
+
+ft_status train_stop(void)
+{
+    ft_status why = ft_stop_asked();
+    return why == FT_OK ? why : ft_fail(why, "stopped by %s", train_stop_name(why));
 }
 
 double train_elapsed(const train_session *s)

@@ -20,6 +20,9 @@ static const cfg_field model_rows[] = {
      .help = "config.json: random weights, to train from scratch"},
     {M(tokenizer), .type = CFG_PATH,
      .help = "tokenizer folder, with from_config; not needed where all data is of format tokens"},
+    {M(name), .type = CFG_STR,
+     .help = "what an adapter calls its base, such as its name on a hub; default: the path as "
+             "written"},
     {M(quantization), .type = CFG_JSON,
      .help = "of the frozen base: none, or an object with a type (ft help model.quantization)"},
     CFG_END,
@@ -53,6 +56,7 @@ static const cfg_field loop_rows[] = {
     {L(seed, CFG_INT, "42", 0, 9007199254740991.0), .help = "of order, dropout and new weights"},
     {L(log_every, CFG_INT, "1", 1, 1e12), .help = "steps from one line of log.jsonl to the next"},
     {L(eval_every, CFG_INT, "0", 0, 1e12), .help = "steps between evaluations; 0: at the end only"},
+    {L(eval_on_start, CFG_BOOL, "true", 0, 0), .help = "an evaluation before step 1"},
     {L(checkpoint_every, CFG_INT, "0", 0, 1e12), .help = "steps; 0: every 10 minutes"},
     {L(keep_checkpoints, CFG_INT, "2", 1, 1e6), .help = "the newest ones that stay; at least 2 do"},
     {.key = "keep_best",
@@ -64,7 +68,7 @@ static const cfg_field loop_rows[] = {
     {L(patience, CFG_INT, "0", 0, 1e9),
      .help = "evaluations without gain before stopping; 0: never"},
     {L(max_seconds, CFG_FLOAT, "0", 0, 1e12),
-     .help = "save and end with exit code 75; 0: no limit"},
+     .help = "from the start of the program; then save and end with exit code 75; 0: no limit"},
     CFG_END,
 };
 #undef L
@@ -363,7 +367,8 @@ static void set_base_name(train_config *c)
     const cJSON *object = js_get(c->doc.js.root, "model");
     const cJSON *node =
         cJSON_IsObject(object) ? js_get(object, c->model.path ? "path" : "from_config") : NULL;
-    c->base_name = cJSON_IsString(node) ? node->valuestring : "";
+    if (!c->model.name) c->model.name = cJSON_IsString(node) ? node->valuestring : "";
+    c->base_name = c->model.name;
 }
 
 ft_status train_config_open(train_config *c, const train_options *opt, arena *mem)
@@ -371,7 +376,9 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     static const char *keys[FT_COUNT_OF(train_sections)];
     static const cfg_field none[] = { CFG_END };
     *c = (train_config){0};
-    FT_TRY(cfg_open(&c->doc, opt->config, opt->sets, opt->n_sets, mem));
+    FT_TRY(opt->config ? cfg_open(&c->doc, opt->config, opt->sets, opt->n_sets, mem)
+                       : cfg_open_empty(&c->doc, opt->sets, opt->n_sets, mem));
+    FT_TRY(train_given_put(&c->doc, &opt->given));
     cfg_doc *d = &c->doc;
     const cJSON *root = d->js.root;
     for (size_t i = 0; train_sections[i].key; i++) keys[i] = train_sections[i].key;
@@ -386,6 +393,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     cfg_read(d, js_get(root, "train"), "train", loop_rows, &c->train, NULL);
     cfg_read(d, js_get(root, "output"), "output", output_rows, &c->output, NULL);
     if (cfg_done(d) == FT_EMEM) return FT_EMEM;
+    if (!opt->config && !c->output.dir) c->output.dir = "out";
     check_model(c, mem);
     check_data(c);
     check_loop(c);
@@ -481,10 +489,25 @@ cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem)
 /* --- what a resumed run may not change ---------------------------------------------------------------------------------- */
 /* Keys that a resumed run may change: pace and place. Data and base are compared by their content, not by name. */
 static const char *const free_keys[] = {
-    "model.path",        "model.from_config", "model.tokenizer",        "method.init_from",
-    "data.train",        "data.eval",         "train.max_steps",        "train.micro_batch_size",
-    "train.log_every",   "train.eval_every",  "train.checkpoint_every", "train.keep_checkpoints",
-    "train.max_seconds", "train.keep_best",   "train.patience",         "output.dir",
+    "model.name",
+    "model.path",
+    "model.from_config",
+    "model.tokenizer",
+    "method.init_from",
+    "data.train",
+    "data.eval",
+    "train.max_steps",
+    "train.epochs",
+    "train.micro_batch_size",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.max_seconds",
+    "train.keep_best",
+    "train.patience",
+    "train.eval_on_start",
+    "output.dir",
 };
 
 static bool is_free(const char *section_key, const char *key)
@@ -519,8 +542,7 @@ static void value_text(str_buf *out, const cJSON *v)
         str_adds(out, "absent");
 }
 
-/* The rows a section was read by. */
-static const cfg_field *rows_of(const train_config *c, const char *section)
+const cfg_field *train_config_rows(const train_config *c, const char *section)
 {
     if (strcmp(section, "method") == 0) return c->method_rows;
     if (strcmp(section, "objective") == 0) return c->objective_rows;
@@ -560,8 +582,8 @@ int train_config_differences(const train_config *c, const cJSON *before, const c
     int n = 0;
     for (size_t i = 0; train_sections[i].key; i++) {
         const char *key = train_sections[i].key;
-        n +=
-            section_differences(rows_of(c, key), js_get(before, key), js_get(now, key), false, out);
+        n += section_differences(train_config_rows(c, key), js_get(before, key), js_get(now, key),
+                                 false, out);
     }
     return n;
 }

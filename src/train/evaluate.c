@@ -47,7 +47,7 @@ static ft_status evaluate_source(train_session *s, int source, obj_stats *stats,
     for (int64_t first = info->first; first < end;) {
         size_t mark = arena_mark(mem);
         obj_step step;
-        FT_TRY(train_stop(s));
+        FT_TRY(train_stop());
         FT_TRY(take(s, first, end, &step, mem));
         first += step.n;
         FT_TRY(evaluate_step(s, &step, stats, mem));

@@ -8,7 +8,6 @@
 #include "ft/kernel.h"
 
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -212,6 +211,7 @@ static ft_status checkpoint_if_due(train_session *s, loop_clock *c)
         t->checkpoint_every > 0 ? step % t->checkpoint_every == 0 : now - c->checkpoint_at >= 600;
     if (s->state.finished && s->saved_step >= 0) due = true;
     if (c->fails > 0) due = now - c->fail_last >= retry_seconds();
+    if (s->saved_step == step) c->best = due = false; /* before its evaluation */
     if (!due && !c->best) return FT_OK;
     ft_status rc = train_checkpoint_save(s);
     if (rc != FT_OK) return save_failed(s, c, rc);
@@ -223,14 +223,18 @@ static ft_status checkpoint_if_due(train_session *s, loop_clock *c)
 
 ft_status train_save_and_stop(train_session *s, ft_status why)
 {
-    const char *name = ft_stop_signal() == SIGINT ? "SIGINT" : "SIGTERM";
-    if (why == FT_ETIME) name = "train.max_seconds";
-    if (s->state.step == 0)
-        return ft_fail(why, "stopped by %s before the first step; start again with: %s", name,
-                       s->command);
-    if (s->saved_step != s->state.step) FT_TRY(train_checkpoint_save(s));
-    return ft_fail(why, "stopped by %s after step %lld of %lld, saved; go on with: %s", name,
-                   (long long)s->state.step, (long long)s->total_steps, s->command);
+    const char *name = train_stop_name(why);
+    const int64_t step = s->state.step, from = s->resumed_from < 0 ? 0 : s->resumed_from;
+    /* with such a limit the next part gets no further either */
+    const char *idle = why == FT_ETIME && step == from
+                           ? " (loading counts: this part had no time for a step; raise it)"
+                           : "";
+    if (step == 0)
+        return ft_fail(why, "stopped by %s before the first step%s; start again with: %s", name,
+                       idle, s->command);
+    if (s->saved_step != step) FT_TRY(train_checkpoint_save(s));
+    return ft_fail(why, "stopped by %s after step %lld of %lld, saved%s; go on with: %s", name,
+                   (long long)step, (long long)s->total_steps, idle, s->command);
 }
 
 /* The losses before step 1: a line of the log, and what the summary's changes count from. */
@@ -238,12 +242,20 @@ static ft_status first_evaluation(train_session *s)
 {
     train_eval eval;
     train_state *st = &s->state;
-    if (!s->eval || st->step > 0 || !isnan(st->eval_first[0])) return FT_OK;
+    if (!s->eval || !s->cfg.train.eval_on_start || st->step > 0) return FT_OK;
     arena_reset(s->batch, 0);
     FT_TRY(train_evaluate(s, &eval, s->batch));
     FT_TRY(train_log_first(s, &eval));
     memcpy(st->eval_first, eval.loss, (size_t)st->n_evals * sizeof *eval.loss);
     return FT_OK;
+}
+
+/* The last step is saved as it was before its evaluation, which a longer run would not have made: with more steps it is the
+ * checkpoint that such a run would have left. */
+static ft_status save_last(train_session *s)
+{
+    if (s->state.step < s->total_steps || s->saved_step == s->state.step) return FT_OK;
+    return train_checkpoint_save(s);
 }
 
 static ft_status steps(train_session *s, loop_clock *c)
@@ -258,12 +270,14 @@ static ft_status steps(train_session *s, loop_clock *c)
     while (!st->finished && st->step < s->total_steps) {
         train_seconds spent = {0};
         double t0 = ft_seconds();
+        FT_TRY(train_stop());
         FT_TRY(train_step(s, &spent));
         c->step_seconds += ft_seconds() - t0;
         c->step_tokens += st->record.tokens;
         s->step_seconds += ft_seconds() - t0;
         s->part_tokens += st->record.tokens;
         train_show_step(s, ft_seconds() - t0);
+        FT_TRY(save_last(s));
         FT_TRY(finish_step(s, c));
         FT_TRY(checkpoint_if_due(s, c));
     }

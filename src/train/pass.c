@@ -40,7 +40,7 @@ ft_status train_micro(train_session *s, train_pass *p, const data_micro *micro)
     size_t mark = arena_mark(s->batch);
     double t0 = ft_seconds(), t1, t2;
 
-    FT_TRY_OUT(train_stop(s));
+    FT_TRY_OUT(train_stop());
     FT_TRY_OUT(data_batch_make(p->sample, micro, p->key, &b, s->batch));
     b.in.noise = (float)s->cfg.train.neftune_noise_alpha;
     t1 = ft_seconds();

@@ -246,7 +246,7 @@ static size_t states_bytes(const train_config *c, const nn_store *s)
 }
 
 /* manifest.json and state.json beside the tensors. */
-enum { CHECKPOINT_TEXT = 2400, RESULT_TEXT = 8 << 10, LOG_LINE = 180, MODEL_TEXT = 4 << 20 };
+enum { CHECKPOINT_TEXT = 12 << 10, RESULT_TEXT = 8 << 10, LOG_LINE = 180, MODEL_TEXT = 4 << 20 };
 
 /* The arrays of the objective, as they are at the start. */
 static ft_status arrays_bytes(const train_session *s, obj_ctx *o, size_t *bytes)
@@ -262,12 +262,18 @@ static ft_status arrays_bytes(const train_session *s, obj_ctx *o, size_t *bytes)
     return FT_OK;
 }
 
-/* Trainable values for an adapter, else the whole model with its tokenizer; and the texts beside it. */
+/* Trainable values for an adapter, else the whole model; and its tokenizer. */
+static size_t folder_bytes(const train_session *s, const model *m, const pe_ctx *pe)
+{
+    if (pe->result != PE_MODEL) return values_bytes(&pe->store, false) + train_folder_text(s);
+    return (size_t)model_count(m) * (size_t)(m->dtype ? m->dtype->bytes : 4) + MODEL_TEXT;
+}
+
+/* And the texts beside it. */
 static size_t result_bytes(const train_session *s, const model *m, const pe_ctx *pe)
 {
     size_t text = RESULT_TEXT + (size_t)(s->total_steps / s->cfg.train.log_every) * LOG_LINE;
-    if (pe->result != PE_MODEL) return values_bytes(&pe->store, false) + text;
-    return (size_t)model_count(m) * (size_t)(m->dtype ? m->dtype->bytes : 4) + MODEL_TEXT + text;
+    return folder_bytes(s, m, pe) + text;
 }
 
 /* Checkpoints on disk at the same time: those that are kept, and the next one while it is written. */
@@ -305,7 +311,8 @@ static size_t workspace(const train_session *s, const pe_ctx *pe)
 {
     const train_plan *p = &s->plan;
     size_t piece = pe->result == PE_MODEL ? piece_bytes(pe->m) : 0;
-    if (s->cfg.train.checkpoint_every > 0) piece += SEAL_BYTES;
+    if (pe->result != PE_MODEL && pe->m->from_gguf) piece = 2 * train_folder_text(s);
+    piece += SEAL_BYTES;
     return p->resident + page_ends(p, &pe->store) + arena_pages(p->batch_bytes) + reading_bytes(s) +
            piece + (size_t)pool_threads() * (kn_scratch_bytes() + THREAD_BYTES) + SLACK_BYTES;
 }
@@ -325,7 +332,7 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
     p->trainable_count = 0;
     for (int64_t i = 0; i < store->n; i++) p->trainable_count += tn_count(&store->param[i]->t);
     p->checkpoint_bytes = values_bytes(store, true) + states_bytes(&s->cfg, store) +
-                          p->objective_bytes + CHECKPOINT_TEXT;
+                          p->objective_bytes + folder_bytes(s, o->m, pe) + CHECKPOINT_TEXT;
     p->result_bytes = result_bytes(s, o->m, pe);
     p->checkpoints = checkpoints_at_once(s);
     p->disk_need = (size_t)p->checkpoints * p->checkpoint_bytes + p->result_bytes;
@@ -345,11 +352,11 @@ static ft_status check_positions(const train_session *s, const nn_overlay *over)
     FT_CHECK(!m->position || virtual < most, FT_ECONFIG,
              "%s: method: %lld virtual tokens leave no room for others, the model has %lld "
              "positions; lower their number",
-             s->opt->config, (long long)virtual, (long long)most);
+             s->config_name, (long long)virtual, (long long)most);
     FT_CHECK(!m->position, FT_ECONFIG,
              "%s: data.max_length: a sequence has up to %lld tokens behind %lld virtual ones, the "
              "model has %lld positions; lower data.max_length",
-             s->opt->config, (long long)longest, (long long)virtual, (long long)most);
+             s->config_name, (long long)longest, (long long)virtual, (long long)most);
     if (longest <= most)
         log_warn("a sequence has %lld tokens behind %lld virtual ones, the model was made for %lld",
                  (long long)longest, (long long)virtual, (long long)most);

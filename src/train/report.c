@@ -116,9 +116,10 @@ static void add_evals(const train_session *s, cJSON *root)
     cJSON *all = cJSON_AddObjectToObject(root, "eval");
     for (int i = 0; i < st->n_evals; i++) {
         cJSON *o = cJSON_AddObjectToObject(all, data_stats(s->eval, i)->name);
-        add_number(o, "first", st->eval_first[i]);
+        const bool first = !isnan(st->eval_first[i]);
+        if (first) add_number(o, "first", st->eval_first[i]);
         add_number(o, "last", st->eval_last[i]);
-        add_number(o, "change", st->eval_last[i] - st->eval_first[i]);
+        if (first) add_number(o, "change", st->eval_last[i] - st->eval_first[i]);
     }
     cJSON *best = cJSON_AddObjectToObject(root, "best");
     cJSON_AddNumberToObject(best, "step", (double)st->best_step);
@@ -154,6 +155,7 @@ static void add_figures(const train_session *s, cJSON *root)
     cJSON_AddStringToObject(root, "run_id", s->run_id);
     cJSON_AddNumberToObject(root, "steps", (double)st->step);
     cJSON_AddNumberToObject(root, "max_steps", (double)s->cfg.train.max_steps);
+    cJSON_AddNumberToObject(root, "max_epochs", s->cfg.train.epochs);
     cJSON_AddNumberToObject(root, "epochs", (double)st->step / (double)s->epoch_steps);
     cJSON_AddBoolToObject(root, "stopped_early", st->step < s->total_steps);
     if (s->resumed_from >= 0)
@@ -177,10 +179,11 @@ static void add_figures(const train_session *s, cJSON *root)
     cJSON_AddStringToObject(cJSON_AddObjectToObject(root, "versions"), "ft", FT_VERSION);
 }
 
-static ft_status write_json(const train_session *s, const char *name, const cJSON *root)
+static ft_status write_json(const train_session *s, const char *dir, const char *name,
+                            const cJSON *root)
 {
     str_buf text = {0};
-    const char *path = path_join(s->mem, s->out, name);
+    const char *path = path_join(s->mem, dir, name);
     js_print(&text, root, true);
     str_addc(&text, '\n');
     ft_status rc = str_ok(&text);
@@ -190,16 +193,21 @@ static ft_status write_json(const train_session *s, const char *name, const cJSO
     return rc;
 }
 
+ft_status train_write_resolved(const train_session *s, const char *dir)
+{
+    return write_json(s, dir, "config.resolved.json", s->resolved);
+}
+
 ft_status train_write_summary(train_session *s)
 {
-    FT_TRY(write_json(s, "config.resolved.json", s->resolved));
+    FT_TRY(train_write_resolved(s, s->out));
     cJSON *root = cJSON_CreateObject();
     if (!root) return FT_EMEM;
     add_figures(s, root);
     add_sources(s, root);
     add_evals(s, root);
     ft_status rc = add_hashes(s, root);
-    if (rc == FT_OK) rc = write_json(s, "summary.json", root);
+    if (rc == FT_OK) rc = write_json(s, s->out, "summary.json", root);
     cJSON_Delete(root);
     return rc;
 }
@@ -215,9 +223,10 @@ static void text_result(const train_session *s, const js_doc *d, str_buf *out)
     cJSON_ArrayForEach(e, eval)
     {
         const cJSON *from = js_get(e, "first"), *to = js_get(e, "last");
-        if (cJSON_IsNumber(from) && cJSON_IsNumber(to))
-            str_printf(out, ", eval %s %.4f -> %.4f", ft_shows(e->string), from->valuedouble,
-                       to->valuedouble);
+        if (!cJSON_IsNumber(to)) continue;
+        str_printf(out, ", eval %s ", ft_shows(e->string));
+        if (cJSON_IsNumber(from)) str_printf(out, "%.4f -> ", from->valuedouble);
+        str_printf(out, "%.4f", to->valuedouble);
     }
     str_addc(out, '\n');
 }

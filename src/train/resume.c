@@ -110,7 +110,7 @@ static ft_status compare_config(train_session *s, const js_doc *run)
     const char *name = NULL;
     FT_TRY(js_get_str(run, run->root, "base_name", "", &name));
     if (strcmp(name, s->cfg.base_name) != 0)
-        str_printf(&list, "model.path: \"%s\" -> \"%s\"", ft_shows(name),
+        str_printf(&list, "model.name: \"%s\" -> \"%s\"", ft_shows(name),
                    ft_shows(s->cfg.base_name));
     train_config_differences(&s->cfg, js_get(run->root, "config"), s->resolved, &list);
     ft_status rc = str_ok(&list);
@@ -120,7 +120,7 @@ static ft_status compare_config(train_session *s, const js_doc *run)
             ft_fail(FT_ECONFIG,
                     "%s: the config is not that of the run in %s: %s; undo this, or choose another "
                     "folder (--out), or --force to start anew",
-                    s->opt->config, s->out, list.data);
+                    s->config_name, s->out, list.data);
     str_free(&list);
     return rc;
 }
@@ -147,14 +147,16 @@ out:
     return rc;
 }
 
-/* summary.json is the last file of a run. It is complete unless more steps are wanted now than then. */
+/* summary.json is the last file of a run. It is complete, unless another number of steps is wanted now than then. */
 static ft_status read_summary(train_session *s, bool *complete)
 {
     js_doc d = {0};
     char *text = NULL;
     size_t n;
     const char *id = "", *path = path_join(s->mem, s->out, "summary.json");
-    int64_t steps = 0, max_steps = 0, now = s->cfg.train.max_steps;
+    int64_t steps = 0, max_steps = 0;
+    double epochs = 0;
+    const loop_cfg *now = &s->cfg.train;
     *complete = false;
     if (!path) return FT_EMEM;
     if (!file_exists(path)) return FT_OK;
@@ -163,9 +165,11 @@ static ft_status read_summary(train_session *s, bool *complete)
     if (rc == FT_OK) rc = js_get_str(&d, d.root, "run_id", "", &id);
     if (rc == FT_OK) rc = js_get_int(&d, d.root, "steps", 0, 0, INT64_MAX, &steps);
     if (rc == FT_OK) rc = js_get_int(&d, d.root, "max_steps", 0, 0, INT64_MAX, &max_steps);
+    if (rc == FT_OK) rc = js_get_num(&d, d.root, "max_epochs", now->epochs, &epochs);
     if (rc == FT_OK && strcmp(id, s->run_id) == 0) {
-        *complete = now == max_steps || (now > 0 && steps >= now);
-        s->was_complete = !*complete;
+        bool same = now->max_steps == max_steps && (max_steps > 0 || now->epochs == epochs);
+        *complete = same || now->max_steps == steps;
+        s->was_complete = *complete ? 0 : steps;
     }
     js_close(&d);
     ft_free(text);
@@ -200,7 +204,7 @@ ft_status train_resume_look(train_session *s, train_start *as)
     return FT_OK;
 }
 
-ft_status train_resume_compare(const train_session *s)
+static ft_status compare_inputs(const train_session *s)
 {
     bool data = strcmp(s->before_data, s->data_sha) != 0;
     bool base = s->base_sha[0] && strcmp(s->before_base, s->base_sha) != 0; /* check hashes none */
@@ -273,20 +277,41 @@ static ft_status rates_fit(train_session *s, int64_t step, bool *fit)
     return FT_OK;
 }
 
-/* No checkpoint has this run's rates. Where only the number of steps is another one, that is told. */
-static ft_status other_rates(const train_session *s, int64_t newest, int64_t *step)
+static const char *steps_key(const train_session *s)
+{
+    return s->cfg.train.max_steps > 0 ? "train.max_steps" : "train.epochs";
+}
+
+/* Steps that are done are not undone. */
+static ft_status check_done(const train_session *s, int64_t done)
+{
+    FT_CHECK(
+        done <= s->total_steps, FT_ECONFIG,
+        "%s: %s: asks for %lld steps, and %lld are done in %s; ask for more, or choose another "
+        "folder (--out), or --force to start anew",
+        s->config_name, steps_key(s), (long long)s->total_steps, (long long)done, s->out);
+    return FT_OK;
+}
+
+/* No checkpoint has this run's rates: where only the number of steps is another one, they depend on it. */
+static ft_status other_rates(const train_session *s, int64_t newest)
 {
     if (newest < 0) return FT_OK;
     FT_CHECK(!s->schedule, FT_ECONFIG,
              "%s: the schedule is not that of the run in %s, and no checkpoint there is of steps "
              "whose rates stay the same: %s; undo this, or choose another folder (--out), or "
              "--force to start anew",
-             s->opt->config, s->out, s->schedule);
-    *step = newest;
-    log_warn("train.max_steps: in a run of %lld steps other rates would have led to step %lld: the "
-             "result is not that of one run",
-             (long long)s->total_steps, (long long)newest);
-    return FT_OK;
+             s->config_name, s->out, s->schedule);
+    return ft_fail(
+        FT_ECONFIG,
+        "%s: %s: in a run of %lld steps other rates would have led to step %lld: those of "
+        "optim.lr_scheduler_type \"%s\" depend on the number of steps; give the number "
+        "that the run began with, or start a new run from its result with %s \"%s\" and "
+        "another folder (--out)",
+        s->config_name, steps_key(s), (long long)s->total_steps, (long long)newest,
+        s->cfg.optim->lr_scheduler_type,
+        s->cfg.method->load ? "method.init_from" : "model.path (method.init_from is for adapters)",
+        s->out);
 }
 
 /* The newest checkpoint whose every byte is right; −1 when there is none. With another schedule, and where one branches off,
@@ -317,13 +342,23 @@ static ft_status newest_valid(train_session *s, int64_t *step)
     if (*step >= 0 && newest >= 0)
         log_info("steps %lld to %lld had other rates than this run: they are done again",
                  (long long)*step + 1, (long long)newest);
-    return *step < 0 ? other_rates(s, newest, step) : FT_OK;
+    FT_TRY(check_done(s, *step >= 0 ? *step : newest));
+    return *step < 0 ? other_rates(s, newest) : FT_OK;
+}
+
+ft_status train_resume_compare(const train_session *s, train_start *as)
+{
+    FT_TRY(compare_inputs(s));
+    if (s->was_complete == 0) return FT_OK;
+    FT_TRY(check_done(s, s->was_complete));
+    if (s->was_complete == s->total_steps) *as = TRAIN_COMPLETE;
+    return FT_OK;
 }
 
 ft_status train_resume_schedule(train_session *s)
 {
     int64_t step;
-    return s->schedule ? newest_valid(s, &step) : FT_OK;
+    return s->run_id[0] ? newest_valid(s, &step) : FT_OK;
 }
 
 ft_status train_resume_load(train_session *s, train_start as)
@@ -334,9 +369,10 @@ ft_status train_resume_load(train_session *s, train_start as)
     FT_TRY(train_checkpoint_clean(s));
     FT_TRY(newest_valid(s, &step));
     if (step < 0) {
-        FT_CHECK(!s->was_complete, FT_EEXIST,
-                 "%s: the finished run left no checkpoint to go on from; start anew with --force",
-                 s->out);
+        FT_CHECK(
+            !s->was_complete, FT_EEXIST,
+            "%s: the finished run has no whole checkpoint to go on from; start anew with --force",
+            s->out);
         log_info("no checkpoint yet: starting afresh");
         return start_afresh(s);
     }

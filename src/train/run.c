@@ -27,11 +27,10 @@ static ft_status prepare(train_session *s, train_start *as)
     FT_TRY(train_plan_memory(s));
     FT_TRY(train_session_attach(s));
     FT_TRY(train_plan_disk(s));
-    FT_TRY(train_resume_compare(s));
+    FT_TRY(train_resume_compare(s, as));
     FT_TRY(lock_folder(s, as));
     if (*as == TRAIN_COMPLETE) return FT_OK;
-    FT_TRY(train_resume_compare(s));
-    return FT_OK;
+    return train_resume_compare(s, as);
 }
 
 /* The values that become the result: the best ones where they were asked for, else the last. */
@@ -64,12 +63,8 @@ static ft_status save_result(train_session *s)
     if (ft_stop_signal() && whole) return train_save_and_stop(s, FT_ESIGNAL);
     FT_TRY(choose_values(s));
     FT_TRY(check_values(s));
-    FT_TRY(train_before_step(s));
     FT_TRY(train_log_sync(s));
-    FT_TRY(s->cfg.method->save(s->pe, s->out));
-    /* a model made from a config alone does not know its tokenizer: the run does */
-    if (!s->cfg.model.path && s->cfg.model.tokenizer && whole)
-        FT_TRY(model_save_side_files(s->cfg.model.tokenizer, s->out));
+    FT_TRY(train_folder_save(s, s->out, s->out));
     FT_TRY(train_write_summary(s));
     return dir_sync(s->out);
 }
@@ -94,15 +89,21 @@ static ft_status run(train_session *s, const train_options *opt, str_buf *result
 {
     train_start as;
     FT_TRY(train_session_config(s, opt));
-    FT_TRY(prepare(s, &as));
+    ft_stop_at(s->cfg.train.max_seconds > 0 ? s->started + s->cfg.train.max_seconds : 0);
+    train_stop_notes(s);
+    ft_status rc = prepare(s, &as);
+    if (rc == FT_ESIGNAL || rc == FT_ETIME) return train_save_and_stop(s, rc);
+    FT_TRY(rc);
     if (as == TRAIN_COMPLETE) {
         log_info("%s: this run is complete; nothing to do", s->out);
         return train_result(s, result);
     }
     train_show_header(s);
     train_warn_data(s);
-    ft_status rc = train_resume_load(s, as);
+    rc = train_resume_load(s, as);
+    train_stop_notes(s);
     if (rc == FT_OK) rc = train_loop(s);
+    ft_stop_at(0); /* only the result remains to be written */
     if (rc == FT_OK) rc = save_result(s);
     if (rc != FT_OK) return with_remedy(s, rc);
     return train_result(s, result);
@@ -112,6 +113,8 @@ ft_status train_run(const train_options *opt, str_buf *result)
 {
     train_session s;
     ft_status rc = run(&s, opt, result);
+    ft_stop_at(0);
+    ft_stop_notes(NULL, NULL);
     train_session_close(&s);
     return rc;
 }

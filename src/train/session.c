@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Quoted for a shell when it holds anything but the usual characters of paths. */
-static void add_word(str_buf *s, const char *word)
+void train_add_word(str_buf *s, const char *word)
 {
     static const char plain[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
@@ -27,20 +27,27 @@ static void add_word(str_buf *s, const char *word)
     str_addc(s, '\'');
 }
 
+static void add_option(str_buf *s, const char *name, const char *value)
+{
+    if (!value) return;
+    str_addc(s, ' ');
+    str_adds(s, name);
+    train_add_word(s, value);
+}
+
 /* The command that goes on with this run. */
 static ft_status make_command(train_session *s)
 {
     str_buf text = {0};
     str_adds(&text, "ft train");
-    add_word(&text, s->opt->config);
-    if (s->opt->out) {
-        str_adds(&text, " --out");
-        add_word(&text, s->opt->out);
-    }
-    for (int i = 0; i < s->opt->n_sets; i++) {
-        str_adds(&text, " --set");
-        add_word(&text, s->opt->sets[i]);
-    }
+    if (s->opt->config) train_add_word(&text, s->opt->config);
+    add_option(&text, "--model", s->opt->given.model);
+    add_option(&text, "--method", s->opt->given.method);
+    for (int i = 0; i < s->opt->given.n_data; i++)
+        add_option(&text, "--data", s->opt->given.data[i]);
+    add_option(&text, "--eval", s->opt->given.eval);
+    add_option(&text, "--out", s->opt->out);
+    for (int i = 0; i < s->opt->n_sets; i++) add_option(&text, "--set", s->opt->sets[i]);
     str_adds(&text, " --resume");
     ft_status rc = str_ok(&text);
     s->command = rc == FT_OK ? arena_str(s->mem, text.data) : NULL;
@@ -65,6 +72,7 @@ ft_status train_session_config(train_session *s, const train_options *opt)
     *s = (train_session){.opt = opt, .lock = -1, .resumed_from = -1};
     s->saved_step = -1;
     s->log_fd = s->time_fd = -1;
+    s->config_name = opt->config ? opt->config : "the options";
     s->started = s->shown = ft_seconds();
     FT_TRY(arena_open(&s->mem, "the run", (size_t)256 << 20));
     FT_TRY(arena_open(&s->batch, "batches", (size_t)1 << 30));
@@ -119,7 +127,7 @@ static ft_status check_quantised(const train_session *s, const model *m, const p
             "%s: model.quantization \"%s\" rounds \"%s\", of which method.type \"%s\" trains and "
             "saves a copy in full; leave model.quantization out, or train an adapter "
             "(method.type \"lora\")",
-            s->opt->config, c->quant->type, p->name, pe->method->name);
+            s->config_name, c->quant->type, p->name, pe->method->name);
     }
     return FT_OK;
 }
@@ -177,13 +185,13 @@ static ft_status check_wants(const train_session *s, const data_set *d, const ch
         for (size_t i = 0; i < FT_COUNT_OF(kinds); i++)
             if (t->gives == kinds[i].bit) given = kinds[i].what;
         FT_CHECK(row->wants & t->gives, FT_ECONFIG,
-                 "%s: %s: %s (format %s) gives %s; objective.type \"%s\" wants %s", s->opt->config,
+                 "%s: %s: %s (format %s) gives %s; objective.type \"%s\" wants %s", s->config_name,
                  key, ft_shows(t->path), t->format, given, row->name, wanted);
     }
     FT_CHECK(row->unit == OBJ_TOKENS || !cJSON_IsString(s->cfg.data.packing), FT_ECONFIG,
              "%s: data.packing: \"concat\" joins samples, which objective.type \"%s\" must tell "
              "apart",
-             s->opt->config, row->name);
+             s->config_name, row->name);
     return FT_OK;
 }
 
@@ -205,7 +213,7 @@ static ft_status check_data(train_session *s, const data_set *d, const char *key
     FT_CHECK(!s->m->position || longest <= dims->max_position, FT_ECONFIG,
              "%s: data.max_length: a sequence has up to %lld tokens, the model has %lld positions; "
              "lower data.max_length",
-             s->opt->config, (long long)longest, (long long)dims->max_position);
+             s->config_name, (long long)longest, (long long)dims->max_position);
     if (!s->m->position && dims->max_position > 0 && longest > dims->max_position)
         log_warn("%s: a sequence has %lld tokens, the model was made for %lld", key,
                  (long long)longest, (long long)dims->max_position);
@@ -233,7 +241,7 @@ static ft_status check_steps(const train_session *s)
     bool whole = true;
     for (int i = 0; i < data_sources(s->train); i++)
         whole = whole && data_stats(s->train, i)->whole;
-    ft_status rc = opt_check_steps(s->cfg.optim, s->total_steps, s->opt->config);
+    ft_status rc = opt_check_steps(s->cfg.optim, s->total_steps, s->config_name);
     if (rc == FT_OK || whole || s->cfg.train.max_steps > 0) return rc;
     log_warn("%s (the number of steps is an estimate)", ft_error());
     ft_error_clear();
@@ -244,11 +252,11 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
 {
     data_cfg *d = &s->cfg.data;
     const loop_cfg *t = &s->cfg.train;
-    FT_TRY(train_stop(s));
+    FT_TRY(train_stop());
     FT_TRY(open_tokenizer(s));
-    FT_TRY(train_stop(s));
+    FT_TRY(train_stop());
     FT_TRY(train_open_model(s, weights, &s->m));
-    FT_TRY(train_stop(s));
+    FT_TRY(train_stop());
     d->vocab_size = s->m->d.vocab_size;
     d->count_first = s->cfg.method->virtual_predict;
     d->seed = (uint64_t)t->seed;
@@ -256,11 +264,11 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     d->look = look;
     d->tokenizer_key = s->cfg.model.path ? NULL : "model.tokenizer";
     FT_TRY(data_open(&s->train, &s->cfg.doc, d->train, d, s->tok, s->chat, true));
-    FT_TRY(train_stop(s));
+    FT_TRY(train_stop());
     d->count = true;
     if (d->eval) FT_TRY(data_open(&s->eval, &s->cfg.doc, d->eval, d, s->tok, s->chat, false));
     if (d->eval_split > 0) FT_TRY(data_open_held(&s->eval, s->train, d));
-    FT_TRY(train_stop(s));
+    FT_TRY(train_stop());
     FT_TRY(check_data(s, s->train, "data.train"));
     if (s->eval) FT_TRY(check_data(s, s->eval, d->eval ? "data.eval" : "data.eval_split"));
     train_warn(s);
@@ -300,7 +308,7 @@ ft_status train_session_attach(train_session *s)
     FT_TRY(arena_open(&s->states, "optimizer states", states + small));
     FT_TRY(opt_open(&s->optimizer, s->cfg.rule, s->cfg.optim, s->cfg.rule_cfg, &s->pe->store,
                     s->total_steps, s->states));
-    FT_TRY(train_stop(s));
+    FT_TRY(train_stop());
     return hash_base(s);
 }
 

@@ -11,7 +11,7 @@
 
 /* --- config.c ------------------------------------------------------------------------------------------ */
 typedef struct model_cfg {
-    const char *path, *from_config, *tokenizer;
+    const char *path, *from_config, *tokenizer, *name;
     const cJSON *quantization;
     const model_quant *quant; /* the row of quantization.type, or NULL, and its keys */
     void *quant_cfg;
@@ -25,7 +25,7 @@ typedef struct loop_cfg {
     int gradient_checkpointing;
     double neftune_noise_alpha; /* 0: none */
     int64_t seed, log_every, eval_every, checkpoint_every, keep_checkpoints;
-    bool keep_best;
+    bool eval_on_start, keep_best;
     int64_t patience;   /* 0: never */
     double max_seconds; /* 0: none */
 } loop_cfg;
@@ -68,6 +68,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
 void train_config_close(train_config *c);
 /* Every default filled in, paths absolute, output.dir the folder in use; NULL when out of memory. The caller deletes it. */
 cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem);
+const cfg_field *train_config_rows(const train_config *c, const char *section); /* it was read by */
 /* The part of a resolved config that a resumed run may not change, as compact text. */
 ft_status train_config_identity(const cJSON *resolved, str_buf *out);
 /* Adds "section.key: old → new" for every key that differs in that part; returns their number. A key that an older version
@@ -77,6 +78,10 @@ int train_config_differences(const train_config *c, const cJSON *before, const c
 /* The same of the keys of its schedule, which may change where the rates of the steps that were done do not. */
 int train_schedule_differences(const train_config *c, const cJSON *before, const cJSON *now,
                                str_buf *out);
+
+/* --- given.c: options of the command line in the place of keys ------------------------------------------- */
+ft_status train_given_put(cfg_doc *d, const train_given *g);
+bool train_given_any(const train_given *g);
 
 /* --- state.c: what a checkpoint holds beside values and optimizer states ------------------------- */
 typedef struct train_record { /* a step on its way to log.jsonl */
@@ -149,12 +154,14 @@ typedef struct train_session {
     ag_tape *tape;
     train_plan plan;
     const char *out, *command; /* output folder; the command that goes on */
+    const char
+        *config_name; /* for messages: the path of the config, or what there is in its place */
     int lock;
     cJSON *resolved;
     char config_sha[65], data_sha[65], base_sha[65];
     char run_id[33];
     char before_data[65], before_base[65]; /* of the run that is resumed */
-    bool was_complete;                     /* it had finished, and now has more steps to do */
+    int64_t was_complete; /* steps of the finished run that is asked for another number; 0: none */
     const char
         *schedule; /* what is another one than when the run began, of its schedule; NULL: nothing */
     int64_t reuse; /* optimizer steps that one drawn batch serves */
@@ -184,14 +191,20 @@ ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, boo
                                obj_ctx *out);
 /* Positions that the longest sequence of a set takes in a run. */
 int64_t train_positions(const train_session *s, const data_set *d);
+/* A space and the word, quoted for a shell where it must be. */
+void train_add_word(str_buf *s, const char *word);
 void train_session_close(train_session *s);
 ft_status train_plan_make(train_session *s);
 ft_status train_plan_memory(const train_session *s); /* FT_EMEM when it does not fit */
 ft_status train_plan_disk(const train_session *s);   /* FT_EIO when it does not fit */
 
 /* --- clock.c ---------------------------------------------------------------------------------------------------- */
-/* 0, or the status of a stop that was asked for: FT_ESIGNAL, FT_ETIME. */
-ft_status train_stop(const train_session *s);
+/* FT_OK, or the status of a stop that was asked for: FT_ESIGNAL, FT_ETIME. */
+ft_status train_stop(void);
+/* What stopped a run: "SIGINT", "train.max_seconds". */
+const char *train_stop_name(ft_status why);
+/* What the first and the second signal say from now on. */
+void train_stop_notes(const train_session *s);
 double train_elapsed(const train_session *s); /* of all parts of the run */
 
 /* --- warn.c ----------------------------------------------------------------------------------------------------- */
@@ -276,9 +289,10 @@ ft_status train_checkpoint_clean(const train_session *s); /* removes half-made o
 typedef enum train_start { TRAIN_FRESH, TRAIN_GO_ON, TRAIN_COMPLETE } train_start;
 /* Looks at the output folder before anything is loaded: 73 where a run is in the way, 78 with the list of differences. */
 ft_status train_resume_look(train_session *s, train_start *as);
-/* Once data and base are known: the same as the run began with, or 65. */
-ft_status train_resume_compare(const train_session *s);
-/* Where the schedule is another one now: that a checkpoint has steps of its rates, or 78. For check. */
+/* Once data, base and the number of steps are known: the same as the run began with, or 65; a finished run that is asked
+ * for fewer steps is 78, for as many it is complete. */
+ft_status train_resume_compare(const train_session *s, train_start *as);
+/* That a checkpoint has steps of this run's rates, and no more than are wanted, or 78. For check. */
 ft_status train_resume_schedule(train_session *s);
 /* Loads the newest valid checkpoint, or starts afresh; then the logs are open. */
 ft_status train_resume_load(train_session *s, train_start as);
@@ -291,12 +305,23 @@ ft_status train_log_sync(const train_session *s);
 ft_status train_log_first(train_session *s, const train_eval *eval);
 ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens);
 
+/* --- folder.c ------------------------------------------------------------------------------------------------------- */
+/* The values at hand as an adapter or a model for others, into an existing folder; name: where it will be found. */
+ft_status train_folder_save(train_session *s, const char *dir, const char *name);
+/* Bytes of the tokenizer beside an adapter; of a .gguf about: a tokenizer.json has some 64 for a token and its merge. */
+enum { TOKEN_TEXT = 64 };
+size_t train_folder_text(const train_session *s);
+
+/* --- card.c --------------------------------------------------------------------------------------------------------- */
+ft_status train_card_write(const train_session *s, const char *dir, const char *name);
+
 /* --- report.c ------------------------------------------------------------------------------------------------------- */
 void train_show_step(train_session *s, double seconds);
 const char *train_checkpointing_text(const train_session *s); /* on or off, and why */
 void train_show_header(const train_session *s);
 /* "", or what stands before every sequence beside its tokens. */
 const char *train_virtual_text(const train_session *s);
+ft_status train_write_resolved(const train_session *s, const char *dir); /* config.resolved.json */
 ft_status train_write_summary(train_session *s);
 /* What a finished run says: summary.json on one line, or a few lines of text. */
 ft_status train_result(train_session *s, str_buf *result);

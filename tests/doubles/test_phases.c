@@ -35,17 +35,17 @@ static const char *reference(void)
     return dir;
 }
 
-/* Evaluations (before step 1, at the end) and the result see what before_step makes of the values at hand. */
+/* Evaluations (before step 1, at the end), checkpoints and the result see what before_step makes of the values at hand. */
 static void phases_come_at_their_times(void **state)
 {
     (void)state;
     str_clear(&phased_calls);
     assert_ok(train((job){.out = "calls", .set = {"train.max_steps=2", "train.eval_every=0"}}));
-    assert_calls("p1 b1 b1 g t a1 b2 g t a2 b3 b3 ");
+    assert_calls("p1 b1 b1 g t a1 b2 g t a2 b3 b3 b3 ");
     reference();
     copy_run("ref", "calls", 8); /* step 9 evaluates */
     assert_ok(train((job){.out = "calls", .resume = true}));
-    assert_calls("b9 g t a9 b10 b10 g t a10 b11 b11 ");
+    assert_calls("b9 g t a9 b10 b10 g t a10 b11 b11 b11 ");
 }
 
 static void every_phase_leaves_its_mark(void **state)

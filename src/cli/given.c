@@ -1,0 +1,66 @@
+/* given.c – what `ft train` and `ft check` take in the place of a config, or to override one. */
+#include "cli.h"
+#include "given.h"
+
+#include "ft/io.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* A list of records, or a config: both may end in .json. What cannot be read is told where it is opened. */
+static bool holds_object(const char *path)
+{
+    char text[4096];
+    FILE *f = file_exists(path) ? fopen(path, "r") : NULL;
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f) fclose(f);
+    text[n] = 0;
+    return !f || text[strspn(text, " \t\r\n")] == '{';
+}
+
+/* A word behind --data that is one more file of it, as a shell's * gives them. */
+static bool is_data(const char *word)
+{
+    static const char *const ends[] = {".jsonl",   ".json",     ".txt",       ".csv",
+                                       ".tsv",     ".jsonl.gz", ".json.gz",   ".txt.gz",
+                                       ".csv.gz",  ".tsv.gz",   ".jsonl.zst", ".json.zst",
+                                       ".txt.zst", ".csv.zst",  ".tsv.zst"};
+    for (size_t i = 0; i < FT_COUNT_OF(ends); i++)
+        if (str_ends(word, ends[i])) return strcmp(ends[i], ".json") != 0 || !holds_object(word);
+    return false;
+}
+
+ft_status cli_check_method(const char *name)
+{
+    if (!name || pe_by_name(name)) return FT_OK;
+    const char *near = cfg_nearest(name, pe_names());
+    FT_CHECK(!near, FT_EUSAGE, "--method: \"%s\" is unknown; did you mean \"%s\"?", ft_shows(name),
+             near);
+    return ft_fail(FT_EUSAGE, "--method: \"%s\" is unknown; ft help method lists them",
+                   ft_shows(name));
+}
+
+ft_status cli_given_read(const cli_call *c, const cli_given *g, train_options *opt)
+{
+    const char **data = arena_get(c->mem, (size_t)(g->data.n + c->n_arg + 1) * sizeof *data);
+    train_given *out = &opt->given;
+    if (!data) return FT_EMEM;
+    *out = (train_given){.model = g->model, .method = g->method, .eval = g->eval, .data = data};
+    for (int i = 0; i < g->data.n; i++) data[out->n_data++] = g->data.v[i];
+    for (int i = 0; i < c->n_arg; i++) {
+        if (g->data.n > 0 && is_data(c->arg[i])) {
+            data[out->n_data++] = c->arg[i];
+            continue;
+        }
+        FT_CHECK(!opt->config, FT_EUSAGE, "%s: unexpected argument; usage: ft %s %s",
+                 ft_shows(c->arg[i]), c->verb->name, c->verb->usage);
+        opt->config = c->arg[i];
+    }
+    FT_CHECK(opt->config || (g->model && out->n_data > 0) || c->n_sets > 0, FT_EUSAGE,
+             "%s is missing; usage: ft %s %s",
+             !g->model && !out->n_data ? "CONFIG, or --model and --data"
+             : g->model                ? "--data"
+                                       : "--model",
+             c->verb->name, c->verb->usage);
+    return cli_check_method(g->method);
+}
