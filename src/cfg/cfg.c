@@ -263,45 +263,35 @@ static ft_status apply_set(cfg_doc *d, const char *text)
     return put_value(d, path, keys, n, node);
 }
 
-enum { PUT_DEPTH = 4 };
-
-/* The keys of a path without quotes, in a copy. */
-static int cut_path(cfg_doc *d, const char *path, char *keys[PUT_DEPTH])
+static ft_status cut_path(const cfg_doc *d, const char *path, const char *const **keys, int *n)
 {
-    int n = 0;
-    for (char *p = arena_str(d->mem, path); p && n < PUT_DEPTH;) {
-        char *dot = strchr(p, '.');
-        if (dot) *dot++ = 0;
-        keys[n++] = p;
-        p = dot;
-    }
-    return n;
+    const char *set = arena_printf(d->mem, "%s=", path), *whole, *value;
+    return set ? cfg_set_words(set, d->mem, keys, n, &whole, &value) : FT_EMEM;
 }
 
 ft_status cfg_put(cfg_doc *d, const char *path, const char *flag, cJSON *value)
 {
-    char *keys[PUT_DEPTH];
-    int n = cut_path(d, path, keys);
-    if (n > 0) return put_value(d, flag, keys, n, value);
+    const char *const *keys;
+    int n;
+    ft_status rc = cut_path(d, path, &keys, &n);
+    if (rc == FT_OK) return put_value(d, flag, keys, n, value);
     cJSON_Delete(value);
-    return FT_EMEM;
+    return rc;
 }
 
 ft_status cfg_drop(cfg_doc *d, const char *path)
 {
-    char *keys[PUT_DEPTH];
-    int n = cut_path(d, path, keys);
-    cJSON *at = n > 0 ? d->js.root : NULL, *last = NULL;
-    for (int i = 0; at && i < n; i++) {
-        last = cJSON_GetObjectItemCaseSensitive(at, keys[i]);
-        if (last && i < n - 1)
-            at = last;
-        else if (!last)
-            at = NULL;
+    const char *const *keys;
+    int n;
+    cJSON *at = d->js.root, *next = NULL;
+    FT_TRY(cut_path(d, path, &keys, &n));
+    for (int i = 0; i < n; i++) {
+        next = cJSON_GetObjectItemCaseSensitive(at, keys[i]);
+        if (!next) return FT_OK;
+        if (i < n - 1) at = next;
     }
-    if (!last) return n > 0 ? FT_OK : FT_EMEM;
-    cJSON_DetachItemViaPointer(at, last);
-    return cfg_keep(d, last) ? FT_OK : FT_EMEM;
+    cJSON_DetachItemViaPointer(at, next);
+    return cfg_keep(d, next) ? FT_OK : FT_EMEM;
 }
 
 /* --- opening -------------------------------------------------------------------------------------------- */
