@@ -6,7 +6,7 @@
 set -euo pipefail
 
 packages=(gcc libc6-dev cmake ninja-build pkg-config clang clang-format
-          libopenblas-pthread-dev libcjson-dev libcmocka-dev zlib1g-dev libpcre2-dev libutf8proc-dev)
+          libopenblas-pthread-dev libcjson-dev libcmocka-dev zlib1g-dev libzstd-dev libpcre2-dev libutf8proc-dev)
 root=
 case ${1:-} in
 '') ;;
@@ -26,7 +26,7 @@ arm_root() {
     o=(-o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Install-Recommends=false
        -o Dir::State="$apt/state" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache" -o Debug::NoLocking=1)
     apt-get "${o[@]}" update -q
-    apt-get "${o[@]}" install -q -y --download-only libc6-dev libgcc-s1 libcjson-dev libcmocka-dev zlib1g-dev \
+    apt-get "${o[@]}" install -q -y --download-only libc6-dev libgcc-s1 libcjson-dev libcmocka-dev zlib1g-dev libzstd-dev \
         libpcre2-dev libutf8proc-dev
     for deb in "$apt"/cache/archives/*.deb; do dpkg-deb -x "$deb" "$root"; done
     rm -rf "$apt"

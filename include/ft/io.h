@@ -1,4 +1,4 @@
-/* io.h – files: mapping, durable writing, text lines (plain and .gz), safetensors, GGUF, and the weights
+/* io.h – files: mapping, durable writing, text lines (plain, .gz, .zst), safetensors, GGUF, and the weights
  * of a model folder or file seen as one list of named tensors.
  *
  * Every file is treated as hostile: sizes are multiplied with overflow checks, offsets bounded by the file,
@@ -59,7 +59,7 @@ void dir_unlock(const char *path, int fd); /* removes the file while it is still
 size_t dir_free_space(const char *path); /* of the nearest existing parent; SIZE_MAX: not known */
 
 /* --- text lines ---------------------------------------------------------------------------------------
- * Plain or gzip (by magic), member by member, trailer required, trailing bytes refused; line cap 16 MiB;
+ * Plain, gzip or zstd (by magic), member by member, trailer required, trailing bytes refused; line cap 16 MiB;
  * CR before LF is dropped. Numbers are of the decompressed text. */
 typedef struct line_reader line_reader;
 /* path NULL: standard input, plain; a request to stop while it waits is FT_ESIGNAL. */
@@ -81,8 +81,8 @@ bool lines_ready(line_reader *r);
 const char *lines_name(const line_reader *r); /* the path, "standard input": for messages */
 int64_t lines_number(const line_reader *r);   /* of the line last returned, from 1 */
 /* The same file by bytes of its (decompressed) text: where the next line begins; to go on at a byte that
- * `number` lines stand before (for .gz by reading up to it, from the beginning or from one of the places
- * kept of the last megabytes, so that a short way back is short); up to `room` bytes as they are, *n = 0 at
+ * `number` lines stand before (of what is compressed by reading up to it, from the beginning if it is more than
+ * 8 MiB back: so many bytes are kept from the first seek on); up to `room` bytes as they are, *n = 0 at
  * the end. */
 int64_t lines_offset(const line_reader *r);
 double lines_share(const line_reader *r); /* of the bytes of a file on disk, how much was read */

@@ -5,12 +5,13 @@
 #include "ft/kernel.h"
 
 #include <zlib.h>
+#include <zstd.h>
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <utf8proc.h>
 
-enum { FACTS = 11 };
+enum { FACTS = 12 };
 typedef struct fact {
     const char *key, *value;
 } fact;
@@ -28,6 +29,7 @@ static void collect(fact out[FACTS])
     out[n++] = (fact){"cpu", ft_cpu_name()};
     out[n++] = (fact){"cjson", cJSON_Version()};
     out[n++] = (fact){"zlib", zlibVersion()};
+    out[n++] = (fact){"zstd", ZSTD_versionString()};
     out[n++] = (fact){"pcre2", pcre};
     out[n++] = (fact){"utf8proc", utf8proc_version()};
     if (kn_library()) out[n++] = (fact){"blas", kn_library()};

@@ -20,7 +20,7 @@ static const cfg_field flags[] = {
     {"adapter", CFG_PATH, AT(adapter), .help = "PEFT adapter folder"},
     {"prompt", CFG_STR, AT(prompt), .help = "text to continue"},
     {"data", CFG_PATH, AT(data),
-     .help = "JSON lines with prompt or messages, plain or .gz; default: standard input"},
+     .help = "JSON lines with prompt or messages, plain, .gz or .zst; default: standard input"},
     {"chat", CFG_BOOL, AT(chat), .def = "false",
      .help = "the prompt is a user's turn of the model's chat template"},
     {"system", CFG_STR, AT(system), .help = "with --chat: the system turn of what brings none"},

@@ -14,7 +14,7 @@ static const cfg_field flags[] = {
      .help = "Hugging Face folder or .gguf; default: the adapter's base"},
     {"adapter", CFG_PATH, offsetof(options, adapter), .help = "PEFT adapter folder"},
     {"data", CFG_PATH, offsetof(options, data),
-     .help = "JSON lines, plain or .gz; default: standard input"},
+     .help = "JSON lines, plain, .gz or .zst; default: standard input"},
     {"per_token", CFG_BOOL, offsetof(options, per_token), .def = "false",
      .help = "add token_ids and token_logprobs"},
     {"top", CFG_INT, offsetof(options, top), .def = "0", .low = 0, .high = 1e6,
