@@ -80,12 +80,14 @@ ft_status io_adapter_exists(const char *path)
 ft_status io_data_exists(const char *path)
 {
     FT_CHECK(!dir_exists(path), FT_ENOINPUT,
-             "%s: is a folder; give the files in it that hold the data (.jsonl, .json, .csv, .tsv or .txt)",
+             "%s: is a folder; give the files in it that hold the data (.jsonl, .json, .csv, .tsv "
+             "or .txt)",
              ft_shows(path));
     if (file_is_there(path)) return FT_OK;
     FT_CHECK(!hub_name(path), FT_ENOINPUT,
              "%s: no such file here; if this is a name on a data hub, download the data set first "
-             "(git clone, or a hub's own downloader) and give its .jsonl, .json, .csv, .tsv or .txt files",
+             "(git clone, or a hub's own downloader) and give its .jsonl, .json, .csv, .tsv or "
+             ".txt files",
              ft_shows(path));
     return ft_fail(FT_ENOINPUT, "%s: no such file", ft_shows(path));
 }
