@@ -15,7 +15,7 @@ kernel:    base tensor
 io:        base cfg tensor
 autograd:  base tensor kernel
 token:     base cfg io
-template:  base cfg token
+template:  base cfg io token
 nn:        base tensor kernel autograd
 model:     base cfg tensor kernel io autograd token nn
 infer:     base tensor kernel autograd token nn model

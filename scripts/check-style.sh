@@ -15,7 +15,7 @@ kernel     6500  every loop on numbers, once, for each instruction set, in f32 a
 io         3700  files of others, read as hostile, packed or not; files of ours, written whole or not at all
 autograd   2600  the tape, and an operation a file
 token      8000  frozen: tokenizers of the reference library to the letter; changes when a real model fails
-template   6100  frozen: Jinja as chat templates use it; changes when a real template fails
+template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails
 nn         1000  parameters, overlays, runs, the one linear layer
 model      5600  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope
 method     3600  a file a method; targets and adapter files as PEFT has them

@@ -68,4 +68,36 @@ gate 78 'weights mix training sources' --set 'tasks=[{"type": "loss", "data": {"
     bad "a task by flags: $(cat err.txt)"
 [ "$(number out.json samples)" = 4 ] || bad "--limit: $(cat out.json)"
 ls | grep -q '\.tmp' && bad "a temporary is left: $(ls)"
+
+# --- a chat template in place of the model's
+loss_of() { # OPTION…
+    "$ft" eval --model "$source/data/tiny" --task loss --data chat.jsonl --limit 4 --json "$@" > out.json 2> err.txt || bad "eval $*: $(cat err.txt)"
+    number out.json loss
+}
+own=$(loss_of) named=$(loss_of --chat-template vicuna)
+[ "$own" != "$named" ] || bad "--chat-template changes nothing"
+[ "$(loss_of --chat-template chatml)" = "$own" ] || bad "the model's own is chatml"
+printf "{%% for m in messages %%}{{ m.content }}{%% endfor %%}" > plain.jinja
+[ "$(loss_of --chat-template plain.jinja)" != "$own" ] || bad "a file as a template"
+cat > chat.json << END
+{"model": {"path": "$source/data/tiny"}, "tasks": [
+ {"name": "a", "type": "loss", "data": {"path": "chat.jsonl", "limit": 4}, "chat_template": "vicuna"},
+ {"name": "b", "type": "loss", "data": {"path": "chat.jsonl", "limit": 4}}]}
+END
+"$ft" eval chat.json --json > out.json 2> err.txt || bad "eval chat.json: $(cat err.txt)"
+[ "$(number out.json loss)" = "$named" ] && [ "$(tail -n 1 out.json > b.json; number b.json loss)" = "$own" ] ||
+    bad "each task has its template: $(cat out.json), $named and $own"
+"$ft" eval chat.json --chat-template vicuna --json > out.json 2> err.txt
+[ "$(tail -n 1 out.json > b.json; number b.json loss)" = "$named" ] || bad "the option is of every task: $(cat out.json)"
+"$ft" eval chat.json --chat-template gemma --json 2>&1 > out.json | grep -c 'no tokens of the model' | grep -qx 1 || bad "one warning of tokens that are none"
+refused() { # CODE TEXT COMMAND…
+    local code=$1 text=$2
+    shift 2
+    "$ft" "$@" > out.json 2> err.txt < /dev/null
+    [ $? = "$code" ] && grep -qF -- "$text" err.txt || bad "$*: not $code and '$text': $(cat err.txt)"
+}
+refused 66 'did you mean "chatml"?' eval chat.json --chat-template chatlm
+refused 64 'no task renders messages' eval --model "$source/data/tiny" --task perplexity --data text.txt --chat-template chatml
+refused 64 'goes with --chat' tokenize --model "$source/data/tiny" --chat-template chatml
+refused 66 'none of the names' generate --model "$source/data/tiny" --prompt a --chat --chat-template chatlm
 finish cli_eval

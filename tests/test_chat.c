@@ -312,9 +312,170 @@ static void records_that_do_not_fit_are_named(void **state)
     end(&f);
 }
 
+/* --- templates by name ---------------------------------------------------------------------------------------------- */
+
+#define S "{\"role\":\"system\",\"content\":\" S\"}"
+#define U "{\"role\":\"user\",\"content\":\"U \"}"
+#define A "{\"role\":\"assistant\",\"content\":\" A\"}"
+#define V "{\"role\":\"user\",\"content\":\"V\"}"
+
+static const char *asked(const chat *c, const char *turns, bool ask)
+{
+    static str_buf out;
+    js_doc d;
+    chat_input in;
+    str_buf text = {0};
+    str_printf(&text, "{\"messages\":[%s]}", turns);
+    assert_ok(str_ok(&text));
+    assert_ok(js_parse(&d, text.data, text.len, "record", 1, JS_STRICT, FT_EDATA));
+    assert_ok(chat_read(&in, &d, d.root));
+    in.add_generation_prompt = ask;
+    str_clear(&out);
+    ft_error_clear();
+    ft_status rc = chat_render(c, &in, &out, NULL);
+    js_close(&d);
+    str_free(&text);
+    return rc == FT_OK ? out.data ? out.data : "" : ft_error();
+}
+
+static void names_render_as_they_are_known(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *whole, *asks; /* system, user, assistant, user; user alone, asked */
+    } cases[] = {
+        {"chatml",
+         "<|im_start|>system\n S<|im_end|>\n<|im_start|>user\nU <|im_end|>\n"
+         "<|im_start|>assistant\n A<|im_end|>\n<|im_start|>user\nV<|im_end|>\n",
+         "<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n"},
+        {"llama2", "<bos>[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST] A <eos><bos>[INST] V [/INST]",
+         "<bos>[INST] V [/INST]"},
+        {"llama3",
+         "<bos><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user"
+         "<|end_header_id|>\n\nU<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA"
+         "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nV<|eot_id|>",
+         "<bos><|start_header_id|>user<|end_header_id|>\n\nV<|eot_id|>"
+         "<|start_header_id|>assistant<|end_header_id|>\n\n"},
+        {"mistral", "<bos>[INST]  S\n\nU [/INST]  A<eos>[INST] V[/INST]", "<bos>[INST] V[/INST]"},
+        {"gemma",
+         "<bos><start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n"
+         "<start_of_turn>user\nV<end_of_turn>\n",
+         "<bos><start_of_turn>user\nV<end_of_turn>\n<start_of_turn>model\n"},
+        {"phi3",
+         "<|system|>\n S<|end|>\n<|user|>\nU <|end|>\n<|assistant|>\n A<|end|>\n<|user|>\nV"
+         "<|end|>\n",
+         "<|user|>\nV<|end|>\n<|assistant|>\n"},
+        {"zephyr",
+         "<|system|>\n S<eos>\n<|user|>\nU <eos>\n<|assistant|>\n A<eos>\n<|user|>\nV<eos>\n",
+         "<|user|>\nV<eos>\n<|assistant|>\n"},
+        {"alpaca",
+         " S\n\n### Instruction:\nU \n\n### Response:\n A<eos>\n\n### Instruction:\nV\n\n",
+         "Below is an instruction that describes a task. Write a response that appropriately "
+         "completes the request.\n\n### Instruction:\nV\n\n### Response:\n"},
+        {"vicuna", " S USER: U  ASSISTANT:  A<eos> USER: V",
+         "A chat between a curious user and an artificial intelligence assistant. The assistant "
+         "gives helpful, detailed, and polite answers to the user's questions. USER: V ASSISTANT:"},
+    };
+    tok_tokenizer *t = NULL;
+    assert_ok(tok_open(&t, write_tokenizer("named", CHATML, false)));
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        chat *c;
+        assert_string_equal(chat_names[i], cases[i].name);
+        assert_ok(chat_use(t, cases[i].name));
+        assert_ok(chat_open(&c, t));
+        assert_string_equal(asked(c, S "," U "," A "," V, false), cases[i].whole);
+        assert_string_equal(asked(c, V, true), cases[i].asks);
+        /* the prompt is a beginning of the answered conversation, or masks would be off */
+        char *prompt = ft_strdup(asked(c, S "," U "," A "," V, true));
+        assert_true(str_starts(asked(c, S "," U "," A "," V "," A, false), prompt));
+        ft_free(prompt);
+        chat_close(c);
+    }
+    assert_null(chat_names[FT_COUNT_OF(cases)]);
+    tok_close(t);
+}
+
+static void names_lose_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *turns, *message;
+    } cases[] = {
+        {"llama2", S "," A, "the system message goes into the first turn of the user"},
+        {"mistral", S "," A, "there is none"},
+        {"gemma", S "," A, "there is none"},
+        {"llama2", U ",{\"role\":\"tool\",\"content\":\"1\"}", "no place for a turn of role tool"},
+        {"vicuna", U "," S, "no place for a turn of role system"},
+        {"alpaca", U ",{\"role\":\"tool\",\"content\":\"1\"}", "no place for a turn of role tool"},
+    };
+    tok_tokenizer *t = NULL;
+    assert_ok(tok_open(&t, write_tokenizer("named", CHATML, false)));
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        chat *c;
+        assert_ok(chat_use(t, cases[i].name));
+        assert_ok(chat_open(&c, t));
+        const char *got = asked(c, cases[i].turns, false);
+        if (!strstr(got, cases[i].message)) print_error("%s: %s\n", cases[i].name, got);
+        assert_non_null(strstr(got, cases[i].message));
+        chat_close(c);
+    }
+    tok_close(t);
+}
+
+static char told[1000];
+static void keep(void *ctx, log_level level, const char *line)
+{
+    (void)ctx;
+    if (level == LOG_WARN) snprintf(told + strlen(told), sizeof told - strlen(told), "%s\n", line);
+}
+
+static void a_template_in_use_is_the_only_one(void **state)
+{
+    (void)state;
+    tok_tokenizer *t = NULL;
+    int n, stops, before;
+    assert_ok(tok_open(&t, write_tokenizer("used", CHATML, false)));
+    tok_stops(t, &before);
+    log_set_sink(keep, NULL);
+    assert_ok(chat_use(t, "chatml"));
+    assert_string_equal(told, "");
+    assert_ok(chat_use(t, "phi3"));
+    assert_string_equal(told,
+                        "chat template phi3: <|end|>, <|assistant|>, <|system|>, <|user|>: no "
+                        "tokens of the model; they are tokenised as text\n");
+    tok_stops(t, &stops);
+    assert_int_equal(stops, before); /* those of its own stay, and <|end|> is no token */
+    test_write_file(test_path("mine.jinja"), "{{ '<|mine|>' + '<eos>' }}", 26);
+    told[0] = '\0';
+    assert_ok(chat_use(t, test_path("mine.jinja")));
+    assert_non_null(strstr(told, "mine.jinja: <|mine|>: no tokens of the model"));
+    const tok_named *v = tok_chat_templates(t, &n);
+    assert_int_equal(n, 1);
+    assert_string_equal(v->name, "default");
+    assert_ok(chat_use(t, NULL));
+    assert_string_equal(tok_chat_templates(t, &n)->text, CHATML);
+    tok_stops(t, &stops);
+    assert_int_equal(stops, before);
+    log_set_sink(NULL, NULL);
+    assert_fails(chat_use(t, "chatlm"), FT_ENOINPUT,
+                 "none of the names chatml, llama2, llama3, mistral, gemma, phi3, zephyr, alpaca, "
+                 "vicuna; did you mean \"chatml\"?");
+    test_write_file(test_path("bytes.jinja"), "\xff", 1);
+    assert_fails(chat_use(t, test_path("bytes.jinja")), FT_EDATA, "no text in UTF-8");
+    assert_fails(chat_use(NULL, "chatml"), FT_EDATA, "needs a tokenizer");
+    tok_close(t);
+}
+#undef S
+#undef U
+#undef A
+#undef V
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_render_as_they_are_known),
+        cmocka_unit_test(names_lose_nothing),
+        cmocka_unit_test(a_template_in_use_is_the_only_one),
         cmocka_unit_test(tools_choose_the_template),
         cmocka_unit_test(lists_without_sense_are_refused),
         cmocka_unit_test(files_win),

@@ -97,7 +97,7 @@ typedef enum cfg_type {
     CFG_FLOAT, /* double */
     CFG_STR,   /* const char *; NULL when absent and no default */
     CFG_PATH,  /* const char *, made relative to the config file's folder (or the current one from
-                   the command line) */
+                   the command line); one of `choices`, where there are any, is that word and no path */
     CFG_ENUM,  /* const char *, one of `choices` */
     CFG_JSON,  /* const cJSON *: any value, read by the module (lists of sources, patterns) with
                    cfg_fail for its mistakes; `choices` may name the shapes for the help text */

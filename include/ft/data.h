@@ -23,6 +23,7 @@ typedef struct data_cfg {
     int64_t window_tokens; /* or CFG_AUTO */
     bool shuffle;
     bool completion_only_loss, assistant_only_loss;
+    const char *chat_template; /* for chat_use, by who opens the tokenizer; NULL: its own */
     const char *on_loss; /* "error", "warn", "drop": a template does not print what would be learned */
     int64_t vocab_size; /* no key: of the model, bounds ids of `tokens` sources; 0: the tokenizer's size */
     uint64_t seed;      /* no key: of the run; what eval_split draws by */

@@ -8,6 +8,7 @@
 
 #include "ft/base.h"
 #include "ft/cfg.h"
+#include "ft/io.h"
 #include "ft/token.h"
 
 typedef struct tpl_template tpl_template;
@@ -30,6 +31,12 @@ FT_MUST_USE ft_status tpl_render_spans(const tpl_template *t, const cJSON *vars,
  * a list of tools is given (empty too) and there is one of that name, "default" otherwise. Variables: messages, tools,
  * documents, add_generation_prompt and the named special tokens (bos_token …). A record's null members are left out. */
 typedef struct chat chat;
+/* The tokenizer has the template `given` from here on: a name of the table (named.c), else the path of a Jinja file; NULL:
+ * its own again. What it writes as special tokens and the tokenizer has not is text, which one warning tells. */
+FT_MUST_USE ft_status chat_use(tok_tokenizer *t, const char *given);
+/* The names, and the template of one (NULL: there is none). */
+extern const char *const chat_names[]; /* NULL-terminated */
+const char *chat_named(const char *name);
 typedef struct chat_input {
     const cJSON *messages;      /* list of objects, at least one */
     const cJSON *tools;         /* list of schemas; NULL: none given */

@@ -26,6 +26,7 @@ typedef struct tool_model {
     tok_tokenizer *tok; /* NULL: the model has none */
     chat *chat;         /* NULL until tool_chat_ids asks */
     const char *chat_end; /* NULL until tool_chat_end asks; "": none */
+    const char *chat_template; /* of the adapter's folder, where it has no tokenizer; NULL: none */
     inf_ctx inf;        /* m with the adapter, on a tape of its own */
     bool warned_cut;    /* a context was too long: said once */
 } tool_model;
@@ -40,6 +41,8 @@ FT_MUST_USE ft_status tool_adapter_base(const char *adapter, arena *a, const cha
 /* Appends the ids of a text as a document begins: with BOS in front where the tokenizer adds one and the text
  * does not begin with it already; never with EOS (lm-evaluation-harness 0.4.11). */
 FT_MUST_USE ft_status tool_encode(const tool_model *t, const char *text, size_t len, tok_ids *out);
+/* Another chat template (as chat_use), from here on; NULL: that of the adapter's folder, else the model's. */
+FT_MUST_USE ft_status tool_use_chat(tool_model *t, const char *given);
 /* The chat template in use; NULL: there is none. */
 FT_MUST_USE ft_status tool_chat(tool_model *t, const chat **out);
 /* Appends the ids of messages rendered by the model's chat template, ready for the assistant to answer. */
@@ -96,6 +99,7 @@ typedef struct tool_eval_options {
     const char *model, *adapter, *baseline, *task, *data, *match,
         *samples;               /* flags; each may be NULL */
     const char *junit, *report; /* files for the results; NULL: none */
+    const char *chat_template;  /* of all tasks that render messages; NULL: as each has it */
     int64_t limit, max_length, stride,
         max_new_tokens; /* of the task given by flags; 0: not given */
     const char *precision; /* as tool_open */

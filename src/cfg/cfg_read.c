@@ -93,11 +93,19 @@ static void read_str(const slot *s)
     *(const char **)s->to = copy;
 }
 
+static const char *choice_of(const cfg_field *row, const char *word)
+{
+    for (int i = 0; row->choices && row->choices[i]; i++)
+        if (strcmp(row->choices[i], word) == 0) return row->choices[i];
+    return NULL;
+}
+
 static void read_path(const slot *s)
 {
     if (!cJSON_IsString(s->node)) return wrong_type(s, "a path");
     if (!s->node->valuestring[0]) return mistake(s, "the path is empty");
-    *(const char **)s->to = cfg_path(s->d, s->node, s->node->valuestring);
+    const char *word = choice_of(s->row, s->node->valuestring);
+    *(const char **)s->to = word ? word : cfg_path(s->d, s->node, s->node->valuestring);
 }
 
 static void add_choices(str_buf *out, const char *const *choices, const char *between)
@@ -112,9 +120,9 @@ static void read_enum(const slot *s)
 {
     str_buf all = {0};
     const char *word = s->node->valuestring;
-    for (int i = 0; cJSON_IsString(s->node) && s->row->choices[i]; i++) {
-        if (strcmp(s->row->choices[i], word) != 0) continue;
-        *(const char **)s->to = s->row->choices[i];
+    const char *known = cJSON_IsString(s->node) ? choice_of(s->row, word) : NULL;
+    if (known) {
+        *(const char **)s->to = known;
         return;
     }
     str_adds(&all, "one of ");
@@ -341,6 +349,8 @@ static cJSON *resolved(const cfg_field *r, const void *at)
     case CFG_ENUM:
         return cJSON_CreateString(*(const char *const *)at);
     case CFG_PATH:
+        if (choice_of(r, *(const char *const *)at))
+            return cJSON_CreateString(*(const char *const *)at);
         return absolute_path(*(const char *const *)at);
     case CFG_JSON:
         return cJSON_Duplicate(*(const cJSON *const *)at, true);

@@ -4,7 +4,8 @@
 #include "ft/tool.h"
 
 typedef struct options {
-    const char *model, *adapter, *baseline, *task, *data, *match, *samples, *junit, *report;
+    const char *model, *adapter, *baseline, *task, *data, *match, *samples, *junit, *report,
+        *chat_template;
     int64_t limit, max_length, stride, max_new_tokens;
 } options;
 
@@ -27,6 +28,8 @@ static const cfg_field flags[] = {
      .help = "of a perplexity task: tokens a window moves on"},
     {"max_new_tokens", CFG_INT, offsetof(options, max_new_tokens), .def = "0", .low = 0,
      .high = 1e6, .help = "of a generate or gsm8k task: longest answer"},
+    {"chat_template", CFG_PATH, offsetof(options, chat_template), .choices = chat_names,
+     .help = "in place of the model's: the path of a Jinja file, or a name"},
     {"samples", CFG_PATH, offsetof(options, samples),
      .help = "file for a JSON line of every record with its result"},
     {"junit", CFG_PATH, offsetof(options, junit),
@@ -56,6 +59,7 @@ static ft_status run(const cli_call *c)
         .data = o->data,
         .match = o->match,
         .samples = o->samples,
+        .chat_template = o->chat_template,
         .junit = o->junit,
         .report = o->report,
         .limit = o->limit,

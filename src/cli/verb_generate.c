@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 typedef struct options {
-    const char *model, *adapter, *prompt, *data, *system;
+    const char *model, *adapter, *prompt, *data, *system, *chat_template;
     cfg_list stop;
     bool chat;
     int64_t max_new_tokens, min_new_tokens, top_k, seed, num_samples;
@@ -24,6 +24,8 @@ static const cfg_field flags[] = {
     {"chat", CFG_BOOL, AT(chat), .def = "false",
      .help = "the prompt is a user's turn of the model's chat template"},
     {"system", CFG_STR, AT(system), .help = "with --chat: the system turn of what brings none"},
+    {"chat_template", CFG_PATH, AT(chat_template), .choices = chat_names,
+     .help = "in place of the model's: the path of a Jinja file, or a name"},
     {"stop", CFG_LIST, AT(stop), .help = "an answer ends before this text"},
     {"max_new_tokens", CFG_INT, AT(max_new_tokens), .def = "256", .low = 1, .high = 1e6,
      .help = "tokens at most"},
@@ -83,7 +85,8 @@ static ft_status run(const cli_call *c)
     };
     FT_TRY(tool_generate_check(&opt));
     FT_TRY(tool_open(&t, o->model, o->adapter, true, c->precision));
-    ft_status rc = tool_generate_lines(t, &opt, &(tool_sink){.put = put});
+    ft_status rc = o->chat_template ? tool_use_chat(t, o->chat_template) : FT_OK;
+    if (rc == FT_OK) rc = tool_generate_lines(t, &opt, &(tool_sink){.put = put});
     tool_close(t);
     return rc;
 }

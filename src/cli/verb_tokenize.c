@@ -9,7 +9,7 @@
 #include <string.h>
 
 typedef struct options {
-    const char *model;
+    const char *model, *chat_template;
     bool chat, decode, special;
 } options;
 
@@ -19,6 +19,8 @@ static const cfg_field flags[] = {
     {"chat", CFG_BOOL, offsetof(options, chat), .def = "false",
      .help = "lines are messages: a JSON array, or an object with messages, tools, "
              "chat_template_kwargs, add_generation_prompt"},
+    {"chat_template", CFG_PATH, offsetof(options, chat_template), .choices = chat_names,
+     .help = "in place of the model's: the path of a Jinja file, or a name"},
     {"decode", CFG_BOOL, offsetof(options, decode), .def = "false", .help = "ids in, text out"},
     {"special", CFG_BOOL, offsetof(options, special), .def = "false",
      .help = "add BOS and EOS as the tokenizer's post-processor does"},
@@ -209,7 +211,9 @@ static ft_status run(const cli_call *c)
     FT_CHECK(!(j.opt->chat && j.opt->decode), FT_EUSAGE, "--chat and --decode exclude each other");
     FT_CHECK(!(j.opt->special && j.opt->decode), FT_EUSAGE,
              "--special and --decode exclude each other");
+    FT_CHECK(j.opt->chat || !j.opt->chat_template, FT_EUSAGE, "--chat-template: goes with --chat");
     FT_TRY_OUT(tok_open(&j.tok, j.opt->model));
+    if (j.opt->chat_template) FT_TRY_OUT(chat_use(j.tok, j.opt->chat_template));
     if (j.opt->chat) FT_TRY_OUT(chat_open(&j.chat, j.tok));
     rc = all_lines(&j);
 out:

@@ -38,6 +38,8 @@ const cfg_field data_fields[] = {
      .help = "train on completions, not on their prompts"},
     {"assistant_only_loss", CFG_BOOL, offsetof(data_cfg, assistant_only_loss), .def = "true",
      .help = "train on the turns of the assistant, not on the rest of a conversation"},
+    {"chat_template", CFG_PATH, offsetof(data_cfg, chat_template), .choices = chat_names,
+     .help = "in place of the model's: a name, or the path of a Jinja file"},
     {"on_loss", CFG_ENUM, offsetof(data_cfg, on_loss), .def = "\"error\"", .choices = on_loss_names,
      .help = "text of a turn that is learned, or tools, that the chat template does not print: an "
              "error, a warning, or the record is left out"},

@@ -361,6 +361,9 @@ struct tok_tokenizer {
     int32_t stops[TK_MAX_STOPS];
     int n_stops;
     tk_named_list templates, names;
+    tk_named_list own_templates; /* while `replaced`, with the number of the stops then */
+    int own_stops;
+    bool replaced;
     /* Kept for writing: the files as they were read, or else what a tokenizer.json is made of. */
     char *own_json, *own_config;
     size_t own_json_len, own_config_len;

@@ -361,6 +361,22 @@ void tk_template_stops(tok_tokenizer *t)
     }
 }
 
+ft_status tok_use_template(tok_tokenizer *t, const char *text)
+{
+    if (t->replaced) {
+        t->templates = t->own_templates;
+        t->n_stops = t->own_stops;
+    }
+    t->replaced = text != NULL;
+    if (!text) return FT_OK;
+    t->own_templates = t->templates;
+    t->own_stops = t->n_stops;
+    t->templates = (tk_named_list){0};
+    FT_TRY(tk_add_named(&t->templates, t->mem, "default", text));
+    tk_template_stops(t);
+    return FT_OK;
+}
+
 /* llama.cpp's list: a GGUF has keys for three ids, and its readers know the others by their text. */
 void tk_text_stops(tok_tokenizer *t)
 {

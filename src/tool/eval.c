@@ -89,6 +89,14 @@ static bool need_tokenizer(const eval_config *e, bool base)
     return false;
 }
 
+/* Of tasks without a template of their own, that of the model. */
+static ft_status run_task(tool_model *t, const tool_eval_options *opt, eval_task *task)
+{
+    const char *given = opt->chat_template ? opt->chat_template : task->chat_template;
+    FT_TRY(tool_use_chat(t, given));
+    return task->kind->run(t, task);
+}
+
 static ft_status run_base(eval_config *e, const tool_eval_options *opt)
 {
     tool_model *t;
@@ -102,7 +110,7 @@ static ft_status run_base(eval_config *e, const tool_eval_options *opt)
     for (int i = 0; rc == FT_OK && i < e->n_task; i++) {
         eval_task *task = &e->task[i];
         if (!task->on_base) continue;
-        rc = task->kind->run(t, task);
+        rc = run_task(t, opt, task);
         task->base = task->result;
         task->result = (eval_result){0};
     }
@@ -121,7 +129,7 @@ static ft_status run_model(eval_config *e, const tool_eval_options *opt, file_ou
         eval_task *task = &e->task[i];
         double began = ft_seconds();
         task->samples = samples;
-        rc = task->kind->run(t, task);
+        rc = run_task(t, opt, task);
         task->seconds = ft_seconds() - began;
         if (rc != FT_OK) break;
         eval_gates_judge(e); /* those of the tasks that are done */

@@ -228,6 +228,7 @@ static const cfg_field fields[] = {
      .low = 1,
      .high = 1e6,
      .help = "longest answer"},
+    EVAL_TEMPLATE,
     {.key = "stop",
      .type = CFG_JSON,
      .offset = AT(stop),

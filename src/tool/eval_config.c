@@ -162,6 +162,15 @@ static ft_status flag_sets(const tool_eval_options *opt, arena *mem, const char 
     return rc;
 }
 
+static bool renders(const eval_config *e)
+{
+    for (int i = 0; i < e->n_task; i++)
+        for (const cfg_field *r = e->task[i].kind ? e->task[i].kind->fields : NULL; r && r->key;
+             r++)
+            if (strcmp(r->key, "chat_template") == 0) return true;
+    return false;
+}
+
 static bool compares(const eval_config *e, const eval_task *task)
 {
     for (int i = 0; i < e->n_gate; i++)
@@ -203,5 +212,8 @@ ft_status eval_config_read(eval_config *e, const tool_eval_options *opt)
     choose_base(e);
     if (!e->model && !e->adapter)
         cfg_fail(&e->doc, e->doc.js.root, "model.path", "missing; which model is to be evaluated?");
-    return cfg_done(&e->doc);
+    FT_TRY(cfg_done(&e->doc));
+    FT_CHECK(!opt->chat_template || renders(e), FT_EUSAGE,
+             "--chat-template: no task renders messages; loss and generate do");
+    return FT_OK;
 }

@@ -37,6 +37,7 @@ static const cfg_field fields[] = {
      .offset = AT(assistant_only_loss),
      .def = "true",
      .help = "of the turns of the assistant, not of the rest of a conversation"},
+    EVAL_TEMPLATE,
     {.key = "on_loss",
      .type = CFG_ENUM,
      .offset = AT(on_loss),

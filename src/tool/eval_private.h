@@ -21,6 +21,7 @@ typedef struct eval_task {
     int64_t limit; /* records; 0: all */
     /* perplexity, loss */
     int64_t max_length, stride; /* 0: the default */
+    const char *chat_template;  /* loss, generate: NULL: the model's */
     /* loss */
     const cJSON *sources;
     bool completion_only_loss, assistant_only_loss;
@@ -76,6 +77,13 @@ extern const eval_kind eval_hellaswag, eval_winogrande, eval_piqa, eval_arc, eva
     {                                                                                              \
         .key = "data", .type = CFG_PATH, .offset = offsetof(eval_task, data), .required = true,    \
         .help = "file of the task"                                                                 \
+    }
+
+#define EVAL_TEMPLATE                                                                              \
+    {                                                                                              \
+        .key = "chat_template", .type = CFG_PATH, .offset = offsetof(eval_task, chat_template),    \
+        .choices = chat_names,                                                                     \
+        .help = "in place of the model's: a name, or the path of a Jinja file"                     \
     }
 
 /* --- eval_task.c ------------------------------------------------------------------------------------------- */

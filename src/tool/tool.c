@@ -77,6 +77,16 @@ static ft_status has_tokenizer(const tool_model *t, const char *path, bool *out)
     return FT_OK;
 }
 
+/* The template that an adapter was trained with, where no tokenizer stands beside it that would have it. */
+static ft_status take_template(tool_model *t, const char *adapter)
+{
+    const char *path = path_join(t->mem, adapter, "chat_template.jinja");
+    if (!path) return FT_EMEM;
+    if (!t->tok || tok_in_folder(adapter) || !file_exists(path)) return FT_OK;
+    t->chat_template = path;
+    return chat_use(t->tok, path);
+}
+
 /* A tokenizer beside the adapter is the one it was trained with, added tokens included. */
 static ft_status open_tokenizer(tool_model *t, const char *path, const char *adapter, bool needed)
 {
@@ -138,6 +148,7 @@ static ft_status open_parts(tool_model *t, const char *path, const char *adapter
     }
     FT_TRY(model_open(&t->m, &(model_options){.path = path}));
     FT_TRY(open_tokenizer(t, path, adapter, need_tok));
+    if (adapter) FT_TRY(take_template(t, adapter));
     if (adapter) FT_TRY(open_adapter(t, adapter));
     t->inf = (inf_ctx){.m = t->m, .over = t->adapter ? &t->adapter->over : NULL};
     return ag_open(&t->inf.tape, ft_memory_limit(NULL));
@@ -205,6 +216,15 @@ static ft_status open_chat(tool_model *t)
 {
     FT_CHECK(t->tok, FT_EDATA, "%s: the model has no tokenizer", t->m->path);
     return t->chat ? FT_OK : chat_open(&t->chat, t->tok);
+}
+
+ft_status tool_use_chat(tool_model *t, const char *given)
+{
+    if (t->chat) chat_close(t->chat);
+    t->chat = NULL;
+    t->chat_end = NULL;
+    if (!given) given = t->chat_template;
+    return t->tok || given ? chat_use(t->tok, given) : FT_OK;
 }
 
 ft_status tool_chat(tool_model *t, const chat **out)

@@ -496,6 +496,7 @@ static const char *const free_keys[] = {
     "method.init_from",
     "data.train",
     "data.eval",
+    "data.chat_template",
     "train.max_steps",
     "train.epochs",
     "train.micro_batch_size",

@@ -84,20 +84,32 @@ ft_status train_session_config(train_session *s, const train_options *opt)
     return make_command(s);
 }
 
+/* data.chat_template, else what the adapter that is gone on from was trained with, else the model's. */
+static ft_status use_template(train_session *s)
+{
+    const char *given = s->cfg.data.chat_template, *from = s->cfg.method_head->init_from;
+    int n;
+    if (!given && from && s->tok) {
+        given = path_join(s->mem, from, "chat_template.jinja");
+        if (!given) return FT_EMEM;
+        if (!file_exists(given)) given = NULL;
+    }
+    if (given) FT_TRY(chat_use(s->tok, given));
+    return s->tok && tok_chat_templates(s->tok, &n) ? chat_open(&s->chat, s->tok) : FT_OK;
+}
+
 static ft_status open_tokenizer(train_session *s)
 {
     const char *path = s->cfg.model.tokenizer ? s->cfg.model.tokenizer : s->cfg.model.path;
-    int templates;
-    if (!path) return FT_OK; /* from_config over the `tokens` format */
+    if (!path) return use_template(s); /* from_config over the `tokens` format */
     ft_status rc = tok_open(&s->tok, path);
     /* `tokens` sources need none; others say so */
     if (rc == FT_ENOINPUT && (dir_exists(path) || file_exists(path))) {
         ft_error_clear();
-        return FT_OK;
+        return use_template(s);
     }
     FT_TRY(rc);
-    if (tok_chat_templates(s->tok, &templates)) FT_TRY(chat_open(&s->chat, s->tok));
-    return FT_OK;
+    return use_template(s);
 }
 
 ft_status train_open_model(const train_session *s, bool weights, model **out)
