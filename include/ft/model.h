@@ -206,6 +206,7 @@ typedef struct model_save_options {
                            is lost in bf16 */
     model_fold fold;
     const char *tokenizer; /* folder whose tokenizer replaces the base's; NULL */
+    const char *template;  /* chat template in place of the tokenizer's; NULL */
     size_t shard_bytes; /* 0: 5·10⁹ */
 } model_save_options;
 /* PATH ending in .gguf: GGUF with tokenizer, template and stop ids; else a folder with config, tokenizer and
@@ -220,5 +221,7 @@ FT_MUST_USE ft_status model_save_side_files(const char *model_path, const char *
 /* The same without generation_config.json: what stands beside an adapter. Its bytes, of a folder. */
 FT_MUST_USE ft_status model_save_tokenizer(const char *model_path, const char *dir);
 size_t model_tokenizer_bytes(const char *model_path);
+/* The chat template of a folder becomes this one, in chat_template.jinja, wherever others stood. */
+FT_MUST_USE ft_status model_save_template(const char *dir, const char *text);
 const char *model_family_name(const model *m); /* model_type */
 #endif

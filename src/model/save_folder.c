@@ -399,6 +399,40 @@ size_t model_tokenizer_bytes(const char *model_path)
     return sum;
 }
 
+static ft_status drop_config_template(const char *config)
+{
+    enum { LONGEST = 16 << 20 };
+    char *text = NULL;
+    size_t n;
+    str_buf s = {0};
+    if (!file_exists(config)) return FT_OK;
+    FT_TRY(file_read(&text, &n, config, LONGEST));
+    str_add(&s, text, n);
+    js_drop_member(&s, "chat_template");
+    ft_free(text);
+    ft_status rc = str_ok(&s);
+    if (rc == FT_OK && s.len != n) rc = file_write(config, s.data, s.len);
+    str_free(&s);
+    return rc;
+}
+
+ft_status model_save_template(const char *dir, const char *text)
+{
+    arena *a;
+    FT_TRY(arena_open(&a, "a template", (size_t)1 << 20));
+    const char *name[] = {"additional_chat_templates", "chat_template.json",
+                          "tokenizer_config.json", "chat_template.jinja"};
+    ft_status rc = FT_OK;
+    for (size_t i = 0; i < FT_COUNT_OF(name); i++)
+        if (!(name[i] = path_join(a, dir, name[i]))) rc = FT_EMEM;
+    if (rc == FT_OK) rc = dir_remove(name[0]);
+    if (rc == FT_OK) rc = dir_remove(name[1]);
+    if (rc == FT_OK) rc = drop_config_template(name[2]);
+    if (rc == FT_OK) rc = file_write(name[3], text, strlen(text));
+    arena_close(a);
+    return rc;
+}
+
 /* A tokenizer from elsewhere, with what its folder leaves open: the template and how generation ends are the model's. */
 static ft_status replace_tokenizer(const char *tokenizer, const char *model_path, const char *dir,
                                    arena *a)
@@ -450,6 +484,7 @@ ft_status save_folder(save_plan *p, const char *path)
         FT_TRY(replace_tokenizer(p->opt->tokenizer, p->m->path, path, p->mem));
     else if (!p->m->own)
         FT_TRY(model_save_side_files(p->m->path, path));
+    if (p->opt->template) FT_TRY(model_save_template(path, p->opt->template));
     ft_status rc = model_config_text(p->m, type, p->untie, &config);
     if (rc == FT_OK) put_bias_keys(p, &config);
     if (rc == FT_OK && p->opt->quant) rc = put_quant_config(p, &config);

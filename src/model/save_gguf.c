@@ -262,7 +262,8 @@ static ft_status put_tokenizer(const save_meta *k)
         return FT_OK;
     }
     FT_TRY(other ? tok_open_over(&t, other, m->path) : tok_open(&t, m->path));
-    ft_status rc = tok_write_gguf(t, k->w, m->d.vocab_size);
+    ft_status rc = k->p->opt->template ? tok_use_template(t, k->p->opt->template) : FT_OK;
+    if (rc == FT_OK) rc = tok_write_gguf(t, k->w, m->d.vocab_size);
     tok_close(t);
     return rc;
 }
@@ -294,7 +295,7 @@ static bool starts(const gguf_str *s, const char *front)
 
 static bool other_vocabulary(const save_plan *p)
 {
-    return p->opt->tokenizer || p->m->file_vocabulary > 0;
+    return p->opt->tokenizer || p->opt->template || p->m->file_vocabulary > 0;
 }
 
 /* A tokenizer from elsewhere, or one for more rows, takes the place of the file's, and so does the number of tokens. */

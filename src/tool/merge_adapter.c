@@ -21,6 +21,7 @@ typedef struct merge {
         numbers; /* the sum as numbers, for the time of a proof; only where it is rounded again */
     tool_proof unrounded;
     const char *base, *tokenizer; /* tokenizer: the adapter, where it has another one; NULL */
+    const char *template;         /* the adapter's, which stands there without a tokenizer; NULL */
     tool_model *on;               /* base with adapter */
     tool_model *merged;           /* what was written */
     tool_proof proof;
@@ -208,6 +209,10 @@ static ft_status choose_tokenizer(merge *m)
 {
     tok_tokenizer *own = NULL, *base = NULL;
     bool same = false;
+    if (m->on->chat_template) {
+        int n;
+        m->template = tok_chat_templates(m->on->tok, &n)->text;
+    }
     if (!tok_in_folder(m->opt->adapter)) return FT_OK;
     ft_status rc = tok_open(&own, m->opt->adapter);
     if (rc == FT_OK) rc = tok_open(&base, m->base);
@@ -251,7 +256,8 @@ static ft_status prove(merge *m, const char *path, const dt_type *type, const mo
                                .quant_cfg = m->quant_cfg,
                                .exact_vectors = m->on->adapter->method->exact_vectors,
                                .fold = pe_folder(m->on->adapter),
-                               .tokenizer = m->tokenizer};
+                               .tokenizer = m->tokenizer,
+                               .template = m->template};
     FT_TRY(model_save(m->on->m, path, &save));
     FT_TRY(tool_open(&m->merged, path, NULL, m->on->tok != NULL, m->opt->precision));
     return tool_prove(m->on, m->merged, proof);

@@ -32,10 +32,23 @@ static ft_status write_template(const tok_named *t, const char *dir, arena *mem)
     return path ? file_write(path, t->text, strlen(t->text)) : FT_EMEM;
 }
 
+/* What the run rendered by, as chat_template.jinja. */
+static ft_status save_templates(const train_session *s, const char *dir)
+{
+    int n = 0;
+    const tok_named *t = s->tok ? tok_chat_templates(s->tok, &n) : NULL;
+    size_t mark = arena_mark(s->batch);
+    ft_status rc = FT_OK;
+    if (s->other_template) rc = model_save_template(dir, t->text);
+    for (int i = 0; i < n && rc == FT_OK && !s->other_template; i++)
+        rc = write_template(&t[i], dir, s->batch);
+    arena_reset(s->batch, mark);
+    return rc;
+}
+
 static ft_status save_tokenizer(const train_session *s, const char *dir)
 {
     const char *from = tokenizer_path(s);
-    int n;
     if (!from) return FT_OK;
     ft_status rc = model_save_tokenizer(from, dir);
     if (rc == FT_EDATA) { /* of a .gguf with tokens that no tokenizer.json can hold */
@@ -43,12 +56,7 @@ static ft_status save_tokenizer(const train_session *s, const char *dir)
         ft_error_clear();
         return FT_OK;
     }
-    FT_TRY(rc);
-    const tok_named *t = tok_chat_templates(s->tok, &n);
-    size_t mark = arena_mark(s->batch);
-    for (int i = 0; i < n && rc == FT_OK; i++) rc = write_template(&t[i], dir, s->batch);
-    arena_reset(s->batch, mark);
-    return rc;
+    return rc == FT_OK ? save_templates(s, dir) : rc;
 }
 
 ft_status train_folder_save(train_session *s, const char *dir, const char *name)
@@ -59,7 +67,7 @@ ft_status train_folder_save(train_session *s, const char *dir, const char *name)
     /* a model made from a config alone does not know its tokenizer: the run does */
     if (whole && !s->cfg.model.path && s->cfg.model.tokenizer)
         FT_TRY(model_save_side_files(s->cfg.model.tokenizer, dir));
-    if (whole) return FT_OK;
+    if (whole) return save_templates(s, dir);
     FT_TRY(save_tokenizer(s, dir));
     return train_card_write(s, dir, name);
 }

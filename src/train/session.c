@@ -84,17 +84,33 @@ ft_status train_session_config(train_session *s, const train_options *opt)
     return make_command(s);
 }
 
+/* The template of the adapter that is gone on from, where the model has another one; else NULL. */
+static ft_status adapters_template(const train_session *s, const char **out)
+{
+    enum { LONGEST = 16 << 20 };
+    const char *from = s->cfg.method_head->init_from;
+    char *text = NULL;
+    size_t len;
+    int n = 0;
+    const char *path = from ? path_join(s->mem, from, "chat_template.jinja") : NULL;
+    if (from && !path) return FT_EMEM;
+    if (!path || !s->tok || !file_exists(path)) return FT_OK;
+    FT_TRY(file_read(&text, &len, path, LONGEST));
+    const tok_named *own = tok_chat_templates(s->tok, &n);
+    while (n > 0 && strcmp(own->name, "default") != 0) own++, n--;
+    if (n == 0 || strcmp(own->text, text) != 0) *out = path;
+    ft_free(text);
+    return FT_OK;
+}
+
 /* data.chat_template, else what the adapter that is gone on from was trained with, else the model's. */
 static ft_status use_template(train_session *s)
 {
-    const char *given = s->cfg.data.chat_template, *from = s->cfg.method_head->init_from;
+    const char *given = s->cfg.data.chat_template;
     int n;
-    if (!given && from && s->tok) {
-        given = path_join(s->mem, from, "chat_template.jinja");
-        if (!given) return FT_EMEM;
-        if (!file_exists(given)) given = NULL;
-    }
+    if (!given) FT_TRY(adapters_template(s, &given));
     if (given) FT_TRY(chat_use(s->tok, given));
+    s->other_template = given != NULL;
     return s->tok && tok_chat_templates(s->tok, &n) ? chat_open(&s->chat, s->tok) : FT_OK;
 }
 

@@ -145,6 +145,7 @@ typedef struct train_session {
     train_config cfg;
     tok_tokenizer *tok;
     chat *chat;
+    bool other_template; /* than the model's own */
     model *m;
     data_set *train, *eval;
     pe_ctx *pe;
