@@ -43,9 +43,9 @@ static const cfg_field loop_rows[] = {
      .offset = offsetof(loop_cfg, precision),
      .def = "\"auto\"",
      .choices = precisions,
-     .help =
-         "what operands of matrix products are rounded to, sums stay in f32; auto: bf16 where the "
-         "CPU has fast instructions for it"},
+     .help = "what operands of matrix products are rounded to while training, sums and evaluations "
+             "stay "
+             "in f32; auto: bf16 where the CPU has fast instructions for it"},
     {.key = "gradient_checkpointing",
      .type = CFG_AUTO_BOOL,
      .offset = offsetof(loop_cfg, gradient_checkpointing),

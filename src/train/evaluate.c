@@ -1,7 +1,9 @@
 /* evaluate.c – the mean loss of every evaluation source: no dropout, no backward, batches of about
  * MICRO_TOKENS.
  *
- * Losses are added in the order of samples and tokens, so the figure does not depend on how they are batched. */
+ * Losses are added in the order of samples and tokens, so the figure does not depend on how they are batched. Products are
+ * in f32 whatever the steps' precision: a model is judged exactly, here as by `ft eval`. Rounding the weights of a fully
+ * trained SmolLM2 to bf16 moves its loss by 0.6 %, more than two such runs differ by. */
 #include "train_private.h"
 
 #include <math.h>
@@ -58,7 +60,7 @@ static ft_status evaluate_source(train_session *s, int source, obj_stats *stats,
     return FT_OK;
 }
 
-ft_status train_evaluate(train_session *s, train_eval *out, arena *mem)
+static ft_status evaluate(train_session *s, train_eval *out, arena *mem)
 {
     ft_status rc = FT_OK;
     int n = s->state.n_evals, metrics = obj_metrics(s->cfg.objective);
@@ -83,4 +85,13 @@ ft_status train_evaluate(train_session *s, train_eval *out, arena *mem)
     out->mean = sum / units;
     obj_metric_values(metric, metrics, out->metric);
     return FT_OK;
+}
+
+ft_status train_evaluate(train_session *s, train_eval *out, arena *mem)
+{
+    const kn_precision before = s->tape->precision;
+    s->tape->precision = KN_F32;
+    const ft_status rc = evaluate(s, out, mem);
+    s->tape->precision = before;
+    return rc;
 }

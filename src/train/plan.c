@@ -187,7 +187,7 @@ static ft_status dry_pass(const train_session *s, obj_ctx *o, const data_batch *
     nn_run r;
     obj_stats stats = {0};
     FT_TRY_OUT(ag_open(&t, 0));
-    t->precision = kn_precision_of(s->cfg.train.precision);
+    t->precision = how & NN_RECORD ? kn_precision_of(s->cfg.train.precision) : KN_F32;
     FT_TRY_OUT(nn_run_open(&r, t, &b->in, o->tuned, how));
     o->tape = t;
     tn_tensor *loss = o->row->loss(o, &r, b, how & NN_RECORD ? (double)b->in.tokens : 0, &stats);
