@@ -148,6 +148,38 @@ paste -d' ' <(tr , '\n' <<< "$logprobs") <(sed 's/.*logprobs":\[\([^]]*\)\].*/\1
     bad "logprobs of a greedy sample: $logprobs, score: $(cat scored)"
 expect 64 '--num-samples: 0 must be at least 1' "$ft" generate --model "$tiny" --prompt a --num-samples 0
 
+# --- adapters that add up -----------------------------------------------------------------------------------------------
+cat > lora.json << END
+{"model": {"path": "$tiny"}, "method": {"type": "lora", "r": 2, "init_lora_weights": false},
+ "data": {"train": "$source/data/text/tiny.chat.jsonl", "max_length": 32},
+ "optim": {"learning_rate": 0.01}, "train": {"max_steps": 1, "batch_size": 1}, "output": {"dir": "a"}}
+END
+expect 0 '' "$ft" train lora.json --quiet
+expect 0 '' "$ft" train lora.json --quiet --out b=1 --set method.r=3 --set 'method.target_modules=["q_proj", "down_proj"]'
+printf '%s\n' '{"text": "Once upon a time"}' > in
+logprob() { expect 0 '' "$ft" score "$@" && field logprob; }
+near() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a - b < 1e-4 && b - a < 1e-4) }'; }
+base=$(logprob --model "$tiny") a=$(logprob --adapter a) both=$(logprob --adapter a --adapter b=1=1)
+near "$base" "$(logprob --adapter a=0)" || bad "a=0 is not the base"
+near "$a" "$(logprob --adapter a=0.25 --adapter a=.75)" || bad "a quarter and three are not one"
+near "$both" "$(logprob --adapter b=1=1 --model "$tiny" --adapter a)" || bad "the order of two adapters"
+near "$a" "$both" && bad "the second adapter adds nothing"
+expect 0 '' "$ft" generate --adapter a=0.5 --adapter b=1=-1 --prompt Once --max-new-tokens 3
+printf 'Once upon a time there was a dog.' > text.txt
+expect 0 '' "$ft" eval --model "$tiny" --adapter a --adapter b=1=1 --task perplexity --data text.txt
+cp out by_flags
+printf '%s' '{"model": {"path": "tiny"}, "adapter": ["a", "b=1=1"], "tasks": [{"type": "perplexity", "data": "text.txt"}]}' > eval.json
+ln -s "$tiny" tiny
+expect 0 '' "$ft" eval eval.json
+cmp -s out by_flags || bad "adapters of a config and of options: $(cat out by_flags)"
+expect 0 '' "$ft" eval eval.json --adapter a
+cmp -s out by_flags && bad "--adapter does not take the place of the config's"
+expect 64 'a=inf": "inf" must be finite' "$ft" score --adapter a=inf
+expect 64 'is an adapter, not a model; give it with --adapter' "$ft" generate --model a --prompt b
+expect 66 'nowhere' "$ft" score --model "$tiny" --adapter nowhere=2
+printf '%s' '{"model": {"path": "tiny"}, "adapter": ["a", 1], "tasks": [{"type": "perplexity", "data": "text.txt"}]}' > eval.json
+expect 78 'eval.json:1:46: adapter: must be a folder' "$ft" eval eval.json
+
 # --- score, kept open ---------------------------------------------------------------------------------------------------
 # whatever stands behind a whole line (nothing, an empty line, half of the next one), the line is answered
 for way in in data; do

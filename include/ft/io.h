@@ -229,6 +229,7 @@ FT_MUST_USE ft_status io_model_exists(const char *path);
 FT_MUST_USE ft_status io_adapter_exists(const char *path);
 FT_MUST_USE ft_status io_data_exists(const char *path);
 bool io_is_adapter(const char *dir); /* it holds an adapter_config.json */
+bool io_is_adapter_alone(const char *dir); /* and no config.json, so it is no model as well */
 /* Refuses pickle files by name and magic with the remedy. */
 FT_MUST_USE ft_status io_weights_open(io_weights *w, const char *model_path, arena *a);
 const io_tensor *io_find(const io_weights *w, const char *name);

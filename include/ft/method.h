@@ -64,6 +64,8 @@ typedef struct pe_ctx {
     const char *load_dir;  /* adapter to load, or NULL */
     const tok_tokenizer *tok;
     void *priv;
+    struct pe_ctx **part;  /* [n_part] adapters that this one is the sum of */
+    int n_part;
     js_doc adapter;        /* adapter_config.json of load_dir or of an opened adapter */
     char *adapter_text;
     struct pe_file *file; /* its tensors, while they are attached and loaded */
@@ -106,6 +108,9 @@ struct pe_method {
     ft_status (*fold)(const pe_ctx *c, const nn_site *s, float *w,
                       float *b); /* adds this site's delta (w, b in the
                                      file's orientation, f32); trained copies replace. NULL: cannot be folded */
+    /* Lays a part's change of the sites, times `scale`, over those that `sum` has; the part outlives it. NULL: an adapter of
+     * this method stands alone. */
+    ft_status (*add)(pe_ctx *sum, const pe_ctx *part, double scale);
 };
 
 const pe_method *pe_by_name(const char *name);
@@ -128,6 +133,14 @@ FT_MUST_USE ft_status pe_attach(pe_ctx **out, const pe_method *method, const voi
 FT_MUST_USE ft_status pe_adapter_vocabulary(const char *dir, const model *m, int64_t *rows);
 /* Opens a PEFT adapter folder on a model for use (eval, generate, merge). What does not fit is 65 with the list. */
 FT_MUST_USE ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir);
+/* An adapter, and what its change of the model is multiplied by. */
+typedef struct pe_use {
+    const char *dir;
+    double scale;
+} pe_use;
+/* Several (or one with a scale) as one: their changes add up. 65: of a method that does not, or values in the place of the
+ * base's (modules_to_save, biases, tokens) that are scaled or come twice. */
+FT_MUST_USE ft_status pe_open_adapters(pe_ctx **out, model *m, const pe_use *use, int n);
 void pe_close(pe_ctx *c);
 /* The folding callback of model_save for this adapter. */
 model_fold pe_folder(pe_ctx *c);

@@ -34,6 +34,13 @@ typedef struct tool_model {
  * as kn_precision_of, NULL: f32, so that what judges a model is exact unless it is asked not to be. */
 FT_MUST_USE ft_status tool_open(tool_model **out, const char *model_path, const char *adapter,
                                 bool need_tokenizer, const char *precision);
+/* The same with n adapters, whose changes add up. */
+FT_MUST_USE ft_status tool_open_adapters(tool_model **out, const char *model_path,
+                                         const pe_use *adapter, int n, bool need_tokenizer,
+                                         const char *precision);
+/* Words of --adapter, "DIR" or "DIR=SCALE" (a number behind the last '='). 64: a scale that is not finite. */
+FT_MUST_USE ft_status tool_adapter_use(const char *text, arena *mem, pe_use *out);
+FT_MUST_USE ft_status tool_adapter_uses(const char *const *text, int n, arena *mem, pe_use **out);
 void tool_close(tool_model *t); /* accepts NULL */
 /* The base of a PEFT folder: base_model_name_or_path, relative to the folder or to the current one. */
 FT_MUST_USE ft_status tool_adapter_base(const char *adapter, arena *a, const char **base);
@@ -96,7 +103,9 @@ typedef struct tool_eval_options {
     const char *const
         *sets; /* --set strings; the flags below are sets too when a config is given */
     int n_sets;
-    const char *model, *adapter, *baseline, *task, *data, *match,
+    const char *const *adapter; /* [n_adapter] as tool_adapter_use */
+    int n_adapter;
+    const char *model, *baseline, *task, *data, *match,
         *samples;               /* flags; each may be NULL */
     const char *junit, *report; /* files for the results; NULL: none */
     const char *chat_template;  /* of all tasks that render messages; NULL: as each has it */

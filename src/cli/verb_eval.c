@@ -4,14 +4,15 @@
 #include "ft/tool.h"
 
 typedef struct options {
-    const char *model, *adapter, *baseline, *task, *data, *match, *samples, *junit, *report,
-        *chat_template;
+    cfg_list adapter;
+    const char *model, *baseline, *task, *data, *match, *samples, *junit, *report, *chat_template;
     int64_t limit, max_length, stride, max_new_tokens;
 } options;
 
 static const cfg_field flags[] = {
     {"model", CFG_PATH, offsetof(options, model), .help = "Hugging Face folder or .gguf"},
-    {"adapter", CFG_PATH, offsetof(options, adapter), .help = "PEFT adapter folder"},
+    {"adapter", CFG_LIST, offsetof(options, adapter),
+     .help = "PEFT adapter folder; A=SCALE scales what it changes, several add up"},
     {"baseline", CFG_PATH, offsetof(options, baseline),
      .help = "what gates compare with; default: the model without its adapter"},
     {"task", CFG_STR, offsetof(options, task),
@@ -53,7 +54,8 @@ static ft_status run(const cli_call *c)
         .sets = c->sets,
         .n_sets = c->n_sets,
         .model = o->model,
-        .adapter = o->adapter,
+        .adapter = o->adapter.v,
+        .n_adapter = o->adapter.n,
         .baseline = o->baseline,
         .task = o->task,
         .data = o->data,
@@ -75,7 +77,7 @@ static ft_status run(const cli_call *c)
 const cli_verb verb_eval = {
     .name = "eval",
     .help = "loss, perplexity, multiple choice, answers, benchmarks; gates for CI",
-    .usage = "CONFIG | --model M [--adapter A] --task T --data F",
+    .usage = "CONFIG | --model M [--adapter A[=SCALE]] --task T --data F",
     .more =
         "A config has model, adapter, baseline, tasks (a list of {name, type, data, …}), samples "
         "and gates\n"

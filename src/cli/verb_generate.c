@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 typedef struct options {
-    const char *model, *adapter, *prompt, *data, *system, *chat_template;
-    cfg_list stop;
+    const char *model, *prompt, *data, *system, *chat_template;
+    cfg_list adapter, stop;
     bool chat;
     int64_t max_new_tokens, min_new_tokens, top_k, seed, num_samples;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty;
@@ -17,7 +17,8 @@ typedef struct options {
 static const cfg_field flags[] = {
     {"model", CFG_PATH, AT(model),
      .help = "Hugging Face folder or .gguf; default: the adapter's base"},
-    {"adapter", CFG_PATH, AT(adapter), .help = "PEFT adapter folder"},
+    {"adapter", CFG_LIST, AT(adapter),
+     .help = "PEFT adapter folder; A=SCALE scales what it changes, several add up"},
     {"prompt", CFG_STR, AT(prompt), .help = "text to continue"},
     {"data", CFG_PATH, AT(data),
      .help = "JSON lines with prompt or messages, plain, .gz or .zst; default: standard input"},
@@ -61,6 +62,7 @@ static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
     tool_model *t;
+    pe_use *adapter;
     FT_CHECK(!o->prompt || !o->data, FT_EUSAGE, "--data: not together with --prompt");
     const tool_generate_options opt = {
         .prompt = o->prompt,
@@ -84,7 +86,8 @@ static ft_status run(const cli_call *c)
                      .seed = (uint64_t)o->seed},
     };
     FT_TRY(tool_generate_check(&opt));
-    FT_TRY(tool_open(&t, o->model, o->adapter, true, c->precision));
+    FT_TRY(tool_adapter_uses(o->adapter.v, o->adapter.n, c->mem, &adapter));
+    FT_TRY(tool_open_adapters(&t, o->model, adapter, o->adapter.n, true, c->precision));
     ft_status rc = o->chat_template ? tool_use_chat(t, o->chat_template) : FT_OK;
     if (rc == FT_OK) rc = tool_generate_lines(t, &opt, &(tool_sink){.put = put});
     tool_close(t);
@@ -94,7 +97,7 @@ static ft_status run(const cli_call *c)
 const cli_verb verb_generate = {
     .name = "generate",
     .help = "continue a prompt",
-    .usage = "--model M [--adapter A] --prompt S [--chat] [--json]",
+    .usage = "--model M [--adapter A[=SCALE]] --prompt S [--chat] [--json]",
     .more = "Without --prompt each line of standard input is a JSON object with prompt or messages "
             "(and\n"
             "an optional id), or a JSON string. What it says of system, stop (a list), "

@@ -4,7 +4,8 @@
 #include "ft/tool.h"
 
 typedef struct options {
-    const char *model, *adapter, *data;
+    const char *model, *data;
+    cfg_list adapter;
     bool per_token, keep_going;
     int64_t top;
 } options;
@@ -12,7 +13,8 @@ typedef struct options {
 static const cfg_field flags[] = {
     {"model", CFG_PATH, offsetof(options, model),
      .help = "Hugging Face folder or .gguf; default: the adapter's base"},
-    {"adapter", CFG_PATH, offsetof(options, adapter), .help = "PEFT adapter folder"},
+    {"adapter", CFG_LIST, offsetof(options, adapter),
+     .help = "PEFT adapter folder; A=SCALE scales what it changes, several add up"},
     {"data", CFG_PATH, offsetof(options, data),
      .help = "JSON lines, plain, .gz or .zst; default: standard input"},
     {"per_token", CFG_BOOL, offsetof(options, per_token), .def = "false",
@@ -34,7 +36,9 @@ static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
     tool_model *t;
-    FT_TRY(tool_open(&t, o->model, o->adapter, false, c->precision));
+    pe_use *adapter;
+    FT_TRY(tool_adapter_uses(o->adapter.v, o->adapter.n, c->mem, &adapter));
+    FT_TRY(tool_open_adapters(&t, o->model, adapter, o->adapter.n, false, c->precision));
     const tool_score_options opt = {
         .data = o->data, .per_token = o->per_token, .keep_going = o->keep_going, .top = o->top};
     ft_status rc = tool_score_lines(t, &opt, &(tool_sink){.put = put});
@@ -45,7 +49,7 @@ static ft_status run(const cli_call *c)
 const cli_verb verb_score = {
     .name = "score",
     .help = "log-probabilities of texts, continuations or token ids",
-    .usage = "--model M [--adapter A] [--per-token] [--top N] [--keep-going] < LINES",
+    .usage = "--model M [--adapter A[=SCALE]] [--per-token] [--top N] [--keep-going] < LINES",
     .more = "Each line is a JSON object with an optional \"id\" and one of\n"
             "  {\"context\": S, \"continuation\": S}   as lm-evaluation-harness\n"
             "  {\"text\": S}                         every token after the first\n"

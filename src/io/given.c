@@ -31,6 +31,11 @@ bool io_is_adapter(const char *dir)
     return has(dir, "adapter_config.json");
 }
 
+bool io_is_adapter_alone(const char *dir)
+{
+    return io_is_adapter(dir) && !has(dir, "config.json");
+}
+
 static ft_status nothing_there(const char *path, const char *what, const char *needed)
 {
     FT_CHECK(!hub_name(path), FT_ENOINPUT,

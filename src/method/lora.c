@@ -133,6 +133,62 @@ ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
     return FT_OK;
 }
 
+/* --- several together ---------------------------------------------------------------------------------------------------- */
+/* The columns of x, times sx, and then those of y, times sy. */
+static ft_status columns(pe_ctx *sum, const nn_param *x, float sx, const nn_param *y, float sy,
+                         nn_param **out)
+{
+    int64_t rows = x->t.dim[0], nx = x->t.dim[1], ny = y->t.dim[1];
+    FT_TRY(nn_new_param(&sum->store, x->name, rows, nx + ny, out));
+    float *to = tn_f32(&(*out)->t);
+    for (int64_t i = 0; i < rows; i++, to += nx + ny) {
+        const float *from = tn_f32(&x->t) + i * nx, *more = tn_f32(&y->t) + i * ny;
+        for (int64_t k = 0; k < nx; k++) to[k] = sx * from[k];
+        for (int64_t k = 0; k < ny; k++) to[nx + k] = sy * more[k];
+    }
+    return FT_OK;
+}
+
+static ft_status rows(pe_ctx *sum, const nn_param *x, const nn_param *y, nn_param **out)
+{
+    const int64_t n = tn_count(&x->t), more = tn_count(&y->t), cols = x->t.dim[1];
+    FT_TRY(nn_new_param(&sum->store, x->name, x->t.dim[0] + y->t.dim[0], cols, out));
+    memcpy(tn_f32(&(*out)->t), tn_f32(&x->t), (size_t)n * sizeof(float));
+    memcpy(tn_f32(&(*out)->t) + n, tn_f32(&y->t), (size_t)more * sizeof(float));
+    return FT_OK;
+}
+
+/* s B A + t D C is [s B, t D] of A above C: of the sum of the ranks. */
+static ft_status add_slot(pe_ctx *sum, const nn_site *s, const lora_slot *part, double scale)
+{
+    lora_slot *slot = nn_slot_of(&sum->over, s);
+    const float more = (float)((double)part->scale * scale);
+    nn_param *a, *b;
+    if (!slot) {
+        slot = arena_get(sum->mem, sizeof *slot);
+        if (!slot) return FT_EMEM;
+        *slot = *part;
+        slot->scale = more;
+        sum->over.slot[s->index] = slot;
+        return FT_OK;
+    }
+    FT_TRY(pe_lora_is_table(s) ? columns(sum, slot->a, 1.0f, part->a, 1.0f, &a)
+                               : rows(sum, slot->a, part->a, &a));
+    FT_TRY(columns(sum, slot->b, slot->scale, part->b, more, &b));
+    *slot = (lora_slot){.a = a, .b = b, .scale = 1.0f};
+    return FT_OK;
+}
+
+ft_status pe_lora_add(pe_ctx *sum, const pe_ctx *part, double scale)
+{
+    for (int64_t i = 0; i < sum->m->n_site; i++) {
+        const nn_site *s = &sum->m->site[i];
+        const lora_slot *slot = nn_slot_of(&part->over, s);
+        if (slot) FT_TRY(add_slot(sum, s, slot, scale));
+    }
+    return FT_OK;
+}
+
 /* --- files -------------------------------------------------------------------------------------------------------------- */
 ft_status pe_lora_save(const pe_ctx *c, const char *dir)
 {

@@ -45,6 +45,7 @@ int pe_metrics(const pe_method *method)
 void pe_close(pe_ctx *c)
 {
     if (!c) return;
+    for (int i = 0; i < c->n_part; i++) pe_close(c->part[i]);
     nn_store_close(&c->store);
     pe_file_close(c->file);
     js_close(&c->adapter);
@@ -200,6 +201,66 @@ ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
     FT_TRY_OUT(c->method->load_config(c, &c->adapter));
     rc = attach_and_load(c, dir);
 out:
+    if (rc != FT_OK)
+        pe_close(c);
+    else
+        *out = c;
+    return rc;
+}
+
+/* --- several ------------------------------------------------------------------------------------------------- */
+
+static ft_status not_added(const pe_use *use, const char *name)
+{
+    return ft_fail(FT_EDATA,
+                   "%s: holds \"%s\" in the place of the base's; such values (modules_to_save, "
+                   "biases, tokens) are neither scaled nor added: merge the adapter, and give the "
+                   "result as the model",
+                   ft_shows(use->dir), name);
+}
+
+/* Values in the place of the base's: of one part alone, and as they are. */
+static ft_status take_values(pe_ctx *sum, const pe_ctx *part, const pe_use *use)
+{
+    const model *m = sum->m;
+    for (int64_t i = 0; i < m->n_param; i++) {
+        nn_param *own = part->over.own[i];
+        if (!own) continue;
+        if (sum->over.own[i] || use->scale != 1.0) return not_added(use, m->param[i].name);
+        sum->over.own[i] = own;
+    }
+    for (int64_t i = 0; i < m->n_site; i++) {
+        nn_param *bias = part->over.bias[i];
+        if (!bias) continue;
+        if (sum->over.bias[i] || use->scale != 1.0) return not_added(use, bias->name);
+        sum->over.bias[i] = bias;
+    }
+    return FT_OK;
+}
+
+static ft_status add_part(pe_ctx *sum, const pe_use *use)
+{
+    pe_ctx **at = &sum->part[sum->n_part], *part;
+    FT_TRY(pe_open_adapter(at, sum->m, use->dir));
+    part = *at;
+    sum->n_part++;
+    FT_CHECK(part->method->add, FT_EDATA,
+             "%s: is an adapter of type %s, which stands alone: only LoRA's are scaled and added",
+             ft_shows(use->dir), part->method->peft_type);
+    FT_TRY(take_values(sum, part, use));
+    use_row(sum, part->method);
+    return part->method->add(sum, part, use->scale);
+}
+
+ft_status pe_open_adapters(pe_ctx **out, model *m, const pe_use *use, int n)
+{
+    pe_ctx *c = NULL;
+    if (n == 1 && use->scale == 1.0) return pe_open_adapter(out, m, use->dir);
+    *out = NULL;
+    FT_TRY(new_ctx(&c, &pe_lora, m)); /* any row: replaced by the parts' own */
+    c->part = arena_get(c->mem, (size_t)n * sizeof *c->part);
+    ft_status rc = c->part ? FT_OK : FT_EMEM;
+    for (int i = 0; rc == FT_OK && i < n; i++) rc = add_part(c, &use[i]);
     if (rc != FT_OK)
         pe_close(c);
     else

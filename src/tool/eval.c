@@ -104,7 +104,7 @@ static ft_status run_base(eval_config *e, const tool_eval_options *opt)
     for (int i = 0; i < e->n_task; i++) any = any || e->task[i].on_base;
     if (!any) return FT_OK;
     const char *path = e->baseline ? e->baseline : e->model;
-    if (!path) FT_TRY(tool_adapter_base(e->adapter, e->mem, &path));
+    if (!path) FT_TRY(tool_adapter_base(e->adapter->dir, e->mem, &path));
     FT_TRY(tool_open(&t, path, NULL, need_tokenizer(e, true), opt->precision));
     ft_status rc = FT_OK;
     for (int i = 0; rc == FT_OK && i < e->n_task; i++) {
@@ -123,7 +123,8 @@ static ft_status run_model(eval_config *e, const tool_eval_options *opt, file_ou
 {
     tool_model *t;
     str_buf line = {0};
-    FT_TRY(tool_open(&t, e->model, e->adapter, need_tokenizer(e, false), opt->precision));
+    FT_TRY(tool_open_adapters(&t, e->model, e->adapter, e->n_adapter, need_tokenizer(e, false),
+                              opt->precision));
     ft_status rc = FT_OK;
     for (int i = 0; rc == FT_OK && i < e->n_task; i++) {
         eval_task *task = &e->task[i];

@@ -18,7 +18,10 @@ static const cfg_field fields[] = {
      .offset = AT(model),
      .sub = model_fields,
      .help = "the model"},
-    {.key = "adapter", .type = CFG_PATH, .offset = AT(adapter), .help = "PEFT folder"},
+    {.key = "adapter",
+     .type = CFG_JSON,
+     .offset = AT(adapters),
+     .help = "PEFT folder, or a list of them that add up; \"DIR=SCALE\" scales what it changes"},
     {.key = "baseline",
      .type = CFG_PATH,
      .offset = AT(baseline),
@@ -133,17 +136,24 @@ static ft_status flag_sets(const tool_eval_options *opt, arena *mem, const char 
 {
     const struct {
         const char *key, *value;
-    } paths[] = {{"model.path", opt->model},
-                 {"adapter", opt->adapter},
-                 {"baseline", opt->baseline},
-                 {"samples", opt->samples}};
+    } paths[] = {
+        {"model.path", opt->model}, {"baseline", opt->baseline}, {"samples", opt->samples}};
     const char **sets =
-        arena_get(mem, ((size_t)opt->n_sets + 1 + FT_COUNT_OF(paths)) * sizeof *sets);
+        arena_get(mem, ((size_t)opt->n_sets + 2 + FT_COUNT_OF(paths)) * sizeof *sets);
     str_buf s = {0};
     if (!sets) return FT_EMEM;
     *n = 0;
     if (opt->task) {
         flag_task(opt, &s);
+        sets[(*n)++] = arena_str(mem, s.data ? s.data : "");
+    }
+    if (opt->n_adapter > 0) {
+        str_clear(&s);
+        for (int i = 0; i < opt->n_adapter; i++) {
+            str_adds(&s, i ? "," : "adapter=[");
+            str_json(&s, opt->adapter[i], strlen(opt->adapter[i]));
+        }
+        str_addc(&s, ']');
         sets[(*n)++] = arena_str(mem, s.data ? s.data : "");
     }
     for (size_t i = 0; i < FT_COUNT_OF(paths); i++) {
@@ -160,6 +170,33 @@ static ft_status flag_sets(const tool_eval_options *opt, arena *mem, const char 
     str_free(&s);
     *out = sets;
     return rc;
+}
+
+/* Paths are relative as all of a config are. */
+static ft_status read_adapters(eval_config *e)
+{
+    const cJSON *list = e->adapters, *v = cJSON_IsArray(list) ? list->child : list;
+    if (!list || cJSON_IsNull(list)) return FT_OK;
+    e->adapter = arena_get(e->mem, ((size_t)cJSON_GetArraySize(list) + 1) * sizeof *e->adapter);
+    if (!e->adapter) return FT_EMEM;
+    for (; v; v = cJSON_IsArray(list) ? v->next : NULL) {
+        pe_use *use = &e->adapter[e->n_adapter];
+        if (!cJSON_IsString(v)) {
+            cfg_fail(&e->doc, v, "adapter", "must be a folder, or a list of them");
+            continue;
+        }
+        ft_status rc = tool_adapter_use(v->valuestring, e->mem, use);
+        if (rc == FT_EUSAGE) {
+            ft_error_clear();
+            cfg_fail(&e->doc, v, "adapter", "must be DIR or DIR=SCALE, the scale a finite number");
+            continue;
+        }
+        FT_TRY(rc);
+        use->dir = cfg_path(&e->doc, v, use->dir);
+        if (!use->dir) return FT_EMEM;
+        e->n_adapter++;
+    }
+    return FT_OK;
 }
 
 static bool renders(const eval_config *e)
@@ -187,7 +224,7 @@ static void choose_base(eval_config *e)
         any = any || e->task[i].on_base;
     }
     for (int i = 0; i < e->n_task && !any && e->baseline; i++) e->task[i].on_base = true;
-    if (any && !e->adapter && !e->baseline)
+    if (any && e->n_adapter == 0 && !e->baseline)
         cfg_fail(&e->doc, e->gates, "gates",
                  "max_increase, min_gain and max_ratio compare with the untuned model, and there "
                  "is neither an adapter to leave out nor a baseline; give \"baseline\" a model");
@@ -207,10 +244,11 @@ ft_status eval_config_read(eval_config *e, const tool_eval_options *opt)
     FT_TRY(opt->config ? cfg_open(&e->doc, opt->config, sets, n, e->mem)
                        : cfg_open_empty(&e->doc, sets, n, e->mem));
     cfg_read(&e->doc, e->doc.js.root, "", fields, e, NULL);
+    FT_TRY(read_adapters(e));
     FT_TRY(read_tasks(e));
     FT_TRY(eval_gates_read(e));
     choose_base(e);
-    if (!e->model && !e->adapter)
+    if (!e->model && !e->adapters)
         cfg_fail(&e->doc, e->doc.js.root, "model.path", "missing; which model is to be evaluated?");
     FT_TRY(cfg_done(&e->doc));
     FT_CHECK(!opt->chat_template || renders(e), FT_EUSAGE,

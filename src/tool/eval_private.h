@@ -146,8 +146,10 @@ typedef struct eval_gate { /* one bound of a metric */
 /* --- eval_config.c ------------------------------------------------------------------------------------------ */
 typedef struct eval_config {
     cfg_doc doc;
-    const char *model, *adapter, *baseline, *samples;
-    const cJSON *tasks, *gates;
+    const char *model, *baseline, *samples;
+    const cJSON *adapters, *tasks, *gates;
+    pe_use *adapter; /* [n_adapter] */
+    int n_adapter;
     eval_task *task;
     int n_task;
     eval_gate *gate;

@@ -239,11 +239,15 @@ static void put_rows(const eval_config *e, const eval_task *task, str_buf *s)
     }
 }
 
-static void put_model(str_buf *s, const char *what, const char *path)
+static void put_model(str_buf *s, const char *what, const char *path, double scale)
 {
     if (!path) return;
     str_printf(s, "%s: ", what);
     put_cell(s, path);
+    if (scale != 1.0) {
+        str_adds(s, " × ");
+        str_double(s, scale);
+    }
     str_adds(s, "  \n");
 }
 
@@ -252,9 +256,10 @@ void eval_put_report(const eval_config *e, str_buf *out)
     int missed = 0;
     for (int i = 0; i < e->n_gate; i++) missed += !e->gate[i].pass;
     str_adds(out, "# ft eval\n\n");
-    put_model(out, "Model", e->model);
-    put_model(out, "Adapter", e->adapter);
-    put_model(out, "Baseline", e->baseline);
+    put_model(out, "Model", e->model, 1);
+    for (int i = 0; i < e->n_adapter; i++)
+        put_model(out, "Adapter", e->adapter[i].dir, e->adapter[i].scale);
+    put_model(out, "Baseline", e->baseline, 1);
     if (e->n_gate > 0) str_printf(out, "Gates: %d of %d passed\n", e->n_gate - missed, e->n_gate);
     str_adds(out, "\n| task | metric | value | base | gate | result |\n"
                   "|---|---|---:|---:|---|---|\n");

@@ -1,6 +1,8 @@
 /* tool.c – a model opened for use, and text to ids as evaluation harnesses want it. */
 #include "ft/tool.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tool_private.h"
@@ -77,14 +79,18 @@ static ft_status has_tokenizer(const tool_model *t, const char *path, bool *out)
     return FT_OK;
 }
 
-/* The template that an adapter was trained with, where no tokenizer stands beside it that would have it. */
-static ft_status take_template(tool_model *t, const char *adapter)
+/* The template that the first adapter with one was trained with, where no tokenizer stands beside it that would have it. */
+static ft_status take_template(tool_model *t, const pe_use *use, int n)
 {
-    const char *path = path_join(t->mem, adapter, "chat_template.jinja");
-    if (!path) return FT_EMEM;
-    if (!t->tok || tok_in_folder(adapter) || !file_exists(path)) return FT_OK;
-    t->chat_template = path;
-    return chat_use(t->tok, path);
+    for (int i = 0; i < n && t->tok; i++) {
+        const char *path = path_join(t->mem, use[i].dir, "chat_template.jinja");
+        if (!path) return FT_EMEM;
+        if (tok_in_folder(use[i].dir)) return FT_OK;
+        if (!file_exists(path)) continue;
+        t->chat_template = path;
+        return chat_use(t->tok, path);
+    }
+    return FT_OK;
 }
 
 /* A tokenizer beside the adapter is the one it was trained with, added tokens included. */
@@ -131,43 +137,88 @@ static ft_status compare_base(const tool_model *t, const char *adapter)
     return FT_OK;
 }
 
-static ft_status open_adapter(tool_model *t, const char *adapter)
+static ft_status open_adapters(tool_model *t, const pe_use *use, int n)
 {
-    FT_TRY(compare_base(t, adapter));
-    int64_t rows;
-    FT_TRY(pe_adapter_vocabulary(adapter, t->m, &rows));
-    FT_TRY(model_resize_vocabulary(t->m, rows));
-    return pe_open_adapter(&t->adapter, t->m, adapter);
+    for (int i = 0; i < n; i++) {
+        int64_t rows;
+        FT_TRY(compare_base(t, use[i].dir));
+        FT_TRY(pe_adapter_vocabulary(use[i].dir, t->m, &rows));
+        FT_TRY(model_resize_vocabulary(t->m, rows));
+    }
+    return n > 0 ? pe_open_adapters(&t->adapter, t->m, use, n) : FT_OK;
 }
 
-static ft_status open_parts(tool_model *t, const char *path, const char *adapter, bool need_tok)
+/* The first adapter that has a tokenizer beside it says how text is read. */
+static const char *with_tokenizer(const pe_use *use, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (tok_in_folder(use[i].dir)) return use[i].dir;
+    return NULL;
+}
+
+static ft_status open_parts(tool_model *t, const char *path, const pe_use *use, int n,
+                            bool need_tok)
 {
     if (!path) {
-        FT_CHECK(adapter, FT_EUSAGE, "no model given; use --model PATH");
-        FT_TRY(tool_adapter_base(adapter, t->mem, &path));
+        FT_CHECK(n > 0, FT_EUSAGE, "no model given; use --model PATH");
+        FT_TRY(tool_adapter_base(use->dir, t->mem, &path));
     }
+    FT_CHECK(!io_is_adapter_alone(path), FT_EUSAGE,
+             "%s: is an adapter, not a model; give it with --adapter (its base is found by itself)",
+             ft_shows(path));
     FT_TRY(model_open(&t->m, &(model_options){.path = path}));
-    FT_TRY(open_tokenizer(t, path, adapter, need_tok));
-    if (adapter) FT_TRY(take_template(t, adapter));
-    if (adapter) FT_TRY(open_adapter(t, adapter));
+    FT_TRY(open_tokenizer(t, path, with_tokenizer(use, n), need_tok));
+    FT_TRY(take_template(t, use, n));
+    FT_TRY(open_adapters(t, use, n));
     t->inf = (inf_ctx){.m = t->m, .over = t->adapter ? &t->adapter->over : NULL};
     return ag_open(&t->inf.tape, ft_memory_limit(NULL));
 }
 
-ft_status tool_open(tool_model **out, const char *model_path, const char *adapter,
-                    bool need_tokenizer, const char *precision)
+ft_status tool_open_adapters(tool_model **out, const char *model_path, const pe_use *use, int n,
+                             bool need_tokenizer, const char *precision)
 {
     *out = NULL;
     tool_model *t = ft_alloc(1, sizeof *t);
     if (!t) return FT_EMEM;
     ft_status rc = arena_open(&t->mem, "tokens of a pass", (size_t)1 << 34);
-    if (rc == FT_OK) rc = open_parts(t, model_path, adapter, need_tokenizer);
+    if (rc == FT_OK) rc = open_parts(t, model_path, use, n, need_tokenizer);
     if (rc == FT_OK) t->inf.tape->precision = kn_precision_of(precision ? precision : "f32");
     if (rc != FT_OK)
         tool_close(t);
     else
         *out = t;
     return rc;
+}
+
+ft_status tool_open(tool_model **out, const char *model_path, const char *adapter,
+                    bool need_tokenizer, const char *precision)
+{
+    const pe_use use = {.dir = adapter, .scale = 1.0};
+    return tool_open_adapters(out, model_path, &use, adapter != NULL, need_tokenizer, precision);
+}
+
+/* "DIR" or "DIR=SCALE": a number behind the last '=' is a scale. */
+ft_status tool_adapter_use(const char *text, arena *mem, pe_use *out)
+{
+    const char *equals = strrchr(text, '=');
+    char *end = NULL;
+    double scale = equals ? strtod(equals + 1, &end) : 1.0;
+    bool scaled = equals && equals[1] && !*end;
+    FT_CHECK(!scaled || isfinite(scale), FT_EUSAGE, "--adapter: \"%s\": \"%s\" must be finite",
+             ft_shows(text), ft_shows(equals + 1));
+    *out = (pe_use){.dir = arena_strn(mem, text, scaled ? (size_t)(equals - text) : strlen(text)),
+                    .scale = scaled ? scale : 1.0};
+    if (!out->dir) return FT_EMEM;
+    FT_CHECK(out->dir[0], FT_EUSAGE, "--adapter: \"%s\" names no folder", ft_shows(text));
+    return FT_OK;
+}
+
+ft_status tool_adapter_uses(const char *const *text, int n, arena *mem, pe_use **out)
+{
+    *out = arena_get(mem, ((size_t)n + 1) * sizeof **out);
+    if (!*out) return FT_EMEM;
+    for (int i = 0; i < n; i++) FT_TRY(tool_adapter_use(text[i], mem, &(*out)[i]));
+    return FT_OK;
 }
 
 void tool_close(tool_model *t)
