@@ -175,7 +175,7 @@ bad 66 'some-org/Some-Model-1B: no such folder here; if this is a name on a mode
 config c.json some-org/Some-Model-1B good.jsonl
 bad 66 'name on a model hub' result "$ft" train c.json
 bad 66 'name on a model hub' - "$ft" inspect some-org/Some-Model-1B
-bad 66 'is an adapter, not a model' - "$ft" generate --model a --prompt x
+bad 64 'is an adapter, not a model' - "$ft" generate --model a --prompt x
 config c.json a good.jsonl
 bad 66 'is an adapter, not a model' result "$ft" check c.json
 cp -r a bare-adapter && rm bare-adapter/tokenizer* bare-adapter/chat_template.jinja
