@@ -6,7 +6,8 @@
 set -euo pipefail
 
 packages=(gcc libc6-dev cmake ninja-build pkg-config clang clang-format
-          libopenblas-pthread-dev libcjson-dev libcmocka-dev zlib1g-dev libzstd-dev libpcre2-dev libutf8proc-dev)
+          libopenblas-pthread-dev libcjson-dev libcmocka-dev zlib1g-dev libzstd-dev libpcre2-dev libutf8proc-dev
+          libedit-dev)
 root=
 case ${1:-} in
 '') ;;
@@ -19,18 +20,20 @@ esac
 
 arm_root() {
     local apt=$root.apt o
-    [ -e "$root/complete" ] && return
+    local wanted="libc6-dev libgcc-s1 libcjson-dev libcmocka-dev zlib1g-dev libzstd-dev libpcre2-dev"
+    wanted+=" libutf8proc-dev libedit-dev"
+    [ "$(cat "$root/complete" 2>/dev/null)" = "$wanted" ] && return
     rm -rf "$root" "$apt"
     mkdir -p "$root" "$apt/state/lists/partial" "$apt/cache/archives/partial"
     : >"$apt/status"
     o=(-o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Install-Recommends=false
        -o Dir::State="$apt/state" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache" -o Debug::NoLocking=1)
     apt-get "${o[@]}" update -q
-    apt-get "${o[@]}" install -q -y --download-only libc6-dev libgcc-s1 libcjson-dev libcmocka-dev zlib1g-dev libzstd-dev \
-        libpcre2-dev libutf8proc-dev
+    # shellcheck disable=SC2086
+    apt-get "${o[@]}" install -q -y --download-only $wanted
     for deb in "$apt"/cache/archives/*.deb; do dpkg-deb -x "$deb" "$root"; done
     rm -rf "$apt"
-    touch "$root/complete"
+    echo "$wanted" >"$root/complete"
 }
 
 missing=()

@@ -13,7 +13,7 @@ for key in f32_gflops memory_bandwidth_bytes_per_s memory_bandwidth_1_thread_byt
     peak_rss_bytes planned_bytes products attention loss optimizer share_of_ceiling threads; do
     holds "$(number $key) + 0 > 0" "$key"
 done
-for key in core simd gemm cpu cjson zlib zstd pcre2 utf8proc precision; do
+for key in core simd gemm cpu cjson zlib zstd pcre2 utf8proc libedit precision; do
     grep -q "\"$key\":\"[^\"]" out.txt || bad "no $key"
 done
 grep -q '"bf16_gflops":' out.txt || bad "no bf16_gflops"

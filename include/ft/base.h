@@ -250,4 +250,7 @@ void ft_stop_hold(bool hold);
 void ft_stop_at(double clock);
 /* FT_OK, FT_ESIGNAL or FT_ETIME, without a message: what long work polls that a run may wait for. */
 ft_status ft_stop_asked(void);
+/* In a conversation SIGINT ends an answer, not the program: while on, it may come any number of times. */
+void ft_stop_patient(bool on);
+bool ft_stop_take(void); /* a SIGINT has come: the flag is clear again */
 #endif

@@ -97,6 +97,22 @@ FT_MUST_USE ft_status tool_generate_check(const tool_generate_options *opt);
 FT_MUST_USE ft_status tool_generate_lines(tool_model *t, const tool_generate_options *opt,
                                           const tool_sink *out);
 
+/* --- a conversation ------------------------------------------------------------------------------------- */
+typedef struct tool_talk tool_talk;
+/* opt->chat: turns are kept, opt->system is the first of them; else each text is continued by itself. */
+FT_MUST_USE ft_status tool_talk_open(tool_talk **out, tool_model *t,
+                                     const tool_generate_options *opt);
+void tool_talk_close(tool_talk *k); /* accepts NULL */
+bool tool_talk_has_turns(const tool_talk *k);
+/* The answer as it comes (opt->json: as a line), that of a line of `generate` with the whole conversation. One that SIGINT
+ * ends (ft_stop_patient) is kept as far as it came; what fails, or has no answer, is taken back. */
+FT_MUST_USE ft_status tool_talk_say(tool_talk *k, const char *text, const tool_sink *out);
+/* Of a conversation with turns. The system turn, NULL: none. */
+FT_MUST_USE ft_status tool_talk_system(tool_talk *k, const char *text);
+void tool_talk_reset(tool_talk *k); /* the system turn stays */
+/* One messages record into a new file. 73: there is one of that name; 64: nothing was said. */
+FT_MUST_USE ft_status tool_talk_save(const tool_talk *k, const char *path);
+
 /* --- eval --------------------------------------------------------------------------------------------------- */
 typedef struct tool_eval_options {
     const char *config; /* NULL: flags alone */

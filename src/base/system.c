@@ -248,7 +248,7 @@ int ft_cpus(void)
     return n > 0 ? n : 1;
 }
 
-static volatile sig_atomic_t stop_signal, stop_held;
+static volatile sig_atomic_t stop_signal, stop_held, stop_patient;
 static double stop_time; /* clock; 0: never */
 static void (*stop_told)(const char *note);
 static _Atomic(const char *) stop_note[2];
@@ -256,7 +256,7 @@ static _Atomic(const char *) stop_note[2];
 /* Only what a handler may do: `stop_told` writes, and no more. */
 static void on_stop(int signal_number)
 {
-    const bool again = stop_signal != 0;
+    const bool again = stop_signal != 0 && !(stop_patient && stop_signal == SIGINT);
     const char *note = stop_note[again];
     if (note && stop_told) stop_told(note);
     if (again) {
@@ -301,4 +301,16 @@ ft_status ft_stop_asked(void)
 {
     if (ft_stop_signal()) return FT_ESIGNAL;
     return stop_time > 0 && !stop_held && ft_seconds() > stop_time ? FT_ETIME : FT_OK;
+}
+
+void ft_stop_patient(bool on)
+{
+    stop_patient = on;
+}
+
+bool ft_stop_take(void)
+{
+    const bool came = stop_signal == SIGINT;
+    if (came) stop_signal = 0;
+    return came;
 }

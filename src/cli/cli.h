@@ -76,6 +76,20 @@ void cli_sink_install(bool quiet);
 void cli_stop_told(const char *note); /* for ft_stop_install */
 void cli_error(const char *lines);    /* "ft: error: LINE" for each line */
 
+/* --- a terminal's lines (editor.c), and a conversation on it (chat.c) ------------------------------------ */
+typedef struct cli_editor cli_editor;
+/* json: stdout is for results alone. */
+FT_MUST_USE ft_status cli_editor_open(cli_editor **out, bool json);
+/* FT_END: no more. *line NULL: Ctrl-C, the line is cleared (ft_stop_patient); it lives until the next one. */
+FT_MUST_USE ft_status cli_editor_line(cli_editor *e, const char **line);
+void cli_editor_say(cli_editor *e, const char *text); /* for the eye, where the lines are typed */
+void cli_editor_close(cli_editor *e);                 /* accepts NULL */
+struct tool_model;
+struct tool_generate_options;
+struct tool_sink;
+FT_MUST_USE ft_status cli_chat(struct tool_model *t, const struct tool_generate_options *opt,
+                               const struct tool_sink *out);
+
 /* --- what a training config may hold, for help and schema ------------------------------------------------- */
 typedef struct cli_table {
     const char *section; /* "optim" */

@@ -4,6 +4,8 @@
 
 #include "ft/kernel.h"
 
+#include <histedit.h>
+#include <stdio.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -11,7 +13,7 @@
 #include <pcre2.h>
 #include <utf8proc.h>
 
-enum { FACTS = 12 };
+enum { FACTS = 13 };
 typedef struct fact {
     const char *key, *value;
 } fact;
@@ -19,9 +21,10 @@ typedef struct fact {
 /* Ended by a NULL key. */
 static void collect(fact out[FACTS])
 {
-    static char pcre[64];
+    static char pcre[64], edit[32];
     int n = 0;
     pcre2_config(PCRE2_CONFIG_VERSION, pcre);
+    snprintf(edit, sizeof edit, "%d.%d", LIBEDIT_MAJOR, LIBEDIT_MINOR);
     out[n++] = (fact){"version", FT_VERSION};
     out[n++] = (fact){"core", kn_core_name(kn_precision_of("auto"))};
     out[n++] = (fact){"simd", kn_level()};
@@ -32,6 +35,7 @@ static void collect(fact out[FACTS])
     out[n++] = (fact){"zstd", ZSTD_versionString()};
     out[n++] = (fact){"pcre2", pcre};
     out[n++] = (fact){"utf8proc", utf8proc_version()};
+    out[n++] = (fact){"libedit", edit};
     if (kn_library()) out[n++] = (fact){"blas", kn_library()};
     out[n] = (fact){0};
 }

@@ -8,7 +8,7 @@
 typedef struct options {
     const char *model, *prompt, *data, *system, *chat_template;
     cfg_list adapter, stop;
-    bool chat;
+    bool chat, no_chat;
     int64_t max_new_tokens, min_new_tokens, top_k, seed, num_samples;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty;
 } options;
@@ -24,6 +24,8 @@ static const cfg_field flags[] = {
      .help = "JSON lines with prompt or messages, plain, .gz or .zst; default: standard input"},
     {"chat", CFG_BOOL, AT(chat), .def = "false",
      .help = "the prompt is a user's turn of the model's chat template"},
+    {"no_chat", CFG_BOOL, AT(no_chat), .def = "false",
+     .help = "on a terminal: each line is continued as it is"},
     {"system", CFG_STR, AT(system), .help = "with --chat: the system turn of what brings none"},
     {"chat_template", CFG_PATH, AT(chat_template), .choices = chat_names,
      .help = "in place of the model's: the path of a Jinja file, or a name"},
@@ -58,20 +60,35 @@ static ft_status put(void *ctx, const char *text, size_t n)
     return cli_flush();
 }
 
+/* On a terminal without a prompt: a chat, or lines that are continued. */
+static ft_status talk(tool_model *t, tool_generate_options *opt, const options *o)
+{
+    const struct chat *found = NULL;
+    if (!o->chat && !o->no_chat) FT_TRY(tool_chat(t, &found));
+    opt->chat = o->chat || found || opt->system;
+    if (opt->chat)
+        FT_TRY(tool_chat_end(t, &(const char *){NULL})); /* no template is told at once */
+    return cli_chat(t, opt, &(tool_sink){.put = put});
+}
+
 static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
     tool_model *t;
     pe_use *adapter;
     FT_CHECK(!o->prompt || !o->data, FT_EUSAGE, "--data: not together with --prompt");
-    const tool_generate_options opt = {
+    const bool typed = !o->prompt && !o->data && isatty(STDIN_FILENO) == 1;
+    FT_CHECK(!o->chat || !o->no_chat, FT_EUSAGE, "--no-chat: not together with --chat");
+    FT_CHECK(!typed || o->num_samples < 1, FT_EUSAGE,
+             "--num-samples: needs --prompt, --data, or lines that do not come from a terminal");
+    tool_generate_options opt = {
         .prompt = o->prompt,
         .data = o->data,
         .system = o->system,
         .stop = o->stop.v,
         .n_stop = o->stop.n,
         .samples = o->num_samples > 0 ? (int)o->num_samples : 0,
-        .chat = o->chat,
+        .chat = o->chat || (typed && !o->no_chat),
         .json = c->json,
         .stream = isatty(STDOUT_FILENO) == 1,
         .sampling = {.repetition_penalty = o->repetition_penalty,
@@ -89,26 +106,32 @@ static ft_status run(const cli_call *c)
     FT_TRY(tool_adapter_uses(o->adapter.v, o->adapter.n, c->mem, &adapter));
     FT_TRY(tool_open_adapters(&t, o->model, adapter, o->adapter.n, true, c->precision));
     ft_status rc = o->chat_template ? tool_use_chat(t, o->chat_template) : FT_OK;
-    if (rc == FT_OK) rc = tool_generate_lines(t, &opt, &(tool_sink){.put = put});
+    if (rc == FT_OK)
+        rc = typed ? talk(t, &opt, o) : tool_generate_lines(t, &opt, &(tool_sink){.put = put});
     tool_close(t);
     return rc;
 }
 
 const cli_verb verb_generate = {
     .name = "generate",
-    .help = "continue a prompt",
-    .usage = "--model M [--adapter A[=SCALE]] --prompt S [--chat] [--json]",
-    .more = "Without --prompt each line of standard input is a JSON object with prompt or messages "
-            "(and\n"
-            "an optional id), or a JSON string. What it says of system, stop (a list), "
-            "max_new_tokens,\n"
-            "temperature and seed holds for it. With --json each answer has text, tokens (count), "
-            "token_ids,\n"
-            "prompt_tokens, stop (\"token\", \"length\", or \"string\" with stop_string) and "
-            "seconds; otherwise each\n"
-            "stands below a line === N ===. Lines that are there advance together and are answered "
-            "in their\n"
-            "order; to a terminal one follows the other.\n",
+    .help = "continue a prompt; on a terminal, a chat",
+    .usage = "--model M [--adapter A[=SCALE]] [--prompt S | --data F] [--chat] [--json]",
+    .more =
+        "On a terminal, without --prompt and --data, it is a chat by the model's template (/help "
+        "there lists\n"
+        "/reset, /system, /save FILE, /quit; Ctrl-C ends an answer), or continues each line as "
+        "it is.\n\n"
+        "Without --prompt each line of standard input is a JSON object with prompt or messages "
+        "(and\n"
+        "an optional id), or a JSON string. What it says of system, stop (a list), "
+        "max_new_tokens,\n"
+        "temperature and seed holds for it. With --json each answer has text, tokens (count), "
+        "token_ids,\n"
+        "prompt_tokens, stop (\"token\", \"length\", or \"string\" with stop_string) and "
+        "seconds; otherwise each\n"
+        "stands below a line === N ===. Lines that are there advance together and are answered "
+        "in their\n"
+        "order; to a terminal one follows the other.\n",
     .flags = flags,
     .opt_size = sizeof(options),
     .needs = CLI_MODEL,

@@ -58,14 +58,13 @@ static void write_stop(str_buf *out, const inf_answer *a, const tool_text *x)
     tool_json_text(out, x->hit, strlen(x->hit));
 }
 
-static void write_json(const round *r, int64_t i, const str_buf *text, str_buf *out)
+void tool_write_answer(str_buf *out, const tool_request *q, const inf_answer *a, const tool_text *x,
+                       const str_buf *text)
 {
-    const inf_answer *a = &r->answer[i];
-    const str_buf *id = &r->ask[i].id;
     str_addc(out, '{');
-    if (id->len > 0) {
+    if (q->id.len > 0) {
         tool_json_key(out, "id");
-        str_add(out, id->data, id->len);
+        str_add(out, q->id.data, q->id.len);
     }
     tool_json_key(out, "text");
     tool_json_text(out, text->data ? text->data : "", text->len);
@@ -73,8 +72,8 @@ static void write_json(const round *r, int64_t i, const str_buf *text, str_buf *
     str_printf(out, "%lld", (long long)a->ids.n);
     write_ids(out, &a->ids);
     tool_json_key(out, "prompt_tokens");
-    str_printf(out, "%lld", (long long)r->prompt[i].n);
-    write_stop(out, a, &r->text[i]);
+    str_printf(out, "%lld", (long long)q->prompt.n);
+    write_stop(out, a, x);
     tool_json_key(out, "seconds");
     str_double(out, a->seconds);
     str_adds(out, "}\n");
@@ -147,7 +146,7 @@ static ft_status show_one(round *r, int64_t i)
     str_buf text = {0}, line = {0};
     ft_status rc = r->stream ? FT_OK : text_of(r, i, &text);
     if (r->opt->json) {
-        write_json(r, i, &text, &line);
+        tool_write_answer(&line, &r->ask[i], &r->answer[i], &r->text[i], &text);
     } else {
         if (!r->stream) write_number(r, i, &line);
         str_add(&line, text.data ? text.data : "", text.len);

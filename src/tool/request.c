@@ -195,6 +195,13 @@ ft_status tool_request_text(tool_request *q, tool_model *t, const tool_generate_
     return plain_ids(t, text, strlen(text), &q->prompt);
 }
 
+ft_status tool_request_messages(tool_request *q, tool_model *t, const tool_generate_options *opt,
+                                const cJSON *messages)
+{
+    FT_TRY(set_stops(q, t, opt, NULL, true));
+    return tool_chat_ids(t, &(chat_input){.messages = messages}, &q->prompt);
+}
+
 ft_status tool_request_line(tool_request *q, tool_model *t, const tool_generate_options *opt,
                             const js_doc *d)
 {

@@ -46,7 +46,13 @@ FT_MUST_USE ft_status tool_request_text(tool_request *q, tool_model *t,
                                         const tool_generate_options *opt, const char *text);
 FT_MUST_USE ft_status tool_request_line(tool_request *q, tool_model *t,
                                         const tool_generate_options *opt, const js_doc *d);
+FT_MUST_USE ft_status tool_request_messages(tool_request *q, tool_model *t,
+                                            const tool_generate_options *opt,
+                                            const cJSON *messages);
 void tool_request_free(tool_request *q);
+/* The line of --json. */
+void tool_write_answer(str_buf *out, const tool_request *q, const inf_answer *a, const tool_text *x,
+                       const str_buf *text);
 /* Appends {"role", "content"}; false: out of memory. */
 bool tool_add_turn(cJSON *list, const char *role, const char *text);
 
