@@ -96,4 +96,38 @@ cmp whole/adapter_model.safetensors unseen/adapter_model.safetensors || bad "eva
 grep -q '"first":' unseen/summary.json && bad "a first loss without a first evaluation"
 grep -q '"last":' unseen/summary.json || bad "no last loss"
 
+# --- on a terminal: never wider than it, the time left to the last ---------------------------------------------------------------
+export TERM=xterm
+widest() { # COLUMNS: the widest line of progress, and the first that does not end with the time left once it is known
+    rm -rf seen
+    script -qec "stty cols $1 && exec '$ft' train --model m --data a.jsonl --eval e.jsonl --set data.max_length=96 --set train.epochs=3 --out seen" \
+        typescript > said 2>&1 < /dev/null || bad "a run on a terminal of $1 columns: $(tail -n 2 said)"
+    tr '\r' '\n' < said | sed -n 's/^\x1b\[K//p' | awk -v c="$1" '
+        /^(step [0-9]+:|before|seen:)/ { next } # messages, which stay
+        { if (length($0) > w) w = length($0); if ($0 ~ /[0-9]:[0-9][0-9]:[0-9][0-9]$/) { n++ } else if (n && $0 ~ /tok/) print "no time: " $0 }
+        END { if (n < 10) print n + 0 " lines of progress"; if (w > c) print "a line of " w " columns" }'
+}
+for columns in 40 12 7; do
+    told=$(widest $columns)
+    [ -z "$told" ] || bad "$columns columns: $told"
+done
+
+# the first signal says at once what happens, the second what is kept
+slow=(--model m --data a.jsonl --set data.max_length=256 --set train.batch_size=60 --set train.micro_batch_size=60 --set train.checkpoint_every=1)
+first=0 second=0
+for i in $(seq 20); do
+    "$ft" train "${slow[@]}" --set train.epochs=400 --out stopped --force --threads 1 > said 2> err &
+    pid=$!
+    while ! grep -q 'checkpoint saved' err; do sleep 0.02; done
+    kill -TERM $pid
+    sleep 0.01
+    grep -q '^stopping: ' err && first=1
+    kill -TERM $pid 2> said
+    wait $pid
+    grep -q '^stopped at once: the checkpoint of step [0-9]* is kept; go on with: ft train .*--resume$' err && second=1
+    [ $((first + second)) = 2 ] && break
+done
+[ $first = 1 ] || bad "the first signal says nothing: $(tail -n 3 err)"
+[ $second = 1 ] || bad "the second signal says nothing: $(tail -n 3 err)"
+
 finish cli_run

@@ -182,7 +182,8 @@ typedef void (*log_sink)(void *ctx, log_level level, const char *line);
 void log_set_sink(log_sink sink, void *ctx); /* NULL: silence (the start) */
 void log_warn(const char *fmt, ...) FT_PRINTF(1, 2); /* the same line is told once */
 void log_info(const char *fmt, ...) FT_PRINTF(1, 2);
-/* A line that replaces the last one on a terminal and is not shown elsewhere. */
+/* A line that replaces the last one on a terminal and is not shown elsewhere. Details stand two spaces apart: where the
+ * terminal is narrow they are left out from the left, the last one never. */
 void log_progress(const char *fmt, ...) FT_PRINTF(1, 2);
 
 /* --- thread pool --------------------------------------------------------------------------------------

@@ -9,6 +9,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <utf8proc.h>
+
+#define CLEAR "\r\x1b[K" /* to the start of the line, which is cleared */
+
 /* What stands on the terminal. */
 static struct {
     bool quiet, live; /* live: progress may be drawn */
@@ -43,7 +47,7 @@ ft_status cli_flush(void)
 {
     size_t n = out_len;
     out_len = 0;
-    if (sink.drawn) sink.drawn = !write_all(STDERR_FILENO, "\r\x1b[K", 4);
+    if (sink.drawn) sink.drawn = !write_all(STDERR_FILENO, CLEAR, sizeof CLEAR - 1);
     if (n == 0 || out_failed) return FT_OK;
     if (write_all(STDOUT_FILENO, out_data, n)) return FT_OK;
     out_failed = true;
@@ -108,14 +112,19 @@ static void add_safe(str_buf *out, const char *line, size_t n)
 }
 
 /* A message that cannot be written is lost: there is nobody left to tell. */
+static bool put(const str_buf *s)
+{
+    return !s->failed && write_all(STDERR_FILENO, s->data, s->len);
+}
+
 static void say(const char *before, const char *line, size_t n, const char *after)
 {
     str_buf s = {0};
-    if (sink.drawn) str_adds(&s, "\r\x1b[K");
+    if (sink.drawn) str_adds(&s, CLEAR);
     str_adds(&s, before);
     add_safe(&s, line, n);
     str_adds(&s, after);
-    if (!s.failed && write_all(STDERR_FILENO, s.data, s.len)) sink.drawn = false;
+    if (put(&s)) sink.drawn = false;
     str_free(&s);
 }
 
@@ -125,20 +134,53 @@ static size_t terminal_width(void)
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1 ? w.ws_col : 80;
 }
 
+/* Columns that text takes, and in *fit the bytes that take `width` of them at most. */
+static size_t columns(const char *text, size_t n, size_t width, size_t *fit)
+{
+    size_t sum = 0;
+    *fit = 0;
+    for (size_t i = 0; i < n;) {
+        int32_t cp;
+        size_t len = (size_t)utf8_next(text + i, n - i, &cp);
+        sum += cp < 0 ? 1 : (size_t)utf8proc_charwidth(cp);
+        i += len;
+        if (sum <= width) *fit = i;
+    }
+    return sum;
+}
+
+/* The line in `width` columns: details go from the left; of the last one, which is the time left, its word ("left "). The
+ * last column stays free, unless it is what that time needs. */
+static void draw(const char *line, size_t width)
+{
+    str_buf s = {0}, safe = {0};
+    size_t fit = 0;
+    add_safe(&safe, line, strlen(line));
+    const char *at = safe.failed || !safe.data ? "" : safe.data, *next;
+    while (columns(at, strlen(at), width - 1, &fit) >= width && (next = strstr(at, "  ")))
+        at = next + 2;
+    const char *word = strrchr(at, ' ');
+    const bool is_time =
+        word && word[1 + strspn(word + 1, "0123456789:")] == 0 && strchr(word, ':');
+    if (fit < strlen(at) && is_time) {
+        at = word + 1;
+        columns(at, strlen(at), width, &fit);
+    }
+    str_adds(&s, CLEAR);
+    str_add(&s, at, fit);
+    sink.drawn = put(&s) || sink.drawn;
+    str_free(&s);
+    str_free(&safe);
+}
+
 static void on_log(void *ctx, log_level level, const char *line)
 {
     (void)ctx;
-    size_t n = strlen(line), width = terminal_width();
     if (sink.quiet) return;
-    if (level != LOG_PROGRESS) {
-        say(level == LOG_WARN ? "ft: warning: " : "", line, n, "\n");
-    } else if (sink.live) {
-        if (!sink.drawn) sink.drawn = true; /* so that say() clears what it writes over */
-        if (n >= width) n = width - 1;
-        while (n > 0 && ((unsigned char)line[n] & 0xc0) == 0x80) n--; /* not inside a character */
-        say("", line, n, "");
-        sink.drawn = true;
-    }
+    if (level != LOG_PROGRESS)
+        say(level == LOG_WARN ? "ft: warning: " : "", line, strlen(line), "\n");
+    else if (sink.live)
+        draw(line, terminal_width());
 }
 
 /* In a signal handler: nothing but writes. */
@@ -146,7 +188,7 @@ void cli_stop_told(const char *note)
 {
     const int kept = errno;
     if (sink.quiet) return;
-    const char *const part[] = {sink.drawn ? "\r\x1b[K" : "", note, "\n"};
+    const char *const part[] = {sink.drawn ? CLEAR : "", note, "\n"};
     for (size_t i = 0; i < FT_COUNT_OF(part); i++)
         if (write(STDERR_FILENO, part[i], strlen(part[i])) < 0) break;
     errno = kept;

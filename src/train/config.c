@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const char *const prompt_shapes[] = {"path", "list of prompts", NULL};
 static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
 
 #define M(k) .key = #k, .offset = offsetof(model_cfg, k)
@@ -59,6 +60,13 @@ static const cfg_field loop_rows[] = {
     {L(eval_on_start, CFG_BOOL, "true", 0, 0), .help = "an evaluation before step 1"},
     {L(checkpoint_every, CFG_INT, "0", 0, 1e12), .help = "steps; 0: every 10 minutes"},
     {L(keep_checkpoints, CFG_INT, "2", 1, 1e6), .help = "the newest ones that stay; at least 2 do"},
+    {.key = "sample_prompts",
+     .type = CFG_JSON,
+     .offset = offsetof(loop_cfg, sample_prompts),
+     .choices = prompt_shapes,
+     .help = "after each evaluation the greedy answers go to samples.jsonl; a text is a user turn "
+             "where the model has a template, {\"prompt\"} stands as it is"},
+    {L(sample_max_new_tokens, CFG_INT, "128", 1, 1e6), .help = "of an answer to sample_prompts"},
     {.key = "keep_best",
      .type = CFG_BOOL,
      .offset = offsetof(loop_cfg, keep_best),
@@ -75,6 +83,16 @@ static const cfg_field loop_rows[] = {
 
 static const cfg_field output_rows[] = {
     {.key = "dir", .type = CFG_PATH, .offset = offsetof(output_cfg, dir), .help = "output folder"},
+    {.key = "tensorboard",
+     .type = CFG_BOOL,
+     .offset = offsetof(output_cfg, tensorboard),
+     .def = "false",
+     .help = "losses, rate and norm as event files too, in OUT/tensorboard"},
+    {.key = "csv",
+     .type = CFG_BOOL,
+     .offset = offsetof(output_cfg, csv),
+     .def = "false",
+     .help = "the log as log.csv too"},
     CFG_END,
 };
 
@@ -321,6 +339,13 @@ static bool same_folder(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+static void check_prompts(train_config *c)
+{
+    const cJSON *v = c->train.sample_prompts;
+    if (v && !cJSON_IsString(v) && !cJSON_IsArray(v))
+        cfg_fail(&c->doc, v, "train.sample_prompts", "must be a path, or a list of prompts");
+}
+
 static void check_output(train_config *c, const train_options *opt)
 {
     const cJSON *object = js_get(c->doc.js.root, "output");
@@ -397,6 +422,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     check_model(c, mem);
     check_data(c);
     check_loop(c);
+    check_prompts(c);
     check_output(c, opt);
     set_base_name(c);
     return cfg_done(d);
@@ -462,6 +488,12 @@ static void resolve_sources(const train_config *c, cJSON *data, const char *key,
     if (copy && from) absolute_sources(&doc, from, copy, mem);
 }
 
+/* The node of a path; NULL where it is a list, whose texts are none. */
+static const cJSON *prompts_file(const train_config *c)
+{
+    return cJSON_IsString(c->train.sample_prompts) ? c->train.sample_prompts : NULL;
+}
+
 cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem)
 {
     const output_cfg output = {.dir = out};
@@ -481,7 +513,8 @@ cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem)
     }
     section(root, "objective", c->objective_rows, c->objective_head);
     section(root, "optim", c->optim_rows, c->optim);
-    section(root, "train", loop_rows, &c->train);
+    cJSON *train = section(root, "train", loop_rows, &c->train);
+    if (train) resolve_sources(c, train, "sample_prompts", prompts_file(c), mem);
     section(root, "output", output_rows, &output);
     return root;
 }
@@ -508,7 +541,11 @@ static const char *const free_keys[] = {
     "train.keep_best",
     "train.patience",
     "train.eval_on_start",
+    "train.sample_prompts",
+    "train.sample_max_new_tokens",
     "output.dir",
+    "output.tensorboard",
+    "output.csv",
 };
 
 static bool is_free(const char *section_key, const char *key)

@@ -54,8 +54,9 @@ static ft_status evaluate_source(train_session *s, int source, obj_stats *stats,
         first += step.n;
         FT_TRY(evaluate_step(s, &step, stats, mem));
         arena_reset(mem, mark);
-        log_progress("evaluating %s: %lld of %lld samples", info->name,
-                     (long long)(first - info->first), (long long)info->samples);
+        log_progress("evaluating %s: %lld of %lld samples%s", info->name,
+                     (long long)(first - info->first), (long long)info->samples,
+                     train_left_text(s));
     }
     return FT_OK;
 }

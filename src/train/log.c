@@ -9,6 +9,7 @@
 
 #define LOG "log.jsonl"
 #define TIMES "time.jsonl"
+#define SAMPLES "samples.jsonl"
 
 /* Opens a log at the length of the state; a log that was cut by someone goes on where it ends. */
 static ft_status open_one(const train_session *s, const char *name, int *fd, int64_t *keep)
@@ -28,29 +29,32 @@ static ft_status open_one(const train_session *s, const char *name, int *fd, int
 ft_status train_log_open(train_session *s)
 {
     FT_TRY(open_one(s, LOG, &s->log_fd, &s->state.log_bytes));
-    return open_one(s, TIMES, &s->time_fd, &s->state.time_bytes);
+    FT_TRY(open_one(s, TIMES, &s->time_fd, &s->state.time_bytes));
+    if (s->n_samples > 0) FT_TRY(open_one(s, SAMPLES, &s->sample_fd, &s->state.sample_bytes));
+    return train_follow_open(s);
 }
 
 void train_log_close(train_session *s)
 {
     if (s->log_fd >= 0) close(s->log_fd);
     if (s->time_fd >= 0) close(s->time_fd);
-    s->log_fd = s->time_fd = -1;
+    if (s->sample_fd >= 0) close(s->sample_fd);
+    s->log_fd = s->time_fd = s->sample_fd = -1;
+    train_follow_close(s);
 }
 
 ft_status train_log_sync(const train_session *s)
 {
-    const int fds[] = {s->log_fd, s->time_fd};
+    static const char *const names[] = {LOG, TIMES, SAMPLES};
+    const int fds[] = {s->log_fd, s->time_fd, s->sample_fd};
     for (size_t i = 0; i < FT_COUNT_OF(fds); i++) {
         if (fds[i] >= 0 && fsync(fds[i]) != 0 && errno != EINVAL && errno != EROFS)
-            return ft_fail_errno(FT_EIO, "%s/%s: cannot be written to disk", s->out,
-                                 i ? TIMES : LOG);
+            return ft_fail_errno(FT_EIO, "%s/%s: cannot be written to disk", s->out, names[i]);
     }
-    return FT_OK;
+    return train_follow_sync(s);
 }
 
-static ft_status append(const train_session *s, int fd, const char *name, str_buf *line,
-                        int64_t *length)
+static ft_status append(train_session *s, int fd, const char *name, str_buf *line, int64_t *length)
 {
     const char *path = path_join(s->batch, s->out, name);
     str_adds(line, "}\n");
@@ -58,8 +62,19 @@ static ft_status append(const train_session *s, int fd, const char *name, str_bu
     if (rc == FT_OK && !path) rc = FT_EMEM;
     if (rc == FT_OK) rc = file_append(fd, path, line->data, line->len);
     if (rc == FT_OK) *length += (int64_t)line->len;
+    if (rc == FT_OK && fd == s->log_fd) rc = train_follow_line(s, line->data, line->len - 1);
     str_free(line);
     return rc;
+}
+
+ft_status train_log_samples(train_session *s, const str_buf *lines)
+{
+    const char *path = path_join(s->mem, s->out, SAMPLES);
+    FT_TRY(str_ok(lines));
+    if (!path) return FT_EMEM;
+    FT_TRY(file_append(s->sample_fd, path, lines->data, lines->len));
+    s->state.sample_bytes += (int64_t)lines->len;
+    return FT_OK;
 }
 
 static void add_float(str_buf *out, const char *key, double v)

@@ -165,10 +165,12 @@ static ft_status finish_step(train_session *s, loop_clock *c)
     const loop_cfg *t = &s->cfg.train;
     train_eval eval = {0};
     bool last = st->step >= s->total_steps;
-    bool due = s->eval && (last || (t->eval_every > 0 && st->step % t->eval_every == 0));
+    bool point = last || (t->eval_every > 0 && st->step % t->eval_every == 0);
+    bool due = s->eval && point;
     arena_reset(s->batch, 0);
+    if (due) FT_TRY(train_evaluate(s, &eval, s->batch));
+    if (point) FT_TRY(train_samples_take(s));
     if (due) {
-        FT_TRY(train_evaluate(s, &eval, s->batch));
         note_eval(s, &eval, c);
     }
     if (due || last || st->step % t->log_every == 0) {
@@ -242,9 +244,11 @@ static ft_status first_evaluation(train_session *s)
 {
     train_eval eval;
     train_state *st = &s->state;
-    if (!s->eval || !s->cfg.train.eval_on_start || st->step > 0) return FT_OK;
+    if (!s->cfg.train.eval_on_start || st->step > 0) return FT_OK;
     arena_reset(s->batch, 0);
-    FT_TRY(train_evaluate(s, &eval, s->batch));
+    if (s->eval) FT_TRY(train_evaluate(s, &eval, s->batch));
+    FT_TRY(train_samples_take(s));
+    if (!s->eval) return FT_OK;
     FT_TRY(train_log_first(s, &eval));
     memcpy(st->eval_first, eval.loss, (size_t)st->n_evals * sizeof *eval.loss);
     return FT_OK;

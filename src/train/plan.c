@@ -312,7 +312,7 @@ static size_t workspace(const train_session *s, const pe_ctx *pe)
     const train_plan *p = &s->plan;
     size_t piece = pe->result == PE_MODEL ? piece_bytes(pe->m) : 0;
     if (pe->result != PE_MODEL && pe->m->from_gguf) piece = 2 * train_folder_text(s);
-    piece += SEAL_BYTES;
+    piece += SEAL_BYTES + train_samples_bytes(s);
     return p->resident + page_ends(p, &pe->store) + arena_pages(p->batch_bytes) + reading_bytes(s) +
            piece + (size_t)pool_threads() * (kn_scratch_bytes() + THREAD_BYTES) + SLACK_BYTES;
 }
@@ -347,6 +347,7 @@ static ft_status check_positions(const train_session *s, const nn_overlay *over)
     const int64_t most = m->d.max_position, virtual = nn_virtual(over);
     int64_t eval = s->eval ? train_positions(s, s->eval) : 0,
             longest = train_positions(s, s->train);
+    FT_TRY(train_samples_fit(s, virtual));
     if (eval > longest) longest = eval;
     if (virtual == 0 || most <= 0 || longest + virtual <= most) return FT_OK;
     FT_CHECK(!m->position || virtual < most, FT_ECONFIG,

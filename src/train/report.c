@@ -8,16 +8,28 @@
 #include <string.h>
 
 /* --- for the eye ----------------------------------------------------------------------------------------------------------- */
-/* The live line, and every half minute one that stays, for logs of pipelines. */
+const char *train_left_text(const train_session *s)
+{
+    const int64_t step = s->state.step, done = step - (s->resumed_from < 0 ? 0 : s->resumed_from);
+    if (done <= 0 || s->step_seconds <= 0) return "";
+    const int64_t left =
+        (int64_t)((double)(s->total_steps - step) * s->step_seconds / (double)done);
+    static char text[40];
+    snprintf(text, sizeof text, "  left %lld:%02d:%02d", (long long)(left / 3600),
+             (int)(left / 60 % 60), (int)(left % 60));
+    return text;
+}
+
+/* The live line, and every half minute one that stays, for logs of pipelines. Parts stand two spaces apart: a narrow terminal
+ * drops them from the left. */
 void train_show_step(train_session *s, double seconds)
 {
     const train_record *r = &s->state.record;
-    double left = (double)(s->total_steps - r->step) * seconds, now = ft_seconds();
+    double now = ft_seconds();
     char line[200];
-    snprintf(line, sizeof line, "step %lld/%lld  loss %.4f  lr %.3g  %.0f tok/s  left %d:%02d:%02d",
+    snprintf(line, sizeof line, "step %lld/%lld  loss %.4f  lr %.3g  %.0f tok/s%s",
              (long long)r->step, (long long)s->total_steps, r->loss, r->rate,
-             seconds > 0 ? (double)r->tokens / seconds : 0, (int)(left / 3600),
-             (int)(left / 60) % 60, (int)left % 60);
+             seconds > 0 ? (double)r->tokens / seconds : 0, train_left_text(s));
     if (now - s->shown < 30) {
         log_progress("%s", line);
         return;

@@ -13,8 +13,26 @@
 /* Any of these, or a file that a method leaves, means that the folder has been used. */
 static const char *const traces[] = {RUN, "summary.json", "log.jsonl", "config.json", NULL};
 /* What a run writes beside its result. */
-static const char *const own_files[] = {"summary.json", "config.resolved.json", "log.jsonl",
-                                        "time.jsonl", NULL};
+static const char *const own_files[] = {"summary.json",
+                                        "config.resolved.json",
+                                        "log.jsonl",
+                                        "time.jsonl",
+                                        "samples.jsonl",
+                                        "log.csv",
+                                        NULL};
+/* And beside the adapter of one that finished; another run may have another tokenizer. */
+static const char *const side_files[] = {"README.md",
+                                         "tokenizer.json",
+                                         "tokenizer_config.json",
+                                         "special_tokens_map.json",
+                                         "added_tokens.json",
+                                         "tokenizer.model",
+                                         "vocab.json",
+                                         "merges.txt",
+                                         "chat_template.jinja",
+                                         "chat_template.json",
+                                         "additional_chat_templates",
+                                         NULL};
 
 static bool name_fits(const char *pattern, const char *name)
 {
@@ -232,11 +250,15 @@ static ft_status remove_file(const train_session *s, const char *name)
 static ft_status wipe(const train_session *s)
 {
     const char *run = path_join(s->mem, s->out, RUN), **entries;
+    const char *summary = path_join(s->mem, s->out, "summary.json");
+    const char *adapter = path_join(s->mem, s->out, "adapter_config.json");
     int64_t n;
-    if (!run || !file_exists(run)) return FT_OK;
+    if (!run || !summary || !adapter || !file_exists(run)) return FT_OK;
+    const bool finished = file_exists(summary) && file_exists(adapter);
     FT_TRY(dir_list(s->out, s->mem, &entries, &n));
     for (int64_t i = 0; i < n; i++) {
-        if (is_listed(own_files, entries[i]) || of_a_method(entries[i]))
+        if (is_listed(own_files, entries[i]) || of_a_method(entries[i]) ||
+            (finished && is_listed(side_files, entries[i])))
             FT_TRY(remove_file(s, entries[i]));
     }
     const char *checkpoints = path_join(s->mem, s->out, "checkpoints");

@@ -71,7 +71,7 @@ ft_status train_session_config(train_session *s, const train_options *opt)
 {
     *s = (train_session){.opt = opt, .lock = -1, .resumed_from = -1};
     s->saved_step = -1;
-    s->log_fd = s->time_fd = -1;
+    s->log_fd = s->time_fd = s->sample_fd = -1;
     s->config_name = opt->config ? opt->config : "the options";
     s->started = s->shown = ft_seconds();
     FT_TRY(arena_open(&s->mem, "the run", (size_t)256 << 20));
@@ -284,6 +284,7 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     FT_TRY(open_tokenizer(s));
     FT_TRY(train_stop());
     FT_TRY(train_open_model(s, weights, &s->m));
+    FT_TRY(train_samples_open(s));
     FT_TRY(train_stop());
     d->vocab_size = s->m->d.vocab_size;
     d->count_first = s->cfg.method->virtual_predict;
@@ -343,6 +344,7 @@ ft_status train_session_attach(train_session *s)
 void train_session_close(train_session *s)
 {
     if (s->log_fd >= 0) train_log_close(s);
+    train_samples_close(s);
     obj_close(&s->objective);
     ag_close(s->tape);
     pe_close(s->pe);

@@ -143,6 +143,7 @@ ft_status train_state_write(const train_state *s, const str_buf *places, const c
         else
             str_adds(&out, *(const bool *)at ? "true" : "false");
     }
+    str_printf(&out, ",\n  \"sample_bytes\": %lld", (long long)s->sample_bytes);
     if (s->rates >= 0) str_printf(&out, ",\n  \"rates\": %lld", (long long)s->rates);
     add_ints(&out, "source_tokens", s->source_tokens, s->n_sources);
     add_ints(&out, "step_sources", s->step_sources, s->n_sources);
@@ -183,7 +184,9 @@ static ft_status read_fields(train_state *s, const js_doc *d)
         else
             FT_TRY(js_get_bool(d, d->root, key, false, at));
     }
-    FT_TRY(js_get_int(d, d->root, "rates", -1, 0, INT64_MAX, &s->rates)); /* not in older ones */
+    /* not in older ones */
+    FT_TRY(js_get_int(d, d->root, "rates", -1, 0, INT64_MAX, &s->rates));
+    FT_TRY(js_get_int(d, d->root, "sample_bytes", 0, 0, INT64_MAX, &s->sample_bytes));
     FT_TRY(read_list(d, "source_tokens", s->n_sources, s->source_tokens, NULL));
     FT_TRY(read_list(d, "step_sources", s->n_sources, s->step_sources, NULL));
     FT_TRY(read_list(d, "eval_first", s->n_evals, NULL, s->eval_first));

@@ -26,12 +26,15 @@ typedef struct loop_cfg {
     double neftune_noise_alpha; /* 0: none */
     int64_t seed, log_every, eval_every, checkpoint_every, keep_checkpoints;
     bool eval_on_start, keep_best;
+    const cJSON *sample_prompts;
+    int64_t sample_max_new_tokens;
     int64_t patience;   /* 0: never */
     double max_seconds; /* 0: none */
 } loop_cfg;
 
 typedef struct output_cfg {
     const char *dir;
+    bool tensorboard, csv;
 } output_cfg;
 
 /* The keys that every method has; the rows of its type follow in the same block of memory (so for objective and optim). */
@@ -101,7 +104,7 @@ typedef struct train_state {
     bool pending;  /* `record` is done but not yet evaluated and logged */
     train_record record;
     double seconds; /* of all parts of the run */
-    int64_t log_bytes, time_bytes;
+    int64_t log_bytes, time_bytes, sample_bytes;
     int n_sources, n_evals;
     int64_t *source_tokens;         /* [n_sources] of the whole run */
     int64_t *step_sources;          /* [n_sources] of `record` */
@@ -138,6 +141,7 @@ typedef struct train_plan {
 } train_plan;
 
 /* --- session.c -------------------------------------------------------------------------------------------------- */
+typedef struct train_sample train_sample;
 typedef struct train_session {
     const train_options *opt;
     arena *mem;   /* lives as long as the session */
@@ -170,7 +174,11 @@ typedef struct train_session {
     train_state state;
     int64_t resumed_from; /* step; −1: afresh */
     int64_t saved_step;   /* of the newest checkpoint on disk that this run may use; −1: none */
-    int log_fd, time_fd;
+    train_sample *sample; /* [n_samples] train.sample_prompts */
+    int64_t n_samples;
+    ag_tape *sample_tape; /* of their answers, made for the first */
+    int log_fd, time_fd, sample_fd;
+    struct train_follow *follow;  /* log.csv and event files; NULL: none are wanted */
     double started, part_seconds; /* clock at the start; seconds of earlier parts */
     double step_seconds;          /* of this part's steps, and their tokens */
     int64_t part_tokens;
@@ -298,10 +306,36 @@ ft_status train_resume_schedule(train_session *s);
 /* Loads the newest valid checkpoint, or starts afresh; then the logs are open. */
 ft_status train_resume_load(train_session *s, train_start as);
 
+/* --- samples.c ------------------------------------------------------------------------------------------------------ */
+/* Reads train.sample_prompts, once tokenizer and model are there. */
+ft_status train_samples_open(train_session *s);
+void train_samples_close(train_session *s);
+ft_status train_samples_fit(const train_session *s,
+                            int64_t virtual_rows);  /* the model's positions */
+size_t train_samples_bytes(const train_session *s); /* for the plan */
+/* Answers them with the values at hand; a stop leaves nothing written. Uses nothing of s->batch. */
+ft_status train_samples_take(train_session *s);
+
+/* --- follow.c: the log in other forms ---------------------------------------------------------------------------------- */
+/* Makes log.csv and event files of the log as it stands, which is open. */
+ft_status train_follow_open(train_session *s);
+/* One line of the log that was written. */
+ft_status train_follow_line(train_session *s, const char *line, size_t n);
+ft_status train_follow_sync(const train_session *s);
+void train_follow_close(train_session *s);
+
+/* --- tensorboard.c: a file of events ------------------------------------------------------------------------------------- */
+/* An empty one in the folder, in place of one of ours. */
+ft_status train_tb_open(int *fd, const char **path, const char *dir, arena *mem);
+/* The scalars of a line of the log. */
+ft_status train_tb_line(int fd, const char *path, double wall_time, const cJSON *line);
+
 /* --- log.c ---------------------------------------------------------------------------------------------------------- */
 ft_status train_log_open(train_session *s); /* cut back to the state's lengths */
 void train_log_close(train_session *s);
 ft_status train_log_sync(const train_session *s);
+/* Lines of samples.jsonl. */
+ft_status train_log_samples(train_session *s, const str_buf *lines);
 /* The evaluation before step 1, as a line of step 0. */
 ft_status train_log_first(train_session *s, const train_eval *eval);
 ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens);
@@ -318,6 +352,8 @@ ft_status train_card_write(const train_session *s, const char *dir, const char *
 
 /* --- report.c ------------------------------------------------------------------------------------------------------- */
 void train_show_step(train_session *s, double seconds);
+/* "  left H:MM:SS" by the steps of this part, the last detail of a line of progress; "" before the first. */
+const char *train_left_text(const train_session *s);
 const char *train_checkpointing_text(const train_session *s); /* on or off, and why */
 void train_show_header(const train_session *s);
 /* "", or what stands before every sequence beside its tokens. */
