@@ -65,4 +65,11 @@ tr -d ' \n' < out.json | grep -q '"train":\[{"name":"parts","path":"parts","form
     bad "counts: $(cat out.json)"
 tr -d ' \n' < out.json | grep -q '"eval":\[{"name":"parts",.*"records":6,.*"name":"again",.*"records":1,' || bad "evaluation: $(cat out.json)"
 
+"$ft" check run.json --set data.train=- > /dev/null 2> err.txt < /dev/null
+[ $? = 65 ] && grep -q 'standard input: holds no records' err.txt || bad "nothing on standard input: $(cat err.txt)"
+"$ft" help data.train > out.txt && grep -q 'data.train.columns.prompt  *string' out.txt && grep -q 'data.train.roles.user .*human, prompter' out.txt ||
+    bad "help of a source: $(cat out.txt)"
+"$ft" schema | tr -d ' \n' | grep -q '"eval_split":{"type":"number"' || bad "the schema of eval_split"
+"$ft" schema | tr -d ' \n' | grep -q '"train":{"description":[^[]*"anyOf":\[{"type":"string"},{"type":"object","properties":{"path":' || bad "the schema of a source"
+
 finish cli_doors

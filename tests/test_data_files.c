@@ -367,6 +367,7 @@ static void splits_that_are_none(void **state)
     put("t.txt", "one@two@@three@four");
     assert_ok(open_file(&f, "t.txt", "\"document_separator\":\"@\",\"split\":\"[1:3]\""));
     assert_string_equal(text_of(&f, 0), "two<eos>three");
+    str_free(&s);
     end(&f);
 }
 
@@ -505,6 +506,47 @@ static void documents_are_held_out(void **state)
     end(&f);
 }
 
+/* Any bytes: an answer or 65, never more. */
+static void hostile_bytes(void **state)
+{
+    static const char alphabet[] = "\",\n\r\t a[{:}]\\\xc3\xa9\xff-0";
+    static const char *const more[] = {"", "\"columns\":{\"text\":\"a.0\"}", "\"split\":\"[1:]\"",
+                                       "\"columns\":{\"messages\":\"a\",\"role\":\"b.c\"}"};
+    fixture f;
+    (void)state;
+    begin(&f, "hostile", CHATML, false);
+    for (uint64_t i = 0; i < 3000; i++) {
+        char text[120];
+        size_t n = 0, length = (size_t)(test_u64(9, i) % 80);
+        n += (size_t)snprintf(text, sizeof text, "%s",
+                              i % 3   ? "text,a\n"
+                              : i % 2 ? "messages\n"
+                                      : "");
+        for (size_t k = 0; k < length; k++)
+            text[n++] = alphabet[test_u64(i, k) % (sizeof alphabet)]; /* its NUL too */
+        put_bytes("h.csv", text, n);
+        ft_status rc = open_file(&f, "h.csv", more[i % FT_COUNT_OF(more)]);
+        if (rc != FT_OK && rc != FT_EDATA && rc != FT_ECONFIG)
+            fail_msg("%d: %s", (int)rc, ft_error());
+    }
+    end(&f);
+}
+
+/* What a verb makes of a word, and where a sample stands. */
+static void words_are_sources(void **state)
+{
+    static const char *const words[][2] = {{"a b\".csv", "\"a b\\\".csv\""},
+                                           {"-", "\"-\""},
+                                           {"{\"path\": \"x\"}", "{\"path\": \"x\"}"}};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(words); i++) {
+        str_buf s = {0};
+        data_source_text(&s, words[i][0]);
+        assert_string_equal(s.data, words[i][1]);
+        str_free(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -518,6 +560,8 @@ int main(void)
         cmocka_unit_test(splits_that_are_none),
         cmocka_unit_test(records_are_held_out),
         cmocka_unit_test(documents_are_held_out),
+        cmocka_unit_test(hostile_bytes),
+        cmocka_unit_test(words_are_sources),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

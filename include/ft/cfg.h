@@ -119,7 +119,8 @@ typedef struct cfg_field {
     double low, high; /* inclusive bounds of numbers when low < high; low_open: > low */
     bool low_open, required;
     const char *const *choices;  /* NULL-terminated, for CFG_ENUM */
-    const struct cfg_field *sub; /* for CFG_TABLE */
+    const struct cfg_field *sub; /* for CFG_TABLE; of a CFG_JSON that is a string, an object of these keys, or a list
+                                    of either: for help and schema */
     const char *help;            /* one line */
 } cfg_field;
 #define CFG_END                                                                                    \

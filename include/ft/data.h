@@ -127,6 +127,8 @@ FT_MUST_USE ft_status data_names(cfg_doc *cfg, const cJSON *sources, const char 
 /* The records that eval_split held out of a training set, each of its sources by its name: an evaluation set. `train` must
  * outlive it. */
 FT_MUST_USE ft_status data_open_held(data_set **out, const data_set *train, const data_cfg *opt);
+/* A word of the command line as the JSON text of a source: an object that is written out, else a path. */
+void data_source_text(str_buf *out, const char *word);
 /* How many of the sources of a config (a source, or a list of them) are standard input. */
 int data_reads_input(const cJSON *sources);
 

@@ -95,6 +95,25 @@ static void add_table(cJSON *s, const cfg_field *rows)
     cJSON_AddBoolToObject(s, "additionalProperties", false);
 }
 
+/* A string, an object of these keys, or a list of either. */
+static void add_shapes(cJSON *s, const cfg_field *rows)
+{
+    cJSON *any = cJSON_AddArrayToObject(s, "anyOf");
+    for (int list = 0; list < 2; list++) {
+        cJSON *to = any;
+        if (list) {
+            add_constant(any, "type", "array");
+            to = any && any->child
+                     ? cJSON_AddArrayToObject(cJSON_AddObjectToObject(any->child->prev, "items"),
+                                              "anyOf")
+                     : NULL;
+        }
+        add_constant(to, "type", "string");
+        add_constant(to, "type", "object");
+        if (to && to->child) add_table(to->child->prev, rows);
+    }
+}
+
 /* The caller deletes it; NULL: there is none. */
 static cJSON *default_of(const cfg_field *r)
 {
@@ -132,6 +151,7 @@ void cfg_schema(cJSON *properties, const cfg_field *rows)
         if (r->help) cJSON_AddStringToObject(s, "description", r->help);
         add_default(s, r);
         if (r->type == CFG_TABLE) add_table(s, r->sub);
+        if (r->type == CFG_JSON && r->sub) add_shapes(s, r->sub);
         if (r->type == CFG_INT || r->type == CFG_FLOAT) add_bounds(s, r);
         if (r->type == CFG_AUTO_INT || r->type == CFG_AUTO_BOOL) add_auto(s, r);
         cJSON *choices = r->type == CFG_ENUM ? cJSON_AddArrayToObject(s, "enum") : NULL;

@@ -89,7 +89,7 @@ static const cfg_field *row_at(const cfg_field *rows, const char *path)
     for (; rows && rows->key; rows++) {
         if (strlen(rows->key) != n || memcmp(rows->key, path, n) != 0) continue;
         if (!path[n]) return rows;
-        return rows->type == CFG_TABLE ? row_at(rows->sub, path + n + 1) : NULL;
+        return rows->sub ? row_at(rows->sub, path + n + 1) : NULL;
     }
     return NULL;
 }
@@ -106,6 +106,11 @@ static void one_row(str_buf *out, const cli_table *t, const cfg_field *row, cons
     else
         table_title(out, t);
     cfg_help(out, rows, prefix);
+    if (row->type != CFG_JSON || !row->sub) return;
+    size_t end = strlen(prefix);
+    snprintf(prefix + end, sizeof prefix - end, "%s.", row->key);
+    str_adds(out, "keys where it is an object:\n");
+    cfg_help(out, row->sub, prefix);
 }
 
 static void keys(str_buf *out, const cli_table *t, const cfg_field *rows)

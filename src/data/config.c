@@ -12,39 +12,6 @@ static const char *const packing_shapes[] = {"false", "true", "\"concat\"", NULL
 
 static const char *const on_loss_names[] = {"error", "warn", "drop", NULL}; /* as data_on_loss */
 
-const cfg_field data_fields[] = {
-    {"train", CFG_JSON, offsetof(data_cfg, train), .choices = source_shapes,
-     .help = "training data: \"path\", {\"path\", \"format\", \"columns\", \"roles\", \"split\", "
-             "\"limit\", \"weight\", \"name\", \"document_separator\"}, or a list of them"},
-    {"eval", CFG_JSON, offsetof(data_cfg, eval), .choices = source_shapes,
-     .help = "evaluation data, in the same forms; each source is logged by its name"},
-    {"eval_split", CFG_FLOAT, offsetof(data_cfg, eval_split), .low = 0, .high = 9e15,
-     .low_open = true,
-     .help = "evaluation data held out of data.train, drawn by train.seed: a share of each source "
-             "below 1, or a number of records of all together"},
-    {"max_length", CFG_INT, offsetof(data_cfg, max_length), .def = "1024", .low = 2,
-     .high = 1 << 24, .help = "longest sample in tokens; longer ones are cut at the end"},
-    {"packing", CFG_JSON, offsetof(data_cfg, packing), .def = "false", .choices = packing_shapes,
-     .help = "true: several samples in one row, each for itself; \"concat\": rows joined without "
-             "borders"},
-    {"window_tokens", CFG_AUTO_INT, offsetof(data_cfg, window_tokens), .def = "\"auto\"", .low = 1,
-     .high = 1 << 30,
-     .help = "text is a stream, of which a window of so many tokens is in memory and shuffled; "
-             "auto: only text of more than 2^24 tokens or 2^27 bytes, in windows of 2^22"},
-    {"shuffle", CFG_BOOL, offsetof(data_cfg, shuffle), .def = "true",
-     .help = "another order of the samples in every epoch (of a stream of text: inside each of its "
-             "windows)"},
-    {"completion_only_loss", CFG_BOOL, offsetof(data_cfg, completion_only_loss), .def = "true",
-     .help = "train on completions, not on their prompts"},
-    {"assistant_only_loss", CFG_BOOL, offsetof(data_cfg, assistant_only_loss), .def = "true",
-     .help = "train on the turns of the assistant, not on the rest of a conversation"},
-    {"chat_template", CFG_PATH, offsetof(data_cfg, chat_template), .choices = chat_names,
-     .help = "in place of the model's: a name, or the path of a Jinja file"},
-    {"on_loss", CFG_ENUM, offsetof(data_cfg, on_loss), .def = "\"error\"", .choices = on_loss_names,
-     .help = "text of a turn that is learned, or tools, that the chat template does not print: an "
-             "error, a warning, or the record is left out"},
-    CFG_END};
-
 /* The keys of ours that a source may take from others; the last two are of a turn. */
 enum { TURN_ROLE = 14, TURN_CONTENT, COLUMNS };
 
@@ -102,6 +69,39 @@ static const cfg_field source_fields[] = {
      .help = "which key of the record is which of ours"},
     {"roles", CFG_TABLE, offsetof(source_cfg, role), .sub = data_role_fields,
      .help = "names of who speaks as system, user, assistant, tool"},
+    CFG_END};
+
+const cfg_field data_fields[] = {
+    {"train", CFG_JSON, offsetof(data_cfg, train), .choices = source_shapes, .sub = source_fields,
+     .help = "training data: \"path\", {\"path\", \"format\", \"columns\", \"roles\", \"split\", "
+             "\"limit\", \"weight\", \"name\", \"document_separator\"}, or a list of them"},
+    {"eval", CFG_JSON, offsetof(data_cfg, eval), .choices = source_shapes, .sub = source_fields,
+     .help = "evaluation data, in the same forms; each source is logged by its name"},
+    {"eval_split", CFG_FLOAT, offsetof(data_cfg, eval_split), .low = 0, .high = 9e15,
+     .low_open = true,
+     .help = "evaluation data held out of data.train, drawn by train.seed: a share of each source "
+             "below 1, or a number of records of all together"},
+    {"max_length", CFG_INT, offsetof(data_cfg, max_length), .def = "1024", .low = 2,
+     .high = 1 << 24, .help = "longest sample in tokens; longer ones are cut at the end"},
+    {"packing", CFG_JSON, offsetof(data_cfg, packing), .def = "false", .choices = packing_shapes,
+     .help = "true: several samples in one row, each for itself; \"concat\": rows joined without "
+             "borders"},
+    {"window_tokens", CFG_AUTO_INT, offsetof(data_cfg, window_tokens), .def = "\"auto\"", .low = 1,
+     .high = 1 << 30,
+     .help = "text is a stream, of which a window of so many tokens is in memory and shuffled; "
+             "auto: only text of more than 2^24 tokens or 2^27 bytes, in windows of 2^22"},
+    {"shuffle", CFG_BOOL, offsetof(data_cfg, shuffle), .def = "true",
+     .help = "another order of the samples in every epoch (of a stream of text: inside each of its "
+             "windows)"},
+    {"completion_only_loss", CFG_BOOL, offsetof(data_cfg, completion_only_loss), .def = "true",
+     .help = "train on completions, not on their prompts"},
+    {"assistant_only_loss", CFG_BOOL, offsetof(data_cfg, assistant_only_loss), .def = "true",
+     .help = "train on the turns of the assistant, not on the rest of a conversation"},
+    {"chat_template", CFG_PATH, offsetof(data_cfg, chat_template), .choices = chat_names,
+     .help = "in place of the model's: a name, or the path of a Jinja file"},
+    {"on_loss", CFG_ENUM, offsetof(data_cfg, on_loss), .def = "\"error\"", .choices = on_loss_names,
+     .help = "text of a turn that is learned, or tools, that the chat template does not print: an "
+             "error, a warning, or the record is left out"},
     CFG_END};
 
 static const char *stem(arena *mem, const char *path)
@@ -239,6 +239,14 @@ static ft_status read_sources(data_set *d, const cJSON *sources)
     return FT_OK;
 }
 
+void data_source_text(str_buf *out, const char *word)
+{
+    if (*word == '{')
+        str_adds(out, word);
+    else
+        str_json(out, word, strlen(word));
+}
+
 int data_reads_input(const cJSON *sources)
 {
     const cJSON *path = cJSON_IsObject(sources) ? js_get(sources, "path") : sources, *each;
@@ -293,16 +301,17 @@ static ft_status read_all(data_set *d)
         }
         s->stats.format = s->format ? s->format->name : s->format_name;
         s->stats.gives = s->format ? (data_gives)s->format->gives : DATA_TOKENS;
+        const char *path = s->n_files == 1 ? s->file[0].name : s->path;
         FT_CHECK(s->stats.samples || !s->stats.lost, FT_EDATA,
                  "%s: no sample is left: the chat template does not print what would be learned "
                  "(data.on_loss \"drop\")",
-                 s->path);
+                 path);
         FT_CHECK(
             s->stats.samples || !s->stats.records, FT_EDATA,
             "%s: no sample is left: cutting at max_length %lld removed every supervised token of "
             "all %lld; raise data.max_length",
-            s->path, (long long)d->max_length, (long long)s->stats.records);
-        FT_CHECK(s->stats.records, FT_EDATA, "%s: holds no records", s->path);
+            path, (long long)d->max_length, (long long)s->stats.records);
+        FT_CHECK(s->stats.records, FT_EDATA, "%s: holds no records", path);
     }
     return FT_OK;
 }

@@ -208,14 +208,20 @@ static const char *const roles[][9] = {
 };
 
 static const char *const lists[] = {"list of strings", NULL};
-#define ROLE(i, k)                                                                                 \
+#define ROLE(i, k, names)                                                                          \
     {                                                                                              \
         .key = k, .type = CFG_JSON, .offset = (i) * sizeof(const cJSON *), .choices = lists,       \
-        .help = "names of who speaks as it"                                                        \
+        .help = "who speaks as it, by default " names                                              \
     }
 const cfg_field data_role_fields[] = {
-    ROLE(0, "system"),        ROLE(1, "user"),      ROLE(2, "assistant"), ROLE(3, "tool"),
-    ROLE(4, "function_call"), ROLE(5, "developer"), ROLE(6, "ipython"),   CFG_END};
+    ROLE(0, "system", "system"),
+    ROLE(1, "user", "user, human, prompter"),
+    ROLE(2, "assistant", "assistant, gpt, chatgpt, bing, bard, model, bot"),
+    ROLE(3, "tool", "tool, observation, function_response"),
+    ROLE(4, "function_call", "function_call"),
+    ROLE(5, "developer", "developer"),
+    ROLE(6, "ipython", "ipython"),
+    CFG_END};
 #undef ROLE
 _Static_assert(FT_COUNT_OF(roles) == DATA_ROLES, "a row a role");
 

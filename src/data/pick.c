@@ -165,6 +165,8 @@ ft_status data_hold_out(data_set *d)
     for (int i = 0; i < d->n_sources; i++) {
         const data_source *s = &d->source[i];
         if (!s->format) FT_TRY(data_look_at_format(d, &d->source[i]));
+        FT_CHECK(records_of(s) > 0, FT_EDATA, "%s: holds no records",
+                 s->n_files == 1 ? s->file[0].name : s->path);
         FT_CHECK(
             records_of(s) != 1 || !s->format || !data_format_is_text(s->format), FT_EDATA,
             "%s: data.eval_split: this source is one document, and documents are not cut; name "
