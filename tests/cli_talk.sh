@@ -96,6 +96,10 @@ cp out lines
 printf '%s\n' '"a"' '{"prompt": "Once upon", "max_new_tokens": 3}' > in
 gen --temperature 1.5 --seed 7 --max-new-tokens 5 --min-new-tokens 1 --json
 [ "$(sed -n '2s/,"seconds.*//p' out)" = "$(sed -n '2s/,"seconds.*//p' lines)" ] || bad "a line's seed and temperature"
+# ids are a prompt to which nothing is added
+printf '%s\n' '"Once upon"' "{\"tokens\": $("$ft" tokenize --model "$tiny" --json <<< '"Once upon"')}" > in
+gen --max-new-tokens 5 --json
+[ "$(sed -n '1s/,"seconds.*//p' out)" = "$(sed -n '2s/,"seconds.*//p' out)" ] || bad "tokens of a line: $(cat out)"
 cat > in << 'END'
 {"prompt": "Once upon a time", "max_new_tokens": 4, "stop": null}
 
@@ -119,6 +123,9 @@ done << 'END'
 {"prompt": "a", "temperature": "hot"}|32: temperature
 {"prompt": "a", "seed": 1.5}|25: seed
 {"prompt": "a", "system": "b"}|27: system
+{"tokens": [1, 640]}|16: tokens: not a token id of this model
+{"tokens": []}|1: an empty prompt
+{"token": [1]}|1: needs one of prompt, messages and tokens
 END
 
 # --- samples ----------------------------------------------------------------------------------------------------------

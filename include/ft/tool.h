@@ -80,7 +80,7 @@ FT_MUST_USE ft_status tool_generate(tool_model *t, const tok_ids *prompt, int64_
 /* Appends an answer as text, without the stop token that ended it; nothing without a tokenizer. */
 FT_MUST_USE ft_status tool_answer_text(const tool_model *t, const inf_answer *a, str_buf *out);
 typedef struct tool_generate_options {
-    const char *prompt; /* NULL: JSON lines ({"prompt"} or {"messages"}, or a string) from data */
+    const char *prompt; /* NULL: JSON lines ({"prompt"}, {"messages"} or {"tokens"}, or a string) from data */
     const char *data;   /* NULL: standard input */
     const char *system; /* with chat: the system turn of who brings none; may be NULL */
     const char *const *stop; /* [n_stop] strings that end an answer, which is what stands before them */

@@ -1,4 +1,5 @@
 /* request.c – a prompt of `ft generate`: from the command line, or a line of JSON with what it wants otherwise. */
+#include <math.h>
 #include <string.h>
 
 #include "tool_private.h"
@@ -155,31 +156,50 @@ static ft_status record_of(tool_request *q, const cJSON *o, const char *prompt, 
     return str_ok(out);
 }
 
+static ft_status read_ids(tool_request *q, const tool_model *t, const js_doc *d, const cJSON *list)
+{
+    const cJSON *e;
+    const double vocab = (double)t->m->d.vocab_size;
+    if (!cJSON_IsArray(list)) return js_fail(d, list, FT_EDATA, "tokens", "must be a list of ids");
+    cJSON_ArrayForEach(e, list)
+    {
+        double v = cJSON_IsNumber(e) ? e->valuedouble : -1;
+        if (!(v >= 0 && v < vocab) || v != floor(v))
+            return js_fail(d, e, FT_EDATA, "tokens", "not a token id of this model (0 … %.0f)",
+                           vocab - 1);
+        FT_TRY(tok_ids_push(&q->prompt, (int32_t)v));
+    }
+    return FT_OK;
+}
+
 static ft_status read_object(tool_request *q, tool_model *t, const tool_generate_options *opt,
                              const js_doc *d)
 {
     const char *text, *system;
     size_t len, system_len;
     chat_input in = {0};
-    const cJSON *root = d->root, *messages = js_get(root, "messages");
+    const cJSON *root = d->root, *messages = js_get(root, "messages"),
+                *tokens = js_get(root, "tokens");
     if (js_get(root, "id")) js_print(&q->id, js_get(root, "id"), false);
     FT_TRY(tool_string(d, root, "prompt", &text, &len));
     FT_TRY(tool_string(d, root, "system", &system, &system_len));
-    if (!text == !messages)
-        return js_fail(d, root, FT_EDATA, NULL, "needs one of prompt and messages");
+    if (text || messages) tokens = NULL; /* a key of the record's own */
+    if ((text != NULL) + (messages != NULL) + (tokens != NULL) != 1)
+        return js_fail(d, root, FT_EDATA, NULL, "needs one of prompt, messages and tokens");
     if (messages) FT_TRY(chat_read(&in, d, root));
-    const bool turns = messages || opt->chat, has = begins_with_system(messages);
+    const bool turns = !tokens && (messages || opt->chat), has = begins_with_system(messages);
     if (system && !turns)
         return js_fail(d, js_get(root, "system"), FT_EDATA, "system",
                        "goes with messages, or with --chat, which makes the prompt a user's turn");
     if (system && has)
         return js_fail(d, js_get(root, "system"), FT_EDATA, "system",
                        "the messages begin with a system turn of their own");
-    const bool given = !system && !has && opt->chat;
+    const bool given = !system && !has && turns && opt->chat;
     if (given) system = opt->system;
     FT_TRY(read_sampling(q, d));
     FT_TRY(set_stops(q, t, opt, d, turns));
     if (opt->samples > 0) FT_TRY(record_of(q, root, NULL, given ? system : NULL));
+    if (tokens) return read_ids(q, t, d, tokens);
     if (messages) return chat_ids(t, &in, system, &q->prompt);
     if (turns) return user_turn(t, text, system, &q->prompt);
     return plain_ids(t, text, len, &q->prompt);
@@ -211,7 +231,7 @@ ft_status tool_request_line(tool_request *q, tool_model *t, const tool_generate_
         FT_TRY(read_object(q, t, opt, d));
     } else {
         return js_fail(d, d->root, FT_EDATA, NULL,
-                       "must be an object with prompt or messages, or a string");
+                       "must be an object with prompt, messages or tokens, or a string");
     }
     if (q->prompt.n == 0)
         return js_fail(d, d->root, FT_EDATA, NULL, "an empty prompt: there is nothing to continue");
