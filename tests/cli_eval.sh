@@ -68,6 +68,9 @@ gate 78 'weights mix training sources' --set 'tasks=[{"type": "loss", "data": {"
     bad "a task by flags: $(cat err.txt)"
 [ "$(number out.json samples)" = 4 ] || bad "--limit: $(cat out.json)"
 ls | grep -q '\.tmp' && bad "a temporary is left: $(ls)"
+"$ft" eval --model "$source/data/tiny" --task loss --data - --json < comp.jsonl > out.json 2> err.txt || bad "standard input: $(cat err.txt)"
+[ "$(number out.json samples)" -gt 4 ] || bad "standard input: $(cat out.json)"
+gate 78 'can be read once' --set 'tasks=[{"type": "loss", "data": "-"}]' --set 'gates["loss.loss"].max_ratio=1' < comp.jsonl
 
 # --- a chat template in place of the model's
 loss_of() { # OPTION…

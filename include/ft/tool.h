@@ -60,6 +60,10 @@ FT_MUST_USE ft_status tool_chat_end(tool_model *t, const char **end);
 FT_MUST_USE ft_status tool_encode_pair(const tool_model *t, const char *context, size_t context_len,
                                        const char *continuation, size_t continuation_len,
                                        tok_ids *out, int64_t *from);
+/* The same, with the tokens that the context has alone: what the harness gives a model where a token of the whole text would
+ * cross the border. */
+FT_MUST_USE ft_status tool_encode_apart(const tool_model *t, const char *context,
+                                        const char *continuation, tok_ids *out, int64_t *from);
 
 /* --- score --------------------------------------------------------------------------------------------- */
 typedef struct tool_score_options {

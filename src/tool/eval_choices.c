@@ -176,8 +176,7 @@ static ft_status add_choice(eval_choices *c, const js_doc *d, const eval_choice 
     q->chars[k] = utf8_count(choice->text, q->bytes[k]);
     if (rc == FT_OK && c->task->samples && !(q->text[k] = ft_strdup(choice->text))) rc = FT_EMEM;
     if (rc == FT_OK)
-        rc = tool_encode_pair(c->t, choice->context, strlen(choice->context), text.data, text.len,
-                              &q->ids[k], &q->from[k]);
+        rc = tool_encode_apart(c->t, choice->context, text.data, &q->ids[k], &q->from[k]);
     if (rc == FT_OK) rc = tool_cut_left(c->t, d, &q->ids[k], &q->from[k]);
     str_free(&text);
     return rc;

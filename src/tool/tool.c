@@ -423,6 +423,20 @@ out:
     return rc;
 }
 
+ft_status tool_encode_apart(const tool_model *t, const char *context, const char *continuation,
+                            tok_ids *out, int64_t *from)
+{
+    tok_ids head = {0};
+    size_t n = strlen(context);
+    FT_TRY(tool_encode_pair(t, context, n, continuation, strlen(continuation), out, from));
+    if (n == 0) return FT_OK;
+    ft_status rc = tool_encode(t, context, rstrip_len(context, n), &head);
+    if (rc == FT_OK && head.n == *from && head.n > 0 && head.n <= out->n)
+        memcpy(out->id, head.id, (size_t)head.n * sizeof *head.id);
+    tok_ids_free(&head);
+    return rc;
+}
+
 ft_status tool_cut_left(tool_model *t, const js_doc *d, tok_ids *ids, int64_t *from)
 {
     int64_t room = t->m->d.max_position - nn_virtual(t->inf.over) + 1, extra = ids->n - room;
