@@ -72,6 +72,35 @@ ls | grep -q '\.tmp' && bad "a temporary is left: $(ls)"
 [ "$(number out.json samples)" -gt 4 ] || bad "standard input: $(cat out.json)"
 gate 78 'can be read once' --set 'tasks=[{"type": "loss", "data": "-"}]' --set 'gates["loss.loss"].max_ratio=1' < comp.jsonl
 
+# --- records come through the doors that data.train has
+cat > q.jsonl << 'END'
+{"query": "Once upon", "choices": ["a time", "zqx"], "gold": 0}
+{"query": "The old", "choices": ["man", "xj", "q,\"q\""], "gold": 1}
+END
+{ echo '['; sed '2s/^/,/' q.jsonl; echo ']'; } > q.json
+printf 'query,choices,gold\nOnce upon,"[""a time"", ""zqx""]",0\n"The old","[""man"", ""xj"", ""q,\\""q\\""""]",1\n' > q.csv
+mkdir -p many && head -n 1 q.jsonl > many/1.jsonl && tail -n 1 q.jsonl > many/2.jsonl
+printf '{"text": "Once upon", "c": {"all": ["a time", "zqx"]}, "gold": 0}\n' > other.jsonl
+asked() { # DATA OPTION…: what multiple choice gives over it
+    local data=$1
+    shift
+    "$ft" eval --model "$source/data/tiny" --task multiple_choice --data "$data" --samples s.jsonl --json "$@" > out.json 2> err.txt < q.jsonl || bad "$data: $(cat err.txt)"
+    sed 's/"line":[0-9]*//' s.jsonl
+}
+want=$(asked q.jsonl)
+for data in q.json q.csv many 'man?/*.jsonl' -; do
+    [ "$(asked "$data")" = "$want" ] || bad "$data gives other records: $(cat s.jsonl), not $want"
+done
+[ "$(asked q.jsonl --limit 1)" = "$(head -n 1 <<< "$want")" ] || bad "--limit 1: $(cat s.jsonl)"
+"$ft" eval eval.json --json --set 'gates={}' --set 'tasks=[{"type": "generate", "data": {"path": "other.jsonl", "columns": {"prompt": "text", "answer": "c.all.0"}}, "max_new_tokens": 2}]' > out.json 2> err.txt ||
+    bad "columns: $(cat err.txt)"
+grep -q '"prompt":"Once upon","answer":"a time"' samples.jsonl || bad "columns: $(cat samples.jsonl)"
+gate 78 'roles is of data that is learned' --set 'tasks=[{"type": "generate", "data": {"path": "q.jsonl", "roles": {"user": ["u"]}}}]'
+gate 66 'absent.jsonl' --set 'tasks=[{"type": "piqa", "data": "absent.jsonl"}]'
+gate 65 'a text file holds no records' --set 'tasks=[{"type": "piqa", "data": "text.txt"}]'
+printf 'query,choices,gold\nOnce upon,a time,0\n' > bad.csv
+gate 65 'bad.csv:2:' --set 'tasks=[{"type": "multiple_choice", "data": "bad.csv"}]'
+
 # --- a chat template in place of the model's
 loss_of() { # OPTION…
     "$ft" eval --model "$source/data/tiny" --task loss --data chat.jsonl --limit 4 --json "$@" > out.json 2> err.txt || bad "eval $*: $(cat err.txt)"

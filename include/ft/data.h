@@ -120,6 +120,14 @@ FT_MUST_USE ft_status data_open(data_set **out, cfg_doc *cfg, const cJSON *sourc
                                 const data_cfg *opt, const tok_tokenizer *tok, const chat *chat,
                                 bool training);
 void data_close(data_set *d); /* accepts NULL */
+/* A record with the columns of its source in place; line: where it begins in its file, whose name is doc's. */
+typedef ft_status (*data_record)(void *ctx, const js_doc *doc, const cJSON *rec, int64_t line);
+/* Calls `each` for the records of a source or of a list of them, in order, of each at most limit (0: all). Fields of a .csv that
+ * `json` names (NULL-terminated; NULL: none) are JSON. What only learning wants of a source (format, roles,
+ * document_separator, weight) is a mistake of the config. */
+FT_MUST_USE ft_status data_records(cfg_doc *cfg, const cJSON *sources, const char *key,
+                                   const char *const *json, int64_t limit, data_record each,
+                                   void *ctx);
 /* The names that the sources of a list would have in an evaluation, [*n] of mem, without reading any: mistakes of the
  * config are recorded in cfg, and a name may be NULL then. */
 FT_MUST_USE ft_status data_names(cfg_doc *cfg, const cJSON *sources, const char *key, arena *mem,

@@ -433,6 +433,48 @@ ft_status data_names(cfg_doc *cfg, const cJSON *sources, const char *key, arena 
     return FT_OK;
 }
 
+static void refuse_keys(data_set *d)
+{
+    static const char *const keys[] = {"format", "roles", "document_separator"};
+    for (int i = 0; i < d->n_sources; i++)
+        for (size_t k = 0; k < FT_COUNT_OF(keys); k++) {
+            const cJSON *node = js_get(d->source[i].node, keys[k]);
+            if (cJSON_IsObject(d->source[i].node) && node)
+                cfg_fail(d->cfg, node, d->key, "%s is of data that is learned, not of records",
+                         keys[k]);
+        }
+}
+
+static ft_status each_of(data_set *d, data_source *s)
+{
+    data_stream stream;
+    for (int i = 0; i < s->n_files; i++)
+        FT_CHECK(!s->file[i].kind->txt, FT_EDATA, "%s: a text file holds no records; use .jsonl",
+                 s->file[i].name);
+    data_stream_open(&stream, d, s, &s->stats, NULL);
+    return data_read(d, s, &stream);
+}
+
+ft_status data_records(cfg_doc *cfg, const cJSON *sources, const char *key, const char *const *json,
+                       int64_t limit, data_record each, void *ctx)
+{
+    data_set *d = NULL;
+    const data_cfg opt = {.key = key, .limit = limit, .window_tokens = CFG_AUTO, .max_length = 2};
+    ft_status rc = new_set(&d, cfg, &opt, NULL, NULL, false);
+    if (rc == FT_OK) rc = read_sources(d, sources);
+    if (rc == FT_OK) refuse_keys(d);
+    if (rc == FT_OK) rc = cfg_done(cfg);
+    if (rc == FT_OK) rc = find_records(d);
+    if (rc == FT_OK) {
+        d->each = each;
+        d->each_ctx = ctx;
+        d->each_json = json;
+    }
+    for (int i = 0; rc == FT_OK && i < d->n_sources; i++) rc = each_of(d, &d->source[i]);
+    data_close(d);
+    return rc;
+}
+
 void data_close(data_set *d)
 {
     if (!d) return;

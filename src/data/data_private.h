@@ -170,6 +170,9 @@ typedef struct data_seen {
 } data_seen;
 
 struct data_set {
+    data_record each; /* of data_records: what is done with a record; NULL: it becomes a sample */
+    void *each_ctx;
+    const char *const *each_json;
     const tok_tokenizer *tok;
     const char *tokenizer_key, *key;
     const chat *chat;

@@ -290,9 +290,45 @@ static int64_t bytes_read(const records *from)
     return from->csv ? data_csv_offset(from->csv) : lines_offset(from->lines);
 }
 
+/* data_records: a record is handed over as it stands. */
+static ft_status hand_over(reader *r, const js_doc *doc, const cJSON *rec, int64_t line)
+{
+    const data_format as_it_is = {.json = r->d->each_json};
+    data_item it = {.d = r->d,
+                    .src = r->src,
+                    .format = &as_it_is,
+                    .file = file_of(r),
+                    .name = file_of(r)->name,
+                    .line = line,
+                    .doc = doc,
+                    .rec = rec};
+    ft_status rc = FT_OK;
+    if (!cJSON_IsObject(rec)) return js_fail(doc, rec, FT_EDATA, NULL, "must be an object");
+    if (it.file->kind->separator) rc = data_csv_reach(r->src, doc);
+    if (rc == FT_OK && it.file->kind->separator) rc = data_csv_values(&it);
+    if (rc == FT_OK) rc = data_view_open(&it);
+    if (rc == FT_OK) rc = r->d->each(r->d->each_ctx, doc, it.rec, line);
+    data_view_close(&it);
+    return rc;
+}
+
+static ft_status hand_over_text(reader *r, const record *x)
+{
+    js_doc doc = {0};
+    const data_file *f = file_of(r);
+    FT_TRY(f->kind->separator
+               ? data_csv_record(f, x->text, x->len, x->line, &doc)
+               : js_parse(&doc, x->text, x->len, f->name, x->line, JS_BIG_NUMBERS, FT_EDATA));
+    ft_status rc = hand_over(r, &doc, doc.root, x->line);
+    js_close(&doc);
+    return rc;
+}
+
 static ft_status read_record(reader *r, const record *x)
 {
     int64_t index = r->records++;
+    if (r->d->each && r->what == DATA_READ)
+        return data_is_picked(&r->src->pick, index) ? hand_over_text(r, x) : FT_OK;
     bool look = r->what != DATA_COUNT && !r->src->format && index >= r->src->pick.from;
     if (look) FT_TRY(detect(r, x));
     if (r->what != DATA_READ || !data_is_picked(&r->src->pick, index)) return FT_OK;
@@ -369,12 +405,16 @@ static ft_status each_record(reader *r, const js_doc *doc)
     for (const cJSON *rec = doc->root->child; rec && !enough(r); rec = rec->next) {
         int64_t index = r->records++;
         if (r->what == DATA_COUNT) continue;
-        if (!r->src->format && index >= r->src->pick.from)
+        if (!r->d->each && !r->src->format && index >= r->src->pick.from)
             FT_TRY(data_format_detect(r->src, doc, rec));
         for (; value < doc->n_pos && seen < doc->pos[value]; seen++)
             line += doc->text[seen] == '\n';
         value += count_values(rec);
         if (r->what != DATA_READ || !data_is_picked(&r->src->pick, index)) continue;
+        if (r->d->each) {
+            FT_TRY(hand_over(r, doc, rec, line));
+            continue;
+        }
         data_item *it = new_item(r, line);
         it->doc = doc;
         it->rec = rec;

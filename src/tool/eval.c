@@ -17,16 +17,31 @@ static bool same_file(const char *a, const char *b)
            x.st_ino == y.st_ino;
 }
 
+/* The path of a task's data, where it is one; NULL. */
+static const char *data_path_of(const eval_task *task)
+{
+    const cJSON *from = task->sources;
+    if (!from) return task->data;
+    if (cJSON_IsObject(from)) from = js_get(from, "path");
+    return cJSON_IsString(from) ? cfg_path(task->doc, from, from->valuestring) : NULL;
+}
+
+/* A file that is not there is told before the model is opened; what else a path may mean, when it is read. */
+static ft_status look_for(const eval_task *task)
+{
+    const char *path = data_path_of(task);
+    if (!path || strpbrk(path, "*?[") || data_reads_input(task->sources) || dir_exists(path))
+        return FT_OK;
+    return io_data_exists(path);
+}
+
 /* An output that is one of the inputs would take its place. */
 static ft_status open_one(const eval_config *e, const char *what, const char *path, file_out **out)
 {
     if (!path) return FT_OK;
     for (int i = 0; i < e->n_task; i++) {
         const eval_task *task = &e->task[i];
-        const char *data = task->data;
-        if (cJSON_IsString(task->sources))
-            data = cfg_path(task->doc, task->sources, task->sources->valuestring);
-        FT_CHECK(!same_file(path, data), FT_EEXIST,
+        FT_CHECK(!same_file(path, data_path_of(task)), FT_EEXIST,
                  "%s: %s is the data of task %s, and would be written over", what, ft_shows(path),
                  ft_shows(task->name));
     }
@@ -161,8 +176,7 @@ static ft_status run_tasks(eval_config *e, const tool_eval_options *opt, const t
 {
     outputs o = {0};
     ft_status rc = FT_OK;
-    for (int i = 0; rc == FT_OK && i < e->n_task; i++)
-        if (e->task[i].data) rc = io_data_exists(e->task[i].data);
+    for (int i = 0; rc == FT_OK && i < e->n_task; i++) rc = look_for(&e->task[i]);
     if (rc == FT_OK) rc = open_outputs(e, opt, &o);
     if (rc == FT_OK) rc = run_base(e, opt);
     if (rc == FT_OK) rc = run_model(e, opt, o.samples, out);

@@ -214,7 +214,7 @@ void eval_answers_close(eval_answers *a)
 #define AT(field) offsetof(eval_task, field)
 static const cfg_field fields[] = {
     EVAL_FIELDS,
-    EVAL_FILE,
+    EVAL_RECORDS,
     {.key = "match",
      .type = CFG_ENUM,
      .offset = AT(match),
@@ -289,7 +289,9 @@ static ft_status run(tool_model *t, eval_task *task)
 }
 
 static const char *const metrics[] = {"accuracy", "accuracy_stderr", "n", NULL};
+static const char *const json[] = {"messages", "tools", NULL};
 const eval_kind eval_generate = {
+    .json = json,
     .name = "generate",
     .help = "greedy answers compared with the right ones",
     .fields = fields,

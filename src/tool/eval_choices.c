@@ -243,7 +243,7 @@ void eval_choices_close(eval_choices *c)
 /* --- multiple_choice ---------------------------------------------------------------------------------------- */
 
 static const cfg_field fields[] = {EVAL_FIELDS,
-                                   EVAL_FILE,
+                                   EVAL_RECORDS,
                                    {.key = "target_delimiter",
                                     .type = CFG_STR,
                                     .offset = offsetof(eval_task, target_delimiter),
@@ -290,7 +290,9 @@ static ft_status run(tool_model *t, eval_task *task)
 
 static const char *const metrics[] = {
     "acc", "acc_stderr", "acc_norm", "acc_norm_stderr", "acc_bytes", "acc_bytes_stderr", "n", NULL};
+static const char *const json[] = {"choices", "gold", NULL};
 const eval_kind eval_multiple_choice = {
+    .json = json,
     .name = "multiple_choice",
     .help = "the likeliest of several choices, as lm-evaluation-harness scores it",
     .fields = fields,

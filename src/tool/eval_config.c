@@ -215,21 +215,12 @@ static bool compares(const eval_config *e, const eval_task *task)
     return false;
 }
 
-/* Sources of a task that are standard input. */
-static int inputs(const cJSON *sources)
-{
-    const cJSON *path = cJSON_IsObject(sources) ? js_get(sources, "path") : sources, *e;
-    int n = cJSON_IsString(path) && strcmp(path->valuestring, "-") == 0;
-    if (cJSON_IsArray(sources)) cJSON_ArrayForEach(e, sources) n += inputs(e);
-    return n;
-}
-
 /* It comes once, and each task reads its data anew, for each model. */
 static void check_input(eval_config *e)
 {
     int n = 0;
     for (int i = 0; i < e->n_task; i++)
-        n += inputs(e->task[i].sources) * (e->task[i].on_base ? 2 : 1);
+        n += data_reads_input(e->task[i].sources) * (e->task[i].on_base ? 2 : 1);
     if (n > 1)
         cfg_fail(&e->doc, e->tasks, "tasks.data",
                  "standard input (\"-\") can be read once, by one task on one model; give a file");

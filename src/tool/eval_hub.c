@@ -275,9 +275,9 @@ static ft_status run_number(tool_model *t, eval_task *task)
 
 /* --- the rows ----------------------------------------------------------------------------------------------- */
 
-static const cfg_field fields[] = {EVAL_FIELDS, EVAL_FILE, CFG_END};
+static const cfg_field fields[] = {EVAL_FIELDS, EVAL_RECORDS, CFG_END};
 static const cfg_field answer_fields[] = {EVAL_FIELDS,
-                                          EVAL_FILE,
+                                          EVAL_RECORDS,
                                           {.key = "max_new_tokens",
                                            .type = CFG_INT,
                                            .offset = offsetof(eval_task, max_new_tokens),
@@ -286,6 +286,8 @@ static const cfg_field answer_fields[] = {EVAL_FIELDS,
                                            .high = 1e6,
                                            .help = "longest answer"},
                                           CFG_END};
+
+static const char *const lists[] = {"endings", "choices", NULL};
 
 static const char *const normed[] = {"acc", "acc_stderr", "acc_norm", "acc_norm_stderr", "n", NULL};
 static const char *const plain[] = {"acc", "acc_stderr", "n", NULL};
@@ -311,6 +313,7 @@ const eval_kind eval_hellaswag = {
     .fields = fields,
     .metrics = normed,
     .row = &hellaswag,
+    .json = lists,
     .run = run_choices,
 };
 
@@ -363,6 +366,7 @@ const eval_kind eval_arc = {
     .fields = fields,
     .metrics = normed,
     .row = &arc,
+    .json = lists,
     .run = run_choices,
 };
 
@@ -374,7 +378,8 @@ static const hub_row mmlu = {
              "A. {{ choices[0] }}\nB. {{ choices[1] }}\nC. {{ choices[2] }}\nD. {{ choices[3] "
              "}}\nAnswer:",
     .choices = "{{ ['A', 'B', 'C', 'D'][:choices|length]|tojson }}",
-    .gold = "{{ {'A': 0, 'B': 1, 'C': 2, 'D': 3}[answer] if answer is string else answer }}",
+    .gold = "{{ {'A': 0, 'B': 1, 'C': 2, 'D': 3}[answer] if answer in ['A', 'B', 'C', 'D'] else "
+            "answer }}",
     .exactly = 4,
 };
 const eval_kind eval_mmlu = {
@@ -383,6 +388,7 @@ const eval_kind eval_mmlu = {
     .fields = fields,
     .metrics = plain,
     .row = &mmlu,
+    .json = lists,
     .run = run_choices,
 };
 

@@ -7,10 +7,7 @@
 
 #include "eval_private.h"
 
-#include "ft/data.h"
-
 #define AT(field) offsetof(eval_task, field)
-static const char *const shapes[] = {"path", "source", "list of sources", NULL};
 static const char *const on_loss[] = {"error", "warn", "drop", NULL};
 static const cfg_field fields[] = {
     EVAL_FIELDS,
@@ -18,7 +15,7 @@ static const cfg_field fields[] = {
      .type = CFG_JSON,
      .offset = AT(sources),
      .required = true,
-     .choices = shapes,
+     .choices = eval_shapes,
      .help = "a source or a list of sources, as data.train of a training config"},
     {.key = "max_length",
      .type = CFG_INT,

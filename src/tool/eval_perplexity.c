@@ -7,7 +7,11 @@
 #define AT(field) offsetof(eval_task, field)
 static const cfg_field fields[] = {
     EVAL_FIELDS,
-    EVAL_FILE,
+    {.key = "data",
+     .type = CFG_PATH,
+     .offset = AT(data),
+     .required = true,
+     .help = "a text; of a .jsonl the `text` of its records, a blank line between them"},
     {.key = "max_length",
      .type = CFG_INT,
      .offset = AT(max_length),

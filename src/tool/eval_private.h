@@ -4,6 +4,8 @@
 
 #include "tool_private.h"
 
+#include "ft/data.h"
+
 typedef struct eval_metric {
     const char *name;
     double value;
@@ -22,8 +24,8 @@ typedef struct eval_task {
     /* perplexity, loss */
     int64_t max_length, stride; /* 0: the default */
     const char *chat_template;  /* loss, generate: NULL: the model's */
+    const cJSON *sources;       /* all but perplexity */
     /* loss */
-    const cJSON *sources;
     bool completion_only_loss, assistant_only_loss;
     const char *on_loss;
     /* multiple_choice */
@@ -49,6 +51,7 @@ typedef struct eval_kind {
     const char *const *metrics; /* names, NULL-terminated; task->metrics begins as these */
     bool ids;                   /* it may do without a tokenizer */
     const void *row;            /* what tells kinds apart that run alike */
+    const char *const *json;    /* members of a record that are no texts, for .csv; NULL: none */
     ft_status (*check)(
         eval_task *task); /* further mistakes of its keys, and further metrics; NULL: none */
     ft_status (*run)(tool_model *t, eval_task *task);
@@ -73,11 +76,12 @@ extern const eval_kind eval_hellaswag, eval_winogrande, eval_piqa, eval_arc, eva
         .key = "limit", .type = CFG_INT, .offset = offsetof(eval_task, limit), .def = "0",         \
         .low = 0, .high = 1e15, .help = "records to use; 0: all"                                   \
     }
-#define EVAL_FILE                                                                                  \
+#define EVAL_RECORDS                                                                               \
     {                                                                                              \
-        .key = "data", .type = CFG_PATH, .offset = offsetof(eval_task, data), .required = true,    \
-        .help = "file of the task"                                                                 \
+        .key = "data", .type = CFG_JSON, .offset = offsetof(eval_task, sources), .required = true, \
+        .choices = eval_shapes, .help = "the records: a path, or a source with columns and split"  \
     }
+extern const char *const eval_shapes[];
 
 #define EVAL_TEMPLATE                                                                              \
     {                                                                                              \
@@ -93,9 +97,8 @@ FT_MUST_USE ft_status eval_count(eval_task *task, const char *name, int64_t valu
 double eval_value(const eval_result *r, const char *name);
 /* Standard error of a mean of zeros and ones with the sample's variance (n − 1), as lm-evaluation-harness. */
 double eval_standard_error(int64_t right, int64_t n);
-/* Calls `each` for the JSON objects of a data file, at most task->limit; a wrong line is 65 with its place. */
-typedef ft_status (*eval_record)(void *ctx, const js_doc *d, const cJSON *rec, int64_t line);
-FT_MUST_USE ft_status eval_records(const eval_task *task, eval_record each, void *ctx);
+/* Calls `each` for the records of the task's data, at most task->limit of each source; a wrong one is 65 with its place. */
+FT_MUST_USE ft_status eval_records(const eval_task *task, data_record each, void *ctx);
 /* A line of the samples: task, line (0: null) and the record's id (JSON text; NULL or "": none) are its first members. */
 void eval_sample_open(str_buf *s, const eval_task *task, int64_t line, const char *id);
 FT_MUST_USE ft_status eval_sample_put(const eval_task *task, str_buf *s); /* and clears it */

@@ -51,38 +51,29 @@ void eval_number_text(str_buf *s, const eval_metric *m)
 
 /* --- records ------------------------------------------------------------------------------------------------ */
 
-static ft_status one_line(const eval_task *task, line_reader *lines, const char *text, size_t len,
-                          eval_record each, void *ctx)
+const char *const eval_shapes[] = {"path", "source", "list of sources", NULL};
+
+typedef struct counted {
+    data_record each;
+    void *ctx;
+    int64_t n;
+} counted;
+
+static ft_status count_record(void *ctx, const js_doc *d, const cJSON *rec, int64_t line)
 {
-    js_doc d;
-    int64_t line = lines_number(lines);
-    FT_TRY(lines_record(lines, text, len, ""));
-    FT_TRY(js_parse(&d, text, len, task->data, line, JS_BIG_NUMBERS, FT_EDATA));
-    ft_status rc = cJSON_IsObject(d.root)
-                       ? each(ctx, &d, d.root, line)
-                       : js_fail(&d, d.root, FT_EDATA, NULL, "must be an object");
-    js_close(&d);
-    return rc;
+    counted *c = ctx;
+    c->n++;
+    FT_TRY(c->each(c->ctx, d, rec, line));
+    return tool_go_on();
 }
 
-ft_status eval_records(const eval_task *task, eval_record each, void *ctx)
+ft_status eval_records(const eval_task *task, data_record each, void *ctx)
 {
-    line_reader *lines;
-    const char *text;
-    size_t len;
-    int64_t n = 0;
-    ft_status rc = FT_OK;
-    FT_TRY(lines_open(&lines, task->data));
-    for (; task->limit == 0 || n < task->limit; n++) {
-        rc = lines_next_filled(lines, &text, &len);
-        if (rc == FT_OK) rc = one_line(task, lines, text, len, each, ctx);
-        if (rc == FT_OK) rc = tool_go_on();
-        if (rc != FT_OK) break;
-    }
-    lines_close(lines);
-    if (rc == FT_END) rc = FT_OK;
-    if (rc == FT_OK && n == 0) rc = ft_fail(FT_EDATA, "%s: holds no records", ft_shows(task->data));
-    return rc;
+    counted c = {.each = each, .ctx = ctx};
+    FT_TRY(data_records(task->doc, js_get(task->node, "data"), "tasks.data", task->kind->json,
+                        task->limit, count_record, &c));
+    FT_CHECK(c.n > 0, FT_EDATA, "task %s: its data holds no records", ft_shows(task->name));
+    return FT_OK;
 }
 
 /* --- samples ------------------------------------------------------------------------------------------------ */
