@@ -25,7 +25,7 @@ objective  1000  a file a loss
 optim      1800  a file an update rule, schedules and the keys each goes by
 train      6200  the loop, checkpoints, resume, plan, reports
 tool       5900  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; conversations
-cli        3600  words to structs and results to text
+cli        3900  words to structs and results to text; the chat of a terminal; what stands in the place of a config
 '
 bad=0
 complain() { echo "check-style: $*" >&2; bad=1; }

@@ -46,6 +46,7 @@ typedef struct data_sample {
     const int32_t *ids, *labels; /* [len] */
     const int32_t *seq_len;      /* [n_seq], adds up to len; see data_gives */
     int64_t len;
+    int64_t whole; /* tokens before it was cut at max_length */
     int n_seq, source;
     const char *path;  /* of its file; of a row of text that of its source */
     int64_t line;      /* where it stands in its file, from 1; 0 for rows of a text source */

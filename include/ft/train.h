@@ -40,6 +40,15 @@ typedef struct train_options {
 FT_MUST_USE ft_status train_run(const train_options *opt, str_buf *result);
 /* `ft check`: everything train would refuse, nothing written; text or JSON report into `result`. */
 FT_MUST_USE ft_status train_check(const train_options *opt, str_buf *result);
+/* `ft data`: what a run would see of its data, as text or one JSON line. */
+typedef struct train_look_options {
+    int64_t samples; /* to show */
+    bool eval;       /* the evaluation's data, not the training's */
+    bool colour;     /* what is learned is marked by it, else by ⟦ ⟧ */
+    const char *out; /* file for every sample as a record of format tokens; NULL: none */
+} train_look_options;
+FT_MUST_USE ft_status train_look(const train_options *opt, const train_look_options *how,
+                                 str_buf *result);
 /* `ft bench CONFIG`: one step to warm up, then `steps` measured ones; nothing is written and no output folder is needed. */
 enum { TRAIN_BENCH_SHAPES = 12 };
 typedef struct train_bench_result {

@@ -33,7 +33,7 @@ typedef struct data_row {
     int64_t ids_at, labels_at, seq_at, line;
     double value;
     char *extra; /* owned */
-    int32_t len, n_seq,
+    int32_t len, whole, n_seq,
         file; /* file: of the source's; −1: of a row of text, which may hold parts of several */
 } data_row;
 

@@ -32,6 +32,7 @@ void data_view(const data_store *st, const data_row *r, data_sample *out)
                          .labels = r->labels_at < 0 ? ids : st->labels + r->labels_at,
                          .seq_len = r->seq_at < 0 ? &r->len : st->seq + r->seq_at,
                          .len = r->len,
+                         .whole = r->whole > r->len ? r->whole : r->len,
                          .n_seq = r->n_seq,
                          .line = r->line,
                          .value = r->value,
@@ -99,6 +100,7 @@ ft_status data_store_item(data_source *s, const data_item *it)
                     .file = it->mark.file,
                     .value = it->value,
                     .len = (int32_t)total,
+                    .whole = whole,
                     .n_seq = n_seq};
     if (n_seq > 1) {
         FT_TRY(data_reserve(&to->seq, &to->cap_seq, to->n_seq + n_seq, sizeof *to->seq));

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static cJSON *source_json(const data_source_stats *d, double tokens)
+cJSON *train_source_json(const data_source_stats *d, double tokens)
 {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "name", d->name);
@@ -44,8 +44,8 @@ static void add_data(const train_session *s, cJSON *root)
         if (!sets[k]) continue;
         cJSON *list = cJSON_AddArrayToObject(o, names[k]);
         for (int i = 0; i < data_sources(sets[k]); i++)
-            cJSON_AddItemToArray(list,
-                                 source_json(data_stats(sets[k], i), data_tokens(sets[k], i)));
+            cJSON_AddItemToArray(
+                list, train_source_json(data_stats(sets[k], i), data_tokens(sets[k], i)));
     }
 }
 
@@ -100,7 +100,7 @@ static ft_status json_report(const train_session *s, str_buf *result)
     return str_ok(result);
 }
 
-static void text_sources(const data_set *d, const char *what, str_buf *out)
+void train_sources_text(const data_set *d, const char *what, str_buf *out)
 {
     for (int i = 0; d && i < data_sources(d); i++) {
         const data_source_stats *t = data_stats(d, i);
@@ -135,8 +135,8 @@ static ft_status text_report(const train_session *s, str_buf *out)
     str_printf(out, "model  %s: %s, %lld parameters, %s trains %lld\n", ft_shows(s->cfg.base_name),
                model_family_name(s->m), (long long)model_count(s->m), s->cfg.method->name,
                (long long)p->trainable_count);
-    text_sources(s->train, "train", out);
-    text_sources(s->eval, "eval", out);
+    train_sources_text(s->train, "train", out);
+    train_sources_text(s->eval, "eval", out);
     str_printf(out, "steps  %lld (%s%lld an epoch), micro-batches of up to %lld tokens%s\n",
                (long long)s->total_steps, whole ? "" : "about ", (long long)s->epoch_steps,
                (long long)p->micro_tokens, train_virtual_text(s));

@@ -203,6 +203,9 @@ int64_t train_positions(const train_session *s, const data_set *d);
 /* A space and the word, quoted for a shell where it must be. */
 void train_add_word(str_buf *s, const char *word);
 void train_session_close(train_session *s);
+/* What is told of a source, as an object of check's report; of a set, as lines. */
+cJSON *train_source_json(const data_source_stats *d, double tokens);
+void train_sources_text(const data_set *d, const char *what, str_buf *out);
 ft_status train_plan_make(train_session *s);
 ft_status train_plan_memory(const train_session *s); /* FT_EMEM when it does not fit */
 ft_status train_plan_disk(const train_session *s);   /* FT_EIO when it does not fit */

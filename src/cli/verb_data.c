@@ -1,0 +1,132 @@
+/* verb_data.c – `ft data`: what train would see of its data. */
+#include "cli.h"
+
+#include "ft/io.h"
+#include "ft/train.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct options {
+    const char *model, *format, *chat_template, *part, *out;
+    int64_t max_length, samples;
+} options;
+
+static const char *const parts[] = {"train", "eval", NULL};
+
+#define AT(field) offsetof(options, field)
+static const cfg_field flags[] = {
+    {"model", CFG_PATH, AT(model),
+     .help =
+         "whose tokenizer and template: Hugging Face folder or .gguf; the arguments are sources"},
+    {"format", CFG_STR, AT(format), .help = "of every SOURCE (ft help data); default: auto"},
+    {"max_length", CFG_INT, AT(max_length), .low = 1, .high = 1e9,
+     .help = "tokens that samples are cut at; default: data.max_length"},
+    {"chat_template", CFG_PATH, AT(chat_template),
+     .help = "in place of the model's: the path of a Jinja file, or a name"},
+    {"samples", CFG_INT, AT(samples), .def = "3", .low = 0, .high = 1e6, .help = "samples to show"},
+    {"part", CFG_ENUM, AT(part), .def = "\"train\"", .choices = parts,
+     .help = "of a config's data"},
+    {"out", CFG_PATH, AT(out), .help = "FILE.jsonl for every sample as a record of format tokens"},
+    CFG_END};
+
+/* A path, or JSON text: as JSON text with the format. */
+static const char *with_format(const char *source, const char *format, arena *mem)
+{
+    str_buf s = {0};
+    if (!format) return source;
+    if (source[strspn(source, " \t\n")] == '{') {
+        str_adds(&s, source);
+    } else {
+        str_adds(&s, "{\"path\":");
+        str_json(&s, source, strlen(source));
+        str_addc(&s, '}');
+    }
+    while (s.len > 0 && s.data[s.len - 1] != '}') s.data[--s.len] = '\0';
+    if (s.len > 0) s.len--;
+    str_adds(&s, ",\"format\":");
+    str_json(&s, format, strlen(format));
+    str_addc(&s, '}');
+    const char *out = s.failed ? NULL : arena_str(mem, s.data);
+    str_free(&s);
+    return out;
+}
+
+static ft_status add_set(const cli_call *c, const char **sets, int *n, const char *key,
+                         const char *value)
+{
+    str_buf s = {0};
+    if (!value) return FT_OK;
+    str_printf(&s, "%s=", key);
+    str_json(&s, value, strlen(value));
+    sets[*n] = s.failed ? NULL : arena_str(c->mem, s.data);
+    str_free(&s);
+    return sets[(*n)++] ? FT_OK : FT_EMEM;
+}
+
+static ft_status fill(const cli_call *c, const options *o, train_options *t)
+{
+    const char **data = arena_get(c->mem, (size_t)(c->n_arg + 1) * sizeof *data);
+    const char **sets = arena_get(c->mem, (size_t)(c->n_sets + 3) * sizeof *sets);
+    if (!data || !sets) return FT_EMEM;
+    FT_CHECK(o->model || c->n_arg == 1, FT_EUSAGE,
+             "one CONFIG, or sources with --model; usage: ft data %s", c->verb->usage);
+    FT_CHECK(o->model || !o->format, FT_EUSAGE,
+             "--format: of sources with --model; a config's sources say their own");
+    *t = (train_options){.sets = sets, .force = c->force, .json = c->json};
+    if (o->model) {
+        t->given = (train_given){.model = o->model, .data = data};
+        for (int i = 0; i < c->n_arg; i++)
+            if (!(data[t->given.n_data++] = with_format(c->arg[i], o->format, c->mem)))
+                return FT_EMEM;
+    } else {
+        t->config = c->arg[0];
+    }
+    for (int i = 0; i < c->n_sets; i++) sets[t->n_sets++] = c->sets[i];
+    if (o->max_length != CFG_AUTO &&
+        !(sets[t->n_sets++] =
+              arena_printf(c->mem, "data.max_length=%lld", (long long)o->max_length)))
+        return FT_EMEM;
+    return add_set(c, sets, &t->n_sets, "data.chat_template", o->chat_template);
+}
+
+static bool in_colour(void)
+{
+    const char *term = getenv("TERM"), *plain = getenv("NO_COLOR");
+    return isatty(STDOUT_FILENO) && !(plain && plain[0]) && term && term[0] &&
+           strcmp(term, "dumb") != 0;
+}
+
+static ft_status run(const cli_call *c)
+{
+    const options *o = c->opt;
+    train_options t;
+    str_buf report = {0};
+    const train_look_options how = {.samples = o->samples,
+                                    .eval = strcmp(o->part, "eval") == 0,
+                                    .colour = in_colour(),
+                                    .out = o->out};
+    FT_TRY(fill(c, o, &t));
+    ft_status rc = train_look(&t, &how, &report);
+    if (rc == FT_OK) rc = cli_out(report.data, report.len);
+    str_free(&report);
+    return rc;
+}
+
+const cli_verb verb_data = {
+    .name = "data",
+    .help = "what train would see of its data",
+    .usage = "SOURCE... --model M [--format F] [--out FILE.jsonl] | CONFIG [--part eval]",
+    .more = "A SOURCE is a path (a file, a folder, a pattern), or a source as JSON text. Prints "
+            "counts, shares,\n"
+            "lengths, the longest records, and samples with what is learned marked, in colour or "
+            "in ⟦ ⟧.\n"
+            "A run over the file that --out writes (data.shuffle false) is one over the sources.\n",
+    .flags = flags,
+    .opt_size = sizeof(options),
+    .min_args = 1,
+    .max_args = 4096,
+    .needs = CLI_KERNELS | CLI_CONFIG,
+    .run = run,
+};

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# cli_data.sh FT SOURCE – ft data from outside: what it counts and shows, and that a run over the samples it writes is a run
+# over the sources.
+# shellcheck source=support/cli.sh
+. "$(dirname "$0")/support/cli.sh"
+tiny=$source/data/tiny pty=$(dirname "$ft")/pty
+
+expect() { # CODE TEXT COMMAND…
+    local code=$1 text=$2 got
+    shift 2
+    "$@" > out 2> err < /dev/null
+    got=$?
+    [ $got -eq "$code" ] || bad "$* gave $got instead of $code: $(head -c 300 err)"
+    [ -z "$text" ] || grep -qF -- "$text" err || bad "$*: stderr lacks '$text': $(head -c 300 err)"
+}
+has() { grep -qF -- "$1" out || bad "stdout lacks '$1': $(head -c 1500 out)"; }
+
+cat > talk.jsonl << 'END'
+{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello\nyou"}], "note": 1}
+{"messages": [{"role": "user", "content": "What does a bee eat, and why, and where?"}, {"role": "assistant", "content": "Nectar, of flowers, in the garden, all day."}]}
+{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello\nyou"}], "note": 1}
+{"messages": [{"role": "user", "content": "Say nothing"}, {"role": "assistant", "content": ""}, {"role": "user", "content": "More"}, {"role": "assistant", "content": "no"}]}
+END
+printf '%s\n' '{"prompt": "a", "completion": "bcd"}' '{"prompt": "Once upon", "completion": " a time there was a dog who ran"}' > pairs.jsonl
+
+# --- what is counted and shown ---------------------------------------------------------------------------------------
+expect 0 '' "$ft" data talk.jsonl --model "$tiny"
+has '4 samples of 4 records'
+has '1 duplicates'
+has '⟦Hello
+you<|im_end|>⟧'
+has 'talk.jsonl:2 ('
+grep -q $'\033' out && bad "colour where there is no terminal"
+expect 0 '' "$ft" data talk.jsonl pairs.jsonl --model "$tiny" --json --samples 2
+has '"duplicates":1,"empty":1,'
+has '"unread_keys":{"note":2}'
+has '"shown":[{"source":"talk","path":"talk.jsonl","line":1,'
+[ "$(grep -o '"segments"' out | wc -l)" = 2 ] || bad "--samples 2: $(cat out)"
+# shares of the tokens are one together; as many lengths as samples, whatever they are cut at
+grep -o '"share":[0-9.e-]*' out | cut -d: -f2 | awk '{ s += $1 } END { exit !(NR == 2 && s > 0.999999 && s < 1.000001) }' ||
+    bad "shares: $(cat out)"
+counts() { sed 's/.*"histogram":\[\([^]]*\)\].*/\1/' out | grep -o '"count":[0-9]*' | cut -d: -f2 | awk '{ s += $1 } END { print s }'; }
+[ "$(counts)" = 6 ] || bad "the histogram holds $(counts) of 6: $(cat out)"
+lengths=$(sed 's/.*\("lengths":{.*"longest":\[[^]]*\]\).*/\1/' out)
+expect 0 '' "$ft" data talk.jsonl pairs.jsonl --model "$tiny" --json --samples 2 --max-length 43
+[ "$(sed 's/.*\("lengths":{.*"longest":\[[^]]*\]\).*/\1/' out)" = "$lengths" ] || bad "lengths before cutting: $(cat out)"
+has '"truncated":2'
+# the longest first: their tokens do not rise
+sed 's/.*"longest":\[\(.*\)\],"shown.*/\1/' out | grep -o '"tokens":[0-9]*' | cut -d: -f2 | sort -nrc || bad "longest: $(cat out)"
+expect 0 '' "$ft" data '{"path": "pairs.jsonl", "columns": {"prompt": "completion", "completion": "prompt"}}' --model "$tiny" --json
+has '"text":"bcd"'
+expect 0 '' "$ft" data talk.jsonl --model "$tiny" --chat-template alpaca
+has '### Response:'
+expect 0 '' "$ft" data pairs.jsonl --format completion --model "$tiny" --json
+has '"format":"completion"'
+
+# --- a config -------------------------------------------------------------------------------------------------------------
+cat > run.json << END
+{"model": {"path": "$tiny"}, "data": {"train": ["talk.jsonl", "pairs.jsonl"], "eval": "pairs.jsonl", "max_length": 43, "shuffle": false},
+ "optim": {"learning_rate": 0.01}, "train": {"batch_size": 3, "epochs": 2}, "output": {"dir": "one"}}
+END
+expect 0 '' "$ft" data run.json --part eval
+has '2 samples of 2 records'
+expect 0 '' "$ft" data run.json --out run.jsonl --quiet
+[ "$(wc -l < run.jsonl)" = 6 ] || bad "--out: $(cat run.jsonl)"
+expect 73 'run.jsonl: exists already' "$ft" data run.json --out run.jsonl
+expect 0 '' "$ft" data run.json --out run.jsonl --force
+expect 64 'must end in .jsonl' "$ft" data run.json --out run.txt
+expect 0 '' "$ft" train run.json --quiet
+expect 0 '' "$ft" train run.json --quiet --out two --set 'data.train="run.jsonl"'
+strip() { sed 's/"source_tokens":{[^}]*},*//; s/,}/}/' "$1/log.jsonl"; }
+cmp -s <(strip one) <(strip two) || bad "a run over the samples has another log: $(strip one | head -n 2) $(strip two | head -n 2)"
+cmp -s one/adapter_model.safetensors two/adapter_model.safetensors || bad "a run over the samples has another result"
+head -c 3000 "$source/data/text/tiny.eval.txt" > story.txt
+expect 0 '' "$ft" data story.txt --model "$tiny" --max-length 64 --out story.jsonl
+for from in story.txt story.jsonl; do
+    expect 0 '' "$ft" train --model "$tiny" --data $from --out $from.d --quiet --set data.max_length=64 --set data.shuffle=false --set train.max_steps=3
+done
+cmp -s story.txt.d/log.jsonl story.jsonl.d/log.jsonl || bad "a run over rows of text has another log"
+
+# --- a terminal, and what is wrong ---------------------------------------------------------------------------------------
+: > script
+TERM=xterm NO_COLOR= "$pty" script "$ft" data talk.jsonl --model "$tiny" --samples 1 > out
+has $'\033[32mHello'
+TERM=xterm NO_COLOR=1 "$pty" script "$ft" data talk.jsonl --model "$tiny" --samples 1 > out
+has '⟦Hello'
+expect 64 'an argument is missing' "$ft" data --model "$tiny"
+expect 64 'one CONFIG, or sources with --model' "$ft" data talk.jsonl pairs.jsonl
+expect 64 '--format' "$ft" data run.json --format text
+expect 64 '--part eval' "$ft" data talk.jsonl --model "$tiny" --part eval
+expect 66 'nowhere.jsonl' "$ft" data nowhere.jsonl --model "$tiny"
+expect 65 'pairs.jsonl:1:' "$ft" data pairs.jsonl --model "$tiny" --format messages
+[ ! -e run.txt ] && [ ! -e out/tiny ] || bad "something was written"
+
+finish cli_data
