@@ -44,6 +44,7 @@ for words in "" "--model m" "--data a.jsonl" "run.json run.json" "run.json --met
 done
 grep -qF 'did you mean "lora"' err || bad "--method: $(cat err)"
 expect 78 '--data: ' "$ft" train run.json --data '{"pth": "a.jsonl"}' --out fresh
+expect 78 'data.train.limit: train is a string' "$ft" train run.json --data a.jsonl --set data.train.limit=3 --out fresh
 expect 66 'nowhere' "$ft" train --model m --data nowhere.jsonl --out fresh
 [ -e fresh ] && bad "a refused run left a folder"
 
@@ -95,6 +96,24 @@ cmp <(sed 1d whole/log.jsonl) unseen/log.jsonl || bad "eval_on_start false chang
 cmp whole/adapter_model.safetensors unseen/adapter_model.safetensors || bad "eval_on_start false changed the values"
 grep -q '"first":' unseen/summary.json && bad "a first loss without a first evaluation"
 grep -q '"last":' unseen/summary.json || bad "no last loss"
+
+# --- answers to prompts: what the result says to them ------------------------------------------------------------------------------
+mkdir -p deep
+printf '%s\n' '"Express 5 kg in grams."' '{"prompt": "Question: 2 + 2\nAnswer:"}' > deep/prompts.jsonl
+cat > deep/run.json << END
+{"model": {"path": "../m"}, "data": {"train": "../a.jsonl", "eval": "../e.jsonl", "max_length": 96},
+ "train": {"max_steps": 3, "sample_prompts": "prompts.jsonl", "sample_max_new_tokens": 12}, "output": {"dir": "../asked"}}
+END
+expect 0 '' "$ft" train deep/run.json
+grep -q '^step 3, sample 2: ' err || bad "no sample for the eye: $(cat err)"
+[ "$(wc -l < asked/samples.jsonl)" = 4 ] || bad "samples: $(cat asked/samples.jsonl)"
+answers() { # a text is a user turn; {"prompt"} stands as it is
+    "$ft" generate --model m --adapter asked --max-new-tokens 12 --json --chat --prompt 'Express 5 kg in grams.'
+    "$ft" generate --model m --adapter asked --max-new-tokens 12 --json --prompt $'Question: 2 + 2\nAnswer:'
+}
+cmp <(answers | grep -o '"text":"[^"]*"') <(tail -n 2 asked/samples.jsonl | grep -o '"text":"[^"]*"') || bad "samples: $(tail -n 2 asked/samples.jsonl) but $(answers)"
+expect 0 '' "$ft" train asked/config.resolved.json --out asked2 -q
+cmp asked/samples.jsonl asked2/samples.jsonl || bad "the resolved config has other prompts"
 
 # --- on a terminal: never wider than it, the time left to the last ---------------------------------------------------------------
 export TERM=xterm

@@ -148,6 +148,8 @@ FT_MUST_USE ft_status cfg_open_empty(cfg_doc *d, const char *const *sets, int n_
  * is none. */
 FT_MUST_USE ft_status cfg_set_words(const char *set, arena *mem, const char *const **keys, int *n,
                                     const char **path, const char **value);
+/* More --set strings, after those of opening. */
+FT_MUST_USE ft_status cfg_set(cfg_doc *d, const char *const *sets, int n_sets);
 /* Sets the value at a path of keys ("model.path"), as an option of the verb gave it: messages name the option ("--model"),
  * and paths are relative to the current folder. The value is the call's. cfg_drop: takes out what is there. */
 FT_MUST_USE ft_status cfg_put(cfg_doc *d, const char *path, const char *flag, cJSON *value);

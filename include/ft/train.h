@@ -20,7 +20,7 @@ typedef struct train_section {
 } train_section;
 extern const train_section train_sections[]; /* ends with key NULL */
 
-/* Values that stand beside a config, or are all there is of one; they win over it. NULL: not given. */
+/* Values that stand beside a config, or are all there is of one; they win over it, and --set over them. NULL: not given. */
 typedef struct train_given {
     const char *model, *method;
     const char *const *data; /* [n_data] paths, or sources as JSON text */

@@ -335,7 +335,7 @@ static ft_status start(cfg_doc *d, arena *mem)
     return d->sets ? FT_OK : FT_EMEM;
 }
 
-static ft_status apply_sets(cfg_doc *d, const char *const *sets, int n_sets)
+ft_status cfg_set(cfg_doc *d, const char *const *sets, int n_sets)
 {
     for (int i = 0; i < n_sets; i++) FT_TRY(apply_set(d, sets[i]));
     return FT_OK;
@@ -377,7 +377,7 @@ ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_
         goto out;
     }
     FT_TRY_OUT(note_places(d, d->js.root, d->js.pos, NULL));
-    FT_TRY_OUT(apply_sets(d, sets, n_sets));
+    FT_TRY_OUT(cfg_set(d, sets, n_sets));
 out:
     if (rc != FT_OK) cfg_close(d);
     return rc;
@@ -387,7 +387,7 @@ ft_status cfg_open_empty(cfg_doc *d, const char *const *sets, int n_sets, arena 
 {
     FT_TRY(start(d, mem));
     d->js.root = cJSON_CreateObject();
-    ft_status rc = d->js.root ? apply_sets(d, sets, n_sets) : FT_EMEM;
+    ft_status rc = d->js.root ? cfg_set(d, sets, n_sets) : FT_EMEM;
     if (rc != FT_OK) cfg_close(d);
     return rc;
 }

@@ -401,9 +401,10 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     static const char *keys[FT_COUNT_OF(train_sections)];
     static const cfg_field none[] = { CFG_END };
     *c = (train_config){0};
-    FT_TRY(opt->config ? cfg_open(&c->doc, opt->config, opt->sets, opt->n_sets, mem)
-                       : cfg_open_empty(&c->doc, opt->sets, opt->n_sets, mem));
+    FT_TRY(opt->config ? cfg_open(&c->doc, opt->config, NULL, 0, mem)
+                       : cfg_open_empty(&c->doc, NULL, 0, mem));
     FT_TRY(train_given_put(&c->doc, &opt->given));
+    FT_TRY(cfg_set(&c->doc, opt->sets, opt->n_sets));
     cfg_doc *d = &c->doc;
     const cJSON *root = d->js.root;
     for (size_t i = 0; train_sections[i].key; i++) keys[i] = train_sections[i].key;

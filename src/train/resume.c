@@ -261,6 +261,9 @@ static ft_status wipe(const train_session *s)
             (finished && is_listed(side_files, entries[i])))
             FT_TRY(remove_file(s, entries[i]));
     }
+    const char *events = path_join(s->mem, s->out, "tensorboard");
+    if (!events) return FT_EMEM;
+    FT_TRY(train_tb_remove(events, s->mem));
     const char *checkpoints = path_join(s->mem, s->out, "checkpoints");
     if (!checkpoints) return FT_EMEM;
     FT_TRY(dir_list(checkpoints, s->mem, &entries, &n));

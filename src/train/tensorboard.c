@@ -125,6 +125,11 @@ ft_status train_tb_line(int fd, const char *path, double wall_time, const cJSON 
 }
 
 /* --- the file --------------------------------------------------------------------------------------------------------------- */
+static bool is_ours(const char *name)
+{
+    return str_starts(name, "events.out.tfevents.") && str_ends(name, ENDING);
+}
+
 static const char *new_name(arena *mem, const char *dir)
 {
     char host[65] = "";
@@ -142,7 +147,7 @@ static ft_status find_file(const char *dir, arena *mem, const char **path)
     FT_TRY(dir_make(dir));
     FT_TRY(dir_list(dir, mem, &names, &n));
     for (int64_t i = 0; i < n; i++) {
-        if (!str_starts(names[i], "events.out.tfevents.") || !str_ends(names[i], ENDING)) continue;
+        if (!is_ours(names[i])) continue;
         const char *one = path_join(mem, dir, names[i]);
         if (!one) return FT_EMEM;
         if (*path)
@@ -152,6 +157,23 @@ static ft_status find_file(const char *dir, arena *mem, const char **path)
     }
     if (!*path) *path = new_name(mem, dir);
     return *path ? FT_OK : FT_EMEM;
+}
+
+ft_status train_tb_remove(const char *dir, arena *mem)
+{
+    const char **names;
+    int64_t n, left = 0;
+    if (!dir_exists(dir)) return FT_OK;
+    FT_TRY(dir_list(dir, mem, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        const char *path = path_join(mem, dir, names[i]);
+        if (!path) return FT_EMEM;
+        if (is_ours(names[i]))
+            FT_TRY(dir_remove(path));
+        else
+            left++;
+    }
+    return left > 0 ? FT_OK : dir_remove(dir);
 }
 
 ft_status train_tb_open(int *fd, const char **path, const char *dir, arena *mem)
