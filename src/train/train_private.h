@@ -330,7 +330,8 @@ void train_follow_close(train_session *s);
 /* --- tensorboard.c: a file of events ------------------------------------------------------------------------------------- */
 /* An empty one in the folder, in place of one of ours. */
 ft_status train_tb_open(int *fd, const char **path, const char *dir, arena *mem);
-ft_status train_tb_remove(const char *dir, arena *mem); /* ours, and the folder where it is empty then */
+ft_status train_tb_remove(const char *dir,
+                          arena *mem); /* ours, and the folder where it is empty then */
 /* The scalars of a line of the log. */
 ft_status train_tb_line(int fd, const char *path, double wall_time, const cJSON *line);
 
