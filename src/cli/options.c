@@ -35,7 +35,8 @@ static const cfg_field global_rows[] = {
     {"threads", CFG_INT, offsetof(globals, threads), .def = "0", .low = 0, .high = 1024,
      .help = "threads to use; 0: as many as CPUs may be used"},
     {"set", CFG_STR, offsetof(globals, set),
-     .help = "A.B=VALUE changes one key of the config; repeatable"},
+     .help = "A.B=VALUE changes one key of the config (A[\"B.C\"]=VALUE where a key has dots); "
+             "repeatable"},
     {"json", CFG_BOOL, offsetof(globals, json), .def = "false", .help = "results as JSON lines"},
     {"quiet", CFG_BOOL, offsetof(globals, quiet), .def = "false",
      .help = "nothing on stderr but errors (-q)"},
