@@ -67,6 +67,30 @@ tr -d ' \n' < out.json | grep -q '"eval":\[{"name":"parts",.*"records":6,.*"name
 
 "$ft" check run.json --set data.train=- > /dev/null 2> err.txt < /dev/null
 [ $? = 65 ] && grep -q 'standard input: holds no records' err.txt || bad "nothing on standard input: $(cat err.txt)"
+# A word behind another option than --data is not trained on.
+refused_train() { # WORDS ARGUMENTS…
+    local words=$1
+    shift
+    "$ft" train "$@" --out none > /dev/null 2> err.txt
+    [ $? = 64 ] && grep -qF -- "$words" err.txt && [ ! -e none ] || bad "train $*: $(cat err.txt)"
+}
+refused_train 'all.csv: a data file that is not behind --data' --model "$source/data/tiny" --data all.jsonl --eval parts/1.jsonl all.csv
+refused_train 'all.csv: a data file that is not behind --data' --model "$source/data/tiny" --data all.jsonl --set train.epochs=1 all.csv
+refused_train 'all.csv: a data file that is not behind --data' all.csv --model "$source/data/tiny" --data all.jsonl
+"$ft" check --model "$source/data/tiny" --data parts/1.jsonl parts/2.csv --json > out.json 2> err.txt && tr -d ' \n' < out.json |
+    grep -q '"path":"parts/2.csv"' || bad "two files behind --data: $(cat err.txt)"
+
+# A name that is given goes before one made of a path.
+"$ft" check --model "$source/data/tiny" --json --data parts/1.jsonl --data '{"path": "all.csv", "name": "1"}' > out.json 2> err.txt || bad "names: $(cat err.txt)"
+tr -d ' \n' < out.json | grep -q '"train":\[{"name":"1-2",.*{"name":"1",' || bad "names: $(cat out.json)"
+
+# Until --force has taken the old run away, the command that starts again has it too.
+cp -r ref kept
+"$ft" train run.json --out kept --force --set train.max_seconds=0.000001 -q > /dev/null 2> err.txt
+[ $? = 75 ] && grep -q -- '--force$' err.txt && same kept || bad "--force without time for a step: $(cat err.txt)"
+"$ft" train run.json --out fresh --force --set train.max_seconds=0.000001 -q > /dev/null 2> err.txt
+[ $? = 75 ] && grep -q -- '--resume$' err.txt || bad "no time for a step: $(cat err.txt)"
+
 "$ft" help data.train > out.txt && grep -q 'data.train.columns.prompt  *string' out.txt && grep -q 'data.train.roles.user .*human, prompter' out.txt ||
     bad "help of a source: $(cat out.txt)"
 "$ft" schema | tr -d ' \n' | grep -q '"eval_split":{"type":"number"' || bad "the schema of eval_split"

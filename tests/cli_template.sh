@@ -61,5 +61,8 @@ cmp -s on/chat_template.jinja named/chat_template.jinja || bad "what is gone on 
 [ "$(grep -c 'warning: chat template phi3: <|end|>, ' err.txt)" = 1 ] || bad "tokens that are none: $(cat err.txt)"
 printf '{%% if %%}' > conf/broken.jinja
 "$ft" check conf/run.json --out new --set data.chat_template=conf/broken.jinja > out.txt 2> err.txt
-[ $? = 65 ] || bad "a template that is none: $(cat err.txt)"
+[ $? = 65 ] && grep -q '^ft: error: conf/broken.jinja:1: chat template: ' err.txt || bad "a template that is none: $(cat err.txt)"
+printf '{{ raise_exception("no such talk") }}' > conf/raises.jinja
+"$ft" check conf/run.json --out new --set data.chat_template=conf/raises.jinja > out.txt 2> err.txt
+[ $? = 65 ] && grep -q 'd.jsonl:1:.*conf/raises.jinja:1: ' err.txt || bad "a template that refuses: $(cat err.txt)"
 finish cli_template

@@ -240,7 +240,25 @@ static void without_evaluation_data_there_are_samples_too(void **state)
     j.set[0] = "train.sample_prompts=[]";
     assert_fails(train(j), FT_ECONFIG, "there is no prompt");
     j.set[0] = "train.sample_prompts=[{\"text\": \"x\"}]";
-    assert_fails(train(j), FT_EDATA, "train.sample_prompts: a prompt is a text");
+    assert_fails(train(j), FT_ECONFIG, "train.sample_prompts: a prompt is a text");
+    static const char *const wrong[][2] = {
+        {"[5]", "a prompt is a text"},
+        {"[\"a\", {}]", "a prompt is a text"},
+        {"[{\"prompt\": \"\"}]", "is no token at all"},
+        {"[{\"messages\": []}]", "messages must be a list of at least one message"},
+        {"[{\"messages\": 5}]", "messages: must be a list of messages"},
+    };
+    for (size_t i = 0; i < FT_COUNT_OF(wrong); i++) {
+        char set[200], at[200];
+        snprintf(set, sizeof set, "train.sample_prompts=%s", wrong[i][0]);
+        snprintf(at, sizeof at, "--set train.sample_prompts: %s", wrong[i][1]);
+        j.set[0] = set;
+        assert_fails(train(j), FT_ECONFIG, at);
+        assert_null(strstr(ft_error(), "null"));
+    }
+    test_write_file(test_path("prompts.jsonl"), "\"one\"\n\n{\"messages\": []}\n", 25);
+    j.set[0] = file;
+    assert_fails(train(j), FT_EDATA, "prompts.jsonl:3:1: train.sample_prompts: messages");
     j.set[0] = "train.sample_prompts=7";
     assert_fails(train(j), FT_ECONFIG, "must be a path, or a list");
     j.set[0] = "train.sample_prompts=nowhere.txt";

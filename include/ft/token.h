@@ -57,8 +57,9 @@ typedef struct tok_named {
 const tok_named *tok_names(const tok_tokenizer *t, int *n);
 const tok_named *tok_chat_templates(const tok_tokenizer *t, int *n);
 /* Another chat template in the place of its own, "default" and the only one; NULL: its own again. Tokens that it ends a
- * turn with stop a generation too. */
-FT_MUST_USE ft_status tok_use_template(tok_tokenizer *t, const char *text);
+ * turn with stop a generation too. `from`: the file it stands in, for messages; NULL: none. */
+FT_MUST_USE ft_status tok_use_template(tok_tokenizer *t, const char *text, const char *from);
+const char *tok_template_file(const tok_tokenizer *t); /* that file; NULL: none, or its own template */
 
 /* A complete tokenizer.json / tokenizer_config.json of this tokenizer, whatever it was read from. */
 FT_MUST_USE ft_status tok_write_json(const tok_tokenizer *t, str_buf *tokenizer_json,

@@ -59,6 +59,8 @@ ft_status js_fail(const js_doc *doc, const cJSON *node, ft_status status, const 
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
+    if (!doc->name)
+        return ft_fail(status, "%s%s%s", key ? ft_shows(key) : "", key ? ": " : "", what);
     js_where(doc, node, &line, &col);
     return ft_fail(status, "%s:%lld:%d: %s%s%s", doc->name, (long long)line, col,
                    key ? ft_shows(key) : "", key ? ": " : "", what);

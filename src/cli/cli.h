@@ -26,8 +26,9 @@ typedef enum cli_needs {
 typedef struct cli_verb cli_verb;
 typedef struct cli_call {
     const cli_verb *verb;
-    const void *opt;        /* the verb's struct, filled by its flags */
-    const char *const *arg; /* what is no option */
+    const void *opt;           /* the verb's struct, filled by its flags */
+    const char *const *arg;    /* what is no option */
+    const char *const *behind; /* [n_arg] key of the last option with a value before it, or "" */
     int n_arg;
     const char *const *sets; /* a.b=value, in order */
     int n_sets;

@@ -48,10 +48,18 @@ ft_status cli_given_read(const cli_call *c, const cli_given *g, train_options *o
     *out = (train_given){.model = g->model, .method = g->method, .eval = g->eval, .data = data};
     for (int i = 0; i < g->data.n; i++) data[out->n_data++] = g->data.v[i];
     for (int i = 0; i < c->n_arg; i++) {
-        if (g->data.n > 0 && is_data(c->arg[i])) {
+        if (strcmp(c->behind[i], "data") == 0 && is_data(c->arg[i])) {
             data[out->n_data++] = c->arg[i];
             continue;
         }
+        /* behind --eval it is hardly meant to be trained on */
+        FT_CHECK(g->data.n == 0 || !is_data(c->arg[i]), FT_EUSAGE,
+                 "%s: a data file that is not behind --data; write --data before it%s",
+                 ft_shows(c->arg[i]),
+                 strcmp(c->behind[i], "eval") == 0
+                     ? ", or several for evaluation as data.eval of a "
+                       "config (--set 'data.eval=[...]')"
+                     : "");
         FT_CHECK(!opt->config, FT_EUSAGE, "%s: unexpected argument; usage: ft %s %s",
                  ft_shows(c->arg[i]), c->verb->name, c->verb->usage);
         opt->config = c->arg[i];

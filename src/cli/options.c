@@ -209,7 +209,8 @@ typedef struct line {
     cli_call *call;
     globals global;
     void *opt;
-    const char **arg, **set;
+    const char **arg, **behind, **set;
+    const char *last;        /* key of the last option with a value, or "" */
     const cfg_field **given; /* rows of the options so far that have a value */
     int n_arg, n_set, n_given;
     bool help;
@@ -273,6 +274,7 @@ static ft_status take_flag(line *l, int left, char *const *words, int *used)
         text = words[1];
         *used = 2;
     }
+    if (text) l->last = row->key;
     if (row == &global_rows[SET_ROW])
         l->set[l->n_set++] = text;
     else if (text && row->type != CFG_LIST)
@@ -287,6 +289,7 @@ static ft_status read_words(line *l, int n, char *const *words)
         const char *w = words[i];
         used = 1;
         if (!options || w[0] != '-' || !w[1]) {
+            l->behind[l->n_arg] = l->last;
             l->arg[l->n_arg++] = w;
         } else if (strcmp(w, "--") == 0) {
             options = false;
@@ -361,9 +364,10 @@ static ft_status fill_call(line *l, int n, char *const *words)
     const cli_verb *v = c->verb;
     l->opt = arena_get(c->mem, v->opt_size ? v->opt_size : 1);
     l->arg = arena_get(c->mem, ((size_t)n + 1) * sizeof *l->arg);
+    l->behind = arena_get(c->mem, ((size_t)n + 1) * sizeof *l->behind);
     l->set = arena_get(c->mem, ((size_t)n + 1) * sizeof *l->set);
     l->given = arena_get(c->mem, ((size_t)n + 1) * sizeof *l->given);
-    if (!l->opt || !l->arg || !l->set || !l->given) return FT_EMEM;
+    if (!l->opt || !l->arg || !l->behind || !l->set || !l->given) return FT_EMEM;
     for (const cfg_field *r = global_rows; r->key; r++) FT_TRY(set_default(r, &l->global, c->mem));
     for (const cfg_field *r = v->flags; r && r->key; r++) FT_TRY(set_default(r, l->opt, c->mem));
     FT_TRY(read_words(l, n, words));
@@ -372,6 +376,7 @@ static ft_status fill_call(line *l, int n, char *const *words)
     FT_TRY(check_args(l));
     c->opt = l->opt;
     c->arg = l->arg;
+    c->behind = l->behind;
     c->n_arg = l->n_arg;
     c->sets = l->set;
     c->n_sets = l->n_set;
@@ -401,7 +406,7 @@ static ft_status find_verb(int n, char *const *words, const cli_verb **out)
 ft_status cli_run(int n, char *const *words)
 {
     cli_call call = {0};
-    line l = {.call = &call};
+    line l = {.call = &call, .last = ""};
 
     FT_TRY(find_verb(n, words, &call.verb));
     FT_TRY(arena_open(&call.mem, "command line", ARENA_BYTES));

@@ -179,7 +179,7 @@ static ft_status read_one(data_set *d, const cJSON *node, const char *key, data_
 /* Names are keys of the log: a given name must be unique, a stem gets a number. */
 static ft_status unique_names(data_set *d, const char *key)
 {
-    for (int i = 1; i < d->n_sources; i++) {
+    for (int i = 0; i < d->n_sources; i++) {
         data_source *s = &d->source[i];
         const char *base = s->name;
         for (int j = 0, copy = 2; base && j < d->n_sources; j++) {

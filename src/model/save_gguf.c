@@ -262,7 +262,7 @@ static ft_status put_tokenizer(const save_meta *k)
         return FT_OK;
     }
     FT_TRY(other ? tok_open_over(&t, other, m->path) : tok_open(&t, m->path));
-    ft_status rc = k->p->opt->template ? tok_use_template(t, k->p->opt->template) : FT_OK;
+    ft_status rc = k->p->opt->template ? tok_use_template(t, k->p->opt->template, NULL) : FT_OK;
     if (rc == FT_OK) rc = tok_write_gguf(t, k->w, m->d.vocab_size);
     tok_close(t);
     return rc;

@@ -17,7 +17,8 @@ struct chat {
     char *names;    /* of all templates, for a message */
 };
 
-static ft_status open_templates(chat *c, const tok_named *list, int n)
+/* file: the one the template was read from, where it is not the model's. */
+static ft_status open_templates(chat *c, const tok_named *list, int n, const char *file)
 {
     str_buf names = {0};
     ft_status rc = FT_OK;
@@ -25,7 +26,9 @@ static ft_status open_templates(chat *c, const tok_named *list, int n)
         str_printf(&names, "%s%s", i ? ", " : "", ft_shows(list[i].name));
         for (int k = 0; k < N_KINDS && rc == FT_OK; k++) {
             if (strcmp(list[i].name, kinds[k]) != 0 || c->kind[k].tpl) continue;
-            const char *name = k == DEFAULT ? "chat_template" : "chat_template \"tool_use\"";
+            const char *name = file           ? file
+                               : k == DEFAULT ? "chat_template"
+                                              : "chat_template \"tool_use\"";
             rc = tpl_open(&c->kind[k].tpl, list[i].text, strlen(list[i].text), name);
             if (rc != FT_EDATA || k == DEFAULT) continue;
             c->kind[k].why = ft_strdup(ft_error());
@@ -59,7 +62,7 @@ ft_status chat_open(chat **out, const tok_tokenizer *t)
              "to its folder, or use the completion format");
     chat *c = ft_alloc(1, sizeof *c);
     if (!c) return FT_EMEM;
-    ft_status rc = open_templates(c, list, n);
+    ft_status rc = open_templates(c, list, n, tok_template_file(t));
     if (rc == FT_OK) rc = add_special(c, names, n_names);
     if (rc != FT_OK)
         chat_close(c);

@@ -194,10 +194,10 @@ ft_status chat_use(tok_tokenizer *t, const char *given)
 {
     char *text = NULL;
     FT_CHECK(t, FT_EDATA, "a chat template needs a tokenizer, and the model has none");
-    if (!given) return tok_use_template(t, NULL);
+    if (!given) return tok_use_template(t, NULL, NULL);
     const char *named = chat_named(given);
     if (!named) FT_TRY(read_given(given, &text));
-    ft_status rc = tok_use_template(t, named ? named : text);
+    ft_status rc = tok_use_template(t, named ? named : text, named ? NULL : given);
     if (rc == FT_OK) rc = warn_unknown(t, given, named ? named : text);
     ft_free(text);
     return rc;

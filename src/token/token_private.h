@@ -364,6 +364,7 @@ struct tok_tokenizer {
     tk_named_list own_templates; /* while `replaced`, with the number of the stops then */
     int own_stops;
     bool replaced;
+    const char *template_file; /* what replaces them was read from, for messages; NULL: none */
     /* Kept for writing: the files as they were read, or else what a tokenizer.json is made of. */
     char *own_json, *own_config;
     size_t own_json_len, own_config_len;

@@ -361,13 +361,20 @@ void tk_template_stops(tok_tokenizer *t)
     }
 }
 
-ft_status tok_use_template(tok_tokenizer *t, const char *text)
+const char *tok_template_file(const tok_tokenizer *t)
+{
+    return t->template_file;
+}
+
+ft_status tok_use_template(tok_tokenizer *t, const char *text, const char *from)
 {
     if (t->replaced) {
         t->templates = t->own_templates;
         t->n_stops = t->own_stops;
     }
     t->replaced = text != NULL;
+    t->template_file = text && from ? arena_str(t->mem, from) : NULL;
+    if (text && from && !t->template_file) return FT_EMEM;
     if (!text) return FT_OK;
     t->own_templates = t->templates;
     t->own_stops = t->n_stops;

@@ -210,7 +210,7 @@ ft_status train_resume_look(train_session *s, train_start *as)
                  "%s: holds a run or its result already (%s); go on with --resume, start anew with "
                  "--force, or choose another folder with --out",
                  s->out, trace);
-        return FT_OK;
+        return train_session_command(s, true); /* until it is gone */
     }
     FT_CHECK(strcmp(trace, RUN) == 0, FT_EEXIST,
              "%s: holds %s but no run to resume; start anew with --force, or choose another folder "
@@ -277,6 +277,7 @@ static ft_status start_afresh(train_session *s)
 {
     int n_sources = s->state.n_sources, n_evals = s->state.n_evals;
     FT_TRY(wipe(s));
+    FT_TRY(train_session_command(s, false));
     make_run_id(s->run_id);
     FT_TRY(train_state_init(&s->state, n_sources, n_evals, s->state.n_metrics, s->mem));
     const char *dir = path_join(s->mem, s->out, "checkpoints");

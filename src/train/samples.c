@@ -7,6 +7,7 @@
 
 #include "ft/infer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { SAMPLE_TOGETHER = 4, SAMPLE_SHOWN = 2, SHOWN_BYTES = 160 };
@@ -26,13 +27,12 @@ static ft_status encode_plain(const train_session *s, const char *text, tok_ids 
     return tok_encode(s->tok, text, strlen(text), false, out);
 }
 
-static ft_status encode_chat(const train_session *s, const js_doc *d, const cJSON *record,
-                             tok_ids *out)
+static ft_status encode_chat(const train_session *s, const cJSON *record, tok_ids *out)
 {
     chat_input in;
     str_buf text = {0};
-    if (!s->chat) return js_fail(d, record, FT_EDATA, "messages", "the model has no chat template");
-    FT_TRY(chat_read(&in, d, record));
+    FT_CHECK(s->chat, FT_EDATA, "messages: the model has no chat template");
+    FT_TRY(chat_read(&in, &(js_doc){0}, record));
     in.add_generation_prompt = true;
     ft_status rc = chat_render(s->chat, &in, &text, NULL);
     if (rc == FT_OK) rc = tok_encode(s->tok, text.data ? text.data : "", text.len, false, out);
@@ -41,8 +41,7 @@ static ft_status encode_chat(const train_session *s, const js_doc *d, const cJSO
 }
 
 /* A text of its own is a user turn where there is a template. */
-static ft_status encode_turn(const train_session *s, const js_doc *d, const char *text,
-                             tok_ids *out)
+static ft_status encode_turn(const train_session *s, const char *text, tok_ids *out)
 {
     if (!s->chat) return encode_plain(s, text, out);
     cJSON *record = cJSON_CreateObject(), *turn = cJSON_CreateObject();
@@ -51,45 +50,60 @@ static ft_status encode_turn(const train_session *s, const js_doc *d, const char
                 cJSON_AddStringToObject(turn, "content", text);
     ft_status rc = made && cJSON_AddItemToArray(list, turn) ? FT_OK : FT_EMEM;
     if (rc == FT_OK)
-        rc = encode_chat(s, d, record, out);
+        rc = encode_chat(s, record, out);
     else
         cJSON_Delete(turn);
     cJSON_Delete(record);
     return rc;
 }
 
-static ft_status check_ids(const train_session *s, const js_doc *d, const cJSON *v,
-                           const tok_ids *ids)
+static ft_status check_ids(const train_session *s, const tok_ids *ids)
 {
-    if (ids->n == 0) return js_fail(d, v, FT_EDATA, "train.sample_prompts", "is no token at all");
+    FT_CHECK(ids->n > 0, FT_EDATA, "is no token at all");
     for (int64_t i = 0; i < ids->n; i++)
-        if (ids->id[i] >= s->m->d.vocab_size)
-            return js_fail(d, v, FT_EDATA, "train.sample_prompts",
-                           "token id %d does not exist in the model", (int)ids->id[i]);
+        FT_CHECK(ids->id[i] < s->m->d.vocab_size, FT_EDATA,
+                 "token id %d does not exist in the model", (int)ids->id[i]);
     return FT_OK;
+}
+
+/* What is wrong with a prompt, at its place: in the config, or in a file of data. */
+static ft_status at_place(train_session *s, const js_doc *d, const cJSON *v, ft_status rc)
+{
+    char why[500];
+    if (rc != FT_EDATA) return rc;
+    snprintf(why, sizeof why, "%s", ft_error());
+    ft_error_clear();
+    if (d != &s->cfg.doc.js) return js_fail(d, v, rc, "train.sample_prompts", "%s", why);
+    cfg_fail(&s->cfg.doc, v, "train.sample_prompts", "%s", why);
+    return cfg_done(&s->cfg.doc);
+}
+
+/* Its tokens, and what samples.jsonl says of it: under *key. */
+static ft_status read_prompt(const train_session *s, const cJSON *v, train_sample *out,
+                             const cJSON **said)
+{
+    const cJSON *messages = cJSON_IsObject(v) ? js_get(v, "messages") : NULL;
+    *said = messages ? messages : cJSON_IsObject(v) ? js_get(v, "prompt") : v;
+    out->key = messages ? "messages" : "prompt";
+    if (messages)
+        FT_TRY(encode_chat(s, v, &out->ids));
+    else if (cJSON_IsString(v))
+        FT_TRY(encode_turn(s, v->valuestring, &out->ids));
+    else if (cJSON_IsString(*said))
+        FT_TRY(encode_plain(s, (*said)->valuestring, &out->ids));
+    else
+        return ft_fail(FT_EDATA,
+                       "a prompt is a text, or an object with \"prompt\" or \"messages\"");
+    return check_ids(s, &out->ids);
 }
 
 static ft_status add_prompt(train_session *s, const js_doc *d, const cJSON *v)
 {
-    train_sample one = {.key = "prompt"};
-    const cJSON *said = cJSON_IsString(v) ? v : js_get(v, "prompt");
-    const cJSON *messages = cJSON_IsObject(v) ? js_get(v, "messages") : NULL;
+    train_sample one = {0};
+    const cJSON *said;
     str_buf text = {0};
-    ft_status rc;
-    if (messages) {
-        one.key = "messages";
-        said = messages;
-        rc = encode_chat(s, d, v, &one.ids);
-    } else if (cJSON_IsString(v)) {
-        rc = encode_turn(s, d, v->valuestring, &one.ids);
-    } else if (cJSON_IsObject(v) && cJSON_IsString(said)) {
-        rc = encode_plain(s, said->valuestring, &one.ids);
-    } else {
-        return js_fail(d, v, FT_EDATA, "train.sample_prompts",
-                       "a prompt is a text, or an object with \"prompt\" or \"messages\"");
-    }
-    if (rc == FT_OK) rc = check_ids(s, d, v, &one.ids);
-    js_print(&text, said, false);
+    ft_status rc = at_place(s, d, v, read_prompt(s, v, &one, &said));
+    if (rc == FT_OK) js_print(&text, said, false);
     if (rc == FT_OK) rc = str_ok(&text);
     one.said = rc == FT_OK ? arena_str(s->mem, text.data) : NULL;
     str_free(&text);
@@ -109,7 +123,7 @@ static ft_status add_list(train_session *s, const js_doc *d, const cJSON *list)
 {
     const cJSON *v;
     if (!cJSON_IsArray(list))
-        return js_fail(d, list, FT_EDATA, "train.sample_prompts", "must be a list of prompts");
+        return at_place(s, d, list, ft_fail(FT_EDATA, "must be a list of prompts"));
     cJSON_ArrayForEach(v, list) FT_TRY(add_prompt(s, d, v));
     return FT_OK;
 }

@@ -35,8 +35,7 @@ static void add_option(str_buf *s, const char *name, const char *value)
     train_add_word(s, value);
 }
 
-/* The command that goes on with this run. */
-static ft_status make_command(train_session *s)
+ft_status train_session_command(train_session *s, bool anew)
 {
     str_buf text = {0};
     str_adds(&text, "ft train");
@@ -48,7 +47,7 @@ static ft_status make_command(train_session *s)
     add_option(&text, "--eval", s->opt->given.eval);
     add_option(&text, "--out", s->opt->out);
     for (int i = 0; i < s->opt->n_sets; i++) add_option(&text, "--set", s->opt->sets[i]);
-    str_adds(&text, " --resume");
+    str_adds(&text, anew ? " --force" : " --resume");
     ft_status rc = str_ok(&text);
     s->command = rc == FT_OK ? arena_str(s->mem, text.data) : NULL;
     str_free(&text);
@@ -81,7 +80,7 @@ ft_status train_session_config(train_session *s, const train_options *opt)
     s->resolved = train_config_resolved(&s->cfg, s->out, s->mem);
     if (!s->resolved) return FT_EMEM;
     FT_TRY(hash_config(s));
-    return make_command(s);
+    return train_session_command(s, false);
 }
 
 /* The template of the adapter that is gone on from, where the model has another one; else NULL. */

@@ -186,6 +186,8 @@ typedef struct train_session {
 } train_session;
 /* The config, the output folder's name, and the command that goes on. Close with train_session_close in any case. */
 ft_status train_session_config(train_session *s, const train_options *opt);
+/* Makes s->command, which goes on with this run; anew: starts it, in the place of the run that stands there. */
+ft_status train_session_command(train_session *s, bool anew);
 /* Tokenizer, model and data: all that costs seconds; nothing is written. look: streams of text are not read to their end
  * where a run would have to. */
 ft_status train_session_open(train_session *s, bool weights, bool look);
