@@ -132,4 +132,8 @@ refused 66 'did you mean "chatml"?' eval chat.json --chat-template chatlm
 refused 64 'no task renders messages' eval --model "$source/data/tiny" --task perplexity --data text.txt --chat-template chatml
 refused 64 'goes with --chat' tokenize --model "$source/data/tiny" --chat-template chatml
 refused 66 'none of the names' generate --model "$source/data/tiny" --prompt a --chat --chat-template chatlm
+printf '{"model": {"path": "%s/data/tiny"}, "tasks": [{"name": "a\\u001b[31mb", "type": "perplexity", "data": "esc.txt"}]}\n' "$source" > esc.json
+printf 'A bee eats nectar.\n' > esc.txt
+"$ft" eval esc.json > out.txt 2> err.txt || bad "eval: $(cat err.txt)"
+grep -q "$(printf '\033')" out.txt && bad "control characters of a name reach the terminal"
 finish cli_eval

@@ -65,4 +65,11 @@ printf '{%% if %%}' > conf/broken.jinja
 printf '{{ raise_exception("no such talk") }}' > conf/raises.jinja
 "$ft" check conf/run.json --out new --set data.chat_template=conf/raises.jinja > out.txt 2> err.txt
 [ $? = 65 ] && grep -q 'd.jsonl:1:.*conf/raises.jinja:1: ' err.txt || bad "a template that refuses: $(cat err.txt)"
+cat > calls.jsonl << 'END'
+{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]}, {"role": "assistant", "content": "three"}]}
+END
+for name in chatml llama3 phi3 zephyr; do
+    "$ft" check conf/run.json --out new --set data.chat_template=$name --set 'data.train=["calls.jsonl"]' > out.txt 2> err.txt
+    [ $? = 65 ] && grep -q 'turn 2: the chat template does not print its call of "f"' err.txt || bad "$name, a turn of calls alone: $(cat err.txt)"
+done
 finish cli_template

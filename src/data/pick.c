@@ -145,7 +145,7 @@ static void by_number(const data_set *d, int64_t all, int64_t *take)
         left -= take[i];
     }
     while (left > 0) {
-        double most = -INFINITY;
+        double most = -HUGE_VAL;
         int best = -1;
         for (int i = 0; i < d->n_sources; i++) {
             double n = (double)records_of(&d->source[i]);

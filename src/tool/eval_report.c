@@ -71,10 +71,10 @@ void eval_put_line(const eval_config *e, const eval_task *task, bool json, str_b
         put_json(e, task, out);
         return;
     }
-    str_adds(out, task->name);
+    str_adds(out, ft_shows(task->name));
     for (int i = 0; i < task->result.n; i++) {
         const eval_metric *m = &task->result.metric[i];
-        str_printf(out, "  %s ", m->name);
+        str_printf(out, "  %s ", ft_shows(m->name));
         eval_number_text(out, m);
         for (int k = 0; k < task->base.n; k++) {
             if (strcmp(task->base.metric[k].name, m->name) != 0) continue;
