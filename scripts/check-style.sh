@@ -23,7 +23,7 @@ infer      1600  scoring and generating many sequences, below objectives
 data       6150  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
 objective  1000  a file a loss
 optim      1800  a file an update rule, schedules and the keys each goes by
-train      6200  the loop, checkpoints, resume, plan, reports
+train      6240  the loop, checkpoints, resume, plan, reports
 tool       5900  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; conversations
 cli        3900  words to structs and results to text; the chat of a terminal; what stands in the place of a config
 '

@@ -84,8 +84,16 @@ TERM=xterm NO_COLOR= "$pty" script "$ft" data talk.jsonl --model "$tiny" --sampl
 has $'\033[32mHello'
 TERM=xterm NO_COLOR=1 "$pty" script "$ft" data talk.jsonl --model "$tiny" --samples 1 > out
 has '⟦Hello'
+cp talk.jsonl before.jsonl && ln talk.jsonl other.jsonl
+for f in talk.jsonl other.jsonl; do expect 73 'is data that is read' "$ft" data talk.jsonl --model "$tiny" --out "$f" --force; done
+cmp -s talk.jsonl before.jsonl || bad "ft data wrote over what it read"
+for i in $(seq 200); do echo "{\"text\": \"document $i of a stream\"}"; done > stream.jsonl
+expect 78 'stream.jsonl is a stream' "$ft" data stream.jsonl --model "$tiny" --max-length 16 --set data.window_tokens=200 --set train.max_steps=1 --out ids-of-it.jsonl
+[ ! -e ids-of-it.jsonl ] || bad "a part of a stream was written"
 expect 64 'an argument is missing' "$ft" data --model "$tiny"
 expect 64 'one CONFIG, or sources with --model' "$ft" data talk.jsonl pairs.jsonl
+expect 64 'talk.jsonl: a source needs --model' "$ft" data talk.jsonl
+expect 64 'a source needs --model' "$ft" data '{"path": "talk.jsonl"}'
 expect 64 '--format' "$ft" data run.json --format text
 expect 64 '--part eval' "$ft" data talk.jsonl --model "$tiny" --part eval
 expect 66 'nowhere.jsonl' "$ft" data nowhere.jsonl --model "$tiny"

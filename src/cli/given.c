@@ -19,7 +19,7 @@ static bool holds_object(const char *path)
 }
 
 /* A word behind --data that is one more file of it, as a shell's * gives them. */
-static bool is_data(const char *word)
+bool cli_is_data(const char *word)
 {
     static const char *const ends[] = {".jsonl",   ".json",     ".txt",       ".csv",
                                        ".tsv",     ".jsonl.gz", ".json.gz",   ".txt.gz",
@@ -48,12 +48,12 @@ ft_status cli_given_read(const cli_call *c, const cli_given *g, train_options *o
     *out = (train_given){.model = g->model, .method = g->method, .eval = g->eval, .data = data};
     for (int i = 0; i < g->data.n; i++) data[out->n_data++] = g->data.v[i];
     for (int i = 0; i < c->n_arg; i++) {
-        if (strcmp(c->behind[i], "data") == 0 && is_data(c->arg[i])) {
+        if (strcmp(c->behind[i], "data") == 0 && cli_is_data(c->arg[i])) {
             data[out->n_data++] = c->arg[i];
             continue;
         }
         /* behind --eval it is hardly meant to be trained on */
-        FT_CHECK(g->data.n == 0 || !is_data(c->arg[i]), FT_EUSAGE,
+        FT_CHECK(g->data.n == 0 || !cli_is_data(c->arg[i]), FT_EUSAGE,
                  "%s: a data file that is not behind --data; write --data before it%s",
                  ft_shows(c->arg[i]),
                  strcmp(c->behind[i], "eval") == 0

@@ -26,6 +26,8 @@ typedef struct cli_given {
 
 /* Fills opt->config and opt->given; 64 where neither a config nor model and data are named. */
 FT_MUST_USE ft_status cli_given_read(const cli_call *c, const cli_given *g, train_options *opt);
+/* Does the word name a file of data? A .json is one unless it holds an object: then it is a config. */
+bool cli_is_data(const char *word);
 /* 64 for a name of no method; NULL is fine. */
 FT_MUST_USE ft_status cli_check_method(const char *name);
 enum { CLI_GIVEN_ARGS = 4096 }; /* most files behind --data */

@@ -1,5 +1,5 @@
 /* verb_data.c – `ft data`: what train would see of its data. */
-#include "cli.h"
+#include "given.h"
 
 #include "ft/io.h"
 #include "ft/train.h"
@@ -72,6 +72,8 @@ static ft_status fill(const cli_call *c, const options *o, train_options *t)
     if (!data || !sets) return FT_EMEM;
     FT_CHECK(o->model || c->n_arg == 1, FT_EUSAGE,
              "one CONFIG, or sources with --model; usage: ft data %s", c->verb->usage);
+    FT_CHECK(o->model || (c->arg[0][0] != '{' && !cli_is_data(c->arg[0])), FT_EUSAGE,
+             "%s: a source needs --model; usage: ft data %s", ft_shows(c->arg[0]), c->verb->usage);
     FT_CHECK(o->model || !o->format, FT_EUSAGE,
              "--format: of sources with --model; a config's sources say their own");
     *t = (train_options){.sets = sets, .force = c->force, .json = c->json};

@@ -7,6 +7,7 @@
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define KINDS ".jsonl, .json, .txt, .csv or .tsv (each also .gz or .zst)"
 
@@ -146,4 +147,18 @@ ft_status data_files(data_set *d, data_source *s)
     if (!data_kind_of(s->path)) FT_TRY(io_data_exists(s->path));
     s->file = arena_get(d->mem, sizeof *s->file);
     return s->file ? add_file(s, s->path, s->path) : FT_EMEM;
+}
+
+bool data_reads_file(const data_set *d, const char *path)
+{
+    struct stat out, in;
+    if (stat(path, &out) != 0) return false;
+    const data_source *all = d->all ? d->all : d->source;
+    const int n = d->all ? d->n_all : d->n_sources;
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < all[i].n_files; k++)
+            if (stat(all[i].file[k].path, &in) == 0 && in.st_dev == out.st_dev &&
+                in.st_ino == out.st_ino)
+                return true;
+    return false;
 }

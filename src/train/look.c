@@ -278,6 +278,21 @@ static ft_status text_report(const look *l, const char *part, str_buf *out)
 
 /* --- the verb ------------------------------------------------------------------------------------------------------ */
 
+/* What would be lost, or is not all there. */
+static ft_status check_out(const look *l, const train_session *s)
+{
+    const char *path = l->opt->out;
+    if (!path) return FT_OK;
+    FT_CHECK(!data_reads_file(s->train, path) && !(s->eval && data_reads_file(s->eval, path)),
+             FT_EEXIST, "--out: %s is data that is read; choose another file", ft_shows(path));
+    for (int i = 0; i < data_sources(l->set); i++)
+        FT_CHECK(data_stats(l->set, i)->whole, FT_ECONFIG,
+                 "--out: %s is a stream, of which only the first window was read; raise "
+                 "data.window_tokens until it holds all of it",
+                 ft_shows(data_stats(l->set, i)->path));
+    return FT_OK;
+}
+
 static ft_status open_out(look *l, bool force)
 {
     const char *path = l->opt->out;
@@ -296,6 +311,7 @@ static ft_status report(look *l, train_session *s, const train_options *opt, str
     FT_TRY(train_session_open(s, false, false));
     l->set = l->opt->eval ? s->eval : s->train;
     FT_CHECK(l->set, FT_EUSAGE, "--part eval: there is no data.eval and no data.eval_split");
+    FT_TRY(check_out(l, s));
     FT_TRY(open_out(l, opt->force));
     FT_TRY(walk(l, s));
     if (l->joined)
