@@ -120,14 +120,15 @@ done
 echo '{"tokens": [1, 2, 3]}' | "$ft" score --model "$source/data/tiny" --adapter all/lora > out.txt 2> err.txt
 [ -s err.txt ] && bad "an adapter of the base: $(cat err.txt)"
 
-# What checkpoints take while they are written, in the middle of a run, is planned for: the peak grows by no more than the plan.
+# What checkpoints take while they are written, in the middle of a run, is planned for: the peak grows by no more than the plan
+# (a copy of the values or of the moments would be 1.9 MB and more; without one the peaks of two runs are half a MB apart).
 for every in 0 1; do
-    "$ft" train "$source/configs/lora.json" --out "every$every" --set train.checkpoint_every=$every --set train.max_steps=3 -q \
+    "$ft" train "$source/configs/full.json" --out "every$every" --set train.checkpoint_every=$every --set train.max_steps=3 -q \
         > out.txt 2> err.txt || bad "checkpoints every $every: $? $(cat err.txt)"
 done
 [ -n "$sanitized" ] || awk -F'[:,]' '/"peak_rss_bytes"/ { peak[FILENAME] = $2 } /"planned_bytes"/ { plan[FILENAME] = $2 }
     END { more = peak[ARGV[2]] - peak[ARGV[1]]; said = plan[ARGV[2]] - plan[ARGV[1]]
-          if (more > said + 262144) { print "peak grows by " more ", plan by " said; exit 1 } }' \
+          if (more > said + 1048576) { print "peak grows by " more ", plan by " said; exit 1 } }' \
     every0/summary.json every1/summary.json > lies.txt || bad "checkpoints: $(cat lies.txt)"
 
 # "auto" takes what fits: half way between the plans with and without checkpointing it is turned on, to the same bytes.
