@@ -77,6 +77,20 @@ for from in story.txt story.jsonl; do
     expect 0 '' "$ft" train --model "$tiny" --data $from --out $from.d --quiet --set data.max_length=64 --set data.shuffle=false --set train.max_steps=3
 done
 cmp -s story.txt.d/log.jsonl story.jsonl.d/log.jsonl || bad "a run over rows of text has another log"
+for i in $(seq 40); do echo "{\"text\": \"$(head -c $((i * 7 % 90 + 1)) story.txt | tr -d '\n\"')\"}"; done > short.jsonl
+expect 0 '' "$ft" data short.jsonl --model "$tiny" --format text --max-length 64 --out rows.jsonl
+grep -q '"seq_lengths":\[[0-9]*,[0-9]' rows.jsonl || bad "no row of several documents: $(head -c 300 rows.jsonl)"
+for precision in f32 bf16; do
+    for from in short rows; do
+        expect 0 '' "$ft" train --model "$tiny" --data $from.jsonl --out $from.$precision --quiet --set data.max_length=64 \
+            --set data.shuffle=false --set train.max_steps=3 --set train.precision=$precision
+    done
+    cmp -s short.$precision/log.jsonl rows.$precision/log.jsonl || bad "rows of several documents have another log ($precision)"
+done
+for wrong in '[3]' '[2,0,2]' '[2,3]' '[1.5,2.5]' '4' '["a"]'; do
+    echo "{\"input_ids\": [5, 6, 7, 8], \"seq_lengths\": $wrong}" > wrong.jsonl
+    expect 65 'seq_lengths: ' "$ft" data wrong.jsonl --model "$tiny"
+done
 
 # --- a terminal, and what is wrong ---------------------------------------------------------------------------------------
 : > script

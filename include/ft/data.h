@@ -57,8 +57,9 @@ typedef struct data_sample {
 /* What the records of a format give, and so what an objective may ask for. Shipped formats give tokens; the others are for
  * objectives over preferences, over answers judged one by one (KTO), and over answers that are sampled while training. */
 typedef enum data_gives {
-    DATA_TOKENS = 1,   /* tokens to learn, at least one of them supervised. A record is one sequence,
-                          a row of a text source as many as it holds documents */
+    DATA_TOKENS = 1,   /* tokens to learn, at least one of them supervised. A record is one sequence (one
+                          of `tokens` as many as its seq_lengths says), a row of a text source as
+                          many as it holds documents */
     DATA_PAIRS = 2,    /* two sequences, chosen first; value: a margin, 0 where there is none */
     DATA_LABELLED = 4, /* one sequence; value: 1 desirable, 0 not */
     DATA_PROMPTS = 8   /* one sequence, nothing supervised: what is asked */

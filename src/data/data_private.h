@@ -213,7 +213,8 @@ typedef struct data_item {
     const cJSON **origin; /* of the view's members */
     tok_ids ids;
     int32_t *labels;    /* [ids.n], unshifted; NULL: the ids (text) */
-    int32_t seq_len[2]; /* of a record of two sequences; 0: it is one */
+    int32_t seq_len[2]; /* of a record of two sequences; 0: it is one, or */
+    tok_ids seq;        /* the lengths of as many as it holds, where it says so */
     double value;       /* as in data_sample */
     char *extra;
     char *unread; /* keys that the format does not read, one after another */

@@ -327,6 +327,29 @@ static ft_status no_near_labels(const data_item *it)
     return FT_OK;
 }
 
+/* Sequences that follow one another in the record, as TRL's packing names them. */
+static ft_status read_lengths(data_item *it)
+{
+    const cJSON *list = js_get(it->rec, "seq_lengths");
+    int64_t sum = 0;
+    if (!list) return FT_OK;
+    if (!cJSON_IsArray(list))
+        return data_fail(it, list, "seq_lengths", "must be a list of lengths");
+    for (const cJSON *v = list->child; v; v = v->next) {
+        double n = cJSON_IsNumber(v) ? v->valuedouble : 0;
+        if (!(n >= 1 && n <= (double)(it->ids.n - sum) && n == floor(n)))
+            return data_fail(it, v, "seq_lengths",
+                             "must be lengths of 1 and more that add up to the %lld input_ids",
+                             (long long)it->ids.n);
+        sum += (int64_t)n;
+        FT_TRY(tok_ids_push(&it->seq, (int32_t)n));
+    }
+    if (sum != it->ids.n)
+        return data_fail(it, list, "seq_lengths", "add up to %lld, there are %lld input_ids",
+                         (long long)sum, (long long)it->ids.n);
+    return FT_OK;
+}
+
 static ft_status tokens(data_item *it)
 {
     const cJSON *ids = js_get(it->rec, "input_ids"), *labels = js_get(it->rec, "labels");
@@ -355,7 +378,7 @@ static ft_status tokens(data_item *it)
         return data_fail(it, labels, "labels", "has %d entries for %lld input_ids",
                          cJSON_GetArraySize(labels), (long long)it->ids.n);
     }
-    return FT_OK;
+    return read_lengths(it);
 }
 
 static ft_status text(data_item *it)
@@ -367,8 +390,9 @@ static ft_status text(data_item *it)
 }
 
 /* --- the rows ------------------------------------------------------------------------------------------------------ */
-static const char *const k_tokens[] = {"input_ids", NULL}, *const r_tokens[] = {"labels", NULL};
-static const char *const j_tokens[] = {"input_ids", "labels", NULL};
+static const char *const k_tokens[] = {"input_ids", NULL}, *const r_tokens[] = {
+                                                               "labels", "seq_lengths", NULL};
+static const char *const j_tokens[] = {"input_ids", "labels", "seq_lengths", NULL};
 static const char *const k_messages[] = {"messages", NULL};
 static const char *const k_sharegpt[] = {"conversations", NULL};
 static const char *const r_turns[] = {"system", "history", NULL};

@@ -155,6 +155,7 @@ static ft_status take(reader *r, data_item *it)
 static void free_item(data_item *it)
 {
     tok_ids_free(&it->ids);
+    tok_ids_free(&it->seq);
     ft_free(it->labels);
     ft_free(it->extra);
     ft_free(it->unread);

@@ -59,6 +59,11 @@ ft_status data_store_row(const data_set *d, data_store *to, data_source_stats *s
 }
 
 /* Appends the first `len` tokens of the sequence that begins at `from` in the item. */
+static int32_t kept_of(const data_item *it, int32_t len)
+{
+    return (int32_t)(len < it->d->max_length ? len : it->d->max_length);
+}
+
 static void append(data_store *to, const data_item *it, int64_t from, int64_t len)
 {
     memcpy(to->ids + to->n_ids, it->ids.id + from, (size_t)len * sizeof *to->ids);
@@ -73,20 +78,20 @@ ft_status data_store_item(data_source *s, const data_item *it)
     data_store *to = &s->store;
     data_source_stats *st = &s->stats;
     const int32_t whole = (int32_t)it->ids.n;
-    int n_seq = it->seq_len[0] ? 2 : 1;
-    const int32_t *seq = n_seq > 1 ? it->seq_len : &whole;
+    const int n_seq = it->seq_len[0] ? 2 : it->seq.n > 1 ? (int)it->seq.n : 1;
+    const int32_t *seq = it->seq_len[0] ? it->seq_len : n_seq > 1 ? it->seq.id : &whole;
     int64_t from = 0, total = 0;
-    int32_t len[2];
-    bool useful = true, cut = false;
+    int useful = 0;
+    bool cut = false;
     for (int i = 0; i < n_seq; from += seq[i], i++) {
-        len[i] = (int32_t)(seq[i] < it->d->max_length ? seq[i] : it->d->max_length);
+        const int32_t len = kept_of(it, seq[i]);
         if (seq[i] > st->longest) st->longest = seq[i];
-        cut = cut || len[i] < seq[i];
-        total += len[i];
-        useful = useful && (it->format->gives == DATA_PROMPTS ||
-                            data_supervised(it->labels + from, &len[i], 1, it->d->count_first) > 0);
+        cut = cut || len < seq[i];
+        total += len;
+        useful += it->format->gives == DATA_PROMPTS ||
+                  data_supervised(it->labels + from, &len, 1, it->d->count_first) > 0;
     }
-    if (!useful) {
+    if (useful < (it->seq_len[0] ? 2 : 1)) {
         st->dropped++;
         return FT_OK;
     }
@@ -105,10 +110,10 @@ ft_status data_store_item(data_source *s, const data_item *it)
     if (n_seq > 1) {
         FT_TRY(data_reserve(&to->seq, &to->cap_seq, to->n_seq + n_seq, sizeof *to->seq));
         row.seq_at = to->n_seq;
-        for (int i = 0; i < n_seq; i++) to->seq[to->n_seq++] = len[i];
+        for (int i = 0; i < n_seq; i++) to->seq[to->n_seq++] = kept_of(it, seq[i]);
     }
     from = 0;
-    for (int i = 0; i < n_seq; from += seq[i], i++) append(to, it, from, len[i]);
+    for (int i = 0; i < n_seq; from += seq[i], i++) append(to, it, from, kept_of(it, seq[i]));
     if (it->extra && !(row.extra = ft_strdup(it->extra))) return FT_EMEM;
     return data_store_row(it->d, to, st, row);
 }

@@ -21,7 +21,6 @@ typedef struct look {
     long_one longest[LONGEST];
     int n_longest;
     file_out *out;
-    bool joined; /* a row of several documents was written */
 } look;
 
 /* --- every sample once ------------------------------------------------------------------------------------------ */
@@ -52,11 +51,14 @@ static ft_status write_sample(look *l, const data_sample *x)
     write_list(&s, "input_ids", x->ids, x->len);
     str_addc(&s, ',');
     write_list(&s, "labels", x->labels, x->len);
+    if (x->n_seq > 1) { /* documents of a row of text */
+        str_addc(&s, ',');
+        write_list(&s, "seq_lengths", x->seq_len, x->n_seq);
+    }
     str_adds(&s, "}\n");
     ft_status rc = str_ok(&s);
     if (rc == FT_OK) rc = file_out_write(l->out, s.data, s.len);
     str_free(&s);
-    l->joined = l->joined || x->n_seq > 1;
     return rc;
 }
 
@@ -314,10 +316,6 @@ static ft_status report(look *l, train_session *s, const train_options *opt, str
     FT_TRY(check_out(l, s));
     FT_TRY(open_out(l, opt->force));
     FT_TRY(walk(l, s));
-    if (l->joined)
-        log_warn("%s: rows of several documents are one sequence there: attention is not cut "
-                 "between them as a run over the text does",
-                 ft_shows(l->opt->out));
     if (l->out) {
         file_out *out = l->out;
         l->out = NULL;
