@@ -104,6 +104,7 @@ cmp -s talk.jsonl before.jsonl || bad "ft data wrote over what it read"
 for i in $(seq 200); do echo "{\"text\": \"document $i of a stream\"}"; done > stream.jsonl
 expect 78 'stream.jsonl is a stream' "$ft" data stream.jsonl --model "$tiny" --max-length 16 --set data.window_tokens=200 --set train.max_steps=1 --out ids-of-it.jsonl
 [ ! -e ids-of-it.jsonl ] || bad "a part of a stream was written"
+expect 78 'splitx: unknown key; did you mean "split"?' "$ft" data '{"path": "talk.jsonl", "splitx": "[:2]"}' --model "$tiny"
 expect 64 'an argument is missing' "$ft" data --model "$tiny"
 expect 64 'one CONFIG, or sources with --model' "$ft" data talk.jsonl pairs.jsonl
 expect 64 'talk.jsonl: a source needs --model' "$ft" data talk.jsonl

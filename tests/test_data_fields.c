@@ -1,23 +1,6 @@
 /* test_data_fields.c – which field of a record is which: columns, dotted paths, records known by their keys, speakers. */
 #include "data_fixture.h"
 
-static const char *text_of(fixture *f, int64_t sample)
-{
-    static str_buf s;
-    data_sample x;
-    str_clear(&s);
-    assert_ok(data_get(f->set, sample, &x, f->mem));
-    for (int64_t i = 0; i < x.len; i++) {
-        if (i && (x.labels[i] != DATA_IGNORE) != (x.labels[i - 1] != DATA_IGNORE))
-            str_addc(&s, '|');
-        if (x.ids[i] >= 256)
-            str_adds(&s, specials[x.ids[i] - 256]);
-        else
-            str_addc(&s, (char)x.ids[i]);
-    }
-    return s.data;
-}
-
 #define TURNS(u, a) "<|im_start|>user\n" u "<|im_end|>\n<|im_start|>assistant\n|" a "<|im_end|>|\n"
 
 static ft_status open_source(fixture *f, const char *record, const char *more)

@@ -220,6 +220,7 @@ FT_MUST_USE ft_status model_config_text(const model *m, const dt_type *type, boo
 FT_MUST_USE ft_status model_save_side_files(const char *model_path, const char *dir);
 /* The same without generation_config.json: what stands beside an adapter. Its bytes, of a folder. */
 FT_MUST_USE ft_status model_save_tokenizer(const char *model_path, const char *dir);
+bool model_is_tokenizer_file(const char *name); /* one of what model_save_tokenizer may leave */
 size_t model_tokenizer_bytes(const char *model_path);
 /* The chat template of a folder becomes this one, in chat_template.jinja, wherever others stood. */
 FT_MUST_USE ft_status model_save_template(const char *dir, const char *text);

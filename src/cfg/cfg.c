@@ -138,7 +138,8 @@ void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, cons
     vsnprintf(what, sizeof what, fmt, ap);
     if (place && place->offset < 0) {
         name_set(d, place->set, where, sizeof where);
-        if (key && (strcmp(key, place->set) == 0 || str_starts(place->set, "--"))) key = NULL;
+        if (key && (strcmp(key, place->set) == 0 || (str_starts(place->set, "--") && !at_key)))
+            key = NULL;
     } else if (d->js.name) {
         int64_t line = 1;
         int col = 1;

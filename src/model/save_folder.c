@@ -262,9 +262,18 @@ static const char *const side_files[] = {"tokenizer.json",
                                          "generation_config.json"};
 
 /* Templates by name, as newer folders keep them. */
+static const char template_folder[] = "additional_chat_templates";
+
+bool model_is_tokenizer_file(const char *name)
+{
+    bool is = strcmp(name, template_folder) == 0;
+    for (int i = 0; i < GENERATION; i++) is = is || strcmp(name, side_files[i]) == 0;
+    return is;
+}
+
 static ft_status copy_templates(const char *from, const char *to, arena *a)
 {
-    static const char folder[] = "additional_chat_templates";
+    const char *const folder = template_folder;
     const char *source = path_join(a, from, folder), *target = path_join(a, to, folder), **names;
     int64_t n;
     if (!source || !target) return FT_EMEM;

@@ -21,18 +21,10 @@ static const char *const own_files[] = {"summary.json",
                                         "log.csv",
                                         NULL};
 /* And beside the adapter of one that finished; another run may have another tokenizer. */
-static const char *const side_files[] = {"README.md",
-                                         "tokenizer.json",
-                                         "tokenizer_config.json",
-                                         "special_tokens_map.json",
-                                         "added_tokens.json",
-                                         "tokenizer.model",
-                                         "vocab.json",
-                                         "merges.txt",
-                                         "chat_template.jinja",
-                                         "chat_template.json",
-                                         "additional_chat_templates",
-                                         NULL};
+static bool is_side_file(const char *name)
+{
+    return strcmp(name, "README.md") == 0 || model_is_tokenizer_file(name);
+}
 
 static bool name_fits(const char *pattern, const char *name)
 {
@@ -258,7 +250,7 @@ static ft_status wipe(const train_session *s)
     FT_TRY(dir_list(s->out, s->mem, &entries, &n));
     for (int64_t i = 0; i < n; i++) {
         if (is_listed(own_files, entries[i]) || of_a_method(entries[i]) ||
-            (finished && is_listed(side_files, entries[i])))
+            (finished && is_side_file(entries[i])))
             FT_TRY(remove_file(s, entries[i]));
     }
     const char *events = path_join(s->mem, s->out, "tensorboard");

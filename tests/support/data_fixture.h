@@ -136,4 +136,21 @@ static void put(const char *name, const char *text)
     test_write_file(test_path(name), text, strlen(text));
 }
 
+/* The text of a sample, | where what is learned begins or ends. */
+static inline const char *text_of(fixture *f, int64_t sample)
+{
+    static str_buf s;
+    data_sample x;
+    str_clear(&s);
+    assert_ok(data_get(f->set, sample, &x, f->mem));
+    for (int64_t i = 0; i < x.len; i++) {
+        if (i && (x.labels[i] != DATA_IGNORE) != (x.labels[i - 1] != DATA_IGNORE))
+            str_addc(&s, '|');
+        if (x.ids[i] >= 256)
+            str_adds(&s, specials[x.ids[i] - 256]);
+        else
+            str_addc(&s, (char)x.ids[i]);
+    }
+    return s.data;
+}
 #endif
