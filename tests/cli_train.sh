@@ -150,6 +150,19 @@ if [ -z "$sanitized" ]; then
     cmp small/model.safetensors all/full/model.safetensors || bad "checkpointing changed the result"
 fi
 
+# Full training by the library's products has the same bytes however a step is cut, with a head of several chunks.
+run=("$source/configs/full.json" --set data.train="$source/data/text/manual.eval.jsonl" --set data.max_length=160
+    --set train.max_steps=2 --set train.batch_size=7 --set train.precision=f32)
+if FT_GEMM=openblas "$ft" version > out.txt 2> /dev/null; then
+    for m in 1 3 7; do
+        FT_GEMM=openblas "$ft" train "${run[@]}" --set train.micro_batch_size=$m --out "blas$m" -q > /dev/null 2> err.txt ||
+            bad "openblas, micro-batches of $m: $? $(cat err.txt)"
+        cmp blas1/model.safetensors "blas$m/model.safetensors" || bad "openblas: micro-batches of $m show"
+    done
+    # without a word of the user's the library takes the core that suits this CPU, also one it does not know by number
+    grep -q '^core .*(Prescott)' out.txt && grep -q ' avx ' /proc/cpuinfo && bad "openblas: $(grep '^core' out.txt)"
+fi
+
 # From a config alone, on records of ids: no tokenizer is needed, none is written, and the values that were drawn are not kept
 # beside what is trained, or beside their codes.
 sed 's/"vocab_size": [0-9]*/"vocab_size": 640/; s/"hidden_size": [0-9]*/"hidden_size": 384/; s/"intermediate_size": [0-9]*/"intermediate_size": 1536/' \

@@ -274,7 +274,7 @@ static void rows_do_not_see_each_other(void **state)
     }
 }
 
-/* Splitting the tokens of a weight gradient at a sequence boundary into two calls. */
+/* Splitting the tokens of a weight gradient into two calls: between sequences, and inside one where a sum may end. */
 static void tokens_split_into_calls(void **state)
 {
     enum { T = 901, M = 45, N = 50 };
@@ -286,6 +286,13 @@ static void tokens_split_into_calls(void **state)
     kn_gemm_tn(parts, N, a, M, M, b, N, N, 301, seg, 2);
     kn_gemm_tn(parts, N, a + 301 * M, M, M, b + 301 * N, N, N, T - 301, seg + 2, 2);
     assert_same(whole, parts, M * N, "tokens of tn");
+
+    enum { CUT = 2 * KN_GRAD_UNIT };
+    const int32_t head[1] = {CUT}, tail[4] = {300 - CUT, 1, 350, 250};
+    parts = test_uniform(72, M * N, -1, 1);
+    kn_gemm_tn(parts, N, a, M, M, b, N, N, CUT, head, 1);
+    kn_gemm_tn(parts, N, a + CUT * M, M, M, b + CUT * N, N, N, T - CUT, tail, 4);
+    assert_same(whole, parts, M * N, "tokens of tn, cut in a sequence");
 }
 
 static void threads_do_not_show(void **state)

@@ -6,8 +6,8 @@
  * (tokens, sequences) are in the call. For products the rule is: one chain of fused multiply-adds in
  * ascending index of the summed dimension, starting from the old value (accumulate) or 0; so splitting
  * a batch into micro-batches, or the summed tokens of a weight gradient into calls, keeps the bits.
- * (The row `openblas` keeps them over threads and over row splits by a constant tile height only; its
- * weight gradients follow segment boundaries.)
+ * (The row `openblas` keeps them over threads and over row splits by a constant tile height only; it and bf16 sum
+ * weight gradients in pieces of KN_GRAD_UNIT tokens of a sequence, so nothing may cut a sequence elsewhere.)
  *
  * Matrices are row-major; ld* are distances between rows in elements. All functions run on the pool. */
 #ifndef FT_KERNEL_H
@@ -78,12 +78,12 @@ typedef struct kn_product { /* y [m, N] = (accumulate ? y : 0) + x · Wᵀ (+ te
     int64_t ld_add;
 } kn_product;
 void kn_gemm(const kn_product *p);
-/* c[i, j] += Σ_t a[t, i] · b[t, j]: weight gradients. a [T, M], b [T, N], c [M, N]. seg: a hint, tokens of
- * each sequence (n_seg of them, summing to T), the boundaries at which a library row splits its sums;
- * NULL: it does not. */
+/* c[i, j] += Σ_t a[t, i] · b[t, j]: weight gradients. a [T, M], b [T, N], c [M, N]. seg: tokens of each sequence (n_seg of
+ * them, summing to T; NULL: one). A sum may end with the last token of a sequence and after KN_GRAD_UNIT of it. */
+#define KN_GRAD_UNIT 64
 void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
                 int64_t ldb, int64_t n, int64_t t, const int32_t *seg, int n_seg);
-/* The same in either precision. KN_BF16: seg is no hint; each sequence's sum ends with its last token. */
+/* The same in either precision. */
 void kn_gemm_grad(kn_precision precision, float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b,
                   int64_t n, int64_t t, const int32_t *seg, int n_seg);
 /* y[m, n] = Σ_k x[m, k] · W[n, k] (+ bias[n]) for a few rows (generation): reads W once, as it is

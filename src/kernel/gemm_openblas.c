@@ -2,11 +2,12 @@
  *
  * For machines without an own vector level, and to compare with. Its kernels choose the order of additions by
  * the shape of the call, so every call has 192 rows (the last tile is padded with zeros): then a row's bits
- * do not depend on the rows around it. Weight gradients are summed sequence by sequence. Opened with
+ * do not depend on the rows around it. Weight gradients are summed KN_GRAD_UNIT tokens of a sequence at a time. Opened with
  * dlopen; a serial build is refused because its calls may not run side by side. */
 #include "kern.h"
 
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -129,11 +130,13 @@ static void tn_tile(void *ctx, int64_t tile, int thread)
     (void)thread;
     one_thread();
     for (int i = 0; i < g->n_seg; i++) {
-        if (g->seg[i] <= 0) continue;
-        lib.sgemm(ROW_MAJOR, TRANS, NO_TRANS, (int)m, (int)n, g->seg[i], 1.0f, a, (int)g->lda, b,
-                  (int)ldb, 1.0f, g->c + m0 * g->ldc + n0, (int)g->ldc);
-        a += g->seg[i] * g->lda;
-        b += g->seg[i] * ldb;
+        for (int64_t left = g->seg[i]; left > 0; left -= KN_GRAD_UNIT) {
+            const int64_t k = left < KN_GRAD_UNIT ? left : KN_GRAD_UNIT;
+            lib.sgemm(ROW_MAJOR, TRANS, NO_TRANS, (int)m, (int)n, (int)k, 1.0f, a, (int)g->lda, b,
+                      (int)ldb, 1.0f, g->c + m0 * g->ldc + n0, (int)g->ldc);
+            a += k * g->lda;
+            b += k * ldb;
+        }
     }
 }
 
@@ -155,11 +158,13 @@ static void openblas_tn(float *c, int64_t ldc, const float *a, int64_t lda, int6
 
 static const kern_gemm row = {"openblas", openblas_wx, openblas_tn, (size_t)4 << 20};
 
-const kern_gemm *kern_openblas(void)
+const kern_gemm *kern_openblas(const char *core_for_cpu)
 {
     static bool tried, works;
     if (tried) return works ? &row : NULL;
     tried = true;
+    const char *told = getenv("OPENBLAS_CORETYPE");
+    if (core_for_cpu && !(told && told[0])) setenv("OPENBLAS_CORETYPE", core_for_cpu, 1);
     void *so = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     if (!so) return NULL;
     int (*parallel)(void) = (int (*)(void))dlsym(so, "openblas_get_parallel");

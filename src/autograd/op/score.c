@@ -33,20 +33,20 @@ static int64_t chunk_rows(int64_t vocab)
     return rows < 32 ? 32 : rows > 256 ? 256 : rows;
 }
 
-/* Cuts the labelled rows into chunks of at most `most`. In bf16 the sum over tokens of a trained head pairs neighbours of a
- * sequence, so a sequence is cut at a fixed distance from its own first row, which no other cut of the step moves. */
+/* Cuts the labelled rows into chunks of at most `most`. The sum over tokens of a trained head may end after KN_GRAD_UNIT
+ * tokens of a sequence, so a sequence is cut at a multiple of it from its own first row, which no other cut of the step
+ * moves. */
 static void cut_chunks(const ag_tape *t, score_attr *a, int64_t most)
 {
-    enum { UNIT = 32 }; /* what kernels add together at most */
-    const ag_rows *of = t->precision == KN_F32 ? NULL : t->rows;
+    const ag_rows *of = t->rows;
     int64_t end = 0, first = 0,
             at = 0; /* of a sequence: past its last row, its first labelled row */
     int seq = 0;
-    if (of && most < UNIT) most = UNIT;
+    if (of && most < KN_GRAD_UNIT) most = KN_GRAD_UNIT;
     for (int64_t i = 0; i < a->n; i++) {
         for (; of && a->row[i] >= end; end += of->len[seq++]) first = i;
         if (i - at < most) continue;
-        at = of ? first + (i - first) / UNIT * UNIT : i;
+        at = of ? first + (i - first) / KN_GRAD_UNIT * KN_GRAD_UNIT : i;
         a->start[++a->chunks] = at;
     }
     if (a->n > 0) a->start[++a->chunks] = a->n;
