@@ -12,7 +12,7 @@ base       1800  memory, text, errors, threads, random numbers: small because li
 cfg        2600  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions
 tensor     1200  a row a storage format
 kernel     6500  every loop on numbers, once, for each instruction set, in f32 and bf16
-io         3700  files of others, read as hostile, packed or not; files of ours, written whole or not at all
+io         4400  files of others, read as hostile, packed or not, watched while in use; files of ours, written whole, read back, or not at all
 autograd   2600  the tape, and an operation a file
 token      8000  frozen: tokenizers of the reference library to the letter; changes when a real model fails
 template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails

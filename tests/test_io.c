@@ -55,8 +55,8 @@ static void writing_failures_have_their_status(void **state)
     assert_ok(dir_make(test_path("adir")));
     assert_fails(file_write(test_path("adir"), "", 0), FT_EEXIST, "is a folder");
     if (access("/dev/full", W_OK) == 0) {
-        int fd;
-        assert_fails(file_append_open(&fd, "/dev/full", -1), FT_EEXIST, "/dev/full");
+        file_log *l;
+        assert_fails(file_log_open(&l, "/dev/full", -1), FT_EEXIST, "/dev/full");
     }
     assert_fails(file_out_open(&f, test_path("adir/x/y")), FT_EEXIST, "adir/x/y");
     assert_null(f);
@@ -68,7 +68,7 @@ static void a_full_disk_leaves_nothing_behind(void **state)
     struct rlimit old, low;
     const char *path = test_path("limited");
     char *data = test_alloc(1 << 20);
-    int fd;
+    file_log *l;
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     low = old;
     low.rlim_cur = 400000; /* stands in for the disk: a write beyond fails half-way */
@@ -78,9 +78,10 @@ static void a_full_disk_leaves_nothing_behind(void **state)
     assert_fails(file_write(path, data, 1 << 20), FT_EIO, "limited");
     assert_false(file_exists(test_path("limited.tmp")));
     assert_string_equal(test_read_file(path, NULL), "old");
-    assert_ok(file_append_open(&fd, path, -1));
-    assert_fails(file_append(fd, path, data, 1 << 20), FT_EIO, "limited");
-    close(fd);
+    assert_ok(file_log_open(&l, path, -1));
+    assert_fails(file_log_add(l, data, 1 << 20), FT_EIO, "limited");
+    file_log_close(l);
+    assert_string_equal(test_read_file(path, NULL), "old");
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 }
 
@@ -137,18 +138,19 @@ static void logs_are_cut_back_and_appended(void **state)
 {
     (void)state;
     const char *path = test_path("log.jsonl");
-    int fd;
-    assert_ok(file_append_open(&fd, path, 0));
-    assert_ok(file_append(fd, path, "one\ntwo\n", 8));
-    close(fd);
-    assert_ok(file_append_open(&fd, path, 4));
-    assert_ok(file_append(fd, path, "2\n", 2));
-    close(fd);
+    file_log *l;
+    assert_ok(file_log_open(&l, path, 0));
+    assert_ok(file_log_add(l, "one\ntwo\n", 8));
+    file_log_close(l);
+    assert_ok(file_log_open(&l, path, 4));
+    assert_ok(file_log_add(l, "2\n", 2));
+    assert_ok(file_log_sync(l));
+    file_log_close(l);
     assert_string_equal(test_read_file(path, NULL), "one\n2\n");
-    assert_fails(file_append_open(&fd, path, 7), FT_EDATA, "log.jsonl");
-    assert_ok(file_append_open(&fd, path, -1));
-    assert_ok(file_append(fd, path, "3", 1));
-    close(fd);
+    assert_fails(file_log_open(&l, path, 7), FT_EDATA, "log.jsonl");
+    assert_ok(file_log_open(&l, path, -1));
+    assert_ok(file_log_add(l, "3", 1));
+    file_log_close(l);
     assert_string_equal(test_read_file(path, NULL), "one\n2\n3");
 }
 

@@ -46,6 +46,9 @@ ft_status ft_fail_errno(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 /* The recorded message, "" when there is none; lines are separated by '\n'. */
 const char *ft_error(void);
 void ft_error_clear(void);
+/* While it is kept, a record that is there stays as it is: what tidies up after a failure does not replace its message.
+ * Calls nest. */
+void ft_error_keep(bool keep);
 /* Copies `text` (n bytes) for use in a message: control and bidi characters escaped, invalid UTF-8
  * as \xNN, cut at 80 bytes. The result lives in a ring of 8 per-thread buffers. */
 const char *ft_show(const char *text, size_t n);
@@ -245,6 +248,8 @@ void ft_stop_install(void (*told)(const char *note));
 /* What is told at the first signal and at the second; texts that stay until others, or NULL, take their place. */
 void ft_stop_notes(const char *first, const char *second);
 int ft_stop_signal(void); /* 0, SIGINT or SIGTERM */
+int ft_stop_came(void);   /* the same, held or not */
+bool ft_wait(double seconds); /* false: a stop came, and the wait is over */
 /* While it is held, the flag and the time limit are not to be seen: a checkpoint is written whole. */
 void ft_stop_hold(bool hold);
 /* The clock (ft_seconds) at which work is to end; 0: never. */

@@ -32,20 +32,56 @@ const char *path_join(arena *a, const char *dir, const char *name);
 const char *path_dir(arena *a, const char *path); /* "" for a bare name */
 const char *path_base(const char *path);
 
-/* Durable writing: into NAME.tmp beside the target; commit = fsync, rename, fsync of the folder. Nothing
- * under the final name unless it is whole. Failures are 74 (disk full says so), 77, 73. */
+/* Durable writing: into NAME.tmp beside the target; commit = fsync, read back and compared by SHA-256 with what was handed
+ * over, rename, fsync of the folder. Nothing under the final name unless it is whole and on the disk as it was in memory.
+ * A disk that is full is waited for (below). Failures are 74 (disk full says so), 77, 73. */
 typedef struct file_out file_out;
 FT_MUST_USE ft_status file_out_open(file_out **out, const char *path);
 FT_MUST_USE ft_status file_out_write(file_out *f, const void *data, size_t n);
 FT_MUST_USE ft_status file_out_commit(file_out *f); /* closes in any case */
 void file_out_abort(file_out *f);                   /* accepts NULL; removes the temporary */
 size_t file_out_size(const file_out *f);
+/* After a file was made, or was not: is it to be made once more from its beginning? True, with a warning, where it differed
+ * when it was read back (once), and where the disk was found full only by syncing (after a wait). tries starts with 0:
+ *     do rc = make(path); while (file_out_again(rc, &tries)); */
+bool file_out_again(ft_status rc, int *tries);
+/* For what cannot be made once more: up to 64 MiB of it stay in memory, from which the commit writes again. Before the first
+ * write. */
+void file_out_keep(file_out *f);
 FT_MUST_USE ft_status file_write(const char *path, const void *data,
-                                 size_t n); /* open, write, commit */
+                                 size_t n); /* open, write, commit; again if need be */
 FT_MUST_USE ft_status file_copy(const char *from, const char *to);
-/* Append-only text (log.jsonl): opened at a given length (the rest is cut off; −1: keep all). */
-FT_MUST_USE ft_status file_append_open(int *fd, const char *path, int64_t keep_bytes);
-FT_MUST_USE ft_status file_append(int fd, const char *path, const char *text, size_t n);
+
+/* A full disk is tried again three times, after 20 s each (FT_TEST_RETRY_SECONDS changes that in tests); SIGINT and SIGTERM
+ * end the wait. Without patience the first failure counts, and a file that differs when it is read back is not written
+ * again: for a caller that has other work meanwhile. Returns what it was before. */
+bool file_patience(bool on);
+double file_retry_seconds(void);
+enum { FILE_RETRIES = 3 };
+
+/* Append-only text (log.jsonl): opened at a given length (the rest is cut off; −1: keep all). What finds no room on the
+ * disk stays in memory, is tried again when something is added 20 s later or more, and is given up as 74 after three more
+ * attempts over a minute. No part of an addition ever stays in the file. */
+typedef struct file_log file_log;
+FT_MUST_USE ft_status file_log_open(file_log **out, const char *path, int64_t keep_bytes);
+FT_MUST_USE ft_status file_log_add(file_log *l, const void *text, size_t n);
+/* All of it on the disk; waits for room, without patience 74. NULL: nothing. */
+FT_MUST_USE ft_status file_log_sync(file_log *l);
+void file_log_close(file_log *l); /* accepts NULL; what waits is tried once more */
+
+/* What was committed from begin to end, a file's last time: SHA-256 and size of what was handed over, in memory. */
+typedef struct file_note {
+    char *path;
+    size_t bytes;
+    char sha256[65];
+} file_note;
+typedef struct file_notes {
+    file_note *note;
+    int64_t n, cap;
+} file_notes;
+void file_notes_begin(file_notes *t); /* one at a time */
+const file_note *file_notes_find(const file_notes *t, const char *path);
+void file_notes_end(file_notes *t); /* frees them */
 
 FT_MUST_USE ft_status dir_make(const char *path); /* with parents; fine when it exists */
 FT_MUST_USE ft_status dir_sync(const char *path);

@@ -11,6 +11,7 @@
 #define RECORD_BYTES 8192
 static _Thread_local char record[RECORD_BYTES];
 static _Thread_local size_t record_len;
+static _Thread_local int keeping;
 static _Thread_local char origin[160]; /* debug builds: where the record was made */
 
 static void append(const char *fmt, va_list ap)
@@ -29,9 +30,21 @@ static void append_text(const char *fmt, ...)
     va_end(ap);
 }
 
+/* The first failure is the one to tell. */
+static bool is_kept(void)
+{
+    return keeping > 0 && record_len > 0;
+}
+
+void ft_error_keep(bool keep)
+{
+    keeping += keep ? 1 : -1;
+}
+
 ft_status(ft_fail)(ft_status status, const char *fmt, ...)
 {
     va_list ap;
+    if (is_kept()) return status;
     record_len = 0;
     va_start(ap, fmt);
     append(fmt, ap);
@@ -42,6 +55,7 @@ ft_status(ft_fail)(ft_status status, const char *fmt, ...)
 ft_status(ft_fail_more)(ft_status status, const char *fmt, ...)
 {
     va_list ap;
+    if (is_kept()) return status;
     if (record_len > 0) append_text("\n");
     va_start(ap, fmt);
     append(fmt, ap);
@@ -63,6 +77,7 @@ ft_status(ft_fail_errno)(ft_status status, const char *fmt, ...)
     for (size_t i = 0; i < FT_COUNT_OF(classes); i++) {
         if (classes[i].error == error) status = classes[i].status;
     }
+    if (is_kept()) return status;
     record_len = 0;
     va_start(ap, fmt);
     append(fmt, ap);
@@ -92,6 +107,7 @@ const char *ft_error_origin(void)
 void ft_error_at(const char *file, int line, const char *function)
 {
     const char *tree = strstr(file, "src/");
+    if (is_kept()) return;
     int error = errno; /* ft_fail_errno reads it next */
     snprintf(origin, sizeof origin, "%s:%d %s", tree ? tree : file, line, function);
     errno = error;

@@ -281,6 +281,22 @@ int ft_stop_signal(void)
     return stop_held ? 0 : stop_signal;
 }
 
+int ft_stop_came(void)
+{
+    return stop_signal;
+}
+
+/* In slices: a signal between the look and the sleep is seen a little later, not at the end. */
+bool ft_wait(double seconds)
+{
+    const double end = ft_seconds() + seconds;
+    for (double left = seconds; left > 0 && !stop_signal; left = end - ft_seconds()) {
+        const long slice = left < 0.1 ? (long)(left * 1e9) + 1 : 100000000L;
+        nanosleep(&(struct timespec){.tv_nsec = slice}, NULL);
+    }
+    return !stop_signal;
+}
+
 void ft_stop_hold(bool hold)
 {
     stop_held = hold;

@@ -1,9 +1,12 @@
 /* file.c – whole files: mapping, reading, and writing that survives a crash.
  *
- * A reader never sees half a file under its final name: bytes go to NAME.tmp, which is synced,
- * renamed, and the rename is synced through the folder. A failed sync is not tried again (the
- * kernel may have dropped the pages and would report success); the file is given up instead. */
+ * A reader never sees half a file under its final name: bytes go to NAME.tmp, which is synced, read
+ * back, renamed, and the rename is synced through the folder. What is handed over is hashed on its
+ * way to the disk, so what the disk gives back is compared with what was in memory. A failed sync is
+ * not tried again (the kernel may have dropped the pages and would report success); the file is given
+ * up instead, and may be made again (room.c). */
 #include "ft/io.h"
+#include "io_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CHUNK = 128 << 10, OUT_BUFFER = 256 << 10 };
+enum { CHUNK = 128 << 10, OUT_BUFFER = 256 << 10, KEPT = 64 << 20 };
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
@@ -186,9 +189,13 @@ struct file_out {
     size_t size; /* handed over so far, buffered bytes included */
     size_t fill;
     uint8_t *buffer;
+    sha256_state sha; /* of what was handed over */
+    int tries;        /* waits for room since bytes last went through */
+    bool keeps;       /* all of it stays in `kept` too, up to KEPT bytes */
+    str_buf kept;
 };
 
-static ft_status fail_out(ft_status other, const char *what, const char *path)
+ft_status io_fail_out(ft_status other, const char *what, const char *path)
 {
     int e = errno;
     if (e == ENOSPC || e == EDQUOT)
@@ -200,14 +207,16 @@ static ft_status fail_out(ft_status other, const char *what, const char *path)
     return ft_fail_errno(other, "%s: %s", path, what);
 }
 
-static ft_status write_all(int fd, const void *data, size_t n, const char *path)
+static ft_status write_all(file_out *f, const void *data, size_t n)
 {
     const char *p = data;
     while (n > 0) {
-        ssize_t put = write(fd, p, n < CHUNK ? n : CHUNK);
+        ssize_t put = write(f->fd, p, n < CHUNK ? n : CHUNK);
         if (put < 0 && errno == EINTR) continue;
+        if (put < 0 && io_wait_for_room(f->path, &f->tries)) continue;
         if (put == 0) errno = EIO;
-        if (put <= 0) return fail_out(FT_EIO, "cannot be written", path);
+        if (put <= 0) return io_fail_out(FT_EIO, "cannot be written", f->path);
+        f->tries = 0;
         p += put;
         n -= (size_t)put;
     }
@@ -221,7 +230,20 @@ static void drop(file_out *f)
     ft_free(f->path);
     ft_free(f->tmp);
     ft_free(f->buffer);
+    str_free(&f->kept);
     ft_free(f);
+}
+
+/* The leftover of an earlier crash goes; O_EXCL then keeps us from following a planted link. */
+static ft_status make_temporary(file_out *f)
+{
+    unlink(f->tmp);
+    do f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    while (f->fd < 0 && io_wait_for_room(f->path, &f->tries));
+    if (f->fd < 0) return io_fail_out(FT_EEXIST, "cannot be made", f->path);
+    sha256_init(&f->sha);
+    f->size = f->fill = 0;
+    return FT_OK;
 }
 
 ft_status file_out_open(file_out **out, const char *path)
@@ -243,12 +265,10 @@ ft_status file_out_open(file_out **out, const char *path)
         drop(f);
         return ft_fail(FT_EEXIST, "%s: is a folder; choose another name", path);
     }
-    /* The leftover of an earlier crash goes; O_EXCL then keeps us from following a planted link. */
-    unlink(f->tmp);
-    f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (f->fd < 0) {
+    ft_status rc = make_temporary(f);
+    if (rc != FT_OK) {
         drop(f);
-        return fail_out(FT_EEXIST, "cannot be made", path);
+        return rc;
     }
     *out = f;
     return FT_OK;
@@ -256,17 +276,33 @@ ft_status file_out_open(file_out **out, const char *path)
 
 static ft_status flush(file_out *f)
 {
-    ft_status rc = write_all(f->fd, f->buffer, f->fill, f->path);
+    ft_status rc = write_all(f, f->buffer, f->fill);
     f->fill = 0;
     return rc;
+}
+
+static void keep(file_out *f, const void *data, size_t n)
+{
+    str_add(&f->kept, data, n);
+    if (!f->kept.failed && f->kept.len <= KEPT) return;
+    str_free(&f->kept);
+    f->keeps = false;
+    ft_error_clear(); /* it can be done without */
+}
+
+void file_out_keep(file_out *f)
+{
+    f->keeps = true;
 }
 
 ft_status file_out_write(file_out *f, const void *data, size_t n)
 {
     f->size += n;
+    if (n > 0) sha256_add(&f->sha, data, n);
+    if (f->keeps) keep(f, data, n);
     if (n > OUT_BUFFER - f->fill) {
         FT_TRY(flush(f));
-        if (n >= OUT_BUFFER) return write_all(f->fd, data, n, f->path);
+        if (n >= OUT_BUFFER) return write_all(f, data, n);
     }
     if (n > 0) memcpy(f->buffer + f->fill, data, n);
     f->fill += n;
@@ -298,36 +334,79 @@ static ft_status sync_parent(const char *path)
     return dir_sync(folder);
 }
 
-ft_status file_out_commit(file_out *f)
+/* What the disk gives back is what was handed over. The kernel is asked to forget the pages first; where it does not, its
+ * memory is compared. */
+static ft_status read_back(const file_out *f, const char *want)
 {
-    ft_status rc = flush(f);
-    if (rc != FT_OK) {
-        file_out_abort(f);
-        return rc;
+    sha256_state sha;
+    char hex[65];
+    ssize_t n = -1;
+    size_t all = 0;
+    const int fd = open(f->tmp, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+        return ft_fail_errno(FT_EIO, "%s: cannot be read back", f->path);
+    sha256_init(&sha);
+    while (fd >= 0 && all <= f->size && (n = read_some(fd, f->buffer, OUT_BUFFER)) > 0) {
+        sha256_add(&sha, f->buffer, (size_t)n);
+        all += (size_t)n;
     }
-    if (fsync(f->fd) != 0 && errno != EINVAL && errno != EROFS) {
-        rc = fail_out(FT_EIO, "cannot be written to disk", f->path);
-        file_out_abort(f);
-        return rc;
+    if (fd >= 0) close(fd);
+    sha256_hex(&sha, hex);
+    if (n == 0 && all == f->size && strcmp(hex, want) == 0) return FT_OK;
+    io_note_damage();
+    return ft_fail(FT_EIO, "%s: read back, it differs from what was written; is the disk failing?",
+                   f->path);
+}
+
+static ft_status put_in_place(file_out *f)
+{
+    char hex[65];
+    FT_TRY(flush(f));
+    sha256_hex(&f->sha, hex);
+    if (!io_synced(f->fd)) {
+        io_note_full(errno);
+        return io_fail_out(FT_EIO, "cannot be written to disk", f->path);
     }
+    (void)posix_fadvise(f->fd, 0, 0, POSIX_FADV_DONTNEED); /* only a hint */
     int closed = close(f->fd);
     f->fd = -1;
     if (closed != 0 && errno != EINTR) {
-        rc = fail_out(FT_EIO, "cannot be written", f->path);
-        file_out_abort(f);
-        return rc;
+        io_note_full(errno);
+        return io_fail_out(FT_EIO, "cannot be written", f->path);
     }
-    if (rename(f->tmp, f->path) != 0) {
-        rc = fail_out(FT_EEXIST, "cannot be put in place", f->path);
+    FT_TRY(read_back(f, hex));
+    while (rename(f->tmp, f->path) != 0)
+        if (!io_wait_for_room(f->path, &f->tries))
+            return io_fail_out(FT_EEXIST, "cannot be put in place", f->path);
+    FT_TRY(sync_parent(f->path));
+    return io_note_written(f->path, f->size, hex);
+}
+
+/* Of what was kept. */
+static ft_status write_again(file_out *f)
+{
+    if (f->fd >= 0) close(f->fd);
+    f->fd = -1;
+    f->keeps = false;
+    FT_TRY(make_temporary(f));
+    ft_status rc = file_out_write(f, f->kept.data, f->kept.len);
+    f->keeps = true;
+    return rc == FT_OK ? put_in_place(f) : rc;
+}
+
+ft_status file_out_commit(file_out *f)
+{
+    int tries = 0;
+    ft_status rc = put_in_place(f);
+    while (f->keeps && file_out_again(rc, &tries)) rc = write_again(f);
+    if (rc == FT_OK)
+        drop(f);
+    else
         file_out_abort(f);
-        return rc;
-    }
-    rc = sync_parent(f->path);
-    drop(f);
     return rc;
 }
 
-ft_status file_write(const char *path, const void *data, size_t n)
+static ft_status write_once(const char *path, const void *data, size_t n)
 {
     file_out *f;
     FT_TRY(file_out_open(&f, path));
@@ -337,7 +416,16 @@ ft_status file_write(const char *path, const void *data, size_t n)
     return rc;
 }
 
-ft_status file_copy(const char *from, const char *to)
+ft_status file_write(const char *path, const void *data, size_t n)
+{
+    ft_status rc;
+    int tries = 0;
+    do rc = write_once(path, data, n);
+    while (file_out_again(rc, &tries));
+    return rc;
+}
+
+static ft_status copy_once(const char *from, const char *to)
 {
     ft_status rc = FT_OK;
     file_out *f = NULL;
@@ -369,33 +457,11 @@ out:
     return rc;
 }
 
-/* --- append-only text ------------------------------------------------------------------------- */
-
-ft_status file_append_open(int *out, const char *path, int64_t keep_bytes)
+ft_status file_copy(const char *from, const char *to)
 {
-    struct stat sb;
-    *out = -1;
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (fd < 0) return fail_out(FT_EEXIST, "cannot be opened for writing", path);
-    if (fstat(fd, &sb) != 0 || !S_ISREG(sb.st_mode)) {
-        close(fd);
-        return ft_fail(FT_EEXIST, "%s: is not a regular file", path);
-    }
-    if ((int64_t)sb.st_size < keep_bytes) {
-        close(fd);
-        return ft_fail(FT_EDATA, "%s: holds %lld bytes where %lld were written before; it was cut",
-                       path, (long long)sb.st_size, (long long)keep_bytes);
-    }
-    if (keep_bytes >= 0 && (int64_t)sb.st_size > keep_bytes && ftruncate(fd, keep_bytes) != 0) {
-        ft_status rc = fail_out(FT_EIO, "cannot be cut back", path);
-        close(fd);
-        return rc;
-    }
-    *out = fd;
-    return FT_OK;
-}
-
-ft_status file_append(int fd, const char *path, const char *text, size_t n)
-{
-    return write_all(fd, text, n, path);
+    ft_status rc;
+    int tries = 0;
+    do rc = copy_once(from, to);
+    while (file_out_again(rc, &tries));
+    return rc;
 }

@@ -14,4 +14,17 @@ ft_status io_refuse_pickle_name(const char *path);
 ft_status gguf_open_part(gguf_file *f, const char *path, arena *a);
 /* The name of part i (from 0) of n beside another part of it; NULL when that is not named as parts are. */
 const char *gguf_part_name(arena *a, const char *path, int64_t i, int64_t n);
+/* Writing. The status and message of a failed system call on an output: a full disk says so. */
+ft_status io_fail_out(ft_status other, const char *what, const char *path);
+/* fsync; what has no syncing is fine. errno when false. */
+bool io_synced(int fd);
+bool io_is_full(int error); /* ENOSPC, EDQUOT */
+/* After a failed call: true when the disk is full and a wait for room is over, so that it may be tried again. tries: waits
+ * since something last went through. errno stays. */
+bool io_wait_for_room(const char *path, int *tries);
+/* What file_out_again asks after: a file that differs on disk, or one that found no room when it was synced. */
+void io_note_damage(void);
+void io_note_full(int error);
+/* For the notes that are being taken. */
+FT_MUST_USE ft_status io_note_written(const char *path, size_t bytes, const char sha256[65]);
 #endif

@@ -189,8 +189,8 @@ void st_write_abort(st_writer *w)
     ft_free(w);
 }
 
-ft_status st_write_all(const char *path, const st_decl *decl, const void *const *data, int64_t n,
-                       const char *const *meta, int n_meta)
+static ft_status write_all_once(const char *path, const st_decl *decl, const void *const *data,
+                                int64_t n, const char *const *meta, int n_meta)
 {
     ft_status rc;
     st_writer *w = NULL;
@@ -212,5 +212,15 @@ ft_status st_write_all(const char *path, const st_decl *decl, const void *const 
 out:
     st_write_abort(w);
     ft_free(sorted);
+    return rc;
+}
+
+ft_status st_write_all(const char *path, const st_decl *decl, const void *const *data, int64_t n,
+                       const char *const *meta, int n_meta)
+{
+    ft_status rc;
+    int tries = 0;
+    do rc = write_all_once(path, decl, data, n, meta, n_meta);
+    while (file_out_again(rc, &tries));
     return rc;
 }

@@ -19,6 +19,22 @@ const pe_method *pe_at(int i)
     return i >= 0 && i < (int)FT_COUNT_OF(rows) ? rows[i] : NULL;
 }
 
+static bool name_fits(const char *pattern, const char *name)
+{
+    const char *star = strchr(pattern, '*');
+    if (!star) return strcmp(pattern, name) == 0;
+    size_t head = (size_t)(star - pattern);
+    return strlen(name) >= head + strlen(star + 1) && strncmp(pattern, name, head) == 0 &&
+           str_ends(name, star + 1);
+}
+
+bool pe_leaves(const pe_method *row, const char *name)
+{
+    for (const char *const *p = row->files; p && *p; p++)
+        if (name_fits(*p, name)) return true;
+    return false;
+}
+
 const pe_method *pe_by_name(const char *name)
 {
     for (size_t i = 0; name && i < FT_COUNT_OF(rows); i++) {

@@ -92,7 +92,7 @@ static ft_status put_st(void *ctx, const void *data, size_t n)
     return st_write(ctx, data, n);
 }
 
-static ft_status write_shard(save_plan *p, const shard *s, const char *path)
+static ft_status write_shard_once(save_plan *p, const shard *s, const char *path)
 {
     ft_status rc;
     st_writer *w = NULL;
@@ -116,6 +116,18 @@ static ft_status write_shard(save_plan *p, const shard *s, const char *path)
     w = NULL;
 out:
     st_write_abort(w);
+    return rc;
+}
+
+static ft_status write_shard(save_plan *p, const shard *s, const char *path)
+{
+    ft_status rc;
+    int tries = 0;
+    const size_t mark = arena_mark(p->mem);
+    do {
+        arena_reset(p->mem, mark);
+        rc = write_shard_once(p, s, path);
+    } while (file_out_again(rc, &tries));
     return rc;
 }
 

@@ -362,9 +362,20 @@ static ft_status write_file(save_plan *p, gguf_writer *w, const dt_type *type)
     return FT_OK;
 }
 
-ft_status save_gguf(save_plan *p, const char *path)
+static ft_status write_once(save_plan *p, const char *path, const dt_type *type)
 {
     gguf_writer *w;
+    FT_TRY(gguf_write_open(&w, path));
+    ft_status rc = write_file(p, w, type);
+    if (rc == FT_OK) return gguf_write_close(w);
+    gguf_write_abort(w);
+    return rc;
+}
+
+ft_status save_gguf(save_plan *p, const char *path)
+{
+    ft_status rc;
+    int tries = 0;
     const dt_type *type = p->opt->type;
     if (!type) type = p->m->has_blocks ? &dt_f16 : p->m->dtype;
     FT_CHECK(type->gguf_id >= 0 &&
@@ -375,9 +386,7 @@ ft_status save_gguf(save_plan *p, const char *path)
         FT_TRY(keep_unknown(p));
         order_as_base(p);
     }
-    FT_TRY(gguf_write_open(&w, path));
-    ft_status rc = write_file(p, w, type);
-    if (rc == FT_OK) return gguf_write_close(w);
-    gguf_write_abort(w);
+    do rc = write_once(p, path, type);
+    while (file_out_again(rc, &tries));
     return rc;
 }

@@ -68,7 +68,9 @@ ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out)
     str_free(&text);
     model_close(c.to);
     model_close(c.from);
+    ft_error_keep(true);
     tool_target_abort(&c.target);
+    ft_error_keep(false);
     arena_close(c.mem);
     return rc;
 }

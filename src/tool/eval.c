@@ -47,7 +47,9 @@ static ft_status open_one(const eval_config *e, const char *what, const char *pa
     }
     FT_CHECK(!same_file(path, e->model), FT_EEXIST,
              "%s: %s is the model, and would be written over", what, ft_shows(path));
-    return file_out_open(out, path);
+    FT_TRY(file_out_open(out, path));
+    file_out_keep(*out);
+    return FT_OK;
 }
 
 static ft_status open_outputs(eval_config *e, const tool_eval_options *opt, outputs *o)

@@ -318,8 +318,10 @@ ft_status tool_merge_adapter(const tool_merge_options *opt, const tool_sink *out
     str_free(&text);
     tool_close(m.merged);
     tool_close(m.on);
+    ft_error_keep(true);
     tool_target_abort(&m.numbers);
     tool_target_abort(&m.target);
+    ft_error_keep(false);
     arena_close(m.mem);
     return rc;
 }

@@ -1,10 +1,10 @@
 /* checkpoint.c – checkpoints that survive a crash at any instruction.
  *
- * A checkpoint is made as step-N.tmp: each file is written, synced and renamed inside it; manifest.json, which holds size
- * and SHA-256 of the others and what run they belong to, comes last; then the folder is synced, renamed to step-N and its
- * parent synced. It is read back and compared with memory, and only then are older ones removed. So a folder called
- * step-N is whole, and at every moment the last good one is still there. The newest is the one with the highest step *of
- * this run*: folders of other runs, half-made and damaged ones are passed over. */
+ * A checkpoint is made as step-N.tmp: each file is written, synced, read back and renamed inside it; manifest.json, which
+ * holds size and SHA-256 of what was handed over of the others (never of what the disk gave back) and what run they belong
+ * to, comes last; then the folder is synced, renamed to step-N and its parent synced, and only then are older ones removed.
+ * So a folder called step-N is whole, and at every moment the last good one is still there. The newest is the one with the
+ * highest step *of this run*: folders of other runs, half-made and damaged ones are passed over. */
 #include "train_private.h"
 
 #include "ft/kernel.h"
@@ -129,12 +129,6 @@ static int64_t decl_count(const st_decl *d)
     return n;
 }
 
-static size_t decl_bytes(const st_decl *d)
-{
-    size_t n = 0;
-    return dt_bytes(d->type, decl_count(d), &n) ? n : SIZE_MAX;
-}
-
 /* --- writing ------------------------------------------------------------------------------------------------------------ */
 static bool all_finite(const st_decl *d, const void *data)
 {
@@ -169,13 +163,15 @@ static void add_text(str_buf *out, const char *key, const char *value)
     str_json(out, value, strlen(value));
 }
 
-static ft_status add_file(str_buf *out, const char *name, const char *path, bool first)
+/* By what was handed over when it was written. */
+static ft_status add_file(str_buf *out, const file_notes *notes, const char *name, const char *path,
+                          bool first)
 {
-    char hex[65];
-    FT_TRY(file_sha256(path, hex));
+    const file_note *n = file_notes_find(notes, path);
+    FT_CHECK(n, FT_EINTERNAL, "%s: is not of this checkpoint", path);
     str_printf(out, "%s\n    {\"name\": ", first ? "" : ",");
     str_json(out, name, strlen(name));
-    str_printf(out, ", \"bytes\": %lld, \"sha256\": \"%s\"}", (long long)file_size(path), hex);
+    str_printf(out, ", \"bytes\": %zu, \"sha256\": \"%s\"}", n->bytes, n->sha256);
     return FT_OK;
 }
 
@@ -187,7 +183,7 @@ static bool is_own(const char *name)
 }
 
 /* The files of the run, then those of the adapter or model that the folder is too. */
-static ft_status write_manifest(const train_session *s, const names *n)
+static ft_status write_manifest(const train_session *s, const names *n, const file_notes *notes)
 {
     const char *const paths[] = {n->values, n->states, n->state, n->arrays};
     const char **entries;
@@ -203,12 +199,13 @@ static ft_status write_manifest(const train_session *s, const names *n)
     add_text(&out, "data_sha256", s->data_sha);
     add_text(&out, "base_sha256", s->base_sha);
     str_adds(&out, ",\n  \"files\": [");
-    for (size_t i = 0; i < n_files(s); i++) FT_TRY_OUT(add_file(&out, files[i], paths[i], i == 0));
+    for (size_t i = 0; i < n_files(s); i++)
+        FT_TRY_OUT(add_file(&out, notes, files[i], paths[i], i == 0));
     for (int64_t i = 0; i < count; i++) {
         const char *path = path_join(s->batch, n->dir, entries[i]);
         FT_GUARD(path, FT_EMEM, "out of memory");
         if (!is_own(entries[i]) && file_exists(path))
-            FT_TRY_OUT(add_file(&out, entries[i], path, false));
+            FT_TRY_OUT(add_file(&out, notes, entries[i], path, false));
     }
     str_adds(&out, "\n  ]");
     rc = train_sealed_write(n->manifest, &out);
@@ -217,21 +214,9 @@ out:
     return rc;
 }
 
-/* Between memory and a file's mapping, a piece at a time: a checkpoint of full training is larger than the model, and may not
- * become resident beside it. */
+/* From a file's mapping, a piece at a time: a checkpoint of full training is larger than the model, and may not become
+ * resident beside it. */
 #define PIECE ((size_t)128 << 10)
-static bool same_bytes(const void *ours, const void *mapped, size_t n)
-{
-    bool same = true;
-    for (size_t at = 0; same && at < n; at += PIECE) {
-        size_t some = n - at < PIECE ? n - at : PIECE;
-        const uint8_t *from = (const uint8_t *)mapped + at;
-        same = memcmp((const uint8_t *)ours + at, from, some) == 0;
-        file_map_forget(from, some);
-    }
-    return same;
-}
-
 static void take_bytes(void *ours, const void *mapped, size_t n)
 {
     for (size_t at = 0; at < n; at += PIECE) {
@@ -240,26 +225,6 @@ static void take_bytes(void *ours, const void *mapped, size_t n)
         memcpy((uint8_t *)ours + at, from, some);
         file_map_forget(from, some);
     }
-}
-
-/* The bytes on disk against those in memory. */
-static ft_status compare_file(const train_session *s, const char *path, const tensor_list *t)
-{
-    st_file f;
-    ft_status rc = FT_OK;
-    FT_TRY(st_open(&f, path, s->batch));
-    FT_GUARD(f.n == t->n, FT_EIO, "%s: %lld tensors were written, %lld are there", path,
-             (long long)t->n, (long long)f.n);
-    for (int64_t i = 0; i < t->n; i++) {
-        const io_tensor *x = st_find(&f, t->decl[i].name);
-        size_t n = decl_bytes(&t->decl[i]);
-        FT_GUARD(x && x->bytes == n && same_bytes(t->data[i], x->data, n), FT_EIO,
-                 "%s: tensor \"%s\" differs from what was written; is the disk failing?", path,
-                 ft_shows(t->decl[i].name));
-    }
-out:
-    st_close(&f);
-    return rc;
 }
 
 static ft_status write_list(const char *path, const tensor_list *t)
@@ -279,7 +244,7 @@ static ft_status write_state(const train_session *s, const char *path)
 /* dir: under which name the folder will be found */
 static ft_status write_files(train_session *s, const names *n, const char *dir,
                              const tensor_list *values, const tensor_list *states,
-                             const tensor_list *arrays)
+                             const tensor_list *arrays, const file_notes *notes)
 {
     FT_TRY(dir_make(n->dir));
     FT_TRY(write_list(n->values, values));
@@ -289,7 +254,7 @@ static ft_status write_files(train_session *s, const names *n, const char *dir,
     FT_TRY(write_state(s, n->state));
     FT_TRY(train_folder_save(s, n->dir, dir));
     FT_TRY(train_write_resolved(s, n->dir));
-    FT_TRY(write_manifest(s, n));
+    FT_TRY(write_manifest(s, n, notes));
     return dir_sync(n->dir);
 }
 
@@ -311,28 +276,30 @@ static ft_status save(train_session *s)
     FT_TRY(name_files(mem, dir, &final));
     FT_TRY(name_files(mem, arena_printf(mem, "%s.tmp", dir), &tmp));
     FT_TRY(dir_remove(tmp.dir));
-    ft_status rc = write_files(s, &tmp, dir, &values, &states, &arrays);
-    if (rc != FT_OK) {
-        char why[600];
-        snprintf(why, sizeof why, "%s", ft_error());
-        if (dir_remove(tmp.dir) != FT_OK) log_warn("%s: cannot be removed", tmp.dir);
-        return ft_fail(rc, "%s", why);
-    }
+    file_notes notes;
+    file_notes_begin(&notes);
+    ft_status rc = write_files(s, &tmp, dir, &values, &states, &arrays, &notes);
+    file_notes_end(&notes);
     /* What stands there can only be one that was found damaged, or another run's. */
-    FT_TRY(dir_remove(dir));
-    FT_TRY(dir_rename(tmp.dir, dir));
-    FT_TRY(compare_file(s, final.values, &values));
-    FT_TRY(compare_file(s, final.states, &states));
-    if (s->cfg.objective->state) FT_TRY(compare_file(s, final.arrays, &arrays));
+    if (rc == FT_OK) rc = dir_remove(dir);
+    if (rc == FT_OK) rc = dir_rename(tmp.dir, dir);
+    if (rc != FT_OK) {
+        ft_error_keep(true);
+        if (dir_remove(tmp.dir) != FT_OK) log_warn("%s: cannot be removed", tmp.dir);
+        ft_error_keep(false);
+        return rc;
+    }
     s->saved_step = s->state.step;
     return prune(s);
 }
 
-ft_status train_checkpoint_save(train_session *s)
+ft_status train_checkpoint_save(train_session *s, bool patient)
 {
     arena_reset(s->batch, 0);
     ft_stop_hold(true);
+    const bool before = file_patience(patient);
     ft_status rc = save(s);
+    file_patience(before);
     ft_stop_hold(false);
     FT_TRY(rc);
     arena_reset(s->batch, 0);
@@ -352,7 +319,7 @@ static int64_t step_of(const char *name)
     return *end || n > (long long)1e15 ? -1 : (int64_t)n;
 }
 
-static ft_status check_file(const js_doc *d, const cJSON *entry, const char *dir, bool full,
+static ft_status check_file(const js_doc *d, const cJSON *entry, const char *dir, train_depth depth,
                             arena *mem)
 {
     const char *name = NULL, *want = NULL;
@@ -365,16 +332,18 @@ static ft_status check_file(const js_doc *d, const cJSON *entry, const char *dir
              d->name);
     const char *path = arena_printf(mem, "%s/%s", dir, name);
     if (!path) return FT_EMEM;
+    if (!is_own(name) && !file_is_there(path)) return FT_OK; /* somebody took it away */
     FT_CHECK(file_size(path) == bytes, FT_EDATA, "%s: %lld bytes where %lld were written", path,
              (long long)file_size(path), (long long)bytes);
-    if (!full) return FT_OK;
+    if (depth == TRAIN_SIZES) return FT_OK;
     FT_TRY(file_sha256(path, hex));
     FT_CHECK(strcmp(hex, want) == 0, FT_EDATA, "%s: damaged: its SHA-256 is not the manifest's",
              path);
     return FT_OK;
 }
 
-ft_status train_checkpoint_rates(const train_session *s, int64_t step, arena *mem, int64_t *rates)
+ft_status train_checkpoint_facts(const train_session *s, int64_t step, arena *mem, int64_t *rates,
+                                 int64_t *best)
 {
     js_doc d;
     char *text;
@@ -382,12 +351,14 @@ ft_status train_checkpoint_rates(const train_session *s, int64_t step, arena *me
     FT_TRY(name_files(mem, checkpoint_dir(mem, s->out, step), &n));
     FT_TRY(train_sealed_read(&d, &text, n.state));
     ft_status rc = js_get_int(&d, d.root, "rates", -1, 0, INT64_MAX, rates);
+    if (rc == FT_OK) rc = js_get_int(&d, d.root, "best_step", 0, 0, INT64_MAX, best);
     js_close(&d);
     ft_free(text);
     return rc;
 }
 
-ft_status train_checkpoint_check(const train_session *s, int64_t step, bool full, arena *mem)
+ft_status train_checkpoint_check(const train_session *s, int64_t step, train_depth depth,
+                                 arena *mem)
 {
     js_doc d;
     char *text;
@@ -411,11 +382,12 @@ ft_status train_checkpoint_check(const train_session *s, int64_t step, bool full
     const cJSON *list = js_get(d.root, "files"), *entry;
     cJSON_ArrayForEach(entry, list)
     {
-        const char *name = NULL; /* the others are a result that somebody may have changed */
+        const char *name = NULL;
         FT_TRY_OUT(js_get_str(&d, entry, "name", NULL, &name));
-        if (name && !is_own(name)) continue;
-        FT_TRY_OUT(check_file(&d, entry, at_step.dir, full, mem));
-        n++;
+        const bool own = !name || is_own(name);
+        if (!own && depth != TRAIN_ALL_BYTES) continue;
+        FT_TRY_OUT(check_file(&d, entry, at_step.dir, depth, mem));
+        n += own;
     }
     FT_GUARD(n == (int)n_files(s), FT_EDATA, "%s: lists %d files of a run", d.name, n);
 out:
@@ -444,7 +416,7 @@ ft_status train_checkpoint_list(const train_session *s, arena *mem, train_found 
     for (int64_t i = 0; i < count; i++) {
         train_found f = {.step = step_of(list[i])};
         if (f.step < 0) continue;
-        ft_status rc = train_checkpoint_check(s, f.step, false, mem);
+        ft_status rc = train_checkpoint_check(s, f.step, TRAIN_SIZES, mem);
         if (rc == FT_END) continue;
         if (rc == FT_EMEM) return rc;
         f.valid = rc == FT_OK;

@@ -4,19 +4,16 @@
  * each step stands there once, whatever happened in between. */
 #include "train_private.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { LOG_BYTES = 1 << 30 };
 
 typedef struct train_follow {
     const char **column; /* [n] of log.csv */
     int n;
-    int csv_fd, tb_fd; /* −1: not wanted */
-    const char *csv, *tb;
+    file_log *csv, *tb; /* NULL: not wanted */
 } follow;
 
 /* --- log.csv --------------------------------------------------------------------------------------------------------------- */
@@ -92,7 +89,7 @@ static ft_status write_row(const follow *f, const cJSON *line)
     }
     str_addc(&out, '\n');
     ft_status rc = str_ok(&out);
-    if (rc == FT_OK) rc = file_append(f->csv_fd, f->csv, out.data, out.len);
+    if (rc == FT_OK) rc = file_log_add(f->csv, out.data, out.len);
     str_free(&out);
     return rc;
 }
@@ -103,8 +100,8 @@ static ft_status take_line(const follow *f, const char *name, double wall_time, 
 {
     js_doc d = {0};
     FT_TRY(js_parse(&d, line, n, name, 1, JS_NO_POSITIONS, FT_EDATA));
-    ft_status rc = f->csv_fd >= 0 ? write_row(f, d.root) : FT_OK;
-    if (rc == FT_OK && f->tb_fd >= 0) rc = train_tb_line(f->tb_fd, f->tb, wall_time, d.root);
+    ft_status rc = f->csv ? write_row(f, d.root) : FT_OK;
+    if (rc == FT_OK && f->tb) rc = train_tb_line(f->tb, wall_time, d.root);
     js_close(&d);
     return rc;
 }
@@ -169,35 +166,31 @@ ft_status train_follow_open(train_session *s)
     if (!o->csv && !o->tensorboard) return FT_OK;
     follow *f = s->follow = arena_get(s->mem, sizeof *s->follow);
     if (!f) return FT_EMEM;
-    *f = (follow){.csv_fd = -1, .tb_fd = -1};
     if (o->csv) {
         FT_TRY(name_columns(s));
-        f->csv = path_join(s->mem, s->out, "log.csv");
-        if (!f->csv) return FT_EMEM;
-        FT_TRY(file_append_open(&f->csv_fd, f->csv, 0));
+        const char *csv = path_join(s->mem, s->out, "log.csv");
+        if (!csv) return FT_EMEM;
+        FT_TRY(file_log_open(&f->csv, csv, 0));
         FT_TRY(write_row(f, NULL));
     }
     const char *dir = path_join(s->mem, s->out, "tensorboard");
     if (!dir) return FT_EMEM;
-    if (o->tensorboard) FT_TRY(train_tb_open(&f->tb_fd, &f->tb, dir, s->mem));
+    if (o->tensorboard) FT_TRY(train_tb_open(&f->tb, dir, s->mem));
     return read_logs(s);
 }
 
 ft_status train_follow_sync(const train_session *s)
 {
-    const follow *f = s->follow;
-    const int fds[] = {f ? f->csv_fd : -1, f ? f->tb_fd : -1};
-    for (size_t i = 0; i < FT_COUNT_OF(fds); i++)
-        if (fds[i] >= 0 && fsync(fds[i]) != 0 && errno != EINVAL && errno != EROFS)
-            return ft_fail_errno(FT_EIO, "%s: cannot be written to disk", i ? f->tb : f->csv);
-    return FT_OK;
+    if (!s->follow) return FT_OK;
+    FT_TRY(file_log_sync(s->follow->csv));
+    return file_log_sync(s->follow->tb);
 }
 
 void train_follow_close(train_session *s)
 {
     follow *f = s->follow;
     if (!f) return;
-    if (f->csv_fd >= 0) close(f->csv_fd);
-    if (f->tb_fd >= 0) close(f->tb_fd);
+    file_log_close(f->csv);
+    file_log_close(f->tb);
     s->follow = NULL;
 }

@@ -1,18 +1,16 @@
 /* log.c – log.jsonl, a pure function of config and data, and time.jsonl, everything that is not. */
 #include "train_private.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define LOG "log.jsonl"
 #define TIMES "time.jsonl"
 #define SAMPLES "samples.jsonl"
 
 /* Opens a log at the length of the state; a log that was cut by someone goes on where it ends. */
-static ft_status open_one(const train_session *s, const char *name, int *fd, int64_t *keep)
+static ft_status open_one(const train_session *s, const char *name, file_log **out, int64_t *keep)
 {
     const char *path = path_join(s->mem, s->out, name);
     if (!path) return FT_EMEM;
@@ -23,56 +21,49 @@ static ft_status open_one(const train_session *s, const char *name, int *fd, int
                  path, (long long)size, (long long)*keep);
         *keep = size;
     }
-    return file_append_open(fd, path, *keep);
+    return file_log_open(out, path, *keep);
 }
 
 ft_status train_log_open(train_session *s)
 {
-    FT_TRY(open_one(s, LOG, &s->log_fd, &s->state.log_bytes));
-    FT_TRY(open_one(s, TIMES, &s->time_fd, &s->state.time_bytes));
-    if (s->n_samples > 0) FT_TRY(open_one(s, SAMPLES, &s->sample_fd, &s->state.sample_bytes));
+    FT_TRY(open_one(s, LOG, &s->log, &s->state.log_bytes));
+    FT_TRY(open_one(s, TIMES, &s->times, &s->state.time_bytes));
+    if (s->n_samples > 0) FT_TRY(open_one(s, SAMPLES, &s->samples, &s->state.sample_bytes));
     return train_follow_open(s);
 }
 
 void train_log_close(train_session *s)
 {
-    if (s->log_fd >= 0) close(s->log_fd);
-    if (s->time_fd >= 0) close(s->time_fd);
-    if (s->sample_fd >= 0) close(s->sample_fd);
-    s->log_fd = s->time_fd = s->sample_fd = -1;
+    file_log_close(s->log);
+    file_log_close(s->times);
+    file_log_close(s->samples);
+    s->log = s->times = s->samples = NULL;
     train_follow_close(s);
 }
 
 ft_status train_log_sync(const train_session *s)
 {
-    static const char *const names[] = {LOG, TIMES, SAMPLES};
-    const int fds[] = {s->log_fd, s->time_fd, s->sample_fd};
-    for (size_t i = 0; i < FT_COUNT_OF(fds); i++) {
-        if (fds[i] >= 0 && fsync(fds[i]) != 0 && errno != EINVAL && errno != EROFS)
-            return ft_fail_errno(FT_EIO, "%s/%s: cannot be written to disk", s->out, names[i]);
-    }
+    FT_TRY(file_log_sync(s->log));
+    FT_TRY(file_log_sync(s->times));
+    FT_TRY(file_log_sync(s->samples));
     return train_follow_sync(s);
 }
 
-static ft_status append(train_session *s, int fd, const char *name, str_buf *line, int64_t *length)
+static ft_status append(train_session *s, file_log *to, str_buf *line, int64_t *length)
 {
-    const char *path = path_join(s->batch, s->out, name);
     str_adds(line, "}\n");
     ft_status rc = str_ok(line);
-    if (rc == FT_OK && !path) rc = FT_EMEM;
-    if (rc == FT_OK) rc = file_append(fd, path, line->data, line->len);
+    if (rc == FT_OK) rc = file_log_add(to, line->data, line->len);
     if (rc == FT_OK) *length += (int64_t)line->len;
-    if (rc == FT_OK && fd == s->log_fd) rc = train_follow_line(s, line->data, line->len - 1);
+    if (rc == FT_OK && to == s->log) rc = train_follow_line(s, line->data, line->len - 1);
     str_free(line);
     return rc;
 }
 
 ft_status train_log_samples(train_session *s, const str_buf *lines)
 {
-    const char *path = path_join(s->mem, s->out, SAMPLES);
     FT_TRY(str_ok(lines));
-    if (!path) return FT_EMEM;
-    FT_TRY(file_append(s->sample_fd, path, lines->data, lines->len));
+    FT_TRY(file_log_add(s->samples, lines->data, lines->len));
     s->state.sample_bytes += (int64_t)lines->len;
     return FT_OK;
 }
@@ -128,7 +119,7 @@ static ft_status log_times(train_session *s, double seconds, int64_t tokens)
     add_float(&line, "seconds", seconds);
     add_float(&line, "tokens_per_s", seconds > 0 ? (double)tokens / seconds : 0);
     str_printf(&line, ",\"rss_bytes\":%zu", ft_rss());
-    return append(s, s->time_fd, TIMES, &line, &s->state.time_bytes);
+    return append(s, s->times, &line, &s->state.time_bytes);
 }
 
 /* A line for the eye: the mean, and each of several sources. */
@@ -149,7 +140,7 @@ ft_status train_log_first(train_session *s, const train_eval *eval)
     str_adds(&line, "{\"step\":0,\"epoch\":0");
     add_eval(s, eval, &line);
     show_eval(s, eval, "before step 1: ");
-    return append(s, s->log_fd, LOG, &line, &s->state.log_bytes);
+    return append(s, s->log, &line, &s->state.log_bytes);
 }
 
 ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens)
@@ -179,7 +170,7 @@ ft_status train_log_step(train_session *s, const train_eval *eval, double second
     add_metrics("", s->cfg.objective->metrics, st->metric, own, &line);
     add_metrics("", s->cfg.method->metrics, st->metric + own, st->n_metrics - own, &line);
     if (eval) add_eval(s, eval, &line);
-    FT_TRY(append(s, s->log_fd, LOG, &line, &s->state.log_bytes));
+    FT_TRY(append(s, s->log, &line, &s->state.log_bytes));
     if (eval) {
         char head[80];
         snprintf(head, sizeof head, "step %lld: loss %.4f, ", (long long)r->step, r->loss);

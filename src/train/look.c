@@ -65,6 +65,8 @@ static ft_status write_sample(look *l, const data_sample *x)
 static ft_status walk(look *l, train_session *t)
 {
     l->n = data_count(l->set);
+    l->n_longest = 0;
+    ft_free(l->length);
     l->length = ft_alloc((size_t)l->n + 1, sizeof *l->length);
     if (!l->length) return FT_EMEM;
     for (int64_t i = 0; i < l->n; i++) {
@@ -306,6 +308,16 @@ static ft_status open_out(look *l, bool force)
     return file_out_open(&l->out, path);
 }
 
+/* Walks over the samples; with --out they are written. */
+static ft_status write_out(look *l, train_session *s, bool force)
+{
+    FT_TRY(open_out(l, force));
+    FT_TRY(walk(l, s));
+    file_out *out = l->out;
+    l->out = NULL;
+    return out ? file_out_commit(out) : FT_OK;
+}
+
 static ft_status report(look *l, train_session *s, const train_options *opt, str_buf *result)
 {
     const char *part = l->opt->eval ? "eval" : "train";
@@ -314,13 +326,11 @@ static ft_status report(look *l, train_session *s, const train_options *opt, str
     l->set = l->opt->eval ? s->eval : s->train;
     FT_CHECK(l->set, FT_EUSAGE, "--part eval: there is no data.eval and no data.eval_split");
     FT_TRY(check_out(l, s));
-    FT_TRY(open_out(l, opt->force));
-    FT_TRY(walk(l, s));
-    if (l->out) {
-        file_out *out = l->out;
-        l->out = NULL;
-        FT_TRY(file_out_commit(out));
-    }
+    ft_status rc;
+    int tries = 0;
+    do rc = write_out(l, s, opt->force);
+    while (file_out_again(rc, &tries));
+    FT_TRY(rc);
     qsort(l->length, (size_t)l->n, sizeof *l->length, rising);
     return opt->json ? json_report(l, result) : text_report(l, part, result);
 }

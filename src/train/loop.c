@@ -8,7 +8,6 @@
 #include "ft/kernel.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define STEP_KEY 0x73746570u /* identity of an optimizer step's random numbers: "step" */
@@ -184,23 +183,23 @@ static ft_status finish_step(train_session *s, loop_clock *c)
 }
 
 /* A disk that is full may have room again: a failed checkpoint is tried again while training goes on, and given up after
- * three more attempts over a minute. FT_TEST_RETRY_SECONDS shortens the wait in tests. */
-static double retry_seconds(void)
+ * three more attempts over a minute. Values that are the best so far, or the last, are gone after the next step: the saving
+ * itself waits for those. */
+static bool must_save_now(const train_session *s, const loop_clock *c)
 {
-    const char *text = getenv("FT_TEST_RETRY_SECONDS");
-    return text ? strtod(text, NULL) : 20.0;
+    return c->best || s->state.finished;
 }
 
 static ft_status save_failed(train_session *s, loop_clock *c, ft_status rc)
 {
     double now = ft_seconds();
-    /* Values that are the best so far are gone after the next step: there is nothing to wait for. */
-    if (rc != FT_EIO || c->best || s->state.finished) return rc;
+    if (rc != FT_EIO || must_save_now(s, c)) return rc;
     if (c->fails++ == 0) c->fail_first = now;
     c->fail_last = now;
-    if (c->fails > 3 && now - c->fail_first >= 3 * retry_seconds()) return rc;
+    if (c->fails > FILE_RETRIES && now - c->fail_first >= FILE_RETRIES * file_retry_seconds())
+        return rc;
     log_warn("step %lld: the checkpoint could not be written (%s); trying again in %.0f s",
-             (long long)s->state.step, ft_error(), retry_seconds());
+             (long long)s->state.step, ft_error(), file_retry_seconds());
     return FT_OK;
 }
 
@@ -212,10 +211,10 @@ static ft_status checkpoint_if_due(train_session *s, loop_clock *c)
     bool due =
         t->checkpoint_every > 0 ? step % t->checkpoint_every == 0 : now - c->checkpoint_at >= 600;
     if (s->state.finished && s->saved_step >= 0) due = true;
-    if (c->fails > 0) due = now - c->fail_last >= retry_seconds();
+    if (c->fails > 0) due = now - c->fail_last >= file_retry_seconds();
     if (s->saved_step == step) c->best = due = false; /* before its evaluation */
     if (!due && !c->best) return FT_OK;
-    ft_status rc = train_checkpoint_save(s);
+    ft_status rc = train_checkpoint_save(s, must_save_now(s, c));
     if (rc != FT_OK) return save_failed(s, c, rc);
     c->checkpoint_at = ft_seconds();
     c->fails = 0;
@@ -234,7 +233,7 @@ ft_status train_save_and_stop(train_session *s, ft_status why)
     if (step == 0)
         return ft_fail(why, "stopped by %s before the first step%s; start again with: %s", name,
                        idle, s->command);
-    if (s->saved_step != step) FT_TRY(train_checkpoint_save(s));
+    if (s->saved_step != step) FT_TRY(train_checkpoint_save(s, true));
     return ft_fail(why, "stopped by %s after step %lld of %lld, saved%s; go on with: %s", name,
                    (long long)step, (long long)s->total_steps, idle, s->command);
 }
@@ -259,7 +258,7 @@ static ft_status first_evaluation(train_session *s)
 static ft_status save_last(train_session *s)
 {
     if (s->state.step < s->total_steps || s->saved_step == s->state.step) return FT_OK;
-    return train_checkpoint_save(s);
+    return train_checkpoint_save(s, true);
 }
 
 static ft_status steps(train_session *s, loop_clock *c)

@@ -139,25 +139,20 @@ static void add_evals(const train_session *s, cJSON *root)
     cJSON_AddBoolToObject(best, "is_result", s->cfg.train.keep_best);
 }
 
-static ft_status add_hashes(const train_session *s, cJSON *root)
+/* Of the files of the result that count, as they were in memory. */
+static void add_hashes(const train_session *s, const file_notes *notes, cJSON *root)
 {
-    const char **names;
-    int64_t n;
-    char hex[65];
     cJSON *o = cJSON_AddObjectToObject(root, "sha256");
     cJSON_AddStringToObject(o, "base", s->base_sha);
     cJSON_AddStringToObject(o, "data", s->data_sha);
     cJSON_AddStringToObject(o, "config", s->config_sha);
     cJSON *result = cJSON_AddObjectToObject(o, "result");
-    FT_TRY(dir_list(s->out, s->mem, &names, &n));
-    for (int64_t i = 0; i < n; i++) {
-        if (!str_ends(names[i], ".safetensors")) continue;
-        const char *path = path_join(s->mem, s->out, names[i]);
-        if (!path) return FT_EMEM;
-        FT_TRY(file_sha256(path, hex));
-        cJSON_AddStringToObject(result, names[i], hex);
+    for (int64_t i = 0; i < notes->n; i++) {
+        const file_note *n = &notes->note[i];
+        const char *name = path_base(n->path);
+        if (pe_leaves(s->cfg.method, name) && file_notes_find(notes, n->path) == n)
+            cJSON_AddStringToObject(result, name, n->sha256);
     }
-    return FT_OK;
 }
 
 static void add_figures(const train_session *s, cJSON *root)
@@ -210,7 +205,7 @@ ft_status train_write_resolved(const train_session *s, const char *dir)
     return write_json(s, dir, "config.resolved.json", s->resolved);
 }
 
-ft_status train_write_summary(train_session *s)
+ft_status train_write_summary(train_session *s, const file_notes *notes)
 {
     FT_TRY(train_write_resolved(s, s->out));
     cJSON *root = cJSON_CreateObject();
@@ -218,8 +213,8 @@ ft_status train_write_summary(train_session *s)
     add_figures(s, root);
     add_sources(s, root);
     add_evals(s, root);
-    ft_status rc = add_hashes(s, root);
-    if (rc == FT_OK) rc = write_json(s, s->out, "summary.json", root);
+    add_hashes(s, notes, root);
+    ft_status rc = write_json(s, s->out, "summary.json", root);
     cJSON_Delete(root);
     return rc;
 }

@@ -26,19 +26,10 @@ static bool is_side_file(const char *name)
     return strcmp(name, "README.md") == 0 || model_is_tokenizer_file(name);
 }
 
-static bool name_fits(const char *pattern, const char *name)
-{
-    const char *star = strchr(pattern, '*');
-    if (!star) return strcmp(pattern, name) == 0;
-    size_t head = (size_t)(star - pattern);
-    return strlen(name) >= head + strlen(star + 1) && strncmp(pattern, name, head) == 0 &&
-           str_ends(name, star + 1);
-}
-
 static bool is_listed(const char *const *list, const char *name)
 {
     for (; list && *list; list++) {
-        if (name_fits(*list, name)) return true;
+        if (strcmp(*list, name) == 0) return true;
     }
     return false;
 }
@@ -46,7 +37,7 @@ static bool is_listed(const char *const *list, const char *name)
 static bool of_a_method(const char *name)
 {
     for (int i = 0; pe_at(i); i++) {
-        if (is_listed(pe_at(i)->files, name)) return true;
+        if (pe_leaves(pe_at(i), name)) return true;
     }
     return false;
 }
@@ -157,6 +148,28 @@ out:
     return rc;
 }
 
+/* The files of a finished run's result against their hashes in its summary. */
+static ft_status check_result(train_session *s, const js_doc *d)
+{
+    const cJSON *all = js_get(js_get(d->root, "sha256"), "result"), *one;
+    char hex[65];
+    cJSON_ArrayForEach(one, all)
+    {
+        const char *path = path_join(s->mem, s->out, path_base(one->string));
+        if (!path) return FT_EMEM;
+        if (!cJSON_IsString(one)) continue;
+        ft_status rc = file_sha256(path, hex);
+        if (rc == FT_EMEM) return rc;
+        if (rc == FT_OK && strcmp(hex, one->valuestring) == 0) continue;
+        log_warn("%s: %s; the result is written again from the checkpoints", path,
+                 rc == FT_ENOINPUT ? "is missing, though the run is complete"
+                 : rc != FT_OK     ? "cannot be read"
+                                   : "damaged: its SHA-256 is not that in summary.json");
+        s->damaged = path;
+    }
+    return FT_OK;
+}
+
 /* summary.json is the last file of a run. It is complete, unless another number of steps is wanted now than then. */
 static ft_status read_summary(train_session *s, bool *complete)
 {
@@ -180,6 +193,8 @@ static ft_status read_summary(train_session *s, bool *complete)
         bool same = now->max_steps == max_steps && (max_steps > 0 || now->epochs == epochs);
         *complete = same || now->max_steps == steps;
         s->was_complete = *complete ? 0 : steps;
+        if (*complete) rc = check_result(s, &d);
+        *complete = *complete && !s->damaged;
     }
     js_close(&d);
     ft_free(text);
@@ -280,19 +295,17 @@ static ft_status start_afresh(train_session *s)
     return train_log_open(s);
 }
 
-/* Are the rates of its steps those that this run has for them? */
-static ft_status rates_fit(train_session *s, int64_t step, bool *fit)
+/* Are the rates of its steps (`rates` hashes them) those that this run has for them? */
+static bool rates_fit(const train_session *s, int64_t step, int64_t rates)
 {
-    int64_t rates, mine = 0;
+    int64_t mine = 0;
     const opt_rule *rule = s->cfg.rule;
-    FT_TRY(train_checkpoint_rates(s, step, s->mem, &rates));
     for (int64_t k = 0; k < step; k++) {
         double rate = opt_rate(s->cfg.optim, k, s->total_steps);
         if (rule->shape) rate *= rule->shape(s->cfg.rule_cfg, k + 1);
         mine = train_rates_add(mine, rate);
     }
-    *fit = rates == mine || (rates < 0 && !s->schedule);
-    return FT_OK;
+    return rates == mine || (rates < 0 && !s->schedule);
 }
 
 static const char *steps_key(const train_session *s)
@@ -332,30 +345,66 @@ static ft_status other_rates(const train_session *s, int64_t newest)
         s->out);
 }
 
-/* The newest checkpoint whose every byte is right; −1 when there is none. With another schedule, and where one branches off,
- * the newest one whose steps had this run's rates. */
-static ft_status newest_valid(train_session *s, int64_t *step)
+/* What the best checkpoint holds becomes the result, so where it is damaged its steps are done again. */
+static ft_status best_is_whole(const train_session *s, int64_t step, int64_t best, bool *whole)
 {
-    train_found *found;
-    int64_t n, newest = -1;
-    *step = -1;
-    FT_TRY(train_checkpoint_list(s, s->mem, &found, &n));
+    *whole = true;
+    if (!s->cfg.train.keep_best || best == 0 || best == step) return FT_OK;
+    ft_status rc = train_checkpoint_check(s, best, TRAIN_OWN_BYTES, s->mem);
+    if (rc == FT_EMEM) return rc;
+    *whole = rc == FT_OK;
+    if (!*whole)
+        log_warn("the checkpoint of step %lld is passed over: the best one, of step %lld, is not "
+                 "whole: %s",
+                 (long long)step, (long long)best,
+                 rc == FT_END ? "it is another run's" : ft_error());
+    return FT_OK;
+}
+
+/* The newest one that is right to this depth and fits; of those that only do not fit the newest. −1: none. */
+static ft_status find_newest(const train_session *s, const train_found *found, int64_t n,
+                             train_depth depth, int64_t *step, int64_t *newest)
+{
     for (int64_t i = 0; i < n && *step < 0; i++) {
         ft_status rc = FT_OK;
-        bool fit;
-        if (found[i].valid) rc = train_checkpoint_check(s, found[i].step, true, s->mem);
+        int64_t rates = -1, best = 0;
+        bool whole;
+        if (found[i].valid) rc = train_checkpoint_check(s, found[i].step, depth, s->mem);
         if (rc == FT_EMEM) return rc;
         if (!found[i].valid || rc != FT_OK) {
             log_warn("the checkpoint of step %lld is passed over: %s", (long long)found[i].step,
                      found[i].valid ? ft_error() : found[i].why);
             continue;
         }
-        FT_TRY(rates_fit(s, found[i].step, &fit));
+        FT_TRY(train_checkpoint_facts(s, found[i].step, s->mem, &rates, &best));
+        FT_TRY(best_is_whole(s, found[i].step, best, &whole));
+        if (!whole) continue;
+        const bool fit = rates_fit(s, found[i].step, rates);
         if (fit)
             *step = found[i].step;
-        else if (newest < 0)
-            newest = found[i].step;
+        else if (*newest < 0)
+            *newest = found[i].step;
         if (!fit && !s->schedule && !opt_branches(s->cfg.optim)) break;
+    }
+    return FT_OK;
+}
+
+/* The newest checkpoint whose every byte is right; −1 when there is none. With another schedule, and where one branches off,
+ * the newest one whose steps had this run's rates. Files that a run does not go on from may be somebody's changes: where no
+ * checkpoint is right in all its files, what it does go on from is enough. */
+static ft_status newest_valid(train_session *s, int64_t *step)
+{
+    train_found *found;
+    int64_t n, newest = -1;
+    *step = -1;
+    FT_TRY(train_checkpoint_list(s, s->mem, &found, &n));
+    FT_TRY(find_newest(s, found, n, TRAIN_ALL_BYTES, step, &newest));
+    if (*step < 0 && newest < 0) {
+        FT_TRY(find_newest(s, found, n, TRAIN_OWN_BYTES, step, &newest));
+        if (*step >= 0)
+            log_warn("no checkpoint is right in all its files; that of step %lld is in those that "
+                     "a run goes on from",
+                     (long long)*step);
     }
     if (*step >= 0 && newest >= 0)
         log_info("steps %lld to %lld had other rates than this run: they are done again",
@@ -387,6 +436,10 @@ ft_status train_resume_load(train_session *s, train_start as)
     FT_TRY(train_checkpoint_clean(s));
     FT_TRY(newest_valid(s, &step));
     if (step < 0) {
+        FT_CHECK(!s->damaged, FT_EDATA,
+                 "%s: is not what the finished run wrote, and there is no whole checkpoint to "
+                 "write it again from; start anew with --force",
+                 s->damaged);
         FT_CHECK(
             !s->was_complete, FT_EEXIST,
             "%s: the finished run has no whole checkpoint to go on from; start anew with --force",

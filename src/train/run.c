@@ -39,7 +39,7 @@ static ft_status choose_values(train_session *s)
     const train_state *st = &s->state;
     if (!s->cfg.train.keep_best || st->best_step == 0 || st->best_step == st->step) return FT_OK;
     arena_reset(s->batch, 0);
-    FT_TRY(train_checkpoint_check(s, st->best_step, true, s->batch));
+    FT_TRY(train_checkpoint_check(s, st->best_step, TRAIN_OWN_BYTES, s->batch));
     FT_TRY(train_checkpoint_load(s, st->best_step, true));
     log_info("the values of step %lld, with the lowest eval_loss (%.4f), become the result",
              (long long)st->best_step, st->best_loss);
@@ -64,9 +64,12 @@ static ft_status save_result(train_session *s)
     FT_TRY(choose_values(s));
     FT_TRY(check_values(s));
     FT_TRY(train_log_sync(s));
-    FT_TRY(train_folder_save(s, s->out, s->out));
-    FT_TRY(train_write_summary(s));
-    return dir_sync(s->out);
+    file_notes notes;
+    file_notes_begin(&notes);
+    ft_status rc = train_folder_save(s, s->out, s->out);
+    if (rc == FT_OK) rc = train_write_summary(s, &notes);
+    file_notes_end(&notes);
+    return rc == FT_OK ? dir_sync(s->out) : rc;
 }
 
 /* A failure after the first checkpoint tells how to go on; after a divergence, where the last good values are. */

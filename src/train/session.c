@@ -70,7 +70,6 @@ ft_status train_session_config(train_session *s, const train_options *opt)
 {
     *s = (train_session){.opt = opt, .lock = -1, .resumed_from = -1};
     s->saved_step = -1;
-    s->log_fd = s->time_fd = s->sample_fd = -1;
     s->config_name = opt->config ? opt->config : "the options";
     s->started = s->shown = ft_seconds();
     FT_TRY(arena_open(&s->mem, "the run", (size_t)256 << 20));
@@ -342,7 +341,7 @@ ft_status train_session_attach(train_session *s)
 
 void train_session_close(train_session *s)
 {
-    if (s->log_fd >= 0) train_log_close(s);
+    train_log_close(s);
     train_samples_close(s);
     obj_close(&s->objective);
     ag_close(s->tape);

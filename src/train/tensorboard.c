@@ -36,7 +36,7 @@ static void put_crc(str_buf *out, const void *data, size_t n)
     put_le(out, ((crc >> 15) | (crc << 17)) + 0xa282ead8u, 4);
 }
 
-static ft_status put_record(int fd, const char *path, const str_buf *event)
+static ft_status put_record(file_log *to, const str_buf *event)
 {
     str_buf out = {0};
     FT_TRY(str_ok(event));
@@ -45,7 +45,7 @@ static ft_status put_record(int fd, const char *path, const str_buf *event)
     str_add(&out, event->data, event->len);
     put_crc(&out, event->data, event->len);
     ft_status rc = str_ok(&out);
-    if (rc == FT_OK) rc = file_append(fd, path, out.data, out.len);
+    if (rc == FT_OK) rc = file_log_add(to, out.data, out.len);
     str_free(&out);
     return rc;
 }
@@ -108,7 +108,7 @@ static void put_values(str_buf *summary, const cJSON *line)
     }
 }
 
-ft_status train_tb_line(int fd, const char *path, double wall_time, const cJSON *line)
+ft_status train_tb_line(file_log *out, double wall_time, const cJSON *line)
 {
     str_buf event = {0}, summary = {0};
     const cJSON *step = js_get(line, "step");
@@ -118,7 +118,7 @@ ft_status train_tb_line(int fd, const char *path, double wall_time, const cJSON 
     put_values(&summary, line);
     ft_status rc = str_ok(&summary);
     if (summary.len > 0) put_bytes(&event, 5, summary.data, summary.len);
-    if (rc == FT_OK && summary.len > 0) rc = put_record(fd, path, &event);
+    if (rc == FT_OK && summary.len > 0) rc = put_record(out, &event);
     str_free(&event);
     str_free(&summary);
     return rc;
@@ -176,15 +176,16 @@ ft_status train_tb_remove(const char *dir, arena *mem)
     return left > 0 ? FT_OK : dir_remove(dir);
 }
 
-ft_status train_tb_open(int *fd, const char **path, const char *dir, arena *mem)
+ft_status train_tb_open(file_log **out, const char *dir, arena *mem)
 {
     static const char version[] = "brain.Event:2";
     str_buf event = {0};
-    FT_TRY(find_file(dir, mem, path));
-    FT_TRY(file_append_open(fd, *path, 0));
+    const char *path;
+    FT_TRY(find_file(dir, mem, &path));
+    FT_TRY(file_log_open(out, path, 0));
     put_wall(&event, (double)time(NULL));
     put_bytes(&event, 3, version, sizeof version - 1);
-    ft_status rc = put_record(*fd, *path, &event);
+    ft_status rc = put_record(*out, &event);
     str_free(&event);
     return rc;
 }

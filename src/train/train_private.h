@@ -168,6 +168,8 @@ typedef struct train_session {
     char before_data[65], before_base[65]; /* of the run that is resumed */
     int64_t was_complete; /* steps of the finished run that is asked for another number; 0: none */
     const char
+        *damaged; /* a file of the result of a finished run that is no longer what was written */
+    const char
         *schedule; /* what is another one than when the run began, of its schedule; NULL: nothing */
     int64_t reuse; /* optimizer steps that one drawn batch serves */
     int64_t epoch_steps, total_steps;
@@ -176,11 +178,11 @@ typedef struct train_session {
     int64_t saved_step;   /* of the newest checkpoint on disk that this run may use; −1: none */
     train_sample *sample; /* [n_samples] train.sample_prompts */
     int64_t n_samples;
-    ag_tape *sample_tape; /* of their answers, made for the first */
-    int log_fd, time_fd, sample_fd;
-    struct train_follow *follow;  /* log.csv and event files; NULL: none are wanted */
-    double started, part_seconds; /* clock at the start; seconds of earlier parts */
-    double step_seconds;          /* of this part's steps, and their tokens */
+    ag_tape *sample_tape;            /* of their answers, made for the first */
+    file_log *log, *times, *samples; /* NULL: not open */
+    struct train_follow *follow;     /* log.csv and event files; NULL: none are wanted */
+    double started, part_seconds;    /* clock at the start; seconds of earlier parts */
+    double step_seconds;             /* of this part's steps, and their tokens */
     int64_t part_tokens;
     double shown; /* clock of the last line that stays */
 } train_session;
@@ -281,15 +283,20 @@ typedef struct train_eval {
 ft_status train_evaluate(train_session *s, train_eval *out, arena *mem);
 
 /* --- checkpoint.c --------------------------------------------------------------------------------------------------- */
-/* Writes, verifies and commits a checkpoint of the state at hand, then prunes older ones. */
-ft_status train_checkpoint_save(train_session *s);
+/* Writes, verifies and commits a checkpoint of the state at hand, then prunes older ones. patient: the values are nowhere
+ * else, so a disk that is full is waited for, and what differs when it is read back is written once more; else the caller
+ * tries again later. */
+ft_status train_checkpoint_save(train_session *s, bool patient);
 /* Loads values, states and counters of a checkpoint that was found valid. */
 ft_status train_checkpoint_load(train_session *s, int64_t step, bool values_only);
-/* The hash of the rates of its steps; −1: not known. */
-ft_status train_checkpoint_rates(const train_session *s, int64_t step, arena *mem, int64_t *rates);
-/* FT_OK for a whole checkpoint of this run, FT_END for one of another run, else what is wrong with it. full: every byte
- * is hashed; else names and sizes. */
-ft_status train_checkpoint_check(const train_session *s, int64_t step, bool full, arena *mem);
+/* The hash of the rates of its steps (−1: not known), and the step with the lowest eval_loss so far (0: none). */
+ft_status train_checkpoint_facts(const train_session *s, int64_t step, arena *mem, int64_t *rates,
+                                 int64_t *best);
+/* FT_OK for a whole checkpoint of this run, FT_END for one of another run, else what is wrong with it: names and sizes of
+ * the files that a run goes on from; every byte of them; every byte of all files that are there. */
+typedef enum train_depth { TRAIN_SIZES, TRAIN_OWN_BYTES, TRAIN_ALL_BYTES } train_depth;
+ft_status train_checkpoint_check(const train_session *s, int64_t step, train_depth depth,
+                                 arena *mem);
 typedef struct train_found { /* a folder step-N that is not another run's */
     int64_t step;
     bool valid;      /* by names and sizes */
@@ -331,11 +338,11 @@ void train_follow_close(train_session *s);
 
 /* --- tensorboard.c: a file of events ------------------------------------------------------------------------------------- */
 /* An empty one in the folder, in place of one of ours. */
-ft_status train_tb_open(int *fd, const char **path, const char *dir, arena *mem);
+ft_status train_tb_open(file_log **out, const char *dir, arena *mem);
 ft_status train_tb_remove(const char *dir,
                           arena *mem); /* ours, and the folder where it is empty then */
 /* The scalars of a line of the log. */
-ft_status train_tb_line(int fd, const char *path, double wall_time, const cJSON *line);
+ft_status train_tb_line(file_log *out, double wall_time, const cJSON *line);
 
 /* --- log.c ---------------------------------------------------------------------------------------------------------- */
 ft_status train_log_open(train_session *s); /* cut back to the state's lengths */
@@ -366,7 +373,8 @@ void train_show_header(const train_session *s);
 /* "", or what stands before every sequence beside its tokens. */
 const char *train_virtual_text(const train_session *s);
 ft_status train_write_resolved(const train_session *s, const char *dir); /* config.resolved.json */
-ft_status train_write_summary(train_session *s);
+/* notes: of the result's files. */
+ft_status train_write_summary(train_session *s, const file_notes *notes);
 /* What a finished run says: summary.json on one line, or a few lines of text. */
 ft_status train_result(train_session *s, str_buf *result);
 #endif

@@ -1,0 +1,130 @@
+/* append.c – text that grows by whole additions: the logs of a run.
+ *
+ * What finds no room waits in memory, in order, while the run goes on; a part that went through is cut off again, so that
+ * a reader never meets half a line. */
+#include "ft/io.h"
+#include "io_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct file_log {
+    int fd;
+    char *path;
+    int64_t size;    /* of what stands in the file and is whole; −1: not known, nothing is cut */
+    bool cut;        /* a part stands behind that */
+    str_buf waiting; /* additions that found no room */
+    int fails;
+    double first, last; /* clock of failed attempts */
+};
+
+ft_status file_log_open(file_log **out, const char *path, int64_t keep_bytes)
+{
+    struct stat sb;
+    *out = NULL;
+    file_log *l = ft_alloc(1, sizeof *l);
+    if (!l) return FT_EMEM;
+    l->fd = -1;
+    ft_status rc = FT_EMEM;
+    l->path = ft_strdup(path);
+    if (!l->path) goto out;
+    l->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+    if (l->fd < 0) {
+        rc = io_fail_out(FT_EEXIST, "cannot be opened for writing", path);
+        goto out;
+    }
+    FT_GUARD(fstat(l->fd, &sb) == 0 && S_ISREG(sb.st_mode), FT_EEXIST, "%s: is not a regular file",
+             path);
+    l->size = (int64_t)sb.st_size;
+    FT_GUARD(l->size >= keep_bytes, FT_EDATA,
+             "%s: holds %lld bytes where %lld were written before; it was cut", path,
+             (long long)l->size, (long long)keep_bytes);
+    rc = FT_OK;
+    if (keep_bytes >= 0 && l->size > keep_bytes) {
+        if (ftruncate(l->fd, keep_bytes) != 0) rc = io_fail_out(FT_EIO, "cannot be cut back", path);
+        l->size = keep_bytes;
+    }
+out:
+    if (rc == FT_OK)
+        *out = l;
+    else
+        file_log_close(l);
+    return rc;
+}
+
+/* Cuts off what is not whole; false with errno. */
+static bool cut_back(file_log *l)
+{
+    if (l->cut && ftruncate(l->fd, l->size) != 0) return false;
+    l->cut = false;
+    return true;
+}
+
+/* Everything that waits, or nothing of it; false with errno. */
+static bool put(file_log *l)
+{
+    size_t at = 0;
+    if (!cut_back(l)) return false;
+    while (at < l->waiting.len) {
+        ssize_t n = write(l->fd, l->waiting.data + at, l->waiting.len - at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) {
+            const int error = n < 0 ? errno : EIO;
+            l->cut = true;
+            (void)cut_back(l); /* else before the next attempt */
+            errno = error;
+            return false;
+        }
+        at += (size_t)n;
+    }
+    l->size += (int64_t)at;
+    l->fails = 0;
+    str_clear(&l->waiting);
+    return true;
+}
+
+static ft_status failed(const file_log *l)
+{
+    return io_fail_out(FT_EIO, "cannot be written", l->path);
+}
+
+ft_status file_log_add(file_log *l, const void *text, size_t n)
+{
+    const double now = ft_seconds();
+    str_add(&l->waiting, text, n);
+    FT_TRY(str_ok(&l->waiting));
+    if (l->fails > 0 && now - l->last < file_retry_seconds()) return FT_OK;
+    if (put(l)) return FT_OK;
+    if (!io_is_full(errno)) return failed(l);
+    if (l->fails++ == 0) l->first = now;
+    l->last = now;
+    if (l->fails > FILE_RETRIES && now - l->first >= FILE_RETRIES * file_retry_seconds())
+        return failed(l);
+    log_warn("%s: the disk is full; its lines wait in memory, and are tried again in %.0f s",
+             l->path, file_retry_seconds());
+    return FT_OK;
+}
+
+ft_status file_log_sync(file_log *l)
+{
+    int tries = 0;
+    if (!l) return FT_OK;
+    while (!put(l))
+        if (!io_wait_for_room(l->path, &tries)) return failed(l);
+    if (!io_synced(l->fd)) return io_fail_out(FT_EIO, "cannot be written to disk", l->path);
+    return FT_OK;
+}
+
+void file_log_close(file_log *l)
+{
+    if (!l) return;
+    if (l->fd >= 0) {
+        (void)put(l);
+        close(l->fd);
+    }
+    str_free(&l->waiting);
+    ft_free(l->path);
+    ft_free(l);
+}

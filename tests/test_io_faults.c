@@ -1,0 +1,231 @@
+/* test_io_faults.c – outputs on a disk with faults: full for a moment, other bytes than were written. */
+#include "support.h"
+
+#include "ft/io.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The disk: this write() takes the place of the C library's in the whole program. */
+static enum { SOUND, FLIPS, FULL, BROKEN } disk;
+static int strikes;   /* writes that are struck; < 0: all */
+static int least = 1; /* smaller ones are let through */
+static int struck;
+
+ssize_t write(int fd, const void *data, size_t n);
+ssize_t write(int fd, const void *data, size_t n)
+{
+    if (disk == SOUND || fd < 3 || strikes == 0 || n < (size_t)least)
+        return syscall(SYS_write, fd, data, n);
+    if (strikes > 0) strikes--;
+    struck++;
+    if (disk == FLIPS) {
+        uint8_t *copy = test_alloc(n);
+        memcpy(copy, data, n);
+        copy[n / 2] ^= 0x10;
+        return syscall(SYS_write, fd, copy, n);
+    }
+    if (disk == FULL && n > 1) (void)!syscall(SYS_write, fd, data, n / 2);
+    errno = disk == FULL ? ENOSPC : EIO;
+    return -1;
+}
+
+static void strike(int how, int times)
+{
+    disk = how;
+    strikes = times;
+    struck = 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    strike(SOUND, 0);
+    file_patience(true);
+    return setenv("FT_TEST_RETRY_SECONDS", "0.02", 1);
+}
+
+static void a_damaged_write_is_done_once_more(void **state)
+{
+    (void)state;
+    const char *path = test_path("result");
+    strike(FLIPS, 1);
+    assert_ok(file_write(path, "0123456789", 10));
+    assert_int_equal(struck, 1);
+    assert_string_equal(test_read_file(path, NULL), "0123456789");
+    strike(FLIPS, 2); /* and then given up: the old one stays */
+    assert_fails(file_write(path, "abcdefghij", 10), FT_EIO, "differs from what was written");
+    strike(SOUND, 0);
+    assert_string_equal(test_read_file(path, NULL), "0123456789");
+    assert_false(file_exists(test_path("result.tmp")));
+    file_patience(false); /* somebody else tries again */
+    strike(FLIPS, 1);
+    assert_fails(file_write(path, "abcdefghij", 10), FT_EIO, "result");
+    assert_int_equal(struck, 1);
+}
+
+static void what_cannot_be_made_again_is_kept(void **state)
+{
+    (void)state;
+    const char *path = test_path("stream");
+    const size_t n = 700000;
+    char *data = test_alloc(n);
+    file_out *f;
+    for (size_t i = 0; i < n; i++) data[i] = (char)(i * 7 + i / 1000);
+    for (int kept = 0; kept < 2; kept++) {
+        strike(FLIPS, 1);
+        assert_ok(file_out_open(&f, path));
+        if (kept) file_out_keep(f);
+        assert_ok(file_out_write(f, data, n / 2));
+        assert_ok(file_out_write(f, data + n / 2, n - n / 2));
+        if (kept)
+            assert_ok(file_out_commit(f));
+        else
+            assert_fails(file_out_commit(f), FT_EIO, "stream");
+        assert_int_equal(file_exists(path), kept);
+    }
+    assert_memory_equal(test_read_file(path, NULL), data, n);
+}
+
+static void tensors_too(void **state)
+{
+    (void)state;
+    const char *path = test_path("t.safetensors");
+    float x[64];
+    for (int i = 0; i < 64; i++) x[i] = (float)i;
+    const st_decl decl = {.name = "x", .type = &dt_f32, .nd = 1, .dim = {64}};
+    const void *data[] = {x};
+    strike(FLIPS, 1);
+    assert_ok(st_write_all(path, &decl, data, 1, NULL, 0));
+    assert_int_equal(struck, 1);
+    arena *mem;
+    st_file f;
+    assert_ok(arena_open(&mem, "test", 1 << 20));
+    assert_ok(st_open(&f, path, mem));
+    assert_memory_equal(st_find(&f, "x")->data, x, sizeof x);
+    st_close(&f);
+    arena_close(mem);
+}
+
+static void room_is_waited_for(void **state)
+{
+    (void)state;
+    const char *path = test_path("big");
+    const size_t n = 1 << 20;
+    char *data = test_alloc(n);
+    for (size_t i = 0; i < n; i++) data[i] = (char)(i * 31 + i / 4096);
+    strike(FULL, 3);
+    assert_ok(file_write(path, data, n));
+    assert_int_equal(struck, 3);
+    assert_memory_equal(test_read_file(path, NULL), data, n);
+    strike(FULL, 4);
+    assert_fails(file_write(path, "other", 5), FT_EIO, "disk is full");
+    assert_int_equal(struck, 4);
+    strike(SOUND, 0);
+    assert_int_equal(file_size(path), n);
+    file_patience(false);
+    strike(FULL, 1);
+    assert_fails(file_write(path, "other", 5), FT_EIO, "disk is full");
+    assert_int_equal(struck, 1);
+    strike(BROKEN, 1); /* no room is missing: nothing to wait for */
+    file_patience(true);
+    assert_fails(file_write(path, "other", 5), FT_EIO, "Input/output");
+}
+
+static void a_signal_ends_the_wait(void **state)
+{
+    (void)state;
+    setenv("FT_TEST_RETRY_SECONDS", "20", 1);
+    ft_stop_install(NULL);
+    strike(FULL, -1);
+    const double start = ft_seconds();
+    raise(SIGTERM);
+    assert_fails(file_write(test_path("late"), "x", 1), FT_EIO, "disk is full");
+    assert_true(ft_seconds() - start < 2);
+    strike(SOUND, 0);
+}
+
+static void lines_wait_in_memory(void **state)
+{
+    (void)state;
+    file_log *l;
+    const char *path = test_path("log");
+    setenv("FT_TEST_RETRY_SECONDS", "0.05", 1);
+    assert_ok(file_log_open(&l, path, 0));
+    assert_ok(file_log_add(l, "first line\n", 11));
+    strike(FULL, 2);
+    assert_ok(file_log_add(l, "second line\n", 12));
+    assert_string_equal(test_read_file(path, NULL), "first line\n"); /* and no half one */
+    assert_ok(file_log_add(l, "third line\n", 11));
+    assert_int_equal(struck, 1); /* too early for another attempt */
+    assert_true(ft_wait(0.06));
+    assert_ok(file_log_add(l, "fourth line\n", 12));
+    assert_int_equal(struck, 2);
+    assert_string_equal(test_read_file(path, NULL), "first line\n");
+    assert_ok(file_log_sync(l));
+    assert_string_equal(test_read_file(path, NULL),
+                        "first line\nsecond line\nthird line\nfourth line\n");
+    strike(FULL, -1); /* for good: given up after three more attempts */
+    ft_status rc = FT_OK;
+    int adds = 0;
+    while (rc == FT_OK && adds++ < 100) {
+        rc = file_log_add(l, "lost line\n", 10);
+        (void)ft_wait(0.01);
+    }
+    assert_int_equal(rc, FT_EIO);
+    assert_int_equal(struck, 4);
+    assert_non_null(strstr(ft_error(), "disk is full"));
+    file_patience(false);
+    assert_fails(file_log_sync(l), FT_EIO, "disk is full");
+    file_log_close(l);
+    strike(SOUND, 0);
+    assert_string_equal(test_read_file(path, NULL),
+                        "first line\nsecond line\nthird line\nfourth line\n");
+}
+
+static void notes_are_of_memory(void **state)
+{
+    (void)state;
+    file_notes notes;
+    const char *path = test_path("abc");
+    file_notes_begin(&notes);
+    assert_ok(file_write(path, "x", 1));
+    assert_ok(file_write(path, "abc", 3));
+    assert_null(file_notes_find(&notes, test_path("other")));
+    const file_note *n = file_notes_find(&notes, path);
+    assert_int_equal(n->bytes, 3);
+    assert_string_equal(n->sha256,
+                        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    file_notes_end(&notes);
+    assert_ok(file_write(path, "abcd", 4));
+}
+
+static void the_first_failure_is_told(void **state)
+{
+    (void)state;
+    assert_int_equal(ft_fail(FT_EIO, "the first"), FT_EIO);
+    ft_error_keep(true);
+    assert_int_equal(ft_fail(FT_EPERM, "of tidying up"), FT_EPERM);
+    assert_int_equal(dir_rename(test_path("no"), test_path("where")), FT_ENOINPUT);
+    assert_string_equal(ft_error(), "the first");
+    ft_error_keep(false);
+    assert_fails(ft_fail(FT_EPERM, "the next"), FT_EPERM, "the next");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(a_damaged_write_is_done_once_more, setup),
+        cmocka_unit_test_setup(what_cannot_be_made_again_is_kept, setup),
+        cmocka_unit_test_setup(tensors_too, setup),
+        cmocka_unit_test_setup(room_is_waited_for, setup),
+        cmocka_unit_test_setup(lines_wait_in_memory, setup),
+        cmocka_unit_test_setup(notes_are_of_memory, setup),
+        cmocka_unit_test_setup(the_first_failure_is_told, setup),
+        cmocka_unit_test_setup(a_signal_ends_the_wait, setup), /* last: it stays stopped */
+    };
+    return cmocka_run_group_tests(tests, test_open_arena, test_close_arena);
+}
