@@ -5,7 +5,8 @@
 # of its own: the machine's packages and architectures stay as they are.
 set -euo pipefail
 
-packages=(gcc libc6-dev cmake ninja-build pkg-config clang clang-format
+packages=(gcc libc6-dev cmake ninja-build pkg-config clang clang-format clang-tidy cppcheck
+          libclang-rt-dev llvm xz-utils
           libopenblas-pthread-dev libcjson-dev libcmocka-dev zlib1g-dev libzstd-dev libpcre2-dev libutf8proc-dev
           libedit-dev)
 root=

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# test.sh [--all | --arm] – builds and tests.  Without arguments: release build with warnings as errors, and the suite.
-# --all (what CI runs): also layers and style, the suite under address and undefined-behaviour sanitizers, and a
-# build with clang.
+# test.sh [--all | --arm | --msan | --tsan] – builds and tests.  Without arguments: release build with warnings as errors, and the suite.
+# --all (what CI runs): also layers and style, the suite under address and undefined-behaviour sanitizers, a build with
+# clang, and some minutes of fuzzing.
+# --msan: what reads files, and a short training, with clang's MemorySanitizer. --tsan: training, reading of data and the pool
+# under ThreadSanitizer. scripts/attack.sh runs both.
 # --arm: a cross build for aarch64 and, under qemu-user, the tests of kernels, formats, gradients, golden results and
 # one whole training run. Says SKIPPED, and succeeds, where the packages for it cannot be had.
 set -euo pipefail
@@ -9,11 +11,13 @@ cd "$(dirname "$0")/.."
 
 all=false
 arm=false
+sanitizer=
 case ${1:-} in
 '') ;;
 --all | --ci) all=true ;;
 --arm) arm=true ;;
-*) echo "usage: scripts/test.sh [--all | --arm]" >&2; exit 64 ;;
+--msan | --tsan) sanitizer=${1#--} ;;
+*) echo "usage: scripts/test.sh [--all | --arm | --msan | --tsan]" >&2; exit 64 ;;
 esac
 
 jobs=$(nproc)
@@ -24,16 +28,20 @@ command -v ccache >/dev/null && launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
 
 arm_tests='test_kernel|test_kernel_rows|test_kernel_attn|test_kernel_bf16|test_dtype|test_bnb|test_gradcheck'
 arm_tests+='|test_optim|test_optim_rules|test_train_golden|test_gguf_split'
+msan_tests='test_json|test_cfg|test_io|test_lines|test_zstd|test_gguf|test_gguf_split|test_hostile|test_template|test_chat'
+msan_tests+='|test_data|test_data_fields|test_folders|test_weights|test_open|test_adapters|test_fuzzed|test_train'
+tsan_tests='test_train|test_data|test_data_files|test_data_window|test_infer|test_tool|test_kernel|test_kernel_attn|test_lines'
+tsan_tests+='|test_prompt|test_follow|test_fuzzed'
 
 step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
-suite() { # PRESET
+suite() { # PRESET [CTEST OPTION...]
     step "build $1"
     cmake --preset "$1" -DFT_WERROR=ON ${launcher[@]+"${launcher[@]}"} >$logs/configure-$1.log ||
         { cat $logs/configure-$1.log; return 1; }
     cmake --build "build/$1" -j "$jobs"
     step "suite $1"
-    ctest --test-dir "build/$1" --output-on-failure -j "$jobs" 2>&1 | tee "$logs/ctest-$1.log"
+    ctest --test-dir "build/$1" --output-on-failure -j "$jobs" "${@:2}" 2>&1 | tee "$logs/ctest-$1.log"
 }
 
 # A short training run of the program itself, up to the adapter on disk.
@@ -64,6 +72,21 @@ if $arm; then
     exit 0
 fi
 
+if [ -n "$sanitizer" ]; then
+    scripts/install-deps.sh
+    export MSAN_OPTIONS=halt_on_error=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+    # MemorySanitizer knows nothing of what OpenBLAS writes, and the loops for newer processors are built without it.
+    [ "$sanitizer" = tsan ] || export FT_CPU=generic
+    tests=${sanitizer}_tests
+    suite "$sanitizer" -R "^(${!tests})\$"
+    step "training under $sanitizer"
+    rm -rf "build/$sanitizer/run"
+    "build/$sanitizer/ft" train configs/lora.json --out "build/$sanitizer/run" -q --threads 4 \
+        --set train.max_steps=4 --set train.checkpoint_every=2 --set data.max_length=64
+    printf '\nAll of it passed in %d s.\n' "$SECONDS"
+    exit 0
+fi
+
 scripts/install-deps.sh
 suite release
 if $all; then
@@ -80,6 +103,8 @@ if $all; then
     CC=clang cmake -S . -B build/clang -G Ninja -DCMAKE_BUILD_TYPE=Release -DFT_WERROR=ON -DFT_TESTS=OFF \
         ${launcher[@]+"${launcher[@]}"} >$logs/configure-clang.log || { cat $logs/configure-clang.log; exit 1; }
     cmake --build build/clang -j "$jobs"
+    step "fuzzing"
+    scripts/fuzz.sh --short 20
     for preset in asan release; do
         step "closing lines of $preset"
         sed -n '/tests passed/,$p' "$logs/ctest-$preset.log"

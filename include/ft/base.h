@@ -141,6 +141,8 @@ void str_double(str_buf *s, double v);
 /* JSON string literal with quotes; control characters, quote and backslash escaped, rest raw. */
 void str_json(str_buf *s, const char *text, size_t n);
 
+/* `what` in the text from byte `from` (at most its length) on, which may be empty; NULL: it is not there. */
+const char *str_find(const str_buf *s, size_t from, const char *what, size_t n);
 bool str_ends(const char *s, const char *suffix);
 bool str_starts(const char *s, const char *prefix);
 

@@ -89,7 +89,8 @@ typedef struct tool_generate_options {
     const char *system; /* with chat: the system turn of who brings none; may be NULL */
     const char *const *stop; /* [n_stop] strings that end an answer, which is what stands before them */
     int n_stop;
-    int samples; /* 0: one answer a line; else a JSON line with so many, and the line's own keys */
+    int samples; /* 0: one answer a line; else a JSON line with so many, and the line's own keys; wants
+                    sampling.logprobs */
     bool chat, json;
     bool stream; /* text in whole UTF-8 sequences as it comes, one line after another; else many lines advance together */
     inf_sampling sampling; /* a line may have another temperature, max_new_tokens, seed, stop, system */

@@ -93,7 +93,30 @@ struct arena {
     uint8_t *base; /* 2 MiB aligned, so that huge pages apply */
     size_t limit, used, peak;
     size_t dirty; /* bytes from base that may be non-zero */
+    size_t held;  /* those that LeakSanitizer knows of */
 };
+
+/* LeakSanitizer, where there is one, looks for pointers on the heap alone: what hangs in an arena is held, too. It reads all that
+ * it is told of, so it is told of pieces as they are used, each as long as those before it together. */
+void __lsan_register_root_region(const void *from, size_t bytes) __attribute__((weak));
+void __lsan_unregister_root_region(const void *from, size_t bytes) __attribute__((weak));
+
+static void hold(arena *a)
+{
+    while (a->held < a->used) {
+        size_t bytes = a->held ? a->held : HUGE_PAGE;
+        __lsan_register_root_region(a->base + a->held, bytes);
+        a->held += bytes;
+    }
+}
+
+static void let_go(arena *a)
+{
+    for (; a->held; a->held = a->held > HUGE_PAGE ? a->held / 2 : 0) {
+        size_t bytes = a->held > HUGE_PAGE ? a->held / 2 : a->held;
+        __lsan_unregister_root_region(a->base + a->held - bytes, bytes);
+    }
+}
 
 ft_status arena_open(arena **out, const char *name, size_t limit)
 {
@@ -142,6 +165,7 @@ void *arena_raw(arena *a, size_t size)
     a->used += need;
     if (a->used > a->peak) a->peak = a->used;
     if (a->used > a->dirty) a->dirty = a->used;
+    if (a->map && __lsan_register_root_region) hold(a);
     return p;
 }
 
@@ -210,6 +234,7 @@ size_t arena_pages(size_t used)
 void arena_close(arena *a)
 {
     if (!a) return;
+    if (__lsan_unregister_root_region) let_go(a);
     if (a->map) munmap(a->map, a->map_bytes);
     ft_free(a);
 }

@@ -147,6 +147,11 @@ bool str_ends(const char *s, const char *suffix)
     return n >= m && memcmp(s + n - m, suffix, m) == 0;
 }
 
+const char *str_find(const str_buf *s, size_t from, const char *what, size_t n)
+{
+    return s->len > from ? memmem(s->data + from, s->len - from, what, n) : NULL;
+}
+
 bool str_starts(const char *s, const char *prefix)
 {
     return strncmp(s, prefix, strlen(prefix)) == 0;

@@ -36,7 +36,7 @@ static text content_of(const cJSON *m)
 /* Moves *at behind the text. */
 static bool stands(const turns *t, text x, size_t *at)
 {
-    const char *hit = memmem(t->full.data + *at, t->full.len - *at, x.s, x.n);
+    const char *hit = str_find(&t->full, *at, x.s, x.n);
     if (hit) *at = (size_t)(hit - t->full.data) + x.n;
     return hit != NULL;
 }
@@ -49,7 +49,7 @@ static bool both_ends_print(turns *t, int i, const cJSON *m)
         str_buf out = {0};
         cJSON *changed = data_turns_marked(t, m, before == 1);
         all = changed && data_turns_render(t, t->n, false, i, changed, &out) &&
-              memmem(out.data, out.len, TURNS_MARK, strlen(TURNS_MARK));
+              str_find(&out, 0, TURNS_MARK, strlen(TURNS_MARK));
         cJSON_Delete(changed);
         str_free(&out);
     }
@@ -252,9 +252,9 @@ static ft_status find_unprinted(turns *t)
         char mark[40];
         if (!is_said(t, i, m)) continue;
         size_t n = (size_t)snprintf(mark, sizeof mark, TURNS_MARK "%d" TURNS_MARK, i);
-        at = memmem(out.data + from, out.len - from, mark, n);
+        at = str_find(&out, from, mark, n);
         if (at) from = (size_t)(at - out.data) + n;
-        if (at || memmem(out.data, out.len, mark, n) || both_ends_print(t, i, m)) continue;
+        if (at || str_find(&out, 0, mark, n) || both_ends_print(t, i, m)) continue;
         const cJSON *role = js_get(m, "role");
         text x = content_of(m);
         str_printf(&what, "turn %d (%s, \"%s\")", i + 1,

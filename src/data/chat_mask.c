@@ -33,8 +33,7 @@ static size_t through_mark(turns *t, size_t from, bool anywhere, size_t limit)
     for (int i = -1; i < n; i++) {
         int32_t id = i < 0 ? tok_eos(tok) : stops[i];
         const char *s = id >= 0 ? tok_text(tok, id) : NULL;
-        if (!s || !*s || from >= t->full.len) continue;
-        const char *hit = memmem(t->full.data + from, t->full.len - from, s, strlen(s));
+        const char *hit = s && *s ? str_find(&t->full, from, s, strlen(s)) : NULL;
         if (!hit) continue;
         size_t at = (size_t)(hit - t->full.data), k = from;
         while (k < at && strchr(" \t\r\n", t->full.data[k])) k++;
@@ -54,7 +53,7 @@ static bool by_marking(turns *t, int i, const cJSON *message, bool before, size_
     bool found = false;
     if (changed && data_turns_render(t, t->n, false, i, changed, &other)) {
         size_t at = common(&t->full, &other);
-        const char *mark = memmem(other.data + at, other.len - at, TURNS_MARK, strlen(TURNS_MARK));
+        const char *mark = str_find(&other, at, TURNS_MARK, strlen(TURNS_MARK));
         size_t q = mark ? (size_t)(mark - other.data) : 0, rest = q + strlen(TURNS_MARK);
         for (size_t k = at; mark && k < q; k++) { /* only trimmed white space lies between */
             if (!strchr(" \t\r\n", other.data[k])) mark = NULL;

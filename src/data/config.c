@@ -348,7 +348,7 @@ static ft_status find_records(data_set *d)
         FT_TRY(data_files(d, &d->source[i]));
         FT_TRY(data_pick_records(d, &d->source[i]));
     }
-    if (!d->hold_out) return FT_OK;
+    if (d->hold_out == 0) return FT_OK;
     FT_TRY(data_hold_out(d));
     data_source *all = arena_get(d->mem, (size_t)d->n_sources * sizeof *all);
     if (!all) return FT_EMEM;

@@ -124,6 +124,7 @@ static void pass(data_csv *c, size_t n, int64_t lines)
 ft_status data_csv_next(data_csv *c, const char **text, size_t *len, int64_t *byte, int64_t *line)
 {
     extent e;
+    if (!c->buf) FT_TRY(more(c));
     for (;;) {
         const char *s = c->buf + c->at;
         size_t n = c->have - c->at;

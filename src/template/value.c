@@ -451,8 +451,8 @@ tpl_list tpl_items(tpl_ctx *c, tpl_val v)
             tpl_list_add(c, &l, tpl_strn(v.s + i, (size_t)k));
         }
     } else if (v.t == TV_ITER) {
-        l.v = v.l->v + v.l->pos;
         l.n = v.l->n - v.l->pos;
+        l.v = l.n > 0 ? v.l->v + v.l->pos : NULL;
         v.l->pos = v.l->n;
     } else if (sequence(v) || v.t == TV_VIEW) {
         l = *v.l;

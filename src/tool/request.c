@@ -147,11 +147,11 @@ static ft_status record_of(tool_request *q, const cJSON *o, const char *prompt, 
     }
     if (prompt) {
         tool_json_key(out, "prompt");
-        str_json(out, prompt, strlen(prompt));
+        tool_json_text(out, prompt, strlen(prompt));
     }
     if (system) {
         tool_json_key(out, "system");
-        str_json(out, system, strlen(system));
+        tool_json_text(out, system, strlen(system));
     }
     return str_ok(out);
 }

@@ -1,0 +1,143 @@
+/* A run of two steps that goes on from its first checkpoint after one of its files was replaced. Byte 0 picks the file, and
+ * whether what guards it is made anew for it: a seal for the JSON, a manifest that knows the others. Where nothing is, the damage
+ * is noticed: the run is refused, or its result is that of the undisturbed run to the byte. */
+#include "fuzz.h"
+
+#include "train/train_private.h"
+
+#define STEP "run/checkpoints/step-1"
+enum { MOST = 40 };
+static struct kept {
+    char name[200];
+    char *text;
+    size_t n;
+} kept[MOST];
+static int n_kept;
+static char *wanted;
+static size_t wanted_len;
+
+static void keep_folder(const char *dir)
+{
+    const char **names;
+    int64_t n;
+    arena *mem = fz_arena();
+    fz_must(dir_list(fz_path(dir), mem, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        struct kept *k = &kept[n_kept];
+        snprintf(k->name, sizeof k->name, "%s/%s", dir, names[i]);
+        if (!file_exists(fz_path(k->name))) continue;
+        FZ_CHECK(++n_kept < MOST);
+        fz_must(file_read(&k->text, &k->n, fz_path(k->name), (size_t)1 << 30));
+    }
+}
+
+static ft_status train(bool resume)
+{
+    static const char *const sets[] = {"train.max_steps=2",        "train.checkpoint_every=1",
+                                       "train.keep_checkpoints=2", "method.r=1",
+                                       "data.max_length=16",       "train.batch_size=2"};
+    const char *data = fz_path("d.jsonl");
+    train_options o = {.given = {.model = fz_model(), .method = "lora", .data = &data, .n_data = 1},
+                       .sets = sets,
+                       .n_sets = FT_COUNT_OF(sets),
+                       .out = fz_path("run"),
+                       .resume = resume};
+    str_buf result = {0};
+    ft_status rc = train_run(&o, &result);
+    str_free(&result);
+    return rc;
+}
+
+static void make_run(void)
+{
+    static const char data[] = "{\"prompt\":\"One warm\",\"completion\":\" day.\"}\n"
+                               "{\"prompt\":\"Two\",\"completion\":\" cold nights.\"}\n"
+                               "{\"prompt\":\"A\",\"completion\":\" fox ran.\"}\n";
+    fz_put("d.jsonl", data, sizeof data - 1);
+    fz_must(train(false));
+    fz_must(file_read(&wanted, &wanted_len, fz_path("run/adapter_model.safetensors"), 1u << 30));
+    keep_folder("run");
+    keep_folder(STEP);
+    int n = 0; /* what a run that was killed after step 1 has not */
+    for (int i = 0; i < n_kept; i++) {
+        bool result = strstr(kept[i].name, "run/adapter") || strstr(kept[i].name, "run/summary") ||
+                      strstr(kept[i].name, "run/token") || strstr(kept[i].name, ".lock");
+        if (result)
+            ft_free(kept[i].text);
+        else
+            kept[n++] = kept[i];
+    }
+    n_kept = n;
+}
+
+static void put_back(void)
+{
+    fz_must(dir_remove(fz_path("run")));
+    fz_must(dir_make(fz_path(STEP)));
+    for (int i = 0; i < n_kept; i++) fz_put(kept[i].name, kept[i].text, kept[i].n);
+}
+
+static const char *reseal(const char *path, const uint8_t *body, size_t n)
+{
+    str_buf b = {0};
+    str_add(&b, (const char *)body, n);
+    fz_must(train_sealed_write(path, &b));
+    str_free(&b);
+    return path;
+}
+
+/* The manifest with size and hash of the file as it is now. */
+static void tell_manifest(const char *name)
+{
+    js_doc d;
+    char *text, hex[65];
+    str_buf b = {0};
+    fz_must(train_sealed_read(&d, &text, fz_path(STEP "/manifest.json")));
+    cJSON *entry;
+    cJSON_DeleteItemFromObjectCaseSensitive(d.root, "seal");
+    cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(d.root, "files"))
+    {
+        if (strcmp(js_get(entry, "name")->valuestring, name) != 0) continue;
+        char path[300];
+        snprintf(path, sizeof path, STEP "/%s", name);
+        fz_must(file_sha256(fz_path(path), hex));
+        cJSON_SetValuestring(cJSON_GetObjectItemCaseSensitive(entry, "sha256"), hex);
+        cJSON_SetNumberValue(cJSON_GetObjectItemCaseSensitive(entry, "bytes"),
+                             (double)file_size(fz_path(path)));
+    }
+    js_print(&b, d.root, false);
+    reseal(fz_path(STEP "/manifest.json"), (const uint8_t *)b.data, b.len - 1);
+    str_free(&b);
+    js_close(&d);
+    ft_free(text);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const char *const names[] = {"manifest.json",         "state.json", "params.safetensors",
+                                        "optimizer.safetensors", "run.json",   "log.jsonl"};
+    if (fz_start()) make_run();
+    if (size < 1) return 0;
+    int which = data[0] % 6;
+    bool anew = data[0] & 128;
+    char path[200];
+    snprintf(path, sizeof path, "%s/%s", which < 4 ? STEP : "run", names[which]);
+    put_back();
+    if (anew && which != 2 && which != 3 && which != 5)
+        reseal(fz_path(path), data + 1, size - 1);
+    else
+        fz_put(path, data + 1, size - 1);
+    if (anew && which > 0 && which < 4) tell_manifest(names[which]);
+    ft_status rc = train(true);
+    if (rc != FT_EEXIST) fz_status(rc);
+    if (rc != FT_OK || anew) return 0;
+    char *got = NULL;
+    size_t n;
+    fz_must(file_read(&got, &n, fz_path("run/adapter_model.safetensors"), 1u << 30));
+    if (n != wanted_len || memcmp(got, wanted, n) != 0) {
+        fprintf(stderr, "another result after damage to %s\n", path);
+        abort();
+    }
+    ft_free(got);
+    return 0;
+}

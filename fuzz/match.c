@@ -1,0 +1,32 @@
+/* A pattern, NUL, a module's path: PEFT's rules of which module a pattern means. */
+#include "fuzz.h"
+
+#include "ft/method.h"
+
+static void known(int r)
+{
+    FZ_CHECK(r >= -1 && r <= 1 && (r >= 0 || ft_error()[0]));
+    if (r < 0) fz_plain(ft_error());
+    ft_error_clear();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fz_input in = {data, size, false};
+    const uint8_t *part;
+    size_t n;
+    int64_t layer = 0;
+    fz_part(&in, &part, &n);
+    char *pattern = fz_string(part, n);
+    bool given = fz_part(&in, &part, &n);
+    char *path = given ? fz_string(part, n) : fz_string("model.layers.11.self_attn.q_proj", 32);
+    known(pe_match_full(pattern, path));
+    known(pe_match_pattern(pattern, path));
+    known(pe_match_inside(pattern, path));
+    known(pe_match_layer(pattern, path, &layer));
+    known(pe_match_layer(NULL, path, &layer));
+    (void)pe_match_suffix(pattern, path);
+    free(pattern);
+    free(path);
+    return 0;
+}

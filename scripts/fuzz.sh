@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# fuzz.sh HOURS [TARGET...] | --short [SECONDS [TARGET...]] | --coverage – fuzzing of everything that reads what others wrote.
+# HOURS (0.5 is half an hour) are divided among the targets, two at a time; what they found is kept, with a table of executions
+# a target, then the coverage of parser files by the corpora. --short is what CI runs: replays every corpus, then fuzzes each
+# target for SECONDS (20); the first thing found ends it with exit 1 and the path of the input. All under address and
+# undefined-behaviour sanitizers. FT_FUZZ_WORK (default build/fuzz/work): corpora, logs, what was found. An input that was found is
+# tried again with build/fuzz/fuzz_TARGET FILE; fuzz/README.md tells the rest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=${FT_FUZZ_WORK:-build/fuzz/work}
+jobs=$(nproc)
+launcher=()
+command -v ccache >/dev/null && launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
+
+usage() { sed -n '2,4s/^# //p' "$0" >&2; exit 64; }
+
+build() { # PRESET
+    mkdir -p build/logs
+    cmake --preset "$1" ${launcher[@]+"${launcher[@]}"} >"build/logs/configure-$1.log" ||
+        { cat "build/logs/configure-$1.log"; exit 1; }
+    cmake --build "build/$1" -j "$jobs" >"build/logs/build-$1.log" || { tail -n 40 "build/logs/build-$1.log"; exit 1; }
+}
+
+all_targets() { for f in fuzz/*.c; do basename "$f" .c; done; }
+
+# Seeds made of the tree, what is packed in fuzz/corpus, and what was found once.
+corpora() {
+    rm -rf "$work/seeds"
+    mkdir -p "$work/seeds" "$work/found" "$work/logs"
+    build/fuzz/seeds "$work/seeds"
+    for a in fuzz/corpus/*.tar.xz; do
+        [ ! -e "$a" ] || tar -C "$work/seeds" -xJf "$a"
+    done
+    [ ! -d fuzz/found ] || cp -r fuzz/found/. "$work/seeds/"
+    for t in $(all_targets); do mkdir -p "$work/seeds/$t" "$work/corpus/$t"; done
+}
+
+dictionary() {
+    case $1 in
+    template | chat) echo jinja ;;
+    regex | match) echo regex ;;
+    gguf | gguf_tok) echo gguf ;;
+    *) echo json ;;
+    esac
+}
+
+# TARGET SECONDS [OPTION...]: the log in $work/logs/TARGET.
+fuzz_one() {
+    local t=$1 seconds=$2 length=16384
+    shift 2
+    case $t in gguf | gguf_tok | tokenizer | safetensors | model | adapter) length=65536 ;; esac
+    ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+        "build/fuzz/fuzz_$t" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=$length \
+        -dict="fuzz/dict/$(dictionary "$t").dict" -artifact_prefix="$work/found/$t-" -print_final_stats=1 "$@" \
+        "$work/corpus/$t" "$work/seeds/$t" >"$work/logs/$t" 2>&1
+}
+
+executions() { # of a log, forked or not
+    awk '/^#[0-9]+:/ { n = substr($1, 2) + 0 } /stat::number_of_executed_units/ { n = $2 } END { print n + 0 }' "$work/logs/$1"
+}
+
+table() {
+    local total=0 n
+    printf '%-14s %12s %8s %6s\n' target executions inputs found
+    for t in "$@"; do
+        n=$(executions "$t")
+        total=$((total + n))
+        printf '%-14s %12d %8d %6d\n' "$t" "$n" "$(find "$work/corpus/$t" "$work/seeds/$t" -type f | wc -l)" \
+            "$(find "$work/found" -name "$t-*" | wc -l)"
+    done
+    printf '%-14s %12d\n' together "$total"
+}
+
+short() {
+    local seconds=$1 bad=0
+    shift
+    build fuzz
+    rm -rf "$work"
+    corpora
+    export -f fuzz_one dictionary
+    export work
+    # Stops at the first that fails: 255 tells xargs so.
+    printf '%s\n' "$@" | xargs -P "$jobs" -I{} bash -c "fuzz_one {} $seconds || { echo {} >>\"$work/failed\"; exit 255; }" || bad=1
+    table "$@"
+    [ $bad -eq 0 ] && [ ! -e "$work/failed" ] && return
+    for t in $(cat "$work/failed"); do
+        grep -vE '^(#|INFO|stat::|[0-9x ,\\]*$)' "$work/logs/$t" | head -n 40
+        echo "fuzz.sh: $t: $(find "$PWD/$work/found" -name "$t-*" | head -n 1)"
+        echo "    again: build/fuzz/fuzz_$t that file"
+    done
+    exit 1
+}
+
+long() { # HOURS TARGET...
+    local hours=$1 each
+    shift
+    each=$(awk -v h="$hours" -v j="$jobs" -v n=$# 'BEGIN { printf "%d", h * 3600 * j / n }')
+    [ "$each" -ge 10 ] || { echo "fuzz.sh: that is $each s a target: too little" >&2; exit 64; }
+    build fuzz
+    corpora
+    export -f fuzz_one dictionary
+    export work
+    printf '%s\n' "$@" | xargs -P "$jobs" -I{} bash -c \
+        "fuzz_one {} $each -fork=1 -ignore_crashes=1 -ignore_timeouts=1 -ignore_ooms=1 || true"
+    table "$@"
+    find "$work/found" -type f | sort | sed 's/^/found: /'
+    coverage
+    [ -z "$(find "$work/found" -type f)" ]
+}
+
+# Files that read what others wrote.
+parsers() {
+    ls src/io/{bytes,gguf,gguf_get,lines,safetensors,weights}.c src/cfg/*.c src/template/*.c src/token/*.c \
+        src/data/{chat_lost,chat_mask,chat_turns,config,csv,fields,format,offsets,read,read_text,record_turns}.c \
+        src/method/{adapter_config,adapter_file,match,target}.c src/model/{config,gguf_config,keys}.c \
+        src/train/{config,state}.c src/tool/{eval_config,eval_match,request,score}.c |
+        grep -vE '_(tab)\.c$'
+}
+
+coverage() {
+    local out=build/fuzz-coverage objects=() profdata cov
+    profdata=$(command -v llvm-profdata || command -v llvm-profdata-14)
+    cov=$(command -v llvm-cov || command -v llvm-cov-14)
+    build fuzz-coverage
+    [ -d "$work/seeds" ] || { build fuzz; corpora; }
+    rm -f $out/*.profraw
+    for t in $(all_targets); do
+        objects+=(-object "$out/fuzz_$t")
+        LLVM_PROFILE_FILE=$out/$t.profraw "$out/fuzz_$t" -runs=0 -timeout=60 "$work/corpus/$t" "$work/seeds/$t" \
+            >"build/logs/coverage-$t.log" 2>&1 || echo "fuzz.sh: $t: see build/logs/coverage-$t.log"
+    done
+    "$profdata" merge -sparse -o $out/all.profdata $out/*.profraw
+    # shellcheck disable=SC2046
+    "$cov" report "${objects[@]}" -instr-profile=$out/all.profdata $(parsers) >build/logs/coverage.txt
+    awk 'NR > 2 && NF > 9 { printf "%-38s %6d lines %8s\n", $1, $8, $10 }' build/logs/coverage.txt
+}
+
+case ${1:-} in
+--short)
+    shift
+    seconds=${1:-20}
+    [ $# -eq 0 ] || shift
+    # shellcheck disable=SC2046
+    if [ $# -eq 0 ]; then set -- $(all_targets); fi
+    short "$seconds" "$@"
+    ;;
+--coverage) coverage ;;
+'' | -*) usage ;;
+*)
+    hours=$1
+    shift
+    [[ $hours =~ ^[0-9]*\.?[0-9]+$ ]] || usage
+    # shellcheck disable=SC2046
+    if [ $# -eq 0 ]; then set -- $(all_targets); fi
+    long "$hours" "$@"
+    ;;
+esac
