@@ -193,7 +193,7 @@ static bool still_there(int fd, const char *name)
 ft_status dir_lock(const char *path, int *out)
 {
     char name[PATH_MAX], pid[32] = {0};
-    int fd;
+    int fd, tries = 0;
     *out = -1;
     FT_CHECK(snprintf(name, sizeof name, "%s/.lock", path) < (int)sizeof name, FT_EEXIST,
              "%s: the path is too long", path);
@@ -217,6 +217,8 @@ again:
     }
     if (!still_there(fd, name)) { /* its owner removed it between our open and our lock */
         close(fd);
+        FT_CHECK(++tries < 1000, FT_EIO, "%s: cannot be looked at, or is made anew all the time",
+                 name);
         goto again;
     }
     int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());

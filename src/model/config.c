@@ -1,6 +1,7 @@
 /* config.c – config.json → dimensions: what no part decides, what each layer is made of, then every part's own keys. */
 #include "model_private.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,6 +107,17 @@ static ft_status read_int(const js_doc *d, const model_key *k, int64_t *out)
     return k->hf && !null ? js_get_int(d, d->root, k->hf, def, k->low, k->high, out) : FT_OK;
 }
 
+static ft_status read_num(const js_doc *d, const model_key *k, double *out)
+{
+    *out = strtod(k->def, NULL);
+    if (!k->hf) return FT_OK;
+    FT_TRY(js_get_num(d, d->root, k->hf, *out, out));
+    if (!(*out >= 0 && *out <= (double)FLT_MAX))
+        return js_fail(d, js_get(d->root, k->hf), FT_EDATA, k->hf,
+                       "must be a number from 0 on, not %g", *out);
+    return FT_OK;
+}
+
 static ft_status read_key(const model *m, const js_doc *d, const model_key *key, void *cfg)
 {
     model_key k = family_key(m->family, key);
@@ -114,8 +126,7 @@ static ft_status read_key(const model *m, const js_doc *d, const model_key *key,
     case KEY_INT:
         return read_int(d, &k, at);
     case KEY_NUM:
-        *(double *)at = strtod(k.def, NULL);
-        return k.hf ? js_get_num(d, d->root, k.hf, *(double *)at, at) : FT_OK;
+        return read_num(d, &k, at);
     case KEY_BOOL:
         *(bool *)at = strcmp(k.def, "true") == 0;
         return k.hf ? js_get_bool(d, d->root, k.hf, *(bool *)at, at) : FT_OK;

@@ -93,5 +93,7 @@ ft_status tk_parse_pattern(tk_op *op, const tk_src *src, const cJSON *o)
     op->pattern = (tk_span){arena_strn(src->mem, v->valuestring, n), n};
     op->pattern_is_regex = regex != NULL;
     if (!op->pattern.s) return FT_EMEM;
-    return regex ? tk_regex_open(&op->re, op->pattern) : tk_regex_literal(&op->re, op->pattern);
+    ft_status rc =
+        regex ? tk_regex_open(&op->re, op->pattern) : tk_regex_literal(&op->re, op->pattern);
+    return rc == FT_EDATA ? js_fail(src->doc, v, rc, "pattern", "%s", ft_error()) : rc;
 }

@@ -55,7 +55,11 @@ static ft_status read_tokens(const js_doc *d, const cJSON *list, item *it, int64
                            (long long)(vocab - 1));
         FT_TRY(tok_ids_push(&it->ids, (int32_t)v));
     }
-    return js_get_int(d, d->root, "start", 1, 1, INT32_MAX, &it->from);
+    FT_TRY(js_get_int(d, d->root, "start", 1, 1, INT32_MAX, &it->from));
+    if (js_get(d->root, "start") && it->from > (int64_t)it->ids.n)
+        return js_fail(d, js_get(d->root, "start"), FT_EDATA, "start",
+                       "%lld is behind the %zu tokens", (long long)it->from, (size_t)it->ids.n);
+    return FT_OK;
 }
 
 static ft_status read_pair(scorer *s, const js_doc *d, item *it)
