@@ -63,8 +63,8 @@ ft=$(realpath "$ft") && [ -x "$ft" ] || { echo "attack: $ft does not run" >&2; e
 top=$(mktemp -d "${TMPDIR:-/tmp}/ft-attack-XXXXXX") || exit 70
 stop() {
     local job
-    for job in $(jobs -p); do kill -- "$job" 2> /dev/null; done
-    wait
+    for job in $(jobs -p); do kill -- "-$job" 2> /dev/null; done
+    wait 2> /dev/null
     chmod -R u+rwx "$top" 2> /dev/null
     rm -rf "$top"
 }
@@ -92,7 +92,9 @@ echo "attack: ${#chosen[@]} checks, $($short && echo "sampled by --seed $seed" |
 running=0
 for check in "${chosen[@]}"; do
     [ $running -lt 2 ] || { wait -n; running=$((running - 1)); }
+    set -m # a group of its own, so that all of it can be ended
     one "$check" &
+    set +m
     running=$((running + 1))
 done
 wait

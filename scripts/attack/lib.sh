@@ -116,8 +116,9 @@ killed_at() { # CALL:K COMMAND...
     code=$? # braces: the shell's own word on the kill is no news
 }
 # A file system of some size, also for a user that is not root.
-in_tmpfs() { # KIB COMMAND: a shell command in a folder that holds so much; the folder is $PWD/disk inside only
+in_tmpfs() { # KIB COMMANDS: shell commands that see a folder disk which holds so much; nobody else sees it
     mkdir -p disk
-    unshare -rm bash -c 'mount -t tmpfs -o size='"$1"'k tmpfs disk && '"$2"
+    unshare -rm bash -c "mount -t tmpfs -o size=$1k tmpfs disk || exit 9
+        $2"
 }
 can_mount() { mkdir -p disk && unshare -rm mount -t tmpfs tmpfs disk 2> /dev/null; }
