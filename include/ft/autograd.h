@@ -84,8 +84,15 @@ struct ag_tape {
     ft_status status;    /* sticky */
 };
 
-/* limit: bytes of address space for activations; 0: a dry tape. */
+/* limit: bytes of activations, at most; 0: a dry tape. */
 FT_MUST_USE ft_status ag_open(ag_tape **out, size_t limit);
+/* What a pass takes, as a dry one has counted it: reserved in one piece each when the first of it is needed. More may
+ * come. ag_peak_rooms: the most that any of the tapes it was called for has taken. */
+typedef struct ag_rooms {
+    size_t keep, grads, meta;
+} ag_rooms;
+void ag_expect(ag_tape *t, const ag_rooms *rooms);
+void ag_peak_rooms(const ag_tape *t, ag_rooms *most);
 void ag_close(ag_tape *t);
 void ag_reset(ag_tape *t);              /* forgets nodes, activations and rows; keeps the memory */
 size_t ag_peak_bytes(const ag_tape *t); /* activations + their gradients, high-water mark, in pages */

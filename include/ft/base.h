@@ -90,7 +90,7 @@ void ft_error_at(const char *file, int line, const char *function);
 
 /* --- memory ------------------------------------------------------------------------------------
  * The only allocator of the tree. Zeroed; NULL on overflow or exhaustion, with the record set
- * (FT_EMEM). The environment variable FT_TEST_FAIL_AT=n makes the n-th call fail. */
+ * (FT_EMEM). The environment variable FT_TEST_FAIL_AT=n makes the n-th call fail, n+ all from it on. */
 void *ft_alloc(size_t count, size_t size);
 void *ft_realloc(void *p, size_t count, size_t size); /* new bytes are not zeroed */
 void ft_free(void *p);
@@ -100,9 +100,11 @@ bool ft_mul(size_t a, size_t b, size_t *out);
 bool ft_add(size_t a, size_t b, size_t *out);
 
 /* An arena hands out memory that lives until it is reset to an earlier mark; it never moves what it
- * has handed out: address space is reserved at creation and committed by use. */
+ * has handed out. Address space is reserved in blocks as they are needed, up to `limit` bytes in all. */
 typedef struct arena arena;
 FT_MUST_USE ft_status arena_open(arena **out, const char *name, size_t limit);
+/* Reserved now, and one range: what comes next begins where the last one ended (64-byte aligned). */
+FT_MUST_USE ft_status arena_open_flat(arena **out, const char *name, size_t bytes);
 /* An arena without memory: hands out addresses that must not be touched, and counts. For dry runs. */
 FT_MUST_USE ft_status arena_open_counting(arena **out, const char *name);
 void *arena_get(arena *a, size_t size); /* 64-byte aligned, zeroed; NULL past the limit */
@@ -112,7 +114,10 @@ char *arena_strn(arena *a, const char *s, size_t n);
 char *arena_printf(arena *a, const char *fmt, ...) FT_PRINTF(2, 3);
 size_t arena_mark(const arena *a);
 void arena_reset(arena *a, size_t mark);
-bool arena_ends(const arena *a, const void *p); /* what comes next begins at p */
+void arena_expect(arena *a, size_t bytes); /* the next block is of so many bytes, if they are granted */
+/* Makes what was handed out last, and ends at `end`, longer; false: it ends elsewhere, or there is no room
+ * behind it. */
+bool arena_extend(arena *a, const void *end, size_t more);
 size_t arena_peak(const arena *a);
 /* Bytes of memory that `used` bytes of an arena take: the first 2 MiB come in small pages, others in huge
  * ones. */
@@ -241,6 +246,18 @@ size_t ft_rss_of(const void *from, size_t bytes);
  * least that MemAvailable, the cgroup (v1 or v2) and those above it, RLIMIT_AS and RLIMIT_DATA leave to
  * it. FT_CGROUP_ROOT replaces /sys/fs/cgroup in tests. */
 size_t ft_memory_limit(const char **which);
+typedef struct ft_need {
+    size_t bytes;   /* of memory in all, what is in use with it */
+    size_t mapped;  /* of them, pages of files: they can be dropped and read again, which a cgroup sees to */
+    size_t absent;  /* of those, mapped already and not in memory */
+    size_t address; /* address space beside the bytes */
+} ft_need;
+typedef struct ft_grant {
+    size_t need, limit;
+    const char *name;
+} ft_grant;
+/* The limit that a need comes closest to, or exceeds most: what it grants, and how much of the need counts there. */
+ft_grant ft_memory_ask(const ft_need *n);
 const char *ft_cpu_name(void); /* the model as the system names it; "unknown" where it does not */
 int ft_cpus(void); /* CPUs of the affinity mask, cut by the cgroup quota */
 

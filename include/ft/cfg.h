@@ -20,6 +20,7 @@ typedef struct js_doc {
     uint32_t *pos; /* offset of every value in document order */
     size_t n_pos;
     int64_t line0; /* line number of the first line (JSONL), normally 1 */
+    int64_t col0;  /* characters of that line before the text, normally 0 */
 } js_doc;
 typedef enum js_flags {
     JS_STRICT = 0,
@@ -32,6 +33,9 @@ typedef enum js_flags {
 /* `status` is the class of a mistake: FT_ECONFIG for a config, FT_EDATA for data and models. */
 FT_MUST_USE ft_status js_parse(js_doc *out, const char *text, size_t len, const char *name,
                                int64_t line0, js_flags flags, ft_status status);
+/* The same for a part of a text, which `col0` characters of its line stand before. */
+FT_MUST_USE ft_status js_parse_at(js_doc *out, const char *text, size_t len, const char *name,
+                                  int64_t line0, int64_t col0, js_flags flags, ft_status status);
 void js_close(js_doc *doc);
 /* Turns the C0 80 of JS_NUL into NUL characters, in place; the new length. */
 size_t js_nul(char *text, size_t n);

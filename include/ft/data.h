@@ -21,6 +21,7 @@ typedef struct data_cfg {
     int64_t max_length;
     const cJSON *packing; /* false, true or "concat"; checked by data_open */
     int64_t window_tokens; /* or CFG_AUTO */
+    int64_t max_unpacked_bytes; /* or CFG_AUTO, or 0 for the same */
     bool shuffle;
     bool completion_only_loss, assistant_only_loss;
     const char *chat_template; /* for chat_use, by who opens the tokenizer; NULL: its own */

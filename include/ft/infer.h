@@ -12,13 +12,41 @@
 #include "ft/model.h"
 #include "ft/token.h"
 
+/* What the passes take in memory: told by dry ones of the same shape before they are made, and grown with the largest. */
+typedef struct inf_plan {
+    /* the opener's to set: bytes that it makes beside the passes, at their time and at another; of weights that it will
+     * map beside them, and whether passes read them; how many tapes have a pass on them at the same time (0: one) */
+    size_t beside, apart, later;
+    bool unread, gemm; /* gemm: what it makes apart has products of many rows */
+    int tapes;
+    size_t values;          /* of what lies over the model; the opener's to set, too */
+    size_t weights, mapped; /* of the model; of these, pages of files */
+    size_t activations, cache, workspace, total; /* cache: keys and values */
+    ft_grant grant;
+    /* inside: what was there before, the largest shape, and what it took */
+    bool begun;
+    size_t resident, buffers;
+    int64_t rows, seqs, scored, wanted, few;
+    ag_rooms rooms;
+} inf_plan;
+
 typedef struct inf_ctx {
     model *m;
     const nn_overlay *over; /* NULL: the base */
     ag_tape *tape;          /* every pass resets it */
     size_t cache_limit;     /* bytes of keys and values at the same time; 0: three quarters of what this process may
-                               use (ft_memory_limit) */
+                               use (ft_memory_limit), or what the plan leaves */
+    inf_plan *plan;         /* NULL: passes are not planned; else what does not fit is 71 before it is begun */
 } inf_ctx;
+/* The largest pass to come, for whoever makes passes of its own on the tape: rows of n_seq sequences, of which so many
+ * are scored; rows whose logits are wanted at a time; bytes of further buffers. */
+typedef struct inf_shape {
+    int64_t rows, seqs, scored, wanted;
+    int64_t few; /* answers that advance together by a token */
+    size_t buffers;
+    int64_t pages, least; /* of keys and values; of the one answer that needs most */
+} inf_shape;
+FT_MUST_USE ft_status inf_plan_for(const inf_ctx *c, const inf_shape *shape);
 
 /* --- probabilities ---------------------------------------------------------------------------------------- */
 typedef struct inf_seq {

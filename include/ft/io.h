@@ -115,6 +115,7 @@ FT_MUST_USE ft_status lines_record(const line_reader *r, const char *text, size_
 /* Is another line, or the end, there without waiting? Always for files. What lines_next gave is gone then. */
 bool lines_ready(line_reader *r);
 const char *lines_name(const line_reader *r); /* the path, "standard input": for messages */
+bool lines_packed(const line_reader *r);      /* it is compressed */
 int64_t lines_number(const line_reader *r);   /* of the line last returned, from 1 */
 /* The same file by bytes of its (decompressed) text: where the next line begins; to go on at a byte that
  * `number` lines stand before (of what is compressed by reading up to it, from the beginning if it is more than

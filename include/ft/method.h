@@ -56,6 +56,7 @@ typedef struct pe_ctx {
     void *cfg;  /* the method's struct, filled by its fields */
     uint64_t seed;
     nn_store store;        /* what is trained */
+    bool dry;              /* the store's values are only counted: none is to be made */
     pe_result result;      /* of this run: the row's, unless attach decides by the cfg */
     pe_entries entries;    /* of the adapter's file, in file order */
     pe_rows rows[2];       /* of the embedding, of the head */

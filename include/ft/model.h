@@ -112,6 +112,7 @@ struct model {
     const model_quant *quant; /* the row that reads this folder, or NULL, and its keys */
     void *quant_cfg;
     io_weights weights;
+    bool borrows;              /* they are another model's */
     nn_param *param;
     struct model_tensor *info; /* [n_param] */
     arena *own;                /* random weights of from_config, else NULL */
@@ -138,6 +139,7 @@ typedef struct model_options {
         no_weights; /* for memory plans: values of random weights and of trained copies are not made */
     bool may_be_bare; /* with no_weights: a folder of a config.json alone will do (model.bare) */
     bool trained; /* for training: keys of config.json that matter there alone (dropout) are warned of */
+    const model *weights_of; /* the same model, open as long as this one: its mappings are used; or NULL */
     const model_quant *make; /* quantises the base on load, with its keys; NULL: nothing does */
     const void *make_cfg;
 } model_options;
@@ -212,6 +214,7 @@ typedef struct model_save_options {
 /* PATH ending in .gguf: GGUF with tokenizer, template and stop ids; else a folder with config, tokenizer and
  * generation files (copied byte for byte from a folder base; made from a GGUF base). The folder may exist. */
 FT_MUST_USE ft_status model_save(model *m, const char *path, const model_save_options *opt);
+size_t model_save_bytes(const model *m, const model_save_options *opt); /* of memory, at the same time */
 /* config.json of a folder by another dtype or untied: text into out. */
 FT_MUST_USE ft_status model_config_text(const model *m, const dt_type *type, bool untie,
                                         str_buf *out);

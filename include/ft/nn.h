@@ -174,8 +174,11 @@ typedef struct nn_store {
     int64_t alias_count; /* floats of all aliases' gradients */
     struct nn_store_mem *mem;
 } nn_store;
-/* limit: bytes of address space for the values, and as many for the gradients. Close in any case. */
-FT_MUST_USE ft_status nn_store_open(nn_store *s, size_t limit);
+/* bytes: of the values, and as many for the gradients. 0: a dry one, whose values hold nothing and are not one range: it
+ * tells nn_store_bytes(), what the other needs. Close in any case. */
+FT_MUST_USE ft_status nn_store_open(nn_store *s, size_t bytes);
+FT_MUST_USE ft_status nn_store_open_frozen(nn_store *s, size_t bytes); /* no gradients */
+size_t nn_store_bytes(const nn_store *s);
 void nn_store_close(nn_store *s); /* accepts one that was never opened */
 /* A trainable f32 parameter [rows, cols] (cols 0: one dimension), zero, laid out after the last one.
  * The name is kept as a pointer. */

@@ -28,6 +28,8 @@ typedef struct tool_model {
     const char *chat_end; /* NULL until tool_chat_end asks; "": none */
     const char *chat_template; /* of the adapter's folder, where it has no tokenizer; NULL: none */
     inf_ctx inf;        /* m with the adapter, on a tape of its own */
+    inf_plan plan;      /* of its passes */
+    size_t opened;      /* bytes that model, tokenizer and templates took beside the weights */
     bool warned_cut;    /* a context was too long: said once */
 } tool_model;
 /* model NULL: the base that the adapter's config names. A missing tokenizer is an error only when asked for. precision:
@@ -71,6 +73,7 @@ typedef struct tool_score_options {
     bool per_token;
     bool keep_going; /* a wrong line is answered with its id and the error, and the next one read */
     int64_t top;     /* 0: none */
+    bool json;       /* the first answer has the plan of memory too */
 } tool_score_options;
 /* Answers in the order of the lines, as soon as no further one is waiting. */
 FT_MUST_USE ft_status tool_score_lines(tool_model *t, const tool_score_options *opt,

@@ -136,6 +136,23 @@ const ag_rows *ag_pick_rows(ag_tape *t, const int64_t *row, int64_t n)
     return picked;
 }
 
+/* Address space alone for what is more: a smaller pass may leave gaps in the free list where the largest has none, and what
+ * does not fit behind the rest is a block of its own, beside what is there. */
+void ag_expect(ag_tape *t, const ag_rooms *rooms)
+{
+    arena_expect(t->keep, rooms->keep);
+    arena_expect(t->grads->mem, rooms->grads + rooms->grads / 4 + ((size_t)1 << 20));
+    arena_expect(t->meta, rooms->meta);
+}
+
+void ag_peak_rooms(const ag_tape *t, ag_rooms *most)
+{
+    const ag_rooms now = {arena_peak(t->keep), arena_peak(t->grads->mem), arena_peak(t->meta)};
+    if (now.keep > most->keep) most->keep = now.keep;
+    if (now.grads > most->grads) most->grads = now.grads;
+    if (now.meta > most->meta) most->meta = now.meta;
+}
+
 size_t ag_peak_bytes(const ag_tape *t)
 {
     return arena_pages(arena_peak(t->keep)) + arena_pages(arena_peak(t->grads->mem)) +
@@ -207,13 +224,12 @@ static void *grad_take(ag_tape *t, size_t bytes)
     for (; *at; at = &(*at)->next) {
         r = *at;
         if (r->bytes >= bytes) break;
-        if (r->next || !arena_ends(p->mem, r->at + r->bytes)) continue;
-        if (!arena_raw(p->mem, bytes - r->bytes)) break;
+        if (r->next || !arena_extend(p->mem, r->at + r->bytes, bytes - r->bytes)) continue;
         r->bytes = bytes;
         break;
     }
     void *data = *at ? r->at : arena_raw(p->mem, bytes);
-    if (!data || (*at && r->bytes < bytes)) {
+    if (!data) {
         ag_fail(t, FT_EMEM);
         return NULL;
     }

@@ -1,9 +1,9 @@
 /* memory.c – the one allocator: checked products, zeroed, and able to fail on demand.
  *
- * FT_TEST_FAIL_AT=n makes the n-th allocation of the process fail, which is how the out-of-memory paths
- * are tested. Arenas reserve address space once and commit by touching it, so what they handed out never
- * moves and their limit is known from the start. */
-#include "ft/base.h"
+ * FT_TEST_FAIL_AT=n makes the n-th allocation of the process fail, n+ all from there on, which is how the out-of-memory
+ * paths are tested. Arenas reserve address space block by block, as it is needed or as a plan says, and commit by touching
+ * it: what they handed out never moves, and under a limit of address space nothing is reserved that is not used. */
+#include "base_private.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -22,24 +22,32 @@ bool ft_add(size_t a, size_t b, size_t *out)
     return !__builtin_add_overflow(a, b, out);
 }
 
-static bool told_to_fail(void)
+static struct {
+    long at; /* 0: never */
+    bool on; /* and from then on */
+    atomic_long count;
+} fail;
+
+__attribute__((constructor)) static void read_fail(void)
 {
-    static atomic_long count;
-    static atomic_long fail_at = -1;
-    long at = atomic_load(&fail_at);
-    if (at == -1) {
-        const char *text = getenv("FT_TEST_FAIL_AT");
-        at = text ? atol(text) : 0;
-        atomic_store(&fail_at, at);
-    }
-    return at > 0 && atomic_fetch_add(&count, 1) + 1 == at;
+    char *end = NULL;
+    const char *text = getenv("FT_TEST_FAIL_AT");
+    fail.at = text ? strtol(text, &end, 10) : 0;
+    fail.on = end && *end == '+';
+}
+
+bool ft_told_to_fail(void)
+{
+    if (fail.at <= 0) return false;
+    const long n = atomic_fetch_add(&fail.count, 1) + 1;
+    return n == fail.at || (fail.on && n > fail.at);
 }
 
 void *ft_alloc(size_t count, size_t size)
 {
     size_t bytes;
     void *p = NULL;
-    if (ft_mul(count, size, &bytes) && !told_to_fail()) p = calloc(bytes ? bytes : 1, 1);
+    if (ft_mul(count, size, &bytes) && !ft_told_to_fail()) p = calloc(bytes ? bytes : 1, 1);
     if (!p) ft_fail(FT_EMEM, "out of memory (%zu x %zu bytes asked for)", count, size);
     return p;
 }
@@ -48,7 +56,7 @@ void *ft_realloc(void *old, size_t count, size_t size)
 {
     size_t bytes;
     void *p = NULL;
-    if (ft_mul(count, size, &bytes) && !told_to_fail()) p = realloc(old, bytes ? bytes : 1);
+    if (ft_mul(count, size, &bytes) && !ft_told_to_fail()) p = realloc(old, bytes ? bytes : 1);
     if (!p) ft_fail(FT_EMEM, "out of memory (%zu x %zu bytes asked for)", count, size);
     return p;
 }
@@ -82,98 +90,233 @@ bool ft_spare_give(ft_spare *s, void *p)
     return false;
 }
 
-/* --- arenas -------------------------------------------------------------------------------------- */
+/* --- arenas --------------------------------------------------------------------------------------
+ * A chain of blocks, each a mapping of its own. A mark counts the bytes that were given; what is left at the end of a block
+ * is passed over when the next one begins, and not counted. */
 #define ARENA_ALIGN 64
 #define HUGE_PAGE ((size_t)2 << 20)
+#define FIRST_BLOCK ((size_t)64 << 10)
+#define BLOCK_STEP                                                                                 \
+    ((size_t)32 << 20) /* blocks double up to here, then they are an eighth of what is there */
 
-struct arena {
-    char name[24];
-    void *map; /* what munmap gets */
-    size_t map_bytes;
-    uint8_t *base; /* 2 MiB aligned, so that huge pages apply */
-    size_t limit, used, peak;
+typedef struct block { /* at the beginning of its mapping */
+    struct block *next;
+    uint8_t *base;
+    size_t bytes, map_bytes;
+    size_t start; /* bytes that were given before it */
     size_t dirty; /* bytes from base that may be non-zero */
     size_t held;  /* those that LeakSanitizer knows of */
-};
+} block;
 
 /* LeakSanitizer, where there is one, looks for pointers on the heap alone: what hangs in an arena is held, too. It reads all that
  * it is told of, so it is told of pieces as they are used, each as long as those before it together. */
 void __lsan_register_root_region(const void *from, size_t bytes) __attribute__((weak));
 void __lsan_unregister_root_region(const void *from, size_t bytes) __attribute__((weak));
 
-static void hold(arena *a)
+static void hold(block *b)
 {
-    while (a->held < a->used) {
-        size_t bytes = a->held ? a->held : HUGE_PAGE;
-        __lsan_register_root_region(a->base + a->held, bytes);
-        a->held += bytes;
+    while (b->held < b->dirty) {
+        size_t bytes = b->held ? b->held : FIRST_BLOCK;
+        __lsan_register_root_region(b->base + b->held, bytes);
+        b->held += bytes;
     }
 }
 
-static void let_go(arena *a)
+static void let_go(block *b)
 {
-    for (; a->held; a->held = a->held > HUGE_PAGE ? a->held / 2 : 0) {
-        size_t bytes = a->held > HUGE_PAGE ? a->held / 2 : a->held;
-        __lsan_unregister_root_region(a->base + a->held - bytes, bytes);
+    for (; b->held; b->held = b->held > FIRST_BLOCK ? b->held / 2 : 0) {
+        size_t bytes = b->held > FIRST_BLOCK ? b->held / 2 : b->held;
+        __lsan_unregister_root_region(b->base + b->held - bytes, bytes);
     }
+}
+
+struct arena {
+    char name[28];
+    bool counting, flat;
+    block *first, *at;
+    size_t limit, used, peak, reserved, expected;
+    size_t was_dirty; /* of the block at hand, before it gave the last */
+};
+
+static size_t rounded(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static size_t left(const arena *a)
+{
+    return a->limit > a->used ? a->limit - a->used : 0;
+}
+
+/* Pages of 4 KiB cost 1.5 µs each on first touch, so huge ones are asked for; of many arenas only the beginning is used. */
+static block *map_block(size_t bytes, bool first)
+{
+    const bool huge = bytes > HUGE_PAGE;
+    const size_t head = rounded(sizeof(block), ARENA_ALIGN), ends = huge ? HUGE_PAGE + head : head;
+    size_t all;
+    if (!ft_add(bytes, ends + HUGE_PAGE, &all)) return NULL;
+    all = rounded(bytes + ends, (size_t)sysconf(_SC_PAGESIZE));
+    void *map =
+        mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED) return NULL;
+    block *b = map;
+    const uintptr_t from = (uintptr_t)map + head;
+    *b = (block){.base = (uint8_t *)(huge ? rounded(from, HUGE_PAGE) : from), .map_bytes = all};
+    b->bytes = (size_t)((uint8_t *)map + all - b->base) / ARENA_ALIGN * ARENA_ALIGN;
+    const size_t small = first ? HUGE_PAGE : 0;
+    if (huge) madvise(b->base + small, (bytes - small) / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    return b;
+}
+
+static void unmap_from(block *b)
+{
+    for (block *next; b; b = next) {
+        next = b->next;
+        if (__lsan_unregister_root_region) let_go(b);
+        munmap(b, b->map_bytes);
+    }
+}
+
+/* A block that holds `need` bytes, behind the one at hand. */
+static bool add_block(arena *a, size_t need)
+{
+    block **at = a->at ? &a->at->next : &a->first;
+    for (const block *b = *at; b; b = b->next) a->reserved -= b->bytes;
+    unmap_from(*at);
+    const size_t there = a->reserved;
+    size_t step = there < FIRST_BLOCK ? FIRST_BLOCK : there;
+    if (step > BLOCK_STEP) step = there / 8 > BLOCK_STEP ? there / 8 : BLOCK_STEP;
+    if (step < a->expected) step = a->expected;
+    if (step > left(a)) step = left(a);
+    if (a->flat || step < need) step = need;
+    *at = map_block(step, !a->at);
+    if (!*at && step > need) *at = map_block(need, !a->at);
+    if (!*at) return false;
+    a->reserved += (*at)->bytes;
+    a->expected = 0;
+    return true;
+}
+
+static ft_status new_arena(arena **out, const char *name, size_t limit)
+{
+    arena *a = *out = ft_alloc(1, sizeof *a);
+    if (!a) return FT_EMEM;
+    snprintf(a->name, sizeof a->name, "%s", name);
+    a->limit = limit;
+    return FT_OK;
 }
 
 ft_status arena_open(arena **out, const char *name, size_t limit)
 {
-    arena *a = ft_alloc(1, sizeof *a);
-    *out = NULL;
-    if (!a) return FT_EMEM;
-    snprintf(a->name, sizeof a->name, "%s", name);
-    a->map_bytes = limit + 2 * HUGE_PAGE;
-    a->map = mmap(NULL, a->map_bytes, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (a->map == MAP_FAILED) {
-        ft_free(a);
-        return ft_fail(
-            FT_EMEM, "cannot reserve %zu MiB of address space for %s (a limit of ulimit -v or -d?)",
-            limit >> 20, name);
+    return new_arena(out, name, limit);
+}
+
+static ft_status not_granted(const arena *a, size_t bytes)
+{
+    return ft_fail(FT_EMEM,
+                   "out of memory: the system grants no %s more for %s (a limit of ulimit -v or "
+                   "-d?)",
+                   ft_bytes_text(bytes), a->name);
+}
+
+ft_status arena_open_flat(arena **out, const char *name, size_t bytes)
+{
+    FT_TRY(new_arena(out, name, rounded(bytes, ARENA_ALIGN)));
+    arena *a = *out;
+    a->flat = true;
+    if (!ft_told_to_fail() && add_block(a, a->limit)) {
+        a->at = a->first;
+        return FT_OK;
     }
-    a->base = (uint8_t *)(((uintptr_t)a->map + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
-    a->limit = limit;
-    /* 4 KiB pages cost 1.5 µs each on first touch; of many arenas only the beginning is used. */
-    if (limit > HUGE_PAGE)
-        madvise(a->base + HUGE_PAGE, limit / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-    *out = a;
-    return FT_OK;
+    ft_status rc = not_granted(a, bytes);
+    arena_close(a);
+    *out = NULL;
+    return rc;
 }
 
 ft_status arena_open_counting(arena **out, const char *name)
 {
-    arena *a = ft_alloc(1, sizeof *a);
-    *out = a;
-    if (!a) return FT_EMEM;
-    snprintf(a->name, sizeof a->name, "%s", name);
-    a->base = (uint8_t *)(uintptr_t)HUGE_PAGE;
-    a->limit = SIZE_MAX / 4;
+    FT_TRY(new_arena(out, name, SIZE_MAX / 4));
+    (*out)->counting = true;
     return FT_OK;
+}
+
+void arena_expect(arena *a, size_t bytes)
+{
+    if (a->counting || a->flat) return;
+    if (a->used == 0 &&
+        bytes > a->reserved) { /* in one piece, then, and not beside what is there */
+        unmap_from(a->first);
+        a->first = a->at = NULL;
+        a->reserved = 0;
+    }
+    a->expected = bytes;
+}
+
+static uint8_t *next_byte(const arena *a)
+{
+    if (a->counting) return (uint8_t *)(uintptr_t)(HUGE_PAGE + a->used);
+    return a->at ? a->at->base + (a->used - a->at->start) : NULL;
+}
+
+static bool fits_here(const arena *a, size_t need)
+{
+    return a->counting || (a->at && need <= a->at->bytes - (a->used - a->at->start));
+}
+
+static void take(arena *a, size_t need)
+{
+    a->used += need;
+    if (a->used > a->peak) a->peak = a->used;
+    if (!a->at) return;
+    a->was_dirty = a->at->dirty;
+    if (a->used - a->at->start > a->at->dirty) a->at->dirty = a->used - a->at->start;
+    if (__lsan_register_root_region) hold(a->at);
+}
+
+/* Goes on in the next block. */
+static bool move_on(arena *a, size_t need)
+{
+    block *next = a->at ? a->at->next : a->first;
+    if (a->flat && a->at) return false;
+    if ((!next || next->bytes < need) && !add_block(a, need)) return false;
+    a->at = a->at ? a->at->next : a->first;
+    a->at->start = a->used;
+    return true;
 }
 
 void *arena_raw(arena *a, size_t size)
 {
     size_t need = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
-    if (need < size || need > a->limit - a->used || told_to_fail()) {
+    if (need < size || need > left(a)) {
         ft_fail(FT_EMEM, "out of memory: %s needs %zu bytes more than its limit of %zu MiB",
                 a->name, size, a->limit >> 20);
         return NULL;
     }
-    void *p = a->base + a->used;
-    a->used += need;
-    if (a->used > a->peak) a->peak = a->used;
-    if (a->used > a->dirty) a->dirty = a->used;
-    if (a->map && __lsan_register_root_region) hold(a);
+    if (ft_told_to_fail() || (!fits_here(a, need) && !move_on(a, need))) {
+        not_granted(a, size);
+        return NULL;
+    }
+    void *p = next_byte(a);
+    take(a, need);
     return p;
+}
+
+bool arena_extend(arena *a, const void *end, size_t more)
+{
+    size_t need = (more + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+    if (!a->counting && !a->at) return false;
+    if (need < more || need > left(a) || end != next_byte(a) || !fits_here(a, need)) return false;
+    take(a, need);
+    return true;
 }
 
 void *arena_get(arena *a, size_t size)
 {
-    size_t dirty = a->dirty, start = a->used;
-    void *p = arena_raw(a, size);
-    if (p && a->map && start < dirty) memset(p, 0, size < dirty - start ? size : dirty - start);
+    uint8_t *p = arena_raw(a, size);
+    if (!p || a->counting) return p;
+    const size_t from = (size_t)(p - a->at->base), dirty = a->was_dirty;
+    if (from < dirty) memset(p, 0, size < dirty - from ? size : dirty - from);
     return p;
 }
 
@@ -212,12 +355,10 @@ size_t arena_mark(const arena *a)
 
 void arena_reset(arena *a, size_t mark)
 {
+    block *b = a->first;
+    while (b && b != a->at && mark > b->next->start) b = b->next;
+    a->at = b;
     a->used = mark;
-}
-
-bool arena_ends(const arena *a, const void *p)
-{
-    return (const uint8_t *)p == a->base + a->used;
 }
 
 size_t arena_peak(const arena *a)
@@ -234,7 +375,6 @@ size_t arena_pages(size_t used)
 void arena_close(arena *a)
 {
     if (!a) return;
-    if (__lsan_unregister_root_region) let_go(a);
-    if (a->map) munmap(a->map, a->map_bytes);
+    unmap_from(a->first);
     ft_free(a);
 }

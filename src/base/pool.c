@@ -3,14 +3,21 @@
  * pool_run hands out tile numbers from an atomic counter. Which thread runs a tile may not matter: kernels
  * fix their tiles by shape. Workers spin briefly, then sleep: on shared machines a spinning pool runs at half
  * the speed of one thread. */
-#include "ft/base.h"
+#include "base_private.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
-enum { MAX_THREADS = 256, SCRATCH_SLOTS = 4, SPIN = 2000 };
+enum {
+    MAX_THREADS = 256,
+    SCRATCH_SLOTS = 4,
+    SPIN = 2000,
+    STACK_BYTES =
+        2
+        << 20 /* of address space: what the deepest work takes, a chat template, and half of it again */
+};
 
 typedef struct scratch_block {
     void *data;
@@ -100,13 +107,17 @@ ft_status pool_open(int threads)
     pool.threads = 1;
     pool.quit = false;
     atomic_store(&pool.epoch, 0);
+    pthread_attr_t attr;
+    if (pthread_attr_init(&attr) != 0) return ft_fail(FT_EMEM, "out of memory");
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
     for (int i = 1; i < threads; i++) {
-        if (pthread_create(&pool.id[i], NULL, worker, (void *)(intptr_t)i) != 0) {
+        if (pthread_create(&pool.id[i], &attr, worker, (void *)(intptr_t)i) != 0) {
             log_warn("only %d of %d threads could be started", i, threads);
             break;
         }
         pool.threads++;
     }
+    pthread_attr_destroy(&attr);
     return FT_OK;
 }
 
@@ -166,7 +177,9 @@ void *pool_scratch(int thread, int slot, size_t bytes)
     scratch_block *b = &scratch[thread][slot];
     if (b->bytes >= bytes) return b->data;
     size_t want = (bytes + bytes / 4 + HUGE_PAGE - 1) & ~(size_t)(HUGE_PAGE - 1);
-    void *data = mmap(NULL, want, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *data = ft_told_to_fail()
+                     ? MAP_FAILED
+                     : mmap(NULL, want, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) {
         atomic_store(&failed, true);
         ft_fail(FT_EMEM, "out of memory: %zu bytes of scratch for a thread", want);

@@ -69,6 +69,8 @@ void ft_memory_start(void)
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 512 << 10);
     mallopt(M_TRIM_THRESHOLD, 2 << 20);
+    struct rlimit r; /* an arena of malloc for each thread reserves 64 MiB */
+    if (getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY) mallopt(M_ARENA_MAX, 1);
 #endif
 }
 
@@ -163,41 +165,42 @@ static size_t group_grant(const char *controller, const char *max, const char *n
     }
 }
 
-/* Of a limit on address space or data: what is reserved and not in use is gone. */
-static size_t rlimit_grant(int resource, const char *reserved)
+/* Of a limit on address space or data: what is reserved and not in use is gone, but for what was asked for already. */
+static size_t rlimit_grant(int resource, const char *reserved, size_t asked)
 {
     struct rlimit r;
     if (getrlimit(resource, &r) != 0 || r.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
-    size_t idle = minus(proc_kib("/proc/self/status", reserved), ft_rss());
+    size_t idle = minus(proc_kib("/proc/self/status", reserved), ft_rss() + asked);
     size_t left = minus((size_t)r.rlim_cur, idle);
     return left ? left : 1;
 }
 
-size_t ft_memory_limit(const char **which)
+ft_grant ft_memory_ask(const ft_need *n)
 {
     const size_t own = proc_kib("/proc/self/status", "RssAnon:");
     const size_t free = proc_kib("/proc/meminfo", "MemAvailable:");
-    const struct {
-        const char *name;
-        size_t bytes;
-    } limits[] = {
-        {"MemAvailable", free ? free + own : SIZE_MAX},
-        {"cgroup memory.max", group_grant("", "memory.max", "memory.current", own)},
-        {"cgroup memory.limit_in_bytes",
-         group_grant("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", own)},
-        {"RLIMIT_AS", rlimit_grant(RLIMIT_AS, "VmSize:")},
-        {"RLIMIT_DATA", rlimit_grant(RLIMIT_DATA, "VmData:")},
+    const size_t made = minus(n->bytes, n->mapped);
+    const ft_grant all[] = {
+        {n->bytes, free ? free + own : SIZE_MAX, "MemAvailable"},
+        {made, group_grant("", "memory.max", "memory.current", own), "cgroup memory.max"},
+        {made, group_grant("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", own),
+         "cgroup memory.limit_in_bytes"},
+        {n->bytes + n->address, rlimit_grant(RLIMIT_AS, "VmSize:", n->absent), "RLIMIT_AS"},
+        {made, rlimit_grant(RLIMIT_DATA, "VmData:", 0), "RLIMIT_DATA"},
     };
-    size_t best = SIZE_MAX;
-    const char *name = "none";
-    for (size_t i = 0; i < FT_COUNT_OF(limits); i++) {
-        if (limits[i].bytes < best) {
-            best = limits[i].bytes;
-            name = limits[i].name;
-        }
-    }
-    if (which) *which = name;
-    return best;
+    ft_grant worst = all[0];
+    for (size_t i = 1; i < FT_COUNT_OF(all); i++)
+        if ((double)all[i].limit - (double)all[i].need < (double)worst.limit - (double)worst.need)
+            worst = all[i];
+    if (worst.limit == SIZE_MAX) worst.name = "none";
+    return worst;
+}
+
+size_t ft_memory_limit(const char **which)
+{
+    const ft_grant g = ft_memory_ask(&(ft_need){0});
+    if (which) *which = g.name;
+    return g.limit;
 }
 
 /* What stands behind "key : " in a line of /proc/cpuinfo, of the first processor; "" when it is not there. */

@@ -62,6 +62,12 @@ void json_line_col(const char *text, const char *at, int64_t line0, int64_t *lin
     }
 }
 
+void json_place(const js_doc *d, const char *at, int64_t *line, int *col)
+{
+    json_line_col(d->text, at, d->line0, line, col);
+    if (*line == d->line0 && *col < INT32_MAX - d->col0) *col += (int)d->col0;
+}
+
 static ft_status fail_at(const scan *s, const char *at, const char *fmt, ...) FT_PRINTF(3, 4);
 static ft_status fail_at(const scan *s, const char *at, const char *fmt, ...)
 {
@@ -73,7 +79,7 @@ static ft_status fail_at(const scan *s, const char *at, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    json_line_col(s->doc->text, at, s->doc->line0, &line, &col);
+    json_place(s->doc, at, &line, &col);
     return ft_fail(s->status, "%s:%lld:%d: %s", s->doc->name, (long long)line, col, what);
 }
 
@@ -517,9 +523,15 @@ static ft_status read_document(scan *s)
 ft_status js_parse(js_doc *out, const char *text, size_t len, const char *name, int64_t line0,
                    js_flags flags, ft_status status)
 {
+    return js_parse_at(out, text, len, name, line0, 0, flags, status);
+}
+
+ft_status js_parse_at(js_doc *out, const char *text, size_t len, const char *name, int64_t line0,
+                      int64_t col0, js_flags flags, ft_status status)
+{
     scan s = {.doc = out, .p = text, .end = text + len, .flags = flags, .status = status};
 
-    *out = (js_doc){.name = name, .text = text, .len = len, .line0 = line0};
+    *out = (js_doc){.name = name, .text = text, .len = len, .line0 = line0, .col0 = col0};
     FT_CHECK((flags & JS_NO_POSITIONS) || len < UINT32_MAX, status,
              "%s: %zu bytes of JSON are too many", name, len);
     ft_status rc = read_document(&s);

@@ -43,7 +43,7 @@ void js_where(const js_doc *doc, const cJSON *node, int64_t *line, int *col)
     if (!doc->pos || !doc->text || !node) return;
     for (const cJSON *at = doc->root; at && n < doc->n_pos; at = next_node(at, open, &depth), n++) {
         if (at != node) continue;
-        json_line_col(doc->text, doc->text + doc->pos[n], doc->line0, line, col);
+        json_place(doc, doc->text + doc->pos[n], line, col);
         return;
     }
 }

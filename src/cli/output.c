@@ -97,35 +97,55 @@ ft_status cli_out_json(const cJSON *node)
 }
 
 /* --- stderr ------------------------------------------------------------------------------------------- */
+/* A line on its way, in memory that is there already: that memory has run out is told, too. */
+typedef struct message {
+    char data[12 << 10];
+    size_t n;
+    bool lost; /* it could not be written: there is nobody left to tell */
+} message;
+
+static void send(message *m)
+{
+    if (m->n && !m->lost) m->lost = !write_all(STDERR_FILENO, m->data, m->n);
+    m->n = 0;
+}
+
+static void add(message *m, const char *text, size_t n)
+{
+    for (size_t part; n > 0; text += part, n -= part) {
+        if (m->n == sizeof m->data) send(m);
+        part = sizeof m->data - m->n < n ? sizeof m->data - m->n : n;
+        memcpy(m->data + m->n, text, part);
+        m->n += part;
+    }
+}
+
 /* The line with nothing in it that moves a cursor or turns text around. */
-static void add_safe(str_buf *out, const char *line, size_t n)
+static void add_safe(message *m, const char *line, size_t n)
 {
     for (size_t i = 0; i < n;) {
         int32_t cp;
         size_t len = (size_t)utf8_next(line + i, n - i, &cp);
+        const char *shown = ft_show(line + i, len); /* one character, escaped where it must be */
         if (cp >= 0x20 && cp < 0x7f)
-            str_addc(out, line[i]);
+            add(m, line + i, 1);
         else
-            str_adds(out, ft_show(line + i, len)); /* one character, escaped where it must be */
+            add(m, shown, strlen(shown));
         i += len;
     }
 }
 
-/* A message that cannot be written is lost: there is nobody left to tell. */
-static bool put(const str_buf *s)
-{
-    return !s->failed && write_all(STDERR_FILENO, s->data, s->len);
-}
-
 static void say(const char *before, const char *line, size_t n, const char *after)
 {
-    str_buf s = {0};
-    if (sink.drawn) str_adds(&s, CLEAR);
-    str_adds(&s, before);
-    add_safe(&s, line, n);
-    str_adds(&s, after);
-    if (put(&s)) sink.drawn = false;
-    str_free(&s);
+    message m;
+    m.n = 0;
+    m.lost = false;
+    if (sink.drawn) add(&m, CLEAR, sizeof CLEAR - 1);
+    add(&m, before, strlen(before));
+    add_safe(&m, line, n);
+    add(&m, after, strlen(after));
+    send(&m);
+    if (!m.lost) sink.drawn = false;
 }
 
 static size_t terminal_width(void)
@@ -153,10 +173,11 @@ static size_t columns(const char *text, size_t n, size_t width, size_t *fit)
  * last column stays free, unless it is what that time needs. */
 static void draw(const char *line, size_t width)
 {
-    str_buf s = {0}, safe = {0};
+    message safe = {.n = 0}, m = {.n = 0};
     size_t fit = 0;
-    add_safe(&safe, line, strlen(line));
-    const char *at = safe.failed || !safe.data ? "" : safe.data, *next;
+    add_safe(&safe, line, strnlen(line, sizeof safe.data / 8));
+    safe.data[safe.n] = '\0';
+    const char *at = safe.data, *next;
     while (columns(at, strlen(at), width - 1, &fit) >= width && (next = strstr(at, "  ")))
         at = next + 2;
     const char *word = strrchr(at, ' ');
@@ -166,11 +187,10 @@ static void draw(const char *line, size_t width)
         at = word + 1;
         columns(at, strlen(at), width, &fit);
     }
-    str_adds(&s, CLEAR);
-    str_add(&s, at, fit);
-    sink.drawn = put(&s) || sink.drawn;
-    str_free(&s);
-    str_free(&safe);
+    add(&m, CLEAR, sizeof CLEAR - 1);
+    add(&m, at, fit);
+    send(&m);
+    sink.drawn = !m.lost || sink.drawn;
 }
 
 static void on_log(void *ctx, log_level level, const char *line)

@@ -39,8 +39,11 @@ static ft_status run(const cli_call *c)
     pe_use *adapter;
     FT_TRY(tool_adapter_uses(o->adapter.v, o->adapter.n, c->mem, &adapter));
     FT_TRY(tool_open_adapters(&t, o->model, adapter, o->adapter.n, false, c->precision));
-    const tool_score_options opt = {
-        .data = o->data, .per_token = o->per_token, .keep_going = o->keep_going, .top = o->top};
+    const tool_score_options opt = {.data = o->data,
+                                    .per_token = o->per_token,
+                                    .keep_going = o->keep_going,
+                                    .top = o->top,
+                                    .json = c->json};
     ft_status rc = tool_score_lines(t, &opt, &(tool_sink){.put = put});
     tool_close(t);
     return rc;
@@ -50,13 +53,15 @@ const cli_verb verb_score = {
     .name = "score",
     .help = "log-probabilities of texts, continuations or token ids",
     .usage = "--model M [--adapter A[=SCALE]] [--per-token] [--top N] [--keep-going] < LINES",
-    .more = "Each line is a JSON object with an optional \"id\" and one of\n"
-            "  {\"context\": S, \"continuation\": S}   as lm-evaluation-harness\n"
-            "  {\"text\": S}                         every token after the first\n"
-            "  {\"tokens\": [ids], \"start\": k}       tokens k to the end\n"
-            "Each answer has id, tokens, logprob (natural log) and greedy. Answers come as soon as "
-            "no further\n"
-            "line is waiting, so one process may be kept and asked again.\n",
+    .more =
+        "Each line is a JSON object with an optional \"id\" and one of\n"
+        "  {\"context\": S, \"continuation\": S}   as lm-evaluation-harness\n"
+        "  {\"text\": S}                         every token after the first\n"
+        "  {\"tokens\": [ids], \"start\": k}       tokens k to the end\n"
+        "Each answer has id, tokens, logprob (natural log) and greedy. Answers come as soon as "
+        "no further\n"
+        "line is waiting, so one process may be kept and asked again. With --json the first has "
+        "\"memory\" too.\n",
     .flags = flags,
     .opt_size = sizeof(options),
     .needs = CLI_MODEL,

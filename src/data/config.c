@@ -90,6 +90,11 @@ const cfg_field data_fields[] = {
      .high = 1 << 30,
      .help = "text is a stream, of which a window of so many tokens is in memory and shuffled; "
              "auto: only text of more than 2^24 tokens or 2^27 bytes, in windows of 2^22"},
+    {"max_unpacked_bytes", CFG_AUTO_INT, offsetof(data_cfg, max_unpacked_bytes), .def = "\"auto\"",
+     .low = 1, .high = 9e15,
+     .help = "text of .gz and .zst files that is held in memory, at most, so that a small file "
+             "cannot fill it; auto: a quarter of the memory that the system grants (a stream of "
+             "text is not held)"},
     {"shuffle", CFG_BOOL, offsetof(data_cfg, shuffle), .def = "true",
      .help = "another order of the samples in every epoch (of a stream of text: inside each of its "
              "windows)"},
@@ -272,6 +277,9 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     d->count = opt->count;
     d->look = opt->look;
     while (opt->on_loss && strcmp(on_loss_names[d->on_loss], opt->on_loss) != 0) d->on_loss++;
+    d->unpacked_given = opt->max_unpacked_bytes > 0;
+    d->max_unpacked = opt->max_unpacked_bytes;
+    if (!d->unpacked_given) d->max_unpacked = (int64_t)(ft_memory_limit(NULL) / 4);
     d->hold_out = d->training && opt->eval_split > 0 ? opt->eval_split : 0;
     d->seed = opt->seed;
     if (d->hold_out >= 1 && d->hold_out != floor(d->hold_out))

@@ -64,7 +64,7 @@ struct data_kind {
     ft_status (*read)(struct data_reader *r);
     bool anywhere;  /* reading can begin anywhere, so its text can be cut into windows */
     char separator; /* of fields; 0: it has none */
-    bool txt;
+    bool txt, list;
 };
 const data_kind *data_kind_of(const char *path); /* NULL: no file of data */
 
@@ -188,7 +188,9 @@ struct data_set {
     data_order order; /* the epoch that data_take read last */
     data_seen seen;   /* while the data is read */
     data_on_loss on_loss;
-    double hold_out; /* data.eval_split */
+    double hold_out;                /* data.eval_split */
+    int64_t max_unpacked, unpacked; /* bytes of packed files that may be held, and are */
+    bool unpacked_given;            /* the first by its key */
     uint64_t seed;
     arena *held_mem;
     int input; /* 1 + descriptor of what standard input held; 0: it is no source of this set */
@@ -202,11 +204,11 @@ typedef struct data_item {
     const data_format *format;
     const char *name; /* of the file, for messages */
     const data_file *file;
-    const char *text; /* a line of .jsonl, a record of .csv, or NULL */
+    const char *text; /* a line of .jsonl, a record of .csv or of a list */
     size_t len;
-    int64_t line;
+    int64_t line, col; /* where it begins; characters of its line before it */
     data_mark mark;    /* where reading it began */
-    const js_doc *doc; /* of the record (for .json: of the whole file) */
+    const js_doc *doc; /* of the record */
     const cJSON *rec;  /* the record, or its view (fields.c) */
     const cJSON *raw;  /* the record as it stands in the file */
     cJSON *view;
@@ -306,6 +308,7 @@ typedef struct data_stream { /* documents of a text source on their way into row
     data_window next;              /* what follows `only` */
     int file;                      /* that is read */
     int64_t base;                  /* bytes of text in the files before it */
+    int64_t unpacked;              /* of the set: bytes of packed files that were read to be held */
     int64_t end;                   /* of the file: its bytes, once it is read */
 } data_stream;
 void data_stream_open(data_stream *s, const data_set *d, data_source *source,
@@ -349,6 +352,19 @@ FT_MUST_USE ft_status data_csv_record(const data_file *f, const char *text, size
 /* Fields that columns reach into become what their JSON says; then those that the format of the item wants as JSON. */
 FT_MUST_USE ft_status data_csv_reach(const data_source *s, const js_doc *doc);
 FT_MUST_USE ft_status data_csv_values(const data_item *it);
+
+/* list.c: the records of a .json file, as they stand between the commas of its list */
+typedef struct data_list data_list;
+typedef struct data_list_record {
+    const char *text; /* valid until the next call */
+    size_t len;
+    int64_t byte, line,
+        col; /* where it begins: in the file's text; line from 1; characters before it */
+} data_list_record;
+FT_MUST_USE ft_status data_list_open(data_list **out, line_reader *file, const char *name);
+void data_list_close(data_list *l);                                        /* accepts NULL */
+FT_MUST_USE ft_status data_list_next(data_list *l, data_list_record *out); /* FT_END */
+int64_t data_list_offset(const data_list *l); /* bytes of text that were handed out */
 
 /* pick.c: reads a split as the config has it; mistakes are recorded */
 void data_range_parse(data_set *d, const cJSON *node, const char *key, data_range *out);

@@ -1,5 +1,5 @@
-/* read.c – the files of a source to samples: .jsonl by lines, .csv by records, .json as a list, .txt as documents, each
- * also compressed; all of them, or one window of text.
+/* read.c – the files of a source to samples: .jsonl by lines, .csv and .json by records, .txt as documents, each also
+ * compressed; all of them, or one window of text.
  *
  * Records are taken in portions; the pool parses, renders and tokenises them, then they are stored in order, so
  * the result does not depend on the number of threads. The first bad record ends it, named by its place. Lines of
@@ -10,7 +10,6 @@
 #include <string.h>
 
 enum { PORTION = 256 };
-#define JSON_LIMIT ((size_t)1 << 31) /* positions are 32 bits */
 
 typedef struct data_reader {
     data_set *d;
@@ -52,18 +51,21 @@ static ft_status note_id(data_item *it)
     return str_ok(&id);
 }
 
+static ft_status parse_record(const data_file *f, const char *text, size_t n, int64_t line,
+                              int64_t col, js_doc *out)
+{
+    return f->kind->separator
+               ? data_csv_record(f, text, n, line, out)
+               : js_parse_at(out, text, n, f->name, line, col, JS_BIG_NUMBERS, FT_EDATA);
+}
+
 static ft_status run_item(data_item *it)
 {
-    js_doc own = {0};
+    js_doc own;
     ft_status rc = FT_OK;
-    if (it->text) {
-        rc = it->file->kind->separator
-                 ? data_csv_record(it->file, it->text, it->len, it->line, &own)
-                 : js_parse(&own, it->text, it->len, it->name, it->line, JS_BIG_NUMBERS, FT_EDATA);
-        if (rc != FT_OK) return rc;
-        it->doc = &own;
-        it->rec = own.root;
-    }
+    FT_TRY(parse_record(it->file, it->text, it->len, it->line, it->col, &own));
+    it->doc = &own;
+    it->rec = own.root;
     if (!cJSON_IsObject(it->rec)) rc = data_fail(it, it->rec, NULL, "a record must be an object");
     if (rc == FT_OK) rc = needs_tokenizer(it);
     if (rc == FT_OK && it->file->kind->separator) rc = data_csv_reach(it->src, &own);
@@ -201,21 +203,20 @@ static bool enough(const reader *r)
            (r->what == DATA_LOOK && r->src->format);
 }
 
-/* --- a record a line, and .csv ------------------------------------------------------------------------------ */
+/* --- records, one by one: a line, one of .csv, of a list ------------------------------------------------------------------------------ */
 typedef struct record {
     const char *text;
     size_t len;
-    int64_t byte, before,
-        line; /* where it begins: byte and lines of the file before it; its line */
+    int64_t byte, before, line,
+        col; /* where it begins: byte and lines of the file before it; its line, and characters of
+                                       that before it */
 } record;
 
 static ft_status detect(reader *r, const record *x)
 {
     js_doc doc;
     const data_file *f = file_of(r);
-    FT_TRY(f->kind->separator
-               ? data_csv_record(f, x->text, x->len, x->line, &doc)
-               : js_parse(&doc, x->text, x->len, f->name, x->line, JS_BIG_NUMBERS, FT_EDATA));
+    FT_TRY(parse_record(f, x->text, x->len, x->line, x->col, &doc));
     ft_status rc = f->kind->separator ? data_csv_reach(r->src, &doc) : FT_OK;
     if (rc == FT_OK) rc = data_format_detect(r->src, &doc, doc.root);
     js_close(&doc);
@@ -225,8 +226,9 @@ static ft_status detect(reader *r, const record *x)
 /* The records of a file one by one; at a window's first one they begin in its midst. */
 typedef struct records {
     line_reader *lines;
-    data_csv *csv; /* NULL: a record is a line */
-    bool first;    /* of the file */
+    data_csv *csv; /* one of these, or both are NULL: a record is a line */
+    data_list *list;
+    bool first; /* of the file */
 } records;
 
 static ft_status next_record(const reader *r, records *from, record *x)
@@ -235,6 +237,12 @@ static ft_status next_record(const reader *r, records *from, record *x)
     if (from->csv) {
         FT_TRY(data_csv_next(from->csv, &x->text, &x->len, &x->byte, &x->line));
         x->before = x->line - 1;
+        return FT_OK;
+    }
+    if (from->list) {
+        data_list_record one;
+        FT_TRY(data_list_next(from->list, &one));
+        *x = (record){one.text, one.len, one.byte, one.line - 1, one.line, one.col};
         return FT_OK;
     }
     FT_TRY(lines_next_filled(from->lines, &x->text, &x->len));
@@ -279,6 +287,7 @@ static ft_status open_records(reader *r, records *from)
     FT_TRY(data_stream_file(&r->stream, &from->lines));
     int64_t byte = lines_offset(from->lines);
     from->first = byte == 0;
+    if (f->kind->list) return data_list_open(&from->list, from->lines, f->name);
     if (!f->kind->separator) return FT_OK;
     if (byte && !f->header) FT_TRY(read_header_alone(r));
     FT_TRY(data_csv_open(&from->csv, from->lines, f->name, f->kind->separator, byte,
@@ -288,7 +297,9 @@ static ft_status open_records(reader *r, records *from)
 
 static int64_t bytes_read(const records *from)
 {
-    return from->csv ? data_csv_offset(from->csv) : lines_offset(from->lines);
+    return from->csv    ? data_csv_offset(from->csv)
+           : from->list ? data_list_offset(from->list)
+                        : lines_offset(from->lines);
 }
 
 /* data_records: a record is handed over as it stands. */
@@ -317,9 +328,7 @@ static ft_status hand_over_text(reader *r, const record *x)
 {
     js_doc doc = {0};
     const data_file *f = file_of(r);
-    FT_TRY(f->kind->separator
-               ? data_csv_record(f, x->text, x->len, x->line, &doc)
-               : js_parse(&doc, x->text, x->len, f->name, x->line, JS_BIG_NUMBERS, FT_EDATA));
+    FT_TRY(parse_record(f, x->text, x->len, x->line, x->col, &doc));
     ft_status rc = hand_over(r, &doc, doc.root, x->line);
     js_close(&doc);
     return rc;
@@ -335,6 +344,7 @@ static ft_status read_record(reader *r, const record *x)
     if (r->what != DATA_READ || !data_is_picked(&r->src->pick, index)) return FT_OK;
     data_item *it = new_item(r, x->line);
     it->len = x->len;
+    it->col = x->col;
     it->mark = (data_mark){.file = r->stream.file,
                            .base = r->stream.base,
                            .byte = x->byte,
@@ -345,6 +355,21 @@ static ft_status read_record(reader *r, const record *x)
     str_add(&r->lines, x->text, x->len);
     FT_TRY(str_ok(&r->lines));
     return r->n == PORTION || r->lines.len > DATA_LINES_BYTES ? flush(r) : FT_OK;
+}
+
+/* What is unpacked to be held in memory may be far more than its file shows. */
+static ft_status check_unpacked(const reader *r, const records *from, int64_t line)
+{
+    const data_stream *s = &r->stream;
+    const bool text = r->src->format && data_format_is_text(r->src->format);
+    if (r->d->each || s->only || (text && s->windows) || !lines_packed(from->lines)) return FT_OK;
+    FT_CHECK(s->unpacked + bytes_read(from) <= r->d->max_unpacked, FT_EDATA,
+             "%s:%lld: unpacked, the files of this set are more than %lld bytes to be held in "
+             "memory; data.max_unpacked_bytes %s; raise it if the file is what you expect",
+             file_of(r)->name, (long long)line, (long long)r->d->max_unpacked,
+             r->d->unpacked_given ? "says no more"
+                                  : "is a quarter of the memory that the system grants");
+    return FT_OK;
 }
 
 /* A failure further on in the file, when what was read before it is still to be looked at. */
@@ -374,95 +399,21 @@ static ft_status read_records(reader *r)
             continue;
         }
         rc = next_record(r, &from, &x);
+        if (rc == FT_OK) rc = check_unpacked(r, &from, x.line);
         if (rc == FT_OK) rc = read_record(r, &x);
         if (ft_stop_asked() != FT_OK)
             rc = ft_fail(ft_stop_asked(), "stopped while reading %s", file_of(r)->name);
     }
     if (rc == FT_END) rc = FT_OK;
     if (rc != FT_OK) rc = fail_later(r, rc); /* a failed record before it comes first */
+    if (from.lines && lines_packed(from.lines)) r->stream.unpacked += bytes_read(&from);
     data_csv_close(from.csv);
+    data_list_close(from.list);
     data_stream_file_close(&r->stream, from.lines);
     return rc;
 }
 
-/* --- .json --------------------------------------------------------------------------------------------------- */
-static size_t count_values(const cJSON *v) /* the reader bounds the depth */
-{
-    size_t n = 1;
-    for (const cJSON *c = v->child; c; c = c->next) n += count_values(c);
-    return n;
-}
-
-static ft_status each_record(reader *r, const js_doc *doc)
-{
-    int64_t line = 1;
-    size_t value = 1,
-           seen = 0; /* index of the record among all values; bytes whose lines are counted */
-    if (!cJSON_IsArray(doc->root)) {
-        return js_fail(doc, doc->root, FT_EDATA, NULL,
-                       "a .json source is a list of records; one record a line "
-                       "belongs in a .jsonl file");
-    }
-    for (const cJSON *rec = doc->root->child; rec && !enough(r); rec = rec->next) {
-        int64_t index = r->records++;
-        if (r->what == DATA_COUNT) continue;
-        if (!r->d->each && !r->src->format && index >= r->src->pick.from)
-            FT_TRY(data_format_detect(r->src, doc, rec));
-        for (; value < doc->n_pos && seen < doc->pos[value]; seen++)
-            line += doc->text[seen] == '\n';
-        value += count_values(rec);
-        if (r->what != DATA_READ || !data_is_picked(&r->src->pick, index)) continue;
-        if (r->d->each) {
-            FT_TRY(hand_over(r, doc, rec, line));
-            continue;
-        }
-        data_item *it = new_item(r, line);
-        it->doc = doc;
-        it->rec = rec;
-        it->mark = (data_mark){.file = r->stream.file, .records = index, .begins = true};
-        r->n++;
-        if (r->n == PORTION) FT_TRY(flush(r));
-        if (ft_stop_asked() != FT_OK)
-            return ft_fail(ft_stop_asked(), "stopped while reading %s", doc->name);
-    }
-    return flush(r);
-}
-
-/* JSON lines in a .json file: the first line is an object of its own, and another one follows. */
-static bool are_lines(const char *text, size_t n)
-{
-    js_doc first = {0};
-    const char *end = memchr(text, '\n', n);
-    size_t len = end ? (size_t)(end - text) : n;
-    while (end && end < text + n && strchr(" \t\r\n", *end)) end++;
-    if (lines_blank(text, len) || !end || end == text + n || *end != '{') return false;
-    ft_status rc = js_parse(&first, text, len, "", 1, JS_BIG_NUMBERS | JS_NO_POSITIONS, FT_EDATA);
-    bool object = rc == FT_OK && cJSON_IsObject(first.root);
-    js_close(&first);
-    return object;
-}
-
-static ft_status read_json(reader *r)
-{
-    const data_file *f = file_of(r);
-    char *text = NULL;
-    size_t n;
-    js_doc doc = {0};
-    FT_TRY(flush(r)); /* a failed record before this file comes first */
-    FT_TRY(text_read(&text, &n, f->path, JSON_LIMIT));
-    ft_status rc =
-        are_lines(text, n)
-            ? ft_fail(FT_EDATA,
-                      "%s: these are JSON lines (one record a line), not a list of records; a file "
-                      "of JSON lines is named .jsonl",
-                      f->name)
-            : js_parse(&doc, text, n, f->name, 1, JS_BIG_NUMBERS, FT_EDATA);
-    if (rc == FT_OK) rc = each_record(r, &doc);
-    js_close(&doc);
-    ft_free(text);
-    return rc;
-}
-
+/* --- .txt, and by the name of the file ------------------------------------------------------------------------ */
 static ft_status read_txt(reader *r)
 {
     if (!r->src->format) r->src->format = data_format_find("text");
@@ -475,12 +426,13 @@ static ft_status read_txt(reader *r)
     return data_read_txt(&r->stream, &r->records, r->what == DATA_COUNT);
 }
 
-/* --- by the name of the file ------------------------------------------------------------------------------------ */
-static const data_kind kinds[] = {
-    {".jsonl", read_records, true, 0, false},  {".ndjson", read_records, true, 0, false},
-    {".json", read_json, false, 0, false},     {".csv", read_records, true, ',', false},
-    {".tsv", read_records, true, '\t', false}, {".txt", read_txt, true, 0, true},
-    {".raw", read_txt, true, 0, true}};
+static const data_kind kinds[] = {{".jsonl", read_records, .anywhere = true},
+                                  {".ndjson", read_records, .anywhere = true},
+                                  {".json", read_records, .list = true},
+                                  {".csv", read_records, .anywhere = true, .separator = ','},
+                                  {".tsv", read_records, .anywhere = true, .separator = '\t'},
+                                  {".txt", read_txt, .anywhere = true, .txt = true},
+                                  {".raw", read_txt, .anywhere = true, .txt = true}};
 
 const data_kind *data_kind_of(const char *path)
 {
@@ -520,6 +472,7 @@ static ft_status read_as(data_set *d, data_source *src, data_stream *stream, dat
     r->stats = stream->stats;
     r->stream = *stream;
     r->stream.windows = true;
+    r->stream.unpacked = d->unpacked;
     r->records = stream->only ? stream->only->from.records : 0;
     for (int i = 0; i < src->n_files; i++)
         r->stream.windows = r->stream.windows && src->file[i].kind->anywhere;
@@ -531,6 +484,7 @@ static ft_status read_as(data_set *d, data_source *src, data_stream *stream, dat
                  "not in what is learned from",
                  r->unprinted.data, (long long)r->stats->unprinted);
     if (rc == FT_OK && what == DATA_COUNT) src->n_records = r->records;
+    if (rc == FT_OK && what == DATA_READ && !stream->only) d->unpacked = r->stream.unpacked;
     str_free(&r->unprinted);
     for (int i = 0; i < r->n; i++) free_item(&r->item[i]);
     str_free(&r->lines);

@@ -19,6 +19,12 @@ void cache_pool_open(cache_pool *p, const inf_ctx *c)
     p->limit = (int64_t)(limit / ((size_t)p->floats * sizeof(float)));
 }
 
+void cache_pool_plan(cache_pool *p, const inf_ctx *c)
+{
+    if (!c->cache_limit)
+        p->limit = (int64_t)(c->plan->cache / ((size_t)p->floats * sizeof(float) + 64));
+}
+
 int64_t cache_pages(int64_t positions)
 {
     return (positions + CACHE_ROWS - 1) / CACHE_ROWS;

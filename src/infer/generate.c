@@ -360,10 +360,43 @@ static ft_status check_prompts(const generation *g)
     return FT_OK;
 }
 
+/* Pages of a prompt and all its copies: those that the prompt fills are shared. */
+static int64_t pages_of(const generation *g, int64_t prompt, int64_t copies)
+{
+    int64_t rows = nn_virtual(g->c->over) + g->prompt[prompt].n, shared = rows / CACHE_ROWS;
+    return shared + copies * (cache_pages(rows + most_new(g, prompt)) - shared);
+}
+
+/* Where more answers are asked for than go together, as many of the largest as do. */
+static ft_status plan(generation *g)
+{
+    const int64_t copies = min64(g->copies, g->n_slots);
+    inf_shape s = {.seqs = 1, .few = g->n_slots, .wanted = g->n_slots};
+    int64_t all = 0, most = 0;
+    for (int64_t i = 0; i < g->n; i++) {
+        int64_t rows = min64(g->prompt[i].n, PIECE), one = pages_of(g, i, 1),
+                pages = pages_of(g, i, copies);
+        if (rows > s.rows) s.rows = rows;
+        if (one > s.least) s.least = one;
+        if (pages > most) most = pages;
+        all += pages;
+    }
+    /* short prompts share a pass */
+    if (g->n > 1) s.rows = min64(g->n * s.rows, s.rows > PIECE ? s.rows : PIECE);
+    s.seqs = min64(g->n, g->n_slots);
+    const int64_t together = (g->n_slots + copies - 1) / copies;
+    s.pages = min64(all, together * most);
+    s.buffers = (size_t)g->n_slots * (size_t)g->c->m->d.vocab_size * sizeof(float);
+    FT_TRY(inf_plan_for(g->c, &s));
+    if (g->c->plan) cache_pool_plan(&g->pool, g->c);
+    return FT_OK;
+}
+
 static ft_status run(generation *g)
 {
     pass p;
     FT_TRY(check_prompts(g));
+    FT_TRY(plan(g));
     g->logits = ft_alloc((size_t)g->n_slots * (size_t)g->c->m->d.vocab_size, sizeof *g->logits);
     if (!g->logits) return FT_EMEM;
     for (;;) {

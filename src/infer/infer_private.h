@@ -23,6 +23,7 @@ typedef struct cache_seq {
 } cache_seq;
 
 void cache_pool_open(cache_pool *p, const inf_ctx *c);
+void cache_pool_plan(cache_pool *p, const inf_ctx *c); /* its limit: what the plan has for it */
 /* Pages of so many positions. */
 int64_t cache_pages(int64_t positions);
 /* Makes room for `more` positions that this sequence alone may write: 71 past the limit. */

@@ -166,12 +166,48 @@ static ft_status run_pass(const inf_ctx *c, inf_seq *seq, int64_t n)
     return take_results(c, &p, &r, hidden, seq, n);
 }
 
+/* How many of the sequences go into the next pass. */
+static int64_t fill_pass(const inf_ctx *c, const inf_seq *seq, int64_t n)
+{
+    int64_t end = 0, rows = 0;
+    while (end < n && (end == 0 || rows + seq_rows(&seq[end]) <= INF_PASS_TOKENS))
+        rows += seq_rows(&seq[end++]) + nn_virtual(c->over);
+    return end;
+}
+
+/* The largest of the passes, in each way. */
+static void add_shape(inf_shape *s, const inf_seq *seq, int64_t n)
+{
+    int64_t rows = 0, scored = 0, seqs = 0;
+    for (int64_t i = 0; i < n; i++) {
+        rows += seq_rows(&seq[i]);
+        scored += seq_scored(&seq[i]);
+        seqs += seq_rows(&seq[i]) > 0;
+        if (seq[i].logits) s->wanted = 1;
+    }
+    if (rows > s->rows) s->rows = rows;
+    if (scored > s->scored) s->scored = scored;
+    if (seqs > s->seqs) s->seqs = seqs;
+}
+
+static ft_status plan(const inf_ctx *c, const inf_seq *seq, int64_t n)
+{
+    inf_shape s = {0};
+    if (!c->plan) return FT_OK;
+    for (int64_t first = 0, k; first < n; first += k) {
+        k = fill_pass(c, seq + first, n - first);
+        add_shape(&s, seq + first, k);
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (seq[i].logits) s.buffers += (size_t)c->m->d.vocab_size * sizeof(float);
+    return inf_plan_for(c, &s);
+}
+
 ft_status inf_score(const inf_ctx *c, inf_seq *seq, int64_t n)
 {
+    FT_TRY(plan(c, seq, n));
     for (int64_t first = 0; first < n;) {
-        int64_t end = first, rows = 0;
-        while (end < n && (end == first || rows + seq_rows(&seq[end]) <= INF_PASS_TOKENS))
-            rows += seq_rows(&seq[end++]) + nn_virtual(c->over);
+        int64_t end = first + fill_pass(c, seq + first, n - first);
         FT_TRY(inf_go_on());
         FT_TRY(run_pass(c, seq + first, end - first));
         first = end;

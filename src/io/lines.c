@@ -75,6 +75,11 @@ int64_t lines_number(const line_reader *r)
     return r->number;
 }
 
+bool lines_packed(const line_reader *r)
+{
+    return r->src.packing != NULL;
+}
+
 const char *lines_name(const line_reader *r)
 {
     return r->path;

@@ -239,8 +239,11 @@ static ft_status take(const pe_file *f, const pe_entry *e, const io_tensor *t)
     return FT_OK;
 }
 
-ft_status pe_read_tensors(pe_file *f, const pe_entry *e, int64_t n)
+ft_status pe_read_tensors(pe_ctx *c)
 {
+    pe_file *f = c->file;
+    const pe_entry *e = c->entries.entry;
+    const int64_t n = c->entries.n;
     problems bad = {0};
     ft_status rc = FT_OK;
     for (int64_t i = 0; i < n && rc == FT_OK; i++) {
@@ -250,7 +253,7 @@ ft_status pe_read_tensors(pe_file *f, const pe_entry *e, int64_t n)
         if (t) f->used[t - f->st.tensor] = true;
         if (t) compare_shape(&e[i], t, &bad);
         if (!t && !e[i].optional) problem(&bad, "missing", e[i].key);
-        if (t && bad.n == before) rc = take(f, &e[i], t);
+        if (t && bad.n == before && !c->dry) rc = take(f, &e[i], t);
     }
     for (int64_t i = 0; i < f->st.n && rc == FT_OK; i++) {
         if (!f->used[i]) problem(&bad, "unexpected", f->st.tensor[i].name);

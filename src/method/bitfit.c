@@ -405,7 +405,7 @@ static ft_status load_config(pe_ctx *c, const js_doc *d)
 
 static ft_status load(pe_ctx *c)
 {
-    return pe_read_tensors(c->file, c->entries.entry, c->entries.n);
+    return pe_read_tensors(c);
 }
 
 /* Nothing is left to compute: what was trained stands in the overlay whole. */

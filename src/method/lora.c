@@ -37,7 +37,7 @@ static void init_values(pe_ctx *c, const nn_site *s, lora_slot *slot, int64_t r)
     float *a = tn_f32(&slot->a->t), *b = tn_f32(&slot->b->t);
     uint64_t ka = rng_key_text(c->seed, slot->a->name), kb = rng_key_text(c->seed, slot->b->name);
     float in = 1.0f / sqrtf((float)s->in), rank = 1.0f / sqrtf((float)r);
-    if (c->m->no_weights) return;
+    if (c->dry) return;
     if (pe_lora_is_table(s))
         rng_fill_normal(b, tn_count(&slot->b->t), kb, 0.0f, 1.0f);
     else if (cJSON_IsString(init))

@@ -78,17 +78,19 @@ static void use_row(pe_ctx *c, const pe_method *method)
     c->result = method->result;
 }
 
-static ft_status new_ctx(pe_ctx **out, const pe_method *method, model *m)
+/* values: bytes of the store; 0: a dry one. */
+static ft_status new_ctx(pe_ctx **out, const pe_method *method, model *m, size_t values,
+                         bool trains)
 {
     ft_status rc;
     pe_ctx *c = ft_alloc(1, sizeof *c);
-    size_t values = ((size_t)64 << 20) + (size_t)model_count(m) * 16;
     *out = NULL;
     if (!c) return FT_EMEM;
     use_row(c, method);
     c->m = m;
     FT_TRY_OUT(arena_open(&c->mem, "method", (size_t)256 << 20));
-    FT_TRY_OUT(nn_store_open(&c->store, values));
+    c->dry = values == 0;
+    FT_TRY_OUT(trains ? nn_store_open(&c->store, values) : nn_store_open_frozen(&c->store, values));
     c->cfg = arena_get(c->mem, method->cfg_size + 1);
     c->over.ctx = c;
     c->over.slot = arena_get(c->mem, (size_t)m->n_site * sizeof *c->over.slot);
@@ -148,13 +150,19 @@ static ft_status attach_and_load(pe_ctx *c, const char *dir)
     return rc;
 }
 
-ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m,
-                    const pe_start *with)
+/* Room for n values of a store that has none: each begins a line of its own. */
+static size_t room_of(const nn_store *dry)
+{
+    return nn_store_bytes(dry) + 64;
+}
+
+static ft_status attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m,
+                        const pe_start *with, size_t values)
 {
     ft_status rc;
     pe_ctx *c = NULL;
     *out = NULL;
-    FT_TRY(new_ctx(&c, method, m));
+    FT_TRY(new_ctx(&c, method, m, values, true));
     if (method->cfg_size > 0) memcpy(c->cfg, cfg, method->cfg_size);
     c->seed = with->seed;
     c->base_name = with->base_name;
@@ -172,6 +180,21 @@ out:
     else
         *out = c;
     return rc;
+}
+
+/* Twice, where the values are to be there: dry to count them. */
+ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m,
+                    const pe_start *with)
+{
+    pe_ctx *dry;
+    FT_TRY(attach(&dry, method, cfg, m, with, 0));
+    if (m->no_weights) {
+        *out = dry;
+        return FT_OK;
+    }
+    const size_t values = room_of(&dry->store);
+    pe_close(dry);
+    return attach(out, method, cfg, m, with, values);
 }
 
 static const pe_method *by_peft_type(const char *type)
@@ -193,14 +216,14 @@ static ft_status fill_defaults(pe_ctx *c)
     return rc;
 }
 
-ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
+static ft_status open_adapter(pe_ctx **out, model *m, const char *dir, size_t values)
 {
     ft_status rc;
     pe_ctx *c = NULL;
     const pe_method *method;
     const char *type = NULL;
     *out = NULL;
-    FT_TRY(new_ctx(&c, &pe_lora, m)); /* any row: replaced by the file's own below */
+    FT_TRY(new_ctx(&c, &pe_lora, m, values, false)); /* any row: replaced by the file's own below */
     FT_TRY_OUT(read_adapter_config(c, dir));
     FT_TRY_OUT(js_get_str(&c->adapter, c->adapter.root, "peft_type", NULL, &type));
     method = by_peft_type(type);
@@ -222,6 +245,16 @@ out:
     else
         *out = c;
     return rc;
+}
+
+ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
+{
+    pe_ctx *dry;
+    *out = NULL;
+    FT_TRY(open_adapter(&dry, m, dir, 0));
+    const size_t values = room_of(&dry->store);
+    pe_close(dry);
+    return open_adapter(out, m, dir, values);
 }
 
 /* --- several ------------------------------------------------------------------------------------------------- */
@@ -254,12 +287,8 @@ static ft_status take_values(pe_ctx *sum, const pe_ctx *part, const pe_use *use)
     return FT_OK;
 }
 
-static ft_status add_part(pe_ctx *sum, const pe_use *use)
+static ft_status add_part(pe_ctx *sum, const pe_ctx *part, const pe_use *use)
 {
-    pe_ctx **at = &sum->part[sum->n_part], *part;
-    FT_TRY(pe_open_adapter(at, sum->m, use->dir));
-    part = *at;
-    sum->n_part++;
     FT_CHECK(part->method->add, FT_EDATA,
              "%s: is an adapter of type %s, which stands alone: only LoRA's are scaled and added",
              ft_shows(use->dir), part->method->peft_type);
@@ -271,12 +300,22 @@ static ft_status add_part(pe_ctx *sum, const pe_use *use)
 ft_status pe_open_adapters(pe_ctx **out, model *m, const pe_use *use, int n)
 {
     pe_ctx *c = NULL;
+    size_t values = 0;
     if (n == 1 && use->scale == 1.0) return pe_open_adapter(out, m, use->dir);
     *out = NULL;
-    FT_TRY(new_ctx(&c, &pe_lora, m)); /* any row: replaced by the parts' own */
+    FT_TRY(new_ctx(&c, &pe_lora, m, 0, false)); /* any row: replaced by the parts' own */
     c->part = arena_get(c->mem, (size_t)n * sizeof *c->part);
     ft_status rc = c->part ? FT_OK : FT_EMEM;
-    for (int i = 0; rc == FT_OK && i < n; i++) rc = add_part(c, &use[i]);
+    for (int i = 0; rc == FT_OK && i < n; i++) {
+        rc = pe_open_adapter(&c->part[i], m, use[i].dir);
+        if (rc != FT_OK) break;
+        c->n_part++;
+        values +=
+            (size_t)(n - i) * room_of(&c->part[i]->store); /* it is in every sum from here on */
+    }
+    nn_store_close(&c->store);
+    if (rc == FT_OK) rc = nn_store_open_frozen(&c->store, values);
+    for (int i = 0; rc == FT_OK && i < n; i++) rc = add_part(c, c->part[i], &use[i]);
     if (rc != FT_OK)
         pe_close(c);
     else

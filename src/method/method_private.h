@@ -35,8 +35,8 @@ FT_MUST_USE ft_status pe_file_open(pe_file **out, const char *dir);
 void pe_file_close(pe_file *f); /* accepts NULL */
 /* A tensor by an entry's key: without the names of adapters and wrappers that some writers leave in; NULL. */
 const io_tensor *pe_file_find(const pe_file *f, const char *key);
-/* Reads values into the entries; every missing, extra or wrongly shaped tensor is listed (65). */
-FT_MUST_USE ft_status pe_read_tensors(pe_file *f, const pe_entry *e, int64_t n);
+/* Reads values into the entries (a dry one: none); every missing, extra or wrongly shaped tensor is listed (65). */
+FT_MUST_USE ft_status pe_read_tensors(pe_ctx *c);
 void pe_file_pass(pe_file *f, const io_tensor *t); /* a tensor that is not needed */
 /* Is there a tensor of a module beside its own weight and bias? */
 bool pe_file_adapts(const pe_file *f, const char *path);

@@ -77,7 +77,7 @@ static ft_status check_text(const pe_ctx *c, const tok_ids *ids, int64_t rows)
         FT_CHECK(ids->id[i] < c->m->d.vocab_size, FT_ECONFIG,
                  "%s: token id %d does not exist in the model, whose vocabulary has %lld", key,
                  (int)ids->id[i], (long long)c->m->d.vocab_size);
-    if (ids->n > rows && c->m->no_weights) /* once: the plan is made before the run */
+    if (ids->n > rows && c->dry) /* once: the plan is made before the run */
         log_warn("%s: the text has %lld tokens; the first %lld begin the prompt", key,
                  (long long)ids->n, (long long)rows);
     return FT_OK;
@@ -93,7 +93,7 @@ static ft_status init_text(const pe_ctx *c, tn_tensor *rows)
     const char *text = cfg->prompt_tuning_init_text;
     ft_status rc = tok_encode(c->tok, text, strlen(text), true, &ids);
     if (rc == FT_OK) rc = check_text(c, &ids, tn_rows(rows));
-    if (rc == FT_OK && !c->m->no_weights) embed_ids(c, rows, ids.id, ids.n);
+    if (rc == FT_OK && !c->dry) embed_ids(c, rows, ids.id, ids.n);
     tok_ids_free(&ids);
     return rc;
 }
@@ -114,7 +114,7 @@ static ft_status init_values(const pe_ctx *c, nn_param *p)
     const prompt_cfg *cfg = c->cfg;
     uint64_t key = rng_key_text(c->seed, p->name);
     if (is_text(cfg)) return init_text(c, &p->t);
-    if (c->m->no_weights) return FT_OK;
+    if (c->dry) return FT_OK;
     if (strcmp(cfg->prompt_tuning_init, "SAMPLE_VOCAB") == 0) return init_sample(c, &p->t, key);
     rng_fill_normal(tn_f32(&p->t), tn_count(&p->t), key, 0.0f, 1.0f);
     return FT_OK;

@@ -542,7 +542,7 @@ ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own, const
 
 ft_status pe_load_adapter(pe_ctx *c)
 {
-    FT_TRY(pe_read_tensors(c->file, c->entries.entry, c->entries.n));
-    pe_finish_held(c);
+    FT_TRY(pe_read_tensors(c));
+    if (!c->dry) pe_finish_held(c);
     return FT_OK;
 }

@@ -45,7 +45,7 @@ ft_status model_init_open(model *m, uint64_t seed, double range)
     m->range = range;
     for (int64_t i = 0; i < m->n_param; i++)
         bytes += (size_t)tn_count(&m->param[i].t) * sizeof(float) + 64;
-    return arena_open(&m->own, "random weights", bytes);
+    return arena_open_flat(&m->own, "random weights", bytes);
 }
 
 ft_status model_init_values(model *m, int64_t i)

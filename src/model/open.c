@@ -261,10 +261,14 @@ static ft_status open_bare(model *m)
     return m->d.tied ? bind_head(m, false) : FT_OK;
 }
 
-static ft_status open_weights(model *m)
+static ft_status open_weights(model *m, const model *of)
 {
     FT_TRY(io_model_exists(m->path));
-    FT_TRY(io_weights_open(&m->weights, m->path, m->mem));
+    m->borrows = of && of->weights.n > 0;
+    if (m->borrows)
+        m->weights = of->weights;
+    else
+        FT_TRY(io_weights_open(&m->weights, m->path, m->mem));
     m->from_gguf = m->weights.gguf != NULL;
     if (m->from_gguf) {
         str_buf text = {0};
@@ -304,7 +308,7 @@ ft_status model_open(model **out, const model_options *opt)
     if (opt->path && opt->may_be_bare && opt->no_weights && model_is_bare(m->path, m->mem))
         rc = open_bare(m);
     else
-        rc = opt->path ? open_weights(m) : open_random(m, opt);
+        rc = opt->path ? open_weights(m, opt->weights_of) : open_random(m, opt);
     if (rc == FT_OK && opt->make) {
         /* No format takes more bytes than what it is made of, but for the ends of its arrays. */
         size_t bytes = model_bytes(m) + (size_t)m->n_param * 4096;
@@ -323,7 +327,7 @@ out:
 void model_close(model *m)
 {
     if (!m) return;
-    io_weights_close(&m->weights);
+    if (!m->borrows) io_weights_close(&m->weights);
     ft_free(m->config);
     ft_free(m->resized[0]);
     ft_free(m->resized[1]);

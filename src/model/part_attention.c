@@ -233,6 +233,7 @@ static tn_tensor *cached_attention(const model_call *call, kn_attn a, tn_tensor 
     a.page_rows = c->rows;
     a.k_at = call->state_at;
     a.v_at = a.k_at + c->rows * kv;
+    if (r->t->dry) return out;
     const float *k = tn_f32(qkv) + q;
     float *const *page = c->page;
     for (int i = 0; i < a.n_seq; i++) {

@@ -75,7 +75,7 @@ static ft_status quantise_random(model *m, int64_t i, const model_quant *q, cons
 {
     arena *own = m->own;
     const size_t bytes = (size_t)tn_count(&m->param[i].t) * sizeof(float);
-    ft_status rc = arena_open(&m->own, "values of a matrix", bytes + 64);
+    ft_status rc = arena_open_flat(&m->own, "values of a matrix", bytes + 64);
     if (rc == FT_OK) rc = model_init_values(m, i);
     if (rc == FT_OK) rc = q->make(m, i, cfg);
     arena_close(m->own);

@@ -172,6 +172,23 @@ out:
     return rc;
 }
 
+/* The matrix that takes most while it is written: folded, or as it is; turned; as codes; a piece of the file. */
+size_t model_save_bytes(const model *m, const model_save_options *opt)
+{
+    const save_plan p = {.m = (model *)(uintptr_t)m, .opt = opt};
+    size_t most = 0;
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const size_t n = (size_t)tn_count(&m->param[i].t), values = n * sizeof(float);
+        const bool coded = opt->quant && opt->quant->writer && opt->quant->writer->means(m, i);
+        size_t bytes = n < PIECE_FLOATS ? values : (size_t)PIECE_FLOATS * sizeof(float);
+        if (save_folds(&p, i)) bytes += 2 * values;
+        if (m->info[i].site && m->info[i].site->in_out && m->param[i].t.nd == 2) bytes += values;
+        if (coded) bytes += 12 * n; /* measured: its values, blocks and codes, on their way */
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
 ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx)
 {
     if (it->part > 0) return save_quant_bytes(p, it, put, ctx);

@@ -15,7 +15,7 @@ typedef struct list {
 } list;
 
 struct nn_store_mem {
-    size_t limit;
+    bool dry, frozen;
     arena *small;   /* parameters and lists */
     arena *w, *g;   /* flat ranges */
     arena *s, *a;   /* states; gradients of aliases */
@@ -23,18 +23,39 @@ struct nn_store_mem {
     int64_t cap, state_cap;
 };
 
-ft_status nn_store_open(nn_store *s, size_t limit)
+/* A dry one has values in pieces, of address space alone while nobody touches them. */
+static ft_status open_store(nn_store *s, size_t bytes, bool frozen)
 {
+    const bool dry = bytes == 0;
     ft_status rc = FT_OK;
     *s = (nn_store){.mem = ft_alloc(1, sizeof *s->mem)};
     if (!s->mem) return FT_EMEM;
-    s->mem->limit = limit;
+    s->mem->dry = dry;
+    s->mem->frozen = frozen;
     FT_TRY_OUT(arena_open(&s->mem->small, "parameters", (size_t)256 << 20));
-    FT_TRY_OUT(arena_open(&s->mem->w, "trainable parameters", limit));
-    rc = arena_open(&s->mem->g, "gradients", limit);
+    FT_TRY_OUT(dry ? arena_open(&s->mem->w, "trainable parameters", SIZE_MAX / 4)
+                   : arena_open_flat(&s->mem->w, "trainable parameters", bytes));
+    if (!frozen)
+        rc = dry ? arena_open_counting(&s->mem->g, "gradients")
+                 : arena_open_flat(&s->mem->g, "gradients", bytes);
 out:
     if (rc != FT_OK) nn_store_close(s);
     return rc;
+}
+
+ft_status nn_store_open(nn_store *s, size_t bytes)
+{
+    return open_store(s, bytes, false);
+}
+
+ft_status nn_store_open_frozen(nn_store *s, size_t bytes)
+{
+    return open_store(s, bytes, true);
+}
+
+size_t nn_store_bytes(const nn_store *s)
+{
+    return (size_t)s->count * sizeof(float);
 }
 
 void nn_store_close(nn_store *s)
@@ -82,8 +103,9 @@ ft_status nn_new_param(nn_store *s, const char *name, int64_t rows, int64_t cols
     size_t bytes = (size_t)tn_count(&p->t) * sizeof(float);
     nn_param **param = grown(s->mem->small, s->param, s->n, &cap);
     int64_t *offset = grown(s->mem->small, s->offset, s->n, &cap2);
-    float *w = arena_get(s->mem->w, bytes), *g = w ? arena_get(s->mem->g, bytes) : NULL;
-    if (!param || !offset || !g) return FT_EMEM;
+    float *w = arena_get(s->mem->w, bytes), *g = NULL;
+    if (w && s->mem->g && !(g = arena_get(s->mem->g, bytes))) return FT_EMEM;
+    if (!param || !offset || !w) return FT_EMEM;
     s->mem->cap = cap;
     s->param = param;
     s->offset = offset;
@@ -92,8 +114,8 @@ ft_status nn_new_param(nn_store *s, const char *name, int64_t rows, int64_t cols
         s->g = g;
     }
     s->param[s->n] = p;
-    s->offset[s->n++] = w - s->w;
-    s->count = (w - s->w) + (tn_count(&p->t) + FLOATS - 1) / FLOATS * FLOATS;
+    s->offset[s->n++] = s->count;
+    s->count += (tn_count(&p->t) + FLOATS - 1) / FLOATS * FLOATS;
     p->t.data = w;
     p->t.grad = g;
     p->t.wants_grad = true;
@@ -106,7 +128,7 @@ ft_status nn_new_state(nn_store *s, const char *name, int64_t rows, int64_t cols
     nn_param *p;
     *out = NULL;
     FT_TRY(make(s, name, rows, cols, &p));
-    if (!s->mem->s) FT_TRY(arena_open(&s->mem->s, "states of the method", s->mem->limit));
+    if (!s->mem->s) FT_TRY(arena_open(&s->mem->s, "states of the method", SIZE_MAX / 4));
     s->state = grown(s->mem->small, s->state, s->n_state, &s->mem->state_cap);
     p->t.data = arena_get(s->mem->s, (size_t)tn_count(&p->t) * sizeof(float));
     if (!s->state || !p->t.data) return FT_EMEM;
@@ -123,7 +145,7 @@ ft_status nn_train_copy(nn_store *s, nn_overlay *o, nn_param *p)
     FT_TRY(nn_new_param(s, p->name, p->t.dim[0], p->t.nd == 2 ? p->t.dim[1] : 0, &own));
     own->file_type = p->file_type;
     own->hyper = p->hyper;
-    if (p->t.data) tn_unpack_rows(tn_f32(&own->t), &p->t, 0, tn_rows(&p->t));
+    if (p->t.data && !s->mem->dry) tn_unpack_rows(tn_f32(&own->t), &p->t, 0, tn_rows(&p->t));
     o->own[p->index] = own;
     return FT_OK;
 }
@@ -146,9 +168,11 @@ ft_status nn_alias(nn_store *s, nn_param *of, nn_param **out)
     for (int64_t i = 0; i < m->alias.n; i++) /* a use of a use is one of the value itself */
         if (m->alias.at[i] == of) of = m->of.at[i];
     *p = *of;
-    if (!m->a) FT_TRY(arena_open(&m->a, "gradients of aliases", m->limit));
-    p->t.grad = arena_get(m->a, (size_t)tn_count(&p->t) * sizeof(float));
-    if (!p->t.grad) return FT_EMEM;
+    if (!m->a && !m->frozen)
+        FT_TRY(m->dry ? arena_open_counting(&m->a, "gradients of aliases")
+                      : arena_open(&m->a, "gradients of aliases", SIZE_MAX / 4));
+    p->t.grad = m->a ? arena_get(m->a, (size_t)tn_count(&p->t) * sizeof(float)) : NULL;
+    if (m->a && !p->t.grad) return FT_EMEM;
     FT_TRY(append(m->small, &m->alias, p));
     FT_TRY(append(m->small, &m->of, of));
     s->alias_count += tn_count(&p->t);

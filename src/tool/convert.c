@@ -11,6 +11,7 @@ typedef struct conversion {
     void *quant_cfg;
     model *from, *to;
     arena *mem;
+    inf_plan plan;
 } conversion;
 
 /* Opening checks every tensor's name and shape against the config; what is left is that nothing was lost. */
@@ -32,6 +33,7 @@ static ft_status report(const conversion *c, str_buf *s)
         tool_json_text(s, c->opt->out, strlen(c->opt->out));
         str_printf(s, ",\"type\":\"%s\",\"tensors\":%lld,\"parameters\":%lld,\"bytes\":%zu}\n",
                    type, (long long)c->to->weights.n, (long long)model_count(c->to), bytes);
+        tool_json_memory(s, &c->plan);
     } else {
         str_printf(s, "%s: %lld tensors, %lld parameters, %s, %zu bytes\n", ft_shows(c->opt->out),
                    (long long)c->to->weights.n, (long long)model_count(c->to), type, bytes);
@@ -49,10 +51,12 @@ static ft_status run(conversion *c, str_buf *text)
     bool gguf = str_ends(c->target.path, ".gguf");
     if (!c->type) c->type = c->from->has_blocks && gguf ? &dt_f16 : c->from->dtype;
     FT_TRY(tool_check_space(c->from, &c->target, c->type, c->quant));
-    FT_TRY(model_save(c->from, c->target.temp,
-                      &(model_save_options){.type = c->quant ? NULL : c->type,
-                                            .quant = c->quant,
-                                            .quant_cfg = c->quant_cfg}));
+    const model_save_options save = {
+        .type = c->quant ? NULL : c->type, .quant = c->quant, .quant_cfg = c->quant_cfg};
+    FT_TRY(tool_plan_conversion(&c->plan, c->from,
+                                tool_saving_bytes(c->from, c->target.path, &save),
+                                (size_t)tool_output_bytes(c->from, c->type, c->quant)));
+    FT_TRY(model_save(c->from, c->target.temp, &save));
     FT_TRY(check_written(c));
     FT_TRY(report(c, text)); /* before the rename: a failure leaves nothing */
     return tool_target_commit(&c->target);

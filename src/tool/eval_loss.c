@@ -125,6 +125,8 @@ static ft_status score(pass *p)
     for (int i = 0; i < p->n; i++) slot[i] = i;
     const data_micro all = {.slot = slot, .row = slot, .n = p->n};
     FT_TRY(data_batch_make(p->sample, &all, 0, &b, p->mem));
+    const inf_shape shape = {.rows = b.in.tokens, .seqs = b.in.n_seq, .scored = b.in.tokens};
+    FT_TRY(inf_plan_for(&p->t->inf, &shape));
     ag_reset(tape);
     FT_TRY(nn_run_open(&r, tape, &b.in, p->t->inf.over, 0));
     float *logprob = ag_meta(tape, (size_t)(r.supervised + 1) * sizeof *logprob);

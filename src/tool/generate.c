@@ -147,6 +147,7 @@ static ft_status show_one(round *r, int64_t i)
     ft_status rc = r->stream ? FT_OK : text_of(r, i, &text);
     if (r->opt->json) {
         tool_write_answer(&line, &r->ask[i], &r->answer[i], &r->text[i], &text);
+        if (r->first + (uint64_t)i == 0) tool_json_memory(&line, &r->t->plan);
     } else {
         if (!r->stream) write_number(r, i, &line);
         str_add(&line, text.data ? text.data : "", text.len);

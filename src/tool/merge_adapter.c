@@ -123,6 +123,7 @@ static void report_json(const merge *m, bool passed, str_buf *s)
     str_adds(s, passed ? "true" : "false");
     str_addc(s, '}');
     damage_json(m, s);
+    tool_json_memory(s, &m->on->plan);
     str_adds(s, "}\n");
 }
 
@@ -225,6 +226,33 @@ static ft_status choose_tokenizer(merge *m)
     return FT_OK;
 }
 
+static void save_options(const merge *m, const dt_type *type, const model_quant *quant,
+                         model_save_options *out)
+{
+    *out = (model_save_options){.over = &m->on->adapter->over,
+                                .type = quant ? NULL : type,
+                                .quant = quant,
+                                .quant_cfg = m->quant_cfg,
+                                .exact_vectors = m->on->adapter->method->exact_vectors,
+                                .fold = pe_folder(m->on->adapter),
+                                .tokenizer = m->tokenizer,
+                                .template = m->template};
+}
+
+/* The sum is written, then mapped beside the base and run side by side with it. */
+static ft_status plan(merge *m)
+{
+    const dt_type *numbers = m->on->m->dtype;
+    model_save_options save;
+    double bytes = tool_output_bytes(m->on->m, m->type, m->quant), unrounded = 0;
+    save_options(m, m->type, m->quant, &save);
+    if (rounds(m)) unrounded = tool_output_bytes(m->on->m, numbers, NULL);
+    m->on->plan.apart = tool_saving_bytes(m->on->m, m->target.path, &save);
+    m->on->plan.gemm = true;
+    m->on->plan.later = (size_t)(bytes > unrounded ? bytes : unrounded);
+    return tool_plan_proof(m->on);
+}
+
 static ft_status open_on(merge *m)
 {
     const tool_merge_options *opt = m->opt;
@@ -243,21 +271,16 @@ static ft_status open_on(merge *m)
     if (!m->type) m->type = m->on->m->has_blocks && gguf ? &dt_f16 : m->on->m->dtype;
     m->tolerance = opt->tolerance;
     if (m->tolerance < 0 && !rounds(m)) m->tolerance = DEFAULT_TOLERANCE;
-    return tool_check_space(m->on->m, &m->target, m->type, m->quant);
+    FT_TRY(tool_check_space(m->on->m, &m->target, m->type, m->quant));
+    return plan(m);
 }
 
 /* Writes the sum to `path` and compares it with base and adapter. */
 static ft_status prove(merge *m, const char *path, const dt_type *type, const model_quant *quant,
                        tool_proof *proof)
 {
-    model_save_options save = {.over = &m->on->adapter->over,
-                               .type = quant ? NULL : type,
-                               .quant = quant,
-                               .quant_cfg = m->quant_cfg,
-                               .exact_vectors = m->on->adapter->method->exact_vectors,
-                               .fold = pe_folder(m->on->adapter),
-                               .tokenizer = m->tokenizer,
-                               .template = m->template};
+    model_save_options save;
+    save_options(m, type, quant, &save);
     FT_TRY(model_save(m->on->m, path, &save));
     FT_TRY(tool_open(&m->merged, path, NULL, m->on->tok != NULL, m->opt->precision));
     return tool_prove(m->on, m->merged, proof);

@@ -140,6 +140,14 @@ static ft_status run_texts(prover *p)
     return rc;
 }
 
+ft_status tool_plan_proof(tool_model *a)
+{
+    const size_t logits = 2 * (size_t)(ROWS * a->m->d.vocab_size) * sizeof(float);
+    a->plan.tapes = 2;
+    a->plan.beside = logits + a->opened; /* the other has its own tokenizer and tables */
+    return inf_plan_for(&a->inf, &(inf_shape){.rows = PROOF_TOKENS, .seqs = 1, .wanted = ROWS});
+}
+
 ft_status tool_prove(tool_model *a, tool_model *b, tool_proof *out)
 {
     prover p = {.a = a, .b = b, .vocab = a->m->d.vocab_size, .out = out};

@@ -28,6 +28,7 @@ typedef struct scorer {
     const tool_sink *out;
     item *item; /* [MAX_ITEMS] */
     int64_t n, tokens, wrong;
+    bool told; /* the memory of it */
 } scorer;
 
 static void item_free(item *it)
@@ -282,6 +283,8 @@ static ft_status flush(scorer *s)
             write_error(&text, &s->item[i]);
         else
             write_item(s, &text, &s->item[i], top);
+        if (s->opt->json && !s->told) tool_json_memory(&text, &s->t->plan);
+        s->told = true;
     }
     if (rc == FT_OK) rc = tool_put(s->out, &text);
     for (int64_t i = 0; i < s->n; i++) item_free(&s->item[i]);

@@ -123,10 +123,8 @@ ft_status tool_output_quant(const char *name, const char *path, const char *cons
     return rc;
 }
 
-ft_status tool_check_space(const model *m, const tool_target *t, const dt_type *type,
-                           const model_quant *quant)
+double tool_output_bytes(const model *m, const dt_type *type, const model_quant *quant)
 {
-    size_t room = dir_free_space(t->path);
     double need = 0;
     for (int64_t i = 0; i < m->n_param; i++) {
         const bool coded = quant && quant->writer->means(m, i);
@@ -134,6 +132,14 @@ ft_status tool_check_space(const model *m, const tool_target *t, const dt_type *
         need += (double)tn_count(&m->param[i].t) *
                 (coded ? 0.57 : (double)type->bytes / (double)type->block);
     }
+    return need;
+}
+
+ft_status tool_check_space(const model *m, const tool_target *t, const dt_type *type,
+                           const model_quant *quant)
+{
+    const size_t room = dir_free_space(t->path);
+    const double need = tool_output_bytes(m, type, quant);
     FT_CHECK(room == SIZE_MAX || need < (double)room, FT_EIO,
              "%s: needs about %.0f MB, but the disk has %.0f MB left", ft_shows(t->path),
              need / 1e6, (double)room / 1e6);

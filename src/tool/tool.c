@@ -166,12 +166,17 @@ static ft_status open_parts(tool_model *t, const char *path, const pe_use *use, 
     FT_CHECK(!io_is_adapter_alone(path), FT_EUSAGE,
              "%s: is an adapter, not a model; give it with --adapter (its base is found by itself)",
              ft_shows(path));
+    const size_t before = ft_rss();
     FT_TRY(model_open(&t->m, &(model_options){.path = path}));
     FT_TRY(open_tokenizer(t, path, with_tokenizer(use, n), need_tok));
     FT_TRY(take_template(t, use, n));
+    const size_t now = ft_rss(), weights = io_weights_rss(&t->m->weights);
+    if (now > before + weights) t->opened = now - before - weights;
     FT_TRY(open_adapters(t, use, n));
     t->inf = (inf_ctx){.m = t->m, .over = t->adapter ? &t->adapter->over : NULL};
-    return ag_open(&t->inf.tape, ft_memory_limit(NULL));
+    t->plan.values = t->adapter ? nn_store_bytes(&t->adapter->store) : 0;
+    t->inf.plan = &t->plan;
+    return ag_open(&t->inf.tape, SIZE_MAX / 4);
 }
 
 ft_status tool_open_adapters(tool_model **out, const char *model_path, const pe_use *use, int n,

@@ -62,6 +62,13 @@ void tool_json_text(str_buf *out, const char *text, size_t n);
 void tool_json_number(str_buf *out, double v);
 void tool_json_key(str_buf *out, const char *key); /* ,"key": (the comma unless after '{') */
 FT_MUST_USE ft_status tool_put(const tool_sink *out, const str_buf *text);
+/* Adds the member "memory" to the object at the end of a line, which is open or whole. */
+FT_MUST_USE ft_status tool_plan_proof(tool_model *a); /* of tool_prove, beside what is set already */
+void tool_json_memory(str_buf *line, const inf_plan *p);
+/* What it takes to write a model, for that time. */
+size_t tool_saving_bytes(const model *m, const char *out, const model_save_options *save);
+/* The plan of that, and of looking at what was written. 71 where it does not fit. */
+FT_MUST_USE ft_status tool_plan_conversion(inf_plan *p, model *m, size_t saving, size_t written);
 /* The row of --type for an output path; NULL name gives NULL. What cannot be written there is 64 with the list. */
 FT_MUST_USE ft_status tool_output_type(const char *name, const char *path, const dt_type **type);
 /* The quantiser that writes folders of --type, with its keys (KEY=VALUE, n of them) in *cfg; NULL: no quantiser is called so.
@@ -71,4 +78,5 @@ FT_MUST_USE ft_status tool_output_quant(const char *name, const char *path, cons
 /* Is there room for the model? 74 before anything is written. quant may be NULL. */
 FT_MUST_USE ft_status tool_check_space(const model *m, const tool_target *t, const dt_type *type,
                                        const model_quant *quant);
+double tool_output_bytes(const model *m, const dt_type *type, const model_quant *quant);
 #endif

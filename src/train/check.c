@@ -65,8 +65,8 @@ static void add_plan(const train_session *s, cJSON *root)
     add_bytes(o, "activations_bytes", p->activations);
     add_bytes(o, "workspace_bytes", p->workspace);
     add_bytes(o, "total_bytes", p->total);
-    add_bytes(o, "limit_bytes", p->limit);
-    cJSON_AddStringToObject(o, "limit", p->limit_name);
+    add_bytes(o, "limit_bytes", p->grant.limit);
+    cJSON_AddStringToObject(o, "limit", p->grant.name);
     o = cJSON_AddObjectToObject(root, "disk");
     add_bytes(o, "checkpoint_bytes", p->checkpoint_bytes);
     cJSON_AddNumberToObject(o, "checkpoints", (double)p->checkpoints);
@@ -143,7 +143,7 @@ static ft_status text_report(const train_session *s, str_buf *out)
     str_printf(out,
                "memory %s of %s (%s): weights %s, trainable %s, gradients %s, optimizer %s, "
                "activations %s, workspace %s\n",
-               ft_bytes_text(p->total), ft_bytes_text(p->limit), p->limit_name,
+               ft_bytes_text(p->total), ft_bytes_text(p->grant.limit), p->grant.name,
                ft_bytes_text(p->weights), ft_bytes_text(p->trainable), ft_bytes_text(p->gradients),
                ft_bytes_text(p->optimizer), ft_bytes_text(p->activations),
                ft_bytes_text(p->workspace));

@@ -531,6 +531,7 @@ static const char *const free_keys[] = {
     "data.train",
     "data.eval",
     "data.chat_template",
+    "data.max_unpacked_bytes",
     "train.max_steps",
     "train.epochs",
     "train.micro_batch_size",

@@ -13,6 +13,7 @@
 /* The stack of a thread, beside its scratch; what code and allocator take after the plan is made (measured: 0.5 to 2 MiB). */
 #define THREAD_BYTES ((size_t)192 << 10)
 #define SLACK_BYTES ((size_t)3 << 20)
+#define ADDRESS_BYTES ((size_t)32 << 20) /* ends of reservations: huge pages, blocks of arenas */
 #define SAVE_BYTES ((size_t)4 << 20)
 #define SEAL_BYTES                                                                                 \
     ((size_t)3 << 18)       /* while a checkpoint is written and read back: buffers, code */
@@ -180,7 +181,7 @@ static ft_status worst_batch(const train_session *s, const nn_overlay *over, dat
 /* --- the dry pass -------------------------------------------------------------------------------------------------- */
 /* Bytes of activations and their gradients for one pass. */
 static ft_status dry_pass(const train_session *s, obj_ctx *o, const data_batch *b, unsigned how,
-                          size_t *bytes)
+                          size_t *bytes, ag_rooms *rooms)
 {
     ft_status rc;
     ag_tape *t = NULL;
@@ -194,6 +195,7 @@ static ft_status dry_pass(const train_session *s, obj_ctx *o, const data_batch *
     FT_TRY_OUT(t->status);
     if (how & NN_RECORD) FT_TRY_OUT(ag_backward(t, loss));
     *bytes = ag_peak_bytes(t);
+    ag_peak_rooms(t, rooms);
 out:
     o->tape = NULL;
     ag_close(t);
@@ -317,6 +319,11 @@ static size_t workspace(const train_session *s, const pe_ctx *pe)
            piece + (size_t)pool_threads() * (kn_scratch_bytes() + THREAD_BYTES) + SLACK_BYTES;
 }
 
+static bool fits(const train_plan *p)
+{
+    return p->grant.need <= p->grant.limit;
+}
+
 static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
 {
     train_plan *p = &s->plan;
@@ -328,7 +335,11 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
     p->workspace = workspace(s, pe);
     p->total =
         p->weights + p->trainable + p->gradients + p->optimizer + p->activations + p->workspace;
-    p->limit = ft_memory_limit(&p->limit_name);
+    /* pages of the weights' files need not stay in memory; what was quantised reads them once */
+    const size_t mapped = s->m->weights.n > 0 && !made(o->m) ? p->weights - o->bytes : 0;
+    const size_t there = io_weights_rss(&s->m->weights);
+    p->grant = ft_memory_ask(
+        &(ft_need){p->total, mapped, mapped > there ? mapped - there : 0, ADDRESS_BYTES});
     p->trainable_count = 0;
     for (int64_t i = 0; i < store->n; i++) p->trainable_count += tn_count(&store->param[i]->t);
     p->checkpoint_bytes = values_bytes(store, true) + states_bytes(&s->cfg, store) +
@@ -370,11 +381,11 @@ static ft_status plan_step(train_session *s, obj_ctx *o, size_t *bytes)
     data_batch b;
     FT_TRY(draws_what_it_trains(s) ? drawn_batch(s, o->tuned, &b) : worst_batch(s, o->tuned, &b));
     p->micro_tokens = b.in.tokens;
-    return dry_pass(s, o, &b, train_recording(s), bytes);
+    return dry_pass(s, o, &b, train_recording(s), bytes, &p->rooms);
 }
 
 /* A piece of an evaluation: it fills up to MICRO_TOKENS, or is one sample. */
-static ft_status plan_evaluation(const train_session *s, obj_ctx *o, size_t *bytes)
+static ft_status plan_evaluation(train_session *s, obj_ctx *o, size_t *bytes)
 {
     data_batch b;
     int64_t longest = data_longest(s->eval, 1), rows = data_longest(s->eval, MICRO_TOKENS);
@@ -382,13 +393,14 @@ static ft_status plan_evaluation(const train_session *s, obj_ctx *o, size_t *byt
         rows += data_stats(s->eval, i)->sequences * nn_virtual(o->tuned);
     FT_TRY(full_batch(s, longest, rows < MICRO_TOKENS ? rows : MICRO_TOKENS,
                       sequences(s, s->eval, o->tuned), o->tuned, &b));
-    return dry_pass(s, o, &b, 0, bytes);
+    return dry_pass(s, o, &b, 0, bytes, &s->plan.rooms);
 }
 
 static ft_status plan_activations(train_session *s, obj_ctx *o, const pe_ctx *pe)
 {
     train_plan *p = &s->plan;
     size_t step = 0, eval = 0, mark = arena_mark(s->batch);
+    p->rooms = (ag_rooms){0};
     ft_status rc = plan_step(s, o, &step);
     p->batch_bytes = arena_mark(s->batch) - mark;
     arena_reset(s->batch, mark);
@@ -406,7 +418,7 @@ static ft_status plan_micro(train_session *s, obj_ctx *o, const pe_ctx *pe)
     bool given = s->cfg.train.micro_batch_size != CFG_AUTO;
     p->micro_bound = pe->method->quantization ? MICRO_TOKENS : 2 * MICRO_TOKENS;
     FT_TRY(plan_activations(s, o, pe));
-    while (!given && p->total > p->limit && p->micro_bound > 1 &&
+    while (!given && !fits(p) && p->micro_bound > 1 &&
            p->micro_tokens > data_longest(s->train, 1)) {
         p->micro_bound /= 2;
         FT_TRY(plan_activations(s, o, pe));
@@ -418,7 +430,8 @@ static ft_status plan_micro(train_session *s, obj_ctx *o, const pe_ctx *pe)
 static void count_opening(train_plan *p)
 {
     size_t peak = ft_peak_rss();
-    if (peak <= p->total || peak > p->limit) return;
+    if (peak <= p->total || p->grant.need + (peak - p->total) > p->grant.limit) return;
+    p->grant.need += peak - p->total;
     p->workspace += peak - p->total;
     p->total = peak;
 }
@@ -440,7 +453,7 @@ ft_status train_plan_make(train_session *s)
     FT_TRY_OUT(arrays_bytes(s, &o, &s->plan.objective_bytes));
     s->plan.checkpointing = s->cfg.train.gradient_checkpointing == 1;
     FT_TRY_OUT(plan_micro(s, &o, pe));
-    if (choose && s->plan.total > s->plan.limit) {
+    if (choose && !fits(&s->plan)) {
         s->plan.checkpointing = true;
         FT_TRY_OUT(plan_micro(s, &o, pe));
     }
@@ -472,12 +485,13 @@ ft_status train_plan_memory(const train_session *s)
 {
     const train_plan *p = &s->plan;
     FT_CHECK(
-        p->total <= p->limit, FT_EMEM,
+        fits(p), FT_EMEM,
         "this run needs %s of memory, %s grants %s: weights %s, trainable values %s, gradients "
         "%s, optimizer %s, activations %s, workspace %s; %s",
-        ft_bytes_text(p->total), p->limit_name, ft_bytes_text(p->limit), ft_bytes_text(p->weights),
-        ft_bytes_text(p->trainable), ft_bytes_text(p->gradients), ft_bytes_text(p->optimizer),
-        ft_bytes_text(p->activations), ft_bytes_text(p->workspace), remedy(s));
+        ft_bytes_text(p->grant.need), p->grant.name, ft_bytes_text(p->grant.limit),
+        ft_bytes_text(p->weights), ft_bytes_text(p->trainable), ft_bytes_text(p->gradients),
+        ft_bytes_text(p->optimizer), ft_bytes_text(p->activations), ft_bytes_text(p->workspace),
+        remedy(s));
     return FT_OK;
 }
 

@@ -88,7 +88,7 @@ void train_show_header(const train_session *s)
         train_virtual_text(s));
     log_info("memory %s of %s: weights %s, trainable %s, gradients %s, optimizer %s, activations "
              "%s, workspace %s",
-             ft_bytes_text(p->total), ft_bytes_text(p->limit), ft_bytes_text(p->weights),
+             ft_bytes_text(p->total), ft_bytes_text(p->grant.limit), ft_bytes_text(p->weights),
              ft_bytes_text(p->trainable), ft_bytes_text(p->gradients), ft_bytes_text(p->optimizer),
              ft_bytes_text(p->activations), ft_bytes_text(p->workspace));
     log_info("gradient checkpointing %s", train_checkpointing_text(s));

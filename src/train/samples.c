@@ -305,7 +305,7 @@ ft_status train_samples_take(train_session *s)
     if (s->n_samples == 0) return FT_OK;
     FT_TRY(train_before_step(s));
     if (!s->sample_tape) {
-        FT_TRY(ag_open(&s->sample_tape, ft_memory_limit(NULL)));
+        FT_TRY(ag_open(&s->sample_tape, SIZE_MAX / 4));
         s->sample_tape->precision = KN_F32; /* as evaluations, and as `ft generate` says it */
     }
     for (int64_t i = 0; i < s->n_samples && rc == FT_OK; i += SAMPLE_TOGETHER) {

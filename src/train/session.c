@@ -133,6 +133,7 @@ ft_status train_open_model(const train_session *s, bool weights, model **out)
                         .seed = (uint64_t)s->cfg.train.seed,
                         .no_weights = !weights,
                         .may_be_bare = !weights,
+                        .weights_of = s->m,
                         .trained = true,
                         .make = s->cfg.model.quant,
                         .make_cfg = s->cfg.model.quant_cfg};
@@ -326,13 +327,13 @@ ft_status train_session_attach(train_session *s)
     FT_TRY(train_attach_method(s, s->m, &s->pe));
     for (int64_t i = 0; i < s->m->n_param; i++)
         if (train_leaves(s, s->m, &s->pe->over, i)) model_drop_values(s->m, i);
-    /* Address space only: twice the plan, so that a plan that is a little short never stops a run. */
-    FT_TRY(ag_open(&s->tape, 2 * s->plan.activations + ((size_t)64 << 20)));
+    FT_TRY(ag_open(&s->tape, SIZE_MAX / 4)); /* a plan that is a little short never stops a run */
+    ag_expect(s->tape, &s->plan.rooms);
     s->tape->precision = kn_precision_of(s->cfg.train.precision);
     FT_TRY(train_open_objective(s, s->m, s->pe, true, &s->objective));
     states = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, &s->pe->store);
     small = (size_t)s->pe->store.n * OPT_MAX_STATES * sizeof(void *) + ((size_t)1 << 20);
-    FT_TRY(arena_open(&s->states, "optimizer states", states + small));
+    FT_TRY(arena_open_flat(&s->states, "optimizer states", states + small));
     FT_TRY(opt_open(&s->optimizer, s->cfg.rule, s->cfg.optim, s->cfg.rule_cfg, &s->pe->store,
                     s->total_steps, s->states));
     FT_TRY(train_stop());

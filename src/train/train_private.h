@@ -131,8 +131,8 @@ typedef struct train_plan {
     size_t batch_bytes;   /* of samples and batch of that one */
     /* trainable: with the method's states; gradients: with those of aliases */
     size_t weights, trainable, gradients, optimizer, activations, workspace, total;
-    size_t limit;
-    const char *limit_name;
+    ag_rooms rooms; /* of the tape */
+    ft_grant grant;
     size_t objective_bytes; /* of its arrays in a checkpoint */
     size_t checkpoint_bytes, result_bytes, disk_need, disk_free;
     int64_t checkpoints; /* at the same time */

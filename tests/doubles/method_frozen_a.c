@@ -38,7 +38,7 @@ static ft_status attach_site(pe_ctx *c, nn_site *s)
     FT_TRY(nn_new_state(&c->store, a, cfg->r, s->in, &slot->a));
     FT_TRY(nn_new_param(&c->store, b, s->out, cfg->r, &slot->b));
     slot->b->hyper.lr_ratio = 2.0f;
-    if (!c->m->no_weights)
+    if (!c->dry)
         rng_fill_uniform(tn_f32(&slot->a->t), tn_count(&slot->a->t), rng_key_text(c->seed, a),
                          -0.1f, 0.1f);
     c->over.slot[s->index] = slot;

@@ -52,7 +52,7 @@ static ft_status add(pe_ctx *c, int64_t layer, const char *name, int64_t rows, i
     const char *key = pe_file_key(c, path, name);
     if (!key) return FT_EMEM;
     FT_TRY(nn_new_param(&c->store, key, rows, cols, out));
-    if (!c->m->no_weights)
+    if (!c->dry)
         rng_fill_uniform(tn_f32(&(*out)->t), rows * cols, rng_key_text(c->seed, key), -size, size);
     return pe_add_entry(c, *out, key, false);
 }

@@ -63,7 +63,7 @@ static ft_status attach_site(pe_ctx *c, nn_site *site)
     s->coarse.data = arena_get(c->mem, (size_t)(site->out * RANK) * sizeof(float));
     if (!s->coarse.data) return FT_EMEM;
     c->over.slot[site->index] = s;
-    if (!c->m->no_weights) {
+    if (!c->dry) {
         float in = 1.0f / sqrtf((float)site->in);
         rng_fill_uniform(tn_f32(&s->a->t), RANK * site->in, rng_key_text(c->seed, ka), -in, in);
         copy(s->mean, s->a);

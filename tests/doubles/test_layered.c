@@ -51,7 +51,9 @@ static opened open_run(void)
     opened o;
     assert_ok(
         model_open(&o.m, &(model_options){.from_config = test_path("model.json"), .seed = 42}));
-    assert_ok(pe_open_adapter(&o.pe, o.m, test_path("whole")));
+    const pe_method *method = pe_by_name("layered"); /* to go on from, with gradients */
+    assert_ok(pe_attach(&o.pe, method, test_alloc(method->cfg_size), o.m,
+                        &(pe_start){.load_dir = test_path("whole")}));
     assert_string_equal(o.pe->method->name, "layered");
     assert_ok(ag_open(&o.t, (size_t)1 << 30));
     return o;
