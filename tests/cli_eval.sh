@@ -31,6 +31,7 @@ for method in '{"type": "lora", "r": 4}' '{"type": "prompt_tuning", "num_virtual
     run "$method"
     for threads in 1 2; do
         "$ft" eval eval.json --json --threads $threads > out.json 2> err.txt || bad "eval: $(cat err.txt)"
+        sed -i 's/,"memory":{[^}]*}//' out.json # what the system grants is another number every time
         same "$method"
         [ $threads = 1 ] && cp samples.jsonl first.jsonl && cp out.json first.json
     done

@@ -11,7 +11,8 @@ ft_status cfg_jsonc(char *text, size_t *n, const char *name);
 
 /* Line and column (characters, from 1) of a place in a text whose first line is line0. */
 void json_line_col(const char *text, const char *at, int64_t line0, int64_t *line, int *col);
-void json_place(const js_doc *d, const char *at, int64_t *line, int *col); /* of a document's text */
+void json_place(const js_doc *d, const char *at, int64_t *line,
+                int *col); /* of a document's text */
 /* The first `cap` nodes of a tree in document order (out NULL: only counted); returns their number. */
 size_t json_nodes(const cJSON *root, const cJSON **out, size_t cap);
 /* Shortest text of a bound or value for a message: 1000000, 0.5, 1e-08. */

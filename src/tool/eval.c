@@ -153,7 +153,7 @@ static ft_status run_model(eval_config *e, const tool_eval_options *opt, file_ou
         eval_gates_judge(e); /* those of the tasks that are done */
         str_clear(&line);
         eval_put_line(e, task, opt->json, &line);
-        if (opt->json) tool_json_memory(&line, &t->plan);
+        if (opt->json && i + 1 == e->n_task) tool_json_memory(&line, &t->plan);
         rc = tool_put(out, &line);
     }
     str_free(&line);

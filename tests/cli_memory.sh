@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# cli_memory.sh FT SOURCE – memory as a limit: address space that is short, what a plan says against what is taken, lists that
+# are read record by record, packed files that are more than they seem, and allocations that fail from some point on.
+. "$2/tests/support/cli.sh"
+cp -r "$source/data/tiny" m
+printf '{"text":"One warm day."}\n{"text":"Two cold nights."}\n' > d.jsonl
+printf '{"prompt":"One warm","completion":" day."}\n{"prompt":"Two cold","completion":" nights."}\n' > p.jsonl
+cat > run.json << 'END'
+{"model": {"path": "m"}, "method": {"type": "lora", "r": 2}, "data": {"train": "p.jsonl", "max_length": 32},
+ "train": {"max_steps": 2, "batch_size": 2}, "output": {"dir": "o"}}
+END
+"$ft" train run.json -q || bad "train"
+sanitized=$(nm -D "$ft" 2> /dev/null | grep -c __asan) # its shadow is address space, too
+
+# --- every verb with 300 MB of address space: the models here take some ten
+few() { # WHAT COMMAND…: under the limit, as without it
+    local what=$1
+    shift
+    (ulimit -v 300000 && "$@" > few.out 2> few.err) || bad "$what under ulimit -v: $(cat few.err)"
+}
+if [ "$sanitized" = 0 ]; then
+    few train "$ft" train run.json --out few
+    cmp -s o/adapter_model.safetensors few/adapter_model.safetensors || bad "train under ulimit -v is another result"
+    few check "$ft" check run.json --out none
+    few generate "$ft" generate --model m --adapter o --prompt One --max-new-tokens 4
+    few score "$ft" score --model m --adapter o --data d.jsonl
+    few eval "$ft" eval --model m --task loss --data d.jsonl
+    few merge "$ft" merge-adapter o --base m --out merged
+    few convert "$ft" convert m --out c.gguf --type q8_0
+    few inspect "$ft" inspect c.gguf
+    few tokenize "$ft" tokenize --model c.gguf < d.jsonl
+    few data "$ft" data d.jsonl --model m
+fi
+
+# --- too little: one line with both numbers, at once, and nothing left
+short() { # WHAT COMMAND…: 71
+    local what=$1
+    shift
+    FT_CGROUP_ROOT=$PWD/group "$@" > short.out 2> short.err
+    [ $? = 71 ] && [ "$(wc -l < short.err)" = 1 ] && grep -q "needs .* cgroup memory.max grants 5.0 MiB" short.err ||
+        bad "$what with 5 MiB: $(cat short.err)"
+}
+mkdir group && echo 5242880 > group/memory.max && echo 0 > group/memory.current
+if ! grep -q ':memory:' /proc/self/cgroup || grep -q '^0::/$' /proc/self/cgroup; then
+    short train "$ft" train run.json --out short
+    short generate "$ft" generate --model m --prompt One
+    short score "$ft" score --model m --data d.jsonl
+    short eval "$ft" eval --model m --task loss --data d.jsonl
+    short merge "$ft" merge-adapter o --base m --out short
+    short convert "$ft" convert m --out short
+    [ -e short ] && bad "something is left where memory was short"
+fi
+
+# --- the plan against what was taken
+near() { # WHAT COMMAND…: whose JSON says memory
+    local what=$1
+    shift
+    /usr/bin/time -f %M -o rss "$@" --json > near.out 2> near.err || bad "$what: $(cat near.err)"
+    python3 - "$what" << 'END' || bad "the plan of $what"
+import json, re, sys
+total = json.loads(re.search(r'"memory":(\{[^}]*\})', open("near.out").read()).group(1))["total_bytes"]
+peak = int(open("rss").read().split()[-1]) * 1024
+if not peak <= total <= 1.2 * peak + (1 << 21):
+    sys.exit("%s: planned %d, took %d" % (sys.argv[1], total, peak))
+END
+}
+if [ "$sanitized" = 0 ] && command -v python3 > /dev/null && [ -x /usr/bin/time ]; then
+    near generate "$ft" generate --model m --prompt One --max-new-tokens 8
+    near score "$ft" score --model m --data d.jsonl
+    near eval "$ft" eval --model m --task loss --data d.jsonl
+    near convert "$ft" convert m --out near
+    near merge "$ft" merge-adapter o --base m --out near2
+fi
+
+# --- lists, record by record
+same_samples() { # FILE: the samples of it are those of pairs.jsonl
+    "$ft" data "$1" --model m --out got.jsonl -q > /dev/null 2> err.txt || bad "$1: $(cat err.txt)"
+    cmp -s got.jsonl want.jsonl || bad "$1 is read as something else"
+    rm -f got.jsonl
+}
+tells() { # TEXT WHAT: of a .json file of this text
+    printf "$1" > t.json
+    "$ft" data t.json --model m > /dev/null 2> err.txt
+    [ $? = 65 ] && grep -q "t.json:$2" err.txt || bad "$1: $(cat err.txt)"
+}
+cat > pairs.jsonl << 'END'
+{"prompt": "a", "completion": "b\"]}"}
+{"prompt": "[c", "completion": "d"}
+END
+"$ft" data pairs.jsonl --model m --out want.jsonl -q > /dev/null || bad "data"
+printf '[%s,\n  %s]\n' "$(sed -n 1p pairs.jsonl)" "$(sed -n 2p pairs.jsonl)" > pairs.json
+same_samples pairs.json
+gzip -k pairs.json && same_samples pairs.json.gz
+tells '[{"prompt": "a"}' "1:2: "
+tells '[{"prompt": "a", "completion": "b"}\n' "2:1: expected ',' or ']', found the end of the text"
+tells '[{"prompt": "a", "completion": "b"},\n ]' "1:36: a comma behind the last entry"
+tells '[{"prompt": "a", "completion": "b"}\n {}]' "2:2: expected ',' or ']', found {"
+tells '[{"prompt": "a", "completion": "b"},\n {"prompt": "\\x"}]' "2:14: .*not an escape"
+tells '[{"prompt": "a", "completion": "b"}] 1' "1:38: text behind the end of the document: 1"
+tells '[{"prompt": "a", "completion": "b"}, {"prompt": "a"' "1:52: expected ',' or '}', found the end of the text"
+tells '[1, 2]' "1:2: "
+tells '{"prompt": "a", "completion": "b"}' "1:1: a .json source is a list"
+tells 'x' "1:1: expected a value"
+
+# --- a packed file that is more than it seems, and one that is what it says
+{ printf '['; yes '{"prompt":"a","completion":"b"},' | head -n 200000 | tr -d '\n'; printf '{"prompt":"a","completion":"b"}]'; } | gzip > b.json.gz
+"$ft" data b.json.gz --model m > /dev/null 2> err.txt || bad "a file of one record over and over: $(cat err.txt)"
+cat > bomb.json << 'END'
+{"model": {"path": "m"}, "data": {"train": "b.json.gz", "max_unpacked_bytes": 1000000}, "output": {"dir": "n"}}
+END
+"$ft" check bomb.json > /dev/null 2> err.txt
+[ $? = 65 ] && [ "$(wc -l < err.txt)" = 1 ] && grep -q 'b.json.gz.*1000000 bytes.*data.max_unpacked_bytes' err.txt ||
+    bad "more than may be unpacked: $(cat err.txt)"
+
+# --- no memory from some point on: one line, whatever the verb
+gone() { # COMMAND…
+    local k rc
+    for k in 1 2 3 5 9 20 60 150 400 1000; do
+        FT_TEST_FAIL_AT=$k+ "$@" > gone.out 2> gone.err
+        rc=$?
+        [ $rc = 0 ] || { [ $rc = 71 ] && [ "$(wc -l < gone.err)" = 1 ] && grep -q '^ft: error: ' gone.err; } ||
+            bad "$* without memory from request $k on: $rc, $(cat gone.err)"
+    done
+}
+gone "$ft" check run.json --out none
+gone "$ft" generate --model m --prompt One --max-new-tokens 2
+gone "$ft" score --model m --data d.jsonl
+gone "$ft" merge-adapter o --base m --out gone
+gone "$ft" convert m --out gone --force
+gone "$ft" tokenize --model m < d.jsonl
+gone "$ft" inspect m
+gone "$ft" train run.json --out gone2 --force
+finish cli_memory
