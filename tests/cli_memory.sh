@@ -5,6 +5,7 @@
 cp -r "$source/data/tiny" m
 printf '{"text":"One warm day."}\n{"text":"Two cold nights."}\n' > d.jsonl
 printf '{"prompt":"One warm","completion":" day."}\n{"prompt":"Two cold","completion":" nights."}\n' > p.jsonl
+for i in 1 2 3 4 5; do for j in 1 2 3 4 5 6 7 8; do echo "{\"text\": \"$(yes "a warm day $i and a cold night $j" | head -n 9 | tr '\n' ' ')\"}"; done; done > long.jsonl
 cat > run.json << 'END'
 {"model": {"path": "m"}, "method": {"type": "lora", "r": 2}, "data": {"train": "p.jsonl", "max_length": 32},
  "train": {"max_steps": 2, "batch_size": 2}, "output": {"dir": "o"}}
@@ -66,8 +67,8 @@ END
 }
 if [ "$sanitized" = 0 ] && command -v python3 > /dev/null && [ -x /usr/bin/time ]; then
     near generate "$ft" generate --model m --prompt One --max-new-tokens 8
-    near score "$ft" score --model m --data d.jsonl
-    near eval "$ft" eval --model m --task loss --data d.jsonl
+    near score "$ft" score --model m --data long.jsonl
+    near eval "$ft" eval --model m --task loss --data long.jsonl
     near convert "$ft" convert m --out near
     near merge "$ft" merge-adapter o --base m --out near2
 fi
