@@ -100,9 +100,10 @@ static void sum(const inf_ctx *c, size_t cache)
     inf_plan *p = c->plan;
     const size_t later = p->unread ? 0 : p->later, there = io_weights_rss(&c->m->weights);
     p->cache = cache;
-    p->activations =
-        (size_t)(p->tapes > 1 ? p->tapes : 1) *
-        (arena_pages(p->rooms.keep) + arena_pages(p->rooms.grads) + arena_pages(p->rooms.meta));
+    /* a smaller pass may leave gaps in the free list where the largest has none */
+    const size_t grads = p->rooms.grads + p->rooms.grads / 16;
+    p->activations = (size_t)(p->tapes > 1 ? p->tapes : 1) *
+                     (arena_pages(p->rooms.keep) + arena_pages(grads) + arena_pages(p->rooms.meta));
     const size_t passes = p->activations + p->beside;
     p->workspace = p->resident + p->buffers + p->beside + SLACK_BYTES + scratch(p) +
                    (p->apart > passes ? p->apart - passes : 0);

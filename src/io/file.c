@@ -35,6 +35,15 @@ static ft_status cannot_open(const char *path)
     return ft_fail_errno(FT_EIO, "%s: cannot be opened", path);
 }
 
+/* A mapping takes as much address space as the file is long. */
+static ft_status no_room(const char *path, size_t bytes)
+{
+    if (errno != ENOMEM) return ft_fail_errno(FT_EIO, "%s: cannot be mapped", path);
+    const ft_grant g = ft_memory_ask(&(ft_need){.address = bytes});
+    return ft_fail(FT_EMEM, "%s: cannot be mapped: it needs %s of address space, %s grants %s",
+                   path, ft_bytes_text(bytes), g.name, ft_bytes_text(g.limit));
+}
+
 ft_status file_map_open(file_map *m, const char *path)
 {
     static const uint8_t nothing[1];
@@ -53,7 +62,7 @@ ft_status file_map_open(file_map *m, const char *path)
     if (sb.st_size > 0) {
         void *data = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED) {
-            rc = ft_fail_errno(FT_EIO, "%s: cannot be mapped", path);
+            rc = no_room(path, (size_t)sb.st_size);
             goto out;
         }
         *m = (file_map){data, (size_t)sb.st_size};
