@@ -277,7 +277,7 @@ static void refuses_what_does_not_fit(void **state)
     void *old = t->data;
     big[1] = 70000.0f;
     t->data = big;
-    assert_fails(model_save(m, folder, &(model_save_options){.type = &dt_f16}), FT_EDATA,
+    assert_fails(model_save(m, folder, &(model_save_options){.type = &dt_f16}), FT_EDIVERGED,
                  "beyond the range of f16");
     t->data = old;
     model_close(m);

@@ -210,6 +210,9 @@ typedef struct model_save_options {
     const char *tokenizer; /* folder whose tokenizer replaces the base's; NULL */
     const char *template;  /* chat template in place of the tokenizer's; NULL */
     size_t shard_bytes; /* 0: 5·10⁹ */
+    /* A value that is no finite number is 80 (FT_EDIVERGED) naming tensor and element, and so is one that overflows the type.
+     * as_given: the values are a file's, so NaN and Inf are the file's fault (65); allow_nonfinite: they are written. */
+    bool as_given, allow_nonfinite;
 } model_save_options;
 /* PATH ending in .gguf: GGUF with tokenizer, template and stop ids; else a folder with config, tokenizer and
  * generation files (copied byte for byte from a folder base; made from a GGUF base). The folder may exist. */

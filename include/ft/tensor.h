@@ -51,6 +51,10 @@ bool dt_bytes(const dt_type *type, int64_t n, size_t *bytes);
  * with: by `read`, or by `unpack` and a copy of the blocks that are wanted in part. */
 void dt_read(const dt_type *type, float *dst, const dt_data *src, int64_t first, int64_t n);
 
+/* The first of n values (whole blocks of a format without `read`) that is NaN or Inf when it is read; of a block format the
+ * first value of its block. −1: none. Formats that are not computed with hold none. */
+int64_t dt_find_nonfinite(const dt_type *type, const void *data, int64_t n);
+
 /* --- bitsandbytes' formats of four bits, "nf4" and "fp4" ---------------------------------------------
  * Two codes a byte, the even element in the high half. Blocks of block_size elements run over the
  * flattened tensor; an element is code[c] · absmax of its block, in f32, rounded to `dtype`. The absmax

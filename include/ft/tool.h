@@ -157,6 +157,7 @@ typedef struct tool_proof {
         effect; /* max |logit with adapter − logit of the base|: 0 means the adapter does nothing */
     int64_t scored;       /* tokens that the perplexities are of: all but the first of each text */
     double perplexity[2]; /* of a, of b, on the texts of the proof; +Inf where a logit is no number */
+    bool poisoned;        /* a logit was NaN or Inf: nothing is proved */
 } tool_proof;
 /* Runs the same tokens through both, `a` with its adapter. Either may be NaN-poisoned: then mean_kl is +Inf. */
 FT_MUST_USE ft_status tool_prove(tool_model *a, tool_model *b, tool_proof *out);
@@ -176,6 +177,7 @@ typedef struct tool_convert_options {
     const char *type; /* NULL: the model's */
     const char *const *quant; /* KEY=VALUE of a type that is a quantiser's, n_quant of them */
     int n_quant;
+    bool allow_nonfinite; /* NaN and Inf of the model are written, with a warning; else 65 */
     bool force, json;
 } tool_convert_options;
 FT_MUST_USE ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out);

@@ -8,6 +8,7 @@
 typedef struct options {
     const char *out, *type, *double_quant;
     int64_t block_size; /* 0: not given */
+    bool allow_nonfinite;
 } options;
 
 static const char *const yes_no[] = {"true", "false", NULL};
@@ -23,6 +24,8 @@ static const cfg_field flags[] = {
      .help = "of nf4 and fp4: scales in 8 bits; default true"},
     {"block-size", CFG_INT, offsetof(options, block_size), .low = 32, .high = 4096,
      .help = "of nf4 and fp4: values with one scale; default 64"},
+    {"allow-nonfinite", CFG_BOOL, offsetof(options, allow_nonfinite), .def = "false",
+     .help = "write NaN and infinities of the model as they are; otherwise they are refused (65)"},
     CFG_END};
 
 static ft_status put(void *ctx, const char *text, size_t n)
@@ -40,6 +43,7 @@ static ft_status run(const cli_call *c)
                                 .out = o->out,
                                 .type = o->type,
                                 .quant = set,
+                                .allow_nonfinite = o->allow_nonfinite,
                                 .force = c->force,
                                 .json = c->json};
     if (o->double_quant) {
@@ -56,7 +60,8 @@ static ft_status run(const cli_call *c)
 const cli_verb verb_convert = {
     .name = "convert",
     .help = "Hugging Face folder to GGUF and back",
-    .usage = "MODEL --out PATH [--type T] [--double-quant true|false] [--block-size N]",
+    .usage = "MODEL --out PATH [--type T] [--double-quant true|false] [--block-size N] "
+             "[--allow-nonfinite]",
     .flags = flags,
     .opt_size = sizeof(options),
     .min_args = 1,

@@ -5,6 +5,7 @@
  * declaring are kept and told by gguf_write_header, so declarations need no checking one by one. */
 #include "ft/io.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -100,8 +101,17 @@ void gguf_put_int(gguf_writer *w, const char *key, gguf_vtype type, int64_t v)
     put(&w->kv, &v, ranges[type].bytes); /* little-endian: the low bytes come first */
 }
 
+/* Of a model's config: 1e39 is a number there and none in f32. */
+static void check_float(gguf_writer *w, const char *key, float v)
+{
+    if (isfinite(v)) return;
+    refuse(w, key, "is no finite number in f32");
+    w->failed = FT_EDIVERGED;
+}
+
 void gguf_put_f32(gguf_writer *w, const char *key, float v)
 {
+    check_float(w, key, v);
     begin(w, key, strlen(key), GGUF_F32);
     put(&w->kv, &v, sizeof v);
 }
@@ -139,6 +149,7 @@ void gguf_put_i32s(gguf_writer *w, const char *key, const int32_t *v, int64_t n)
 
 void gguf_put_f32s(gguf_writer *w, const char *key, const float *v, int64_t n)
 {
+    for (int64_t i = 0; i < n; i++) check_float(w, key, v[i]);
     begin_array(w, key, GGUF_F32, n);
     put(&w->kv, v, (size_t)n * sizeof *v);
 }

@@ -49,6 +49,11 @@ ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n)
         int64_t r = t->dim[0], c = t->nd == 2 ? t->dim[1] : 1;
         decl[i] = (st_decl){.name = e[i].key, .type = &dt_f32, .nd = t->nd, .dim = {r, c}};
         data[i] = t->data;
+        const int64_t bad = dt_find_nonfinite(&dt_f32, t->data, r * c);
+        FT_GUARD(bad < 0, FT_EDIVERGED,
+                 "%s: tensor \"%s\" holds %s at element %lld; nothing was written", path,
+                 ft_shows(e[i].key), isnan(tn_f32(t)[bad < 0 ? 0 : bad]) ? "NaN" : "Inf",
+                 (long long)bad);
         if (!e[i].transposed) continue;
         float *flip = arena_get(mem, (size_t)(r * c) * sizeof(float));
         if (!flip) goto out;

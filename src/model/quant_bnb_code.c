@@ -137,6 +137,24 @@ static ft_status double_quantise(dt_bnb *b, const float *absmax, arena *mem)
     return FT_OK;
 }
 
+/* A code of ±1 gives the scale itself, cast to dtype: that must be a finite number too. */
+static ft_status check_scales(const dt_bnb *b, const char *name)
+{
+    float absmax[256];
+    uint8_t cast[sizeof absmax];
+    for (int64_t i = 0; i < b->blocks; i += 256) {
+        const int64_t n = b->blocks - i < 256 ? b->blocks - i : 256;
+        dt_bnb_absmaxes(absmax, b, i * b->block_size, b->block_size, n);
+        b->dtype->pack(cast, absmax, n);
+        const int64_t at = dt_find_nonfinite(b->dtype, cast, n);
+        FT_CHECK(at < 0, FT_EDIVERGED,
+                 "tensor \"%s\": %g, the largest of values from %lld on, is beyond the range of %s",
+                 ft_shows(name), (double)absmax[at < 0 ? 0 : at],
+                 (long long)((i + at) * b->block_size), b->dtype->name);
+    }
+    return FT_OK;
+}
+
 ft_status bnb_quantise(const bnb_cfg *cfg, const dt_type *type, const dt_type *dtype,
                        const tn_tensor *src, bool turned, const char *name, int64_t rows,
                        int64_t cols, arena *mem, arena *small, tn_tensor *out)
@@ -169,6 +187,7 @@ ft_status bnb_quantise(const bnb_cfg *cfg, const dt_type *type, const dt_type *d
                  ft_shows(name));
     }
     if (cfg->double_quant) FT_TRY_OUT(double_quantise(b, temporary, mem));
+    if (src) FT_TRY_OUT(check_scales(b, name));
     *out = (tn_tensor){.type = type, .nd = 2, .dim = {rows, cols}, .data = j.codes, .side = b};
 out:
     ft_free(temporary);

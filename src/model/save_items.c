@@ -3,6 +3,7 @@
  * A tensor is made in pieces of whole rows, so that a model larger than memory can be written; only what is folded
  * or turned is held as a whole f32 matrix. Where nothing changes, bytes are copied: blocks packed again would
  * not be the same blocks. */
+#include <limits.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -70,15 +71,32 @@ typedef struct piece {
     uint8_t *out;
     int64_t row0, rows, cols, tile_rows;
     size_t row_bytes;
-    atomic_bool overflow;
+    bool allows; /* NaN and Inf of the source */
+    atomic_llong given,
+        overflow; /* element of `out`: the first that the source has so, and that packing made so */
 } piece;
 
-static void mark_overflow(piece *p, const float *x, int64_t n)
+static void least(atomic_llong *at, long long v)
 {
-    /* Halfway between f16's largest value and the next power of two: from here on it rounds to infinity. */
-    const float limit = 65520.0f;
-    for (int64_t i = 0; i < n; i++)
-        if (fabsf(x[i]) >= limit && isfinite(x[i])) atomic_store(&p->overflow, true);
+    long long old = atomic_load(at);
+    while (v < old && !atomic_compare_exchange_weak(at, &old, v)) {
+    }
+}
+
+/* A packed row that holds what is no finite number: does its source (NULL: the same bytes)? */
+static void look_at(piece *p, int64_t r, const float *row, const uint8_t *packed)
+{
+    const int64_t block = p->type->block;
+    for (int64_t from = 0; from < p->cols;) {
+        int64_t at =
+            dt_find_nonfinite(p->type, packed + from / block * p->type->bytes, p->cols - from);
+        if (at < 0) return;
+        at = from + at / block * block;
+        const int64_t bad = row ? dt_find_nonfinite(&dt_f32, row + at, block) : 0;
+        least(bad < 0 ? &p->overflow : &p->given,
+              (p->row0 + r) * p->cols + at + (bad < 0 ? 0 : bad));
+        from = at + block;
+    }
 }
 
 static void pack_tile(void *ctx, int64_t tile, int thread)
@@ -91,22 +109,83 @@ static void pack_tile(void *ctx, int64_t tile, int thread)
     for (int64_t r = first; r < end; r++) {
         int64_t from = p->order ? p->order[p->row0 + r] : p->row0 + r;
         uint8_t *to = p->out + (size_t)r * p->row_bytes;
-        if (p->type == p->src->type && !p->type->read) {
+        const bool copies = p->type == p->src->type && !p->type->read;
+        if (copies) {
             memcpy(to, tn_row(p->src, from), p->row_bytes);
-            continue;
+        } else {
+            tn_unpack_rows(row, p->src, from, 1);
+            p->type->pack(to, row, p->cols);
         }
-        tn_unpack_rows(row, p->src, from, 1);
-        if (p->type == &dt_f16) mark_overflow(p, row, p->cols);
-        p->type->pack(to, row, p->cols);
+        if (dt_find_nonfinite(p->type, to, p->cols) >= 0) look_at(p, r, copies ? NULL : row, to);
     }
 }
 
-static ft_status put_rows(const tn_tensor *src, const save_item *it, save_put put, void *ctx)
+/* Where an element stands, "[3, 17]"; of a block whose scale overflows the value that does it. */
+static void put_place(str_buf *s, const piece *p, int64_t at)
+{
+    const int64_t r = at / p->cols, c = at % p->cols;
+    if (tn_rows(p->src) == 1)
+        str_printf(s, "[%lld]", (long long)c);
+    else
+        str_printf(s, "[%lld, %lld]", (long long)r, (long long)c);
+}
+
+ft_status save_refuse(const save_plan *p, const char *name, const char *what)
+{
+    const bool given = p->opt->as_given;
+    return ft_fail(given ? FT_EDATA : FT_EDIVERGED, "%s: tensor \"%s\" holds %s; %s",
+                   ft_shows(p->m->path), ft_shows(name), what,
+                   given
+                       ? "get the model's files again, or write it as it is with --allow-nonfinite"
+                       : "nothing was written");
+}
+
+/* What the tiles have found, as the first element; overflow counts in any case. */
+static ft_status judge(const save_plan *p, const save_item *it, piece *of)
+{
+    const long long given = atomic_load(&of->given), overflow = atomic_load(&of->overflow);
+    const bool made = overflow < given || (overflow < LLONG_MAX && of->allows);
+    const long long at = made ? overflow : given;
+    if (at == LLONG_MAX) return FT_OK;
+    str_buf place = {0};
+    float x[DT_BLOCK_MAX];
+    const int64_t r = at / of->cols, c = at % of->cols, block = of->type->block;
+    const dt_data src = {of->src->data, of->src->side};
+    int64_t row = of->order ? of->order[r] : r, worst = 0;
+    if (of->src->row_of) row = of->src->row_of[row];
+    dt_read(of->src->type, x, &src, row * of->cols + c, made ? block : 1);
+    for (int64_t i = 1; made && i < block; i++)
+        if (fabsf(x[i]) > fabsf(x[worst])) worst = i;
+    put_place(&place, of, at + worst);
+    ft_status rc = str_ok(&place);
+    if (rc == FT_OK && made) {
+        rc = ft_fail(FT_EDIVERGED,
+                     "%s: tensor \"%s\": %g at %s is beyond the range of %s; use --type %s",
+                     ft_shows(p->m->path), ft_shows(it->name), (double)x[worst], place.data,
+                     of->type->name, of->type == &dt_bf16 ? "f32" : "bf16 or f32");
+    } else if (rc == FT_OK && of->allows) {
+        log_warn("tensor \"%s\" holds %s at %s, and is written so", ft_shows(it->name),
+                 isnan(x[0]) ? "NaN" : "Inf", place.data);
+    } else if (rc == FT_OK) {
+        str_buf what = {0};
+        str_printf(&what, "%s at %s", isnan(x[0]) ? "NaN" : "Inf", place.data);
+        rc = str_ok(&what) == FT_OK ? save_refuse(p, it->name, what.data) : FT_EMEM;
+        str_free(&what);
+    }
+    str_free(&place);
+    return rc;
+}
+
+static ft_status put_rows(const save_plan *plan, const tn_tensor *src, const save_item *it,
+                          save_put put, void *ctx)
 {
     ft_status rc = FT_OK;
-    piece p = {.src = src, .order = it->order, .type = it->type};
+    piece p = {
+        .src = src, .order = it->order, .type = it->type, .allows = plan->opt->allow_nonfinite};
     int64_t rows = tn_rows(src);
     p.cols = tn_cols(src);
+    atomic_store(&p.given, LLONG_MAX);
+    atomic_store(&p.overflow, LLONG_MAX);
     const bool copies = it->type == src->type && !it->type->read;
     FT_CHECK(copies || it->type->pack, FT_EUSAGE,
              "type %s can be read but not written; choose another", it->type->name);
@@ -122,10 +201,7 @@ static ft_status put_rows(const tn_tensor *src, const save_item *it, save_put pu
         p.rows = rows - p.row0 < at_once ? rows - p.row0 : at_once;
         pool_run(pack_tile, &p, (p.rows + p.tile_rows - 1) / p.tile_rows);
         FT_GUARD(!pool_failed(), FT_EMEM, "out of memory while writing \"%s\"", it->name);
-        FT_GUARD(
-            !atomic_load(&p.overflow), FT_EDATA,
-            "tensor \"%s\" holds values beyond the range of f16 (65504); use --type bf16 or f32",
-            it->name);
+        FT_TRY_OUT(judge(plan, it, &p));
         FT_GUARD(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal");
         FT_TRY_OUT(put(ctx, p.out, (size_t)p.rows * p.row_bytes));
     }
@@ -166,7 +242,7 @@ static ft_status put_param(save_plan *p, const save_item *it, int64_t param, sav
         matrix.nd = 2;
         matrix.dim[1] = 1;
     }
-    rc = put_rows(&matrix, it, put, ctx);
+    rc = put_rows(p, &matrix, it, put, ctx);
 out:
     ft_free(w);
     return rc;
@@ -189,10 +265,21 @@ size_t model_save_bytes(const model *m, const model_save_options *opt)
     return most;
 }
 
+/* As it stands in the base's file. */
+static ft_status put_raw(const save_plan *p, const save_item *it, save_put put, void *ctx)
+{
+    const io_tensor *t = it->raw;
+    int64_t n = 1;
+    for (int i = 0; i < t->nd; i++) n *= t->dim[i];
+    if (!p->opt->allow_nonfinite && dt_find_nonfinite(t->type, t->data, n) >= 0)
+        return save_refuse(p, t->name, "a value that is NaN or Inf");
+    return put(ctx, t->data, t->bytes);
+}
+
 ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx)
 {
     if (it->part > 0) return save_quant_bytes(p, it, put, ctx);
-    if (it->param < 0) return put(ctx, it->raw->data, it->raw->bytes);
+    if (it->param < 0) return put_raw(p, it, put, ctx);
     if (it->n_stack == 0) return put_param(p, it, it->param, put, ctx);
     for (int i = 0; i < it->n_stack; i++) FT_TRY(put_param(p, it, it->stack[i], put, ctx));
     return FT_OK;

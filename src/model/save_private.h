@@ -43,6 +43,8 @@ FT_MUST_USE ft_status save_plan_open(save_plan *p, model *m, const model_save_op
 void save_plan_close(save_plan *p);
 /* The values of one item, folded and rounded once, in the output's layout. */
 FT_MUST_USE ft_status save_bytes(save_plan *p, const save_item *it, save_put put, void *ctx);
+/* 65 or 80: a tensor that holds what no result may hold. */
+ft_status save_refuse(const save_plan *p, const char *name, const char *what);
 /* What the overlay trains in the parameter's place, or the parameter itself. */
 const tn_tensor *save_value(const save_plan *p, nn_param *q);
 /* The adapter computes something of its own at the parameter's site. */

@@ -66,6 +66,7 @@ static ft_status code(save_plan *p, int64_t param)
                                          info->hf_in_out && !q->hf_turned, q->name, info->site->out,
                                          info->site->in, p->codes, out);
     ft_free(w);
+    if (rc == FT_EDATA && !p->opt->as_given) rc = FT_EDIVERGED; /* a value that is no number */
     if (rc != FT_OK) return rc;
     p->coded = out;
     p->coded_param = param;
@@ -76,10 +77,12 @@ ft_status save_quant_bytes(save_plan *p, const save_item *it, save_put put, void
 {
     const void *data = NULL;
     size_t bytes = 0;
+    const int64_t n = it->dim[0] * (it->nd == 2 ? it->dim[1] : 1);
     FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal");
     if (!p->coded || p->coded_param != it->param) FT_TRY(code(p, it->param));
     FT_TRY(p->opt->quant->writer->data(p->coded, it->part - 1, p->codes, &data));
-    FT_CHECK(dt_bytes(it->type, it->dim[0] * (it->nd == 2 ? it->dim[1] : 1), &bytes), FT_EINTERNAL,
-             "\"%s\": size", it->name);
+    FT_CHECK(dt_bytes(it->type, n, &bytes), FT_EINTERNAL, "\"%s\": size", it->name);
+    if (!p->opt->allow_nonfinite && dt_find_nonfinite(it->type, data, n) >= 0)
+        return save_refuse(p, it->name, "a value that is NaN or Inf");
     return put(ctx, data, bytes);
 }

@@ -51,8 +51,11 @@ static ft_status run(conversion *c, str_buf *text)
     bool gguf = str_ends(c->target.path, ".gguf");
     if (!c->type) c->type = c->from->has_blocks && gguf ? &dt_f16 : c->from->dtype;
     FT_TRY(tool_check_space(c->from, &c->target, c->type, c->quant));
-    const model_save_options save = {
-        .type = c->quant ? NULL : c->type, .quant = c->quant, .quant_cfg = c->quant_cfg};
+    const model_save_options save = {.type = c->quant ? NULL : c->type,
+                                     .quant = c->quant,
+                                     .quant_cfg = c->quant_cfg,
+                                     .as_given = true,
+                                     .allow_nonfinite = c->opt->allow_nonfinite};
     FT_TRY(tool_plan_conversion(&c->plan, c->from,
                                 tool_saving_bytes(c->from, c->target.path, &save),
                                 (size_t)tool_output_bytes(c->from, c->type, c->quant)));

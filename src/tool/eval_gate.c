@@ -193,7 +193,9 @@ void eval_gates_judge(eval_config *e)
         eval_gate *g = &e->gate[i];
         g->value = eval_value(&g->task->result, g->metric);
         g->base = eval_value(&g->task->base, g->metric);
-        g->pass = g->bound->holds(g->value, g->base, g->limit, is_lower(g->metric));
+        /* what is no number passes no bound */
+        g->pass = isfinite(g->value) && (!g->bound->relative || isfinite(g->base)) &&
+                  g->bound->holds(g->value, g->base, g->limit, is_lower(g->metric));
     }
 }
 

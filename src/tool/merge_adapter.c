@@ -305,8 +305,12 @@ static ft_status write_and_prove(merge *m)
 {
     if (rounds(m)) FT_TRY(prove_numbers(m));
     FT_TRY(prove(m, m->target.temp, m->type, m->quant, &m->proof));
-    FT_CHECK(isfinite(m->proof.effect), FT_EDATA,
+    FT_CHECK(isfinite(m->proof.effect), FT_EDIVERGED,
              "%s: the adapter's own logits are not finite numbers", ft_shows(m->opt->adapter));
+    FT_CHECK(!m->proof.poisoned && !m->unrounded.poisoned, FT_EDIVERGED,
+             "%s: not written: logits of base and adapter, or of the merged model, are NaN or Inf, "
+             "so that nothing is proved",
+             ft_shows(m->opt->out));
     if (m->proof.effect == 0)
         log_warn("%s: the adapter changes nothing: its output is the base's",
                  ft_shows(m->opt->adapter));

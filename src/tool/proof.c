@@ -34,7 +34,6 @@ typedef struct prover {
     tool_proof *out;
     double kl, nll[2];
     int64_t agree;
-    bool poisoned;
 } prover;
 
 /* --- one position -------------------------------------------------------------------------------------------- */
@@ -52,7 +51,7 @@ static void compare(prover *p, const float *a, const float *b, int32_t next)
 {
     double lse_a = inf_lse(a, p->vocab), lse_b = inf_lse(b, p->vocab), kl = 0;
     if (kn_find_nonfinite(a, p->vocab) >= 0 || kn_find_nonfinite(b, p->vocab) >= 0)
-        p->poisoned = true;
+        p->out->poisoned = true;
     for (int64_t i = 0; i < p->vocab; i++) {
         double logit = fabs((double)a[i] - (double)b[i]);
         double pa = (double)a[i] - lse_a, pb = (double)b[i] - lse_b;
@@ -106,7 +105,8 @@ static ft_status measure_effect(prover *p, const int32_t *id, int64_t n)
     FT_TRY(model_logits(p->a->m, &run, h, &last, 1, p->lb, false));
     for (int64_t i = 0; i < p->vocab; i++) {
         double d = fabs((double)p->la[i] - (double)p->lb[i]);
-        if (d > p->out->effect) p->out->effect = d;
+        if (d > p->out->effect || isnan(d)) p->out->effect = d;
+        if (isnan(d)) break; /* and stays */
     }
     return FT_OK;
 }
@@ -162,9 +162,9 @@ ft_status tool_prove(tool_model *a, tool_model *b, tool_proof *out)
     FT_TRY_OUT(run_texts(&p));
     FT_GUARD(out->tokens >= MIN_TOKENS, FT_EINTERNAL, "a proof over %lld tokens is none",
              (long long)out->tokens);
-    out->mean_kl = p.poisoned ? HUGE_VAL : p.kl / (double)out->tokens;
+    out->mean_kl = out->poisoned ? HUGE_VAL : p.kl / (double)out->tokens;
     for (int i = 0; i < 2; i++)
-        out->perplexity[i] = p.poisoned ? HUGE_VAL : exp(p.nll[i] / (double)out->scored);
+        out->perplexity[i] = out->poisoned ? HUGE_VAL : exp(p.nll[i] / (double)out->scored);
     out->top1_agreement = (double)p.agree / (double)out->tokens;
 out:
     ft_free(p.la);

@@ -130,26 +130,12 @@ static int64_t decl_count(const st_decl *d)
 }
 
 /* --- writing ------------------------------------------------------------------------------------------------------------ */
-static bool all_finite(const st_decl *d, const void *data)
-{
-    enum { SOME = 1024 }; /* a multiple of every block */
-    float x[SOME];
-    int64_t n = decl_count(d);
-    if (d->type == &dt_f32) return kn_find_nonfinite(data, n) < 0;
-    if (!d->type->unpack) return true; /* codes and counts */
-    for (int64_t i = 0; i < n; i += SOME) {
-        int64_t some = n - i < SOME ? n - i : SOME;
-        d->type->unpack(x, (const char *)data + i / d->type->block * d->type->bytes, some);
-        if (kn_find_nonfinite(x, some) >= 0) return false;
-    }
-    return true;
-}
-
 /* A checkpoint never holds a NaN or an Inf. */
 static ft_status check_finite(const train_session *s, const tensor_list *t)
 {
     for (int64_t i = 0; i < t->n; i++) {
-        if (all_finite(&t->decl[i], t->data[i])) continue;
+        const st_decl *d = &t->decl[i];
+        if (dt_find_nonfinite(d->type, t->data[i], decl_count(d)) < 0) continue;
         return ft_fail(FT_EDIVERGED,
                        "step %lld: %s is not finite after the update; nothing was saved",
                        (long long)s->state.step, ft_shows(t->decl[i].name));

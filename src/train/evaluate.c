@@ -84,6 +84,8 @@ static ft_status evaluate(train_session *s, train_eval *out, arena *mem)
     }
     FT_TRY(rc);
     out->mean = sum / units;
+    FT_CHECK(isfinite(out->mean), FT_EDIVERGED, "step %lld: the eval_loss is %s",
+             (long long)s->state.step, isnan(out->mean) ? "NaN" : "infinite");
     obj_metric_values(metric, metrics, out->metric);
     return FT_OK;
 }

@@ -68,13 +68,19 @@ ft_status train_log_samples(train_session *s, const str_buf *lines)
     return FT_OK;
 }
 
+static void add_value(str_buf *out, double v)
+{
+    const float f = (float)v;
+    if (isfinite(f))
+        str_float(out, f);
+    else
+        str_adds(out, "null");
+}
+
 static void add_float(str_buf *out, const char *key, double v)
 {
     str_printf(out, ",\"%s\":", key);
-    if (isfinite(v))
-        str_float(out, (float)v);
-    else
-        str_adds(out, "null");
+    add_value(out, v);
 }
 
 static void add_named(str_buf *out, const char *prefix, const char *name)
@@ -93,7 +99,7 @@ static void add_metrics(const char *prefix, const char *const *names, const doub
     for (int i = 0; i < n; i++) {
         if (isnan(metric[i])) continue;
         add_named(out, prefix, names[i]);
-        str_float(out, (float)metric[i]);
+        add_value(out, metric[i]);
     }
 }
 
@@ -105,7 +111,7 @@ static void add_eval(const train_session *s, const train_eval *e, str_buf *out)
     for (int i = 0; s->state.n_evals > 1 && i < s->state.n_evals; i++) {
         const char *name = data_stats(s->eval, i)->name;
         add_named(out, "eval_loss.", name);
-        str_float(out, (float)e->loss[i]);
+        add_value(out, e->loss[i]);
         add_named(out, "eval_tokens.", name);
         str_printf(out, "%lld", (long long)e->tokens[i]);
     }
