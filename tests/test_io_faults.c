@@ -33,6 +33,16 @@ ssize_t write(int fd, const void *data, size_t n)
     return -1;
 }
 
+static int sync_fails; /* fsyncs that fail */
+int fsync(int fd);
+int fsync(int fd)
+{
+    if (sync_fails == 0) return (int)syscall(SYS_fsync, fd);
+    sync_fails--;
+    errno = EIO;
+    return -1;
+}
+
 static void strike(int how, int times)
 {
     disk = how;
@@ -186,6 +196,27 @@ static void lines_wait_in_memory(void **state)
                         "first line\nsecond line\nthird line\nfourth line\n");
 }
 
+static void a_failed_sync_is_not_believed_later(void **state)
+{
+    (void)state;
+    file_log *l;
+    const char *path = test_path("synced");
+    assert_ok(file_log_open(&l, path, 0));
+    assert_ok(file_log_add(l, "one\n", 4));
+    assert_ok(file_log_sync(l));
+    assert_ok(file_log_add(l, "two\n", 4));
+    sync_fails = 1;
+    assert_fails(file_log_sync(l), FT_EIO, "synced");
+    test_write_file(path, "one\n???", 7); /* the kernel lost it */
+    assert_ok(file_log_add(l, "three\n", 6));
+    assert_string_equal(test_read_file(path, NULL), "one\ntwo\nthree\n");
+    assert_ok(file_log_sync(l));
+    file_log_close(l);
+    sync_fails = 1;
+    assert_fails(file_write(path, "x", 1), FT_EIO, "synced");
+    assert_string_equal(test_read_file(path, NULL), "one\ntwo\nthree\n");
+}
+
 static void notes_are_of_memory(void **state)
 {
     (void)state;
@@ -223,6 +254,7 @@ int main(void)
         cmocka_unit_test_setup(tensors_too, setup),
         cmocka_unit_test_setup(room_is_waited_for, setup),
         cmocka_unit_test_setup(lines_wait_in_memory, setup),
+        cmocka_unit_test_setup(a_failed_sync_is_not_believed_later, setup),
         cmocka_unit_test_setup(notes_are_of_memory, setup),
         cmocka_unit_test_setup(the_first_failure_is_told, setup),
         cmocka_unit_test_setup(a_signal_ends_the_wait, setup), /* last: it stays stopped */

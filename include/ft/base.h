@@ -261,6 +261,17 @@ ft_grant ft_memory_ask(const ft_need *n);
 const char *ft_cpu_name(void); /* the model as the system names it; "unknown" where it does not */
 int ft_cpus(void); /* CPUs of the affinity mask, cut by the cgroup quota */
 
+/* A mapped file that is cut while it is read, or that the disk no longer gives: told gets one line without newline, from inside
+ * a signal handler, what was made for a time is removed, and the process ends with 74. Without it SIGBUS ends the process. */
+void ft_fault_install(void (*told)(const char *line));
+/* Memory that a file of this name is mapped to; NULL: out of memory. drop accepts NULL, before the mapping goes. One thread. */
+typedef struct ft_mapped ft_mapped;
+ft_mapped *ft_mapped_add(const void *at, size_t bytes, const char *name);
+void ft_mapped_drop(ft_mapped *m);
+/* A file or folder that is of no use when the process ends in the middle, until it is dropped. */
+FT_MUST_USE ft_status ft_temporary_add(const char *path);
+void ft_temporary_drop(const char *path);
+
 /* SIGINT and SIGTERM set a flag that long work polls; a second signal ends the process at once. told: writes a note for
  * the eye, from inside the handler; may be NULL. */
 void ft_stop_install(void (*told)(const char *note));

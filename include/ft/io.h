@@ -11,16 +11,32 @@
 #include "ft/tensor.h"
 
 /* --- files ------------------------------------------------------------------------------------------- */
+typedef struct file_watch file_watch;
 typedef struct file_map {
     const uint8_t *data;
     size_t size;
+    file_watch *watch;
 } file_map;
-/* Maps a regular file read-only. 66 missing, 77 permission, 65 not a regular file. */
+/* Maps a regular file read-only, and watches it. 66 missing, 77 permission, 65 not a regular file. */
 FT_MUST_USE ft_status file_map_open(file_map *m, const char *path);
 void file_map_close(file_map *m);
 /* Bytes of a mapping are not needed for now: whole pages of them leave the memory of the process, and come back when they
  * are read. */
 void file_map_forget(const void *data, size_t bytes);
+/* --- inputs that change while they are in use ---
+ * Size, times, inode and the hash of some pages are taken when a file is mapped, or watched by name. */
+typedef enum file_use {
+    FILE_MAPPED, /* by file_map_open */
+    FILE_COPIED, /* small, read at the start, and copied into the result: its whole text is hashed */
+    FILE_STREAM, /* read piece by piece */
+    FILE_DONE    /* was read into memory: a change harms nothing but what comes after, and is told */
+} file_use;
+FT_MUST_USE ft_status file_watch_open(file_watch **out, const char *path, file_use use);
+void file_watch_close(file_watch *w); /* accepts NULL */
+/* Before a result is written: 65 naming the first watched file whose bytes are no longer what they were. Another file of the
+ * same name leaves a mapping as it was. A file that was only touched is told: all of it is hashed again where
+ * its hash is known (io_weights_sha256), otherwise a mapped one is taken as changed, for nothing else can tell. */
+FT_MUST_USE ft_status file_inputs_check(void);
 /* Whole file into ft_alloc'ed, NUL-terminated memory; 65 beyond `limit` bytes. */
 FT_MUST_USE ft_status file_read(char **out, size_t *len, const char *path, size_t limit);
 FT_MUST_USE ft_status file_sha256(const char *path, char hex[65]);

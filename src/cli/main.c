@@ -37,6 +37,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     ft_stop_install(cli_stop_told);
+    ft_fault_install(cli_fault_told);
     ft_memory_start();
     cli_sink_install(false);
 

@@ -214,6 +214,14 @@ void cli_stop_told(const char *note)
     errno = kept;
 }
 
+/* The same: the last words. */
+void cli_fault_told(const char *line)
+{
+    const char *const part[] = {sink.drawn ? CLEAR : "", "ft: error: ", line, "\n"};
+    for (size_t i = 0; i < FT_COUNT_OF(part); i++)
+        if (write(STDERR_FILENO, part[i], strlen(part[i])) < 0) break;
+}
+
 void cli_sink_install(bool quiet)
 {
     const char *term = getenv("TERM"), *plain = getenv("NO_COLOR");

@@ -493,6 +493,8 @@ void data_close(data_set *d)
         data_window_close(&d->source[i]);
     }
     if (d->input) close(d->input - 1);
+    for (int64_t i = 0; i < d->n_watch; i++) file_watch_close(d->watch[i]);
+    ft_free(d->watch);
     arena_close(d->held_mem);
     arena_close(d->mem);
     ft_free(d);

@@ -177,7 +177,9 @@ struct data_set {
     const char *tokenizer_key, *key;
     const chat *chat;
     cfg_doc *cfg;
-    arena *mem; /* sources and their strings */
+    arena *mem;         /* sources and their strings */
+    file_watch **watch; /* [n_watch] of all files */
+    int64_t n_watch, cap_watch;
     int64_t max_length, vocab_size, window_tokens, limit;
     bool ids, concat, completion_only, assistant_only, shuffle, training, weighted, count_first,
         count, look;

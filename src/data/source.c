@@ -32,7 +32,23 @@ static ft_status read_whole(data_set *d, data_source *src)
     return stream.done ? data_window_open(d, src) : FT_OK;
 }
 
-ft_status data_read_source(data_set *d, data_source *src)
+/* What cannot be opened is told by who reads it. */
+static ft_status watch(data_set *d, const data_source *src, file_use use)
+{
+    for (int i = 0; i < src->n_files; i++) {
+        file_watch *w;
+        FT_TRY(data_reserve(&d->watch, &d->cap_watch, d->n_watch + 1, sizeof *d->watch));
+        ft_status rc = file_watch_open(&w, src->file[i].path, use);
+        if (rc == FT_EMEM) return rc;
+        if (rc == FT_OK)
+            d->watch[d->n_watch++] = w;
+        else
+            ft_error_clear();
+    }
+    return FT_OK;
+}
+
+static ft_status read_source(data_set *d, data_source *src)
 {
     const data_format *text = data_format_find("text");
     for (int i = 0; i < src->n_files; i++)
@@ -42,4 +58,14 @@ ft_status data_read_source(data_set *d, data_source *src)
     if (!anywhere(src) || !is_large(d, src)) return read_whole(d, src);
     if (!src->format) FT_TRY(data_look_at_format(d, src));
     return src->format == text ? data_window_open(d, src) : read_whole(d, src);
+}
+
+ft_status data_read_source(data_set *d, data_source *src)
+{
+    const int64_t first = d->n_watch;
+    FT_TRY(watch(d, src, FILE_DONE));
+    FT_TRY(read_source(d, src));
+    if (!src->windowed) return FT_OK;
+    while (d->n_watch > first) file_watch_close(d->watch[--d->n_watch]);
+    return watch(d, src, FILE_STREAM);
 }

@@ -1,7 +1,8 @@
 /* append.c – text that grows by whole additions: the logs of a run.
  *
  * What finds no room waits in memory, in order, while the run goes on; a part that went through is cut off again, so that
- * a reader never meets half a line. */
+ * a reader never meets half a line. What was not synced yet is kept too: where a sync fails the kernel may have dropped it,
+ * and would call the next sync a success, so the file is opened again and the rest written anew. */
 #include "ft/io.h"
 #include "io_private.h"
 
@@ -10,11 +11,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { TAIL = 16 << 20 }; /* more is not kept, but synced */
+
 struct file_log {
     int fd;
     char *path;
     int64_t size;    /* of what stands in the file and is whole; −1: not known, nothing is cut */
     bool cut;        /* a part stands behind that */
+    int64_t synced;  /* of that on the disk */
+    str_buf tail;    /* what stands behind `synced` */
     str_buf waiting; /* additions that found no room */
     int fails;
     double first, last; /* clock of failed attempts */
@@ -46,6 +51,7 @@ ft_status file_log_open(file_log **out, const char *path, int64_t keep_bytes)
         if (ftruncate(l->fd, keep_bytes) != 0) rc = io_fail_out(FT_EIO, "cannot be cut back", path);
         l->size = keep_bytes;
     }
+    l->synced = l->size;
 out:
     if (rc == FT_OK)
         *out = l;
@@ -81,6 +87,7 @@ static bool put(file_log *l)
     }
     l->size += (int64_t)at;
     l->fails = 0;
+    str_add(&l->tail, l->waiting.data, l->waiting.len);
     str_clear(&l->waiting);
     return true;
 }
@@ -90,13 +97,37 @@ static ft_status failed(const file_log *l)
     return io_fail_out(FT_EIO, "cannot be written", l->path);
 }
 
+/* Behind what is on the disk everything is to be written again, through another descriptor. */
+static ft_status sync_failed(file_log *l)
+{
+    ft_status rc = io_fail_out(FT_EIO, "cannot be written to disk", l->path);
+    str_add(&l->tail, l->waiting.data, l->waiting.len);
+    str_buf swap = l->waiting;
+    l->waiting = l->tail;
+    l->tail = swap;
+    str_clear(&l->tail);
+    l->size = l->synced;
+    l->cut = true;
+    close(l->fd);
+    l->fd = open(l->path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    return rc;
+}
+
+static ft_status sync_it(file_log *l)
+{
+    if (!io_synced(l->fd)) return sync_failed(l);
+    l->synced = l->size;
+    str_clear(&l->tail);
+    return FT_OK;
+}
+
 ft_status file_log_add(file_log *l, const void *text, size_t n)
 {
     const double now = ft_seconds();
     str_add(&l->waiting, text, n);
     FT_TRY(str_ok(&l->waiting));
     if (l->fails > 0 && now - l->last < file_retry_seconds()) return FT_OK;
-    if (put(l)) return FT_OK;
+    if (put(l)) return l->tail.len > TAIL ? sync_it(l) : str_ok(&l->tail);
     if (!io_is_full(errno)) return failed(l);
     if (l->fails++ == 0) l->first = now;
     l->last = now;
@@ -113,8 +144,8 @@ ft_status file_log_sync(file_log *l)
     if (!l) return FT_OK;
     while (!put(l))
         if (!io_wait_for_room(l->path, &tries)) return failed(l);
-    if (!io_synced(l->fd)) return io_fail_out(FT_EIO, "cannot be written to disk", l->path);
-    return FT_OK;
+    FT_TRY(str_ok(&l->tail));
+    return sync_it(l);
 }
 
 void file_log_close(file_log *l)
@@ -124,6 +155,7 @@ void file_log_close(file_log *l)
         (void)put(l);
         close(l->fd);
     }
+    str_free(&l->tail);
     str_free(&l->waiting);
     ft_free(l->path);
     ft_free(l);

@@ -65,7 +65,9 @@ ft_status file_map_open(file_map *m, const char *path)
             rc = no_room(path, (size_t)sb.st_size);
             goto out;
         }
-        *m = (file_map){data, (size_t)sb.st_size};
+        *m = (file_map){.data = data, .size = (size_t)sb.st_size};
+        rc = io_watch_map(m, fd, path);
+        if (rc != FT_OK) file_map_close(m);
     }
 out:
     close(fd);
@@ -74,6 +76,7 @@ out:
 
 void file_map_close(file_map *m)
 {
+    file_watch_close(m->watch);
     if (m->size > 0) munmap((void *)(uintptr_t)m->data, m->size);
     *m = (file_map){0};
 }
@@ -213,7 +216,7 @@ ft_status io_fail_out(ft_status other, const char *what, const char *path)
     if (e == ENOENT || e == ENOTDIR)
         return ft_fail(FT_EEXIST, "%s: %s: its folder does not exist", path, what);
     errno = e;
-    return ft_fail_errno(other, "%s: %s", path, what);
+    return ft_fail_errno(e == EIO ? FT_EIO : other, "%s: %s", path, what);
 }
 
 static ft_status write_all(file_out *f, const void *data, size_t n)
@@ -236,6 +239,7 @@ static ft_status write_all(file_out *f, const void *data, size_t n)
 static void drop(file_out *f)
 {
     if (f->fd >= 0) close(f->fd);
+    if (f->tmp) ft_temporary_drop(f->tmp);
     ft_free(f->path);
     ft_free(f->tmp);
     ft_free(f->buffer);
@@ -247,6 +251,8 @@ static void drop(file_out *f)
 static ft_status make_temporary(file_out *f)
 {
     unlink(f->tmp);
+    ft_temporary_drop(f->tmp); /* of an attempt before */
+    FT_TRY(ft_temporary_add(f->tmp));
     do f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     while (f->fd < 0 && io_wait_for_room(f->path, &f->tries));
     if (f->fd < 0) return io_fail_out(FT_EEXIST, "cannot be made", f->path);

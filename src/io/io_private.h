@@ -14,6 +14,10 @@ ft_status io_refuse_pickle_name(const char *path);
 ft_status gguf_open_part(gguf_file *f, const char *path, arena *a);
 /* The name of part i (from 0) of n beside another part of it; NULL when that is not named as parts are. */
 const char *gguf_part_name(arena *a, const char *path, int64_t i, int64_t n);
+/* Watching a mapping of the file behind fd. */
+FT_MUST_USE ft_status io_watch_map(file_map *m, int fd, const char *path);
+void io_watch_hash(file_watch *w, const char sha256[65]); /* of all of it */
+
 /* Writing. The status and message of a failed system call on an output: a full disk says so. */
 ft_status io_fail_out(ft_status other, const char *what, const char *path);
 /* fsync; what has no syncing is fine. errno when false. */

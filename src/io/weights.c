@@ -294,6 +294,7 @@ static void hash_map(const file_map *map, char hex[65])
         file_map_forget(map->data + at, n);
     }
     sha256_hex(&sha, hex);
+    if (map->watch) io_watch_hash(map->watch, hex);
 }
 
 static void hash_line(sha256_state *sha, const file_map *map, const char *path)

@@ -130,16 +130,6 @@ static void put_place(str_buf *s, const piece *p, int64_t at)
         str_printf(s, "[%lld, %lld]", (long long)r, (long long)c);
 }
 
-ft_status save_refuse(const save_plan *p, const char *name, const char *what)
-{
-    const bool given = p->opt->as_given;
-    return ft_fail(given ? FT_EDATA : FT_EDIVERGED, "%s: tensor \"%s\" holds %s; %s",
-                   ft_shows(p->m->path), ft_shows(name), what,
-                   given
-                       ? "get the model's files again, or write it as it is with --allow-nonfinite"
-                       : "nothing was written");
-}
-
 /* What the tiles have found, as the first element; overflow counts in any case. */
 static ft_status judge(const save_plan *p, const save_item *it, piece *of)
 {

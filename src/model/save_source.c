@@ -67,3 +67,13 @@ ft_status save_source(const save_plan *p, int64_t param, tn_tensor *src, float *
         (tn_tensor){.type = &dt_f32, .nd = src->nd, .dim = {src->dim[0], src->dim[1]}, .data = *w};
     return FT_OK;
 }
+
+ft_status save_refuse(const save_plan *p, const char *name, const char *what)
+{
+    const bool given = p->opt->as_given;
+    return ft_fail(given ? FT_EDATA : FT_EDIVERGED, "%s: tensor \"%s\" holds %s; %s",
+                   ft_shows(p->m->path), ft_shows(name), what,
+                   given
+                       ? "get the model's files again, or write it as it is with --allow-nonfinite"
+                       : "nothing was written");
+}

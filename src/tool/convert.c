@@ -61,6 +61,7 @@ static ft_status run(conversion *c, str_buf *text)
                                 (size_t)tool_output_bytes(c->from, c->type, c->quant)));
     FT_TRY(model_save(c->from, c->target.temp, &save));
     FT_TRY(check_written(c));
+    FT_TRY(file_inputs_check());
     FT_TRY(report(c, text)); /* before the rename: a failure leaves nothing */
     return tool_target_commit(&c->target);
 }

@@ -128,6 +128,7 @@ static ft_status run_base(eval_config *e, const tool_eval_options *opt)
         eval_task *task = &e->task[i];
         if (!task->on_base) continue;
         rc = run_task(t, opt, task);
+        if (rc == FT_OK) rc = file_inputs_check();
         task->base = task->result;
         task->result = (eval_result){0};
     }
@@ -148,6 +149,7 @@ static ft_status run_model(eval_config *e, const tool_eval_options *opt, file_ou
         double began = ft_seconds();
         task->samples = samples;
         rc = run_task(t, opt, task);
+        if (rc == FT_OK) rc = file_inputs_check();
         task->seconds = ft_seconds() - began;
         if (rc != FT_OK) break;
         eval_gates_judge(e); /* those of the tasks that are done */

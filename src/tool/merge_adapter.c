@@ -293,6 +293,7 @@ static ft_status prove_numbers(merge *m)
     const char *path = arena_printf(m->mem, "%s.numbers", m->target.temp);
     if (!path) return FT_EMEM;
     *t = (tool_target){.mem = m->mem, .path = path, .temp = path};
+    FT_TRY(ft_temporary_add(path));
     FT_TRY(tool_check_space(m->on->m, t, type, NULL));
     FT_TRY(prove(m, path, type, NULL, &m->unrounded));
     tool_close(m->merged);
@@ -322,6 +323,7 @@ static ft_status run(merge *m, str_buf *text)
     FT_TRY(tool_target_open(&m->target, m->opt->out, m->opt->force, m->mem));
     FT_TRY(open_on(m));
     FT_TRY(write_and_prove(m));
+    FT_TRY(file_inputs_check());
     bool passed = m->tolerance < 0 || m->proof.mean_kl <= m->tolerance;
     FT_TRY(report(m, passed, text)); /* before the rename: a failure leaves nothing */
     if (passed) FT_TRY(tool_target_commit(&m->target));

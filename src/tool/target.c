@@ -31,12 +31,13 @@ ft_status tool_target_open(tool_target *t, const char *path, bool force, arena *
     if (!t->temp || !parent) return FT_EMEM;
     if (parent[0]) FT_TRY(dir_make(parent));
     tool_target_abort(t);
-    return FT_OK;
+    return ft_temporary_add(t->temp);
 }
 
 void tool_target_abort(tool_target *t)
 {
     if (!t->temp) return;
+    ft_temporary_drop(t->temp);
     ft_status rc = dir_exists(t->temp) ? dir_remove(t->temp) : FT_OK;
     if (rc == FT_OK && file_exists(t->temp) && unlink(t->temp) != 0) rc = FT_EIO;
     if (rc != FT_OK) log_warn("%s: could not be removed", ft_shows(t->temp));
@@ -44,6 +45,7 @@ void tool_target_abort(tool_target *t)
 
 ft_status tool_target_commit(tool_target *t)
 {
+    ft_temporary_drop(t->temp);
     FT_CHECK(t->force || !exists(t->path), FT_EEXIST,
              "%s: was made by somebody else meanwhile; nothing was written over",
              ft_shows(t->path));

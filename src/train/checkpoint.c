@@ -251,6 +251,8 @@ static ft_status save(train_session *s)
     tensor_list values, states, arrays;
     names tmp, final;
     arena *mem = s->batch;
+    FT_TRY(
+        file_inputs_check()); /* of a base that was changed it would be the first that is wrong */
     FT_TRY(list_values(s, &values));
     FT_TRY(list_states(s, &states));
     FT_TRY(list_arrays(s, &arrays));

@@ -61,6 +61,7 @@ static ft_status save_result(train_session *s)
 {
     bool whole = s->pe->result == PE_MODEL;
     if (ft_stop_signal() && whole) return train_save_and_stop(s, FT_ESIGNAL);
+    FT_TRY(file_inputs_check());
     FT_TRY(choose_values(s));
     FT_TRY(check_values(s));
     FT_TRY(train_log_sync(s));

@@ -1,0 +1,142 @@
+/* fault.c – a mapped file that was cut, or whose disk fails, while it is read: SIGBUS becomes one line and exit code 74.
+ *
+ * The handler may interrupt anything, a thread that holds a lock too, so it does only what a handler may: it reads two lists
+ * whose entries are changed by single stores, makes system calls, and ends the process. */
+#include "ft/base.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct ft_mapped {
+    ft_mapped *next;
+    _Atomic(const char *) at; /* NULL: free */
+    size_t bytes;
+    char name[120]; /* safe for a terminal */
+};
+static _Atomic(ft_mapped *) mapped;
+
+enum { TEMPORARIES = 16 };
+static _Atomic(char *) temporary[TEMPORARIES];
+static void (*fault_told)(const char *line);
+
+ft_mapped *ft_mapped_add(const void *at, size_t bytes, const char *name)
+{
+    ft_mapped *m = atomic_load(&mapped);
+    while (m && atomic_load(&m->at)) m = m->next;
+    if (!m) {
+        m = ft_alloc(1, sizeof *m); /* stays: the handler may be reading the list */
+        if (!m) return NULL;
+        m->next = atomic_load(&mapped);
+        atomic_store(&mapped, m);
+    }
+    m->bytes = bytes;
+    snprintf(m->name, sizeof m->name, "%s", ft_shows(name));
+    atomic_store(&m->at, (const char *)at);
+    return m;
+}
+
+void ft_mapped_drop(ft_mapped *m)
+{
+    if (m) atomic_store(&m->at, NULL);
+}
+
+ft_status ft_temporary_add(const char *path)
+{
+    for (int i = 0; i < TEMPORARIES; i++) {
+        if (atomic_load(&temporary[i])) continue;
+        char *copy = ft_strdup(path);
+        if (!copy) return FT_EMEM;
+        atomic_store(&temporary[i], copy);
+        return FT_OK;
+    }
+    return FT_OK; /* more at once than anybody has: one stays behind */
+}
+
+void ft_temporary_drop(const char *path)
+{
+    for (int i = 0; i < TEMPORARIES; i++) {
+        char *one = atomic_load(&temporary[i]);
+        if (!one || strcmp(one, path) != 0) continue;
+        if (atomic_compare_exchange_strong(&temporary[i], &one, NULL)) ft_free(one);
+        return;
+    }
+}
+
+/* --- in the handler ------------------------------------------------------------------------------------------------ */
+struct entry { /* of getdents64 */
+    uint64_t ino;
+    int64_t off;
+    unsigned short bytes;
+    unsigned char type;
+    char name[];
+};
+
+/* A file, or a folder of ours with what it holds: there are folders in such a folder, and none in those. */
+static void remove_at(int dir, const char *name, int depth)
+{
+    _Alignas(struct entry) char list[4096];
+    long n;
+    if (unlinkat(dir, name, 0) == 0 || depth == 0) return;
+    const int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) return;
+    while ((n = syscall(SYS_getdents64, fd, list, sizeof list)) > 0) {
+        for (long at = 0; at < n;) {
+            const struct entry *e = (const struct entry *)(const void *)(list + at);
+            if (strcmp(e->name, ".") != 0 && strcmp(e->name, "..") != 0)
+                remove_at(fd, e->name, depth - 1);
+            at += e->bytes;
+        }
+    }
+    close(fd);
+    unlinkat(dir, name, AT_REMOVEDIR);
+}
+
+static void put(char *line, size_t room, const char *text)
+{
+    const size_t at = strlen(line), n = strlen(text), take = n < room - at ? n : room - at - 1;
+    memcpy(line + at, text, take);
+    line[at + take] = 0;
+}
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+    static atomic_flag taken = ATOMIC_FLAG_INIT;
+    static char line[400];
+    const char *at = info->si_addr;
+    const ft_mapped *m = atomic_load(&mapped);
+    (void)context;
+    for (; m; m = m->next) {
+        const char *from = atomic_load(&m->at);
+        if (from && at >= from && (size_t)(at - from) < m->bytes) break;
+    }
+    if (!m || info->si_code <= 0) { /* not ours, or sent by somebody: as if there were no handler */
+        signal(number, SIG_DFL);
+        if (info->si_code <= 0) raise(number);
+        return;
+    }
+    while (atomic_flag_test_and_set(&taken)) pause(); /* another thread tells of it and ends us */
+    put(line, sizeof line, m->name);
+    put(line, sizeof line,
+        ": was cut, or can no longer be read, while it was in use; put it back whole and run "
+        "again");
+    if (fault_told) fault_told(line);
+    for (int i = 0; i < TEMPORARIES; i++) {
+        const char *one = atomic_exchange(&temporary[i], NULL);
+        if (one) remove_at(AT_FDCWD, one, 2);
+    }
+    _exit(FT_EIO);
+}
+
+void ft_fault_install(void (*told)(const char *line))
+{
+    fault_told = told;
+    struct sigaction a = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+    sigemptyset(&a.sa_mask);
+    sigaddset(&a.sa_mask, SIGINT);
+    sigaddset(&a.sa_mask, SIGTERM);
+    sigaction(SIGBUS, &a, NULL);
+}
