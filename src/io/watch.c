@@ -124,24 +124,20 @@ void io_watch_hash(file_watch *w, const char sha256[65])
     memcpy(w->sha256, sha256, sizeof w->sha256);
 }
 
+/* A pipe is not opened: who writes to it would take us for its reader. */
 ft_status file_watch_open(file_watch **out, const char *path, file_use use)
 {
-    ft_status rc = FT_OK;
-    *out = NULL;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", path);
-    FT_TRY_OUT(begin(out, path, use));
+    FT_TRY(begin(out, path, use));
     file_watch *w = *out;
-    if (fstat(fd, &w->was) != 0) rc = ft_fail_errno(FT_EIO, "%s: cannot be read", path);
+    ft_status rc =
+        stat(path, &w->was) == 0 ? FT_OK : ft_fail_errno(FT_EIO, "%s: cannot be opened", path);
     if (rc == FT_OK && S_ISREG(w->was.st_mode) && use == FILE_STREAM)
-        rc = hash(w, fd, false, w->sample);
-    if (rc == FT_OK && use == FILE_COPIED) rc = hash(w, fd, true, w->sha256);
-out:
-    close(fd);
-    if (rc != FT_OK) {
-        file_watch_close(*out);
-        *out = NULL;
-    }
+        rc = hash_by_name(w, false, w->sample);
+    if (rc == FT_OK && S_ISREG(w->was.st_mode) && use == FILE_COPIED)
+        rc = hash_by_name(w, true, w->sha256);
+    if (rc == FT_OK) return FT_OK;
+    file_watch_close(w);
+    *out = NULL;
     return rc;
 }
 
