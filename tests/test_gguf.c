@@ -118,7 +118,12 @@ static void getters_check_type_and_range(void **state)
     gguf_put_int(w, "u16", GGUF_U16, 65535);
     gguf_put_int(w, "i64", GGUF_I64, INT64_MIN);
     gguf_put_int(w, "u64", GGUF_U64, INT64_MAX);
-    gguf_put_f32(w, "nan", NAN);
+    const float nan = (float)NAN; /* only a copy can be one */
+    gguf_put_copy(w, &(gguf_kv){.key = {"nan", 3},
+                                .type = GGUF_F32,
+                                .elem = GGUF_F32,
+                                .count = 1,
+                                .data = (const uint8_t *)&nan});
     gguf_put_str(w, "s", "x\0y", 3);
     gguf_put_f32s(w, "fs", (const float[]){0.5f, -1}, 2);
     gguf_put_strs(w, "none", NULL, 0);
