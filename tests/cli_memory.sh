@@ -128,6 +128,7 @@ gone "$ft" generate --model m --prompt One --max-new-tokens 2
 gone "$ft" score --model m --data d.jsonl
 gone "$ft" merge-adapter o --base m --out gone
 gone "$ft" convert m --out gone --force
+ls -d gone*tmp* > left.txt 2> /dev/null && bad "without memory this was left: $(cat left.txt)"
 gone "$ft" tokenize --model m < d.jsonl
 gone "$ft" inspect m
 gone "$ft" train run.json --out gone2 --force
