@@ -166,7 +166,7 @@ static size_t group_grant(const char *controller, const char *max, const char *n
 }
 
 /* Of a limit on address space or data: what is reserved and not in use is gone, but for what was asked for already. */
-static size_t rlimit_grant(int resource, const char *reserved, size_t asked)
+static size_t rlimit_grant(unsigned resource, const char *reserved, size_t asked)
 {
     struct rlimit r;
     if (getrlimit(resource, &r) != 0 || r.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
