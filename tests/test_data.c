@@ -1,8 +1,6 @@
 /* test_data.c – sources, formats, masks and rows, on files and a tokenizer the test writes. */
 #include "data_fixture.h"
 
-#include <zlib.h>
-
 /* Text of the sample with what is trained on in [ ]. */
 static const char *marked(const fixture *f, int64_t sample)
 {
@@ -446,10 +444,9 @@ static void gzip_and_line_ends_change_nothing(void **state)
     put("p.jsonl", text);
     put("q.jsonl",
         "{\"prompt\":\"a\",\"completion\":\"b\"}\r\n{\"prompt\":\"c\",\"completion\":\"d\"}");
-    gzFile gz = gzopen(test_path("r.jsonl.gz"), "wb");
-    assert_non_null(gz);
-    gzputs(gz, text);
-    gzclose(gz);
+    size_t n;
+    const uint8_t *gz = test_gzip(text, strlen(text), &n);
+    test_write_file(test_path("r.jsonl.gz"), gz, n);
     assert_ok(load(&f, "{\"data\":{\"train\":\"p.jsonl\"}}", true));
     data_sha256(f.set, plain);
     assert_ok(load(&f, "{\"data\":{\"train\":\"q.jsonl\"}}", true));

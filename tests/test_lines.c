@@ -1,26 +1,7 @@
 /* test_lines.c – text lines, plain and gzip: line ends, limits, and every kind of damage. */
 #include "support.h"
 
-#include <zlib.h>
-
 #include "ft/io.h"
-
-/* One gzip member of n bytes; the result has *out_n bytes. */
-static uint8_t *gzip(const void *data, size_t n, size_t *out_n)
-{
-    z_stream z = {0};
-    size_t cap = n + n / 1000 + 200;
-    uint8_t *out = test_alloc(cap);
-    assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-    z.next_in = (Bytef *)(uintptr_t)data;
-    z.avail_in = (unsigned)n;
-    z.next_out = out;
-    z.avail_out = (unsigned)cap;
-    assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
-    *out_n = z.total_out;
-    deflateEnd(&z);
-    return out;
-}
 
 /* Reads all lines; the status that ended it, and their number. */
 static ft_status read_all(const char *path, int64_t *lines)
@@ -63,7 +44,8 @@ static void line_ends(void **state)
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
         for (int zipped = 0; zipped < 2; zipped++) {
             size_t n = cases[i].size;
-            const void *data = zipped ? (const void *)gzip(cases[i].text, n, &n) : cases[i].text;
+            const void *data =
+                zipped ? (const void *)test_gzip(cases[i].text, n, &n) : cases[i].text;
             line_reader *r;
             const char *text;
             test_write_file(path, data, n);
@@ -101,7 +83,7 @@ static void gzip_gives_the_same_lines(void **state)
     size_t n, z1, z2, len;
     const char *text = sample(&n), *got;
     size_t half = n / 2;
-    uint8_t *a = gzip(text, half, &z1), *b = gzip(text + half, n - half, &z2);
+    uint8_t *a = test_gzip(text, half, &z1), *b = test_gzip(text + half, n - half, &z2);
     uint8_t *both = test_alloc(z1 + z2 + 8);
     memcpy(both, a, z1);
     memcpy(both + z1, b, z2);
@@ -136,7 +118,7 @@ static void damaged_gzip_is_noticed(void **state)
     const char *path = test_path("cut.jsonl.gz");
     for (size_t i = 0; i < n; i++)
         text[i] = i % 50 == 49 ? '\n' : (char)('a' + test_u64(1, i) % 26);
-    const uint8_t *good = gzip(text, n, &z);
+    const uint8_t *good = test_gzip(text, n, &z);
     for (size_t cut = 0; cut < z; cut += z / 200) {
         test_write_file(path, good, cut);
         assert_fails(read_all(path, &lines), FT_EDATA, "cut.jsonl.gz:");
@@ -202,7 +184,7 @@ static void lines_have_a_limit(void **state)
 
     /* a bomb: 64 MiB of zeros in 64 KiB */
     size_t big = 64 << 20;
-    const uint8_t *bomb = gzip(test_alloc(big), big, &z);
+    const uint8_t *bomb = test_gzip(test_alloc(big), big, &z);
     test_write_file(test_path("bomb.gz"), bomb, z);
     assert_fails(read_all(test_path("bomb.gz"), &lines), FT_EDATA, "bomb.gz:1: a line");
 }

@@ -95,6 +95,8 @@ void *ft_alloc(size_t count, size_t size);
 void *ft_realloc(void *p, size_t count, size_t size); /* new bytes are not zeroed */
 void ft_free(void *p);
 char *ft_strdup(const char *s);
+/* Bytes that a library has written which MemorySanitizer does not see into. Elsewhere nothing. */
+void ft_written(const void *p, size_t n);
 /* Checked arithmetic for sizes that come from files: false on overflow. */
 bool ft_mul(size_t a, size_t b, size_t *out);
 bool ft_add(size_t a, size_t b, size_t *out);

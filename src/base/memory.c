@@ -74,6 +74,13 @@ char *ft_strdup(const char *s)
     return copy;
 }
 
+void __msan_unpoison(const volatile void *p, size_t n) __attribute__((weak));
+
+void ft_written(const void *p, size_t n)
+{
+    if (__msan_unpoison) __msan_unpoison(p, n);
+}
+
 void *ft_spare_take(ft_spare *s)
 {
     void *p = NULL;

@@ -128,6 +128,7 @@ static ft_status flush(points *p, bool compose, str_buf *out)
                                                         UTF8PROC_STABLE | UTF8PROC_COMPOSE);
         FT_CHECK(got >= 0, FT_EINTERNAL, "composition of %zu characters failed", n);
         n = (size_t)got;
+        ft_written(p->cp, n * sizeof *p->cp);
     }
     for (size_t i = 0; i < n; i++) {
         char text[4];
@@ -144,6 +145,7 @@ static ft_status add_decomposed(points *p, int32_t cp, utf8proc_option_t how)
     utf8proc_ssize_t got =
         utf8proc_decompose_char(cp, p->cp + p->n, (utf8proc_ssize_t)(p->cap - p->n), how, &bound);
     FT_CHECK(got >= 0 && (size_t)got <= p->cap - p->n, FT_EINTERNAL, "decomposition of U+%04X", cp);
+    ft_written(p->cp + p->n, (size_t)got * sizeof *p->cp);
     p->n += (size_t)got;
     return FT_OK;
 }

@@ -8,6 +8,7 @@
 #include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 typedef struct kept {
     struct kept *next;
@@ -222,4 +223,21 @@ const float *golden_f32(const st_file *f, const char *name, int64_t n)
     float *copy = test_alloc(t->bytes);
     memcpy(copy, t->data, t->bytes);
     return copy;
+}
+
+uint8_t *test_gzip(const void *data, size_t n, size_t *out_n)
+{
+    z_stream z = {0};
+    size_t cap = n + n / 1000 + 200;
+    uint8_t *out = test_alloc(cap);
+    assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    z.next_in = (Bytef *)(uintptr_t)data;
+    z.avail_in = (unsigned)n;
+    z.next_out = out;
+    z.avail_out = (unsigned)cap;
+    assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+    *out_n = z.total_out;
+    ft_written(out, *out_n);
+    deflateEnd(&z);
+    return out;
 }

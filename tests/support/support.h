@@ -34,6 +34,9 @@ void test_write_file(const char *path, const void *data, size_t n);
 /* Whole file, NUL-terminated; *n may be NULL. Ends the program when it cannot be read. */
 char *test_read_file(const char *path, size_t *n);
 
+/* One gzip member of n bytes; the result has *out_n bytes. */
+uint8_t *test_gzip(const void *data, size_t n, size_t *out_n);
+
 /* Setup and teardown of a group that works in one arena. */
 extern arena *test_mem;
 int test_open_arena(void **state);
