@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fuzz.sh HOURS [TARGET...] | --short [SECONDS [TARGET...]] | --coverage – fuzzing of everything that reads what others wrote.
+# fuzz.sh HOURS [TARGET...] | --short [SECONDS [TARGET...]] | --coverage | --integer – fuzzing of everything that reads what others wrote.
 # HOURS (0.5 is half an hour) are divided among the targets, two at a time; what they found is kept, with a table of executions
 # a target, then the coverage of parser files by the corpora. --short is what CI runs: replays every corpus, then fuzzes each
 # target for SECONDS (20); the first thing found ends it with exit 1 and the path of the input. All under address and
@@ -135,6 +135,22 @@ coverage() {
     awk 'NR > 2 && NF > 9 { printf "%-38s %6d lines %8s\n", $1, $8, $10 }' build/logs/coverage.txt
 }
 
+integer() {
+    local bad=0 log
+    build fuzz-integer
+    [ -d "$work/seeds" ] || { build fuzz; corpora; }
+    for t in $(all_targets); do
+        log=build/logs/integer-$t.log
+        UBSAN_OPTIONS=print_stacktrace=1 "build/fuzz-integer/fuzz_$t" -runs=0 -timeout=60 -artifact_prefix="$work/found/$t-" \
+            "$work/corpus/$t" "$work/seeds/$t" >"$log" 2>&1 && continue
+        echo "fuzz.sh: $t:"
+        grep -E 'runtime error|ERROR' -A 6 "$log" | head -n 12
+        bad=1
+    done
+    [ $bad -eq 0 ] && echo "fuzz.sh: no sum wraps and no conversion loses bits, but where FT_WRAPS says so"
+    return $bad
+}
+
 case ${1:-} in
 --short)
     shift
@@ -145,6 +161,7 @@ case ${1:-} in
     short "$seconds" "$@"
     ;;
 --coverage) coverage ;;
+--integer) integer ;;
 '' | -*) usage ;;
 *)
     hours=$1

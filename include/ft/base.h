@@ -13,6 +13,13 @@
 
 #define FT_MUST_USE __attribute__((warn_unused_result))
 #define FT_PRINTF(f, a) __attribute__((format(printf, f, a)))
+/* Arithmetic modulo 2^n is meant, as hashes and random numbers are made of it: for a build in which sums that wrap are faults
+ * (the preset fuzz-integer). */
+#ifdef __clang__
+#define FT_WRAPS __attribute__((no_sanitize("unsigned-integer-overflow")))
+#else
+#define FT_WRAPS
+#endif
 #define FT_COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 
 /* --- status ------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* FNV-1a, then mixed: tokens are short and differ in few bits. */
-static uint32_t hash_bytes(const char *key, size_t len)
+FT_WRAPS static uint32_t hash_bytes(const char *key, size_t len)
 {
     uint32_t h = 2166136261u;
     for (size_t i = 0; i < len; i++) h = (h ^ (unsigned char)key[i]) * 16777619u;

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-uint64_t rng_u64(uint64_t key, uint64_t counter)
+FT_WRAPS uint64_t rng_u64(uint64_t key, uint64_t counter)
 {
     uint64_t a = counter, b = 0;
     for (int round = 0; round < 10; round++) {
@@ -23,7 +23,7 @@ uint64_t rng_key(uint64_t seed, uint64_t a, uint64_t b)
     return rng_u64(rng_u64(seed, a) ^ 0x5851F42D4C957F2Dull, b);
 }
 
-uint64_t rng_key_text(uint64_t seed, const char *text)
+FT_WRAPS uint64_t rng_key_text(uint64_t seed, const char *text)
 {
     uint64_t h = 0xcbf29ce484222325ull;
     for (; *text; text++) h = (h ^ (unsigned char)*text) * 0x100000001b3ull;

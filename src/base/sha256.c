@@ -31,7 +31,7 @@ static uint32_t ror(uint32_t v, int n)
     return (v >> n) | (v << (32 - n));
 }
 
-static void compress_plain(uint32_t h[8], const uint8_t *p)
+FT_WRAPS static void compress_plain(uint32_t h[8], const uint8_t *p)
 {
     uint32_t w[64], s[8];
     for (int i = 0; i < 16; i++)

@@ -65,13 +65,13 @@ static ft_status count_key(data_source *s, const char *key)
 }
 
 /* --- records that were there before ------------------------------------------------------------------------------- */
-static uint64_t mix(uint64_t h, uint64_t v)
+FT_WRAPS static uint64_t mix(uint64_t h, uint64_t v)
 {
     h = (h ^ v) * UINT64_C(0x9e3779b97f4a7c15);
     return h ^ (h >> 29);
 }
 
-static uint64_t hash_text(uint64_t h, const char *s)
+FT_WRAPS static uint64_t hash_text(uint64_t h, const char *s)
 {
     for (; s && *s; s++) h = (h ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
     return mix(h, 1);
@@ -79,7 +79,7 @@ static uint64_t hash_text(uint64_t h, const char *s)
 
 /* Equal values have equal hashes: the order of keys says nothing, numbers that no double holds are compared by their
  * digits. The reader bounds the depth. */
-static uint64_t hash_value(uint64_t seed, const cJSON *v)
+FT_WRAPS static uint64_t hash_value(uint64_t seed, const cJSON *v)
 {
     uint64_t h = mix(seed, (uint64_t)(v->type & 0xff)), bits;
     if (cJSON_IsString(v)) return hash_text(h, v->valuestring);

@@ -7,7 +7,7 @@
 #include "token_private.h"
 
 /* --- the pair table ------------------------------------------------------------------------------------------ */
-static size_t pair_slot(const tk_model *m, uint64_t key)
+FT_WRAPS static size_t pair_slot(const tk_model *m, uint64_t key)
 {
     uint64_t h = key * 0x9e3779b97f4a7c15u;
     size_t mask = m->merge_cap - 1, i = (size_t)(h >> 30) & mask;
@@ -57,7 +57,7 @@ out:
 
 /* --- seams: pairs of neighbouring characters over which some merge reaches ------------------------------------ */
 #define SEAM_BITS 20
-static size_t seam_of(int32_t left, int32_t right)
+FT_WRAPS static size_t seam_of(int32_t left, int32_t right)
 {
     uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
     return (size_t)(h >> (64 - SEAM_BITS));

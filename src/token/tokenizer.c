@@ -131,7 +131,7 @@ static void swap_texts(tk_text *a, tk_text *b)
     b->n_pieces = 0;
 }
 
-static size_t word_slot(tk_span s)
+FT_WRAPS static size_t word_slot(tk_span s)
 {
     uint64_t h = s.n, part;
     size_t i = 0;

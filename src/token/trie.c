@@ -2,7 +2,7 @@
  * Children stand in one hash table keyed (node, byte); the first byte, where most searches end, has an array. */
 #include "token_private.h"
 
-static size_t slot_of(const tk_trie *t, uint64_t key)
+FT_WRAPS static size_t slot_of(const tk_trie *t, uint64_t key)
 {
     uint64_t h = key * 0x9e3779b97f4a7c15u;
     size_t mask = t->cap - 1;
