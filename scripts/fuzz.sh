@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# fuzz.sh HOURS [TARGET...] | --short [SECONDS [TARGET...]] | --coverage | --integer – fuzzing of everything that reads what others wrote.
+# fuzz.sh HOURS [TARGET...] | --short [SECONDS [TARGET...]] | --coverage | --integer – fuzzing of all that reads what others wrote.
 # HOURS (0.5 is half an hour) are divided among the targets, two at a time; what they found is kept, with a table of executions
 # a target, then the coverage of parser files by the corpora. --short is what CI runs: replays every corpus, then fuzzes each
-# target for SECONDS (20); the first thing found ends it with exit 1 and the path of the input. All under address and
-# undefined-behaviour sanitizers. FT_FUZZ_WORK (default build/fuzz/work): corpora, logs, what was found. An input that was found is
-# tried again with build/fuzz/fuzz_TARGET FILE; fuzz/README.md tells the rest.
+# target for SECONDS (20); the first thing found ends it with exit 1 and the path of the input. Both under address and
+# undefined-behaviour sanitizers. --integer: the corpora again, where unsigned sums that wrap and conversions that lose bits are
+# faults too. --coverage: lines of the parsers that the corpora reach. An input is tried again with build/fuzz/fuzz_TARGET FILE.
+# FT_FUZZ_WORK (default build/fuzz/work): corpora, logs, what was found. fuzz/README.md tells the rest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=${FT_FUZZ_WORK:-build/fuzz/work}
@@ -12,7 +13,7 @@ jobs=$(nproc)
 launcher=()
 command -v ccache >/dev/null && launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
 
-usage() { sed -n '2,4s/^# //p' "$0" >&2; exit 64; }
+usage() { sed -n '2,8s/^# //p' "$0" >&2; exit 64; }
 
 build() { # PRESET
     mkdir -p build/logs
