@@ -189,34 +189,29 @@ expect 78 'eval.json:1:46: adapter: must be a folder' "$ft" eval eval.json
 
 # --- score, kept open ---------------------------------------------------------------------------------------------------
 # whatever stands behind a whole line (nothing, an empty line, half of the next one), the line is answered
-for way in in data; do
-    mkfifo ask.$way answer.$way
-    exec 3<> ask.$way 4<> answer.$way
-    if [ $way = in ]; then
-        "$ft" score --model "$tiny" < ask.in > answer.in 2> err 3>&- 4>&- &
-    else
-        "$ft" score --model "$tiny" --data ask.data > answer.data 2> err < /dev/null 3>&- 4>&- &
-    fi
-    child=$!
-    answered() { # ID
-        IFS= read -r -t 20 reply <&4 || bad "$way: no answer to line $1"
-        [[ $reply == "{\"id\":$1,"* ]] || bad "$way: answer to line $1: $reply"
-    }
-    printf '{"id": 1, ' >&3
-    printf '"tokens": [5, 6]}\n' >&3
-    answered 1
-    printf '{"id": 2, "tokens": [5, 6]}\n\n' >&3
-    answered 2
-    printf '{"id": 3, "tokens": [5, 6]}\n  \n{"id": 4, "tok' >&3
-    answered 3
-    printf 'ens": [5]}\n{"id": 5, ' >&3
-    answered 4
-    printf '"tokens": [5]}' >&3
-    exec 3>&-
-    answered 5
-    exec 4<&-
-    wait $child || bad "score ended with $?: $(cat err)"
-done
+mkfifo ask.in answer.in
+expect 65 'ask.in: is a pipe' "$ft" score --model "$tiny" --data ask.in
+exec 3<> ask.in 4<> answer.in
+"$ft" score --model "$tiny" < ask.in > answer.in 2> err 3>&- 4>&- &
+child=$!
+answered() { # ID
+    IFS= read -r -t 20 reply <&4 || bad "no answer to line $1"
+    [[ $reply == "{\"id\":$1,"* ]] || bad "answer to line $1: $reply"
+}
+printf '{"id": 1, ' >&3
+printf '"tokens": [5, 6]}\n' >&3
+answered 1
+printf '{"id": 2, "tokens": [5, 6]}\n\n' >&3
+answered 2
+printf '{"id": 3, "tokens": [5, 6]}\n  \n{"id": 4, "tok' >&3
+answered 3
+printf 'ens": [5]}\n{"id": 5, ' >&3
+answered 4
+printf '"tokens": [5]}' >&3
+exec 3>&-
+answered 5
+exec 4<&-
+wait $child || bad "score ended with $?: $(cat err)"
 
 printf '%s\n' '{"id": "a", "tokens": [1, 2]}' '{"id": 2, "tokens": [1, 99999]}' '{"id": {"k": 3}, "txt": "a"}' \
     '{"id": 4, "text"' '[1]' '7' '' '{"id": 5, "context": "a"}' '{"id": 6, "text": "Once upon a time"}' > in

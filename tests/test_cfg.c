@@ -288,7 +288,7 @@ static void refuses_what_is_no_config(void **state)
     (void)state;
     cfg_doc d;
     assert_fails(cfg_open(&d, test_path("none.json"), NULL, 0, test_mem), FT_ENOINPUT,
-                 "none.json: cannot open");
+                 "none.json: cannot be opened");
     assert_fails(cfg_open(&d, test_dir(), NULL, 0, test_mem), FT_ENOINPUT, "this is a folder");
     assert_fails(cfg_open(&d, file("[1]"), NULL, 0, test_mem), FT_ECONFIG,
                  "c.json:1:1: a config is an object, not a list");

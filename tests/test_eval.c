@@ -397,7 +397,7 @@ static void answers_may_be_the_last_turn(void **state)
     put_file("records.jsonl", "{\"prompt\": \"a\"}\n");
     assert_fails(tool_eval(&opt, &(tool_sink){append, &out}), FT_EDATA, "answer: missing");
     opt.samples = opt.data;
-    assert_fails(tool_eval(&opt, &(tool_sink){append, &out}), FT_EEXIST, "would be written over");
+    assert_fails(tool_eval(&opt, &(tool_sink){append, &out}), FT_EEXIST, "is the data of task");
     opt.samples = NULL;
     opt.junit = opt.report = test_path("both");
     assert_fails(tool_eval(&opt, &(tool_sink){append, &out}), FT_EUSAGE, "the same file");

@@ -92,12 +92,12 @@ static void reading_failures_have_their_status(void **state)
     char *text, hex[65];
     size_t n;
     assert_fails(file_map_open(&m, test_path("missing")), FT_ENOINPUT, "missing");
-    assert_fails(file_map_open(&m, test_dir()), FT_EDATA, "regular");
+    assert_fails(file_map_open(&m, test_dir()), FT_EDATA, "folder");
     assert_fails(file_read(&text, &n, test_path("missing"), 10), FT_ENOINPUT, "missing");
     assert_fails(file_read(&text, &n, test_dir(), 10), FT_EDATA, "folder");
     assert_fails(file_sha256(test_path("missing"), hex), FT_ENOINPUT, "missing");
     assert_int_equal(mkfifo(test_path("pipe"), 0600), 0);
-    assert_fails(file_map_open(&m, test_path("pipe")), FT_EDATA, "regular"); /* and does not hang */
+    assert_fails(file_map_open(&m, test_path("pipe")), FT_EDATA, "pipe"); /* and does not hang */
     if (geteuid() != 0) {
         test_write_file(test_path("secret"), "x", 1);
         chmod(test_path("secret"), 0);

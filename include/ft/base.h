@@ -157,6 +157,10 @@ void str_json(str_buf *s, const char *text, size_t n);
 
 /* `what` in the text from byte `from` (at most its length) on, which may be empty; NULL: it is not there. */
 const char *str_find(const str_buf *s, size_t from, const char *what, size_t n);
+/* A word for a shell: as it is, or quoted so that pasting it gives these bytes and showing it moves no cursor ($'...' for
+ * control characters, as bash, zsh and ksh read them). first: it is no option, whatever it begins with. */
+void str_shell(str_buf *s, const char *word, bool first);
+
 bool str_ends(const char *s, const char *suffix);
 bool str_starts(const char *s, const char *prefix);
 
@@ -165,6 +169,7 @@ bool str_starts(const char *s, const char *prefix);
 int utf8_next(const char *p, size_t n, int32_t *cp);
 int utf8_put(char out[4], int32_t cp);
 bool utf8_valid(const char *p, size_t n);
+bool utf8_unsafe(int32_t cp); /* may not reach a terminal raw */
 size_t utf8_count(const char *p, size_t n); /* characters; an invalid byte counts as one */
 
 /* --- map: byte string → int64 ---------------------------------------------------------------------
@@ -243,6 +248,9 @@ void sha256_init(sha256_state *s);
 void sha256_add(sha256_state *s, const void *data, size_t n);
 void sha256_hex(sha256_state *s, char out[65]);
 
+/* Opens a file to read. 66 missing, 77 permission; 65 for a folder, a pipe, a device or a socket, before anything waits.
+ * name: for messages; NULL: the path. */
+FT_MUST_USE ft_status ft_open(int *fd, const char *path, const char *name);
 double ft_seconds(void);  /* monotonic clock */
 size_t ft_peak_rss(void); /* bytes; VmHWM */
 size_t ft_rss(void);      /* bytes now */

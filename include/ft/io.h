@@ -100,6 +100,8 @@ const file_note *file_notes_find(const file_notes *t, const char *path);
 void file_notes_end(file_notes *t); /* frees them */
 
 FT_MUST_USE ft_status dir_make(const char *path); /* with parents; fine when it exists */
+/* Could it be made, and files in it? 77 where permission is missing; nothing is made. */
+FT_MUST_USE ft_status dir_may_make(const char *path);
 FT_MUST_USE ft_status dir_sync(const char *path);
 FT_MUST_USE ft_status dir_remove(const char *path); /* a tree; fine when it does not exist */
 FT_MUST_USE ft_status dir_rename(const char *from, const char *to); /* and syncs the parent */
@@ -109,6 +111,55 @@ FT_MUST_USE ft_status dir_list(const char *path, arena *a, const char ***names, 
 FT_MUST_USE ft_status dir_lock(const char *path, int *fd);
 void dir_unlock(const char *path, int fd); /* removes the file while it is still ours */
 size_t dir_free_space(const char *path); /* of the nearest existing parent; SIZE_MAX: not known */
+
+/* --- what may be replaced --------------------------------------------------------------------------------
+ * One table (known.c) of what belongs in a folder of results: all that ft writes there, and what transformers and PEFT
+ * give the folder of a model or an adapter. What bears such a name and is a link, or a folder where a file belongs, is
+ * foreign as everything else. */
+enum { IO_OF_RUN = 1, IO_OF_RESULT = 2 };
+/* Who writes a file of this name into an output folder: a run beside its result, or it is part of a result; 0: nobody. */
+unsigned io_known(const char *name);
+/* The first entry that is foreign ("NAME", "FOLDER/NAME"), NULL: none. whole: an entry of a folder that nothing tells to be
+ * of a model, an adapter or a run is foreign too. */
+FT_MUST_USE ft_status io_foreign(const char *dir, bool whole, arena *a, const char **foreign);
+/* Removes what is known (of: IO_OF_…, and leaves the folder; 0: all, and the folder if nothing else is in it). *left: the
+ * first path that stays because it is foreign; NULL. */
+FT_MUST_USE ft_status io_clear(const char *dir, unsigned of, arena *a, const char **left);
+/* The same of a folder inside, by its name: checkpoints/step-4, additional_chat_templates. */
+FT_MUST_USE ft_status io_clear_part(const char *path, arena *a, const char **left);
+/* The first entry that bears a known name and is not what it says: a link, a folder where a file belongs, a device. */
+FT_MUST_USE ft_status io_misfit(const char *dir, arena *a, const char **name);
+
+typedef struct io_input { /* what a result is made from */
+    const char *what;     /* "the model" */
+    const char *path;     /* NULL: there is none */
+    bool may_lie_in;      /* the folder of the result */
+} io_input;
+/* 73, whatever --force says: the root, home, the folder we are in, or one above it; an input, a file of one, or a folder
+ * above one. By device and inode: links, "..", hard links make no difference. */
+FT_MUST_USE ft_status io_out_check(const char *out, const io_input *in, int n);
+bool io_same_place(const char *a, const char *b); /* the same file, be it there or not */
+FT_MUST_USE ft_status io_out_there(const char *path, bool *there); /* also a link to nowhere */
+/* 73 where something stands that is no result: of a file, what does not begin with one of the heads (NULL-terminated) and is
+ * not empty; a folder with something foreign; links, devices, mount points, a folder that a run works in. */
+FT_MUST_USE ft_status io_out_file(const char *path, const char *const *heads, const char *what);
+FT_MUST_USE ft_status io_out_result(const char *path, arena *a);
+bool io_begins(const char *path, const char *const *heads); /* or is empty */
+
+/* A result that must not exist half: `temp`, in a locked folder beside `path`, then a rename. What stands at `path` is 73
+ * unless force, and then unless it is a result; it goes once the new one is in place. */
+typedef struct io_target {
+    arena *mem;
+    const char *path, *temp;
+    const char *work; /* the folder beside path, also for other temporaries; NULL: not made */
+    bool force;
+    int lock;
+} io_target;
+/* Removes what dead processes left beside path. */
+FT_MUST_USE ft_status io_target_open(io_target *t, const char *path, bool force, const io_input *in,
+                                     int n_in, arena *mem);
+FT_MUST_USE ft_status io_target_commit(io_target *t);
+void io_target_close(io_target *t); /* in any case: removes what is not in place; accepts { 0 } */
 
 /* --- text lines ---------------------------------------------------------------------------------------
  * Plain, gzip or zstd (by magic), member by member, trailer required, trailing bytes refused; line cap 16 MiB;

@@ -168,6 +168,7 @@ typedef struct tool_merge_options {
     const char *type; /* NULL: the base's */
     double tolerance; /* mean KL in nats; < 0: 0.01 for float outputs, none for blocks */
     const char *precision; /* of the proof, as tool_open */
+    bool follow_links;     /* as model_check_links */
     bool force, json;
 } tool_merge_options;
 FT_MUST_USE ft_status tool_merge_adapter(const tool_merge_options *opt, const tool_sink *out);
@@ -178,18 +179,8 @@ typedef struct tool_convert_options {
     const char *const *quant; /* KEY=VALUE of a type that is a quantiser's, n_quant of them */
     int n_quant;
     bool allow_nonfinite; /* NaN and Inf of the model are written, with a warning; else 65 */
+    bool follow_links; /* as model_check_links */
     bool force, json;
 } tool_convert_options;
 FT_MUST_USE ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out);
-
-/* A result that must not exist half: a temporary beside `path` that model_save writes to, then a rename. An
- * existing path is 73 unless force. */
-typedef struct tool_target {
-    arena *mem;
-    const char *path, *temp;
-    bool force;
-} tool_target;
-FT_MUST_USE ft_status tool_target_open(tool_target *t, const char *path, bool force, arena *mem);
-FT_MUST_USE ft_status tool_target_commit(tool_target *t);
-void tool_target_abort(tool_target *t);
 #endif

@@ -14,11 +14,21 @@ static _Thread_local size_t record_len;
 static _Thread_local int keeping;
 static _Thread_local char origin[160]; /* debug builds: where the record was made */
 
+/* A line break that a name brings along is escaped: only those of ft_fail_more part lines. "%s" is a record told again. */
 static void append(const char *fmt, va_list ap)
 {
-    size_t room = RECORD_BYTES - record_len;
-    int n = vsnprintf(record + record_len, room, fmt, ap);
-    if (n > 0) record_len += (size_t)n < room ? (size_t)n : room - 1;
+    static _Thread_local char text[RECORD_BYTES];
+    const bool again = strcmp(fmt, "%s") == 0;
+    vsnprintf(text, sizeof text, fmt, ap);
+    for (const char *p = text; *p && record_len + sizeof "\\x0a" < RECORD_BYTES; p++) {
+        if (*p == '\n' && !again) {
+            memcpy(record + record_len, "\\x0a", 4);
+            record_len += 4;
+        } else {
+            record[record_len++] = *p;
+        }
+    }
+    record[record_len] = 0;
 }
 
 static void append_text(const char *fmt, ...) FT_PRINTF(1, 2);
@@ -56,7 +66,7 @@ ft_status(ft_fail_more)(ft_status status, const char *fmt, ...)
 {
     va_list ap;
     if (is_kept()) return status;
-    if (record_len > 0) append_text("\n");
+    if (record_len > 0) append_text("%s", "\n");
     va_start(ap, fmt);
     append(fmt, ap);
     va_end(ap);
@@ -114,11 +124,12 @@ void ft_error_at(const char *file, int line, const char *function)
 }
 #endif
 
-/* Characters that may not reach a terminal raw: C0/C1 controls, DEL, bidi marks and isolates. */
-static bool unsafe(int32_t cp)
+/* C0/C1 controls, DEL, bidi marks and isolates, tags; invalid bytes (-1) too. */
+bool utf8_unsafe(int32_t cp)
 {
     return cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x061c || cp == 0x200e || cp == 0x200f ||
-           (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069) || cp == 0xfeff;
+           (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069) || cp == 0xfeff ||
+           (cp >= 0xe0000 && cp < 0xe0080);
 }
 
 const char *ft_show(const char *text, size_t n)
@@ -135,7 +146,7 @@ const char *ft_show(const char *text, size_t n)
         char piece[16];
         if (cp < 0)
             snprintf(piece, sizeof piece, "\\x%02x", (unsigned char)text[i]);
-        else if (unsafe(cp))
+        else if (utf8_unsafe(cp))
             snprintf(piece, sizeof piece, cp < 0x100 ? "\\x%02x" : "\\u%04x", (unsigned)cp);
         else
             snprintf(piece, sizeof piece, "%.*s", bytes, text + i);

@@ -141,6 +141,58 @@ void str_json(str_buf *s, const char *text, size_t n)
     str_addc(s, '"');
 }
 
+/* --- for a shell ------------------------------------------------------------------------------ */
+
+static bool moves_cursors(const char *word)
+{
+    for (size_t i = 0, n = strlen(word); i < n;) {
+        int32_t cp;
+        i += (size_t)utf8_next(word + i, n - i, &cp);
+        if (utf8_unsafe(cp)) return true;
+    }
+    return false;
+}
+
+static void quote_bytes(str_buf *s, const char *word)
+{
+    str_adds(s, "$'");
+    for (size_t i = 0, n = strlen(word); i < n;) {
+        int32_t cp;
+        const size_t bytes = (size_t)utf8_next(word + i, n - i, &cp);
+        if (!utf8_unsafe(cp)) {
+            if (cp == '\'' || cp == '\\') str_addc(s, '\\');
+            str_add(s, word + i, bytes);
+        } else { /* in octal, which ends by itself */
+            for (size_t k = 0; k < bytes; k++) str_printf(s, "\\%03o", (unsigned char)word[i + k]);
+        }
+        i += bytes;
+    }
+    str_addc(s, '\'');
+}
+
+void str_shell(str_buf *s, const char *word, bool first)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+    if (first && word[0] == '-' && word[1]) str_adds(s, "./");
+    if (word[0] && strspn(word, plain) == strlen(word)) {
+        str_adds(s, word);
+        return;
+    }
+    if (moves_cursors(word)) {
+        quote_bytes(s, word);
+        return;
+    }
+    str_addc(s, '\'');
+    for (const char *p = word; *p; p++) {
+        if (*p == '\'')
+            str_adds(s, "'\\''");
+        else
+            str_addc(s, *p);
+    }
+    str_addc(s, '\'');
+}
+
 bool str_ends(const char *s, const char *suffix)
 {
     size_t n = strlen(s), m = strlen(suffix);

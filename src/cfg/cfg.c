@@ -296,18 +296,18 @@ ft_status cfg_drop(cfg_doc *d, const char *path)
 }
 
 /* --- opening -------------------------------------------------------------------------------------------- */
-/* The whole file, a pipe included; the text belongs to the state. */
+/* The whole file; the text belongs to the state. */
 static ft_status read_text(cfg_state *s, const char *path, size_t *len)
 {
     struct stat st;
     size_t cap = 0;
     ft_status rc = FT_OK;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd;
 
     *len = 0;
-    if (fd < 0) return ft_fail_errno(FT_ENOINPUT, "%s: cannot open the config", path);
-    FT_GUARD(fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode), FT_ENOINPUT,
+    FT_CHECK(stat(path, &st) != 0 || !S_ISDIR(st.st_mode), FT_ENOINPUT,
              "%s: this is a folder, not a config file", path);
+    FT_TRY(ft_open(&fd, path, NULL));
     for (;;) {
         if (*len == cap) {
             FT_GUARD(cap < CONFIG_BYTES, FT_ECONFIG, "%s: longer than %d MiB; is this a config?",

@@ -20,7 +20,11 @@ typedef enum cli_needs {
     CLI_KERNELS = 1, /* kn_init and pool_open(--threads) before run */
     CLI_MODEL = 3,   /* runs a model: kernels, and the option --precision */
     CLI_CONFIG =
-        4 /* --set changes the verb's config (call->sets); otherwise it sets the verb's flags */
+        4, /* --set changes the verb's config (call->sets); otherwise it sets the verb's flags */
+    /* What it prints without --json, else names and figures, of which nothing may move a cursor: */
+    CLI_TEXT = 8,    /* text that is a result to the byte; only a terminal gets it escaped */
+    CLI_COLOUR = 16, /* made safe by itself, colours between */
+    CLI_JSON = 32
 } cli_needs;
 
 typedef struct cli_verb cli_verb;
@@ -60,7 +64,7 @@ FT_MUST_USE ft_status cli_precision_set(const cli_call *c, const char *const **s
 FT_MUST_USE ft_status cli_run(int n, char *const *words);
 
 /* --- results: stdout ---------------------------------------------------------------------------------
- * Buffered; a failed write is FT_EIO, here or at the end of the program, and is reported once. */
+ * Characters that move cursors or turn text around are escaped, in JSON as \\uXXXX (see cli_needs). Buffered; a failed write is FT_EIO, here or at the end of the program, and is reported once. */
 FT_MUST_USE ft_status cli_out(const char *text, size_t n);
 FT_MUST_USE ft_status cli_outs(const char *text);
 FT_MUST_USE ft_status cli_printf(const char *fmt, ...) FT_PRINTF(1, 2);
@@ -74,9 +78,10 @@ void cli_facts_json(cJSON *o);
 
 /* --- for the eye: stderr ------------------------------------------------------------------------------- */
 void cli_sink_install(bool quiet);
-void cli_stop_told(const char *note);  /* for ft_stop_install */
-void cli_fault_told(const char *line); /* for ft_fault_install */
-void cli_error(const char *lines);     /* "ft: error: LINE" for each line */
+void cli_results_are(int needs, bool json); /* what cli_out has to escape */
+void cli_stop_told(const char *note);       /* for ft_stop_install */
+void cli_fault_told(const char *line);      /* for ft_fault_install */
+void cli_error(const char *lines);          /* "ft: error: LINE" for each line */
 
 /* --- a terminal's lines (editor.c), and a conversation on it (chat.c) ------------------------------------ */
 typedef struct cli_editor cli_editor;

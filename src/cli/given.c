@@ -4,18 +4,22 @@
 
 #include "ft/io.h"
 
-#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A list of records, or a config: both may end in .json. What cannot be read is told where it is opened. */
 static bool holds_object(const char *path)
 {
     char text[4096];
-    FILE *f = file_exists(path) ? fopen(path, "r") : NULL;
-    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
-    if (f) fclose(f);
-    text[n] = 0;
-    return !f || text[strspn(text, " \t\r\n")] == '{';
+    int fd;
+    if (ft_open(&fd, path, NULL) != FT_OK) {
+        ft_error_clear();
+        return true;
+    }
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = 0;
+    return text[strspn(text, " \t\r\n")] == '{';
 }
 
 /* A word behind --data that is one more file of it, as a shell's * gives them. */

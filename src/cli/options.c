@@ -420,6 +420,7 @@ ft_status cli_run(int n, char *const *words)
     }
     if (rc != FT_OK) goto out;
     cli_sink_install(call.quiet);
+    cli_results_are(call.verb->needs, call.json);
     if (call.verb->needs & CLI_KERNELS) {
         FT_TRY_OUT(kn_init());
         FT_TRY_OUT(pool_open(call.threads));

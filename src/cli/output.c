@@ -54,7 +54,7 @@ ft_status cli_flush(void)
     return ft_fail(FT_EIO, "standard output: cannot write the results: %s", strerror(errno));
 }
 
-ft_status cli_out(const char *text, size_t n)
+static ft_status buffer(const char *text, size_t n)
 {
     while (n > 0) {
         size_t part = OUT_BYTES - out_len < n ? OUT_BYTES - out_len : n;
@@ -65,6 +65,58 @@ ft_status cli_out(const char *text, size_t n)
         if (out_len == OUT_BYTES) FT_TRY(cli_flush());
     }
     return FT_OK;
+}
+
+/* --- what may stand there ------------------------------------------------------------------------------ */
+static enum { AS_NAMES, AS_TEXT, AS_JSON, AS_IT_IS } results;
+
+void cli_results_are(int needs, bool json)
+{
+    const bool seen = isatty(STDOUT_FILENO);
+    results = json || needs & CLI_JSON ? AS_JSON
+              : needs & CLI_COLOUR     ? AS_IT_IS
+              : needs & CLI_TEXT       ? (seen ? AS_TEXT : AS_IT_IS)
+                                       : AS_NAMES;
+}
+
+/* JSON has its own escapes for what stands below a space, and no other place for these than a string. */
+static bool passes(int32_t cp)
+{
+    if (cp < 0) return results == AS_JSON; /* part of a character; JSON that we write is valid */
+    if (!utf8_unsafe(cp)) return true;
+    return cp == '\n' || cp == '\t' || (results == AS_JSON && cp < 0x20);
+}
+
+static ft_status out_escaped(const char *text, size_t bytes, int32_t cp)
+{
+    char code[32];
+    if (results != AS_JSON) {
+        const char *shown = ft_show(text, bytes);
+        return buffer(shown, strlen(shown));
+    }
+    if (cp < 0x10000)
+        snprintf(code, sizeof code, "\\u%04x", (unsigned)cp);
+    else
+        snprintf(code, sizeof code, "\\u%04x\\u%04x", 0xd800u + ((unsigned)(cp - 0x10000) >> 10),
+                 0xdc00u + ((unsigned)(cp - 0x10000) & 0x3ff));
+    return buffer(code, strlen(code));
+}
+
+ft_status cli_out(const char *text, size_t n)
+{
+    size_t from = 0;
+    if (results == AS_IT_IS) return buffer(text, n);
+    for (size_t i = 0; i < n;) {
+        int32_t cp;
+        const size_t bytes = (size_t)utf8_next(text + i, n - i, &cp);
+        if (!passes(cp)) {
+            FT_TRY(buffer(text + from, i - from));
+            FT_TRY(out_escaped(text + i, bytes, cp));
+            from = i + bytes;
+        }
+        i += bytes;
+    }
+    return buffer(text + from, n - from);
 }
 
 ft_status cli_outs(const char *text)

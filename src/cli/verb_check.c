@@ -4,13 +4,15 @@
 typedef struct check_flags {
     cli_given given;
     const char *out;
-    bool resume;
+    bool resume, follow_links;
 } check_flags;
 static const cfg_field flags[] = {
     CLI_GIVEN_ROWS(check_flags, given),
     {"out", CFG_PATH, offsetof(check_flags, out), .help = "output folder; the config's output.dir"},
     {"resume", CFG_BOOL, offsetof(check_flags, resume), .def = "false",
      .help = "as for ft train: a run in the output folder is no concern"},
+    {"follow_links", CFG_BOOL, offsetof(check_flags, follow_links), .def = "false",
+     .help = "copy tokenizer files and templates that are links out of their folder"},
     CFG_END};
 
 static ft_status run(const cli_call *c)
@@ -22,6 +24,7 @@ static ft_status run(const cli_call *c)
                          .out = f->out,
                          .resume = f->resume,
                          .force = c->force,
+                         .follow_links = f->follow_links,
                          .json = c->json};
     FT_TRY(cli_given_read(c, &f->given, &opt));
     ft_status rc = train_check(&opt, &report);

@@ -9,6 +9,7 @@ typedef struct options {
     const char *out, *type, *double_quant;
     int64_t block_size; /* 0: not given */
     bool allow_nonfinite;
+    bool follow_links;
 } options;
 
 static const char *const yes_no[] = {"true", "false", NULL};
@@ -26,6 +27,8 @@ static const cfg_field flags[] = {
      .help = "of nf4 and fp4: values with one scale; default 64"},
     {"allow-nonfinite", CFG_BOOL, offsetof(options, allow_nonfinite), .def = "false",
      .help = "write NaN and infinities of the model as they are; otherwise they are refused (65)"},
+    {"follow_links", CFG_BOOL, offsetof(options, follow_links), .def = "false",
+     .help = "copy tokenizer files and templates that are links out of their folder"},
     CFG_END};
 
 static ft_status put(void *ctx, const char *text, size_t n)
@@ -44,6 +47,7 @@ static ft_status run(const cli_call *c)
                                 .type = o->type,
                                 .quant = set,
                                 .allow_nonfinite = o->allow_nonfinite,
+                                .follow_links = o->follow_links,
                                 .force = c->force,
                                 .json = c->json};
     if (o->double_quant) {

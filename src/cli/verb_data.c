@@ -129,6 +129,6 @@ const cli_verb verb_data = {
     .opt_size = sizeof(options),
     .min_args = 1,
     .max_args = 4096,
-    .needs = CLI_KERNELS | CLI_CONFIG,
+    .needs = CLI_KERNELS | CLI_CONFIG | CLI_COLOUR,
     .run = run,
 };

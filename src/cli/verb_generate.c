@@ -135,6 +135,6 @@ const cli_verb verb_generate = {
         "order; to a terminal one follows the other.\n",
     .flags = flags,
     .opt_size = sizeof(options),
-    .needs = CLI_MODEL,
+    .needs = CLI_MODEL | CLI_TEXT,
     .run = run,
 };

@@ -137,6 +137,6 @@ const cli_verb verb_init = {
             "them.\n`ft check` says what a run would make of it.\n",
     .flags = flags,
     .opt_size = sizeof(init_flags),
-    .needs = CLI_PLAIN,
+    .needs = CLI_JSON,
     .run = run,
 };

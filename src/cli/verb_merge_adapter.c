@@ -8,6 +8,7 @@
 typedef struct options {
     const char *out, *base, *type;
     double tolerance;
+    bool follow_links;
 } options;
 
 static const cfg_field flags[] = {
@@ -21,6 +22,8 @@ static const cfg_field flags[] = {
     {"tolerance", CFG_FLOAT, offsetof(options, tolerance), .low = 0, .high = 1e9,
      .help = "mean KL in nats between adapter-on and merged; default 0.01 for f32, f16 and bf16, "
              "none for blocks"},
+    {"follow_links", CFG_BOOL, offsetof(options, follow_links), .def = "false",
+     .help = "copy tokenizer files and templates that are links out of their folder"},
     CFG_END};
 
 static ft_status put(void *ctx, const char *text, size_t n)
@@ -38,6 +41,7 @@ static ft_status run(const cli_call *c)
         .base = o->base,
         .type = o->type,
         .tolerance = isnan(o->tolerance) ? -1 : o->tolerance,
+        .follow_links = o->follow_links,
         .force = c->force,
         .precision = c->precision,
         .json = c->json,

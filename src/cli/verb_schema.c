@@ -105,5 +105,6 @@ const cli_verb verb_schema = {
     .help = "JSON Schema of the training config",
     .usage = "[--json]",
     .more = "With --json the schema stands on one line.\n",
+    .needs = CLI_JSON,
     .run = run,
 };

@@ -64,6 +64,6 @@ const cli_verb verb_score = {
         "\"memory\" too.\n",
     .flags = flags,
     .opt_size = sizeof(options),
-    .needs = CLI_MODEL,
+    .needs = CLI_MODEL | CLI_JSON,
     .run = run,
 };

@@ -234,5 +234,6 @@ const cli_verb verb_tokenize = {
             "other way).\n",
     .flags = flags,
     .opt_size = sizeof(options),
+    .needs = CLI_TEXT,
     .run = run,
 };

@@ -4,13 +4,15 @@
 typedef struct train_flags {
     cli_given given;
     const char *out;
-    bool resume;
+    bool resume, follow_links;
 } train_flags;
 static const cfg_field flags[] = {
     CLI_GIVEN_ROWS(train_flags, given),
     {"out", CFG_PATH, offsetof(train_flags, out), .help = "output folder; the config's output.dir"},
     {"resume", CFG_BOOL, offsetof(train_flags, resume), .def = "false",
      .help = "go on from the newest valid checkpoint; afresh where there is none"},
+    {"follow_links", CFG_BOOL, offsetof(train_flags, follow_links), .def = "false",
+     .help = "copy tokenizer files and templates that are links out of their folder"},
     CFG_END};
 
 static ft_status run(const cli_call *c)
@@ -22,6 +24,7 @@ static ft_status run(const cli_call *c)
                          .out = f->out,
                          .resume = f->resume,
                          .force = c->force,
+                         .follow_links = f->follow_links,
                          .json = c->json};
     FT_TRY(cli_given_read(c, &f->given, &opt));
     FT_TRY(cli_precision_set(c, &opt.sets, &opt.n_sets));

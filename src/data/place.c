@@ -2,7 +2,6 @@
  * again what stands before; the samples are those of a set without it. */
 #include "data_private.h"
 
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,8 +14,8 @@ static ft_status look_at_file(const data_file *f, int samples, sha256_state *sha
     static const uint8_t gzip[] = {0x1f, 0x8b}, zstd[] = {0x28, 0xb5, 0x2f, 0xfd};
     uint8_t buf[SAMPLE_BYTES];
     ft_status rc = FT_OK;
-    int fd = open(f->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", f->name);
+    int fd;
+    FT_TRY(ft_open(&fd, f->path, f->name));
     int64_t size = file_size(f->path);
     *bytes += size;
     for (int i = 0; i < samples && rc == FT_OK; i++) {

@@ -2,7 +2,9 @@
  *
  * What finds no room waits in memory, in order, while the run goes on; a part that went through is cut off again, so that
  * a reader never meets half a line. What was not synced yet is kept too: where a sync fails the kernel may have dropped it,
- * and would call the next sync a success, so the file is opened again and the rest written anew. */
+ * and would call the next sync a success, so the file is opened again and the rest written anew. A log is written in place:
+ * so that nothing else changes with it, neither a link is followed, nor a file written to that bears another name too. One
+ * that begins anew is a new file, and what stood there stays whole where it has other names. */
 #include "ft/io.h"
 #include "io_private.h"
 
@@ -25,6 +27,34 @@ struct file_log {
     double first, last; /* clock of failed attempts */
 };
 
+/* --- opening ---------------------------------------------------------------------------------- */
+
+static ft_status make_place(const char *path)
+{
+    struct stat sb;
+    if (lstat(path, &sb) != 0) return FT_OK;
+    FT_CHECK(S_ISREG(sb.st_mode), FT_EEXIST, "%s: is not a regular file", path);
+    return unlink(path) == 0 ? FT_OK : io_fail_out(FT_EIO, "cannot be replaced", path);
+}
+
+/* To write at the end; anew: as a new file in the place of what stands there. */
+static ft_status open_end(int *fd, const char *path, bool anew, struct stat *sb)
+{
+    enum { FLAGS = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY };
+    if (anew) FT_TRY(make_place(path));
+    *fd = open(path, FLAGS | (anew ? O_EXCL : 0), 0666);
+    FT_CHECK(*fd >= 0 || errno != ELOOP, FT_EEXIST,
+             "%s: is a link, and nothing is written through one; put a copy in its place", path);
+    if (*fd < 0) return io_fail_out(FT_EEXIST, "cannot be opened for writing", path);
+    FT_CHECK(fstat(*fd, sb) == 0 && S_ISREG(sb->st_mode), FT_EEXIST, "%s: is not a regular file",
+             path);
+    FT_CHECK(sb->st_nlink == 1, FT_EEXIST,
+             "%s: has another name too (a hard link), under which it would change as well; put a "
+             "copy in its place",
+             path);
+    return FT_OK;
+}
+
 ft_status file_log_open(file_log **out, const char *path, int64_t keep_bytes)
 {
     struct stat sb;
@@ -35,13 +65,7 @@ ft_status file_log_open(file_log **out, const char *path, int64_t keep_bytes)
     ft_status rc = FT_EMEM;
     l->path = ft_strdup(path);
     if (!l->path) goto out;
-    l->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-    if (l->fd < 0) {
-        rc = io_fail_out(FT_EEXIST, "cannot be opened for writing", path);
-        goto out;
-    }
-    FT_GUARD(fstat(l->fd, &sb) == 0 && S_ISREG(sb.st_mode), FT_EEXIST, "%s: is not a regular file",
-             path);
+    FT_TRY_OUT(open_end(&l->fd, path, keep_bytes == 0, &sb));
     l->size = (int64_t)sb.st_size;
     FT_GUARD(l->size >= keep_bytes, FT_EDATA,
              "%s: holds %lld bytes where %lld were written before; it was cut", path,
@@ -59,6 +83,8 @@ out:
         file_log_close(l);
     return rc;
 }
+
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* Cuts off what is not whole; false with errno. */
 static bool cut_back(file_log *l)

@@ -1,6 +1,6 @@
 /* bytes.c – a file's bytes without its compression, or those of standard input.
  *
- * Standard input, and any pipe, is read through poll: what is there is handed out at once, because a harness may send a
+ * Standard input is read through poll: what is there is handed out at once, because a harness may send a
  * line and wait for its answer before it sends the next, and a request to stop does not wait for more.
  *
  * The loop over members is our own because the libraries' readers take a truncated file for a finished one or ignore
@@ -10,10 +10,8 @@
 #include "bytes.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -147,7 +145,7 @@ static ft_status refill(io_bytes *s)
     return FT_OK;
 }
 
-/* Input of `need` bytes, if there are so many: those of a pipe may come one by one. */
+/* Input of `need` bytes, if there are so many: reading may give less than it was asked for. */
 static ft_status have_bytes(io_bytes *s, size_t need)
 {
     FT_TRY(refill(s));
@@ -193,16 +191,11 @@ static ft_status find_packing(io_bytes *s)
 
 ft_status io_bytes_open(io_bytes *s, const char *path, const char *name)
 {
-    struct stat sb = {0};
     *s = (io_bytes){.path = name};
-    s->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (s->fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", name);
+    FT_TRY(ft_open(&s->fd, path, name));
     ft_status rc = FT_OK;
-    if (fstat(s->fd, &sb) == 0 && S_ISDIR(sb.st_mode))
-        rc = ft_fail(FT_EDATA, "%s: is a folder, not a file", name);
-    if (rc == FT_OK && !(s->in = ft_alloc(IO_BYTES_INPUT, 1))) rc = FT_EMEM;
+    if (!(s->in = ft_alloc(IO_BYTES_INPUT, 1))) rc = FT_EMEM;
     if (rc == FT_OK) rc = find_packing(s);
-    s->pipe = !s->packing && !S_ISREG(sb.st_mode);
     if (rc != FT_OK) io_bytes_close(s);
     return rc;
 }
@@ -242,32 +235,27 @@ static ft_status unpack_some(io_bytes *s, void *out, size_t room, size_t *n)
     return FT_OK;
 }
 
-/* --- standard input and pipes -------------------------------------------------------------------------------------- */
-static bool waits(const io_bytes *s)
+/* --- standard input ------------------------------------------------------------------------------------------------ */
+static struct pollfd to_read(void)
 {
-    return !s->in || s->pipe;
-}
-
-static struct pollfd to_read(const io_bytes *s)
-{
-    return (struct pollfd){.fd = s->in ? s->fd : STDIN_FILENO, .events = POLLIN};
+    return (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
 }
 
 bool io_bytes_ready(const io_bytes *s)
 {
-    struct pollfd p = to_read(s);
+    struct pollfd p = to_read();
     return !io_bytes_wait(s) || s->have > s->at || poll(&p, 1, 0) > 0;
 }
 
 bool io_bytes_wait(const io_bytes *s)
 {
-    return waits(s) && !s->ended;
+    return !s->in && !s->ended;
 }
 
 static ft_status read_waiting(io_bytes *s, void *out, size_t room, size_t *n)
 {
     while (!s->ended) {
-        struct pollfd p = to_read(s);
+        struct pollfd p = to_read();
         int ready = poll(&p, 1, POLL_MS);
         FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal at line %lld of %s",
                  (long long)(s->line + 1), s->path);
@@ -330,7 +318,7 @@ ft_status io_bytes_read(io_bytes *s, void *out, size_t room, size_t *n)
     *n = 0;
     if (s->packing) {
         FT_TRY(unpack_or_again(s, out, room, n));
-    } else if (waits(s) && s->at == s->have) {
+    } else if (!s->in) {
         FT_TRY(read_waiting(s, out, room, n));
     } else {
         FT_TRY(refill(s));

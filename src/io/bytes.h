@@ -15,8 +15,7 @@ typedef struct io_bytes {
     void *decoder;             /* of the packing */
     bool inside;               /* of a member of the compressed data */
     bool ended;
-    bool pipe;   /* or a terminal: what has come goes to the caller at once, as of standard input */
-    uint8_t *in; /* NULL: standard input */
+    uint8_t *in;        /* NULL: standard input */
     size_t at, have;    /* unread part of `in` */
     const char *failed; /* what is wrong behind the bytes handed out so far; NULL: nothing */
     int64_t line;       /* complete lines handed out, for messages */

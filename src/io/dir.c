@@ -82,13 +82,15 @@ ft_status dir_make(const char *path)
         if (part[i - 1] == '/') continue;
         char kept = part[i];
         part[i] = '\0';
-        if (mkdir(part, 0777) == 0) {
+        const int failed = mkdir(part, 0777) == 0 ? 0 : errno;
+        if (!failed) {
             FT_TRY(sync_above(part));
-        } else if (errno == ENOSPC || errno == EDQUOT) {
+        } else if (failed == ENOSPC || failed == EDQUOT) {
             return ft_fail(FT_EIO, "%s: cannot be made: the disk is full", part);
         } else if (!dir_exists(part)) {
-            if (errno == EEXIST || errno == ENOTDIR)
+            if (failed == EEXIST || failed == ENOTDIR)
                 return ft_fail(FT_EEXIST, "%s: exists and is not a folder", part);
+            errno = failed; /* dir_exists has its own */
             return ft_fail_errno(FT_EEXIST, "%s: the folder cannot be made", part);
         }
         part[i] = kept;
@@ -287,25 +289,43 @@ void dir_unlock(const char *path, int fd)
     close(fd);
 }
 
-size_t dir_free_space(const char *path)
+/* The path, or the nearest folder above it that is there; false: none. */
+static bool nearest(const char *path, char part[PATH_MAX])
 {
-    char part[PATH_MAX];
-    struct statvfs sv;
+    struct stat sb;
     size_t n = strlen(path);
-    if (n == 0 || n >= sizeof part) return SIZE_MAX;
+    if (n == 0 || n >= PATH_MAX) return false;
     memcpy(part, path, n + 1);
-    while (statvfs(part, &sv) != 0) { /* the folder may not be made yet: ask the one above */
+    while (stat(part, &sb) != 0 && errno != EACCES) {
         while (n > 0 && part[n - 1] == '/') n--;
         while (n > 0 && part[n - 1] != '/') n--;
-        if (n == 0 && strcmp(part, ".") == 0) return SIZE_MAX;
+        if (n == 0 && strcmp(part, ".") == 0) return false;
         if (n == 0) {
             memcpy(part, ".", 2);
         } else {
-            if (n == 1 && strcmp(part, "/") == 0) return SIZE_MAX;
+            if (n == 1 && strcmp(part, "/") == 0) return false;
             part[n > 1 ? n - 1 : n] = '\0';
         }
         n = strlen(part);
     }
+    return true;
+}
+
+ft_status dir_may_make(const char *path)
+{
+    char part[PATH_MAX];
+    if (!nearest(path, part)) return FT_OK; /* making it will tell */
+    if (faccessat(AT_FDCWD, part, W_OK | X_OK, AT_EACCESS) == 0) return FT_OK;
+    const bool itself = strcmp(part, path) == 0;
+    return itself ? ft_fail_errno(FT_EEXIST, "%s: cannot be written to", path)
+                  : ft_fail_errno(FT_EEXIST, "%s: cannot be made in %s", path, part);
+}
+
+size_t dir_free_space(const char *path)
+{
+    char part[PATH_MAX];
+    struct statvfs sv;
     size_t bytes;
+    if (!nearest(path, part) || statvfs(part, &sv) != 0) return SIZE_MAX;
     return ft_mul((size_t)sv.f_bavail, (size_t)sv.f_frsize, &bytes) ? bytes : SIZE_MAX;
 }

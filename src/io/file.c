@@ -21,20 +21,6 @@ enum { CHUNK = 128 << 10, OUT_BUFFER = 256 << 10, KEPT = 64 << 20 };
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-/* After a failed open; a link that leads nowhere is told as such. */
-static ft_status cannot_open(const char *path)
-{
-    char target[PATH_MAX];
-    const int error = errno;
-    const ssize_t n = error == ENOENT ? readlink(path, target, sizeof target) : -1;
-    if (n > 0)
-        return ft_fail(FT_ENOINPUT,
-                       "%s: is a link to %s, which does not exist; is the download complete?", path,
-                       ft_show(target, (size_t)n));
-    errno = error;
-    return ft_fail_errno(FT_EIO, "%s: cannot be opened", path);
-}
-
 /* A mapping takes as much address space as the file is long. */
 static ft_status no_room(const char *path, size_t bytes)
 {
@@ -51,14 +37,12 @@ ft_status file_map_open(file_map *m, const char *path)
     ft_status rc = FT_OK;
 
     *m = (file_map){.data = nothing};
-    /* O_NONBLOCK: opening a pipe that nobody writes to must not hang */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return cannot_open(path);
+    int fd;
+    FT_TRY(ft_open(&fd, path, NULL));
     if (fstat(fd, &sb) != 0) {
         rc = ft_fail_errno(FT_EIO, "%s: cannot be read", path);
         goto out;
     }
-    FT_GUARD(S_ISREG(sb.st_mode), FT_EDATA, "%s: is not a regular file", path);
     if (sb.st_size > 0) {
         void *data = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED) {
@@ -97,18 +81,6 @@ static ssize_t read_some(int fd, void *data, size_t n)
     return got;
 }
 
-static ft_status open_for_reading(int *fd, const char *path)
-{
-    struct stat sb;
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (*fd < 0) return cannot_open(path);
-    if (fstat(*fd, &sb) == 0 && S_ISDIR(sb.st_mode)) {
-        close(*fd);
-        return ft_fail(FT_EDATA, "%s: is a folder, not a file", path);
-    }
-    return FT_OK;
-}
-
 ft_status file_read(char **out, size_t *len, const char *path, size_t limit)
 {
     ft_status rc = FT_OK;
@@ -118,7 +90,7 @@ ft_status file_read(char **out, size_t *len, const char *path, size_t limit)
 
     *out = NULL;
     *len = 0;
-    FT_TRY(open_for_reading(&fd, path));
+    FT_TRY(ft_open(&fd, path, NULL));
     chunk = ft_alloc(CHUNK, 1);
     if (!chunk) {
         rc = FT_EMEM;
@@ -160,7 +132,7 @@ ft_status file_sha256(const char *path, char hex[65])
     int fd;
     ssize_t got;
 
-    FT_TRY(open_for_reading(&fd, path));
+    FT_TRY(ft_open(&fd, path, NULL));
     char *chunk = ft_alloc(CHUNK, 1);
     if (!chunk) {
         close(fd);
@@ -447,7 +419,7 @@ static ft_status copy_once(const char *from, const char *to)
     char *chunk = NULL;
     int fd;
 
-    FT_TRY(open_for_reading(&fd, from));
+    FT_TRY(ft_open(&fd, from, NULL));
     chunk = ft_alloc(CHUNK, 1);
     if (!chunk) {
         rc = FT_EMEM;

@@ -356,6 +356,17 @@ const char *gguf_part_name(arena *a, const char *path, int64_t i, int64_t n)
     return arena_printf(a, "%.*s%05lld%s", (int)(no - path), path, (long long)i + 1, tail);
 }
 
+bool gguf_same_model(const char *path, const char *name)
+{
+    enum { TAIL = sizeof "-of-00000.gguf" - 1, NUMBER = 5 };
+    const char *base = path_base(path);
+    const size_t n = strlen(base);
+    if (n != strlen(name) || n < TAIL + NUMBER || !str_starts(base + n - TAIL, "-of-"))
+        return strcmp(base, name) == 0;
+    return memcmp(base, name, n - TAIL - NUMBER) == 0 &&
+           strcmp(base + n - TAIL, name + n - TAIL) == 0;
+}
+
 static ft_status refuse_later_part(const gguf_file *f, arena *a)
 {
     int64_t no, n;

@@ -2,7 +2,9 @@
  * it is, with the way out. */
 #include "io_private.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* A name on a hub: "org/name", or an address. */
 static bool hub_name(const char *path)
@@ -15,6 +17,20 @@ static bool hub_name(const char *path)
         if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./", *p))
             return false;
     return true;
+}
+
+/* FT_OK where something stands there, or nothing does; 77 where that cannot be told. */
+static ft_status may_look(const char *dir, const char *name)
+{
+    str_buf path = {0};
+    struct stat sb;
+    str_adds(&path, dir);
+    if (name) str_printf(&path, "/%s", name);
+    ft_status rc = str_ok(&path);
+    if (rc == FT_OK && stat(path.data, &sb) != 0 && errno != ENOENT && errno != ENOTDIR)
+        rc = ft_fail_errno(FT_ENOINPUT, "%s: cannot be looked at", ft_shows(path.data));
+    str_free(&path);
+    return rc;
 }
 
 static bool has(const char *dir, const char *name)
@@ -59,6 +75,8 @@ static ft_status check_file(const char *path)
 
 ft_status io_model_exists(const char *path)
 {
+    FT_TRY(may_look(path, NULL));
+    FT_TRY(may_look(path, "config.json"));
     if (dir_exists(path)) return FT_OK;
     if (file_is_there(path)) return check_file(path);
     return nothing_there(path, "model", "a Hugging Face folder or a .gguf file");
@@ -66,6 +84,8 @@ ft_status io_model_exists(const char *path)
 
 ft_status io_adapter_exists(const char *path)
 {
+    FT_TRY(may_look(path, NULL));
+    FT_TRY(may_look(path, "adapter_config.json"));
     if (!dir_exists(path)) {
         FT_CHECK(!file_is_there(path), FT_ENOINPUT,
                  "%s: is a file; an adapter is the folder that holds its adapter_config.json",
@@ -84,6 +104,7 @@ ft_status io_adapter_exists(const char *path)
 
 ft_status io_data_exists(const char *path)
 {
+    FT_TRY(may_look(path, NULL));
     FT_CHECK(!dir_exists(path), FT_ENOINPUT,
              "%s: is a folder; give the files in it that hold the data (.jsonl, .json, .csv, .tsv "
              "or .txt)",

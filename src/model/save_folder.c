@@ -175,7 +175,8 @@ static ft_status remove_stale(save_plan *p, const char *dir, const shard *s, int
     int64_t count;
     FT_TRY(dir_list(dir, p->mem, &names, &count));
     for (int64_t i = 0; i < count; i++) {
-        bool weights = str_starts(names[i], "model") && str_ends(names[i], ".safetensors");
+        bool weights = io_known(names[i]) && str_starts(names[i], "model") &&
+                       str_ends(names[i], ".safetensors");
         bool index = strcmp(names[i], "model.safetensors.index.json") == 0;
         bool keep = index && n > 1;
         for (int64_t k = 0; k < n; k++) keep = keep || strcmp(names[i], s[k].name) == 0;
@@ -261,32 +262,22 @@ static void put_bias_keys(const save_plan *p, str_buf *config)
 
 /* --- the other files ------------------------------------------------------------------------------------------ */
 
-enum { GENERATION = 9 }; /* what is no part of the tokenizer comes last */
-static const char *const side_files[] = {"tokenizer.json",
-                                         "tokenizer_config.json",
-                                         "special_tokens_map.json",
-                                         "added_tokens.json",
-                                         "tokenizer.model",
-                                         "vocab.json",
-                                         "merges.txt",
-                                         "chat_template.jinja",
-                                         "chat_template.json",
-                                         "generation_config.json"};
-
-/* Templates by name, as newer folders keep them. */
-static const char template_folder[] = "additional_chat_templates";
-
-bool model_is_tokenizer_file(const char *name)
-{
-    bool is = strcmp(name, template_folder) == 0;
-    for (int i = 0; i < GENERATION; i++) is = is || strcmp(name, side_files[i]) == 0;
-    return is;
-}
+enum { GENERATION = SAVE_SIDE_FILES - 1 }; /* what is no part of the tokenizer comes last */
+const char *const save_side_files[SAVE_SIDE_FILES] = {"tokenizer.json",
+                                                      "tokenizer_config.json",
+                                                      "special_tokens_map.json",
+                                                      "added_tokens.json",
+                                                      "tokenizer.model",
+                                                      "vocab.json",
+                                                      "merges.txt",
+                                                      "chat_template.jinja",
+                                                      "chat_template.json",
+                                                      "generation_config.json"};
 
 static ft_status copy_templates(const char *from, const char *to, arena *a)
 {
-    const char *const folder = template_folder;
-    const char *source = path_join(a, from, folder), *target = path_join(a, to, folder), **names;
+    const char *source = path_join(a, from, SAVE_TEMPLATES),
+               *target = path_join(a, to, SAVE_TEMPLATES), **names;
     int64_t n;
     if (!source || !target) return FT_EMEM;
     if (!dir_exists(source)) return FT_OK;
@@ -307,8 +298,8 @@ static ft_status copy_side_files(const char *from, const char *to, size_t first,
 {
     if (first == 0) FT_TRY(copy_templates(from, to, a));
     for (size_t i = first; i < end; i++) {
-        const char *source = path_join(a, from, side_files[i]);
-        const char *target = path_join(a, to, side_files[i]);
+        const char *source = path_join(a, from, save_side_files[i]);
+        const char *target = path_join(a, to, save_side_files[i]);
         if (!source || !target) return FT_EMEM;
         if (!file_exists(source)) continue;
         FT_TRY(file_copy(source, target));
@@ -377,8 +368,7 @@ static ft_status side_files_of(const char *model_path, const char *dir, bool onl
     FT_TRY(arena_open(&a, "side files", (size_t)1 << 30));
     ft_status rc;
     if (!str_ends(model_path, ".gguf")) {
-        rc = copy_side_files(model_path, dir, 0,
-                             only_tokenizer ? GENERATION : FT_COUNT_OF(side_files), a);
+        rc = copy_side_files(model_path, dir, 0, only_tokenizer ? GENERATION : SAVE_SIDE_FILES, a);
         goto out;
     }
     FT_TRY_OUT(gguf_open(&g, model_path, a));
@@ -412,7 +402,7 @@ size_t model_tokenizer_bytes(const char *model_path)
     size_t sum = 0;
     for (size_t i = 0; i < GENERATION; i++) {
         str_buf path = {0};
-        str_printf(&path, "%s/%s", model_path, side_files[i]);
+        str_printf(&path, "%s/%s", model_path, save_side_files[i]);
         int64_t n = str_ok(&path) == FT_OK ? file_size(path.data) : 0;
         if (n > 0) sum += (size_t)n;
         str_free(&path);
@@ -441,13 +431,15 @@ ft_status model_save_template(const char *dir, const char *text)
 {
     arena *a;
     FT_TRY(arena_open(&a, "a template", (size_t)1 << 20));
-    const char *name[] = {"additional_chat_templates", "chat_template.json",
-                          "tokenizer_config.json", "chat_template.jinja"};
+    const char *name[] = {SAVE_TEMPLATES, "chat_template.json", "tokenizer_config.json",
+                          "chat_template.jinja"},
+               *left;
     ft_status rc = FT_OK;
     for (size_t i = 0; i < FT_COUNT_OF(name); i++)
         if (!(name[i] = path_join(a, dir, name[i]))) rc = FT_EMEM;
-    if (rc == FT_OK) rc = dir_remove(name[0]);
-    if (rc == FT_OK) rc = dir_remove(name[1]);
+    if (rc == FT_OK) rc = io_clear_part(name[0], a, &left);
+    if (rc == FT_OK && file_exists(name[1]) && remove(name[1]) != 0)
+        rc = ft_fail_errno(FT_EIO, "%s: cannot be removed", name[1]);
     if (rc == FT_OK) rc = drop_config_template(name[2]);
     if (rc == FT_OK) rc = file_write(name[3], text, strlen(text));
     arena_close(a);
@@ -468,7 +460,7 @@ static ft_status replace_tokenizer(const char *tokenizer, const char *model_path
     if (rc == FT_OK && !gguf) rc = copy_side_files(model_path, dir, GENERATION, GENERATION + 1, a);
     if (rc == FT_OK && gguf) {
         generation_config(over, &text);
-        rc = write_text(a, dir, side_files[GENERATION], &text);
+        rc = write_text(a, dir, save_side_files[GENERATION], &text);
     }
     if (rc == FT_OK && !tok_chat_templates(own, &n)) {
         str_clear(&text);

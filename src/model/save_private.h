@@ -71,4 +71,9 @@ void save_put_f32(const save_meta *k, const char *name, double v);
 void save_put_text(const save_meta *k, const char *name, const char *v);
 FT_MUST_USE ft_status save_folder(save_plan *p, const char *path);
 FT_MUST_USE ft_status save_gguf(save_plan *p, const char *path);
+/* --- save_folder.c: what lies beside the weights and is copied --------------------------------------------------- */
+enum { SAVE_SIDE_FILES = 10 };
+extern const char *const save_side_files[SAVE_SIDE_FILES];
+#define SAVE_TEMPLATES                                                                             \
+    "additional_chat_templates" /* templates by name, as newer folders keep them */
 #endif

@@ -5,7 +5,7 @@
 
 typedef struct conversion {
     const tool_convert_options *opt;
-    tool_target target;
+    io_target target;
     const dt_type *type; /* of what no quantiser takes */
     const model_quant *quant;
     void *quant_cfg;
@@ -43,10 +43,12 @@ static ft_status report(const conversion *c, str_buf *s)
 
 static ft_status run(conversion *c, str_buf *text)
 {
-    FT_TRY(tool_target_open(&c->target, c->opt->out, c->opt->force, c->mem));
+    const io_input in[] = {{.what = "the model", .path = c->opt->model}};
+    FT_TRY(io_target_open(&c->target, c->opt->out, c->opt->force, in, 1, c->mem));
     FT_TRY(tool_output_quant(c->opt->type, c->target.path, c->opt->quant, c->opt->n_quant, c->mem,
                              &c->quant, &c->quant_cfg));
     if (!c->quant) FT_TRY(tool_output_type(c->opt->type, c->target.path, &c->type));
+    FT_TRY(model_check_links(c->opt->model, c->opt->follow_links));
     FT_TRY(model_open(&c->from, &(model_options){.path = c->opt->model}));
     bool gguf = str_ends(c->target.path, ".gguf");
     if (!c->type) c->type = c->from->has_blocks && gguf ? &dt_f16 : c->from->dtype;
@@ -63,7 +65,7 @@ static ft_status run(conversion *c, str_buf *text)
     FT_TRY(check_written(c));
     FT_TRY(file_inputs_check());
     FT_TRY(report(c, text)); /* before the rename: a failure leaves nothing */
-    return tool_target_commit(&c->target);
+    return io_target_commit(&c->target);
 }
 
 ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out)
@@ -76,9 +78,7 @@ ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out)
     str_free(&text);
     model_close(c.to);
     model_close(c.from);
-    ft_error_keep(true);
-    tool_target_abort(&c.target);
-    ft_error_keep(false);
+    io_target_close(&c.target);
     arena_close(c.mem);
     return rc;
 }

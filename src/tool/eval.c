@@ -2,7 +2,6 @@
  * come, the missed gates at the end. */
 #include <math.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "eval_private.h"
 
@@ -10,17 +9,9 @@ typedef struct outputs {
     file_out *samples, *junit, *report; /* NULL: not wanted */
 } outputs;
 
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
-           x.st_ino == y.st_ino;
-}
-
 /* The path of a task's data, where it is one; NULL. */
-static const char *data_path_of(const eval_task *task)
+static const char *data_path_of(const eval_task *task, const cJSON *from)
 {
-    const cJSON *from = task->sources;
     if (!from) return task->data;
     if (cJSON_IsObject(from)) from = js_get(from, "path");
     return cJSON_IsString(from) ? cfg_path(task->doc, from, from->valuestring) : NULL;
@@ -29,40 +20,76 @@ static const char *data_path_of(const eval_task *task)
 /* A file that is not there is told before the model is opened; what else a path may mean, when it is read. */
 static ft_status look_for(const eval_task *task)
 {
-    const char *path = data_path_of(task);
+    const char *path = data_path_of(task, task->sources);
     if (!path || strpbrk(path, "*?[") || data_reads_input(task->sources) || dir_exists(path))
         return FT_OK;
     return io_data_exists(path);
 }
 
-/* An output that is one of the inputs would take its place. */
-static ft_status open_one(const eval_config *e, const char *what, const char *path, file_out **out)
+/* --- the files of results --------------------------------------------------------------------------------------- */
+
+static void add_input(io_input *in, int *n, const char *what, const char *path)
 {
-    if (!path) return FT_OK;
+    if (path) in[(*n)++] = (io_input){.what = what, .path = path};
+}
+
+/* All that is read, a list of sources by each of its files. */
+static ft_status list_inputs(eval_config *e, const tool_eval_options *opt, io_input **list, int *n)
+{
+    int room = 4 + e->n_adapter;
+    for (int i = 0; i < e->n_task; i++) {
+        const cJSON *s = e->task[i].sources;
+        room += 2 + (cJSON_IsArray(s) ? cJSON_GetArraySize(s) : 1);
+    }
+    io_input *in = *list = arena_get(e->mem, (size_t)room * sizeof *in);
+    *n = 0;
+    if (!in) return FT_EMEM;
+    add_input(in, n, "the config", opt->config);
+    add_input(in, n, "the model", e->model);
+    add_input(in, n, "the baseline", e->baseline);
+    add_input(in, n, "the chat template", opt->chat_template);
+    for (int i = 0; i < e->n_adapter; i++) add_input(in, n, "the adapter", e->adapter[i].dir);
     for (int i = 0; i < e->n_task; i++) {
         const eval_task *task = &e->task[i];
-        FT_CHECK(!same_file(path, data_path_of(task)), FT_EEXIST,
-                 "%s: %s is the data of task %s, and would be written over", what, ft_shows(path),
-                 ft_shows(task->name));
+        const char *what = arena_printf(e->mem, "the data of task %s", ft_shows(task->name));
+        if (!what) return FT_EMEM;
+        const cJSON *source, *all = task->sources;
+        add_input(in, n, what, data_path_of(task, all));
+        add_input(in, n, "the chat template", task->chat_template);
+        if (cJSON_IsArray(all))
+            cJSON_ArrayForEach(source, all) add_input(in, n, what, data_path_of(task, source));
     }
-    FT_CHECK(!same_file(path, e->model), FT_EEXIST,
-             "%s: %s is the model, and would be written over", what, ft_shows(path));
-    FT_TRY(file_out_open(out, path));
-    file_out_keep(*out);
     return FT_OK;
 }
+
+/* Each of them may stand there from an earlier evaluation; nothing else is written over. */
+static const struct {
+    const char *what, *heads[2];
+} kinds[] = {{"--samples", {"{\"task\":"}},
+             {"--junit", {"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>"}},
+             {"--report", {"# ft eval\n"}}};
 
 static ft_status open_outputs(eval_config *e, const tool_eval_options *opt, outputs *o)
 {
     const char *path[] = {e->samples, opt->junit, opt->report};
+    file_out **out[] = {&o->samples, &o->junit, &o->report};
+    io_input *in;
+    int n;
+    FT_TRY(list_inputs(e, opt, &in, &n));
     for (size_t i = 0; i < FT_COUNT_OF(path); i++)
         for (size_t k = 0; k < i; k++)
-            FT_CHECK(!path[i] || !path[k] || strcmp(path[i], path[k]) != 0, FT_EUSAGE,
+            FT_CHECK(!path[i] || !path[k] || !io_same_place(path[i], path[k]), FT_EUSAGE,
                      "--samples, --junit and --report: two of them are the same file, %s",
                      ft_shows(path[i]));
-    FT_TRY(open_one(e, "--samples", e->samples, &o->samples));
-    FT_TRY(open_one(e, "--junit", opt->junit, &o->junit));
-    return open_one(e, "--report", opt->report, &o->report);
+    for (size_t i = 0; i < FT_COUNT_OF(path); i++) {
+        if (!path[i]) continue;
+        FT_TRY(io_out_check(path[i], in, n));
+        FT_TRY(io_out_file(path[i], kinds[i].heads,
+                           arena_printf(e->mem, "what %s writes", kinds[i].what)));
+        FT_TRY(file_out_open(out[i], path[i]));
+        file_out_keep(*out[i]);
+    }
+    return FT_OK;
 }
 
 static void abort_outputs(outputs *o)

@@ -13,13 +13,11 @@
 
 typedef struct merge {
     const tool_merge_options *opt;
-    tool_target target;
+    io_target target;
     const dt_type *type; /* of the output's matrices, but for those that quant codes */
     const model_quant *quant;
     void *quant_cfg;
-    tool_target
-        numbers; /* the sum as numbers, for the time of a proof; only where it is rounded again */
-    tool_proof unrounded;
+    tool_proof unrounded;         /* of the sum as numbers; only where it is rounded again */
     const char *base, *tokenizer; /* tokenizer: the adapter, where it has another one; NULL */
     const char *template;         /* the adapter's, which stands there without a tokenizer; NULL */
     tool_model *on;               /* base with adapter */
@@ -256,9 +254,8 @@ static ft_status plan(merge *m)
 static ft_status open_on(merge *m)
 {
     const tool_merge_options *opt = m->opt;
-    FT_TRY(io_adapter_exists(opt->adapter));
-    m->base = opt->base;
-    if (!m->base) FT_TRY(tool_adapter_base(opt->adapter, m->mem, &m->base));
+    FT_TRY(model_check_links(m->base, opt->follow_links));
+    FT_TRY(model_check_links(opt->adapter, opt->follow_links));
     FT_TRY(tool_open(&m->on, m->base, opt->adapter, false, opt->precision));
     FT_CHECK(m->on->adapter->method->fold, FT_EDATA,
              "%s: an adapter of method %s has no weights to fold; use it as it is, with --adapter",
@@ -288,18 +285,14 @@ static ft_status prove(merge *m, const char *path, const dt_type *type, const mo
 
 static ft_status prove_numbers(merge *m)
 {
-    tool_target *t = &m->numbers;
     const dt_type *type = m->on->m->dtype;
-    const char *path = arena_printf(m->mem, "%s.numbers", m->target.temp);
+    const char *path = path_join(m->mem, m->target.work, "numbers"), *left;
     if (!path) return FT_EMEM;
-    *t = (tool_target){.mem = m->mem, .path = path, .temp = path};
-    FT_TRY(ft_temporary_add(path));
-    FT_TRY(tool_check_space(m->on->m, t, type, NULL));
+    FT_TRY(tool_check_space(m->on->m, &m->target, type, NULL));
     FT_TRY(prove(m, path, type, NULL, &m->unrounded));
     tool_close(m->merged);
     m->merged = NULL;
-    tool_target_abort(t);
-    return FT_OK;
+    return io_clear(path, 0, m->mem, &left);
 }
 
 static ft_status write_and_prove(merge *m)
@@ -318,15 +311,26 @@ static ft_status write_and_prove(merge *m)
     return FT_OK;
 }
 
+static ft_status open_target(merge *m)
+{
+    const tool_merge_options *opt = m->opt;
+    FT_TRY(io_adapter_exists(opt->adapter));
+    m->base = opt->base;
+    if (!m->base) FT_TRY(tool_adapter_base(opt->adapter, m->mem, &m->base));
+    const io_input in[] = {{.what = "the adapter", .path = opt->adapter},
+                           {.what = "the base", .path = m->base}};
+    return io_target_open(&m->target, opt->out, opt->force, in, FT_COUNT_OF(in), m->mem);
+}
+
 static ft_status run(merge *m, str_buf *text)
 {
-    FT_TRY(tool_target_open(&m->target, m->opt->out, m->opt->force, m->mem));
+    FT_TRY(open_target(m));
     FT_TRY(open_on(m));
     FT_TRY(write_and_prove(m));
     FT_TRY(file_inputs_check());
     bool passed = m->tolerance < 0 || m->proof.mean_kl <= m->tolerance;
     FT_TRY(report(m, passed, text)); /* before the rename: a failure leaves nothing */
-    if (passed) FT_TRY(tool_target_commit(&m->target));
+    if (passed) FT_TRY(io_target_commit(&m->target));
     FT_CHECK(passed, FT_EGATE,
              "%s: not written: the merged model differs from base and adapter by a mean KL of %.3g "
              "nats, more than the tolerance of %.3g; use --type f32, or raise --tolerance",
@@ -347,10 +351,7 @@ ft_status tool_merge_adapter(const tool_merge_options *opt, const tool_sink *out
     str_free(&text);
     tool_close(m.merged);
     tool_close(m.on);
-    ft_error_keep(true);
-    tool_target_abort(&m.numbers);
-    tool_target_abort(&m.target);
-    ft_error_keep(false);
+    io_target_close(&m.target);
     arena_close(m.mem);
     return rc;
 }

@@ -1,68 +1,8 @@
-/* target.c – results that must not exist half: made beside their place, proved, and then renamed into it. */
+/* target.c – what merge-adapter and convert may write, and whether there is room for it. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "tool_private.h"
-
-static bool exists(const char *path)
-{
-    return file_exists(path) || dir_exists(path) || access(path, F_OK) == 0;
-}
-
-static const char *beside(const tool_target *t, const char *what)
-{
-    const char *end = str_ends(t->path, ".gguf") ? ".gguf" : "";
-    return arena_printf(t->mem, "%s.%s-%ld%s", t->path, what, (long)getpid(), end);
-}
-
-ft_status tool_target_open(tool_target *t, const char *path, bool force, arena *mem)
-{
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') n--;
-    *t = (tool_target){.mem = mem, .path = arena_strn(mem, path, n), .force = force};
-    FT_CHECK(n > 0, FT_EUSAGE, "--out: an empty path");
-    if (!t->path) return FT_EMEM;
-    FT_CHECK(force || !exists(t->path), FT_EEXIST,
-             "%s: exists already; choose another --out, or write over it with --force",
-             ft_shows(t->path));
-    t->temp = beside(t, "tmp");
-    const char *parent = path_dir(mem, t->path);
-    if (!t->temp || !parent) return FT_EMEM;
-    if (parent[0]) FT_TRY(dir_make(parent));
-    tool_target_abort(t);
-    return ft_temporary_add(t->temp);
-}
-
-void tool_target_abort(tool_target *t)
-{
-    if (!t->temp) return;
-    ft_temporary_drop(t->temp);
-    ft_status rc = dir_exists(t->temp) ? dir_remove(t->temp) : FT_OK;
-    if (rc == FT_OK && file_exists(t->temp) && unlink(t->temp) != 0) rc = FT_EIO;
-    if (rc != FT_OK) log_warn("%s: could not be removed", ft_shows(t->temp));
-}
-
-ft_status tool_target_commit(tool_target *t)
-{
-    ft_temporary_drop(t->temp);
-    FT_CHECK(t->force || !exists(t->path), FT_EEXIST,
-             "%s: was made by somebody else meanwhile; nothing was written over",
-             ft_shows(t->path));
-    if (!exists(t->path) || (file_exists(t->path) && file_exists(t->temp)))
-        return dir_rename(t->temp, t->path);
-    /* A folder cannot be renamed over another: the old one steps aside first. */
-    const char *old = beside(t, "old");
-    if (!old) return FT_EMEM;
-    FT_TRY(dir_rename(t->path, old));
-    ft_status rc = dir_rename(t->temp, t->path);
-    if (rc != FT_OK) {
-        if (rename(old, t->path) != 0) log_warn("%s: the old result is here", ft_shows(old));
-        return rc;
-    }
-    if (dir_exists(old)) return dir_remove(old);
-    return unlink(old) == 0 ? FT_OK : ft_fail_errno(FT_EIO, "%s: cannot be removed", old);
-}
 
 ft_status tool_output_type(const char *name, const char *path, const dt_type **type)
 {

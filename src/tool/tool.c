@@ -127,13 +127,16 @@ static ft_status trained_codes(const tool_model *t, const char *adapter, const c
 static ft_status compare_base(const tool_model *t, const char *adapter)
 {
     const char *type;
+    str_buf path = {0};
     FT_TRY(trained_codes(t, adapter, &type));
-    if (type && !t->m->has_blocks)
+    str_shell(&path, t->m->path, true);
+    if (type && !t->m->has_blocks && !path.failed)
         log_warn("%s: was trained on its base in %s, and %s is not quantised: it computes a little "
                  "else than in training; `ft convert %s --type %s --out FOLDER` makes the base "
                  "that it was trained on",
-                 ft_shows(adapter), ft_shows(type), ft_shows(t->m->path), ft_shows(t->m->path),
+                 ft_shows(adapter), ft_shows(type), ft_shows(t->m->path), path.data,
                  ft_shows(type));
+    str_free(&path);
     return FT_OK;
 }
 

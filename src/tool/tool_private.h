@@ -77,7 +77,7 @@ FT_MUST_USE ft_status tool_output_type(const char *name, const char *path, const
 FT_MUST_USE ft_status tool_output_quant(const char *name, const char *path, const char *const *sets,
                                         int n, arena *mem, const model_quant **quant, void **cfg);
 /* Is there room for the model? 74 before anything is written. quant may be NULL. */
-FT_MUST_USE ft_status tool_check_space(const model *m, const tool_target *t, const dt_type *type,
+FT_MUST_USE ft_status tool_check_space(const model *m, const io_target *t, const dt_type *type,
                                        const model_quant *quant);
 double tool_output_bytes(const model *m, const dt_type *type, const model_quant *quant);
 #endif

@@ -171,7 +171,7 @@ static void put_peft(const train_session *s, const char *name, str_buf *out)
 static void put_use(const train_session *s, const char *name, str_buf *out)
 {
     str_adds(out, "## Use\n\nWith ft:\n\n```sh\nft generate --adapter");
-    train_add_word(out, name);
+    train_add_word(out, name, true);
     str_printf(out, "%s --prompt \"...\"\n```\n\n", s->chat ? " --chat" : "");
     put_peft(s, name, out);
     if (!s->cfg.method->fold) {
@@ -180,7 +180,7 @@ static void put_use(const train_session *s, const char *name, str_buf *out)
         return;
     }
     str_adds(out, "With llama.cpp, folded into its base:\n\n```sh\nft merge-adapter");
-    train_add_word(out, name);
+    train_add_word(out, name, true);
     str_adds(out, " --out model.gguf\nllama-cli -m model.gguf\n```\n\n"
                   "The base is looked for where it was named in training; `--model` (of "
                   "merge-adapter: `--base`) names another place.\n");

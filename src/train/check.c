@@ -175,7 +175,9 @@ static ft_status check(train_session *s, const train_options *opt, str_buf *resu
 {
     train_start as;
     FT_TRY(train_session_config(s, opt));
+    FT_TRY(train_place_check(s));
     FT_TRY(train_session_open(s, false, true));
+    FT_TRY(train_place_inputs(s));
     FT_TRY(train_plan_make(s));
     FT_TRY(opt->json ? json_report(s, result) : text_report(s, result));
     FT_TRY(judge_plan(s));

@@ -263,17 +263,17 @@ static ft_status save(train_session *s)
     const char *dir = checkpoint_dir(mem, s->out, s->state.step);
     FT_TRY(name_files(mem, dir, &final));
     FT_TRY(name_files(mem, arena_printf(mem, "%s.tmp", dir), &tmp));
-    FT_TRY(dir_remove(tmp.dir));
+    FT_TRY(train_place_remove(tmp.dir, mem));
     file_notes notes;
     file_notes_begin(&notes);
     ft_status rc = write_files(s, &tmp, dir, &values, &states, &arrays, &notes);
     file_notes_end(&notes);
     /* What stands there can only be one that was found damaged, or another run's. */
-    if (rc == FT_OK) rc = dir_remove(dir);
+    if (rc == FT_OK) rc = train_place_remove(dir, mem);
     if (rc == FT_OK) rc = dir_rename(tmp.dir, dir);
     if (rc != FT_OK) {
         ft_error_keep(true);
-        if (dir_remove(tmp.dir) != FT_OK) log_warn("%s: cannot be removed", tmp.dir);
+        if (train_place_remove(tmp.dir, mem) != FT_OK) log_warn("%s: cannot be removed", tmp.dir);
         ft_error_keep(false);
         return rc;
     }
@@ -422,9 +422,9 @@ static ft_status remove_one(const train_session *s, int64_t step)
     const char *dir = checkpoint_dir(s->batch, s->out, step);
     const char *tmp = dir ? arena_printf(s->batch, "%s.tmp", dir) : NULL;
     if (!tmp) return FT_EMEM;
-    FT_TRY(dir_remove(tmp));
+    FT_TRY(train_place_remove(tmp, s->batch));
     FT_TRY(dir_rename(dir, tmp));
-    return dir_remove(tmp);
+    return train_place_remove(tmp, s->batch);
 }
 
 /* Keeps the newest, never fewer than two, the best one, and the one this process started from. */
@@ -446,7 +446,8 @@ static ft_status prune(const train_session *s)
 static ft_status remove_entry(const train_session *s, const char *dir, const char *name)
 {
     const char *path = arena_printf(s->batch, "%s/%s", dir, name);
-    return path ? dir_remove(path) : FT_EMEM;
+    const char *left;
+    return path ? io_clear_part(path, s->batch, &left) : FT_EMEM;
 }
 
 ft_status train_checkpoint_clean(const train_session *s)

@@ -333,12 +333,6 @@ static void check_data(train_config *c)
         cfg_fail(&c->doc, js_get(object, "eval"), "data.eval", "\"-\" is in data.train already");
 }
 
-static bool same_folder(const char *a, const char *b)
-{
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static void check_prompts(train_config *c)
 {
     const cJSON *v = c->train.sample_prompts;
@@ -353,9 +347,6 @@ static void check_output(train_config *c, const train_options *opt)
     if (!dir)
         cfg_missing(&c->doc, object ? object : c->doc.js.root, "output.dir",
                     "this key is required, unless --out names the folder");
-    else if (c->model.path && same_folder(dir, c->model.path))
-        cfg_fail(&c->doc, js_get(object, "dir"), "output.dir",
-                 "is the folder of the model; choose another, so that the base stays as it is");
     else if (str_ends(dir, ".gguf"))
         cfg_fail(
             &c->doc, js_get(object, "dir"), "output.dir",

@@ -230,12 +230,14 @@ static void text_lengths(const look *l, str_buf *out)
 /* Line feeds and tabs stay; nothing else may move a cursor. */
 static void add_text(str_buf *out, const char *text)
 {
-    for (const char *p = text; *p; p++) {
-        unsigned char c = (unsigned char)*p;
-        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
-            str_printf(out, "\\x%02x", c);
+    for (size_t i = 0, n = strlen(text); i < n;) {
+        int32_t cp;
+        const size_t bytes = (size_t)utf8_next(text + i, n - i, &cp);
+        if (utf8_unsafe(cp) && cp != '\n' && cp != '\t')
+            str_adds(out, ft_show(text + i, bytes));
         else
-            str_addc(out, *p);
+            str_add(out, text + i, bytes);
+        i += bytes;
     }
 }
 
@@ -287,6 +289,11 @@ static ft_status check_out(const look *l, const train_session *s)
 {
     const char *path = l->opt->out;
     if (!path) return FT_OK;
+    const io_input in[] = {{.what = "the config", .path = s->opt->config},
+                           {.what = "the model", .path = s->cfg.model.path},
+                           {.what = "the tokenizer", .path = s->cfg.model.tokenizer},
+                           {.what = "the chat template", .path = s->cfg.data.chat_template}};
+    FT_TRY(io_out_check(path, in, FT_COUNT_OF(in)));
     FT_CHECK(!data_reads_file(s->train, path) && !(s->eval && data_reads_file(s->eval, path)),
              FT_EEXIST, "--out: %s is data that is read; choose another file", ft_shows(path));
     for (int i = 0; i < data_sources(l->set); i++)
@@ -300,11 +307,15 @@ static ft_status check_out(const look *l, const train_session *s)
 static ft_status open_out(look *l, bool force)
 {
     const char *path = l->opt->out;
+    bool there;
     if (!path) return FT_OK;
     FT_CHECK(str_ends(path, ".jsonl"), FT_EUSAGE, "--out: \"%s\" must end in .jsonl",
              ft_shows(path));
-    FT_CHECK(force || !file_is_there(path), FT_EEXIST, "%s: exists already; --force writes over it",
+    static const char *const heads[] = {"{\"input_ids\":", NULL};
+    FT_TRY(io_out_there(path, &there));
+    FT_CHECK(force || !there, FT_EEXIST, "%s: exists already; --force writes over it",
              ft_shows(path));
+    FT_TRY(io_out_file(path, heads, "what ft data --out writes"));
     return file_out_open(&l->out, path);
 }
 

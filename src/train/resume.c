@@ -10,55 +10,13 @@
 #include <unistd.h>
 
 #define RUN "checkpoints/run.json"
-/* Any of these, or a file that a method leaves, means that the folder has been used. */
-static const char *const traces[] = {RUN, "summary.json", "log.jsonl", "config.json", NULL};
-/* What a run writes beside its result. */
-static const char *const own_files[] = {"summary.json",
-                                        "config.resolved.json",
-                                        "log.jsonl",
-                                        "time.jsonl",
-                                        "samples.jsonl",
-                                        "log.csv",
-                                        NULL};
-/* And beside the adapter of one that finished; another run may have another tokenizer. */
-static bool is_side_file(const char *name)
-{
-    return strcmp(name, "README.md") == 0 || model_is_tokenizer_file(name);
-}
-
-static bool is_listed(const char *const *list, const char *name)
-{
-    for (; list && *list; list++) {
-        if (strcmp(*list, name) == 0) return true;
-    }
-    return false;
-}
-
-static bool of_a_method(const char *name)
-{
-    for (int i = 0; pe_at(i); i++) {
-        if (pe_leaves(pe_at(i), name)) return true;
-    }
-    return false;
-}
-
 /* The most telling file that shows the folder's use: run.json before all others. */
 static ft_status find_trace(const train_session *s, const char **trace)
 {
-    const char **entries;
-    int64_t n;
-    *trace = NULL;
-    for (size_t i = 0; traces[i] && !*trace; i++) {
-        const char *path = path_join(s->mem, s->out, traces[i]);
-        if (!path) return FT_EMEM;
-        if (file_exists(path)) *trace = traces[i];
-    }
-    if (*trace || !dir_exists(s->out)) return FT_OK;
-    FT_TRY(dir_list(s->out, s->mem, &entries, &n));
-    for (int64_t i = 0; i < n && !*trace; i++) {
-        if (of_a_method(entries[i])) *trace = entries[i];
-    }
-    return FT_OK;
+    const char *path = path_join(s->mem, s->out, RUN);
+    if (!path) return FT_EMEM;
+    *trace = file_exists(path) ? RUN : NULL;
+    return *trace ? FT_OK : train_place_first(s, IO_OF_RUN | IO_OF_RESULT, trace);
 }
 
 /* --- run.json ------------------------------------------------------------------------------------------------------- */
@@ -213,6 +171,10 @@ ft_status train_resume_look(train_session *s, train_start *as)
     FT_TRY(find_trace(s, &trace));
     if (!trace) return FT_OK;
     if (!s->opt->resume) {
+        FT_CHECK(s->opt->force || strcmp(trace, RUN) == 0, FT_EEXIST,
+                 "%s: holds %s, a file that a run writes, and no run made it there; choose another "
+                 "folder with --out, or write over it with --force",
+                 s->out, trace);
         FT_CHECK(s->opt->force, FT_EEXIST,
                  "%s: holds a run or its result already (%s); go on with --resume, start anew with "
                  "--force, or choose another folder with --out",
@@ -224,6 +186,7 @@ ft_status train_resume_look(train_session *s, train_start *as)
              "with --out",
              s->out, trace);
     FT_TRY(read_run(s));
+    FT_TRY(train_place_resumed(s));
     FT_TRY(read_summary(s, &complete));
     *as = complete ? TRAIN_COMPLETE : TRAIN_GO_ON;
     return FT_OK;
@@ -242,48 +205,12 @@ static ft_status compare_inputs(const train_session *s)
 }
 
 /* --- starting ---------------------------------------------------------------------------------------------------------- */
-static ft_status remove_at(const train_session *s, const char *dir, const char *name)
-{
-    const char *path = dir ? path_join(s->mem, dir, name) : NULL;
-    return path ? dir_remove(path) : FT_EMEM;
-}
-
-static ft_status remove_file(const train_session *s, const char *name)
-{
-    return remove_at(s, s->out, name);
-}
-
-/* Removes the run that stands here, run.json last, so that a removal cut short can be seen. Files of others stay. */
-static ft_status wipe(const train_session *s)
-{
-    const char *run = path_join(s->mem, s->out, RUN), **entries;
-    const char *summary = path_join(s->mem, s->out, "summary.json");
-    const char *adapter = path_join(s->mem, s->out, "adapter_config.json");
-    int64_t n;
-    if (!run || !summary || !adapter || !file_exists(run)) return FT_OK;
-    const bool finished = file_exists(summary) && file_exists(adapter);
-    FT_TRY(dir_list(s->out, s->mem, &entries, &n));
-    for (int64_t i = 0; i < n; i++) {
-        if (is_listed(own_files, entries[i]) || of_a_method(entries[i]) ||
-            (finished && is_side_file(entries[i])))
-            FT_TRY(remove_file(s, entries[i]));
-    }
-    const char *events = path_join(s->mem, s->out, "tensorboard");
-    if (!events) return FT_EMEM;
-    FT_TRY(train_tb_remove(events, s->mem));
-    const char *checkpoints = path_join(s->mem, s->out, "checkpoints");
-    if (!checkpoints) return FT_EMEM;
-    FT_TRY(dir_list(checkpoints, s->mem, &entries, &n));
-    for (int64_t i = 0; i < n; i++) {
-        if (str_starts(entries[i], "step-")) FT_TRY(remove_at(s, checkpoints, entries[i]));
-    }
-    return remove_file(s, RUN);
-}
-
 static ft_status start_afresh(train_session *s)
 {
     int n_sources = s->state.n_sources, n_evals = s->state.n_evals;
-    FT_TRY(wipe(s));
+    const char *run = path_join(s->mem, s->out, RUN);
+    if (!run) return FT_EMEM;
+    if (file_exists(run)) FT_TRY(train_place_wipe(s));
     FT_TRY(train_session_command(s, false));
     make_run_id(s->run_id);
     FT_TRY(train_state_init(&s->state, n_sources, n_evals, s->state.n_metrics, s->mem));

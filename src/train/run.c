@@ -19,10 +19,12 @@ static ft_status lock_folder(train_session *s, train_start *as)
 
 static ft_status prepare(train_session *s, train_start *as)
 {
+    FT_TRY(train_place_check(s));
     if (dir_exists(s->out)) FT_TRY(dir_lock(s->out, &s->lock));
     FT_TRY(train_resume_look(s, as));
     if (*as == TRAIN_COMPLETE) return FT_OK;
     FT_TRY(train_session_open(s, true, false));
+    FT_TRY(train_place_inputs(s));
     FT_TRY(train_plan_make(s));
     FT_TRY(train_plan_memory(s));
     FT_TRY(train_session_attach(s));
@@ -65,6 +67,7 @@ static ft_status save_result(train_session *s)
     FT_TRY(choose_values(s));
     FT_TRY(check_values(s));
     FT_TRY(train_log_sync(s));
+    FT_TRY(train_place_begin(s));
     file_notes notes;
     file_notes_begin(&notes);
     ft_status rc = train_folder_save(s, s->out, s->out);

@@ -7,24 +7,10 @@
 #include <math.h>
 #include <string.h>
 
-/* Quoted for a shell when it holds anything but the usual characters of paths. */
-void train_add_word(str_buf *s, const char *word)
+void train_add_word(str_buf *s, const char *word, bool first)
 {
-    static const char plain[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
     str_addc(s, ' ');
-    if (word[0] && strspn(word, plain) == strlen(word)) {
-        str_adds(s, word);
-        return;
-    }
-    str_addc(s, '\'');
-    for (const char *p = word; *p; p++) {
-        if (*p == '\'')
-            str_adds(s, "'\\''");
-        else
-            str_addc(s, *p);
-    }
-    str_addc(s, '\'');
+    str_shell(s, word, first);
 }
 
 static void add_option(str_buf *s, const char *name, const char *value)
@@ -32,14 +18,14 @@ static void add_option(str_buf *s, const char *name, const char *value)
     if (!value) return;
     str_addc(s, ' ');
     str_adds(s, name);
-    train_add_word(s, value);
+    train_add_word(s, value, false);
 }
 
 ft_status train_session_command(train_session *s, bool anew)
 {
     str_buf text = {0};
     str_adds(&text, "ft train");
-    if (s->opt->config) train_add_word(&text, s->opt->config);
+    if (s->opt->config) train_add_word(&text, s->opt->config, true);
     add_option(&text, "--model", s->opt->given.model);
     add_option(&text, "--method", s->opt->given.method);
     for (int i = 0; i < s->opt->given.n_data; i++)
@@ -47,6 +33,7 @@ ft_status train_session_command(train_session *s, bool anew)
     add_option(&text, "--eval", s->opt->given.eval);
     add_option(&text, "--out", s->opt->out);
     for (int i = 0; i < s->opt->n_sets; i++) add_option(&text, "--set", s->opt->sets[i]);
+    if (s->opt->follow_links) str_adds(&text, " --follow-links");
     str_adds(&text, anew ? " --force" : " --resume");
     ft_status rc = str_ok(&text);
     s->command = rc == FT_OK ? arena_str(s->mem, text.data) : NULL;

@@ -150,30 +150,11 @@ static ft_status find_file(const char *dir, arena *mem, const char **path)
         if (!is_ours(names[i])) continue;
         const char *one = path_join(mem, dir, names[i]);
         if (!one) return FT_EMEM;
-        if (*path)
-            FT_TRY(dir_remove(one));
-        else
-            *path = one;
+        if (*path && unlink(one) != 0) return ft_fail_errno(FT_EIO, "%s: cannot be removed", one);
+        if (!*path) *path = one;
     }
     if (!*path) *path = new_name(mem, dir);
     return *path ? FT_OK : FT_EMEM;
-}
-
-ft_status train_tb_remove(const char *dir, arena *mem)
-{
-    const char **names;
-    int64_t n, left = 0;
-    if (!dir_exists(dir)) return FT_OK;
-    FT_TRY(dir_list(dir, mem, &names, &n));
-    for (int64_t i = 0; i < n; i++) {
-        const char *path = path_join(mem, dir, names[i]);
-        if (!path) return FT_EMEM;
-        if (is_ours(names[i]))
-            FT_TRY(dir_remove(path));
-        else
-            left++;
-    }
-    return left > 0 ? FT_OK : dir_remove(dir);
 }
 
 ft_status train_tb_open(file_log **out, const char *dir, arena *mem)

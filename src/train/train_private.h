@@ -206,8 +206,8 @@ ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, boo
                                obj_ctx *out);
 /* Positions that the longest sequence of a set takes in a run. */
 int64_t train_positions(const train_session *s, const data_set *d);
-/* A space and the word, quoted for a shell where it must be. */
-void train_add_word(str_buf *s, const char *word);
+/* A space and the word, as str_shell. */
+void train_add_word(str_buf *s, const char *word, bool first);
 void train_session_close(train_session *s);
 /* What is told of a source, as an object of check's report; of a set, as lines. */
 cJSON *train_source_json(const data_source_stats *d, double tokens);
@@ -320,6 +320,20 @@ ft_status train_resume_schedule(train_session *s);
 /* Loads the newest valid checkpoint, or starts afresh; then the logs are open. */
 ft_status train_resume_load(train_session *s, train_start as);
 
+/* --- place.c: the output folder ------------------------------------------------------------------------------------- */
+/* 73 where it is, or holds, what the run reads, or where a name that a run writes is a link; 77. Before anything is loaded. */
+ft_status train_place_check(train_session *s);
+/* 73 where a file in it that a run writes is read by this one; once the data is open. */
+ft_status train_place_inputs(train_session *s);
+/* The first file there of a name that a run writes (IO_OF_…); NULL: none. */
+ft_status train_place_first(const train_session *s, unsigned of, const char **first);
+/* 73 where a run that is gone on with would write over a result that it did not make. */
+ft_status train_place_resumed(const train_session *s);
+ft_status train_place_begin(const train_session *s); /* the result is being written from here on */
+/* Removes the run that stands there, its identity last, so that a removal cut short can be seen. Files of others stay. */
+ft_status train_place_wipe(const train_session *s);
+ft_status train_place_remove(const char *dir, arena *mem); /* a checkpoint's folder */
+
 /* --- samples.c ------------------------------------------------------------------------------------------------------ */
 /* Reads train.sample_prompts, once tokenizer and model are there. */
 ft_status train_samples_open(train_session *s);
@@ -341,8 +355,6 @@ void train_follow_close(train_session *s);
 /* --- tensorboard.c: a file of events ------------------------------------------------------------------------------------- */
 /* An empty one in the folder, in place of one of ours. */
 ft_status train_tb_open(file_log **out, const char *dir, arena *mem);
-ft_status train_tb_remove(const char *dir,
-                          arena *mem); /* ours, and the folder where it is empty then */
 /* The scalars of a line of the log. */
 ft_status train_tb_line(file_log *out, double wall_time, const cJSON *line);
 

@@ -1,0 +1,266 @@
+/* known.c – what belongs in a folder of results: every file that ft writes, and those that transformers and PEFT give the
+ * folder of a model or an adapter.
+ *
+ * Whatever is to be replaced or removed is looked up here first. A name alone says little: what bears it must be the file
+ * or the folder that it should be, and a link is neither. Files that any folder may hold (README.md, LICENSE) are ours to
+ * remove only beside one that tells what the folder is. */
+#include "ft/io.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef enum place { NOWHERE, RESULT, TEMPLATES, CHECKPOINTS, STEP, EVENTS } place;
+enum {
+    TELLS = 8
+}; /* beside IO_OF_RUN, IO_OF_RESULT: the folder is one of a model, an adapter or a run */
+
+/* name: '#' is a number, '*' any text. holds: it is a folder of such files. */
+static const struct {
+    place in;
+    const char *name;
+    unsigned what;
+    place holds;
+} known[] = {
+    {RESULT, "config.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "generation_config.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "model.safetensors", IO_OF_RESULT | TELLS, NOWHERE},
+    {RESULT, "model-#-of-#.safetensors", IO_OF_RESULT | TELLS, NOWHERE},
+    {RESULT, "model.safetensors.index.json", IO_OF_RESULT | TELLS, NOWHERE},
+    {RESULT, "adapter_config.json", IO_OF_RESULT | TELLS, NOWHERE},
+    {RESULT, "adapter_model.safetensors", IO_OF_RESULT | TELLS, NOWHERE},
+    {RESULT, "README.md", IO_OF_RESULT, NOWHERE},
+    {RESULT, "tokenizer.json", IO_OF_RESULT | TELLS, NOWHERE},
+    {RESULT, "tokenizer_config.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "special_tokens_map.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "added_tokens.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "tokenizer.model", IO_OF_RESULT | TELLS, NOWHERE},
+    {RESULT, "vocab.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "merges.txt", IO_OF_RESULT, NOWHERE},
+    {RESULT, "chat_template.jinja", IO_OF_RESULT, NOWHERE},
+    {RESULT, "chat_template.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "additional_chat_templates", IO_OF_RESULT, TEMPLATES},
+    {TEMPLATES, "*.jinja", IO_OF_RESULT, NOWHERE},
+
+    {RESULT, ".lock", 0, NOWHERE}, /* held by whoever works in the folder */
+    {RESULT, "config.resolved.json", IO_OF_RUN, NOWHERE},
+    {RESULT, "log.jsonl", IO_OF_RUN, NOWHERE},
+    {RESULT, "time.jsonl", IO_OF_RUN, NOWHERE},
+    {RESULT, "samples.jsonl", IO_OF_RUN, NOWHERE},
+    {RESULT, "log.csv", IO_OF_RUN, NOWHERE},
+    {RESULT, "summary.json", IO_OF_RUN, NOWHERE},
+    {RESULT, "tensorboard", IO_OF_RUN, EVENTS},
+    {EVENTS, "events.out.tfevents.*.ft", IO_OF_RUN, NOWHERE},
+    {RESULT, "checkpoints", IO_OF_RUN, CHECKPOINTS},
+    {CHECKPOINTS, "run.json", IO_OF_RUN | TELLS, NOWHERE},
+    {CHECKPOINTS, "result-begun", IO_OF_RUN, NOWHERE},
+    {CHECKPOINTS, "step-#", IO_OF_RUN, STEP},
+    {CHECKPOINTS, "step-#.tmp", IO_OF_RUN, STEP},
+    {STEP, "params.safetensors", IO_OF_RUN, NOWHERE},
+    {STEP, "optimizer.safetensors", IO_OF_RUN, NOWHERE},
+    {STEP, "objective.safetensors", IO_OF_RUN, NOWHERE},
+    {STEP, "state.json", IO_OF_RUN, NOWHERE},
+    {STEP, "manifest.json", IO_OF_RUN, NOWHERE},
+    {STEP, "config.resolved.json", IO_OF_RUN, NOWHERE},
+
+    /* of others; training states of theirs are not in the list */
+    {RESULT, "pytorch_model.bin", TELLS, NOWHERE},
+    {RESULT, "pytorch_model-#-of-#.bin", TELLS, NOWHERE},
+    {RESULT, "pytorch_model.bin.index.json", TELLS, NOWHERE},
+    {RESULT, "adapter_model.bin", TELLS, NOWHERE},
+    {RESULT, "training_args.bin", 0, NOWHERE},
+    {RESULT, "vocab.txt", 0, NOWHERE},
+    {RESULT, "spiece.model", TELLS, NOWHERE},
+    {RESULT, "sentencepiece.bpe.model", TELLS, NOWHERE},
+    {RESULT, "preprocessor_config.json", 0, NOWHERE},
+    {RESULT, "processor_config.json", 0, NOWHERE},
+    {RESULT, "LICENSE", 0, NOWHERE},
+    {RESULT, "LICENSE.txt", 0, NOWHERE},
+    {RESULT, "LICENSE.md", 0, NOWHERE},
+    {RESULT, "USE_POLICY.md", 0, NOWHERE},
+    {RESULT, ".gitattributes", 0, NOWHERE},
+};
+
+static bool fits(const char *pattern, const char *name, size_t n)
+{
+    const char *end = name + n;
+    for (; *pattern; pattern++) {
+        if (*pattern == '*') {
+            const size_t rest = strlen(pattern + 1);
+            return (size_t)(end - name) >= rest && memcmp(end - rest, pattern + 1, rest) == 0;
+        }
+        if (name == end || (*pattern == '#' ? !isdigit((unsigned char)*name) : *pattern != *name))
+            return false;
+        if (*pattern == '#')
+            while (name + 1 < end && isdigit((unsigned char)name[1])) name++;
+        name++;
+    }
+    return name == end;
+}
+
+/* The row of a name; −1: there is none. A file is written as NAME.tmp first. */
+static int find(place in, const char *name, bool *temporary)
+{
+    const size_t n = strlen(name);
+    *temporary = false;
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass && !str_ends(name, ".tmp")) break;
+        for (size_t i = 0; i < FT_COUNT_OF(known); i++) {
+            if (pass && known[i].holds != NOWHERE) continue;
+            const bool here = known[i].in == in ||
+                              (in == STEP && known[i].in == RESULT && known[i].what & IO_OF_RESULT);
+            if (!here || !fits(known[i].name, name, pass ? n - 4 : n)) continue;
+            *temporary = pass;
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+unsigned io_known(const char *name)
+{
+    bool temporary;
+    const int row = find(RESULT, name, &temporary);
+    return row < 0 ? 0 : known[row].what & (IO_OF_RUN | IO_OF_RESULT);
+}
+
+enum { FOREIGN = -1, GONE = -2 };
+
+/* The row of an entry that is what its name says. */
+static ft_status look_up(place in, const char *path, const char *name, int *row, bool *temporary)
+{
+    struct stat sb;
+    *row = GONE;
+    if (lstat(path, &sb) != 0)
+        return errno == ENOENT ? FT_OK : ft_fail_errno(FT_EIO, "%s: cannot be looked at", path);
+    *row = FOREIGN;
+    const int i = find(in, name, temporary);
+    if (i >= 0 && (known[i].holds == NOWHERE ? S_ISREG(sb.st_mode) : S_ISDIR(sb.st_mode))) *row = i;
+    return FT_OK;
+}
+
+/* --- looking ---------------------------------------------------------------------------------- */
+
+static ft_status look_through(place in, const char *dir, const char *below, arena *a, bool *tells,
+                              const char **foreign)
+{
+    const char **names;
+    int64_t n;
+    FT_TRY(dir_list(dir, a, &names, &n));
+    for (int64_t i = 0; i < n && !*foreign; i++) {
+        bool temporary;
+        int row;
+        const char *path = path_join(a, dir, names[i]), *shown = path_join(a, below, names[i]);
+        if (!path || !shown) return FT_EMEM;
+        FT_TRY(look_up(in, path, names[i], &row, &temporary));
+        if (row == GONE) continue;
+        if (row == FOREIGN)
+            *foreign = shown;
+        else if (known[row].holds != NOWHERE)
+            FT_TRY(look_through(known[row].holds, path, shown, a, tells, foreign));
+        else if (known[row].what & TELLS && !temporary)
+            *tells = true;
+    }
+    return FT_OK;
+}
+
+ft_status io_foreign(const char *dir, bool whole, arena *a, const char **foreign)
+{
+    const char **names;
+    int64_t n;
+    bool tells = false;
+    *foreign = NULL;
+    FT_TRY(look_through(RESULT, dir, "", a, &tells, foreign));
+    if (*foreign || tells || !whole) return FT_OK;
+    FT_TRY(dir_list(dir, a, &names, &n));
+    if (n > 0) *foreign = names[0];
+    return FT_OK;
+}
+
+ft_status io_misfit(const char *dir, arena *a, const char **name)
+{
+    const char **names;
+    int64_t n;
+    bool temporary;
+    *name = NULL;
+    FT_TRY(dir_list(dir, a, &names, &n));
+    for (int64_t i = 0; i < n && !*name; i++) {
+        int row;
+        const char *path = path_join(a, dir, names[i]);
+        if (!path) return FT_EMEM;
+        FT_TRY(look_up(RESULT, path, names[i], &row, &temporary));
+        if (row == FOREIGN && find(RESULT, names[i], &temporary) >= 0) *name = names[i];
+    }
+    return FT_OK;
+}
+
+/* --- removing --------------------------------------------------------------------------------- */
+
+static ft_status clear(place in, const char *dir, unsigned of, arena *a, const char **left);
+
+/* What tells what the folder is goes last, so that a removal that is cut short can be gone on with: at the very end the
+ * identity of a run. */
+enum { PASSES = 3 };
+static int pass_of(int row)
+{
+    if (known[row].holds == CHECKPOINTS) return 2;
+    return known[row].what & TELLS ? 1 : 0;
+}
+
+static ft_status clear_one(place in, const char *dir, const char *name, unsigned of, int pass,
+                           arena *a, const char **left)
+{
+    int row;
+    bool temporary;
+    const char *path = path_join(a, dir, name);
+    if (!path) return FT_EMEM;
+    FT_TRY(look_up(in, path, name, &row, &temporary));
+    if (row == GONE) return FT_OK;
+    if (row == FOREIGN || (of && !(known[row].what & of))) {
+        if (!*left && pass == PASSES - 1) *left = path;
+        return FT_OK;
+    }
+    if (pass_of(row) != pass) return FT_OK;
+    if (known[row].holds != NOWHERE) return clear(known[row].holds, path, 0, a, left);
+    if (unlink(path) != 0 && errno != ENOENT)
+        return ft_fail_errno(FT_EIO, "%s: cannot be removed", path);
+    return FT_OK;
+}
+
+static ft_status clear(place in, const char *dir, unsigned of, arena *a, const char **left)
+{
+    const char **names;
+    int64_t n;
+    FT_TRY(dir_list(dir, a, &names, &n));
+    for (int pass = 0; pass < PASSES; pass++)
+        for (int64_t i = 0; i < n; i++) FT_TRY(clear_one(in, dir, names[i], of, pass, a, left));
+    if (of || rmdir(dir) == 0 || errno == ENOENT || errno == ENOTEMPTY || errno == EEXIST)
+        return FT_OK;
+    return ft_fail_errno(FT_EIO, "%s: cannot be removed", dir);
+}
+
+ft_status io_clear(const char *dir, unsigned of, arena *a, const char **left)
+{
+    *left = NULL;
+    return dir_exists(dir) ? clear(RESULT, dir, of, a, left) : FT_OK;
+}
+
+ft_status io_clear_part(const char *path, arena *a, const char **left)
+{
+    static const place places[] = {RESULT, CHECKPOINTS};
+    struct stat sb;
+    *left = NULL;
+    if (lstat(path, &sb) != 0)
+        return errno == ENOENT ? FT_OK : ft_fail_errno(FT_EIO, "%s: cannot be looked at", path);
+    for (size_t i = 0; i < FT_COUNT_OF(places); i++) {
+        bool temporary;
+        const int row = find(places[i], path_base(path), &temporary);
+        if (row < 0 || known[row].holds == NOWHERE || !S_ISDIR(sb.st_mode)) continue;
+        return clear(known[row].holds, path, 0, a, left);
+    }
+    *left = path;
+    return FT_OK;
+}

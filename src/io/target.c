@@ -1,0 +1,259 @@
+/* target.c – results that must not exist half: made in a folder beside their place, proved, and then renamed into it.
+ *
+ * OUT.tmp-PID holds the new result under its own name, and what has to step aside for it. Its lock tells a living process
+ * from a dead one, whatever happened to the process number. The two results change places in one step where the file
+ * system can do that; where it cannot, a crash in between leaves the old one in there, and the next run puts it back. */
+#include "io_private.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define OLD ".old" /* in the folder: the former result */
+
+static bool is_there(const char *path)
+{
+    struct stat sb;
+    return lstat(path, &sb) == 0;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat sb;
+    return lstat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
+}
+
+/* --- removing ----------------------------------------------------------------------------------- */
+
+/* A result or a part of one; *left: what is not known stays. */
+static ft_status remove_result(const char *path, arena *a, const char **left)
+{
+    if (is_folder(path)) return io_clear(path, 0, a, left);
+    if (unlink(path) != 0 && errno != ENOENT)
+        return ft_fail_errno(FT_EIO, "%s: cannot be removed", path);
+    return FT_OK;
+}
+
+/* All that a work folder may hold but its lock. */
+static ft_status empty_work(const char *work, arena *a, const char **left)
+{
+    const char **names, *more;
+    int64_t n;
+    FT_TRY(dir_list(work, a, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        if (strcmp(names[i], ".lock") == 0) continue;
+        const char *path = path_join(a, work, names[i]);
+        if (!path) return FT_EMEM;
+        more = NULL;
+        FT_TRY(remove_result(path, a, &more));
+        if (!*left) *left = more;
+    }
+    return FT_OK;
+}
+
+/* --- what dead processes left --------------------------------------------------------------------- */
+
+/* The process number of NAME.tmp-PID or NAME.old-PID beside NAME, also with a .gguf behind it; 0: it is none. */
+static long left_by(const char *entry, const char *name)
+{
+    const size_t n = strlen(name);
+    char *end;
+    if (strncmp(entry, name, n) != 0) return 0;
+    entry += n;
+    if (!str_starts(entry, ".tmp-") && !str_starts(entry, ".old-")) return 0;
+    entry += 5;
+    if (!isdigit((unsigned char)entry[0])) return 0;
+    const long pid = strtol(entry, &end, 10);
+    const bool whole = !*end || strcmp(end, ".gguf") == 0 || strcmp(end, ".gguf.tmp") == 0 ||
+                       strcmp(end, ".gguf.numbers") == 0 || strcmp(end, ".numbers") == 0;
+    return whole && pid > 0 ? pid : 0;
+}
+
+/* A work folder: nothing but results and its lock; else the folder of a result. *foreign: what is neither. */
+static ft_status look_into(const char *path, const char *name, arena *a, bool *work,
+                           const char **foreign)
+{
+    const char **names;
+    int64_t n;
+    FT_TRY(io_foreign(path, false, a, foreign));
+    *work = *foreign != NULL;
+    if (!*work) return FT_OK;
+    FT_TRY(dir_list(path, a, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        const bool part = strcmp(names[i], name) == 0 || strcmp(names[i], OLD) == 0 ||
+                          strcmp(names[i], "numbers") == 0 || strcmp(names[i], ".lock") == 0 ||
+                          (str_ends(name, ".gguf") && str_starts(names[i], name));
+        *work = *work && part;
+    }
+    if (*work) *foreign = NULL;
+    for (int64_t i = 0; i < n && *work && !*foreign; i++) {
+        const char *one = path_join(a, path, names[i]);
+        if (!one) return FT_EMEM;
+        if (is_folder(one)) FT_TRY(io_foreign(one, false, a, foreign));
+    }
+    return FT_OK;
+}
+
+/* A lock that can be had, or, where there is none, the number of no process. */
+static bool is_dead(const char *path, const char *lock, long pid, int *fd)
+{
+    *fd = -1;
+    if (!is_there(lock)) return kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+    if (dir_lock(path, fd) == FT_OK) return true;
+    ft_error_clear();
+    return false;
+}
+
+static ft_status tidy_folder(const char *path, const char *out, long pid, arena *a)
+{
+    const char *foreign, *left = NULL, *lock = path_join(a, path, ".lock"),
+                         *old = path_join(a, path, OLD);
+    bool work;
+    int fd;
+    if (!lock || !old) return FT_EMEM;
+    if (!is_dead(path, lock, pid, &fd)) return FT_OK;
+    ft_status rc = look_into(path, path_base(out), a, &work, &foreign);
+    if (rc == FT_OK && foreign) {
+        log_warn("%s: was left by an earlier run, and stays because it holds \"%s\"",
+                 ft_shows(path), ft_shows(foreign));
+        if (fd >= 0) dir_unlock(path, fd);
+        return FT_OK;
+    }
+    if (rc == FT_OK && is_there(old) && !is_there(out)) {
+        rc = dir_rename(old, out);
+        if (rc == FT_OK)
+            log_info("%s: put back as it was before a run that was cut short", ft_shows(out));
+    }
+    if (rc == FT_OK && work) rc = empty_work(path, a, &left);
+    if (fd >= 0) dir_unlock(path, fd);
+    if (rc == FT_OK && !work) rc = io_clear(path, 0, a, &left);
+    if (rc == FT_OK && rmdir(path) != 0 && errno != ENOENT && errno != ENOTEMPTY)
+        rc = ft_fail_errno(FT_EIO, "%s: cannot be removed", path);
+    return rc;
+}
+
+static ft_status tidy_one(const char *path, const char *out, long pid, arena *a)
+{
+    static const char *const gguf[] = {"GGUF", NULL};
+    struct stat sb;
+    if (lstat(path, &sb) != 0) return FT_OK;
+    if (S_ISDIR(sb.st_mode)) return tidy_folder(path, out, pid, a);
+    const bool dead = kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+    if (!S_ISREG(sb.st_mode) || !dead || !io_begins(path, gguf)) return FT_OK;
+    return unlink(path) == 0 ? FT_OK : ft_fail_errno(FT_EIO, "%s: cannot be removed", path);
+}
+
+static ft_status tidy(const char *out, const char *parent, arena *a)
+{
+    const char **names;
+    int64_t n;
+    FT_TRY(dir_list(parent[0] ? parent : ".", a, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        const long pid = left_by(names[i], path_base(out));
+        const char *path = pid ? path_join(a, parent, names[i]) : NULL;
+        if (!pid) continue;
+        if (!path) return FT_EMEM;
+        if (tidy_one(path, out, pid, a) == FT_OK) continue;
+        log_warn("%s; it was left by an earlier run",
+                 ft_error()); /* no reason not to do this one */
+        ft_error_clear();
+    }
+    return FT_OK;
+}
+
+/* --- the target --------------------------------------------------------------------------------- */
+
+/* Who takes it for a dead one's, before it is locked, removes it: then once more. */
+static ft_status make_work(io_target *t)
+{
+    ft_status rc = FT_OK;
+    for (int tries = 0; tries < 3; tries++) {
+        FT_TRY(dir_make(t->work));
+        rc = dir_lock(t->work, &t->lock);
+        if (rc == FT_OK) break;
+    }
+    return rc;
+}
+
+ft_status io_target_open(io_target *t, const char *path, bool force, const io_input *in, int n_in,
+                         arena *mem)
+{
+    size_t n = strlen(path);
+    bool there;
+    while (n > 1 && path[n - 1] == '/') n--;
+    *t = (io_target){.mem = mem, .path = arena_strn(mem, path, n), .force = force, .lock = -1};
+    FT_CHECK(n > 0, FT_EUSAGE, "--out: an empty path");
+    if (!t->path) return FT_EMEM;
+    FT_TRY(io_out_check(t->path, in, n_in));
+    FT_TRY(io_out_there(t->path, &there));
+    FT_CHECK(force || !there, FT_EEXIST,
+             "%s: exists already; choose another --out, or write over it with --force",
+             ft_shows(t->path));
+    FT_TRY(io_out_result(t->path, mem));
+    const char *parent = path_dir(mem, t->path);
+    const char *work = arena_printf(mem, "%s.tmp-%ld", t->path, (long)getpid());
+    if (!work || !parent) return FT_EMEM;
+    if (parent[0]) FT_TRY(dir_make(parent));
+    FT_TRY(tidy(t->path, parent, mem));
+    FT_CHECK(!is_there(work), FT_EEXIST, "%s: is in the way; move it away", ft_shows(work));
+    t->work = work;
+    t->temp = path_join(mem, work, path_base(t->path));
+    if (!t->temp) return FT_EMEM;
+    FT_TRY(make_work(t));
+    return ft_temporary_add(t->work);
+}
+
+void io_target_close(io_target *t)
+{
+    const char *left = NULL;
+    if (!t->work || t->lock < 0) return;
+    ft_temporary_drop(t->work);
+    ft_error_keep(true);
+    ft_status rc = empty_work(t->work, t->mem, &left);
+    dir_unlock(t->work, t->lock);
+    t->lock = -1;
+    const bool gone = rc == FT_OK && rmdir(t->work) == 0;
+    if (left)
+        log_warn("%s: is not of a result and was left there", ft_shows(left));
+    else if (!gone)
+        log_warn("%s: could not be removed", ft_shows(t->work));
+    ft_error_keep(false);
+}
+
+/* Two paths change places; where the file system cannot do that, one after the other. */
+static ft_status exchange(const io_target *t, const char *old)
+{
+    if (renameat2(AT_FDCWD, t->temp, AT_FDCWD, t->path, RENAME_EXCHANGE) == 0)
+        return dir_rename(t->temp, old);
+    if (errno != EINVAL && errno != ENOSYS && errno != ENOTSUP && errno != EXDEV)
+        return ft_fail_errno(FT_EIO, "%s: cannot be put in place", t->path);
+    FT_TRY(dir_rename(t->path, old));
+    ft_status rc = dir_rename(t->temp, t->path);
+    if (rc != FT_OK && rename(old, t->path) != 0)
+        log_warn("%s: the old result is here", ft_shows(old));
+    return rc;
+}
+
+ft_status io_target_commit(io_target *t)
+{
+    bool there;
+    const char *old = path_join(t->mem, t->work, OLD);
+    if (!old) return FT_EMEM;
+    ft_temporary_drop(t->work); /* from here on the old result may lie in it */
+    FT_TRY(io_out_there(t->path, &there));
+    FT_CHECK(t->force || !there, FT_EEXIST,
+             "%s: was made by somebody else meanwhile; nothing was written over",
+             ft_shows(t->path));
+    if (!there) return dir_rename(t->temp, t->path);
+    FT_TRY(io_out_result(t->path, t->mem)); /* it may have changed since */
+    if (!is_folder(t->path)) return dir_rename(t->temp, t->path);
+    FT_TRY(exchange(t, old));
+    const char *parent = path_dir(t->mem, t->path);
+    return parent ? dir_sync(parent[0] ? parent : ".") : FT_EMEM;
+}

@@ -1,0 +1,147 @@
+/* place.c – the output folder of a run, before it is written to: is it apart from what the run reads, may it be written,
+ * and is what stands there this run's?
+ *
+ * Names that a run writes stand in one table (io_known). A file of such a name that no run made is not written over without
+ * --force; a link, or a folder where a file belongs, never. Whatever else stands in the folder stays as it is. */
+#include "train_private.h"
+
+#include <string.h>
+
+/* Written before the result: from then on files of its names are the run's. */
+#define BEGUN "checkpoints/result-begun"
+
+/* What the run reads besides its data. */
+static int list_inputs(train_session *s, io_input in[8])
+{
+    const train_config *c = &s->cfg;
+    const cJSON *prompts = c->train.sample_prompts;
+    int n = 0;
+    in[n++] = (io_input){"the config", s->opt->config, true};
+    in[n++] = (io_input){"the model", c->model.path, false};
+    in[n++] = (io_input){"the model's config", c->model.from_config, true};
+    in[n++] = (io_input){"the tokenizer", c->model.tokenizer, false};
+    in[n++] = (io_input){"the adapter", c->method_head ? c->method_head->init_from : NULL, false};
+    in[n++] = (io_input){"the chat template", c->data.chat_template, true};
+    if (cJSON_IsString(prompts))
+        in[n++] = (io_input){"the file of prompts",
+                             cfg_path(&s->cfg.doc, prompts, prompts->valuestring), true};
+    return n;
+}
+
+ft_status train_place_check(train_session *s)
+{
+    io_input in[8];
+    const char *misfit;
+    const int n = list_inputs(s, in);
+    FT_TRY(io_out_check(s->out, in, n));
+    FT_TRY(dir_may_make(s->out));
+    for (int i = 0; i < n; i++) /* what lies beside them is copied beside the result */
+        if (!in[i].may_lie_in) FT_TRY(model_check_links(in[i].path, s->opt->follow_links));
+    if (!dir_exists(s->out)) return FT_OK;
+    FT_TRY(io_misfit(s->out, s->mem, &misfit));
+    FT_CHECK(!misfit, FT_EEXIST,
+             "%s: \"%s\" is a name that a run writes, and is a link or of another kind there; move "
+             "it away, or choose another folder with --out",
+             s->out, ft_shows(misfit));
+    return FT_OK;
+}
+
+/* A config that lies in the folder is what its run began with: to go on with it changes nothing. */
+static const char *read_by(train_session *s, const char *path)
+{
+    io_input in[8];
+    const int n = list_inputs(s, in);
+    for (int i = 0; i < n; i++)
+        if (in[i].path && in[i].may_lie_in && !(i == 0 && s->opt->resume) &&
+            io_same_place(in[i].path, path))
+            return in[i].what;
+    const bool data =
+        data_reads_file(s->train, path) || (s->eval && data_reads_file(s->eval, path));
+    return data ? "data" : NULL;
+}
+
+ft_status train_place_inputs(train_session *s)
+{
+    const char **names;
+    int64_t n;
+    if (!dir_exists(s->out)) return FT_OK;
+    FT_TRY(dir_list(s->out, s->mem, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        if (!io_known(names[i])) continue;
+        const char *path = path_join(s->mem, s->out, names[i]), *what;
+        if (!path) return FT_EMEM;
+        what = read_by(s, path);
+        FT_CHECK(!what, FT_EEXIST,
+                 "%s: is %s that the run reads, and a run writes a file of that name; move it, or "
+                 "choose another folder with --out",
+                 path, what);
+    }
+    return FT_OK;
+}
+
+/* --- what of it is this run's ----------------------------------------------------------------------------------------- */
+ft_status train_place_first(const train_session *s, unsigned of, const char **first)
+{
+    static const char *const telling[] = {"summary.json", "log.jsonl", "config.json"};
+    const char **names;
+    int64_t n;
+    *first = NULL;
+    if (!dir_exists(s->out)) return FT_OK;
+    FT_TRY(dir_list(s->out, s->mem, &names, &n));
+    for (size_t k = 0; k <= FT_COUNT_OF(telling); k++)
+        for (int64_t i = 0; i < n && !*first; i++) {
+            const bool told = k == FT_COUNT_OF(telling) || strcmp(names[i], telling[k]) == 0;
+            /* checkpoints of others stay beside those of the run */
+            if (told && io_known(names[i]) & of && strcmp(names[i], "checkpoints") != 0)
+                *first = names[i];
+        }
+    return FT_OK;
+}
+
+static bool result_is_ours(const train_session *s)
+{
+    const char *begun = path_join(s->mem, s->out, BEGUN),
+               *summary = path_join(s->mem, s->out, "summary.json");
+    return begun && summary && (file_exists(begun) || file_exists(summary));
+}
+
+ft_status train_place_resumed(const train_session *s)
+{
+    const char *first;
+    if (result_is_ours(s)) return FT_OK;
+    FT_TRY(train_place_first(s, IO_OF_RESULT, &first));
+    FT_CHECK(!first, FT_EEXIST,
+             "%s: holds %s, which this run writes at its end and did not make; move it away, or "
+             "--force starts anew and writes over it",
+             s->out, first);
+    return FT_OK;
+}
+
+ft_status train_place_begin(const train_session *s)
+{
+    const char *begun = path_join(s->mem, s->out, BEGUN);
+    return begun ? file_write(begun, "", 0) : FT_EMEM;
+}
+
+/* --- removing --------------------------------------------------------------------------------------------------------- */
+ft_status train_place_wipe(const train_session *s)
+{
+    const char *left;
+    const unsigned result = result_is_ours(s) ? IO_OF_RESULT : 0;
+    return io_clear(s->out, IO_OF_RUN | result, s->mem, &left);
+}
+
+/* What others put there is set aside: the name is needed. */
+ft_status train_place_remove(const char *dir, arena *mem)
+{
+    const char *left;
+    FT_TRY(io_clear_part(dir, mem, &left));
+    for (int i = 1; dir_exists(dir); i++) {
+        const char *aside = arena_printf(mem, "%s.others-%d", dir, i);
+        if (!aside) return FT_EMEM;
+        if (dir_exists(aside) || file_is_there(aside)) continue;
+        FT_TRY(dir_rename(dir, aside));
+        log_warn("%s: holds what is not of a checkpoint, and was kept", aside);
+    }
+    return FT_OK;
+}
