@@ -40,7 +40,7 @@ FT_MUST_USE ft_status file_inputs_check(void);
 /* Whole file into ft_alloc'ed, NUL-terminated memory; 65 beyond `limit` bytes. */
 FT_MUST_USE ft_status file_read(char **out, size_t *len, const char *path, size_t limit);
 FT_MUST_USE ft_status file_sha256(const char *path, char hex[65]);
-bool file_exists(const char *path);
+bool file_exists(const char *path); /* true where it cannot be told: opening it tells why */
 bool file_is_there(const char *path); /* or a link of that name, wherever it leads */
 bool dir_exists(const char *path);
 int64_t file_size(const char *path); /* −1 when it cannot be told */

@@ -45,7 +45,9 @@ ft_status ft_open(int *fd, const char *path, const char *name)
     const char *else_ = what_else(sb.st_mode);
     FT_CHECK(!else_, FT_EDATA, "%s: %s", name, else_);
     /* it may have become something else since: then O_NONBLOCK keeps us from waiting for the other end of a pipe */
-    int got = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int got;
+    do got = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    while (got < 0 && errno == EINTR);
     if (got < 0) return cannot_open(path, name);
     if (fstat(got, &sb) != 0 || !S_ISREG(sb.st_mode)) {
         close(got);

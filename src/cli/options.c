@@ -41,7 +41,7 @@ static const cfg_field global_rows[] = {
     {"quiet", CFG_BOOL, offsetof(globals, quiet), .def = "false",
      .help = "nothing on stderr but errors (-q)"},
     {"force", CFG_BOOL, offsetof(globals, force), .def = "false",
-     .help = "write over what is there"},
+     .help = "write over results that are there; files of others stay, and are an error (73)"},
     {"precision", CFG_ENUM, offsetof(globals, precision), .choices = precisions,
      .help = "of matrix products; the config's, else auto to train and f32 for the rest"},
     CFG_END};

@@ -44,7 +44,10 @@ const cli_verb verb_train = {
         "Options in the place of a config win over one that is given too; without either --out or\n"
         "output.dir the result goes to ./out. OUT/config.resolved.json is the config of the run.\n"
         "Words behind --data that name data files are more of it; a .json that holds an object is\n"
-        "a config. A folder that holds a run is refused (73) without --resume or --force. SIGINT\n"
+        "a config. A folder that holds a run is refused (73) without --resume or --force, and one\n"
+        "that holds files of its names without --force, which removes all that the run there "
+        "made,\n"
+        "written again or not; other files in the folder stay as they are. SIGINT\n"
         "and SIGTERM save and stop; --resume then goes on, to the same bytes. With a larger\n"
         "train.max_steps or train.epochs it extends a finished run. --json prints summary.json.\n",
     .flags = flags,

@@ -42,7 +42,8 @@ static ft_status open_end(int *fd, const char *path, bool anew, struct stat *sb)
 {
     enum { FLAGS = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY };
     if (anew) FT_TRY(make_place(path));
-    *fd = open(path, FLAGS | (anew ? O_EXCL : 0), 0666);
+    do *fd = open(path, FLAGS | (anew ? O_EXCL : 0), 0666);
+    while (*fd < 0 && errno == EINTR);
     FT_CHECK(*fd >= 0 || errno != ELOOP, FT_EEXIST,
              "%s: is a link, and nothing is written through one; put a copy in its place", path);
     if (*fd < 0) return io_fail_out(FT_EEXIST, "cannot be opened for writing", path);

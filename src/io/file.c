@@ -150,7 +150,8 @@ ft_status file_sha256(const char *path, char hex[65])
 bool file_exists(const char *path)
 {
     struct stat sb;
-    return stat(path, &sb) == 0 && !S_ISDIR(sb.st_mode);
+    if (stat(path, &sb) == 0) return !S_ISDIR(sb.st_mode);
+    return errno == EACCES || errno == EPERM || errno == EIO || errno == ENOMEM;
 }
 
 bool file_is_there(const char *path)

@@ -218,7 +218,7 @@ static ft_status choose_tokenizer(merge *m)
     if (rc == FT_OK) rc = same_tokenizer(own, base, &same);
     tok_close(own);
     tok_close(base);
-    if (rc == FT_EMEM) return rc;
+    if (rc != FT_OK && rc != FT_EDATA && rc != FT_ENOINPUT) return rc;
     ft_error_clear(); /* the base has none, or one that ft does not read */
     m->tokenizer = same ? NULL : m->opt->adapter;
     return FT_OK;
