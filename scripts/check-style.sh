@@ -8,13 +8,13 @@ build=${1:-build/release}
 file_lines=800     # of one file
 # Lines of a module (src/MODULE and its header) at most, and what they buy.  Raise one in a commit that says why.
 budgets='
-base       2320  memory, text, errors, threads, random numbers: small because libc has the rest
+base       2450  memory, text, errors, threads, random numbers: small because libc has the rest
 cfg        2600  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions
 tensor     1200  a row a storage format
 kernel     6500  every loop on numbers, once, for each instruction set, in f32 and bf16
 io         5200  files of others, read as hostile, packed or not, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
 autograd   2640  the tape, and an operation a file
-token      8000  frozen: tokenizers of the reference library to the letter; changes when a real model fails
+token      8250  frozen: tokenizers of the reference library to the letter; changes when a real model fails
 template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails
 nn         1000  parameters, overlays, runs, the one linear layer
 model      5600  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope

@@ -285,13 +285,21 @@ void ft_fault_install(void (*told)(const char *line));
 typedef struct ft_mapped ft_mapped;
 ft_mapped *ft_mapped_add(const void *at, size_t bytes, const char *name);
 void ft_mapped_drop(ft_mapped *m);
-/* A file or folder that is of no use when the process ends in the middle, until it is dropped. */
+/* A file or folder that is of no use when the process is ended in the middle, by SIGBUS or by a stop signal that could not be
+ * obeyed in time: it is removed then, until it is dropped. */
 FT_MUST_USE ft_status ft_temporary_add(const char *path);
 void ft_temporary_drop(const char *path);
 
-/* SIGINT and SIGTERM set a flag that long work polls; a second signal ends the process at once. told: writes a note for
- * the eye, from inside the handler; may be NULL. */
-void ft_stop_install(void (*told)(const char *note));
+/* SIGINT and SIGTERM set a flag that long work polls, and cut system calls that wait; a second signal ends the process at
+ * once. What has not ended a second later is ended as by a crash. told: writes a note for the eye (error: the line of an
+ * error), from inside the handler; may be NULL. */
+void ft_stop_install(void (*told)(const char *note, bool error));
+/* Seconds more to end in order: for work that has something to save. */
+void ft_stop_allow(int seconds);
+/* FT_OK, or FT_ESIGNAL with its message: to be polled by work of more than a second. */
+ft_status ft_stop(void);
+/* After a system call that failed: a signal that asks for nothing cut it; it is to be made again. */
+bool ft_again(void);
 /* What is told at the first signal and at the second; texts that stay until others, or NULL, take their place. */
 void ft_stop_notes(const char *first, const char *second);
 int ft_stop_signal(void); /* 0, SIGINT or SIGTERM */

@@ -417,6 +417,10 @@ static void count_temp(ag_tape *t, const ag_node *n)
 
 static void run(ag_tape *t, ag_node *n, void (*code)(ag_tape *, ag_node *), bool back)
 {
+    if (!t->dry && ft_stop() != FT_OK) {
+        ag_fail(t, FT_ESIGNAL);
+        return;
+    }
     if (!t->clock) {
         code(t, n);
         return;

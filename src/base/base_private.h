@@ -6,5 +6,7 @@
 
 /* One more request for memory: is it the one, or of those, that FT_TEST_FAIL_AT names? */
 bool ft_told_to_fail(void);
+/* Removes what ft_temporary_add was told of; from inside a signal handler, as the last thing. */
+void ft_temporary_remove(void);
 
 #endif

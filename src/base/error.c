@@ -84,6 +84,7 @@ ft_status(ft_fail_errno)(ft_status status, const char *fmt, ...)
     };
     int error = errno;
     va_list ap;
+    if (error == EINTR && ft_stop_signal()) return ft_stop();
     for (size_t i = 0; i < FT_COUNT_OF(classes); i++) {
         if (classes[i].error == error) status = classes[i].status;
     }

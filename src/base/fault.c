@@ -2,7 +2,7 @@
  *
  * The handler may interrupt anything, a thread that holds a lock too, so it does only what a handler may: it reads two lists
  * whose entries are changed by single stores, makes system calls, and ends the process. */
-#include "ft/base.h"
+#include "base_private.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -19,7 +19,7 @@ struct ft_mapped {
 };
 static _Atomic(ft_mapped *) mapped;
 
-enum { TEMPORARIES = 16 };
+enum { TEMPORARIES = 16, DEPTH = 3 /* of folders in a result that is being made */ };
 static _Atomic(char *) temporary[TEMPORARIES];
 static void (*fault_told)(const char *line);
 
@@ -75,7 +75,7 @@ struct entry { /* of getdents64 */
     char name[];
 };
 
-/* A file, or a folder of ours with what it holds: there are folders in such a folder, and none in those. */
+/* A file, or a folder of ours with what it holds. */
 static void remove_at(int dir, const char *name, int depth)
 {
     _Alignas(struct entry) char list[4096];
@@ -93,6 +93,14 @@ static void remove_at(int dir, const char *name, int depth)
     }
     close(fd);
     unlinkat(dir, name, AT_REMOVEDIR);
+}
+
+void ft_temporary_remove(void)
+{
+    for (int i = 0; i < TEMPORARIES; i++) {
+        const char *one = atomic_exchange(&temporary[i], NULL);
+        if (one) remove_at(AT_FDCWD, one, DEPTH);
+    }
 }
 
 static void put(char *line, size_t room, const char *text)
@@ -124,10 +132,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
         ": was cut, or can no longer be read, while it was in use; put it back whole and run "
         "again");
     if (fault_told) fault_told(line);
-    for (int i = 0; i < TEMPORARIES; i++) {
-        const char *one = atomic_exchange(&temporary[i], NULL);
-        if (one) remove_at(AT_FDCWD, one, 2);
-    }
+    ft_temporary_remove();
     _exit(FT_EIO);
 }
 

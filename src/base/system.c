@@ -1,9 +1,11 @@
 /* system.c – what the machine grants: clock, memory, processors, and the stop signals. */
-#include "ft/base.h"
+#include "base_private.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+#include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -251,32 +253,77 @@ int ft_cpus(void)
     return n > 0 ? n : 1;
 }
 
-static volatile sig_atomic_t stop_signal, stop_held, stop_patient;
+/* --- stop signals ---------------------------------------------------------------------------------
+ * Work polls the flag and ends in order. What does not come to a place where it polls – a read of a disk that does not
+ * answer, a write that nobody takes – is ended by an alarm, as a crash would: names that were given stand for whole files
+ * only, so there is nothing to be made good but to remove what is unfinished. No SA_RESTART: a call that waits returns. */
+enum { LATE_SECONDS = 1 };
+static volatile sig_atomic_t stop_signal, stop_held, stop_patient, stop_grace, stop_late;
 static double stop_time; /* clock; 0: never */
-static void (*stop_told)(const char *note);
+static void (*stop_told)(const char *note, bool error);
 static _Atomic(const char *) stop_note[2];
 
-/* Only what a handler may do: `stop_told` writes, and no more. */
+static void end_as(int signal_number)
+{
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+/* In a handler only what a handler may do; `stop_told` writes, and no more. */
+static void on_late(int unused)
+{
+    (void)unused;
+    if (stop_held || (stop_late += LATE_SECONDS) <= stop_grace) {
+        alarm(LATE_SECONDS);
+        return;
+    }
+    ft_temporary_remove();
+    if (stop_told)
+        stop_told(stop_signal == SIGINT ? "stopped by SIGINT" : "stopped by SIGTERM", true);
+    end_as(stop_signal);
+}
+
 static void on_stop(int signal_number)
 {
+    const bool patient = stop_patient && signal_number == SIGINT;
     const bool again = stop_signal != 0 && !(stop_patient && stop_signal == SIGINT);
     const char *note = stop_note[again];
-    if (note && stop_told) stop_told(note);
+    if (note && stop_told) stop_told(note, false);
     if (again) {
-        signal(signal_number, SIG_DFL);
-        raise(signal_number);
+        ft_temporary_remove();
+        end_as(signal_number);
         return;
     }
     stop_signal = signal_number;
+    if (!patient) alarm(LATE_SECONDS);
 }
 
-void ft_stop_install(void (*told)(const char *note))
+void ft_stop_install(void (*told)(const char *note, bool error))
 {
     stop_told = told;
-    struct sigaction a = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
-    sigemptyset(&a.sa_mask);
-    sigaction(SIGINT, &a, NULL);
-    sigaction(SIGTERM, &a, NULL);
+    struct sigaction stop = {.sa_handler = on_stop}, late = {.sa_handler = on_late};
+    sigemptyset(&stop.sa_mask);
+    sigemptyset(&late.sa_mask);
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGALRM, &late, NULL);
+}
+
+void ft_stop_allow(int seconds)
+{
+    stop_grace = seconds;
+}
+
+bool ft_again(void)
+{
+    return errno == EINTR && !ft_stop_signal();
+}
+
+ft_status ft_stop(void)
+{
+    const int why = ft_stop_signal();
+    if (!why) return FT_OK;
+    return ft_fail(FT_ESIGNAL, "stopped by %s", why == SIGINT ? "SIGINT" : "SIGTERM");
 }
 
 int ft_stop_signal(void)

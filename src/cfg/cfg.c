@@ -319,7 +319,7 @@ static ft_status read_text(cfg_state *s, const char *path, size_t *len)
             s->text = more;
         }
         ssize_t got = read(fd, s->text + *len, cap - *len);
-        if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && ft_again()) continue;
         if (got < 0) rc = ft_fail_errno(FT_EIO, "%s: cannot read the config", path);
         if (got <= 0) goto out;
         *len += (size_t)got;

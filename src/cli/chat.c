@@ -121,8 +121,7 @@ ft_status cli_chat(tool_model *t, const tool_generate_options *opt, const tool_s
     chat_room r = {.out = out};
     FT_TRY(tool_talk_open(&r.talk, t, opt));
     ft_status rc = cli_editor_open(&r.editor, opt->json);
-    if (rc == FT_OK && ft_stop_signal()) /* while the model was opened */
-        rc = ft_fail(FT_ESIGNAL, "stopped by a signal");
+    if (rc == FT_OK) rc = ft_stop(); /* it came while the model was opened */
     ft_stop_patient(true);
     if (rc == FT_OK)
         log_info("%s; /help lists what can be said beside text",

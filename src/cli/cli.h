@@ -78,10 +78,10 @@ void cli_facts_json(cJSON *o);
 
 /* --- for the eye: stderr ------------------------------------------------------------------------------- */
 void cli_sink_install(bool quiet);
-void cli_results_are(int needs, bool json); /* what cli_out has to escape */
-void cli_stop_told(const char *note);       /* for ft_stop_install */
-void cli_fault_told(const char *line);      /* for ft_fault_install */
-void cli_error(const char *lines);          /* "ft: error: LINE" for each line */
+void cli_results_are(int needs, bool json);       /* what cli_out has to escape */
+void cli_stop_told(const char *note, bool error); /* for ft_stop_install */
+void cli_fault_told(const char *line);            /* for ft_fault_install */
+void cli_error(const char *lines);                /* "ft: error: LINE" for each line */
 
 /* --- a terminal's lines (editor.c), and a conversation on it (chat.c) ------------------------------------ */
 typedef struct cli_editor cli_editor;

@@ -163,7 +163,7 @@ ft_status cli_editor_line(cli_editor *e, const char **line)
     if (rc == FT_OK || rc != FT_END) return rc;
     cli_editor_say(e, "\n");
     if (!e->interrupted) return FT_END;
-    FT_CHECK(ft_stop_take(), FT_ESIGNAL, "stopped by a signal");
+    if (!ft_stop_take()) return ft_stop();
     return FT_OK;
 }
 

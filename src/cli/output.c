@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,10 +33,10 @@ static bool write_all(int fd, const char *p, size_t n)
         ssize_t done = write(fd, p, n);
         if (done < 0 && errno == EAGAIN) {
             struct pollfd wait = {.fd = fd, .events = POLLOUT};
-            if (poll(&wait, 1, -1) < 0 && errno != EINTR) return false;
+            if (poll(&wait, 1, -1) < 0 && !ft_again()) return false;
             continue;
         }
-        if (done < 0 && errno == EINTR) continue;
+        if (done < 0 && ft_again()) continue;
         if (done < 0) return false;
         p += done;
         n -= (size_t)done;
@@ -51,7 +52,7 @@ ft_status cli_flush(void)
     if (n == 0 || out_failed) return FT_OK;
     if (write_all(STDOUT_FILENO, out_data, n)) return FT_OK;
     out_failed = true;
-    return ft_fail(FT_EIO, "standard output: cannot write the results: %s", strerror(errno));
+    return ft_fail_errno(FT_EIO, "standard output: cannot write the results");
 }
 
 static ft_status buffer(const char *text, size_t n)
@@ -255,12 +256,14 @@ static void on_log(void *ctx, log_level level, const char *line)
         draw(line, terminal_width());
 }
 
+static volatile sig_atomic_t error_said;
+
 /* In a signal handler: nothing but writes. */
-void cli_stop_told(const char *note)
+void cli_stop_told(const char *note, bool error)
 {
     const int kept = errno;
-    if (sink.quiet) return;
-    const char *const part[] = {sink.drawn ? CLEAR : "", note, "\n"};
+    if (error ? error_said : sink.quiet) return;
+    const char *const part[] = {sink.drawn ? CLEAR : "", error ? "ft: error: " : "", note, "\n"};
     for (size_t i = 0; i < FT_COUNT_OF(part); i++)
         if (write(STDERR_FILENO, part[i], strlen(part[i])) < 0) break;
     errno = kept;
@@ -285,6 +288,7 @@ void cli_sink_install(bool quiet)
 
 void cli_error(const char *lines)
 {
+    error_said = 1;
     if (!lines[0]) lines = "failed without a message";
     while (*lines) {
         size_t n = strcspn(lines, "\n");

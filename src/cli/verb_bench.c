@@ -36,7 +36,7 @@ typedef struct ceilings {
     double best[PRECISIONS], memory, memory_alone;
 } ceilings;
 
-static void measure(ceilings *c, const train_bench_result *r, double seconds)
+static ft_status measure(ceilings *c, const train_bench_result *r, double seconds)
 {
     /* Without a config: the square, and the shapes of a small model's feed-forward. */
     static const kn_shape shapes[] = {{1024, 1024, 1024}, {1024, 1536, 576}, {1024, 576, 1536}};
@@ -49,12 +49,15 @@ static void measure(ceilings *c, const train_bench_result *r, double seconds)
     for (int p = 0; p < PRECISIONS; p++) {
         for (int i = 0; i < c->n; i++) {
             product *q = &c->row[i];
+            FT_TRY(ft_stop());
             q->rate[p] = kn_bench_gemm((kn_precision)p, q->form, &q->shape, seconds / c->n);
             if (q->rate[p] > c->best[p]) c->best[p] = q->rate[p];
         }
     }
     c->memory_alone = kn_bench_bandwidth(seconds / 2, true);
+    FT_TRY(ft_stop());
     c->memory = kn_bench_bandwidth(seconds / 2, false);
+    return FT_OK;
 }
 
 /* null: not measured. */
@@ -256,7 +259,7 @@ static ft_status run(const cli_call *c)
     FT_TRY(cli_precision_set(c, &opt.sets, &opt.n_sets));
     /* Steps first: the buffers of the ceilings would count in their peak memory. */
     if (opt.config) FT_TRY(train_bench(&opt, (int)f->steps, &r));
-    measure(&top, &r, f->seconds);
+    FT_TRY(measure(&top, &r, f->seconds));
     return report(c, &top, &r);
 }
 

@@ -62,7 +62,8 @@ static ft_status parse_record(const data_file *f, const char *text, size_t n, in
 static ft_status run_item(data_item *it)
 {
     js_doc own;
-    ft_status rc = FT_OK;
+    ft_status rc = ft_stop();
+    FT_TRY(rc);
     FT_TRY(parse_record(it->file, it->text, it->len, it->line, it->col, &own));
     it->doc = &own;
     it->rec = own.root;
@@ -375,7 +376,7 @@ static ft_status check_unpacked(const reader *r, const records *from, int64_t li
 /* A failure further on in the file, when what was read before it is still to be looked at. */
 static ft_status fail_later(reader *r, ft_status rc)
 {
-    if (!r->n) return rc;
+    if (!r->n || rc == FT_ESIGNAL) return rc;
     char *later = ft_strdup(ft_error());
     ft_status earlier = flush(r);
     if (earlier != FT_OK || r->stream.done)

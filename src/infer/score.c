@@ -28,8 +28,8 @@ ft_status inf_check_ids(const inf_ctx *c, const int32_t *id, int64_t n)
 
 ft_status inf_go_on(void)
 {
-    ft_status why = ft_stop_asked();
-    FT_CHECK(why == FT_OK, why, "stopped by %s", why == FT_ETIME ? "the time limit" : "a signal");
+    FT_TRY(ft_stop());
+    FT_CHECK(ft_stop_asked() == FT_OK, FT_ETIME, "stopped by the time limit");
     return FT_OK;
 }
 

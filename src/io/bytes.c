@@ -136,9 +136,10 @@ static const io_packing packings[] = {
 static ft_status refill(io_bytes *s)
 {
     if (s->at < s->have) return FT_OK;
+    FT_TRY(ft_stop());
     ssize_t got;
     do got = read(s->fd, s->in, IO_BYTES_INPUT);
-    while (got < 0 && errno == EINTR);
+    while (got < 0 && ft_again());
     if (got < 0) return ft_fail_errno(FT_EIO, "%s: cannot be read", s->path);
     s->at = 0;
     s->have = (size_t)got;
@@ -156,7 +157,7 @@ static ft_status have_bytes(io_bytes *s, size_t need)
     }
     while (s->have && s->have - s->at < need) {
         ssize_t got = read(s->fd, s->in + s->have, IO_BYTES_INPUT - s->have);
-        if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && ft_again()) continue;
         if (got < 0) return ft_fail_errno(FT_EIO, "%s: cannot be read", s->path);
         if (got == 0) break;
         s->have += (size_t)got;
@@ -257,8 +258,7 @@ static ft_status read_waiting(io_bytes *s, void *out, size_t room, size_t *n)
     while (!s->ended) {
         struct pollfd p = to_read();
         int ready = poll(&p, 1, POLL_MS);
-        FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal at line %lld of %s",
-                 (long long)(s->line + 1), s->path);
+        FT_TRY(ft_stop());
         if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
         ssize_t got = read(p.fd, out, room);
         if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;

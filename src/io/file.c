@@ -72,12 +72,12 @@ void file_map_forget(const void *data, size_t bytes)
     if (end > first) (void)madvise((void *)first, end - first, MADV_DONTNEED); /* only a hint */
 }
 
-/* One read that is not cut by signals; −1 with errno. */
+/* One read that is cut by no signal but one that asks to stop; −1 with errno. */
 static ssize_t read_some(int fd, void *data, size_t n)
 {
     ssize_t got;
     do got = read(fd, data, n);
-    while (got < 0 && errno == EINTR);
+    while (got < 0 && ft_again());
     return got;
 }
 
@@ -97,6 +97,7 @@ ft_status file_read(char **out, size_t *len, const char *path, size_t limit)
         goto out;
     }
     for (;;) {
+        FT_TRY_OUT(ft_stop());
         ssize_t got = read_some(fd, chunk, CHUNK);
         if (got < 0) {
             rc = ft_fail_errno(FT_EIO, "%s: cannot be read", path);
@@ -139,8 +140,12 @@ ft_status file_sha256(const char *path, char hex[65])
         return FT_EMEM;
     }
     sha256_init(&sha);
-    while ((got = read_some(fd, chunk, CHUNK)) > 0) sha256_add(&sha, chunk, (size_t)got);
-    ft_status rc = got < 0 ? ft_fail_errno(FT_EIO, "%s: cannot be read", path) : FT_OK;
+    ft_status rc = FT_OK;
+    while (rc == FT_OK && (got = read_some(fd, chunk, CHUNK)) > 0) {
+        sha256_add(&sha, chunk, (size_t)got);
+        rc = ft_stop();
+    }
+    if (got < 0) rc = ft_fail_errno(FT_EIO, "%s: cannot be read", path);
     close(fd);
     ft_free(chunk);
     if (rc == FT_OK) sha256_hex(&sha, hex);
@@ -428,6 +433,7 @@ static ft_status copy_once(const char *from, const char *to)
     }
     FT_TRY_OUT(file_out_open(&f, to));
     for (;;) {
+        FT_TRY_OUT(ft_stop());
         ssize_t got = read_some(fd, chunk, CHUNK);
         if (got < 0) {
             rc = ft_fail_errno(FT_EIO, "%s: cannot be read", from);

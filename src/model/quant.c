@@ -101,7 +101,8 @@ ft_status model_quantise(model *m, const model_quant *q, const void *cfg)
         if (!q->means(m, i)) continue;
         log_progress("quantising to %s: tensor %lld of %lld", q->type, (long long)(i + 1),
                      (long long)m->n_param);
-        FT_CHECK(ft_stop_asked() == FT_OK, ft_stop_asked(), "stopped while quantising");
+        FT_TRY(ft_stop());
+        FT_CHECK(ft_stop_asked() == FT_OK, FT_ETIME, "stopped by the time limit while quantising");
         FT_TRY(m->own ? quantise_random(m, i, q, cfg) : quantise(m, i, q, cfg));
     }
     return FT_OK;

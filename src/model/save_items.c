@@ -192,7 +192,7 @@ static ft_status put_rows(const save_plan *plan, const tn_tensor *src, const sav
         pool_run(pack_tile, &p, (p.rows + p.tile_rows - 1) / p.tile_rows);
         FT_GUARD(!pool_failed(), FT_EMEM, "out of memory while writing \"%s\"", it->name);
         FT_TRY_OUT(judge(plan, it, &p));
-        FT_GUARD(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal");
+        FT_TRY_OUT(ft_stop());
         FT_TRY_OUT(put(ctx, p.out, (size_t)p.rows * p.row_bytes));
     }
 out:

@@ -78,7 +78,7 @@ ft_status save_quant_bytes(save_plan *p, const save_item *it, save_put put, void
     const void *data = NULL;
     size_t bytes = 0;
     const int64_t n = it->dim[0] * (it->nd == 2 ? it->dim[1] : 1);
-    FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal");
+    FT_TRY(ft_stop());
     if (!p->coded || p->coded_param != it->param) FT_TRY(code(p, it->param));
     FT_TRY(p->opt->quant->writer->data(p->coded, it->part - 1, p->codes, &data));
     FT_CHECK(dt_bytes(it->type, n, &bytes), FT_EINTERNAL, "\"%s\": size", it->name);

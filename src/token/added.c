@@ -1,7 +1,7 @@
 /* added.c – tokens beside the model's vocabulary, cut out of the text before anything else sees it.
  *
- * Matching is leftmost-longest in one pass over the raw text (normalized: false), then in one over each
- * normalised piece (normalized: true). */
+ * Matching is leftmost-longest over the raw text (normalized: false), then over each normalised piece (normalized:
+ * true): a pass from the right finds the longest token that begins at each place. */
 #include "token_private.h"
 
 /* Ids by the library's rule: a text that the model knows keeps its id, another gets the next free one. Files that
@@ -67,6 +67,7 @@ ft_status tk_added_open(tk_added_set *a, tk_added *list, int64_t n, tk_model *m,
     FT_TRY(tk_trie_open(&a->normal));
     FT_TRY(merge_repeats(a, list, n));
     FT_TRY(assign_ids(a->tok, a->n, m, name));
+    tk_text_begin((size_t)a->n);
     for (int64_t i = 0; i < a->n; i++) {
         tk_added *t = &a->tok[i];
         FT_CHECK(t->text.n <= TK_MAX_TOKEN, FT_EDATA, "%s: an added token of %zu bytes is too long",
@@ -74,10 +75,11 @@ ft_status tk_added_open(tk_added_set *a, tk_added *list, int64_t n, tk_model *m,
         FT_TRY(normal_text(t, normalizers, mem));
         tk_span s = t->normalized ? t->normal : t->text;
         if (s.n == 0) continue;
-        FT_TRY(tk_trie_put(t->normalized ? &a->normal : &a->raw, s.s, s.n, (int32_t)i));
+        FT_TRY(tk_trie_put_reversed(t->normalized ? &a->normal : &a->raw, s.s, s.n, (int32_t)i));
         *(t->normalized ? &a->any_normal : &a->any_raw) = true;
     }
-    return FT_OK;
+    FT_TRY(tk_trie_link(&a->raw));
+    return tk_trie_link(&a->normal);
 }
 
 void tk_added_close(tk_added_set *a)
@@ -127,30 +129,46 @@ static size_t space_right(const char *s, size_t at, size_t to)
     return at;
 }
 
+typedef struct hit { /* the longest token that begins at a place */
+    size_t at;
+    int32_t tok;
+} hit;
+
+/* The places of the piece where one begins, from the right. */
+static size_t find_hits(const tk_trie *trie, const char *s, const tk_piece *p, hit **out,
+                        bool *failed)
+{
+    size_t n = 0, cap = 0;
+    int32_t node = 0;
+    for (size_t at = p->to; at > p->from && !*failed; at--) {
+        node = tk_trie_follow(trie, node, (unsigned char)s[at - 1]);
+        int32_t entry = trie->out[node];
+        if (entry < 0) continue;
+        if (n == cap) {
+            cap = cap ? 2 * cap : 64;
+            hit *bigger = ft_realloc(*out, cap, sizeof *bigger);
+            *failed = !bigger;
+            if (!bigger) break;
+            *out = bigger;
+        }
+        (*out)[n++] = (hit){at - 1, trie->value[entry]};
+    }
+    return n;
+}
+
 void tk_added_split(const tk_added_set *a, bool normalized, const char *s, const tk_piece *p,
                     tk_text *out)
 {
-    const tk_trie *trie = normalized ? &a->normal : &a->raw;
-    size_t done = p->from;
-    bool any = normalized ? a->any_normal : a->any_raw;
-    for (size_t at = p->from; any && at < p->to;) {
-        int32_t node = trie->root[(unsigned char)s[at]], best = -1;
-        size_t end = at;
-        for (size_t k = at + 1; node >= 0; k++) {
-            if (trie->value[node] >= 0) {
-                best = trie->value[node];
-                end = k;
-            }
-            if (k >= p->to) break;
-            node = tk_trie_step(trie, node, (unsigned char)s[k]);
-        }
-        if (best < 0) {
-            at++;
-            continue;
-        }
-        const tk_added *t = &a->tok[best];
-        size_t start = at, stop = end;
-        at = end;
+    hit *hits = NULL;
+    size_t done = p->from, at = p->from, n = 0;
+    if (normalized ? a->any_normal : a->any_raw)
+        n = find_hits(normalized ? &a->normal : &a->raw, s, p, &hits, &out->failed);
+    while (n > 0) {
+        const hit *h = &hits[--n];
+        if (h->at < at) continue;
+        const tk_added *t = &a->tok[h->tok];
+        size_t start = h->at, stop = h->at + (normalized ? t->normal : t->text).n;
+        at = stop;
         if (t->special && a->plain_special) continue;
         if (t->single_word && (word_before(s, p->from, start) || word_after(s, stop, p->to)))
             continue;
@@ -166,6 +184,7 @@ void tk_added_split(const tk_added_set *a, bool normalized, const char *s, const
         tk_add_piece(out, start, stop, t->id, 0);
         done = stop;
     }
+    ft_free(hits);
     if (done < p->to) {
         size_t into = done - p->from;
         tk_add_piece(out, done, p->to, -1, into < p->head ? p->head - (uint32_t)into : 0);

@@ -7,6 +7,7 @@ void tk_model_close(tk_model *m)
     ft_free(m->merge);
     ft_free(m->pairs);
     tk_trie_close(&m->trie);
+    tk_trie_close(&m->more);
 }
 
 void tk_scratch_free(tk_scratch *x)

@@ -1,7 +1,7 @@
 /* model_unigram.c – Unigram language model: the best path over all pieces (Kudo 2018), in float64.
  *
- * best[i] is the best segmentation of the first i bytes; candidates at a position are all pieces that are a
- * prefix of the rest, found by walking the trie. */
+ * best[i] is the best segmentation of the first i bytes; candidates are all pieces that end there and begin where a
+ * character does. */
 #include "token_private.h"
 
 #include <math.h>
@@ -10,7 +10,9 @@
 
 typedef struct tk_best {
     double score;
-    int32_t from, id; /* from −1: not reached */
+    int32_t from; /* −1: not reached */
+    uint32_t id : 31;
+    uint32_t begins : 1; /* a character begins here */
 } tk_best;
 
 ft_status tk_unigram_parse(tk_model *m, const tk_src *src, const cJSON *o)
@@ -50,6 +52,7 @@ ft_status tk_unigram_parse(tk_model *m, const tk_src *src, const cJSON *o)
         text += len + 1;
         id++;
     }
+    FT_TRY(tk_trie_link(&m->trie));
     m->vocab.entries = n; /* the library counts duplicates */
     m->unk = (int32_t)unk;
     tk_byte_ids(m);
@@ -59,23 +62,37 @@ ft_status tk_unigram_parse(tk_model *m, const tk_src *src, const cJSON *o)
 static void offer(tk_best *to, double score, size_t from, int32_t id)
 {
     if (to->from >= 0 && !(score > to->score)) return;
-    *to = (tk_best){.score = score, .from = (int32_t)from, .id = id};
+    to->score = score;
+    to->from = (int32_t)from;
+    to->id = (uint32_t)id & INT32_MAX;
+}
+
+/* All pieces that end behind the byte at `end` − 1, the earliest first. true: one of them is the character itself. */
+static bool offer_pieces(const tk_model *m, tk_best *best, int32_t node, size_t end, size_t begin)
+{
+    bool single = false;
+    for (int32_t x = m->trie.out[node]; x >= 0; x = m->trie.out[m->trie.fail[x]]) {
+        int32_t id = m->trie.value[x];
+        size_t from = end - m->vocab.by_id[id].n;
+        if (!best[from].begins) continue;
+        offer(&best[end], m->score[id] + best[from].score, from, id);
+        single = single || from == begin;
+    }
+    return single;
 }
 
 static ft_status forward(const tk_model *m, tk_span word, tk_best *best)
 {
+    int32_t cp, node = 0;
     for (size_t i = 0; i <= word.n; i++) best[i] = (tk_best){.from = -1};
+    for (size_t i = 0; i < word.n; i += (size_t)utf8_next(word.s + i, word.n - i, &cp))
+        best[i].begins = 1;
     for (size_t i = 0; i < word.n;) {
-        int32_t cp, node = 0;
         size_t len = (size_t)utf8_next(word.s + i, word.n - i, &cp);
         bool single = false;
-        for (size_t k = i; k < word.n; k++) {
-            node = tk_trie_step(&m->trie, node, (unsigned char)word.s[k]);
-            if (node < 0) break;
-            int32_t id = m->trie.value[node];
-            if (id < 0) continue;
-            offer(&best[k + 1], m->score[id] + best[i].score, i, id);
-            if (k + 1 - i == len) single = true;
+        for (size_t end = i + 1; end <= i + len; end++) {
+            node = tk_trie_follow(&m->trie, node, (unsigned char)word.s[end - 1]);
+            single = offer_pieces(m, best, node, end, i);
         }
         if (!single) {
             FT_CHECK(m->unk >= 0, FT_EDATA,
@@ -133,8 +150,8 @@ ft_status tk_unigram_encode(const tk_model *m, tk_span word, tk_scratch *x, tok_
     for (int32_t at = 0; at < (int32_t)word.n;) {
         int32_t stop = best[at].from;
         /* neighbouring unknowns are one */
-        if (best[stop].id == m->unk && m->unk >= 0) {
-            while (stop < (int32_t)word.n && best[best[stop].from].id == m->unk) {
+        if (m->unk >= 0 && best[stop].id == (uint32_t)m->unk) {
+            while (stop < (int32_t)word.n && best[best[stop].from].id == (uint32_t)m->unk) {
                 stop = best[stop].from;
             }
         }

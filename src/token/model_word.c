@@ -25,56 +25,69 @@ ft_status tk_wordpiece_parse(tk_model *m, const tk_src *src, const cJSON *o)
     FT_TRY(js_get_int(src->doc, o, "max_input_chars_per_word", 100, 0, INT32_MAX, &m->max_chars));
     FT_TRY(required_unk(m, src, o));
     FT_TRY(tk_trie_open(&m->trie));
-    /* two sets in one index: tokens that begin a word after a 0 byte, those that continue it after a 1 */
-    str_buf key = {0};
-    ft_status rc = FT_OK;
-    for (int64_t id = 0; id < m->vocab.size && rc == FT_OK; id++) {
+    FT_TRY(tk_trie_open(&m->more));
+    for (int64_t id = 0; id < m->vocab.size; id++) {
         tk_span t = m->vocab.by_id[id];
+        const size_t skip = m->prefix.n;
         if (!t.s || t.n == 0) continue;
-        str_clear(&key);
-        str_addc(&key, 0);
-        str_add(&key, t.s, t.n);
-        rc = str_ok(&key);
-        if (rc == FT_OK) rc = tk_trie_put(&m->trie, key.data, key.len, (int32_t)id);
-        if (rc != FT_OK || t.n <= m->prefix.n || memcmp(t.s, m->prefix.s, m->prefix.n) != 0)
-            continue;
-        str_clear(&key);
-        str_addc(&key, 1);
-        str_add(&key, t.s + m->prefix.n, t.n - m->prefix.n);
-        rc = str_ok(&key);
-        if (rc == FT_OK) rc = tk_trie_put(&m->trie, key.data, key.len, (int32_t)id);
+        FT_TRY(tk_trie_put(&m->trie, t.s, t.n, (int32_t)id));
+        if (t.n <= skip || memcmp(t.s, m->prefix.s, skip) != 0) continue;
+        FT_TRY(tk_trie_put_reversed(&m->more, t.s + skip, t.n - skip, (int32_t)id));
     }
-    str_free(&key);
-    return rc;
+    return tk_trie_link(&m->more);
+}
+
+/* The longest token that begins the word: its id and end, −1 for none. */
+static int32_t first_token(const tk_model *m, tk_span word, size_t *end)
+{
+    int32_t node = 0, id = -1;
+    for (size_t k = 0; k < word.n; k++) {
+        node = tk_trie_step(&m->trie, node, (unsigned char)word.s[k]);
+        if (node < 0) break;
+        if (m->trie.value[node] < 0) continue;
+        id = m->trie.value[node];
+        *end = k + 1;
+    }
+    return id;
+}
+
+/* x->sym[i].id: the longest token that goes on at i, −1 for none. */
+static ft_status find_further(const tk_model *m, tk_span word, size_t from, tk_scratch *x)
+{
+    int32_t node = 0;
+    if (x->sym_cap < word.n) {
+        tk_symbol *bigger = ft_realloc(x->sym, word.n, sizeof *bigger);
+        if (!bigger) return FT_EMEM;
+        x->sym = bigger;
+        x->sym_cap = word.n;
+    }
+    for (size_t at = word.n; at > from; at--) {
+        node = tk_trie_follow(&m->more, node, (unsigned char)word.s[at - 1]);
+        int32_t entry = m->more.out[node];
+        x->sym[at - 1].id = entry < 0 ? -1 : m->more.value[entry];
+    }
+    return FT_OK;
 }
 
 ft_status tk_wordpiece_encode(const tk_model *m, tk_span word, tk_scratch *x, tok_ids *out)
 {
     int64_t chars = 0, mark = out->n;
-    (void)x;
+    size_t at = 0;
     for (size_t i = 0; i < word.n; chars++) {
         int32_t cp;
         i += (size_t)utf8_next(word.s + i, word.n - i, &cp);
     }
     if (chars > m->max_chars) return push_unk(m, out);
-    for (size_t at = 0; at < word.n;) {
-        int32_t node = tk_trie_step(&m->trie, 0, at ? 1 : 0), id = -1;
-        size_t end = at;
-        for (size_t k = at; k < word.n && node >= 0; k++) {
-            node = tk_trie_step(&m->trie, node, (unsigned char)word.s[k]);
-            if (node >= 0 && m->trie.value[node] >= 0) {
-                id = m->trie.value[node];
-                end = k + 1;
-            }
-        }
-        if (id < 0) {
-            out->n = mark;
-            return push_unk(m, out);
-        }
+    int32_t id = first_token(m, word, &at);
+    if (id >= 0 && at < word.n) FT_TRY(find_further(m, word, at, x));
+    while (id >= 0) {
         FT_TRY(tok_ids_push(out, id));
-        at = end;
+        if (at == word.n) return FT_OK;
+        id = x->sym[at].id;
+        if (id >= 0) at += m->vocab.by_id[id].n - m->prefix.n;
     }
-    return FT_OK;
+    out->n = mark;
+    return word.n ? push_unk(m, out) : FT_OK;
 }
 
 ft_status tk_wordlevel_parse(tk_model *m, const tk_src *src, const cJSON *o)

@@ -1,6 +1,8 @@
 /* ops.c – the steps of a component: read by the tables of their kinds, compared, closed. */
 #include "token_private.h"
 
+enum { MAX_STEPS = 100 }; /* of a component; each goes over the whole text */
+
 static ft_status parse_one(tk_op *op, const tk_src *src, const cJSON *o, const tk_kind *kinds,
                            const char *what)
 {
@@ -51,7 +53,7 @@ ft_status tk_ops_parse(tk_ops *out, const tk_src *src, const cJSON *o, tk_part p
     int n = 0;
     FT_TRY(walk(out, &n, src, o, kinds, list, what));
     if (n == 0) return FT_OK;
-    if (n > 1000) return js_fail(src->doc, o, FT_EDATA, what, "more than 1000 steps");
+    if (n > MAX_STEPS) return js_fail(src->doc, o, FT_EDATA, what, "more than %d steps", MAX_STEPS);
     out->op = arena_get(src->mem, (size_t)n * sizeof *out->op);
     if (!out->op) return FT_EMEM;
     n = 0;

@@ -1,14 +1,15 @@
 /* regex_run.c – executes the programs of regex.c: a backtracking machine whose stack is on the heap.
  *
  * A greedy run of one class is a single stack entry that steps back character by character, so a run of a million
- * letters costs a million steps and one entry. The steps of a search are counted; a pattern that needs more than
- * the limit ends with an error instead of a hang. */
+ * letters costs a million steps and one entry. The steps of all searches in a text are counted together, however many
+ * pieces it comes in; a pattern that needs more than the limit ends with an error instead of a hang. */
 #include "regex_private.h"
 
 /* Steps that any text may take, and per byte of text: quadratic cases of ordinary size pass, and a hostile
  * pattern ends within about a second. */
 #define STEPS_FREE 100000000u
-#define STEPS_PER_BYTE 1000u
+#define STEPS_PER_BYTE 100u
+#define STEPS_POLL 0xffffu
 #define MAX_FRAMES (1u << 22)
 
 const int32_t rx_word_extra[3][2] = {{0xb2, 0xb3}, {0xb9, 0xb9}, {0xbc, 0xbe}};
@@ -57,12 +58,27 @@ static ft_status push(tk_find *f, rx_frame frame)
     return FT_OK;
 }
 
-static ft_status too_long(const tk_find *f)
+/* Of the text that this thread works on. */
+static _Thread_local struct {
+    size_t bytes;
+    uint64_t steps, limit;
+} text;
+
+void tk_text_begin(size_t bytes)
 {
-    return ft_fail(FT_EDATA,
-                   "pattern %s: more than %llu steps for a text of %zu bytes (match limit)",
-                   ft_show(f->re->pattern.s, f->re->pattern.n),
-                   (unsigned long long)(STEPS_FREE + (uint64_t)STEPS_PER_BYTE * f->n), f->n);
+    text.bytes = bytes;
+    text.steps = 0;
+    text.limit = STEPS_FREE + (uint64_t)STEPS_PER_BYTE * bytes;
+}
+
+ft_status rx_spend(const tk_find *f, uint64_t steps)
+{
+    text.steps += steps;
+    FT_CHECK(text.steps <= text.limit, FT_EDATA,
+             "pattern %s: more than %llu steps for a text of %zu bytes (match limit)",
+             ft_show(f->re->pattern.s, f->re->pattern.n), (unsigned long long)text.limit,
+             text.bytes);
+    return ft_stop();
 }
 
 static bool word_at(const tk_find *f, size_t pos)
@@ -118,7 +134,7 @@ static bool span(tk_find *f, const rx_inst *i, size_t pos, size_t *low, size_t *
         }
         if (++count == i->min) *low = at;
     }
-    f->steps += (uint64_t)count;
+    text.steps += (uint64_t)count;
     *high = at;
     return count >= i->min;
 }
@@ -157,11 +173,10 @@ static ft_status attempt(tk_find *f, int pc, size_t pos, size_t *end)
 {
     const tk_regex *re = f->re;
     const size_t base = f->depth;
-    const uint64_t limit = STEPS_FREE + (uint64_t)STEPS_PER_BYTE * f->n;
     for (;;) {
         const rx_inst *i = &re->code[pc];
         bool ok = true;
-        if (++f->steps > limit) return too_long(f);
+        if (++text.steps > text.limit || (text.steps & STEPS_POLL) == 0) FT_TRY(rx_spend(f, 0));
         switch (i->op) {
         case RX_SET:
             ok = one_of(f, i, &pos);

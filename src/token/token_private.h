@@ -99,9 +99,10 @@ typedef struct tk_find {
     bool any;
     struct rx_frame *stack;
     size_t depth, cap;
-    uint64_t steps;
     void *pcre_match;
 } tk_find;
+/* What this thread searches from here on are pieces of one text of so many bytes, which bounds the steps. */
+void tk_text_begin(size_t bytes);
 FT_MUST_USE ft_status tk_find_open(tk_find *f, const tk_regex *re, const char *s, size_t n);
 FT_MUST_USE ft_status tk_find_next(tk_find *f, size_t *start, size_t *end); /* FT_END */
 void tk_find_close(tk_find *f);
@@ -114,10 +115,17 @@ typedef struct tk_trie {
     int32_t *value; /* [nodes] −1: not an entry */
     size_t nodes, nodes_cap;
     int32_t root[256]; /* node after the first byte, −1 */
+    int32_t *fail;     /* [nodes], of tk_trie_link: node of the longest proper end that is one */
+    int32_t *out; /* [nodes] the first entry among the node and those its links lead to, −1 */
 } tk_trie;
 FT_MUST_USE ft_status tk_trie_open(tk_trie *t);
 FT_MUST_USE ft_status tk_trie_put(tk_trie *t, const char *s, size_t n, int32_t value);
+FT_MUST_USE ft_status tk_trie_put_reversed(tk_trie *t, const char *s, size_t n, int32_t value);
 int32_t tk_trie_step(const tk_trie *t, int32_t node, unsigned char byte); /* node 0: root; −1 */
+/* After the last entry: then out[node] and so on through out[fail[…]] are the entries that end where a text that was
+ * followed from the root does, the longest first. */
+FT_MUST_USE ft_status tk_trie_link(tk_trie *t);
+int32_t tk_trie_follow(const tk_trie *t, int32_t node, unsigned char byte);
 void tk_trie_close(tk_trie *t);
 
 /* --- steps ---------------------------------------------------------------------------------------------- */
@@ -271,7 +279,8 @@ struct tk_model {
     int64_t n_pairs;
     double *score; /* Unigram [vocab.size] */
     double min_score;
-    tk_trie trie;
+    tk_trie trie;      /* Unigram; WordPiece: tokens that begin a word */
+    tk_trie more;      /* WordPiece: those that go on, turned round, without their prefix */
     int64_t max_chars; /* WordPiece */
 };
 #define TK_DIRECT 0x800
@@ -315,7 +324,7 @@ typedef struct tk_added_set {
     tk_added *tok;
     int64_t n;
     map_table index;     /* text → position */
-    tk_trie raw, normal; /* value: position */
+    tk_trie raw, normal; /* of texts turned round; value: position */
     bool any_raw, any_normal;
     bool plain_special; /* split_special_tokens: the text of a special token is text */
 } tk_added_set;

@@ -197,7 +197,9 @@ static ft_status encode_text(const tok_tokenizer *t, const char *text, size_t le
 ft_status tok_encode(const tok_tokenizer *t, const char *text, size_t len, bool special,
                      tok_ids *out)
 {
-    ft_status rc = FT_OK;
+    ft_status rc = ft_stop();
+    FT_TRY(rc);
+    tk_text_begin(len);
     for (int i = 0; i < t->post.n_before && special; i++) {
         FT_TRY(tok_ids_push(out, t->post.before[i]));
     }
@@ -241,6 +243,7 @@ static ft_status decode(const tok_tokenizer *t, const int32_t *ids, int64_t n, b
 {
     tk_list a = {.raw = raw}, b = {.raw = raw};
     ft_status rc = FT_OK;
+    tk_text_begin((size_t)n);
     for (int64_t i = 0; i < n; i++) {
         FT_TRY_OUT(check_id(t, ids[i]));
         tk_span text = decode_text(t, ids[i]);

@@ -1,5 +1,9 @@
-/* trie.c – byte strings to numbers, for prefix searches: added tokens in a text, pieces of a Unigram model.
- * Children stand in one hash table keyed (node, byte); the first byte, where most searches end, has an array. */
+/* trie.c – byte strings to numbers, and where they stand in a text: added tokens, pieces of a Unigram model.
+ * Children stand in one hash table keyed (node, byte); the first byte, where most searches end, has an array.
+ *
+ * A text is never searched from each of its places anew, which would take the longest entry times its length: links lead
+ * from a node to the one of its longest end that is a node too (Aho and Corasick 1975), so one pass finds what ends at
+ * each place, and a pass from the right over entries turned round what begins there. */
 #include "token_private.h"
 
 FT_WRAPS static size_t slot_of(const tk_trie *t, uint64_t key)
@@ -89,10 +93,87 @@ ft_status tk_trie_put(tk_trie *t, const char *s, size_t n, int32_t value)
     return FT_OK;
 }
 
+ft_status tk_trie_put_reversed(tk_trie *t, const char *s, size_t n, int32_t value)
+{
+    char *turned = ft_alloc(n + 1, 1);
+    if (!turned) return FT_EMEM;
+    for (size_t i = 0; i < n; i++) turned[i] = s[n - 1 - i];
+    ft_status rc = tk_trie_put(t, turned, n, value);
+    ft_free(turned);
+    return rc;
+}
+
+/* --- links ----------------------------------------------------------------------------------------------------- */
+typedef struct branch { /* how a node is reached */
+    int32_t parent;
+    int32_t depth;
+    unsigned char byte;
+} branch;
+
+static int32_t follow(const tk_trie *t, int32_t node, unsigned char byte)
+{
+    for (;;) {
+        int32_t next = tk_trie_step(t, node, byte);
+        if (next >= 0) return next;
+        if (node == 0) return 0;
+        node = t->fail[node];
+    }
+}
+
+/* Nodes by depth: a link leads to a node of less depth. A parent has a smaller number than its children. */
+static void by_depth(branch *b, size_t n, size_t *count, int32_t *order)
+{
+    for (size_t i = 1; i < n; i++) {
+        b[i].depth = b[b[i].parent].depth + 1;
+        count[b[i].depth + 1]++;
+    }
+    for (size_t d = 1; d <= n; d++) count[d] += count[d - 1];
+    for (size_t i = 1; i < n; i++) order[count[b[i].depth]++] = (int32_t)i;
+}
+
+static void set_links(tk_trie *t, branch *b, size_t *count, int32_t *order)
+{
+    for (size_t i = 0; i < t->cap; i++) {
+        if (!t->key[i]) continue;
+        b[t->child[i]].parent = (int32_t)((t->key[i] - 1) >> 8);
+        b[t->child[i]].byte = (unsigned char)(t->key[i] - 1);
+    }
+    by_depth(b, t->nodes, count, order);
+    t->out[0] = -1;
+    for (size_t i = 0; i + 1 < t->nodes; i++) {
+        int32_t k = order[i];
+        t->fail[k] = b[k].parent ? follow(t, t->fail[b[k].parent], b[k].byte) : 0;
+        t->out[k] = t->value[k] >= 0 ? k : t->out[t->fail[k]];
+    }
+}
+
+ft_status tk_trie_link(tk_trie *t)
+{
+    size_t n = t->nodes;
+    t->fail = ft_alloc(n, sizeof *t->fail);
+    t->out = ft_alloc(n, sizeof *t->out);
+    branch *b = ft_alloc(n, sizeof *b);
+    size_t *count = ft_alloc(n + 2, sizeof *count);
+    int32_t *order = ft_alloc(n, sizeof *order);
+    bool ok = t->fail && t->out && b && count && order;
+    if (ok) set_links(t, b, count, order);
+    ft_free(b);
+    ft_free(count);
+    ft_free(order);
+    return ok ? FT_OK : FT_EMEM;
+}
+
+int32_t tk_trie_follow(const tk_trie *t, int32_t node, unsigned char byte)
+{
+    return node == 0 ? (t->root[byte] < 0 ? 0 : t->root[byte]) : follow(t, node, byte);
+}
+
 void tk_trie_close(tk_trie *t)
 {
     ft_free(t->key);
     ft_free(t->child);
     ft_free(t->value);
+    ft_free(t->fail);
+    ft_free(t->out);
     *t = (tk_trie){0};
 }

@@ -167,7 +167,7 @@ static ft_status run_pass(pass *p, int64_t *at, int64_t end)
 {
     size_t mark = arena_mark(p->mem);
     int64_t rows = 0, ahead = nn_virtual(p->t->inf.over);
-    FT_TRY(tool_go_on());
+    FT_TRY(ft_stop());
     p->sample = arena_get(p->mem, INF_PASS_TOKENS * sizeof *p->sample);
     p->of = arena_get(p->mem, INF_PASS_TOKENS * sizeof *p->of);
     if (!p->sample || !p->of) return FT_EMEM;

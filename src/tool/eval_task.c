@@ -64,7 +64,7 @@ static ft_status count_record(void *ctx, const js_doc *d, const cJSON *rec, int6
     counted *c = ctx;
     c->n++;
     FT_TRY(c->each(c->ctx, d, rec, line));
-    return tool_go_on();
+    return ft_stop();
 }
 
 ft_status eval_records(const eval_task *task, data_record each, void *ctx)

@@ -4,12 +4,6 @@
 
 #include "tool_private.h"
 
-ft_status tool_go_on(void)
-{
-    FT_CHECK(!ft_stop_signal(), FT_ESIGNAL, "stopped by a signal");
-    return FT_OK;
-}
-
 ft_status tool_string(const js_doc *d, const cJSON *o, const char *key, const char **text,
                       size_t *len)
 {

@@ -132,7 +132,7 @@ static ft_status run_texts(prover *p)
         if (ids.n > PROOF_TOKENS) ids.n = PROOF_TOKENS;
         if (longest > 0 && ids.n > longest) ids.n = longest;
         log_progress("proof: text %zu of %zu", i + 1, FT_COUNT_OF(texts));
-        if (rc == FT_OK) rc = tool_go_on();
+        if (rc == FT_OK) rc = ft_stop();
         if (rc == FT_OK && i == 0 && ids.n > 0) rc = measure_effect(p, ids.id, ids.n);
         if (rc == FT_OK && ids.n > 0) rc = compare_text(p, ids.id, ids.n);
         tok_ids_free(&ids);

@@ -4,8 +4,6 @@
 
 #include "ft/tool.h"
 
-/* FT_OK, or FT_ESIGNAL once the program was asked to stop. */
-FT_MUST_USE ft_status tool_go_on(void);
 /* lm-evaluation-harness keeps the last max_length inputs and the whole continuation: drops ids from the front. */
 FT_MUST_USE ft_status tool_cut_left(tool_model *t, const js_doc *d, tok_ids *ids, int64_t *from);
 /* Text of ids. Rows of the vocabulary that the tokenizer has no token for give none, as in transformers: a padded model may

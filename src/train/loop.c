@@ -289,7 +289,9 @@ static ft_status steps(train_session *s, loop_clock *c)
 
 ft_status train_loop(train_session *s)
 {
+    enum { SAVING = 15 }; /* seconds: a step under way ends, and the state is saved */
     loop_clock clock = {.checkpoint_at = ft_seconds()};
+    ft_stop_allow(SAVING);
     ft_status rc = steps(s, &clock);
     if (rc == FT_ESIGNAL || rc == FT_ETIME) return train_save_and_stop(s, rc);
     return rc;

@@ -121,6 +121,7 @@ ft_status train_run(const train_options *opt, str_buf *result)
     train_session s;
     ft_status rc = run(&s, opt, result);
     ft_stop_at(0);
+    ft_stop_allow(0);
     ft_stop_notes(NULL, NULL);
     train_session_close(&s);
     return rc;
