@@ -47,7 +47,7 @@ typedef enum ft_status {
 ft_status ft_fail(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 /* Adds one more line to the record: parsers that report several mistakes in one go. */
 ft_status ft_fail_more(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
-/* ft_fail for a system call: picks the status from errno (ENOENT 66, EACCES 77, ENOMEM 71, else
+/* ft_fail for a system call: picks the status from errno (ENOENT 66, EACCES 77, ENOMEM 71, EINTR 128, else
  * `status`) and appends strerror. */
 ft_status ft_fail_errno(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 /* The recorded message, "" when there is none; lines are separated by '\n'. */

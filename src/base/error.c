@@ -79,12 +79,12 @@ ft_status(ft_fail_errno)(ft_status status, const char *fmt, ...)
         int error;
         ft_status status;
     } classes[] = {
-        {ENOENT, FT_ENOINPUT}, {ENOTDIR, FT_ENOINPUT}, {EACCES, FT_EPERM}, {EPERM, FT_EPERM},
-        {EROFS, FT_EPERM},     {ENOMEM, FT_EMEM},      {EMFILE, FT_EMEM},  {ENFILE, FT_EMEM},
+        {ENOENT, FT_ENOINPUT}, {ENOTDIR, FT_ENOINPUT}, {EACCES, FT_EPERM},
+        {EPERM, FT_EPERM},     {EROFS, FT_EPERM},      {ENOMEM, FT_EMEM},
+        {EMFILE, FT_EMEM},     {ENFILE, FT_EMEM},      {EINTR, FT_ESIGNAL},
     };
     int error = errno;
     va_list ap;
-    if (error == EINTR && ft_stop_signal()) return ft_stop();
     for (size_t i = 0; i < FT_COUNT_OF(classes); i++) {
         if (classes[i].error == error) status = classes[i].status;
     }

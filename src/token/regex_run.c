@@ -5,10 +5,6 @@
  * pieces it comes in; a pattern that needs more than the limit ends with an error instead of a hang. */
 #include "regex_private.h"
 
-/* Steps that any text may take, and per byte of text: quadratic cases of ordinary size pass, and a hostile
- * pattern ends within about a second. */
-#define STEPS_FREE 100000000u
-#define STEPS_PER_BYTE 100u
 #define STEPS_POLL 0xffffu
 #define MAX_FRAMES (1u << 22)
 
@@ -56,29 +52,6 @@ static ft_status push(tk_find *f, rx_frame frame)
     }
     f->stack[f->depth++] = frame;
     return FT_OK;
-}
-
-/* Of the text that this thread works on. */
-static _Thread_local struct {
-    size_t bytes;
-    uint64_t steps, limit;
-} text;
-
-void tk_text_begin(size_t bytes)
-{
-    text.bytes = bytes;
-    text.steps = 0;
-    text.limit = STEPS_FREE + (uint64_t)STEPS_PER_BYTE * bytes;
-}
-
-ft_status rx_spend(const tk_find *f, uint64_t steps)
-{
-    text.steps += steps;
-    FT_CHECK(text.steps <= text.limit, FT_EDATA,
-             "pattern %s: more than %llu steps for a text of %zu bytes (match limit)",
-             ft_show(f->re->pattern.s, f->re->pattern.n), (unsigned long long)text.limit,
-             text.bytes);
-    return ft_stop();
 }
 
 static bool word_at(const tk_find *f, size_t pos)
@@ -134,7 +107,7 @@ static bool span(tk_find *f, const rx_inst *i, size_t pos, size_t *low, size_t *
         }
         if (++count == i->min) *low = at;
     }
-    text.steps += (uint64_t)count;
+    rx_now.steps += (uint64_t)count;
     *high = at;
     return count >= i->min;
 }
@@ -176,7 +149,8 @@ static ft_status attempt(tk_find *f, int pc, size_t pos, size_t *end)
     for (;;) {
         const rx_inst *i = &re->code[pc];
         bool ok = true;
-        if (++text.steps > text.limit || (text.steps & STEPS_POLL) == 0) FT_TRY(rx_spend(f, 0));
+        if (++rx_now.steps > rx_now.limit || (rx_now.steps & STEPS_POLL) == 0)
+            FT_TRY(rx_spend(f, 0));
         switch (i->op) {
         case RX_SET:
             ok = one_of(f, i, &pos);
