@@ -115,4 +115,28 @@ expect 66 'nowhere.jsonl' "$ft" data nowhere.jsonl --model "$tiny"
 expect 65 'pairs.jsonl:1:' "$ft" data pairs.jsonl --model "$tiny" --format messages
 [ ! -e run.txt ] && [ ! -e out/tiny ] || bad "something was written"
 
+# --- turns of a long conversation are found without rendering it for each: the same ones, and in time ------------------
+talk() { # TURNS ANSWER MORE: a line of so many turns; MORE: members of each answer
+    awk -v n="$1" -v a="$2" -v more="$3" 'BEGIN { printf "{\"messages\": ["
+        for (i = 0; i < n; i++) printf "%s{\"role\": \"%s\", \"content\": \"%s\"%s}", i ? ", " : "",
+            i % 2 ? "assistant" : "user", i % 2 ? a : "Hi", i % 2 ? more : ""
+        print "]}" }'
+}
+learned() { # TURNS ANSWER MORE TEMPLATE
+    talk "$1" "$2" "$3" > long.jsonl
+    "$ft" data long.jsonl --model "$tiny" --chat-template "$4" --max-length 1000000 --samples 0 --json 2> err |
+        sed -n 's/.*"total":{[^}]*"supervised_tokens":\([0-9]*\).*/\1/p'
+}
+for template in chatml llama3 gemma zephyr mistral; do
+    for answer in yes ' yes ' '<think>why</think> yes'; do
+        few=$(learned 40 "$answer" '' $template) more=$(learned 80 "$answer" '' $template)
+        many=$(learned 4000 "$answer" '' $template)
+        [ -n "$few" ] && [ "$many" = $((few + 99 * (more - few))) ] ||
+            bad "$template, '$answer': $few of 40 turns, $more of 80, $many of 4000: $(cat err)"
+    done
+done
+start=$(now_ms)
+learned 12000 yes '' chatml > /dev/null
+[ $(($(now_ms) - start)) -le 8000 ] || bad "12000 turns took $(($(now_ms) - start)) ms"
+
 finish cli_data

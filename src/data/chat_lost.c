@@ -81,16 +81,17 @@ static bool matters(turns *t, int i, const cJSON *changed)
 
 static fate reasoning_fate(turns *t, int i, const cJSON *m, bool last)
 {
-    static const char *const keys[] = {"reasoning_content", "reasoning", "thinking"};
-    for (size_t k = 0; k < FT_COUNT_OF(keys); k++) {
-        const cJSON *r = js_get(m, keys[k]);
-        if (!cJSON_IsString(r) || !trimmed(r->valuestring, strlen(r->valuestring)).n) continue;
+    for (int k = 0; k < TURNS_REASONING; k++) {
+        if (!data_turns_reasons(m, k)) continue;
+        turns_shown shown = data_told_reasoning(t, i, m, k, last);
+        if (shown == TURNS_HIDDEN) return REASONING_LEFT_OUT;
+        if (shown == TURNS_SHOWN) continue;
         cJSON *copy = cJSON_Duplicate(m, true);
         if (!copy) {
             t->rc = FT_EMEM;
             return PRINTED;
         }
-        cJSON_DeleteItemFromObjectCaseSensitive(copy, keys[k]);
+        cJSON_DeleteItemFromObjectCaseSensitive(copy, data_turns_reasoning[k]);
         bool printed = matters(t, i, copy);
         cJSON_Delete(copy);
         if (!printed) return last ? LOST : REASONING_LEFT_OUT;
@@ -101,6 +102,7 @@ static fate reasoning_fate(turns *t, int i, const cJSON *m, bool last)
 /* Call number k of the turn with another name, or without its arguments. */
 static bool call_matters(turns *t, int i, const cJSON *m, int k, const char *key)
 {
+    if (data_told_call(t, i, m, k, strcmp(key, "name") != 0)) return true;
     cJSON *copy = cJSON_Duplicate(m, true);
     cJSON *call = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(copy, "tool_calls"), k);
     cJSON *function = cJSON_GetObjectItemCaseSensitive(call, "function");
@@ -151,8 +153,9 @@ static ft_status turn_lost(turns *t, int i, const cJSON *m, bool last, size_t *a
                  *begin ? "\")" : "");
         return tell(t, what);
     }
-    for (int k = 0; k < cJSON_GetArraySize(calls) && cJSON_IsArray(calls) && !t->it->lost; k++) {
-        const cJSON *call = cJSON_GetArrayItem(calls, k), *function = js_get(call, "function");
+    const cJSON *call = cJSON_IsArray(calls) ? calls->child : NULL;
+    for (int k = 0; call && !t->it->lost; k++, call = call->next) {
+        const cJSON *function = js_get(call, "function");
         const cJSON *name = js_get(cJSON_IsObject(function) ? function : call, "name");
         if (!cJSON_IsObject(call)) continue;
         bool printed = call_matters(t, i, m, k, "name");
@@ -279,8 +282,11 @@ ft_status data_turns_lost(turns *t)
     for (const cJSON *m = t->messages->child; m; m = m->next, i++)
         if (data_turns_assistant(m)) last = i;
     i = 0;
-    for (const cJSON *m = t->messages->child; m && !t->it->lost; m = m->next, i++)
-        if (data_turns_supervised(t, i, m)) FT_TRY(turn_lost(t, i, m, i == last, &at));
+    ft_status rc = data_told_open(t, last);
+    for (const cJSON *m = t->messages->child; rc == FT_OK && m && !t->it->lost; m = m->next, i++)
+        if (data_turns_supervised(t, i, m)) rc = turn_lost(t, i, m, i == last, &at);
+    data_told_close(t);
+    FT_TRY(rc == FT_EMEM ? ft_fail(FT_EMEM, "out of memory") : rc);
     if (!t->it->lost) FT_TRY(tools_lost(t));
     return t->it->lost ? FT_OK : find_unprinted(t);
 }

@@ -22,6 +22,23 @@ static bool starts(const str_buf *full, const str_buf *with)
     return with->len <= full->len && (!with->len || !memcmp(full->data, with->data, with->len));
 }
 
+static size_t find_text(const str_buf *in, size_t from, const char *s)
+{
+    const char *hit = str_find(in, from, s, strlen(s));
+    return hit ? (size_t)(hit - in->data) : SIZE_MAX;
+}
+
+/* The same where nothing but white space stands before it. */
+static size_t behind_space(const str_buf *in, size_t from, const char *s)
+{
+    const size_t n = strlen(s);
+    for (; from + n <= in->len; from++) {
+        if (memcmp(in->data + from, s, n) == 0) return from;
+        if (!strchr(" \t\r\n", in->data[from])) break;
+    }
+    return SIZE_MAX;
+}
+
 /* After the text that ends at `from`: the end of the turn's mark, or `from` when none follows directly
  * (anywhere: none before `limit`). */
 static size_t through_mark(turns *t, size_t from, bool anywhere, size_t limit)
@@ -33,11 +50,9 @@ static size_t through_mark(turns *t, size_t from, bool anywhere, size_t limit)
     for (int i = -1; i < n; i++) {
         int32_t id = i < 0 ? tok_eos(tok) : stops[i];
         const char *s = id >= 0 ? tok_text(tok, id) : NULL;
-        const char *hit = s && *s ? str_find(&t->full, from, s, strlen(s)) : NULL;
-        if (!hit) continue;
-        size_t at = (size_t)(hit - t->full.data), k = from;
-        while (k < at && strchr(" \t\r\n", t->full.data[k])) k++;
-        if ((anywhere || k == at) && at < best && at < limit) {
+        if (!s || !*s) continue;
+        size_t at = anywhere ? find_text(&t->full, from, s) : behind_space(&t->full, from, s);
+        if (at < best && at < limit) {
             best = at;
             best_end = at + strlen(s);
         }
@@ -136,16 +151,19 @@ static bool turn_end(turns *t, int i, const cJSON *message, size_t begin, size_t
     return calls && *out > begin;
 }
 
-static ft_status find_turns(turns *t, int *count)
+/* *again: what was known of some turns turned out wrong, and is forgotten. */
+static ft_status try_turns(turns *t, int *count, bool *again)
 {
     int i = 0;
     size_t last = 0;
     *count = 0;
+    *again = false;
     for (const cJSON *m = t->messages->child; m; m = m->next, i++) {
         size_t begin = 0, end = 0;
         if (!data_turns_supervised(t, i, m)) continue;
-        bool found = turn_begin(t, i, m, &begin) && turn_end(t, i, m, begin, &end);
-        if (t->rc != FT_OK) return ft_fail(t->rc, "out of memory");
+        bool known = data_many_span(t, i, m, &begin, &end);
+        bool found = known || (turn_begin(t, i, m, &begin) && turn_end(t, i, m, begin, &end));
+        FT_TRY(data_turns_rc(t));
         if (!found || begin < last || end <= begin) {
             return data_fail(
                 t->it, t->node, NULL,
@@ -158,36 +176,90 @@ static ft_status find_turns(turns *t, int *count)
         }
         t->span[(*count)++] = (tpl_span){(int64_t)begin, (int64_t)end};
         last = end;
+        *again = !known && !data_many_learn(t, i, m, begin, end);
+        if (*again) break;
     }
     return FT_OK;
 }
 
-/* --- bytes to tokens ------------------------------------------------------------------------------------------ */
-/* Tokens that end at or before byte `at`: those that the text up to there has in common with the whole. */
-static ft_status tokens_before(const data_item *it, const char *text, int64_t at, int64_t *out)
+static ft_status find_turns(turns *t, int *count)
 {
+    bool again;
+    ft_status rc = data_many_open(t);
+    do {
+        if (rc == FT_OK) rc = try_turns(t, count, &again);
+    } while (rc == FT_OK && again);
+    data_many_close(t);
+    return rc;
+}
+
+/* --- bytes to tokens ------------------------------------------------------------------------------------------ */
+/* What is known of the tokens up to a place that the search has come to. */
+typedef struct walk {
+    const str_buf *text;
+    const int64_t *off;    /* [ids] where each token stands; NULL: not known */
+    int64_t next;          /* tokens before it are passed */
+    int64_t token, begins; /* the last special token passed, and where it stands */
+    size_t seen;           /* special tokens are looked for from here on */
+    size_t ahead;          /* where number `next` stands, 0: not looked for */
+    int misses;
+} walk;
+
+enum { MISSES = 16 }; /* special tokens whose text does not stand there: normalizers change it */
+
+/* Goes to the last special token at or before byte `at`: they cut a text, so what is in front of one says nothing of the
+ * tokens from there on. */
+static void to_special(const data_item *it, walk *w, int64_t at)
+{
+    for (; w->next < it->ids.n && w->misses < MISSES; w->next++, w->ahead = 0) {
+        const tok_tokenizer *tok = it->d->tok;
+        int32_t id = it->ids.id[w->next];
+        const char *s = tok_is_special(tok, id) ? tok_text(tok, id) : NULL;
+        if (!s || !*s) continue;
+        if (!w->ahead) w->ahead = find_text(w->text, w->seen, s) + 1;
+        if (!w->ahead) {
+            w->misses++;
+            continue;
+        }
+        if (w->ahead - 1 > (size_t)at) return;
+        w->token = w->next;
+        w->begins = (int64_t)w->ahead - 1;
+        w->seen = w->ahead - 1 + strlen(s);
+    }
+}
+
+/* Tokens that end at or before byte `at`: those that the text up to there has in common with the whole. */
+static ft_status tokens_before(turns *t, walk *w, int64_t at, int64_t *out)
+{
+    const data_item *it = t->it;
     tok_ids head = {0};
-    ft_status rc = tok_encode(it->d->tok, text, (size_t)at, false, &head);
-    *out = 0;
-    while (rc == FT_OK && *out < head.n && *out < it->ids.n && head.id[*out] == it->ids.id[*out])
+    to_special(it, w, at);
+    if (!data_turns_spend(t, (size_t)(at - w->begins))) return data_turns_rc(t);
+    ft_status rc =
+        tok_encode(it->d->tok, w->text->data + w->begins, (size_t)(at - w->begins), false, &head);
+    *out = w->token;
+    while (rc == FT_OK && *out - w->token < head.n && *out < it->ids.n &&
+           head.id[*out - w->token] == it->ids.id[*out])
         (*out)++;
     tok_ids_free(&head);
     return rc;
 }
 
-static ft_status span_tokens(data_item *it, const str_buf *text, const int64_t *off, tpl_span s,
-                             int64_t *from, int64_t *to)
+/* Spans come in the order of the text. */
+static ft_status span_tokens(turns *t, walk *w, tpl_span s, int64_t *from, int64_t *to)
 {
+    data_item *it = t->it;
+    const int64_t *off = w->off;
     if (!off) {
-        FT_TRY(tokens_before(it, text->data, s.from, from));
-        FT_TRY(tokens_before(it, text->data, s.to, to));
+        FT_TRY(tokens_before(t, w, s.from, from));
+        FT_TRY(tokens_before(t, w, s.to, to));
         return FT_OK;
     }
-    *from = *to = 0;
-    while (*from < it->ids.n && off[*from + 1] <= s.from) (*from)++;
+    while (w->next < it->ids.n && off[w->next + 1] <= s.from) w->next++;
+    *from = w->next;
     it->merged = it->merged || (*from < it->ids.n && off[*from] < s.from);
     *to = *from;
-    while (*to < it->ids.n && off[*to] < s.to) (*to)++;
+    while (*to < it->ids.n && off[*to] < s.to) ++*to;
     return FT_OK;
 }
 
@@ -233,8 +305,9 @@ static ft_status mask_tokens(turns *t, int count)
     if (!off) return FT_EMEM;
     bool exact = false;
     ft_status rc = data_offsets(it->d->tok, t->full.data, t->full.len, &it->ids, off, &exact);
+    walk w = {.text = &t->full, .off = exact ? off : NULL};
     for (int i = 0; rc == FT_OK && i < count; i++) {
-        rc = span_tokens(it, &t->full, exact ? off : NULL, t->span[i], &from, &to);
+        rc = span_tokens(t, &w, t->span[i], &from, &to);
         if (rc != FT_OK) break;
         to = turn_tokens(it, from, to);
         rc = it->rc;

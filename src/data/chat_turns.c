@@ -3,12 +3,31 @@
 
 #include <string.h>
 
+/* Renderings that find turns or what is lost may take so many bytes, or so many times the conversation. */
+enum { BYTES_FREE = 1 << 28, TIMES_FREE = 128, MESSAGE = 256 };
+
+/* Only templates that write each turn in its own way come to the limit. */
+bool data_turns_spend(turns *t, size_t bytes)
+{
+    size_t whole = t->full.len + (size_t)t->n * MESSAGE;
+    size_t limit = whole > BYTES_FREE / TIMES_FREE ? whole * TIMES_FREE : BYTES_FREE;
+    t->rendered += bytes;
+    if (t->rendered <= limit) return true;
+    t->rc = data_fail(t->it, t->node, NULL,
+                      "a conversation of %d turns takes too long with this chat template, which "
+                      "writes them otherwise as it gets longer: split it, or use a template with "
+                      "{%% generation %%} blocks",
+                      t->n);
+    return false;
+}
+
 bool data_turns_render(turns *t, int n, bool prompt, int at, const cJSON *changed, str_buf *out)
 {
     cJSON *list = cJSON_CreateArray();
     const cJSON *m = t->messages->child;
     bool ok = list != NULL;
     str_clear(out);
+    if (t->rc != FT_OK) ok = false;
     for (int i = 0; ok && i < n && m; i++, m = m->next) {
         ok = cJSON_AddItemReferenceToArray(list,
                                            (cJSON *)(uintptr_t)(changed && i == at ? changed : m));
@@ -17,9 +36,14 @@ bool data_turns_render(turns *t, int n, bool prompt, int at, const cJSON *change
     in.messages = list;
     in.add_generation_prompt = prompt;
     ft_status rc = ok ? chat_render(t->it->d->chat, &in, out, NULL) : FT_EMEM;
-    if (rc != FT_OK && rc != FT_EDATA) t->rc = rc;
+    if (t->rc == FT_OK && rc != FT_OK && rc != FT_EDATA) t->rc = rc;
     cJSON_Delete(list);
-    return rc == FT_OK;
+    return rc == FT_OK && data_turns_spend(t, out->len + (size_t)n * MESSAGE);
+}
+
+ft_status data_turns_rc(const turns *t)
+{
+    return t->rc == FT_EMEM ? ft_fail(FT_EMEM, "out of memory") : t->rc;
 }
 
 cJSON *data_turns_marked(turns *t, const cJSON *message, bool before)

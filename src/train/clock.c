@@ -36,9 +36,10 @@ void train_stop_notes(const train_session *s)
     else
         second = arena_printf(s->mem, "stopped at once: nothing was saved; start again with: %s",
                               s->command);
-    ft_stop_notes("stopping: the micro-batch under way ends, its step is dropped, and the state is "
-                  "saved; a second signal stops at once",
-                  second ? plain_text(s, second) : NULL);
+    ft_stop_notes(
+        "stopping: the step under way is dropped, and the state is saved; a second signal "
+        "stops at once",
+        second ? plain_text(s, second) : NULL);
 }
 
 ft_status train_stop(void)
