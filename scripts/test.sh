@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # test.sh [--all | --arm | --msan | --tsan] – builds and tests.  Without arguments: release build with warnings as errors, and the suite.
 # --all (what CI runs): also layers and style, the suite under address and undefined-behaviour sanitizers, a build with
-# clang, and some minutes of fuzzing.
+# clang, some minutes of fuzzing, and the short form of scripts/attack.sh.
 # --msan: what reads files, and a short training, with clang's MemorySanitizer. --tsan: training, reading of data and the pool
 # under ThreadSanitizer. scripts/attack.sh runs both.
 # --arm: a cross build for aarch64 and, under qemu-user, the tests of kernels, formats, gradients, golden results and
@@ -105,6 +105,8 @@ if $all; then
     cmake --build build/clang -j "$jobs"
     step "fuzzing"
     scripts/fuzz.sh --short 20
+    step "attack"
+    scripts/attack.sh --short --ft build/release/ft
     for preset in asan release; do
         step "closing lines of $preset"
         sed -n '/tests passed/,$p' "$logs/ctest-$preset.log"

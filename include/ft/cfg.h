@@ -66,6 +66,9 @@ static inline const cJSON *js_get(const cJSON *o, const char *key)
 {
     return cJSON_GetObjectItemCaseSensitive(o, key);
 }
+/* Trees are made by many small calls, each of which may fail. This is FT_EMEM when one did on this thread since a text
+ * was last read: for who reads a tree that was made. js_print fails its text then, so what is printed is whole. */
+FT_MUST_USE ft_status js_whole(void);
 /* Prints a tree as compact JSON (floats shortest that read back), or indented by 2. */
 void js_print(str_buf *out, const cJSON *node, bool indent);
 /* In the text of a valid JSON object: sets a top-level member to a JSON value (a new one comes last), or takes it out.

@@ -245,8 +245,8 @@ void pe_tell_patterns(const pe_ctx *c, const cJSON *pattern, const char *key);
 /* The value of the first key of a rank_pattern or alpha_pattern that matches; untouched where none does. 1, 0, −1. */
 int pe_pattern_value(const cJSON *pattern, const char *path, double *value);
 
-/* PEFT's rules of which module a pattern means. Each returns 1, 0, or −1 for a regex that is wrong or hits a limit (the
- * record is set). */
+/* PEFT's rules of which module a pattern means. Each returns 1, 0, −1 for a regex that is wrong or hits a limit, or −2
+ * when memory is out (the record is set). */
 int pe_match_full(const char *regex, const char *path); /* re.fullmatch */
 int pe_match_pattern(const char *key,
                      const char *path); /* ^(.*\.)?(KEY)$, of rank_pattern and alpha_pattern */

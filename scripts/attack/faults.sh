@@ -17,6 +17,7 @@ sound_after() { # OUT: nothing, or the right thing
     case $out in
     run) [ ! -e o/adapter_model.safetensors ] || same_run o ;;
     -) cmp -s out reference.out ;;
+    none) ;; # its words tell of the machine at that moment
     *) [ ! -e "$out" ] || same_tree "$out" "$reference" ;;
     esac
 }
@@ -24,6 +25,7 @@ next_works() { # OUT COMMAND...: the next run
     local out=$1
     shift
     case $out in
+    none) ;;
     run) [ ! -d o ] || { try "$ft" "${run[@]}" --resume; [ $code = 0 ] && same_run o; } ;;
     -) ;;
     *)
@@ -35,7 +37,7 @@ next_works() { # OUT COMMAND...: the next run
     esac
 }
 reset() { # OUT
-    case $1 in run) rm -rf o ;; -) ;; *) rm -rf "$1" "$1".* ".$1"* ;; esac
+    case $1 in run) rm -rf o ;; - | none) ;; *) rm -rf "$1" "$1".* ".$1"* ;; esac
 }
 judge() { # WHAT OUT COMMAND...: of a run with a fault in it, whose status is in code
     local what=$1 out=$2 first
@@ -44,7 +46,7 @@ judge() { # WHAT OUT COMMAND...: of a run with a fault in it, whose status is in
     if [ $code -ge 124 ]; then
         fail "$what: a signal or a hang, $first"
     elif [ $code = 0 ]; then
-        if { [ "$out" = run ] && ! same_run o; } || { [ "$out" != run ] && [ "$out" != - ] && [ ! -e "$out" ]; } || ! sound_after "$out"; then
+        if { [ "$out" = run ] && ! same_run o; } || { [ "$out" != run ] && [ "$out" != - ] && [ "$out" != none ] && [ ! -e "$out" ]; } || ! sound_after "$out"; then
             fail "$what: ended with 0 and a wrong or missing result"
         else
             pass
@@ -106,7 +108,7 @@ check_F1_eval() { torture eval - 40 "${eval_words[@]}"; }
 check_F1_score() { torture score - 30 "${score_words[@]}"; }
 check_F1_generate() { torture generate - 30 "${generate_words[@]}"; }
 check_F1_inspect() { torture inspect - 20 inspect b -q; }
-check_F1_check() { torture check - 20 check run.json --out fresh -q; }
+check_F1_check() { torture check none 20 check run.json --out fresh -q; }
 
 check_F2() { # threads that cannot be made
     local n

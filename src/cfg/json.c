@@ -37,10 +37,20 @@ typedef struct scan {
 } scan;
 
 /* All of the tree's memory goes through the one allocator, whoever creates a node first. */
+static _Thread_local bool lost; /* since the last text was read */
+
 static void *hook_alloc(size_t n)
 {
-    return ft_alloc(n, 1);
+    void *p = ft_alloc(n, 1);
+    lost = lost || !p;
+    return p;
 }
+
+ft_status js_whole(void)
+{
+    return lost ? ft_fail(FT_EMEM, "out of memory for a tree of JSON") : FT_OK;
+}
+
 __attribute__((constructor)) static void install_hooks(void)
 {
     cJSON_Hooks hooks = {.malloc_fn = hook_alloc, .free_fn = ft_free};
@@ -529,6 +539,7 @@ ft_status js_parse(js_doc *out, const char *text, size_t len, const char *name, 
 ft_status js_parse_at(js_doc *out, const char *text, size_t len, const char *name, int64_t line0,
                       int64_t col0, js_flags flags, ft_status status)
 {
+    lost = false;
     scan s = {.doc = out, .p = text, .end = text + len, .flags = flags, .status = status};
 
     *out = (js_doc){.name = name, .text = text, .len = len, .line0 = line0, .col0 = col0};

@@ -208,6 +208,7 @@ void js_print(str_buf *out, const cJSON *root, bool indent)
 {
     const cJSON *open[TREE_DEPTH + 1];
     int depth = 0;
+    if (js_whole() != FT_OK) out->failed = true;
     for (const cJSON *at = root; at;) {
         bool object = cJSON_IsObject(at);
         if (depth > 0 && cJSON_IsObject(open[depth - 1])) {

@@ -19,7 +19,7 @@ static int group_number(pcre2_match_data *data, int64_t *number)
     return 1;
 }
 
-/* 1, 0, −1; with `number`, a match must have digits in the group "idx", which it holds then. */
+/* 1, 0, −1, −2; with `number`, a match must have digits in the group "idx", which it holds then. */
 static int match_at(const char *regex, const char *path, uint32_t options, int64_t *number)
 {
     int error, result = -1;
@@ -28,7 +28,9 @@ static int match_at(const char *regex, const char *path, uint32_t options, int64
         pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED, options, &error, &offset, NULL);
     pcre2_match_data *data = code ? pcre2_match_data_create_from_pattern(code, NULL) : NULL;
     pcre2_match_context *ctx = pcre2_match_context_create(NULL);
-    if (!code) {
+    if (!code && error == PCRE2_ERROR_HEAP_FAILED) {
+        result = -2;
+    } else if (!code) {
         PCRE2_UCHAR text[120];
         pcre2_get_error_message(error, text, sizeof text);
         ft_fail(FT_ECONFIG, "regex \"%s\": %s at offset %zu", ft_shows(regex), (const char *)text,
@@ -42,12 +44,15 @@ static int match_at(const char *regex, const char *path, uint32_t options, int64
             result = number ? group_number(data, number) : 1;
         else if (n == PCRE2_ERROR_NOMATCH)
             result = 0;
+        else if (n == PCRE2_ERROR_NOMEMORY)
+            result = -2;
         else
             ft_fail(FT_ECONFIG, "regex \"%s\" takes too many steps on \"%s\"", ft_shows(regex),
                     ft_shows(path));
     } else {
-        ft_fail(FT_EMEM, "out of memory");
+        result = -2;
     }
+    if (result == -2) ft_fail(FT_EMEM, "out of memory for the regex \"%s\"", ft_shows(regex));
     pcre2_match_context_free(ctx);
     pcre2_match_data_free(data);
     pcre2_code_free(code);
@@ -65,7 +70,7 @@ static int match_around(const char *front, const char *key, const char *back, co
 {
     str_buf b = {0};
     str_printf(&b, "%s%s%s", front, key, back);
-    int r = str_ok(&b) == FT_OK ? match_at(b.data, path, PCRE2_ANCHORED | PCRE2_UTF, number) : -1;
+    int r = str_ok(&b) == FT_OK ? match_at(b.data, path, PCRE2_ANCHORED | PCRE2_UTF, number) : -2;
     str_free(&b);
     return r;
 }

@@ -97,7 +97,8 @@ static const cJSON **member(const pe_target *t, size_t offset)
 static void check_regex(cfg_doc *d, const cJSON *at, const char *key, const char *regex,
                         int (*match)(const char *regex, const char *path))
 {
-    if (match(regex, "") >= 0) return;
+    int hit = match(regex, "");
+    if (hit >= 0 || hit == -2) return; /* where memory is gone, who uses it will say so */
     char why[400];
     snprintf(why, sizeof why, "%s", ft_error());
     ft_error_clear();
@@ -249,7 +250,7 @@ static int is_target(const pe_target *t, const nn_site *s)
     const cJSON *list = t->target_modules;
     int out = is_excluded(t, s->path);
     bool named;
-    if (out != 0) return out < 0 ? -1 : 0;
+    if (out != 0) return out < 0 ? out : 0;
     if (pe_is_null(list)) /* PEFT's default targets */
         named = s->role == NN_Q || s->role == NN_V || s->role == NN_QKV;
     else if (pe_is_all_linear(list))
@@ -351,7 +352,7 @@ static ft_status check_target_regex(pe_ctx *c, const cJSON *regex)
                      "method.target_modules: the regex matches \"%s\" too, which is neither a "
                      "linear layer nor an embedding; make it narrower",
                      module);
-            if (hit < 0) return FT_ECONFIG;
+            if (hit < 0) return hit == -2 ? FT_EMEM : FT_ECONFIG;
         }
     }
     return FT_OK;
@@ -477,7 +478,7 @@ ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
         nn_site *s = &c->m->site[i];
         const char *entry = NULL;
         int hit = is_target(t, s);
-        if (hit < 0) return FT_ECONFIG;
+        if (hit < 0) return hit == -2 ? FT_EMEM : FT_ECONFIG;
         if (hit == 0) {
             if (!is_tied_target(c, t, s)) continue;
             FT_CHECK(

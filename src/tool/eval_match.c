@@ -60,8 +60,9 @@ static ft_status search(const pcre2_code *code, const char *text, size_t n, cons
     *hit = found >= 0;
     if (found < 0 && found != PCRE2_ERROR_NOMATCH) {
         pcre2_get_error_message(found, why, sizeof why);
-        rc = ft_fail(FT_EDATA, "regex \"%s\": %s; simplify the pattern", ft_shows(pattern),
-                     (const char *)why);
+        rc =
+            ft_fail(found == PCRE2_ERROR_NOMEMORY ? FT_EMEM : FT_EDATA,
+                    "regex \"%s\": %s; simplify the pattern", ft_shows(pattern), (const char *)why);
     }
 out:
     pcre2_match_data_free(data);
@@ -79,8 +80,9 @@ static ft_status regex(const char *output, size_t n, const char *answer, bool *h
                       PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &error, &at, NULL);
     if (!code) {
         pcre2_get_error_message(error, why, sizeof why);
-        return ft_fail(FT_EDATA, "regex \"%s\": %s at character %zu", ft_shows(answer),
-                       (const char *)why, (size_t)at + 1);
+        return ft_fail(error == PCRE2_ERROR_HEAP_FAILED ? FT_EMEM : FT_EDATA,
+                       "regex \"%s\": %s at character %zu", ft_shows(answer), (const char *)why,
+                       (size_t)at + 1);
     }
     ft_status rc = search(code, output, n, answer, hit);
     pcre2_code_free(code);

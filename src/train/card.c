@@ -94,6 +94,7 @@ static void put_section(const train_session *s, const char *key, str_buf *out)
         js_print(&value, v, false);
         str_printf(out, "%s%s ", n++ ? ", " : "", v->string);
         code(out, value.data ? value.data : "");
+        out->failed = out->failed || value.failed;
         str_free(&value);
     }
     str_adds(out, " |\n");

@@ -508,7 +508,9 @@ cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem)
     cJSON *train = section(root, "train", loop_rows, &c->train);
     if (train) resolve_sources(c, train, "sample_prompts", prompts_file(c), mem);
     section(root, "output", output_rows, &output);
-    return root;
+    if (js_whole() == FT_OK) return root;
+    cJSON_Delete(root);
+    return NULL;
 }
 
 /* --- what a resumed run may not change ---------------------------------------------------------------------------------- */
