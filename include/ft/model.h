@@ -226,6 +226,7 @@ FT_MUST_USE ft_status model_config_text(const model *m, const dt_type *type, boo
 FT_MUST_USE ft_status model_save_side_files(const char *model_path, const char *dir);
 /* The same without generation_config.json: what stands beside an adapter. Its bytes, of a folder. */
 FT_MUST_USE ft_status model_save_tokenizer(const char *model_path, const char *dir);
+bool model_is_tokenizer_file(const char *name); /* a file of what model_save_tokenizer may leave */
 /* 65 where one of the files that would be copied is a link out of its folder (but of the hub's cache): before a result is
  * made of it. dir may be NULL or no folder. */
 FT_MUST_USE ft_status model_check_links(const char *dir, bool follow);

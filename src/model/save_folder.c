@@ -293,6 +293,13 @@ static ft_status copy_templates(const char *from, const char *to, arena *a)
 }
 
 /* Files first … end − 1 of the list, where `from` has them. */
+bool model_is_tokenizer_file(const char *name)
+{
+    for (int i = 0; i < GENERATION; i++)
+        if (strcmp(name, save_side_files[i]) == 0) return true;
+    return false;
+}
+
 static ft_status copy_side_files(const char *from, const char *to, size_t first, size_t end,
                                  arena *a)
 {

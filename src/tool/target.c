@@ -77,7 +77,7 @@ double tool_output_bytes(const model *m, const dt_type *type, const model_quant 
     return need;
 }
 
-ft_status tool_check_space(const model *m, const tool_target *t, const dt_type *type,
+ft_status tool_check_space(const model *m, const io_target *t, const dt_type *type,
                            const model_quant *quant)
 {
     const size_t room = dir_free_space(t->path);
