@@ -4,7 +4,7 @@
 . "$(dirname "$0")/support/cli.sh"
 shopt -s nullglob
 cp -r "$source/data/tiny" m
-awk 'BEGIN { for (i = 0; i < 60000; i++) print "{\"text\": \"record " i " the quick brown fox jumps over the lazy dog\"}" }' > big.jsonl
+awk 'BEGIN { for (i = 0; i < 400000; i++) print "{\"text\": \"record " i " the quick brown fox jumps over the lazy dog\"}" }' > big.jsonl
 awk 'BEGIN { for (i = 0; i < 40000; i++) printf "record %d the quick brown fox jumps over the lazy dog ", i; print "" }' > long.txt
 head -n 500 big.jsonl > small.jsonl
 printf '{"model": {"path": "m"}, "method": {"type": "lora", "r": 2}, "data": {"train": "small.jsonl", "max_length": 64}, "train": {"max_steps": 100000}, "output": {"dir": "run"}}' > run.json

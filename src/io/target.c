@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -209,6 +210,16 @@ ft_status io_target_open(io_target *t, const char *path, bool force, const io_in
     return ft_temporary_add(t->work);
 }
 
+/* Without memory the table cannot be asked. The folder is this process's own, so all in it goes, unless the former result
+ * is there. */
+static ft_status empty_blindly(const io_target *t)
+{
+    char old[PATH_MAX];
+    if (snprintf(old, sizeof old, "%s/" OLD, t->work) >= (int)sizeof old || is_there(old))
+        return FT_EMEM;
+    return dir_remove(t->work);
+}
+
 void io_target_close(io_target *t)
 {
     const char *left = NULL;
@@ -218,7 +229,8 @@ void io_target_close(io_target *t)
     ft_status rc = empty_work(t->work, t->mem, &left);
     dir_unlock(t->work, t->lock);
     t->lock = -1;
-    const bool gone = rc == FT_OK && rmdir(t->work) == 0;
+    if (rc == FT_EMEM) rc = empty_blindly(t);
+    const bool gone = rc == FT_OK && (rmdir(t->work) == 0 || errno == ENOENT);
     if (left)
         log_warn("%s: is not of a result and was left there", ft_shows(left));
     else if (!gone)
