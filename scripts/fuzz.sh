@@ -126,14 +126,14 @@ coverage() {
     [ -d "$work/seeds" ] || { build fuzz; corpora; }
     rm -f $out/*.profraw
     for t in $(all_targets); do
-        objects+=(-object "$out/fuzz_$t")
+        objects+=(${objects[0]:+-object} "$out/fuzz_$t") # the first one stands alone
         LLVM_PROFILE_FILE=$out/$t.profraw "$out/fuzz_$t" -runs=0 -timeout=60 "$work/corpus/$t" "$work/seeds/$t" \
             >"build/logs/coverage-$t.log" 2>&1 || echo "fuzz.sh: $t: see build/logs/coverage-$t.log"
     done
     "$profdata" merge -sparse -o $out/all.profdata $out/*.profraw
     # shellcheck disable=SC2046
-    "$cov" report "${objects[@]}" -instr-profile=$out/all.profdata $(parsers) >build/logs/coverage.txt
-    awk 'NR > 2 && NF > 9 { printf "%-38s %6d lines %8s\n", $1, $8, $10 }' build/logs/coverage.txt
+    "$cov" report "${objects[@]}" -instr-profile=$out/all.profdata $(parsers | sed "s|^|$PWD/|") >build/logs/coverage.txt
+    awk 'NR > 2 && NF > 9 { sub(/.*\/src/, "src", $1); printf "%-38s %6d lines %8s\n", $1, $8, $10 }' build/logs/coverage.txt
 }
 
 integer() {

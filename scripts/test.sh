@@ -29,9 +29,8 @@ command -v ccache >/dev/null && launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
 arm_tests='test_kernel|test_kernel_rows|test_kernel_attn|test_kernel_bf16|test_dtype|test_bnb|test_gradcheck'
 arm_tests+='|test_optim|test_optim_rules|test_train_golden|test_gguf_split'
 msan_tests='test_json|test_cfg|test_io|test_lines|test_zstd|test_gguf|test_gguf_split|test_hostile|test_template|test_chat'
-msan_tests+='|test_data|test_data_fields|test_folders|test_weights|test_open|test_adapters|test_fuzzed|test_train'
-tsan_tests='test_train|test_data|test_data_files|test_data_window|test_infer|test_tool|test_kernel|test_kernel_attn|test_lines'
-tsan_tests+='|test_prompt|test_follow|test_fuzzed'
+msan_tests+='|test_data|test_data_fields|test_folders|test_weights|test_open|test_adapters|test_tokenizer|test_fuzzed|test_train'
+tsan_tests='test_data|test_data_files|test_infer|test_lines|test_prompt|test_follow|test_fuzzed|test_train'
 
 step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
