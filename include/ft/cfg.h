@@ -135,6 +135,14 @@ typedef struct cfg_field {
         .key = NULL                                                                                \
     }
 
+/* What a key that no table has may have meant: the path of a key of ours, or "" where there is none; why: what more there is
+ * to say (NULL: nothing). False: no idea. */
+typedef struct cfg_meaning {
+    char path[80];
+    const char *why;
+} cfg_meaning;
+typedef bool cfg_meant(const char *key, cfg_meaning *out);
+
 /* A parsed config: the document, the overrides, and the folder paths are relative to. */
 typedef struct cfg_doc {
     js_doc js;
@@ -142,6 +150,7 @@ typedef struct cfg_doc {
     const char *dir; /* folder of the file ("" = current) */
     int errors;      /* mistakes recorded so far (at most 20 are listed) */
     void *sets;      /* which nodes came from --set (private) */
+    cfg_meant *meant; /* set by the opener, after opening: asked about unknown keys of the root and its sections; NULL */
     bool flags;      /* set by the opener: those are flags of a verb, `--block-size` for block_size */
 } cfg_doc;
 

@@ -19,6 +19,8 @@ typedef struct train_section {
     const char *help;
 } train_section;
 extern const train_section train_sections[]; /* ends with key NULL */
+/* What an unknown key of a training config may have meant: another program's name ("lr"), or a key of ours in another place. */
+bool train_key_meant(const char *key, cfg_meaning *out);
 
 /* Values that stand beside a config, or are all there is of one; they win over it, and --set over them. NULL: not given. */
 typedef struct train_given {

@@ -237,12 +237,28 @@ static void fail_unknown(cfg_doc *d, const cJSON *node, const char *key, const c
     va_end(ap);
 }
 
+/* Another program's name for a key, or one that stands in another section. */
+static bool key_of_elsewhere(cfg_doc *d, const cJSON *node, const char *path, const char *key)
+{
+    cfg_meaning m;
+    if (!d->meant || (path && strchr(path, '.')) || !d->meant(node->string, &m)) return false;
+    if (strcmp(m.path, key) == 0) return false; /* a key of another type of this section */
+    if (m.path[0])
+        fail_unknown(d, node, key, "unknown key; ft has it as %s%s%s", m.path, m.why ? ": " : "",
+                     m.why ? m.why : "");
+    else
+        fail_unknown(d, node, key, "unknown key; %s", m.why);
+    if (m.path[0]) cfg_note_wrong(d, m.path);
+    return true;
+}
+
 /* A misspelled key is not missing as well. */
 static void unknown_key(cfg_doc *d, const cJSON *node, const char *path, const char *key,
                         const cfg_field *rows, const char *const *also)
 {
     const char *names[NAMES + 1];
     int n = 0;
+    if (key_of_elsewhere(d, node, path, key)) return;
     for (; rows->key && n < NAMES; rows++) names[n++] = rows->key;
     for (; also && *also && n < NAMES; also++) names[n++] = *also;
     names[n] = NULL;

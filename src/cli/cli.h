@@ -57,6 +57,11 @@ const cli_verb *cli_verb_at(int i); /* in the order of verbs.def; NULL past the 
 const cli_verb *cli_verb_by_name(const char *name);
 const cfg_field *cli_global_rows(void); /* options of every verb; precision only of CLI_MODEL */
 
+/* What another program calls a verb or an option ("finetune", "output-dir"): the one of `names` (NULL-terminated) that is
+ * meant, or NULL. */
+const char *cli_verb_meant(const char *theirs, const char *const *names);
+const char *cli_option_meant(const char *theirs, const char *const *names);
+
 /* The verb's --set values and, where it was given, --precision as one more (train.precision). */
 FT_MUST_USE ft_status cli_precision_set(const cli_call *c, const char *const **sets, int *n_sets);
 

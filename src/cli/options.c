@@ -5,6 +5,7 @@
 #include "cli.h"
 
 #include "ft/kernel.h"
+#include "ft/train.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -216,6 +217,21 @@ typedef struct line {
     bool help;
 } line;
 
+/* A key of a training config, given as an option. */
+static ft_status key_as_flag(const line *l, const char *typed)
+{
+    char key[NAME_BYTES];
+    cfg_meaning m;
+    if (!find_row(l->call->verb->flags, "method", strlen("method"))) return FT_OK;
+    snprintf(key, sizeof key, "%s", typed);
+    for (char *p = key; *p; p++) *p = *p == '-' ? '_' : *p;
+    if (!train_key_meant(key, &m)) return FT_OK;
+    FT_CHECK(!m.path[0], FT_EUSAGE, "--%s: no option, but a key of the config: --set %s=VALUE%s%s",
+             ft_shows(typed), m.path, m.why ? "; " : "", m.why ? m.why : "");
+    return ft_fail(FT_EUSAGE, "--%s: ft %s has no such option; %s", ft_shows(typed),
+                   l->call->verb->name, m.why);
+}
+
 static ft_status unknown_flag(const line *l, const char *word, size_t n)
 {
     const char *names[NAMES + 1];
@@ -234,7 +250,12 @@ static ft_status unknown_flag(const line *l, const char *word, size_t n)
     }
     names[count] = NULL;
     snprintf(typed, sizeof typed, "%.*s", (int)(n < NAME_BYTES ? n : NAME_BYTES - 1), word);
-    const char *near = cfg_nearest(typed, names);
+    FT_CHECK(strcmp(typed, "config") != 0 || !(l->call->verb->needs & CLI_CONFIG), FT_EUSAGE,
+             "--config: a config stands by itself: ft %s CONFIG", l->call->verb->name);
+    const char *meant = cli_option_meant(typed, names), *near = cfg_nearest(typed, names);
+    FT_CHECK(!meant, FT_EUSAGE, "--%s: ft %s has it as --%s", ft_show(word, n), l->call->verb->name,
+             meant);
+    FT_TRY(key_as_flag(l, typed));
     FT_CHECK(!near, FT_EUSAGE, "--%s: ft %s has no such option; did you mean \"--%s\"?",
              ft_show(word, n), l->call->verb->name, near);
     return ft_fail(FT_EUSAGE, "--%s: ft %s has no such option; ft help %s lists them",
@@ -398,7 +419,9 @@ static ft_status find_verb(int n, char *const *words, const cli_verb **out)
     *out = cli_verb_by_name(word);
     if (*out) return FT_OK;
     for (size_t i = 0; i < FT_COUNT_OF(verbs); i++) names[i] = verbs[i]->name;
-    const char *near = cfg_nearest(word, names);
+    const char *meant = cli_verb_meant(word, names), *near = cfg_nearest(word, names);
+    FT_CHECK(!meant, FT_EUSAGE, "%s: unknown verb; ft has it as %s: ft help %s", ft_shows(word),
+             meant, meant);
     FT_CHECK(!near, FT_EUSAGE, "%s: unknown verb; did you mean \"%s\"?", ft_shows(word), near);
     return ft_fail(FT_EUSAGE, "%s: unknown verb; ft help lists them", ft_shows(word));
 }

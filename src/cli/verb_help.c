@@ -156,7 +156,8 @@ static int key_help(str_buf *out, const char *key, const cli_table *tables, int 
         const cfg_field *row = row_at(t->rows, rest);
         bool shared = row >= t->rows && row < t->rows + t->n_shared;
         found++;
-        if (strcmp(key, t->section) == 0) {
+        bool types = t->type && rest != key && strcmp(rest, "type") == 0;
+        if (strcmp(key, t->section) == 0 || types) {
             whole_section(out, t, first, mem);
         } else if (t->type && strcmp(rest, t->type) == 0) {
             table_title(out, t);

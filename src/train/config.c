@@ -7,6 +7,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -387,6 +388,37 @@ static void set_base_name(train_config *c)
     c->base_name = c->model.name;
 }
 
+static bool has_row(const cfg_field *rows, const char *key)
+{
+    for (; rows && rows->key; rows++)
+        if (strcmp(rows->key, key) == 0) return true;
+    return false;
+}
+
+/* The section that has a key of this name, of whichever type; NULL. */
+static const char *section_of(const char *key)
+{
+    for (const train_section *s = train_sections; s->key; s++)
+        if (has_row(s->rows, key) && strcmp(key, "type") != 0) return s->key;
+    for (int i = 0; pe_at(i); i++)
+        if (has_row(pe_at(i)->fields, key)) return "method";
+    for (int i = 0; opt_rule_at(i); i++)
+        if (has_row(opt_rule_at(i)->fields, key)) return "optim";
+    for (int i = 0; obj_at(i); i++)
+        if (has_row(obj_at(i)->fields, key)) return "objective";
+    return NULL;
+}
+
+bool train_key_meant(const char *key, cfg_meaning *out)
+{
+    const train_word *word = train_word_of(key);
+    const char *own = word ? NULL : section_of(key);
+    *out = (cfg_meaning){.why = word ? word->why : NULL};
+    if (word && word->ours) snprintf(out->path, sizeof out->path, "%s", word->ours);
+    if (own) snprintf(out->path, sizeof out->path, "%s.%s", own, key);
+    return word || own;
+}
+
 ft_status train_config_open(train_config *c, const train_options *opt, arena *mem)
 {
     static const char *keys[FT_COUNT_OF(train_sections)];
@@ -398,6 +430,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     FT_TRY(cfg_set(&c->doc, opt->sets, opt->n_sets));
     cfg_doc *d = &c->doc;
     const cJSON *root = d->js.root;
+    d->meant = train_key_meant;
     for (size_t i = 0; train_sections[i].key; i++) keys[i] = train_sections[i].key;
     cfg_read(d, root, "", none, c, keys);
     cfg_read(d, js_get(root, "model"), "model", model_rows, &c->model, NULL);

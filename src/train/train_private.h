@@ -391,4 +391,12 @@ ft_status train_write_resolved(const train_session *s, const char *dir); /* conf
 ft_status train_write_summary(train_session *s, const file_notes *notes);
 /* What a finished run says: summary.json on one line, or a few lines of text. */
 ft_status train_result(train_session *s, str_buf *result);
+
+/* --- words.c ---------------------------------------------------------------------------------------------------------- */
+/* What another program calls a key. ours: its path here; NULL: there is none, and why says what to do instead. */
+typedef struct train_word {
+    const char *theirs, *ours, *why;
+} train_word;
+const train_word *train_word_of(const char *theirs); /* NULL: not known */
+
 #endif
