@@ -270,6 +270,8 @@ static ft_status save(train_session *s)
     file_notes_end(&notes);
     /* What stands there can only be one that was found damaged, or another run's. */
     if (rc == FT_OK) rc = train_place_remove(dir, mem);
+    if (rc == FT_OK && file_is_there(dir))
+        rc = ft_fail(FT_EEXIST, "%s: is in the way, and no run made it; move it away", dir);
     if (rc == FT_OK) rc = dir_rename(tmp.dir, dir);
     if (rc != FT_OK) {
         ft_error_keep(true);
