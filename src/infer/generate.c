@@ -353,7 +353,7 @@ static ft_status check_prompts(const generation *g)
         const tok_ids *p = &g->prompt[i];
         FT_CHECK(p->n > 0, FT_EDATA, "an empty prompt: there is nothing to continue");
         FT_TRY(inf_check_ids(g->c, p->id, p->n));
-        FT_CHECK(!g->c->m->position || p->n <= most, FT_EDATA,
+        FT_CHECK(g->c->m->d.max_position <= 0 || p->n <= most, FT_EDATA,
                  "a prompt of %lld tokens; this model has positions for %lld", (long long)p->n,
                  (long long)most);
     }

@@ -132,6 +132,16 @@ static ft_status read_item(scorer *s, const js_doc *d, item *it)
     return tool_encode(s->t, text, n, &it->ids);
 }
 
+/* Before any work: attention over what a model has no positions for takes the square of it, and says nothing. */
+static ft_status check_length(const scorer *s, const js_doc *d, const item *it)
+{
+    const int64_t most =
+        s->t->m->d.max_position - nn_virtual(s->t->inf.over) + 1; /* the last is no input */
+    if (s->t->m->d.max_position <= 0 || it->ids.n <= most) return FT_OK;
+    return js_fail(d, d->root, FT_EDATA, NULL, "%lld tokens, more than the model can hold (%lld)",
+                   (long long)it->ids.n, (long long)(most - 1));
+}
+
 static ft_status item_buffers(scorer *s, item *it)
 {
     if (it->from < it->ids.n) {
@@ -154,6 +164,7 @@ static ft_status read_text(scorer *s, item *it, const line_reader *lines, const 
     FT_TRY(js_parse(&d, text, len, lines_name(lines), lines_number(lines), JS_NUL | JS_BIG_NUMBERS,
                     FT_EDATA));
     ft_status rc = read_item(s, &d, it);
+    if (rc == FT_OK) rc = check_length(s, &d, it);
     js_close(&d);
     return rc == FT_OK ? item_buffers(s, it) : rc;
 }
