@@ -80,10 +80,10 @@ check_P6() { # 40 GiB of nothing behind a bad header
     printf '\037\213\010\000' | dd of=sparse.jsonl.gz conv=notrunc status=none
     cp -r b wordy && truncate -s 40G wordy/tokenizer.json
     cp -r b telling && truncate -s 40G telling/config.json
-    quick() { # COMMAND...: 65 or 66, soon, in little memory
+    quick() { # COMMAND...: 65 or 66, soon, in little memory; 71 where the addresses for the file are not to be had
         (ulimit -v 400000; limit=5 try "$ft" "$@"; echo $code > status)
         code=$(cat status)
-        if { [ $code = 65 ] || [ $code = 66 ] || [ $code = 78 ]; } && one_line; then pass; else fail "$*: $code $(told)"; fi
+        if [[ $code =~ ^(65|66|71|78)$ ]] && one_line; then pass; else fail "$*: $code $(told)"; fi
     }
     quick score --model big --data e.jsonl
     quick inspect sparse.safetensors
@@ -136,7 +136,12 @@ check_P8_names() { # names and links that lead out of a folder
     local name
     refuses() { # FOLDER: the model there
         try "$ft" convert "$1" --out taken -q
-        if { [ $code = 65 ] || [ $code = 66 ] || [ $code = 77 ]; } && one_line && [ ! -e taken ]; then pass; else fail "$what: $code $(told) $(ls taken 2> /dev/null | tr '\n' ' ')"; fi
+        if { [ $code = 65 ] || [ $code = 66 ] || [ $code = 77 ]; } && one_line && [ ! -e taken ]; then
+            pass
+        elif [ $code = 0 ] && [ -n "${idle:-}" ] && [ ! -e "taken/$idle" ]; then
+            pass # a file that is not read, and not taken
+        else fail "$what: $code $(told) $(ls taken 2> /dev/null | tr '\n' ' ')"
+        fi
         rm -rf taken
     }
     echo secret > outside
@@ -157,10 +162,10 @@ check_P8_names() { # names and links that lead out of a folder
         [ -e elsewhere/$name ] || echo '{}' > elsewhere/$name
         rm -f x/$name
         ln -s ../elsewhere/$name x/$name
-        what="$name is a link out of the folder" refuses x
+        idle=$([ $name = vocab.txt ] && echo $name) what="$name is a link out of the folder" refuses x
         rm -f x/$name
         ln -s "$PWD/outside" x/$name
-        what="$name is a link to a file that is no part" refuses x
+        idle=$([ $name = vocab.txt ] && echo $name) what="$name is a link to a file that is no part" refuses x
     done
     for name in config.json tokenizer.json tokenizer_config.json model.safetensors; do
         rm -rf x

@@ -47,6 +47,7 @@ static ft_status open_end(int *fd, const char *path, bool anew, struct stat *sb)
     FT_CHECK(*fd >= 0 || errno != ELOOP, FT_EEXIST,
              "%s: is a link, and nothing is written through one; put a copy in its place", path);
     if (*fd < 0) return io_fail_out(FT_EEXIST, "cannot be opened for writing", path);
+    if (anew) FT_TRY(io_sync_above(path)); /* its name outlives a crash as its lines do */
     FT_CHECK(fstat(*fd, sb) == 0 && S_ISREG(sb->st_mode), FT_EEXIST, "%s: is not a regular file",
              path);
     FT_CHECK(sb->st_nlink == 1, FT_EEXIST,

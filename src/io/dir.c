@@ -1,5 +1,5 @@
 /* dir.c – folders: making, removing, listing, syncing, locking; and the arithmetic of paths. */
-#include "ft/io.h"
+#include "io_private.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -58,7 +58,7 @@ ft_status dir_sync(const char *path)
     return FT_OK;
 }
 
-static ft_status sync_above(const char *path)
+ft_status io_sync_above(const char *path)
 {
     char folder[PATH_MAX];
     size_t n = strlen(path);
@@ -84,7 +84,7 @@ ft_status dir_make(const char *path)
         part[i] = '\0';
         const int failed = mkdir(part, 0777) == 0 ? 0 : errno;
         if (!failed) {
-            FT_TRY(sync_above(part));
+            FT_TRY(io_sync_above(part));
         } else if (failed == ENOSPC || failed == EDQUOT) {
             return ft_fail(FT_EIO, "%s: cannot be made: the disk is full", part);
         } else if (!dir_exists(part)) {
@@ -170,7 +170,7 @@ ft_status dir_rename(const char *from, const char *to)
             return ft_fail(FT_EEXIST, "%s: exists already", to);
         return ft_fail_errno(FT_EIO, "%s: cannot be renamed to %s", from, to);
     }
-    return sync_above(to);
+    return io_sync_above(to);
 }
 
 /* --- listing ---------------------------------------------------------------------------------- */

@@ -63,6 +63,7 @@ ft_status tool_talk_system(tool_talk *k, const char *text)
 
 void tool_talk_reset(tool_talk *k)
 {
+    if (!tool_talk_has_turns(k)) return;
     const int keep = has_system(k);
     while (cJSON_GetArraySize(k->messages) > keep) cJSON_DeleteItemFromArray(k->messages, keep);
 }
