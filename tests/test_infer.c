@@ -12,6 +12,7 @@ static inf_ctx open_model(const char *name)
     inf_ctx c = {0};
     assert_ok(model_open(&c.m, &(model_options){.path = golden_model(name)}));
     assert_ok(ag_open(&c.tape, (size_t)1 << 32));
+    if (!c.m->position) ((model *)c.m)->d.max_position = 2048; /* the prompts below need them */
     return c;
 }
 
@@ -253,6 +254,19 @@ static void the_cache_has_a_limit(void **state)
     close_model(&c);
 }
 
+/* Rotated positions could go on, and the answer would be worth nothing after hours of work. */
+static void more_than_the_positions(void **state)
+{
+    (void)state;
+    inf_ctx c = open_model("llama");
+    const int64_t length = 2049;
+    tok_ids *prompt = make_prompts(c.m, 1, &length, 1);
+    inf_answer a;
+    inf_sampling s = INF_SAMPLING_DEFAULT;
+    assert_fails(inf_generate(&c, prompt, 1, 1, &s, NULL, NULL, &a), FT_EDATA, "positions");
+    close_model(&c);
+}
+
 static void bad_prompts_are_refused(void **state)
 {
     (void)state;
@@ -337,6 +351,7 @@ int main(void)
         cmocka_unit_test(copies_share_a_prompt),
         cmocka_unit_test(the_cache_has_a_limit),
         cmocka_unit_test(bad_prompts_are_refused),
+        cmocka_unit_test(more_than_the_positions),
         cmocka_unit_test(sampling_follows_the_options),
     };
     const struct CMUnitTest other[] = {
