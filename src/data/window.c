@@ -43,8 +43,8 @@ static void hash_rows(const data_store *st, char hex[65])
     sha256_init(&sha);
     for (const data_row *r = st->row; r < st->row + st->n_rows; r++) {
         sha256_add(&sha, &r->len, sizeof r->len);
-        sha256_add(&sha, st->ids + r->ids_at, (size_t)r->len * sizeof *st->ids);
-        sha256_add(&sha, st->seq + r->seq_at, (size_t)r->n_seq * sizeof *st->seq);
+        if (r->len > 0) sha256_add(&sha, st->ids + r->ids_at, (size_t)r->len * sizeof *st->ids);
+        if (r->n_seq > 0) sha256_add(&sha, st->seq + r->seq_at, (size_t)r->n_seq * sizeof *st->seq);
     }
     sha256_hex(&sha, hex);
 }

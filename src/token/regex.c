@@ -164,6 +164,7 @@ static int32_t hex(parser *p, size_t digits, bool braces)
                 : c >= 'A' && c <= 'F' ? c - 'A' + 10
                                        : -1;
         if (d < 0) break;
+        if (v > 0x10ffff) return give_up(p); /* braces hold as many digits as one likes */
         v = v * 16 + d;
         p->pos++;
         got++;
