@@ -81,6 +81,7 @@ static ft_status gzip_unpack(io_bytes *s, void *out, size_t room, size_t *n, boo
     int rc = inflate(z, Z_NO_FLUSH);
     s->at = s->have - z->avail_in;
     *n = asked - z->avail_out;
+    ft_written(out, *n);
     *done = rc == Z_STREAM_END;
     if (rc == Z_MEM_ERROR) return ft_fail(FT_EMEM, "%s: out of memory", s->path);
     if (rc != Z_OK && rc != Z_BUF_ERROR && rc != Z_STREAM_END)
@@ -114,6 +115,7 @@ static ft_status zstd_unpack(io_bytes *s, void *out, size_t room, size_t *n, boo
     size_t left = ZSTD_decompressStream(s->decoder, &to, &in);
     s->at = in.pos;
     *n = to.pos;
+    ft_written(out, *n);
     *done = left == 0;
     if (ZSTD_isError(left)) s->failed = ZSTD_getErrorName(left);
     return FT_OK;
