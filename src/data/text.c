@@ -164,6 +164,7 @@ static ft_status push(data_stream *s, const int32_t *ids, int64_t n)
     int64_t over = s->skip < n ? s->skip : n;
     s->skip -= over;
     s->unit_tokens += over;
+    if (n == over) return FT_OK;
     ids += over;
     n -= over;
     while (n > 0 && !s->done) {
