@@ -288,7 +288,7 @@ check_F7() { # a disk that is full and gets room again: what could not be writte
     "$ft" "${run[@]}" --out a
     for when in 1 20 60; do
         FT_TEST_RETRY_SECONDS=2 in_tmpfs 3000 "'$ft' train run.json --out disk/o 2> err > out < /dev/null & pid=\$!
-            while kill -0 \$pid && [ \"\$(cat disk/o/log.jsonl | wc -l)\" -lt $when ]; do :; done 2> /dev/null
+            while kill -0 \$pid && [ \"\$(cat disk/o/log.jsonl | wc -l)\" -lt $when ]; do sleep 0.001; done 2> /dev/null
             head -c 64M /dev/zero > disk/filler 2> /dev/null; df disk | tail -n 1 > room
             sleep 1; rm disk/filler; wait \$pid; echo \$? > status
             cmp -s disk/o/adapter_model.safetensors a/adapter_model.safetensors && cmp -s disk/o/log.jsonl a/log.jsonl && echo equal >> status"
