@@ -66,8 +66,11 @@ stop() {
     local job
     for job in $(jobs -p); do kill -- "-$job" 2> /dev/null; done
     wait 2> /dev/null
-    chmod -R u+rwx "$top" 2> /dev/null
-    rm -rf "$top"
+    for job in 1 2 3 4 5; do # what still runs may write between
+        chmod -R u+rwx "$top" 2> /dev/null
+        rm -rf "$top" 2> /dev/null && break
+        sleep 1
+    done
 }
 trap stop EXIT
 trap 'exit 130' INT
