@@ -37,7 +37,7 @@ done
 case $seed in '' | *[!0-9]*) echo "attack: --seed $seed is no number" >&2; exit 64 ;; esac
 
 # shellcheck source=/dev/null
-for file in "$source"/scripts/attack/*.sh; do . "$file"; done
+for file in "$source"/scripts/attack/*.sh; do . "$file" || exit 70; done
 mapfile -t checks < <(grep -ho '^check_[A-Za-z0-9_]*' "$source"/scripts/attack/*.sh)
 of_goal() { local name=${1#check_}; echo "${name%%_*}"; }
 chosen=()

@@ -245,7 +245,7 @@ check_R6() {
     # damage on the way to the disk, so that what is read back differs from what was meant
     for file in adapter_model optimizer params state; do
         rm -rf o
-        limit=120 SHIM_FLIP=step-12.tmp/$file LD_PRELOAD=$top/shim.so try "$ft" "${run[@]}"
+        limit=120 SHIM_FLIP=step-12.tmp/$file preload=$top/shim.so try "$ft" "${run[@]}"
         if [ $code = 0 ] && same_run o && { [ $file = state ] || grep -q 'warning.*step-12' err; }; then
             pass
         else
@@ -334,7 +334,7 @@ check_R8() { # SIGTERM and SIGINT at random times
             fail "$signal: ended with $code: $(told)"
             continue
         fi
-        try "$ft" train run.json --set train.max_steps=400 -q --resume
+        limit=120 try "$ft" train run.json --set train.max_steps=400 -q --resume
         [ -d long ] || "$ft" train run.json --set train.max_steps=400 -q --out long
         if [ $code = 0 ] && cmp -s o/log.jsonl long/log.jsonl && cmp -s {o,long}/adapter_model.safetensors; then
             pass

@@ -77,7 +77,7 @@ torture() { # WHAT OUT FEW COMMAND...: every allocation fails, once and from the
         sort -nu | awk '{ print; print $1 "+" }' | points "$few" 4000 > at
     for p in $(cat at); do
         reset "$out"
-        SHIM_ALLOC=$p limit=10 LD_PRELOAD=$top/shim.so try "$ft" "$@"
+        SHIM_ALLOC=$p limit=10 preload=$top/shim.so try "$ft" "$@"
         if [ $code != 0 ] && [ $code != 71 ]; then
             fail "$what: allocation $p: $code $(told)"
         else
@@ -115,7 +115,7 @@ check_F2() { # threads that cannot be made
     rm -rf o
     for n in 1 2 3 1+ 2+ 3+; do
         rm -rf o
-        SHIM_THREAD=$n LD_PRELOAD=$top/shim.so try "$ft" train run.json --threads 4 -q
+        SHIM_THREAD=$n preload=$top/shim.so try "$ft" train run.json --threads 4 -q
         if [ $code = 0 ] && same_run o; then
             pass
         elif [ $code = 71 ] && one_line; then
@@ -139,7 +139,7 @@ errors_of() { # CALL
     unlink | unlinkat | rmdir) echo EACCES EIO ;;
     mmap) echo ENOMEM ;;
     close) echo EIO ;;
-    flock) echo ENOLCK EWOULDBLOCK ;;
+    flock) echo ENOLCK EAGAIN ;;
     statfs | getcwd | readlink) echo EACCES ;;
     esac
 }
@@ -159,7 +159,7 @@ system_calls() { # WHAT OUT FEW COMMAND...: every call on files fails, once and 
         { timeout -k 1 20 strace -f --seccomp-bpf -o /dev/null -e trace="$call" -e inject="$call:error=$error:when=$k" \
             "$ft" "$@" > out 2> err < /dev/null; } 2> /dev/null
         code=$?
-        if [ "$call" = close ] || [ "$error" = EWOULDBLOCK ] || [ "$out" != - ] || [ $code != 0 ]; then
+        if [ "$call" = close ] || [ "$error" = EAGAIN ] || [ "$out" != - ] || [ $code != 0 ]; then
             judge "$what:$p" "$out" "$@"
         elif cmp -s out reference.out; then
             pass
@@ -203,11 +203,11 @@ check_F4_short() { # transfers of one byte to half
     local i
     for i in $(seq "$(few 3 12)"); do
         rm -rf o n n.gguf
-        SHIM_SHORT=$((seed % 100000 + i)) LD_PRELOAD=$top/shim.so try "$ft" "${run[@]}"
+        SHIM_SHORT=$((seed % 100000 + i)) preload=$top/shim.so try "$ft" "${run[@]}"
         if [ $code = 0 ] && same_run o; then pass; else fail "short transfers, train: $code $(told)"; fi
-        SHIM_SHORT=$((seed % 100000 + i)) LD_PRELOAD=$top/shim.so try "$ft" "${merge[@]}" --out n
+        SHIM_SHORT=$((seed % 100000 + i)) preload=$top/shim.so try "$ft" "${merge[@]}" --out n
         if [ $code = 0 ] && same_tree n merged; then pass; else fail "short transfers, merge: $code $(told)"; fi
-        SHIM_SHORT=$((seed % 100000 + i)) LD_PRELOAD=$top/shim.so try "$ft" convert b --out n.gguf -q
+        SHIM_SHORT=$((seed % 100000 + i)) preload=$top/shim.so try "$ft" convert b --out n.gguf -q
         if [ $code = 0 ] && cmp -s n.gguf b.gguf; then pass; else fail "short transfers, convert: $code $(told)"; fi
     done
     verdict "short reads and writes always: train, merge, convert equal"
@@ -350,7 +350,7 @@ check_F9_descriptors() {
     rm -rf o
     left() { # COMMAND...
         rm -f left
-        SHIM_LEFT=$PWD/left LD_PRELOAD=$top/shim.so try "$ft" "$@"
+        SHIM_LEFT=$PWD/left preload=$top/shim.so try "$ft" "$@"
         if grep -v -e ' pipe:' -e ' /dev/null' -e "$top/.*said" left | grep -q .; then fail "$*: open at the end: $(head -n 2 left)"; else pass; fi
     }
     left "${run[@]}"

@@ -352,9 +352,10 @@ static ft_status read_record(reader *r, const record *x)
                            .line = x->before,
                            .records = index,
                            .begins = true};
-    r->at[r->n++] = r->lines.len;
+    r->at[r->n] = r->lines.len;
     str_add(&r->lines, x->text, x->len);
     FT_TRY(str_ok(&r->lines));
+    r->n++; /* a record without its text is none */
     return r->n == PORTION || r->lines.len > DATA_LINES_BYTES ? flush(r) : FT_OK;
 }
 

@@ -40,10 +40,9 @@ static ft_status make_place(const char *path)
 /* To write at the end; anew: as a new file in the place of what stands there. */
 static ft_status open_end(int *fd, const char *path, bool anew, struct stat *sb)
 {
-    enum { FLAGS = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY };
+    enum { FLAGS = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY };
     if (anew) FT_TRY(make_place(path));
-    do *fd = open(path, FLAGS | (anew ? O_EXCL : 0), 0666);
-    while (*fd < 0 && errno == EINTR);
+    *fd = io_open(path, FLAGS | (anew ? O_EXCL : 0));
     FT_CHECK(*fd >= 0 || errno != ELOOP, FT_EEXIST,
              "%s: is a link, and nothing is written through one; put a copy in its place", path);
     if (*fd < 0) return io_fail_out(FT_EEXIST, "cannot be opened for writing", path);
@@ -137,7 +136,7 @@ static ft_status sync_failed(file_log *l)
     l->size = l->synced;
     l->cut = true;
     close(l->fd);
-    l->fd = open(l->path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    l->fd = io_open(l->path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK);
     return rc;
 }
 

@@ -45,11 +45,9 @@ const char *path_dir(arena *a, const char *path)
 
 ft_status dir_sync(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = io_open(path, O_RDONLY | O_DIRECTORY);
     if (fd < 0) return ft_fail_errno(FT_EIO, "%s: the folder cannot be opened", path);
-    /* some file systems have no syncing of folders and say so */
-    int failed = fsync(fd) != 0 && errno != EINVAL && errno != EROFS;
-    if (failed) {
+    if (!io_synced(fd)) {
         ft_status rc = ft_fail_errno(FT_EIO, "%s: the folder cannot be written to disk", path);
         close(fd);
         return rc;
@@ -189,7 +187,9 @@ ft_status dir_list(const char *path, arena *a, const char ***names, int64_t *n)
 
     *names = NULL;
     *n = 0;
-    DIR *dir = opendir(path);
+    DIR *dir;
+    do dir = opendir(path);
+    while (!dir && errno == EINTR);
     if (!dir) return ft_fail_errno(FT_EIO, "%s: the folder cannot be read", path);
     while (errno = 0, (entry = readdir(dir)) != NULL) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
@@ -249,7 +249,7 @@ ft_status dir_lock(const char *path, int *out)
     FT_CHECK(snprintf(name, sizeof name, "%s/.lock", path) < (int)sizeof name, FT_EEXIST,
              "%s: the path is too long", path);
 again:
-    fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    fd = io_open(name, O_RDWR | O_CREAT | O_NOFOLLOW);
     if (fd < 0) return ft_fail_errno(FT_EEXIST, "%s: cannot be made", name);
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EINTR) continue;

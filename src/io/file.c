@@ -91,6 +91,10 @@ ft_status file_read(char **out, size_t *len, const char *path, size_t limit)
     *out = NULL;
     *len = 0;
     FT_TRY(ft_open(&fd, path, NULL));
+    struct stat sb;
+    FT_GUARD(fstat(fd, &sb) != 0 || (uint64_t)sb.st_size <= limit, FT_EDATA,
+             "%s: is longer than %zu bytes", path,
+             limit); /* before it is read; one that grows meanwhile is noticed below */
     chunk = ft_alloc(CHUNK, 1);
     if (!chunk) {
         rc = FT_EMEM;
@@ -231,7 +235,7 @@ static ft_status make_temporary(file_out *f)
     unlink(f->tmp);
     ft_temporary_drop(f->tmp); /* of an attempt before */
     FT_TRY(ft_temporary_add(f->tmp));
-    do f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    do f->fd = io_open(f->tmp, O_WRONLY | O_CREAT | O_EXCL);
     while (f->fd < 0 && io_wait_for_room(f->path, &f->tries));
     if (f->fd < 0) return io_fail_out(FT_EEXIST, "cannot be made", f->path);
     sha256_init(&f->sha);
@@ -335,7 +339,7 @@ static ft_status read_back(const file_out *f, const char *want)
     char hex[65];
     ssize_t n = -1;
     size_t all = 0;
-    const int fd = open(f->tmp, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    const int fd = io_open(f->tmp, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
         return ft_fail_errno(FT_EIO, "%s: cannot be read back", f->path);
     sha256_init(&sha);

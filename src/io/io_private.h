@@ -22,6 +22,8 @@ void io_watch_hash(file_watch *w, const char sha256[65]); /* of all of it */
 ft_status io_fail_out(ft_status other, const char *what, const char *path);
 /* fsync; what has no syncing is fine. errno when false. */
 bool io_synced(int fd);
+/* open, made again when a signal cuts it; −1 with errno. A file that is made gets the mode 0666. */
+int io_open(const char *path, int flags);
 bool io_is_full(int error); /* ENOSPC, EDQUOT */
 /* After a failed call: true when the disk is full and a wait for room is over, so that it may be tried again. tries: waits
  * since something last went through. errno stays. */

@@ -214,6 +214,8 @@ ft_status text_read(char **out, size_t *len, const char *path, size_t limit)
     *len = 0;
     FT_TRY(io_bytes_open(&s, path, path));
     int64_t size = file_size(path);
+    FT_GUARD(s.packing || size < 0 || (size_t)size <= limit, FT_EDATA,
+             "%s: is longer than %zu bytes", path, limit);
     if (!s.packing && size > 0 && (size_t)size < limit) cap = (size_t)size + 2;
     text = ft_alloc(cap, 1);
     if (!text) {

@@ -6,6 +6,7 @@
 #include "io_private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,6 +27,14 @@ bool file_patience(bool on)
     const bool before = !impatient;
     impatient = !on;
     return before;
+}
+
+int io_open(const char *path, int flags)
+{
+    int fd;
+    do fd = open(path, flags | O_CLOEXEC, 0666);
+    while (fd < 0 && errno == EINTR);
+    return fd;
 }
 
 bool io_synced(int fd)

@@ -70,7 +70,7 @@ static ft_status hash(const file_watch *w, int fd, bool whole, char hex[65])
 
 static ft_status hash_by_name(const file_watch *w, bool whole, char hex[65])
 {
-    const int fd = open(w->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const int fd = io_open(w->path, O_RDONLY | O_NONBLOCK);
     if (fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", w->path);
     ft_status rc = hash(w, fd, whole, hex);
     close(fd);

@@ -8,6 +8,7 @@
  *   SHIM_SHORT=SEED      read, write, pread and pwrite move one byte to half of what was asked for
  *   SHIM_CLOCK=SECONDS   what is added to the time of the day
  *   SHIM_FLIP=TEXT       one bit of the first large write to a path that holds TEXT is turned
+ *   SHIM_PEAK=FILE       at the end: the most memory that was in use, in KiB
  *   SHIM_LEFT=FILE       at the end: a line for each descriptor above 2 that is still open
  * Counting begins with main, so that the loader and the constructors of libraries are left alone. */
 #define _GNU_SOURCE
@@ -22,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,7 +42,7 @@ typedef struct trap {
 enum { DEPTH = 12, MOST = 1 << 20 };
 static trap allocs, threads;
 static atomic_int armed;
-static const char *stacks_to, *left_to, *flip_in;
+static const char *stacks_to, *left_to, *peak_to, *flip_in;
 static uint32_t stacks[MOST];
 static uint64_t random_state; /* 0: whole transfers */
 static long clock_offset;
@@ -210,6 +212,7 @@ static int wrapped_main(int argc, char **argv, char **env)
     set_trap(&threads, "SHIM_THREAD");
     stacks_to = getenv("SHIM_STACKS");
     left_to = getenv("SHIM_LEFT");
+    peak_to = getenv("SHIM_PEAK");
     flip_in = getenv("SHIM_FLIP");
     if (seed) random_state = (uint64_t)atol(seed) * 2 + 1;
     if (offset) clock_offset = atol(offset);
@@ -236,6 +239,13 @@ __attribute__((destructor)) static void report(void)
         long n = atomic_load(&allocs.count);
         for (long i = 0; f && i < n && i < MOST; i++) fprintf(f, "%ld %08x\n", i + 1, stacks[i]);
         if (f) fclose(f);
+    }
+    FILE *peak = peak_to ? fopen(peak_to, "w") : NULL;
+    if (peak) {
+        struct rusage use = {0};
+        getrusage(RUSAGE_SELF, &use);
+        fprintf(peak, "%ld\n", use.ru_maxrss);
+        fclose(peak);
     }
     DIR *open_now = left_to ? opendir("/proc/self/fd") : NULL;
     FILE *f = open_now ? fopen(left_to, "w") : NULL;
