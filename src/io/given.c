@@ -3,6 +3,8 @@
 #include "io_private.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -22,24 +24,19 @@ static bool hub_name(const char *path)
 /* FT_OK where something stands there, or nothing does; 77 where that cannot be told. */
 static ft_status may_look(const char *dir, const char *name)
 {
-    str_buf path = {0};
+    char path[PATH_MAX]; /* without memory: its want would be taken for a file that is not there */
     struct stat sb;
-    str_adds(&path, dir);
-    if (name) str_printf(&path, "/%s", name);
-    ft_status rc = str_ok(&path);
-    if (rc == FT_OK && stat(path.data, &sb) != 0 && errno != ENOENT && errno != ENOTDIR)
-        rc = ft_fail_errno(FT_ENOINPUT, "%s: cannot be looked at", ft_shows(path.data));
-    str_free(&path);
-    return rc;
+    const int n = snprintf(path, sizeof path, "%s%s%s", dir, name ? "/" : "", name ? name : "");
+    if (n < (int)sizeof path && stat(path, &sb) != 0 && errno != ENOENT && errno != ENOTDIR)
+        return ft_fail_errno(FT_ENOINPUT, "%s: cannot be looked at", ft_shows(path));
+    return FT_OK;
 }
 
 static bool has(const char *dir, const char *name)
 {
-    str_buf path = {0};
-    str_printf(&path, "%s/%s", dir, name);
-    bool there = str_ok(&path) == FT_OK && file_is_there(path.data);
-    str_free(&path);
-    return there;
+    char path[PATH_MAX];
+    return snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path &&
+           file_is_there(path);
 }
 
 bool io_is_adapter(const char *dir)

@@ -174,6 +174,8 @@ static ft_status encode_text(const tok_tokenizer *t, const char *text, size_t le
     a->s = text;
     a->n = len;
     tk_added_split(&t->added, false, text, &all, a);
+    FT_CHECK(!a->failed, FT_EMEM,
+             "out of memory for pieces of text"); /* the steps tell of their own */
     if (t->normalizers.n || t->added.any_normal) {
         FT_TRY(normalize_pieces(t, a, b));
         swap_texts(a, b);
@@ -182,7 +184,6 @@ static ft_status encode_text(const tok_tokenizer *t, const char *text, size_t le
         FT_TRY(t->pretokenizers.op[i].kind->split(&t->pretokenizers.op[i], a, b));
         swap_texts(a, b);
     }
-    FT_CHECK(!a->failed, FT_EMEM, "out of memory for pieces of text");
     for (size_t i = 0; i < a->n_pieces; i++) {
         const tk_piece *p = &a->piece[i];
         if (p->id >= 0) {
