@@ -24,8 +24,8 @@ data       7100  sources of every kind to samples and records: files, columns, s
 objective  1000  a file a loss
 optim      1800  a file an update rule, schedules and the keys each goes by
 train      6500  the loop, checkpoints, resume, plan, reports
-tool       5900  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; conversations
-cli        3900  words to structs and results to text; the chat of a terminal; what stands in the place of a config
+tool       6600  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations
+cli        4000  words to structs and results to text; the chat of a terminal; what stands in the place of a config
 '
 bad=0
 complain() { echo "check-style: $*" >&2; bad=1; }
@@ -105,7 +105,7 @@ data:data_
 objective:obj_
 optim:opt_
 train:train_
-tool:tool_|eval_
+tool:tool_|eval_|report_
 cli:cli_|verb_
 '
 objects=$build/CMakeFiles/ft_core.dir/src

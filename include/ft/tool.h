@@ -183,4 +183,16 @@ typedef struct tool_convert_options {
     bool force, json;
 } tool_convert_options;
 FT_MUST_USE ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out);
+
+/* --- report ------------------------------------------------------------------------------------------------- */
+/* Folders of training runs, finished or not, as one HTML page of inline SVG and tables, which refers to nothing outside of it.
+ * Curves are <polyline data-run="FOLDER" data-series="KEY">, a point for each logged step, 2,000 at most. A folder that holds
+ * no run is 66. An earlier page is replaced; anything else of that name is 73. */
+typedef struct tool_report_options {
+    const char *const *dirs; /* [n_dirs] */
+    int n_dirs;
+    const char *out; /* NULL: report.html in the first folder */
+    bool json;
+} tool_report_options;
+FT_MUST_USE ft_status tool_report(const tool_report_options *opt, const tool_sink *out);
 #endif

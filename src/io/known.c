@@ -52,6 +52,8 @@ static const struct {
     {RESULT, "samples.jsonl", IO_OF_RUN, NOWHERE},
     {RESULT, "log.csv", IO_OF_RUN, NOWHERE},
     {RESULT, "summary.json", IO_OF_RUN, NOWHERE},
+    {RESULT, "merges.jsonl", IO_OF_RUN, NOWHERE},
+    {RESULT, "report.html", IO_OF_RUN, NOWHERE},
     {RESULT, "tensorboard", IO_OF_RUN, EVENTS},
     {EVENTS, "events.out.tfevents.*.ft", IO_OF_RUN, NOWHERE},
     {RESULT, "checkpoints", IO_OF_RUN, CHECKPOINTS},

@@ -149,6 +149,28 @@ static ft_status report(const merge *m, bool passed, str_buf *s)
     return str_ok(s);
 }
 
+/* A run keeps the proofs of what was merged from it, for ft report. What cannot be noted harms no result. */
+static void note_proof(const merge *m)
+{
+    str_buf line = {0};
+    file_log *log = NULL;
+    const char *run = path_join(m->mem, m->opt->adapter, "summary.json"),
+               *path = path_join(m->mem, m->opt->adapter, "merges.jsonl");
+    if (!run || !path || !file_exists(run)) return;
+    report_json(m, true, &line);
+    const bool patience = file_patience(false);
+    ft_status rc = str_ok(&line);
+    if (rc == FT_OK) rc = file_log_open(&log, path, -1);
+    if (rc == FT_OK) rc = file_log_add(log, line.data, line.len);
+    if (rc == FT_OK) rc = file_log_sync(log);
+    file_log_close(log);
+    file_patience(patience);
+    str_free(&line);
+    if (rc != FT_OK && rc != FT_EPERM)
+        log_warn("the proof is not noted beside the adapter: %s", ft_error());
+    ft_error_clear();
+}
+
 /* The run that made the adapter noted the SHA-256 of its base: another base of the same shape fits and is wrong. */
 static ft_status check_base(const merge *m)
 {
@@ -330,7 +352,10 @@ static ft_status run(merge *m, str_buf *text)
     FT_TRY(file_inputs_check());
     bool passed = m->tolerance < 0 || m->proof.mean_kl <= m->tolerance;
     FT_TRY(report(m, passed, text)); /* before the rename: a failure leaves nothing */
-    if (passed) FT_TRY(io_target_commit(&m->target));
+    if (passed) {
+        FT_TRY(io_target_commit(&m->target));
+        note_proof(m);
+    }
     FT_CHECK(passed, FT_EGATE,
              "%s: not written: the merged model differs from base and adapter by a mean KL of %.3g "
              "nats, more than the tolerance of %.3g; use --type f32, or raise --tolerance",
