@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # test.sh [--all | --arm | --msan | --tsan] – builds and tests.  Without arguments: release build with warnings as errors, and the suite.
 # --all (what CI runs): also layers and style, the suite under address and undefined-behaviour sanitizers, a build with
-# clang, some minutes of fuzzing, and the short form of scripts/attack.sh.
+# clang, the .deb, some minutes of fuzzing, and the short form of scripts/attack.sh.
 # --msan: what reads files, and a short training, with clang's MemorySanitizer. --tsan: training, reading of data and the pool
 # under ThreadSanitizer. scripts/attack.sh runs both.
 # --arm: a cross build for aarch64 and, under qemu-user, the tests of kernels, formats, gradients, golden results and
@@ -102,6 +102,8 @@ if $all; then
     CC=clang cmake -S . -B build/clang -G Ninja -DCMAKE_BUILD_TYPE=Release -DFT_WERROR=ON -DFT_TESTS=OFF \
         ${launcher[@]+"${launcher[@]}"} >$logs/configure-clang.log || { cat $logs/configure-clang.log; exit 1; }
     cmake --build build/clang -j "$jobs"
+    step "package"
+    scripts/package.sh
     step "fuzzing"
     scripts/fuzz.sh --short 20
     step "attack"
