@@ -75,6 +75,11 @@ ADAPTERS = {
                                            "layers_pattern": "(model\\.layers|h)",
                                            "target_modules": ["v_proj", "model.layers.1.mlp.up_proj"],
                                            "exclude_modules": ["0.self_attn.q_proj"]}),
+    # Ranks that are odd, or one; both ends of a model, with rules of their own.
+    "mistral_odd": ("mistral", {"r": 5, "lora_alpha": 3, "target_modules": "all-linear"}),
+    "qwen3_rank_one": ("qwen3", {"r": 1, "lora_alpha": 3, "target_modules": "all-linear"}),
+    "llama_ends": ("llama", {"r": 3, "lora_alpha": 4, "target_modules": ["embed_tokens", "lm_head", "k_proj"],
+                             "use_rslora": True, "alpha_pattern": {"embed_tokens": 7}}),
     # Embeddings that lie beside the factors: saved in case, or changed; a head tied to them or not.
     "llama_held": ("llama", {"r": 2, "lora_alpha": 4, "target_modules": ["o_proj"], "changed_base": True}),
     "llama_tied_held": ("llama_bias_tied", {"r": 2, "lora_alpha": 4, "target_modules": ["o_proj"],

@@ -95,6 +95,7 @@ static void merges_what_peft_merges(void **state)
                                            {"gpt2_lora", "gpt2"},
                                            {"gpt2_patterns", "gpt2"},
                                            {"qwen2_layers", "qwen2"},
+                                           {"llama_ends", "llama"},
                                            {"llama_bias_all", "llama_bias_tied"},
                                            {"llama_saved_norms", "llama"},
                                            {"gpt2_saved_mlp", "gpt2"},

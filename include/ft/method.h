@@ -109,6 +109,8 @@ struct pe_method {
     ft_status (*fold)(const pe_ctx *c, const nn_site *s, float *w,
                       float *b); /* adds this site's delta (w, b in the
                                      file's orientation, f32); trained copies replace. NULL: cannot be folded */
+    /* The change of a site as factors; false: none. NULL: the method's changes are no such product. */
+    bool (*low_rank)(const pe_ctx *c, const nn_site *s, model_low_rank *out);
     /* Lays a part's change of the sites, times `scale`, over those that `sum` has; the part outlives it. NULL: an adapter of
      * this method stands alone. */
     ft_status (*add)(pe_ctx *sum, const pe_ctx *part, double scale);

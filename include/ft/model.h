@@ -218,6 +218,26 @@ typedef struct model_save_options {
  * generation files (copied byte for byte from a folder base; made from a GGUF base). The folder may exist. */
 FT_MUST_USE ft_status model_save(model *m, const char *path, const model_save_options *opt);
 size_t model_save_bytes(const model *m, const model_save_options *opt); /* of memory, at the same time */
+/* The change of a linear layer or a table as factors, W += scale · B A: a [r, in], b [out, r]; of a table a is [rows, r]. */
+typedef struct model_low_rank {
+    const nn_param *a, *b;
+    float scale;
+    double alpha; /* scale · r of most of the adapter's modules */
+} model_low_rank;
+/* A low-rank adapter as a file of llama.cpp, to be given beside the model's .gguf. */
+typedef struct model_lora {
+    bool (*at)(void *ctx, const nn_site *s, model_low_rank *out); /* false: nothing there */
+    void *ctx;
+    const char *name;    /* of the adapter */
+    const dt_type *type; /* f32, f16, bf16 */
+} model_lora;
+typedef struct model_lora_told {
+    float alpha; /* adapter.lora.alpha: each change is alpha / r · B A */
+    int64_t tensors;
+} model_lora_told;
+/* 65 naming the module whose change llama.cpp does not add: the ends of a tied model, a table of positions. */
+FT_MUST_USE ft_status model_save_lora(model *m, const char *path, const model_lora *l,
+                                      model_lora_told *told);
 /* config.json of a folder by another dtype or untied: text into out. */
 FT_MUST_USE ft_status model_config_text(const model *m, const dt_type *type, bool untie,
                                         str_buf *out);

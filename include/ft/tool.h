@@ -174,8 +174,9 @@ typedef struct tool_merge_options {
 FT_MUST_USE ft_status tool_merge_adapter(const tool_merge_options *opt, const tool_sink *out);
 
 typedef struct tool_convert_options {
-    const char *model, *out;
-    const char *type; /* NULL: the model's */
+    const char *model, *out; /* model: or a PEFT folder, which becomes a LoRA of llama.cpp */
+    const char *base; /* of that; NULL: from the adapter's config */
+    const char *type; /* NULL: the model's; f32 of an adapter */
     const char *const *quant; /* KEY=VALUE of a type that is a quantiser's, n_quant of them */
     int n_quant;
     bool allow_nonfinite; /* NaN and Inf of the model are written, with a warning; else 65 */

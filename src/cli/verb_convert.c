@@ -1,4 +1,4 @@
-/* verb_convert.c – a model from one format into another. */
+/* verb_convert.c – a model from one format into another, an adapter into a LoRA of llama.cpp. */
 #include "cli.h"
 
 #include "ft/tool.h"
@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 typedef struct options {
-    const char *out, *type, *double_quant;
+    const char *out, *base, *type, *double_quant;
     int64_t block_size; /* 0: not given */
     bool allow_nonfinite;
     bool follow_links;
@@ -20,7 +20,9 @@ static const cfg_field flags[] = {
     {"type", CFG_STR, offsetof(options, type),
      .help =
          "f32, f16, bf16; in a folder also nf4 and fp4 of bitsandbytes; in a .gguf also q8_0 and "
-         "other blocks; default: the model's"},
+         "other blocks; default: the model's. Of an adapter: f32 (the default), f16, bf16"},
+    {"base", CFG_PATH, offsetof(options, base),
+     .help = "the model that an adapter is of; default: as its config has it"},
     {"double-quant", CFG_ENUM, offsetof(options, double_quant), .choices = yes_no,
      .help = "of nf4 and fp4: scales in 8 bits; default true"},
     {"block-size", CFG_INT, offsetof(options, block_size), .low = 32, .high = 4096,
@@ -44,6 +46,7 @@ static ft_status run(const cli_call *c)
     char text[2][48];
     tool_convert_options opt = {.model = c->arg[0],
                                 .out = o->out,
+                                .base = o->base,
                                 .type = o->type,
                                 .quant = set,
                                 .allow_nonfinite = o->allow_nonfinite,
@@ -63,9 +66,14 @@ static ft_status run(const cli_call *c)
 
 const cli_verb verb_convert = {
     .name = "convert",
-    .help = "Hugging Face folder to GGUF and back",
+    .help = "Hugging Face folder to GGUF and back, adapter to a LoRA of llama.cpp",
     .usage = "MODEL --out PATH [--type T] [--double-quant true|false] [--block-size N] "
-             "[--allow-nonfinite]",
+             "[--allow-nonfinite] | ADAPTER --out X.gguf [--base MODEL] [--type T]",
+    .more =
+        "A PEFT folder (LoRA) becomes one file that llama.cpp adds to the .gguf of its base, with "
+        "--lora X.gguf.\n"
+        "What such a file cannot hold (other methods, modules_to_save, biases) is exit 65: fold "
+        "it with merge-adapter.\n",
     .flags = flags,
     .opt_size = sizeof(options),
     .min_args = 1,

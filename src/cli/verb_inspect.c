@@ -120,17 +120,40 @@ static cJSON *gguf_value(const report *r, const gguf_file *f, const gguf_kv *kv,
                                                                   : NULL;
 }
 
+/* How many modules it changes, and by which ranks. */
+static void lora_facts(report *r)
+{
+    int64_t modules = 0, low = 0, high = 0;
+    for (int64_t i = 0; i < r->n; i++) {
+        const io_tensor *t = &r->tensor[i];
+        if (!str_ends(t->name, ".lora_b")) continue;
+        const int64_t rank = t->dim[t->nd - 1];
+        if (modules == 0 || rank < low) low = rank;
+        if (rank > high) high = rank;
+        modules++;
+    }
+    count(r, "modules", (double)modules);
+    if (low == high) count(r, "r", (double)low);
+    if (low == high) return;
+    count(r, "r_min", (double)low);
+    count(r, "r_max", (double)high);
+}
+
 static ft_status inspect_gguf(report *r)
 {
     ft_status rc = io_weights_open(&r->weights, r->path, r->mem);
     if (rc == FT_ENOINPUT && file_exists(r->path)) rc = FT_EDATA; /* a part is missing: not whole */
     FT_TRY(rc);
     const gguf_file *f = r->weights.gguf;
-    fact(r, "kind", "GGUF file");
+    const char *type = NULL;
+    if (gguf_text(f, "general.type", r->mem, &type) != FT_OK) ft_error_clear();
+    const bool lora = type && strcmp(type, "adapter") == 0;
+    fact(r, "kind", lora ? "LoRA adapter for llama.cpp" : "GGUF file");
     fact(r, "format", "gguf");
     count(r, "version", f->version);
     if (r->weights.n_parts) count(r, "parts", r->weights.n_parts + 1);
     FT_TRY(tensor_facts(r, r->weights.tensor, r->weights.n));
+    if (lora) lora_facts(r);
     cJSON *meta = cJSON_AddObjectToObject(r->facts, "metadata");
     for (int64_t i = 0; i < f->n_kv; i++) {
         const char *key = arena_strn(r->mem, f->kv[i].key.s, f->kv[i].key.n);

@@ -84,7 +84,12 @@ ft_status io_adapter_exists(const char *path)
     FT_TRY(may_look(path, NULL));
     FT_TRY(may_look(path, "adapter_config.json"));
     if (!dir_exists(path)) {
-        FT_CHECK(!file_is_there(path), FT_ENOINPUT,
+        const bool file = file_is_there(path);
+        FT_CHECK(!file || !str_ends(path, ".gguf"), FT_ENOINPUT,
+                 "%s: is a .gguf; as an adapter ft takes the PEFT folder that such a file is made "
+                 "from (ft convert), llama.cpp the .gguf (--lora)",
+                 ft_shows(path));
+        FT_CHECK(!file, FT_ENOINPUT,
                  "%s: is a file; an adapter is the folder that holds its adapter_config.json",
                  ft_shows(path));
         return nothing_there(path, "adapter", "a PEFT adapter folder");

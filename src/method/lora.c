@@ -133,6 +133,17 @@ ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
     return FT_OK;
 }
 
+bool pe_lora_low_rank(const pe_ctx *c, const nn_site *s, model_low_rank *out)
+{
+    const lora_cfg *cfg = c->cfg;
+    const lora_slot *slot = nn_slot_of(&c->over, s);
+    const double root = cfg->use_rslora ? sqrt((double)cfg->r) : 1.0;
+    if (!slot) return false;
+    *out = (model_low_rank){
+        .a = slot->a, .b = slot->b, .scale = slot->scale, .alpha = cfg->lora_alpha * root};
+    return true;
+}
+
 /* --- several together ---------------------------------------------------------------------------------------------------- */
 /* The columns of x, times sx, and then those of y, times sy. */
 static ft_status columns(pe_ctx *sum, const nn_param *x, float sx, const nn_param *y, float sy,
@@ -210,7 +221,9 @@ ft_status pe_lora_save(const pe_ctx *c, const char *dir)
 }
 
 /* Every key of adapter_config.json that some version of PEFT, or a library beside it, writes for LoRA. */
-static const char variant[] = "changes what the adapter computes, in a way that ft does not";
+static const char variant[] =
+    "changes what the adapter computes, in a way that ft (merge-adapter too) does not; merge it "
+    "with PEFT's merge_and_unload, and give the result as the model";
 static const pe_key keys[] = {
     PE_TARGET_KEYS,
     {"r", NULL},

@@ -30,6 +30,7 @@ FT_MUST_USE ft_status pe_lora_attach(pe_ctx *c);
 void pe_lora_weight(nn_run *r, const nn_site *s, ag_weight *w);
 tn_tensor *pe_lora_embed(nn_run *r, const nn_site *s, tn_tensor *h);
 FT_MUST_USE ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b);
+bool pe_lora_low_rank(const pe_ctx *c, const nn_site *s, model_low_rank *out);
 FT_MUST_USE ft_status pe_lora_add(pe_ctx *sum, const pe_ctx *part, double scale);
 FT_MUST_USE ft_status pe_lora_save(const pe_ctx *c, const char *dir);
 FT_MUST_USE ft_status pe_lora_load_config(pe_ctx *c, const js_doc *adapter_config);
@@ -39,7 +40,7 @@ FT_MUST_USE ft_status pe_lora_load_config(pe_ctx *c, const js_doc *adapter_confi
     .peft_type = "LORA", .result = PE_ADAPTER, .files = pe_adapter_files, .learning_rate = 2e-4,   \
     .check = pe_lora_check, .hooks = {.weight = pe_lora_weight, .embed = pe_lora_embed},           \
     .save = pe_lora_save, .load_config = pe_lora_load_config, .load = pe_load_adapter,             \
-    .fold = pe_lora_fold, .add = pe_lora_add
+    .fold = pe_lora_fold, .low_rank = pe_lora_low_rank, .add = pe_lora_add
 
 #define PE_LORA_AT(field) offsetof(lora_cfg, field)
 #define PE_LORA_FIELDS                                                                             \

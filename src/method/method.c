@@ -228,9 +228,12 @@ static ft_status open_adapter(pe_ctx **out, model *m, const char *dir, size_t va
     FT_TRY_OUT(js_get_str(&c->adapter, c->adapter.root, "peft_type", NULL, &type));
     method = by_peft_type(type);
     if (!method) {
-        rc = js_fail(&c->adapter, js_get(c->adapter.root, "peft_type"), FT_EDATA, "peft_type",
-                     "\"%s\" is not a kind of adapter that ft knows",
-                     ft_shows(type ? type : "(none)"));
+        rc = js_fail(
+            &c->adapter, js_get(c->adapter.root, "peft_type"), FT_EDATA, "peft_type",
+            "\"%s\" is not a kind of adapter that ft (merge-adapter too) knows; if it changes "
+            "weights, merge it with PEFT's merge_and_unload, and give the result as the "
+            "model",
+            ft_shows(type ? type : "(none)"));
         goto out;
     }
     use_row(c, method);

@@ -191,9 +191,16 @@ ft_status model_gguf_config(const io_weights *w, str_buf *out)
     const gguf_file *g = w->gguf;
     ft_status rc;
     cJSON *o = NULL;
+    const char *type = NULL;
     str_buf known = {0};
     gguf_source s = {.g = g, .w = w};
     FT_TRY(arena_open(&s.mem, "gguf config", (size_t)4 << 20));
+    FT_TRY_OUT(gguf_text(g, "general.type", s.mem, &type));
+    FT_GUARD(
+        !type || strcmp(type, "adapter") != 0, FT_EDATA,
+        "%s: is an adapter for llama.cpp, not a model; ft uses the PEFT folder that it was made "
+        "from, with --adapter",
+        ft_shows(g->path));
     FT_TRY_OUT(gguf_text(g, "general.architecture", s.mem, &s.arch));
     family_list(&known);
     s.family = family_by_gguf(s.arch);

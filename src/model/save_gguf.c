@@ -18,7 +18,7 @@ static const struct {
                   {"q5_0", 8},  {"q5_1", 9},  {"q2_k", 10},   {"q3_k", 12},   {"q4_k", 15},
                   {"q5_k", 17}, {"q6_k", 18}, {"iq4_nl", 25}, {"iq4_xs", 30}, {"bf16", 32}};
 
-static int file_type(const dt_type *t)
+int save_file_type(const dt_type *t)
 {
     for (size_t i = 0; i < FT_COUNT_OF(file_types); i++)
         if (strcmp(file_types[i].type, t->name) == 0) return file_types[i].id;
@@ -43,9 +43,9 @@ static const dt_type *tensor_type(const save_plan *p, const save_item *it, const
 }
 
 /* Row 2i + j of a head in the file is row j·d/2 + i here. */
-static const int32_t *gguf_rows(save_plan *p, int heads, int d)
+const int32_t *save_gguf_rows(arena *mem, int heads, int d)
 {
-    int32_t *row = arena_get(p->mem, (size_t)heads * (size_t)d * sizeof *row);
+    int32_t *row = arena_get(mem, (size_t)heads * (size_t)d * sizeof *row);
     for (int h = 0; row && h < heads; h++)
         for (int i = 0; i < d / 2; i++)
             for (int j = 0; j < 2; j++) row[h * d + 2 * i + j] = h * d + j * (d / 2) + i;
@@ -114,7 +114,7 @@ static ft_status choose(save_plan *p, const dt_type *type)
         it->type = tensor_type(p, it, type);
         if (info->experts > 0) FT_TRY(stack(p, it));
         if (info->permute) {
-            it->order = gguf_rows(p, info->permute, info->head_dim);
+            it->order = save_gguf_rows(p->mem, info->permute, info->head_dim);
             if (!it->order) return FT_EMEM;
         }
     }
@@ -243,7 +243,7 @@ static void put_general(const save_meta *k, const dt_type *type)
     gguf_put_str(k->w, "general.architecture", k->arch, strlen(k->arch));
     gguf_put_str(k->w, "general.type", "model", strlen("model"));
     gguf_put_str(k->w, "general.name", name, strlen(name));
-    gguf_put_int(k->w, "general.file_type", GGUF_U32, file_type(type));
+    gguf_put_int(k->w, "general.file_type", GGUF_U32, save_file_type(type));
     if (type->block > 1) gguf_put_int(k->w, "general.quantization_version", GGUF_U32, 2);
 }
 
@@ -282,7 +282,7 @@ static ft_status put_made(save_meta *k, const dt_type *type)
 static void put_type_key(const save_meta *k, const dt_type *type, bool version)
 {
     if (!version)
-        gguf_put_int(k->w, "general.file_type", GGUF_U32, file_type(type));
+        gguf_put_int(k->w, "general.file_type", GGUF_U32, save_file_type(type));
     else if (type->block > 1)
         gguf_put_int(k->w, "general.quantization_version", GGUF_U32, 2);
 }

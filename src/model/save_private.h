@@ -9,7 +9,8 @@
 typedef struct save_item {
     int64_t param; /* index of m->param; −1: `raw` as it is */
     const nn_param *
-        added; /* a bias of the overlay, of the site whose weight is `param`; NULL: `param` itself */
+        added; /* a bias of the overlay, or a factor of a low-rank change, of the site whose weight is `param`;
+                              NULL: `param` itself */
     const char *name;
     const dt_type *type;
     int nd;
@@ -26,6 +27,7 @@ typedef struct save_item {
 
 typedef struct save_plan {
     model *m;
+    const char *path; /* whose values they are, for messages: the model's */
     const model_save_options *opt;
     arena *mem;
     save_item *item;
@@ -71,6 +73,9 @@ void save_put_f32(const save_meta *k, const char *name, double v);
 void save_put_text(const save_meta *k, const char *name, const char *v);
 FT_MUST_USE ft_status save_folder(save_plan *p, const char *path);
 FT_MUST_USE ft_status save_gguf(save_plan *p, const char *path);
+int save_file_type(const dt_type *t); /* general.file_type */
+/* The rows of heads in the order of a GGUF that permutes them: [heads · head_dim]. NULL: out of memory. */
+const int32_t *save_gguf_rows(arena *mem, int heads, int head_dim);
 /* --- save_folder.c: what lies beside the weights and is copied --------------------------------------------------- */
 enum { SAVE_SIDE_FILES = 10 };
 extern const char *const save_side_files[SAVE_SIDE_FILES];

@@ -72,7 +72,7 @@ ft_status save_refuse(const save_plan *p, const char *name, const char *what)
 {
     const bool given = p->opt->as_given;
     return ft_fail(given ? FT_EDATA : FT_EDIVERGED, "%s: tensor \"%s\" holds %s; %s",
-                   ft_shows(p->m->path), ft_shows(name), what,
+                   ft_shows(p->path), ft_shows(name), what,
                    given
                        ? "get the model's files again, or write it as it is with --allow-nonfinite"
                        : "nothing was written");

@@ -1,4 +1,5 @@
-/* convert.c – `ft convert`: a model from one format into another, opened again before it is given its name. */
+/* convert.c – `ft convert`: a model from one format into another, opened again before it is given its name (an adapter:
+ * convert_adapter.c). */
 #include <string.h>
 
 #include "tool_private.h"
@@ -68,9 +69,18 @@ static ft_status run(conversion *c, str_buf *text)
     return io_target_commit(&c->target);
 }
 
+/* A folder that is both is a model, unless a base is given. */
+static bool is_adapter(const tool_convert_options *opt)
+{
+    return opt->base ? io_is_adapter(opt->model) : io_is_adapter_alone(opt->model);
+}
+
 ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out)
 {
     conversion c = {.opt = opt};
+    if (is_adapter(opt)) return tool_convert_adapter(opt, out);
+    FT_CHECK(!opt->base, FT_EUSAGE, "--base: is of an adapter, and %s is none",
+             ft_shows(opt->model));
     FT_TRY(arena_open(&c.mem, "conversion", (size_t)64 << 20));
     str_buf text = {0};
     ft_status rc = run(&c, &text);

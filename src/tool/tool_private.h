@@ -77,5 +77,7 @@ FT_MUST_USE ft_status tool_output_quant(const char *name, const char *path, cons
 /* Is there room for the model? 74 before anything is written. quant may be NULL. */
 FT_MUST_USE ft_status tool_check_space(const model *m, const io_target *t, const dt_type *type,
                                        const model_quant *quant);
+/* tool_convert of a PEFT folder. */
+FT_MUST_USE ft_status tool_convert_adapter(const tool_convert_options *opt, const tool_sink *out);
 double tool_output_bytes(const model *m, const dt_type *type, const model_quant *quant);
 #endif
