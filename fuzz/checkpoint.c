@@ -25,7 +25,9 @@ static void keep_folder(const char *dir)
     for (int64_t i = 0; i < n; i++) {
         struct kept *k = &kept[n_kept];
         snprintf(k->name, sizeof k->name, "%s/%s", dir, names[i]);
-        if (!file_exists(fz_path(k->name))) continue;
+        path_kind kind;
+        fz_must(path_look(fz_path(k->name), &kind));
+        if (kind != PATH_FILE) continue;
         FZ_CHECK(++n_kept < MOST);
         fz_must(file_read(&k->text, &k->n, fz_path(k->name), (size_t)1 << 30));
     }
@@ -102,8 +104,9 @@ static void tell_manifest(const char *name)
         snprintf(path, sizeof path, STEP "/%s", name);
         fz_must(file_sha256(fz_path(path), hex));
         cJSON_SetValuestring(cJSON_GetObjectItemCaseSensitive(entry, "sha256"), hex);
-        cJSON_SetNumberValue(cJSON_GetObjectItemCaseSensitive(entry, "bytes"),
-                             (double)file_size(fz_path(path)));
+        int64_t bytes;
+        fz_must(path_size(fz_path(path), &bytes));
+        cJSON_SetNumberValue(cJSON_GetObjectItemCaseSensitive(entry, "bytes"), (double)bytes);
     }
     js_print(&b, d.root, false);
     reseal(fz_path(STEP "/manifest.json"), (const uint8_t *)b.data, b.len - 1);

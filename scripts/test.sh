@@ -106,8 +106,9 @@ if $all; then
     scripts/package.sh
     step "fuzzing"
     scripts/fuzz.sh --short 20
+    # One tree has one verdict: the points are the same each time. By hand other ones are drawn, and the long form has all.
     step "attack"
-    scripts/attack.sh --short --ft build/release/ft
+    scripts/attack.sh --short --seed 1 --ft build/release/ft
     for preset in asan release; do
         step "closing lines of $preset"
         sed -n '/tests passed/,$p' "$logs/ctest-$preset.log"

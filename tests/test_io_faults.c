@@ -4,8 +4,10 @@
 #include "ft/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -41,6 +43,35 @@ int fsync(int fd)
     sync_fails--;
     errno = EIO;
     return -1;
+}
+
+static int look_error; /* what the look after next_look more of them fails with */
+static int next_look;
+static int looked(int fd, const char *path, struct stat *out, int flags)
+{
+    if (look_error && next_look-- == 0) {
+        errno = look_error;
+        return -1;
+    }
+    return fstatat(fd, path, out, flags);
+}
+
+int stat(const char *restrict path, struct stat *restrict out);
+int stat(const char *restrict path, struct stat *restrict out)
+{
+    return looked(AT_FDCWD, path, out, 0);
+}
+
+int lstat(const char *restrict path, struct stat *restrict out);
+int lstat(const char *restrict path, struct stat *restrict out)
+{
+    return looked(AT_FDCWD, path, out, AT_SYMLINK_NOFOLLOW);
+}
+
+static void fail_look(int error, int after)
+{
+    look_error = error;
+    next_look = after;
 }
 
 static void strike(int how, int times)
@@ -117,6 +148,75 @@ static void tensors_too(void **state)
     assert_ok(st_open(&f, path, mem));
     assert_memory_equal(st_find(&f, "x")->data, x, sizeof x);
     st_close(&f);
+    arena_close(mem);
+}
+
+/* A look that fails is the error; only what is not there is not there. */
+static void a_failed_look_is_no_answer(void **state)
+{
+    (void)state;
+    static const struct {
+        int error;
+        ft_status status;
+    } cases[] = {{EIO, FT_EIO},
+                 {EACCES, FT_EPERM},
+                 {EPERM, FT_EPERM},
+                 {ENOMEM, FT_EMEM},
+                 {ENAMETOOLONG, FT_ENOINPUT},
+                 {EOVERFLOW, FT_EIO},
+                 {ESTALE, FT_EIO},
+                 {ENOENT, FT_OK},
+                 {ENOTDIR, FT_OK}};
+    arena *mem;
+    path_kind kind;
+    int64_t bytes;
+    bool is;
+    const char *file = test_path("looked/at");
+    assert_ok(arena_open(&mem, "looks", (size_t)1 << 20));
+    assert_ok(dir_make(test_path("looked/model")));
+    test_write_file(file, "1", 1);
+    test_write_file(test_path("looked/adapter_config.json"), "{}", 2);
+    assert_int_equal(symlink("nowhere", test_path("looked/lost")), 0);
+    assert_int_equal(symlink("circle", test_path("looked/circle")), 0);
+    const struct {
+        const char *path;
+        path_kind kind;
+    } kinds[] = {{"looked", PATH_FOLDER},    {"looked/at", PATH_FILE},
+                 {"looked/none", PATH_NONE}, {"looked/at/x", PATH_NONE},
+                 {"looked/lost", PATH_LOST}, {"looked/circle", PATH_LOST}};
+    for (size_t i = 0; i < FT_COUNT_OF(kinds); i++) {
+        assert_ok(path_look(test_path(kinds[i].path), &kind));
+        assert_int_equal(kind, kinds[i].kind);
+    }
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        const char *left;
+        for (int k = 0; k < 2; k++) { /* stat, and of what is not there lstat */
+            fail_look(cases[i].error, k);
+            assert_int_equal(path_look(test_path("looked/none"), &kind), cases[i].status);
+        }
+        fail_look(cases[i].error, 0);
+        assert_int_equal(path_look_in(test_path("looked"), "at", &kind), cases[i].status);
+        fail_look(cases[i].error, 0);
+        assert_int_equal(path_size(file, &bytes), cases[i].status);
+        fail_look(cases[i].error, 0);
+        assert_int_equal(io_is_adapter(test_path("looked"), &is), cases[i].status);
+        fail_look(cases[i].error, 0);
+        assert_int_equal(io_same_place(file, test_path("x"), &is), cases[i].status);
+        fail_look(cases[i].error, 0);
+        assert_int_equal(io_out_check(file, NULL, 0), cases[i].status);
+        fail_look(cases[i].error, 0);
+        assert_int_equal(io_clear(test_path("looked"), 0, mem, &left), cases[i].status);
+        assert_true(look_error == 0 || next_look < 0); /* every one of them was met */
+        if (cases[i].status == FT_OK) continue;
+        fail_look(cases[i].error, 0);
+        assert_int_equal(io_model_exists(test_path("looked/model")), cases[i].status);
+        fail_look(cases[i].error, 0);
+        assert_int_equal(io_data_exists(file), cases[i].status);
+        fail_look(cases[i].error, 0);
+        assert_int_equal(file_write(file, "2", 1), cases[i].status);
+        fail_look(0, 0);
+        assert_string_equal(test_read_file(file, NULL), "1");
+    }
     arena_close(mem);
 }
 
@@ -249,6 +349,7 @@ static void the_first_failure_is_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(a_failed_look_is_no_answer, setup),
         cmocka_unit_test_setup(a_damaged_write_is_done_once_more, setup),
         cmocka_unit_test_setup(what_cannot_be_made_again_is_kept, setup),
         cmocka_unit_test_setup(tensors_too, setup),

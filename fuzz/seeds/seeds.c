@@ -171,7 +171,8 @@ static void model_config(const char *path, char *text, size_t n)
     PUT("model", "\x00", text, n);
     PUT("model", "\x81", text, n);
     const char *weights = arena_printf(mem, "%s/model.safetensors", path_dir(mem, path));
-    if (!file_exists(weights)) return;
+    path_kind kind;
+    if (path_look(weights, &kind) != FT_OK || kind != PATH_FILE) return;
     char *w = slurp(weights, &n_weights);
     str_buf s = {0};
     str_addc(&s, 2);

@@ -146,7 +146,8 @@ int data_reads_input(const cJSON *sources);
 /* What reading on in a stream takes for a while, beside the window in memory, which the next one replaces:
  * 0 where `samples` samples of the set are in what is in memory. */
 size_t data_reading_bytes(const data_set *d, int64_t samples);
-bool data_reads_file(const data_set *d, const char *path); /* one of its files, by whatever name */
+FT_MUST_USE ft_status data_reads_file(const data_set *d, const char *path,
+                                      bool *reads); /* is it one of its files, by whatever name? */
 int64_t data_count(const data_set *d); /* samples; of a stream that is not whole, those read so far */
 int data_sources(const data_set *d);
 const data_source_stats *data_stats(const data_set *d, int source);

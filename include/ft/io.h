@@ -40,10 +40,17 @@ FT_MUST_USE ft_status file_inputs_check(void);
 /* Whole file into ft_alloc'ed, NUL-terminated memory; 65 beyond `limit` bytes. */
 FT_MUST_USE ft_status file_read(char **out, size_t *len, const char *path, size_t limit);
 FT_MUST_USE ft_status file_sha256(const char *path, char hex[65]);
-bool file_exists(const char *path); /* true where it cannot be told: opening it tells why */
-bool file_is_there(const char *path); /* or a link of that name, wherever it leads */
-bool dir_exists(const char *path);
-int64_t file_size(const char *path); /* −1 when it cannot be told */
+/* What stands at a path, links followed. Only where the system says that nothing is there (ENOENT, ENOTDIR) is that the
+ * answer; a look that fails for another reason answers nothing, and is the error: 77, 71, else 74. */
+typedef enum path_kind {
+    PATH_NONE,
+    PATH_LOST, /* a link that leads nowhere: opening it says so */
+    PATH_FILE, /* or whatever else is no folder */
+    PATH_FOLDER
+} path_kind;
+FT_MUST_USE ft_status path_look(const char *path, path_kind *kind);
+FT_MUST_USE ft_status path_look_in(const char *dir, const char *name, path_kind *kind);
+FT_MUST_USE ft_status path_size(const char *path, int64_t *bytes); /* −1: no regular file */
 const char *path_join(arena *a, const char *dir, const char *name);
 const char *path_dir(arena *a, const char *path); /* "" for a bare name */
 const char *path_base(const char *path);
@@ -138,7 +145,8 @@ typedef struct io_input { /* what a result is made from */
 /* 73, whatever --force says: the root, home, the folder we are in, or one above it; an input, a file of one, or a folder
  * above one. By device and inode: links, "..", hard links make no difference. */
 FT_MUST_USE ft_status io_out_check(const char *out, const io_input *in, int n);
-bool io_same_place(const char *a, const char *b); /* the same file, be it there or not */
+FT_MUST_USE ft_status io_same_place(const char *a, const char *b,
+                                    bool *same); /* one file, be it there or not */
 FT_MUST_USE ft_status io_out_there(const char *path, bool *there); /* also a link to nowhere */
 /* 73 where something stands that is no result: of a file, what does not begin with one of the heads (NULL-terminated) and is
  * not empty; a folder with something foreign; links, devices, mount points, a folder that a run works in. */
@@ -189,7 +197,8 @@ int64_t lines_number(const line_reader *r);   /* of the line last returned, from
  * 8 MiB back: so many bytes are kept from the first seek on); up to `room` bytes as they are, *n = 0 at
  * the end. */
 int64_t lines_offset(const line_reader *r);
-double lines_share(const line_reader *r); /* of the bytes of a file on disk, how much was read */
+FT_MUST_USE ft_status lines_share(const line_reader *r,
+                                  double *share); /* of the bytes of a file on disk, how much was read */
 FT_MUST_USE ft_status lines_seek(line_reader *r, int64_t byte, int64_t number);
 FT_MUST_USE ft_status lines_read(line_reader *r, void *out, size_t room, size_t *n);
 void lines_close(line_reader *r);             /* accepts NULL */
@@ -332,8 +341,9 @@ typedef struct io_weights {
 FT_MUST_USE ft_status io_model_exists(const char *path);
 FT_MUST_USE ft_status io_adapter_exists(const char *path);
 FT_MUST_USE ft_status io_data_exists(const char *path);
-bool io_is_adapter(const char *dir); /* it holds an adapter_config.json */
-bool io_is_adapter_alone(const char *dir); /* and no config.json, so it is no model as well */
+FT_MUST_USE ft_status io_is_adapter(const char *dir, bool *is); /* it holds an adapter_config.json */
+FT_MUST_USE ft_status io_is_adapter_alone(const char *dir,
+                                          bool *is); /* and no config.json, so it is no model as well */
 /* Refuses pickle files by name and magic with the remedy. */
 FT_MUST_USE ft_status io_weights_open(io_weights *w, const char *model_path, arena *a);
 const io_tensor *io_find(const io_weights *w, const char *name);

@@ -144,7 +144,7 @@ typedef struct model_options {
     const void *make_cfg;
 } model_options;
 /* A folder with a config.json and nothing that looks like weights. */
-bool model_is_bare(const char *path, arena *mem);
+FT_MUST_USE ft_status model_is_bare(const char *path, arena *mem, bool *bare);
 FT_MUST_USE ft_status model_open(model **out, const model_options *opt);
 void model_close(model *m);
 

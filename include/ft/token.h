@@ -24,7 +24,7 @@ FT_MUST_USE ft_status tok_open(tok_tokenizer **out, const char *model_path);
 /* A tokenizer folder that belongs to a model elsewhere, such as an adapter's: its stop ids are added, and what the folder
  * leaves open (bos, eos, pad, the template) is as the model has it. A model without a tokenizer is fine. */
 FT_MUST_USE ft_status tok_open_over(tok_tokenizer **out, const char *path, const char *model_path);
-bool tok_in_folder(const char *dir); /* holds files of a tokenizer */
+FT_MUST_USE ft_status tok_in_folder(const char *dir, bool *is); /* it holds files of a tokenizer */
 void tok_close(tok_tokenizer *t);
 
 /* Appends the ids of text (any bytes). special: with what the post-processor adds (BOS, EOS). Added tokens

@@ -49,9 +49,14 @@ ft_status ft_open(int *fd, const char *path, const char *name)
     do got = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     while (got < 0 && errno == EINTR);
     if (got < 0) return cannot_open(path, name);
-    if (fstat(got, &sb) != 0 || !S_ISREG(sb.st_mode)) {
+    ft_status rc = FT_OK;
+    if (fstat(got, &sb) != 0)
+        rc = ft_fail_errno(FT_EIO, "%s: cannot be opened", name);
+    else if (!S_ISREG(sb.st_mode))
+        rc = ft_fail(FT_EDATA, "%s: is no longer a file", name);
+    if (rc != FT_OK) {
         close(got);
-        return ft_fail(FT_EDATA, "%s: is no longer a file", name);
+        return rc;
     }
     *fd = got;
     return FT_OK;

@@ -69,7 +69,9 @@ static ft_status cut_length(cJSON *data, const cJSON *method, const char *path)
     model *m;
     const cJSON *virtual = js_get(method, "num_virtual_tokens");
     cJSON *length = cJSON_GetObjectItemCaseSensitive(data, "max_length");
-    if (!dir_exists(path) && !file_exists(path)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    if (kind == PATH_NONE || kind == PATH_LOST) return FT_OK;
     FT_TRY(model_open(&m, &(model_options){.path = path, .no_weights = true, .may_be_bare = true}));
     const double most = m->position ? (double)m->d.max_position : (double)INFINITY,
                  left = most - (virtual ? virtual->valuedouble : 0);

@@ -142,7 +142,11 @@ static void lora_facts(report *r)
 static ft_status inspect_gguf(report *r)
 {
     ft_status rc = io_weights_open(&r->weights, r->path, r->mem);
-    if (rc == FT_ENOINPUT && file_exists(r->path)) rc = FT_EDATA; /* a part is missing: not whole */
+    path_kind kind = PATH_NONE;
+    ft_error_keep(true);
+    if (rc == FT_ENOINPUT && path_look(r->path, &kind) == FT_OK && kind == PATH_FILE)
+        rc = FT_EDATA; /* a part is missing: not whole */
+    ft_error_keep(false);
     FT_TRY(rc);
     const gguf_file *f = r->weights.gguf;
     const char *type = NULL;
@@ -179,10 +183,12 @@ static ft_status inspect_safetensors(report *r)
 }
 
 /* --- folders --------------------------------------------------------------------------------------------- */
-static bool has(const report *r, const char *name)
+static ft_status has(const report *r, const char *name, bool *out)
 {
-    const char *path = path_join(r->mem, r->path, name);
-    return path && file_exists(path);
+    path_kind kind;
+    FT_TRY(path_look_in(r->path, name, &kind));
+    *out = kind == PATH_FILE;
+    return FT_OK;
 }
 
 /* Opens a JSON file of the folder; the text lives in *text. */
@@ -229,7 +235,9 @@ static ft_status tokenizer_facts(report *r)
 {
     tok_tokenizer *t;
     int templates;
-    if (!tok_in_folder(r->path)) return FT_OK;
+    bool has_one;
+    FT_TRY(tok_in_folder(r->path, &has_one));
+    if (!has_one) return FT_OK;
     FT_TRY(tok_open(&t, r->path));
     count(r, "tokens", (double)tok_size(t));
     cJSON_AddBoolToObject(r->facts, "chat_template", tok_chat_templates(t, &templates) != NULL);
@@ -306,7 +314,10 @@ static ft_status inspect_adapter(report *r)
         "peft_type task_type base_model_name_or_path r lora_alpha lora_dropout bias use_rslora "
         "target_modules modules_to_save num_virtual_tokens prompt_tuning_init "
         "prompt_tuning_init_text bias_terms"));
-    FT_CHECK(file_exists(weights) || !has(r, "adapter_model.bin"), FT_EDATA,
+    bool sound, pickle;
+    FT_TRY(has(r, path_base(weights), &sound));
+    FT_TRY(has(r, "adapter_model.bin", &pickle));
+    FT_CHECK(sound || !pickle, FT_EDATA,
              "%s: the adapter is a pickle (adapter_model.bin), which is never read; save it as "
              "safetensors",
              r->path);
@@ -319,9 +330,10 @@ static ft_status inspect_adapter(report *r)
 /* --- checkpoints -------------------------------------------------------------------------------------------- */
 /* One file of a manifest: its size and checksum. */
 static ft_status check_file(const char *dir, const js_doc *doc, const cJSON *entry,
-                            const char *name, arena *mem)
+                            const char *name, arena *mem, int64_t *size)
 {
     int64_t bytes;
+    path_kind kind;
     const char *wanted;
     char hex[CHECKSUM];
     if (strchr(name, '/') || name[0] == '.')
@@ -330,10 +342,11 @@ static ft_status check_file(const char *dir, const js_doc *doc, const cJSON *ent
     if (!path) return FT_EMEM;
     FT_TRY(js_get_int(doc, entry, "bytes", -1, 0, INT64_MAX, &bytes));
     FT_TRY(js_get_str(doc, entry, "sha256", NULL, &wanted));
-    FT_CHECK(file_exists(path), FT_EDATA, "%s: is missing, though the manifest lists it", path);
-    FT_CHECK(bytes < 0 || file_size(path) == bytes, FT_EDATA,
-             "%s: has %lld bytes, the manifest says %lld", path, (long long)file_size(path),
-             (long long)bytes);
+    FT_TRY(path_look(path, &kind));
+    FT_CHECK(kind == PATH_FILE, FT_EDATA, "%s: is missing, though the manifest lists it", path);
+    FT_TRY(path_size(path, size));
+    FT_CHECK(bytes < 0 || *size == bytes, FT_EDATA, "%s: has %lld bytes, the manifest says %lld",
+             path, (long long)*size, (long long)bytes);
     if (!wanted) return FT_OK;
     FT_TRY(file_sha256(path, hex));
     FT_CHECK(strcmp(hex, wanted) == 0, FT_EDATA,
@@ -359,10 +372,11 @@ static ft_status check_manifest(const char *dir, arena *mem, int *files, double 
         const char *name = entry->string;
         if (!name) rc = js_get_str(&doc, entry, "name", NULL, &name);
         if (rc == FT_OK && !name) rc = js_fail(&doc, entry, FT_EDATA, "name", "is missing");
-        if (rc == FT_OK) rc = check_file(dir, &doc, entry, name, mem);
+        int64_t size = 0;
+        if (rc == FT_OK) rc = check_file(dir, &doc, entry, name, mem, &size);
         if (rc != FT_OK) break;
         ++*files;
-        *bytes += (double)file_size(path_join(mem, dir, name));
+        *bytes += (double)size;
     }
     js_close(&doc);
     ft_free(text);
@@ -388,7 +402,9 @@ static ft_status list_checkpoints(report *r)
     const char *dir = path_join(r->mem, r->path, "checkpoints"), **names;
     int64_t n;
     if (!dir) return FT_EMEM;
-    if (!dir_exists(dir)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(dir, &kind));
+    if (kind != PATH_FOLDER) return FT_OK;
     FT_TRY(dir_list(dir, r->mem, &names, &n));
     cJSON *list = cJSON_AddObjectToObject(r->facts, "checkpoints");
     for (int64_t i = 0; i < n; i++) {
@@ -396,7 +412,8 @@ static ft_status list_checkpoints(report *r)
         double bytes;
         const char *path = path_join(r->mem, dir, names[i]);
         if (!path) return FT_EMEM;
-        if (!dir_exists(path)) continue;
+        FT_TRY(path_look(path, &kind));
+        if (kind != PATH_FOLDER) continue;
         ft_status rc = check_manifest(path, r->mem, &files, &bytes);
         if (rc == FT_EMEM) return rc;
         cJSON_AddStringToObject(list, ft_shows(names[i]), rc == FT_OK ? "whole" : ft_error());
@@ -417,14 +434,13 @@ static ft_status inspect_folder(report *r)
     };
     bool found = false;
     for (size_t i = 0; i < FT_COUNT_OF(kinds) && !found; i++) {
-        if (!has(r, kinds[i].file)) continue;
-        found = true;
-        FT_TRY(kinds[i].inspect(r));
+        FT_TRY(has(r, kinds[i].file, &found));
+        if (found) FT_TRY(kinds[i].inspect(r));
     }
-    const char *runs = path_join(r->mem, r->path, "checkpoints");
-    if (!runs) return FT_EMEM;
+    path_kind runs;
+    FT_TRY(path_look_in(r->path, "checkpoints", &runs));
     FT_CHECK(
-        found || dir_exists(runs), FT_EDATA,
+        found || runs == PATH_FOLDER, FT_EDATA,
         "%s: holds no adapter_config.json, config.json or manifest.json; is this a model folder?",
         r->path);
     if (!found) fact(r, "kind", "unfinished run");
@@ -515,9 +531,11 @@ static ft_status run(const cli_call *c)
     r.facts = cJSON_CreateObject();
     FT_GUARD(r.facts, FT_EMEM, "out of memory");
     if (c->json) fact(&r, "path", r.path);
-    if (dir_exists(r.path))
+    path_kind kind;
+    FT_TRY_OUT(path_look(r.path, &kind));
+    if (kind == PATH_FOLDER)
         rc = inspect_folder(&r);
-    else if (file_is_there(r.path))
+    else if (kind != PATH_NONE)
         rc = str_ends(r.path, ".gguf") || begins_with(r.path, "GGUF") ? inspect_gguf(&r)
                                                                       : inspect_safetensors(&r);
     else

@@ -36,8 +36,11 @@ static ft_status fit(const char *dir, const char *part, bool pattern, path_list 
     const char **names, *folder = *dir ? dir : ".", *literal = path_join(mem, dir, part);
     int64_t n;
     if (!literal) return FT_EMEM;
-    if (dir_exists(literal) || file_is_there(literal)) return add_path(out, literal);
-    if (!pattern || !dir_exists(folder)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(literal, &kind));
+    if (kind != PATH_NONE) return add_path(out, literal);
+    FT_TRY(path_look(folder, &kind));
+    if (!pattern || kind != PATH_FOLDER) return FT_OK;
     FT_TRY(dir_list(folder, mem, &names, &n));
     for (int64_t i = 0; i < n; i++)
         if (!fnmatch(part, names[i], FNM_NOESCAPE | FNM_PERIOD))
@@ -84,8 +87,11 @@ static ft_status pattern_files(data_set *d, data_source *s)
     path_list l = {0};
     ft_status rc = expand(s->path, &l, d->mem);
     int64_t n = 0;
-    for (int64_t i = 0; i < l.n; i++)
-        if (!dir_exists(l.path[i])) l.path[n++] = l.path[i];
+    for (int64_t i = 0; rc == FT_OK && i < l.n; i++) {
+        path_kind kind;
+        rc = path_look(l.path[i], &kind);
+        if (kind != PATH_FOLDER) l.path[n++] = l.path[i];
+    }
     if (n) qsort(l.path, (size_t)n, sizeof *l.path, by_bytes);
     if (rc == FT_OK && !n) rc = ft_fail(FT_ENOINPUT, "%s: no file fits this pattern", s->path);
     if (rc == FT_OK && !(s->file = arena_get(d->mem, (size_t)n * sizeof *s->file))) rc = FT_EMEM;
@@ -105,7 +111,9 @@ static ft_status folder_files(data_set *d, data_source *s)
     for (int64_t i = 0; i < n; i++) {
         const char *path = path_join(d->mem, s->path, names[i]);
         if (!path) return FT_EMEM;
-        bool data = names[i][0] != '.' && data_kind_of(names[i]) && !dir_exists(path);
+        path_kind kind;
+        FT_TRY(path_look(path, &kind));
+        bool data = names[i][0] != '.' && data_kind_of(names[i]) && kind != PATH_FOLDER;
         others += !data;
         if (data) FT_TRY(add_file(s, path, path));
     }
@@ -142,23 +150,25 @@ bool data_is_input(const char *path)
 ft_status data_files(data_set *d, data_source *s)
 {
     if (data_is_input(s->path)) return input_file(d, s);
-    if (dir_exists(s->path)) return folder_files(d, s);
-    if (!file_is_there(s->path) && is_pattern(s->path, strlen(s->path))) return pattern_files(d, s);
+    path_kind kind;
+    FT_TRY(path_look(s->path, &kind));
+    if (kind == PATH_FOLDER) return folder_files(d, s);
+    if (kind == PATH_NONE && is_pattern(s->path, strlen(s->path))) return pattern_files(d, s);
     if (!data_kind_of(s->path)) FT_TRY(io_data_exists(s->path));
     s->file = arena_get(d->mem, sizeof *s->file);
     return s->file ? add_file(s, s->path, s->path) : FT_EMEM;
 }
 
-bool data_reads_file(const data_set *d, const char *path)
+ft_status data_reads_file(const data_set *d, const char *path, bool *reads)
 {
-    struct stat out, in;
-    if (stat(path, &out) != 0) return false;
+    path_kind kind;
+    *reads = false;
+    FT_TRY(path_look(path, &kind));
+    if (kind == PATH_NONE) return FT_OK;
     const data_source *all = d->all ? d->all : d->source;
     const int n = d->all ? d->n_all : d->n_sources;
     for (int i = 0; i < n; i++)
-        for (int k = 0; k < all[i].n_files; k++)
-            if (stat(all[i].file[k].path, &in) == 0 && in.st_dev == out.st_dev &&
-                in.st_ino == out.st_ino)
-                return true;
-    return false;
+        for (int k = 0; k < all[i].n_files && !*reads; k++)
+            FT_TRY(io_same_place(all[i].file[k].path, path, reads));
+    return FT_OK;
 }

@@ -15,8 +15,9 @@ static ft_status look_at_file(const data_file *f, int samples, sha256_state *sha
     uint8_t buf[SAMPLE_BYTES];
     ft_status rc = FT_OK;
     int fd;
+    int64_t size;
+    FT_TRY(path_size(f->path, &size));
     FT_TRY(ft_open(&fd, f->path, f->name));
-    int64_t size = file_size(f->path);
     *bytes += size;
     for (int i = 0; i < samples && rc == FT_OK; i++) {
         int64_t at =

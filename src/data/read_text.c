@@ -211,11 +211,13 @@ static ft_status read_pieces(txt *t)
 }
 
 /* Pieces that are pending may stay where the whole of the next file finds room behind them. */
-static bool has_room(const txt *t, const data_file *next)
+static ft_status has_room(const txt *t, const data_file *next, bool *room)
 {
-    int64_t size = file_size(next->path);
+    int64_t size;
+    FT_TRY(path_size(next->path, &size));
     bool plain = str_ends(next->path, ".txt") || str_ends(next->path, ".raw");
-    return t->n < PIECES / 2 && plain && size >= 0 && (size_t)size < t->cap - t->have;
+    *room = t->n < PIECES / 2 && plain && size >= 0 && (size_t)size < t->cap - t->have;
+    return FT_OK;
 }
 
 static ft_status next_file(txt *t)
@@ -223,7 +225,9 @@ static ft_status next_file(txt *t)
     data_stream *s = t->s;
     const data_file *f = &s->source->file[s->file];
     bool first = s->only && s->file == s->only->from.file;
-    if (t->n && !has_room(t, f)) FT_TRY(flush(t));
+    bool room;
+    FT_TRY(has_room(t, f, &room));
+    if (t->n && !room) FT_TRY(flush(t));
     t->at = t->have; /* what stands before is pending, or was read */
     t->ended = false;
     t->sep_at = NONE;

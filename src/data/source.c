@@ -5,15 +5,16 @@ enum {
     KEEP_BYTES = 1 << 27
 }; /* a text file of so many bytes is not even tried; a packed one of half of them */
 
-static bool is_large(const data_set *d, const data_source *s)
+static ft_status is_large(const data_set *d, const data_source *s, bool *large)
 {
-    int64_t bytes = 0;
+    int64_t bytes = 0, size;
     for (int i = 0; i < s->n_files; i++) {
         const char *path = s->file[i].path;
-        int64_t size = file_size(path);
+        FT_TRY(path_size(path, &size));
         bytes += size > 0 ? size * (str_ends(path, ".gz") || str_ends(path, ".zst") ? 2 : 1) : 0;
     }
-    return d->window_tokens != CFG_AUTO || bytes > KEEP_BYTES;
+    *large = d->window_tokens != CFG_AUTO || bytes > KEEP_BYTES;
+    return FT_OK;
 }
 
 static bool anywhere(const data_source *s)
@@ -32,14 +33,14 @@ static ft_status read_whole(data_set *d, data_source *src)
     return stream.done ? data_window_open(d, src) : FT_OK;
 }
 
-/* What cannot be opened is told by who reads it. */
+/* What is not there, or is no file, is told by who reads it. */
 static ft_status watch(data_set *d, const data_source *src, file_use use)
 {
     for (int i = 0; i < src->n_files; i++) {
         file_watch *w;
         FT_TRY(data_reserve(&d->watch, &d->cap_watch, d->n_watch + 1, sizeof *d->watch));
         ft_status rc = file_watch_open(&w, src->file[i].path, use);
-        if (rc == FT_EMEM) return rc;
+        if (rc != FT_OK && rc != FT_ENOINPUT && rc != FT_EDATA) return rc;
         if (rc == FT_OK)
             d->watch[d->n_watch++] = w;
         else
@@ -55,7 +56,9 @@ static ft_status read_source(data_set *d, data_source *src)
         FT_CHECK(!src->file[i].kind->txt || !src->format || src->format == text, FT_EDATA,
                  "%s: a text file holds documents, not %s records; use .jsonl", src->file[i].name,
                  src->format->name);
-    if (!anywhere(src) || !is_large(d, src)) return read_whole(d, src);
+    bool large;
+    FT_TRY(is_large(d, src, &large));
+    if (!anywhere(src) || !large) return read_whole(d, src);
     if (!src->format) FT_TRY(data_look_at_format(d, src));
     return src->format == text ? data_window_open(d, src) : read_whole(d, src);
 }

@@ -121,27 +121,32 @@ ft_status data_window_get(data_set *d, data_source *s, int64_t row, const data_r
 
 /* --- a source becomes a stream ------------------------------------------------------------------------------- */
 /* By bytes: how much of the file the windows counted are. */
-static double share_read(const data_source *s)
+static ft_status share_read(const data_source *s, double *share)
 {
     const data_window *next = &s->window[s->full];
-    int64_t before = 0, bytes = 0; /* on disk */
+    int64_t before = 0, bytes = 0, size; /* on disk */
     for (int i = 0; i < s->n_files; i++) {
-        int64_t size = file_size(s->file[i].path);
+        FT_TRY(path_size(s->file[i].path, &size));
         bytes += size;
         before += i < s->reader_file ? size : 0;
     }
-    int64_t size = file_size(s->file[s->reader_file].path);
+    FT_TRY(path_size(s->file[s->reader_file].path, &size));
+    double share_of_file;
+    FT_TRY(lines_share(s->reader, &share_of_file));
     /* of the text, a little ahead of the window */
     double all = (double)(s->read_base + lines_offset(s->reader));
-    double read = (double)before + (double)size * lines_share(s->reader);
-    return s->stats.whole || all <= 0 ? 1 : read / (double)bytes * next->at / all;
+    double read = (double)before + (double)size * share_of_file;
+    *share = s->stats.whole || all <= 0 ? 1 : read / (double)bytes * next->at / all;
+    return FT_OK;
 }
 
 static ft_status count_all(data_set *d, data_source *s)
 {
     while (!s->stats.whole) {
         FT_TRY(data_window_load(d, s, s->full));
-        log_progress("counting the tokens of %s: %.0f %%", s->name, 100 * share_read(s));
+        double share;
+        FT_TRY(share_read(s, &share));
+        log_progress("counting the tokens of %s: %.0f %%", s->name, 100 * share);
     }
     return FT_OK;
 }
@@ -166,8 +171,10 @@ ft_status data_window_open(data_set *d, data_source *s)
 {
     int64_t tokens = d->window_tokens == CFG_AUTO ? WINDOW_TOKENS / d->n_sources : d->window_tokens;
     for (int i = 0; i < s->n_files; i++) {
+        int64_t size;
         FT_TRY(io_data_exists(s->file[i].path));
-        FT_CHECK(file_size(s->file[i].path) >= 0, FT_EDATA,
+        FT_TRY(path_size(s->file[i].path, &size));
+        FT_CHECK(size >= 0, FT_EDATA,
                  "%s: cannot be read in windows: it is not a file that can be read twice",
                  s->file[i].name);
     }
@@ -180,7 +187,7 @@ ft_status data_window_open(data_set *d, data_source *s)
     s->window[0] = (data_window){.from.begins = true, .known = true};
     size_t before = ft_peak_rss();
     FT_TRY(data_window_load(d, s, 0));
-    s->stats.share = share_read(s);
+    FT_TRY(share_read(s, &s->stats.share));
     s->estimated_tokens = (double)s->stats.tokens / s->stats.share;
     s->estimated_samples = (int64_t)((double)s->stats.samples / s->stats.share);
     if (d->count && !d->look) FT_TRY(count_all(d, s));

@@ -5,7 +5,6 @@
  * and would call the next sync a success, so the file is opened again and the rest written anew. A log is written in place:
  * so that nothing else changes with it, neither a link is followed, nor a file written to that bears another name too. One
  * that begins anew is a new file, and what stood there stays whole where it has other names. */
-#include "ft/io.h"
 #include "io_private.h"
 
 #include <errno.h>
@@ -32,7 +31,9 @@ struct file_log {
 static ft_status make_place(const char *path)
 {
     struct stat sb;
-    if (lstat(path, &sb) != 0) return FT_OK;
+    bool there;
+    FT_TRY(io_look_link(path, &sb, &there));
+    if (!there) return FT_OK;
     FT_CHECK(S_ISREG(sb.st_mode), FT_EEXIST, "%s: is not a regular file", path);
     return unlink(path) == 0 ? FT_OK : io_fail_out(FT_EIO, "cannot be replaced", path);
 }
@@ -47,8 +48,8 @@ static ft_status open_end(int *fd, const char *path, bool anew, struct stat *sb)
              "%s: is a link, and nothing is written through one; put a copy in its place", path);
     if (*fd < 0) return io_fail_out(FT_EEXIST, "cannot be opened for writing", path);
     if (anew) FT_TRY(io_sync_above(path)); /* its name outlives a crash as its lines do */
-    FT_CHECK(fstat(*fd, sb) == 0 && S_ISREG(sb->st_mode), FT_EEXIST, "%s: is not a regular file",
-             path);
+    if (fstat(*fd, sb) != 0) return ft_fail_errno(FT_EIO, "%s: cannot be looked at", path);
+    FT_CHECK(S_ISREG(sb->st_mode), FT_EEXIST, "%s: is not a regular file", path);
     FT_CHECK(sb->st_nlink == 1, FT_EEXIST,
              "%s: has another name too (a hard link), under which it would change as well; put a "
              "copy in its place",

@@ -14,10 +14,58 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-bool dir_exists(const char *path)
+/* --- looking ---------------------------------------------------------------------------------- */
+
+/* By stat or lstat: *there, or the error of a look that answers nothing. */
+static ft_status look(const char *path, bool link, struct stat *sb, bool *there)
+{
+    *there = (link ? lstat(path, sb) : stat(path, sb)) == 0;
+    if (*there || errno == ENOENT || errno == ENOTDIR || (errno == ELOOP && !link)) return FT_OK;
+    return ft_fail_errno(errno == ENAMETOOLONG ? FT_ENOINPUT : FT_EIO, "%s: cannot be looked at",
+                         ft_shows(path));
+}
+
+ft_status io_look(const char *path, struct stat *sb, bool *there)
+{
+    return look(path, false, sb, there);
+}
+
+ft_status io_look_link(const char *path, struct stat *sb, bool *there)
+{
+    return look(path, true, sb, there);
+}
+
+ft_status path_look(const char *path, path_kind *kind)
 {
     struct stat sb;
-    return stat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
+    bool there;
+    *kind = PATH_NONE;
+    FT_TRY(look(path, false, &sb, &there));
+    if (there) {
+        *kind = S_ISDIR(sb.st_mode) ? PATH_FOLDER : PATH_FILE;
+        return FT_OK;
+    }
+    FT_TRY(look(path, true, &sb, &there));
+    if (there) *kind = PATH_LOST;
+    return FT_OK;
+}
+
+ft_status path_look_in(const char *dir, const char *name, path_kind *kind)
+{
+    char path[PATH_MAX]; /* no memory is asked for: its want would be one more way not to know */
+    *kind = PATH_NONE;
+    FT_CHECK(snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path, FT_ENOINPUT,
+             "%s: the path is too long", ft_shows(dir));
+    return path_look(path, kind);
+}
+
+ft_status path_size(const char *path, int64_t *bytes)
+{
+    struct stat sb;
+    bool there;
+    FT_TRY(look(path, false, &sb, &there));
+    *bytes = there && S_ISREG(sb.st_mode) ? (int64_t)sb.st_size : -1;
+    return FT_OK;
 }
 
 /* --- paths ------------------------------------------------------------------------------------ */
@@ -85,11 +133,14 @@ ft_status dir_make(const char *path)
             FT_TRY(io_sync_above(part));
         } else if (failed == ENOSPC || failed == EDQUOT) {
             return ft_fail(FT_EIO, "%s: cannot be made: the disk is full", part);
-        } else if (!dir_exists(part)) {
-            if (failed == EEXIST || failed == ENOTDIR)
+        } else {
+            path_kind kind;
+            FT_TRY(path_look(part, &kind));
+            if (kind != PATH_FOLDER && (failed == EEXIST || failed == ENOTDIR))
                 return ft_fail(FT_EEXIST, "%s: exists and is not a folder", part);
-            errno = failed; /* dir_exists has its own */
-            return ft_fail_errno(FT_EEXIST, "%s: the folder cannot be made", part);
+            errno = failed; /* the look has its own */
+            if (kind != PATH_FOLDER)
+                return ft_fail_errno(FT_EEXIST, "%s: the folder cannot be made", part);
         }
         part[i] = kept;
     }
@@ -289,14 +340,14 @@ void dir_unlock(const char *path, int fd)
     close(fd);
 }
 
-/* The path, or the nearest folder above it that is there; false: none. */
+/* The path, or the nearest folder above it that is there, or that cannot be looked at; false: none. */
 static bool nearest(const char *path, char part[PATH_MAX])
 {
     struct stat sb;
     size_t n = strlen(path);
     if (n == 0 || n >= PATH_MAX) return false;
     memcpy(part, path, n + 1);
-    while (stat(part, &sb) != 0 && errno != EACCES) {
+    while (stat(part, &sb) != 0 && (errno == ENOENT || errno == ENOTDIR)) {
         while (n > 0 && part[n - 1] == '/') n--;
         while (n > 0 && part[n - 1] != '/') n--;
         if (n == 0 && strcmp(part, ".") == 0) return false;

@@ -156,25 +156,6 @@ ft_status file_sha256(const char *path, char hex[65])
     return rc;
 }
 
-bool file_exists(const char *path)
-{
-    struct stat sb;
-    if (stat(path, &sb) == 0) return !S_ISDIR(sb.st_mode);
-    return errno == EACCES || errno == EPERM || errno == EIO || errno == ENOMEM;
-}
-
-bool file_is_there(const char *path)
-{
-    struct stat sb;
-    return file_exists(path) || (lstat(path, &sb) == 0 && S_ISLNK(sb.st_mode) && !dir_exists(path));
-}
-
-int64_t file_size(const char *path)
-{
-    struct stat sb;
-    return stat(path, &sb) == 0 && S_ISREG(sb.st_mode) ? (int64_t)sb.st_size : -1;
-}
-
 /* --- durable writing -------------------------------------------------------------------------- */
 
 struct file_out {
@@ -258,11 +239,11 @@ ft_status file_out_open(file_out **out, const char *path)
         return FT_EMEM;
     }
     snprintf(f->tmp, len + sizeof ".tmp", "%s.tmp", path);
-    if (dir_exists(path)) {
-        drop(f);
-        return ft_fail(FT_EEXIST, "%s: is a folder; choose another name", path);
-    }
-    ft_status rc = make_temporary(f);
+    path_kind kind;
+    ft_status rc = path_look(path, &kind);
+    if (rc == FT_OK && kind == PATH_FOLDER)
+        rc = ft_fail(FT_EEXIST, "%s: is a folder; choose another name", path);
+    if (rc == FT_OK) rc = make_temporary(f);
     if (rc != FT_OK) {
         drop(f);
         return rc;

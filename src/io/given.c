@@ -2,11 +2,7 @@
  * it is, with the way out. */
 #include "io_private.h"
 
-#include <errno.h>
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* A name on a hub: "org/name", or an address. */
 static bool hub_name(const char *path)
@@ -21,32 +17,27 @@ static bool hub_name(const char *path)
     return true;
 }
 
-/* FT_OK where something stands there, or nothing does; 77 where that cannot be told. */
-static ft_status may_look(const char *dir, const char *name)
+/* A file of that name, or a link that leads nowhere. */
+static ft_status has(const char *dir, const char *name, bool *out)
 {
-    char path[PATH_MAX]; /* without memory: its want would be taken for a file that is not there */
-    struct stat sb;
-    const int n = snprintf(path, sizeof path, "%s%s%s", dir, name ? "/" : "", name ? name : "");
-    if (n < (int)sizeof path && stat(path, &sb) != 0 && errno != ENOENT && errno != ENOTDIR)
-        return ft_fail_errno(FT_ENOINPUT, "%s: cannot be looked at", ft_shows(path));
+    path_kind kind;
+    FT_TRY(path_look_in(dir, name, &kind));
+    *out = kind == PATH_FILE || kind == PATH_LOST;
     return FT_OK;
 }
 
-static bool has(const char *dir, const char *name)
+ft_status io_is_adapter(const char *dir, bool *is)
 {
-    char path[PATH_MAX];
-    return snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path &&
-           file_is_there(path);
+    return has(dir, "adapter_config.json", is);
 }
 
-bool io_is_adapter(const char *dir)
+ft_status io_is_adapter_alone(const char *dir, bool *is)
 {
-    return has(dir, "adapter_config.json");
-}
-
-bool io_is_adapter_alone(const char *dir)
-{
-    return io_is_adapter(dir) && !has(dir, "config.json");
+    bool model;
+    FT_TRY(has(dir, "config.json", &model));
+    FT_TRY(io_is_adapter(dir, is));
+    *is = *is && !model;
+    return FT_OK;
 }
 
 static ft_status nothing_there(const char *path, const char *what, const char *needed)
@@ -72,31 +63,32 @@ static ft_status check_file(const char *path)
 
 ft_status io_model_exists(const char *path)
 {
-    FT_TRY(may_look(path, NULL));
-    FT_TRY(may_look(path, "config.json"));
-    if (dir_exists(path)) return FT_OK;
-    if (file_is_there(path)) return check_file(path);
+    path_kind kind;
+    bool config;
+    FT_TRY(path_look(path, &kind));
+    if (kind == PATH_FOLDER) return has(path, "config.json", &config); /* may it be looked into? */
+    if (kind != PATH_NONE) return check_file(path);
     return nothing_there(path, "model", "a Hugging Face folder or a .gguf file");
 }
 
 ft_status io_adapter_exists(const char *path)
 {
-    FT_TRY(may_look(path, NULL));
-    FT_TRY(may_look(path, "adapter_config.json"));
-    if (!dir_exists(path)) {
-        const bool file = file_is_there(path);
-        FT_CHECK(!file || !str_ends(path, ".gguf"), FT_ENOINPUT,
-                 "%s: is a .gguf; as an adapter ft takes the PEFT folder that such a file is made "
-                 "from (ft convert), llama.cpp the .gguf (--lora)",
-                 ft_shows(path));
-        FT_CHECK(!file, FT_ENOINPUT,
-                 "%s: is a file; an adapter is the folder that holds its adapter_config.json",
-                 ft_shows(path));
-        return nothing_there(path, "adapter", "a PEFT adapter folder");
-    }
-    if (io_is_adapter(path)) return FT_OK;
+    path_kind kind;
+    bool is, model;
+    FT_TRY(path_look(path, &kind));
+    if (kind == PATH_NONE) return nothing_there(path, "adapter", "a PEFT adapter folder");
+    FT_CHECK(kind == PATH_FOLDER || !str_ends(path, ".gguf"), FT_ENOINPUT,
+             "%s: is a .gguf; as an adapter ft takes the PEFT folder that such a file is made "
+             "from (ft convert), llama.cpp the .gguf (--lora)",
+             ft_shows(path));
+    FT_CHECK(kind == PATH_FOLDER, FT_ENOINPUT,
+             "%s: is a file; an adapter is the folder that holds its adapter_config.json",
+             ft_shows(path));
+    FT_TRY(io_is_adapter(path, &is));
+    if (is) return FT_OK;
+    FT_TRY(has(path, "config.json", &model));
     FT_CHECK(
-        !has(path, "config.json"), FT_ENOINPUT,
+        !model, FT_ENOINPUT,
         "%s: is a model, not an adapter: it holds no adapter_config.json; give it as the model "
         "(--model; --base of merge-adapter)",
         ft_shows(path));
@@ -106,12 +98,13 @@ ft_status io_adapter_exists(const char *path)
 
 ft_status io_data_exists(const char *path)
 {
-    FT_TRY(may_look(path, NULL));
-    FT_CHECK(!dir_exists(path), FT_ENOINPUT,
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    FT_CHECK(kind != PATH_FOLDER, FT_ENOINPUT,
              "%s: is a folder; give the files in it that hold the data (.jsonl, .json, .csv, .tsv "
              "or .txt)",
              ft_shows(path));
-    if (file_is_there(path)) return FT_OK;
+    if (kind != PATH_NONE) return FT_OK;
     FT_CHECK(!hub_name(path), FT_ENOINPUT,
              "%s: no such file here; if this is a name on a data hub, download the data set first "
              "(git clone, or a hub's own downloader) and give its .jsonl, .json, .csv, .tsv or "

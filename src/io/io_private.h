@@ -4,6 +4,8 @@
 
 #include "ft/io.h"
 
+#include <sys/stat.h>
+
 /* FT_OK, or a refusal that names the format when the first bytes show a pickle, a zip archive
  * (PyTorch), or another format than the caller expects. Called after a first check has failed: the
  * length field of a sound safetensors file may look like any of these. */
@@ -17,6 +19,10 @@ const char *gguf_part_name(arena *a, const char *path, int64_t i, int64_t n);
 /* Watching a mapping of the file behind fd. */
 FT_MUST_USE ft_status io_watch_map(file_map *m, int fd, const char *path);
 void io_watch_hash(file_watch *w, const char sha256[65]); /* of all of it */
+
+/* stat and lstat that tell absence (*there) from a look that failed, as path_look does. A link in a circle leads nowhere. */
+FT_MUST_USE ft_status io_look(const char *path, struct stat *sb, bool *there);
+FT_MUST_USE ft_status io_look_link(const char *path, struct stat *sb, bool *there);
 
 /* Writing. The status and message of a failed system call on an output: a full disk says so. */
 ft_status io_fail_out(ft_status other, const char *what, const char *path);

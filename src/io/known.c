@@ -4,7 +4,7 @@
  * Whatever is to be replaced or removed is looked up here first. A name alone says little: what bears it must be the file
  * or the folder that it should be, and a link is neither. Files that any folder may hold (README.md, LICENSE) are ours to
  * remove only beside one that tells what the folder is. */
-#include "ft/io.h"
+#include "io_private.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -135,9 +135,10 @@ enum { FOREIGN = -1, GONE = -2 };
 static ft_status look_up(place in, const char *path, const char *name, int *row, bool *temporary)
 {
     struct stat sb;
+    bool there;
     *row = GONE;
-    if (lstat(path, &sb) != 0)
-        return errno == ENOENT ? FT_OK : ft_fail_errno(FT_EIO, "%s: cannot be looked at", path);
+    FT_TRY(io_look_link(path, &sb, &there));
+    if (!there) return FT_OK;
     *row = FOREIGN;
     const int i = find(in, name, temporary);
     if (i >= 0 && (known[i].holds == NOWHERE ? S_ISREG(sb.st_mode) : S_ISDIR(sb.st_mode))) *row = i;
@@ -247,16 +248,19 @@ static ft_status clear(place in, const char *dir, unsigned of, arena *a, const c
 ft_status io_clear(const char *dir, unsigned of, arena *a, const char **left)
 {
     *left = NULL;
-    return dir_exists(dir) ? clear(RESULT, dir, of, a, left) : FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(dir, &kind));
+    return kind == PATH_FOLDER ? clear(RESULT, dir, of, a, left) : FT_OK;
 }
 
 ft_status io_clear_part(const char *path, arena *a, const char **left)
 {
     static const place places[] = {RESULT, CHECKPOINTS};
     struct stat sb;
+    bool there;
     *left = NULL;
-    if (lstat(path, &sb) != 0)
-        return errno == ENOENT ? FT_OK : ft_fail_errno(FT_EIO, "%s: cannot be looked at", path);
+    FT_TRY(io_look_link(path, &sb, &there));
+    if (!there) return FT_OK;
     for (size_t i = 0; i < FT_COUNT_OF(places); i++) {
         bool temporary;
         const int row = find(places[i], path_base(path), &temporary);

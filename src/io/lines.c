@@ -178,12 +178,17 @@ int64_t lines_offset(const line_reader *r)
     return r->src.given - (int64_t)(r->have - r->at);
 }
 
-double lines_share(const line_reader *r)
+ft_status lines_share(const line_reader *r, double *share)
 {
     struct stat sb;
-    off_t at = lseek(r->src.fd, 0, SEEK_CUR);
-    if (at < 0 || fstat(r->src.fd, &sb) != 0 || sb.st_size <= 0) return 1;
-    return (double)(at - (off_t)(r->src.have - r->src.at)) / (double)sb.st_size;
+    const off_t at = lseek(r->src.fd, 0, SEEK_CUR);
+    *share = 1;
+    if (at < 0 && errno == ESPIPE) return FT_OK;
+    if (at < 0 || fstat(r->src.fd, &sb) != 0)
+        return ft_fail_errno(FT_EIO, "%s: cannot be looked at", r->src.path);
+    if (sb.st_size > 0)
+        *share = (double)(at - (off_t)(r->src.have - r->src.at)) / (double)sb.st_size;
+    return FT_OK;
 }
 
 ft_status lines_seek(line_reader *r, int64_t byte, int64_t number)
@@ -212,8 +217,9 @@ ft_status text_read(char **out, size_t *len, const char *path, size_t limit)
 
     *out = NULL;
     *len = 0;
+    int64_t size;
+    FT_TRY(path_size(path, &size));
     FT_TRY(io_bytes_open(&s, path, path));
-    int64_t size = file_size(path);
     FT_GUARD(s.packing || size < 0 || (size_t)size <= limit, FT_EDATA,
              "%s: is longer than %zu bytes", path, limit);
     if (!s.packing && size > 0 && (size_t)size < limit) cap = (size_t)size + 2;

@@ -18,16 +18,19 @@
 
 #define OLD ".old" /* in the folder: the former result */
 
-static bool is_there(const char *path)
+static ft_status is_there(const char *path, bool *is)
 {
     struct stat sb;
-    return lstat(path, &sb) == 0;
+    return io_look_link(path, &sb, is);
 }
 
-static bool is_folder(const char *path)
+/* Itself, no link to one. */
+static ft_status is_folder(const char *path, bool *is)
 {
     struct stat sb;
-    return lstat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
+    FT_TRY(io_look_link(path, &sb, is));
+    *is = *is && S_ISDIR(sb.st_mode);
+    return FT_OK;
 }
 
 /* --- removing ----------------------------------------------------------------------------------- */
@@ -35,7 +38,9 @@ static bool is_folder(const char *path)
 /* A result or a part of one; *left: what is not known stays. */
 static ft_status remove_result(const char *path, arena *a, const char **left)
 {
-    if (is_folder(path)) return io_clear(path, 0, a, left);
+    bool folder;
+    FT_TRY(is_folder(path, &folder));
+    if (folder) return io_clear(path, 0, a, left);
     if (unlink(path) != 0 && errno != ENOENT)
         return ft_fail_errno(FT_EIO, "%s: cannot be removed", path);
     return FT_OK;
@@ -96,29 +101,45 @@ static ft_status look_into(const char *path, const char *name, arena *a, bool *w
     for (int64_t i = 0; i < n && *work && !*foreign; i++) {
         const char *one = path_join(a, path, names[i]);
         if (!one) return FT_EMEM;
-        if (is_folder(one)) FT_TRY(io_foreign(one, false, a, foreign));
+        bool folder;
+        FT_TRY(is_folder(one, &folder));
+        if (folder) FT_TRY(io_foreign(one, false, a, foreign));
     }
     return FT_OK;
 }
 
 /* A lock that can be had, or, where there is none, the number of no process. */
-static bool is_dead(const char *path, const char *lock, long pid, int *fd)
+static ft_status is_dead(const char *path, const char *lock, long pid, int *fd, bool *dead)
 {
+    bool locked;
     *fd = -1;
-    if (!is_there(lock)) return kill((pid_t)pid, 0) != 0 && errno == ESRCH;
-    if (dir_lock(path, fd) == FT_OK) return true;
-    ft_error_clear();
-    return false;
+    FT_TRY(is_there(lock, &locked));
+    *dead = locked ? dir_lock(path, fd) == FT_OK : kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+    if (locked && !*dead) ft_error_clear();
+    return FT_OK;
+}
+
+/* What a run that was cut short while it changed the places had set aside. */
+static ft_status put_back(const char *old, const char *out)
+{
+    bool kept, made;
+    FT_TRY(is_there(old, &kept));
+    FT_TRY(is_there(out, &made));
+    if (!kept || made) return FT_OK;
+    FT_TRY(dir_rename(old, out));
+    log_info("%s: put back as it was before a run that was cut short", ft_shows(out));
+    return FT_OK;
 }
 
 static ft_status tidy_folder(const char *path, const char *out, long pid, arena *a)
 {
     const char *foreign, *left = NULL, *lock = path_join(a, path, ".lock"),
                          *old = path_join(a, path, OLD);
-    bool work;
+    bool work, dead;
     int fd;
     if (!lock || !old) return FT_EMEM;
-    if (!is_dead(path, lock, pid, &fd)) return FT_OK;
+    FT_TRY(is_dead(path, lock, pid, &fd, &dead));
+    if (!dead) return FT_OK;
     ft_status rc = look_into(path, path_base(out), a, &work, &foreign);
     if (rc == FT_OK && foreign) {
         log_warn("%s: was left by an earlier run, and stays because it holds \"%s\"",
@@ -126,11 +147,7 @@ static ft_status tidy_folder(const char *path, const char *out, long pid, arena 
         if (fd >= 0) dir_unlock(path, fd);
         return FT_OK;
     }
-    if (rc == FT_OK && is_there(old) && !is_there(out)) {
-        rc = dir_rename(old, out);
-        if (rc == FT_OK)
-            log_info("%s: put back as it was before a run that was cut short", ft_shows(out));
-    }
+    if (rc == FT_OK) rc = put_back(old, out);
     if (rc == FT_OK && work) rc = empty_work(path, a, &left);
     if (fd >= 0) dir_unlock(path, fd);
     if (rc == FT_OK && !work) rc = io_clear(path, 0, a, &left);
@@ -143,7 +160,9 @@ static ft_status tidy_one(const char *path, const char *out, long pid, arena *a)
 {
     static const char *const gguf[] = {"GGUF", NULL};
     struct stat sb;
-    if (lstat(path, &sb) != 0) return FT_OK;
+    bool there;
+    FT_TRY(io_look_link(path, &sb, &there));
+    if (!there) return FT_OK;
     if (S_ISDIR(sb.st_mode)) return tidy_folder(path, out, pid, a);
     const bool dead = kill((pid_t)pid, 0) != 0 && errno == ESRCH;
     if (!S_ISREG(sb.st_mode) || !dead || !io_begins(path, gguf)) return FT_OK;
@@ -202,7 +221,8 @@ ft_status io_target_open(io_target *t, const char *path, bool force, const io_in
     if (!work || !parent) return FT_EMEM;
     if (parent[0]) FT_TRY(dir_make(parent));
     FT_TRY(tidy(t->path, parent, mem));
-    FT_CHECK(!is_there(work), FT_EEXIST, "%s: is in the way; move it away", ft_shows(work));
+    FT_TRY(is_there(work, &there));
+    FT_CHECK(!there, FT_EEXIST, "%s: is in the way; move it away", ft_shows(work));
     t->work = work;
     t->temp = path_join(mem, work, path_base(t->path));
     if (!t->temp) return FT_EMEM;
@@ -214,10 +234,9 @@ ft_status io_target_open(io_target *t, const char *path, bool force, const io_in
  * is there. */
 static ft_status empty_blindly(const io_target *t)
 {
-    char old[PATH_MAX];
-    if (snprintf(old, sizeof old, "%s/" OLD, t->work) >= (int)sizeof old || is_there(old))
-        return FT_EMEM;
-    return dir_remove(t->work);
+    path_kind old;
+    FT_TRY(path_look_in(t->work, OLD, &old));
+    return old == PATH_NONE ? dir_remove(t->work) : FT_EMEM;
 }
 
 void io_target_close(io_target *t)
@@ -254,7 +273,7 @@ static ft_status exchange(const io_target *t, const char *old)
 
 ft_status io_target_commit(io_target *t)
 {
-    bool there;
+    bool there, folder;
     const char *old = path_join(t->mem, t->work, OLD);
     if (!old) return FT_EMEM;
     ft_temporary_drop(t->work); /* from here on the old result may lie in it */
@@ -264,7 +283,8 @@ ft_status io_target_commit(io_target *t)
              ft_shows(t->path));
     if (!there) return dir_rename(t->temp, t->path);
     FT_TRY(io_out_result(t->path, t->mem)); /* it may have changed since */
-    if (!is_folder(t->path)) return dir_rename(t->temp, t->path);
+    FT_TRY(is_folder(t->path, &folder));
+    if (!folder) return dir_rename(t->temp, t->path);
     FT_TRY(exchange(t, old));
     const char *parent = path_dir(t->mem, t->path);
     return parent ? dir_sync(parent[0] ? parent : ".") : FT_EMEM;

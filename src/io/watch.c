@@ -3,7 +3,6 @@
  * A run of hours maps its base and reads nothing twice, so a file that is written over in place changes the weights under it.
  * Size, times and inode tell of nearly all changes, some pages of the file of those that keep them. What was only touched
  * may not cost a run its result: there the whole is hashed once more. */
-#include "ft/io.h"
 #include "io_private.h"
 
 #include <errno.h>
@@ -210,7 +209,8 @@ static ft_status check_copied(file_watch *w, const struct stat *now, bool same_f
 static ft_status check_one(file_watch *w)
 {
     struct stat now = {0};
-    const bool there = stat(w->path, &now) == 0;
+    bool there;
+    FT_TRY(io_look(w->path, &now, &there));
     const bool same = there && now.st_dev == w->was.st_dev && now.st_ino == w->was.st_ino;
     if (!S_ISREG(w->was.st_mode)) return FT_OK; /* standard input and the like */
     if (w->use == FILE_MAPPED) return check_mapping(w, &now, same);

@@ -103,7 +103,9 @@ static ft_status open_shards(io_weights *w, const char *dir, const char *const *
     for (int i = 0; i < n; i++) {
         const char *path = path_join(a, dir, names[i]);
         if (!path) return FT_EMEM;
-        FT_CHECK(file_is_there(path), FT_ENOINPUT,
+        path_kind kind;
+        FT_TRY(path_look(path, &kind));
+        FT_CHECK(kind != PATH_NONE, FT_ENOINPUT,
                  "%s: is missing, though %s/" INDEX " names it; is the download complete?", path,
                  dir);
         FT_TRY(st_open(&w->shard[i], path, a));
@@ -179,7 +181,9 @@ static ft_status no_weights(const char *dir, arena *a)
         if (str_ends(names[i], ".gguf"))
             return ft_fail(FT_ENOINPUT, "%s: has no " SINGLE "; give the path of its .gguf file",
                            dir);
-    FT_CHECK(!io_is_adapter(dir), FT_ENOINPUT,
+    bool adapter;
+    FT_TRY(io_is_adapter(dir, &adapter));
+    FT_CHECK(!adapter, FT_ENOINPUT,
              "%s: is an adapter, not a model; name its base as the model, and this folder as the "
              "adapter (--adapter; method.init_from to train on)",
              dir);
@@ -190,11 +194,14 @@ static ft_status open_folder(io_weights *w, const char *dir, arena *a)
 {
     const char *single = path_join(a, dir, SINGLE), *index = path_join(a, dir, INDEX);
     if (!single || !index) return FT_EMEM;
-    if (file_is_there(single)) {
+    path_kind one, many;
+    FT_TRY(path_look(single, &one));
+    if (one == PATH_FILE || one == PATH_LOST) {
         FT_TRY(open_single(w, single, a));
         return gather(w, a);
     }
-    if (file_is_there(index)) return open_sharded(w, dir, index, a);
+    FT_TRY(path_look(index, &many));
+    if (many == PATH_FILE || many == PATH_LOST) return open_sharded(w, dir, index, a);
     return no_weights(dir, a);
 }
 
@@ -212,7 +219,9 @@ static ft_status open_parts(io_weights *w, const char *path, int64_t n, arena *a
                  "%s: is the first of %lld parts, which are found by its name: it must end in "
                  "-00001-of-%05lld.gguf",
                  path, (long long)n, (long long)n);
-        FT_CHECK(file_is_there(name), FT_ENOINPUT,
+        path_kind kind;
+        FT_TRY(path_look(name, &kind));
+        FT_CHECK(kind != PATH_NONE, FT_ENOINPUT,
                  "%s: is missing, one of %lld parts; is the download complete?", name,
                  (long long)n);
         FT_TRY(gguf_open_part(&w->part[i - 1], name, a));
@@ -264,7 +273,9 @@ ft_status io_weights_open(io_weights *w, const char *model_path, arena *a)
     *w = (io_weights){0};
     w->path = arena_str(a, model_path);
     if (!w->path) return FT_EMEM;
-    ft_status rc = dir_exists(model_path) ? open_folder(w, w->path, a) : open_file(w, w->path, a);
+    path_kind kind;
+    FT_TRY(path_look(model_path, &kind));
+    ft_status rc = kind == PATH_FOLDER ? open_folder(w, w->path, a) : open_file(w, w->path, a);
     if (rc != FT_OK) io_weights_close(w);
     return rc;
 }

@@ -112,24 +112,25 @@ void pe_check_init_type(cfg_doc *d, const cJSON *object, const pe_method *method
 {
     const cJSON *node = js_get(object, "init_from");
     const char *dir = cJSON_IsString(node) ? cfg_path(d, node, node->valuestring) : NULL;
-    char *text = NULL, *before = ft_strdup(ft_error());
+    char *text = NULL;
     js_doc a = {0};
-    if (!dir || !method->peft_type || !io_is_adapter(dir)) goto out;
-    if (open_config(dir, &a, &text) == FT_OK) {
+    if (!dir || !method->peft_type) return;
+    const bool told = ft_error()[0];
+    ft_error_keep(true);
+    const ft_status rc = open_config(dir, &a, &text);
+    ft_error_keep(false);
+    if (rc == FT_OK) {
         const cJSON *type = js_get(a.root, "peft_type");
         if (cJSON_IsString(type) && strcmp(type->valuestring, method->peft_type) != 0)
             cfg_fail(d, node, "method.init_from",
                      "is an adapter of type %s, and method.type \"%s\" goes on from %s; name the "
                      "method that made it, or leave init_from out",
                      ft_shows(type->valuestring), method->name, method->peft_type);
-    } else { /* told by pe_check_init_from */
+    } else if (!told) { /* told by pe_check_init_from, or on opening it */
         ft_error_clear();
-        if (before && before[0]) ft_fail_more(FT_ECONFIG, "%s", before);
     }
-out:
     js_close(&a);
     ft_free(text);
-    ft_free(before);
 }
 
 void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys,
@@ -140,9 +141,12 @@ void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys
     js_doc a = {0};
     if (!cJSON_IsString(node)) return;
     const char *dir = cfg_path(d, node, node->valuestring);
-    if (!dir || !io_is_adapter(dir)) return; /* told on opening it */
-    if (cfg_is_wrong(d, "method.init_from")) return;
-    if (open_config(dir, &a, &text) != FT_OK) {
+    bool is;
+    if (!dir || cfg_is_wrong(d, "method.init_from")) return;
+    ft_status rc = io_is_adapter(dir, &is);
+    if (rc == FT_OK && !is) return; /* told on opening it */
+    if (rc == FT_OK) rc = open_config(dir, &a, &text);
+    if (rc != FT_OK) {
         str_buf why = {0};
         str_adds(&why, ft_error());
         ft_error_clear();

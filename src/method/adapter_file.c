@@ -127,7 +127,10 @@ ft_status pe_file_open(pe_file **out, const char *dir)
     f->path = path_join(f->mem, dir, "adapter_model.safetensors");
     const char *pickle = path_join(f->mem, dir, "adapter_model.bin");
     FT_GUARD(f->path && pickle, FT_EMEM, "out of memory");
-    FT_GUARD(file_exists(f->path) || !file_exists(pickle), FT_EDATA,
+    path_kind sound, other;
+    FT_TRY_OUT(path_look(f->path, &sound));
+    FT_TRY_OUT(path_look(pickle, &other));
+    FT_GUARD(sound == PATH_FILE || other != PATH_FILE, FT_EDATA,
              "%s: adapter_model.bin is a Python pickle, which ft does not read; save the adapter "
              "with safe_serialization=True",
              ft_shows(dir));

@@ -42,7 +42,9 @@ static ft_status check_one(const folder *f, const char *path)
     struct stat sb;
     char real[PATH_MAX];
     if (lstat(path, &sb) != 0)
-        return errno == ENOENT ? FT_OK : ft_fail_errno(FT_EIO, "%s: cannot be looked at", path);
+        return errno == ENOENT || errno == ENOTDIR
+                   ? FT_OK
+                   : ft_fail_errno(FT_EIO, "%s: cannot be looked at", path);
     if (!realpath(path, real))
         return ft_fail_errno(FT_EDATA, "%s: is a link that cannot be followed", path);
     FT_CHECK(lies_in(real, f->real) || lies_in(real, f->blobs), FT_EDATA,
@@ -56,7 +58,9 @@ static ft_status check_templates(const folder *f, const char *dir, arena *a)
 {
     const char **names;
     int64_t n;
-    if (!dir_exists(dir)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(dir, &kind));
+    if (kind != PATH_FOLDER) return FT_OK;
     FT_TRY(dir_list(dir, a, &names, &n));
     for (int64_t i = 0; i < n; i++) {
         const char *path = path_join(a, dir, names[i]);
@@ -85,7 +89,10 @@ static ft_status check_all(const char *dir, arena *a)
 ft_status model_check_links(const char *dir, bool follow)
 {
     arena *a;
-    if (!dir || follow || !dir_exists(dir)) return FT_OK;
+    path_kind kind;
+    if (!dir || follow) return FT_OK;
+    FT_TRY(path_look(dir, &kind));
+    if (kind != PATH_FOLDER) return FT_OK;
     FT_TRY(arena_open(&a, "links", (size_t)64 << 20));
     const ft_status rc = check_all(dir, a);
     arena_close(a);

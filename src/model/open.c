@@ -211,19 +211,25 @@ static ft_status read_config_file(model *m, const char *path)
     return model_read_config(m, m->config, path);
 }
 
-bool model_is_bare(const char *path, arena *mem)
+ft_status model_is_bare(const char *path, arena *mem, bool *bare)
 {
     static const char *const ends[] = {
         ".safetensors", ".gguf", ".bin",        ".pt",
         ".pth",         ".h5",   ".index.json", "adapter_config.json"};
-    const char **names, *config = path_join(mem, path, "config.json");
+    const char **names;
     int64_t n;
-    if (!config || !dir_exists(path) || !file_exists(config)) return false;
-    if (dir_list(path, mem, &names, &n) != FT_OK) return false;
+    path_kind kind;
+    *bare = false;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FOLDER) return FT_OK;
+    FT_TRY(path_look_in(path, "config.json", &kind));
+    if (kind != PATH_FILE) return FT_OK;
+    FT_TRY(dir_list(path, mem, &names, &n));
+    *bare = true;
     for (int64_t i = 0; i < n; i++)
         for (size_t k = 0; k < FT_COUNT_OF(ends); k++)
-            if (str_ends(names[i], ends[k])) return false;
-    return true;
+            if (str_ends(names[i], ends[k])) *bare = false;
+    return FT_OK;
 }
 
 /* The type that config.json says the weights are stored in. */
@@ -305,7 +311,10 @@ ft_status model_open(model **out, const model_options *opt)
     FT_GUARD(m->path, FT_EMEM, "out of memory");
     m->no_weights = opt->no_weights;
     m->trained = opt->trained;
-    if (opt->path && opt->may_be_bare && opt->no_weights && model_is_bare(m->path, m->mem))
+    bool bare = false;
+    if (opt->path && opt->may_be_bare && opt->no_weights)
+        FT_TRY_OUT(model_is_bare(m->path, m->mem, &bare));
+    if (bare)
         rc = open_bare(m);
     else
         rc = opt->path ? open_weights(m, opt->weights_of) : open_random(m, opt);

@@ -280,7 +280,9 @@ static ft_status copy_templates(const char *from, const char *to, arena *a)
                *target = path_join(a, to, SAVE_TEMPLATES), **names;
     int64_t n;
     if (!source || !target) return FT_EMEM;
-    if (!dir_exists(source)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(source, &kind));
+    if (kind != PATH_FOLDER) return FT_OK;
     FT_TRY(dir_make(target));
     FT_TRY(dir_list(source, a, &names, &n));
     for (int64_t i = 0; i < n; i++) {
@@ -308,8 +310,9 @@ static ft_status copy_side_files(const char *from, const char *to, size_t first,
         const char *source = path_join(a, from, save_side_files[i]);
         const char *target = path_join(a, to, save_side_files[i]);
         if (!source || !target) return FT_EMEM;
-        if (!file_exists(source)) continue;
-        FT_TRY(file_copy(source, target));
+        path_kind kind;
+        FT_TRY(path_look(source, &kind));
+        if (kind == PATH_FILE) FT_TRY(file_copy(source, target));
     }
     return FT_OK;
 }
@@ -409,8 +412,10 @@ size_t model_tokenizer_bytes(const char *model_path)
     size_t sum = 0;
     for (size_t i = 0; i < GENERATION; i++) {
         str_buf path = {0};
+        int64_t n = 0;
         str_printf(&path, "%s/%s", model_path, save_side_files[i]);
-        int64_t n = str_ok(&path) == FT_OK ? file_size(path.data) : 0;
+        if (str_ok(&path) != FT_OK || path_size(path.data, &n) != FT_OK)
+            ft_error_clear(); /* what cannot be looked at is told when it is copied */
         if (n > 0) sum += (size_t)n;
         str_free(&path);
     }
@@ -423,7 +428,9 @@ static ft_status drop_config_template(const char *config)
     char *text = NULL;
     size_t n;
     str_buf s = {0};
-    if (!file_exists(config)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(config, &kind));
+    if (kind != PATH_FILE) return FT_OK;
     FT_TRY(file_read(&text, &n, config, LONGEST));
     str_add(&s, text, n);
     js_drop_member(&s, "chat_template");
@@ -442,10 +449,12 @@ ft_status model_save_template(const char *dir, const char *text)
                           "chat_template.jinja"},
                *left;
     ft_status rc = FT_OK;
+    path_kind kind = PATH_NONE;
     for (size_t i = 0; i < FT_COUNT_OF(name); i++)
         if (!(name[i] = path_join(a, dir, name[i]))) rc = FT_EMEM;
     if (rc == FT_OK) rc = io_clear_part(name[0], a, &left);
-    if (rc == FT_OK && file_exists(name[1]) && remove(name[1]) != 0)
+    if (rc == FT_OK) rc = path_look(name[1], &kind);
+    if (rc == FT_OK && kind == PATH_FILE && remove(name[1]) != 0)
         rc = ft_fail_errno(FT_EIO, "%s: cannot be removed", name[1]);
     if (rc == FT_OK) rc = drop_config_template(name[2]);
     if (rc == FT_OK) rc = file_write(name[3], text, strlen(text));

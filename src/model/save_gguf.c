@@ -253,9 +253,9 @@ static ft_status put_tokenizer(const save_meta *k)
     const model *m = k->p->m;
     const char *other = k->p->opt->tokenizer, *kind = NULL;
     if (m->from_gguf) FT_TRY(gguf_text(m->weights.gguf, "tokenizer.ggml.model", k->p->mem, &kind));
-    bool none =
-        m->from_gguf ? !kind || strcmp(kind, "none") == 0 : m->own || !tok_in_folder(m->path);
-    if (!other && none) {
+    bool has = m->from_gguf && kind && strcmp(kind, "none") != 0;
+    if (!m->from_gguf && !m->own) FT_TRY(tok_in_folder(m->path, &has));
+    if (!other && !has) {
         if (!m->from_gguf)
             log_warn("%s: no files of a tokenizer; the .gguf has none", ft_shows(m->path));
         gguf_put_str(k->w, "tokenizer.ggml.model", "none", strlen("none"));

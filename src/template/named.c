@@ -179,7 +179,9 @@ static ft_status read_given(const char *given, char **text)
 {
     enum { LONGEST = 16 << 20 };
     size_t n;
-    if (!file_is_there(given)) return unknown(given);
+    path_kind kind;
+    FT_TRY(path_look(given, &kind));
+    if (kind != PATH_FILE && kind != PATH_LOST) return unknown(given);
     FT_TRY(file_read(text, &n, given, LONGEST));
     if (strlen(*text) == n && utf8_valid(*text, n)) return FT_OK;
     ft_free(*text);

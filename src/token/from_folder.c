@@ -78,7 +78,9 @@ static ft_status side_open(folder *f, int i)
     side *s = &f->s[i];
     const char *path = path_join(f->t->mem, f->dir, side_names[i]);
     if (!path) return FT_EMEM;
-    if (!file_exists(path)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FILE) return FT_OK;
     FT_TRY(file_read(&s->text, &s->len, path, MAX_FILE));
     FT_TRY(
         js_parse(&s->doc, s->text, s->len, path, 1, JS_ALLOW_NONFINITE | JS_BIG_NUMBERS, FT_EDATA));
@@ -729,7 +731,9 @@ static ft_status load(folder *f)
     if (!path) return FT_EMEM;
     for (int i = 0; i < N_SIDES; i++) FT_TRY(side_open(f, i));
     FT_TRY(find_class(f));
-    if (file_exists(path))
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    if (kind == PATH_FILE)
         FT_TRY(text_read(&t->own_json, &t->own_json_len, path, MAX_FILE));
     else
         FT_TRY(old_json(f));

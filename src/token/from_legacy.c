@@ -358,8 +358,14 @@ ft_status tk_legacy_json(const char *dir, arena *mem, const tk_old_files *old, c
     const char *vocab = path_join(mem, dir, "vocab.json"),
                *merges = path_join(mem, dir, "merges.txt");
     if (!spm_path || !vocab || !merges) return FT_EMEM;
-    bool pieces = file_exists(spm_path), lists = file_exists(vocab) && file_exists(merges);
-    FT_CHECK(pieces || lists || !io_is_adapter(dir), FT_ENOINPUT,
+    path_kind kind[3];
+    bool adapter;
+    FT_TRY(path_look(spm_path, &kind[0]));
+    FT_TRY(path_look(vocab, &kind[1]));
+    FT_TRY(path_look(merges, &kind[2]));
+    FT_TRY(io_is_adapter(dir, &adapter));
+    bool pieces = kind[0] == PATH_FILE, lists = kind[1] == PATH_FILE && kind[2] == PATH_FILE;
+    FT_CHECK(pieces || lists || !adapter, FT_ENOINPUT,
              "%s: is an adapter that holds no tokenizer; name its base as the model", dir);
     FT_CHECK(pieces || lists, FT_ENOINPUT,
              "%s: no tokenizer.json, tokenizer.model, or vocab.json with merges.txt; is this the "

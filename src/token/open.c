@@ -7,14 +7,16 @@
 
 ft_status tok_open(tok_tokenizer **out, const char *model_path)
 {
+    path_kind kind;
     *out = NULL;
     FT_TRY(io_model_exists(model_path));
+    FT_TRY(path_look(model_path, &kind));
     tok_tokenizer *t = ft_alloc(1, sizeof *t);
     if (!t) return FT_EMEM;
     t->bos = t->eos = t->pad = t->unk = t->model.unk = -1;
     ft_status rc = arena_open(&t->mem, "the tokenizer", (size_t)512 << 20);
     if (rc == FT_OK) {
-        rc = dir_exists(model_path) ? tk_load_folder(t, model_path) : tk_load_gguf(t, model_path);
+        rc = kind == PATH_FOLDER ? tk_load_folder(t, model_path) : tk_load_gguf(t, model_path);
     }
     if (rc != FT_OK) {
         tok_close(t);
@@ -24,18 +26,16 @@ ft_status tok_open(tok_tokenizer **out, const char *model_path)
     return FT_OK;
 }
 
-bool tok_in_folder(const char *dir)
+ft_status tok_in_folder(const char *dir, bool *is)
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json"};
-    str_buf path = {0};
-    bool found = false;
-    for (size_t i = 0; i < FT_COUNT_OF(names) && !found; i++) {
-        str_clear(&path);
-        str_printf(&path, "%s/%s", dir, names[i]);
-        found = str_ok(&path) == FT_OK && file_exists(path.data);
+    *is = false;
+    for (size_t i = 0; i < FT_COUNT_OF(names) && !*is; i++) {
+        path_kind kind;
+        FT_TRY(path_look_in(dir, names[i], &kind));
+        *is = kind == PATH_FILE;
     }
-    str_free(&path);
-    return found;
+    return FT_OK;
 }
 
 /* The id, where it means the same token in both; −1. */
@@ -70,12 +70,16 @@ static ft_status fill_in(tok_tokenizer *t, const tok_tokenizer *of)
 ft_status tok_open_over(tok_tokenizer **out, const char *path, const char *model_path)
 {
     tok_tokenizer *of = NULL;
+    path_kind kind;
+    bool has = true;
+    FT_TRY(path_look(model_path, &kind));
+    if (kind == PATH_FOLDER) FT_TRY(tok_in_folder(model_path, &has));
     FT_TRY(tok_open(out, path));
-    if (dir_exists(model_path) && !tok_in_folder(model_path)) return FT_OK;
+    if (!has) return FT_OK;
     ft_status rc = tok_open(&of, model_path);
     if (rc == FT_OK) rc = fill_in(*out, of);
     tok_close(of);
-    if (!of && rc != FT_EMEM) { /* none, or one that ft does not read: this one takes its place */
+    if (!of && (rc == FT_EDATA || rc == FT_ENOINPUT)) { /* none, or one that ft does not read */
         ft_error_clear();
         return FT_OK;
     }

@@ -55,8 +55,11 @@ static ft_status add_files(tok_tokenizer *t, const char *dir)
     const char *more = path_join(t->mem, dir, "additional_chat_templates");
     int64_t n;
     if (!path || !more) return FT_EMEM;
-    if (file_exists(path)) FT_TRY(add_file(t, "default", path));
-    if (!dir_exists(more)) return FT_OK;
+    path_kind one, many;
+    FT_TRY(path_look(path, &one));
+    FT_TRY(path_look(more, &many));
+    if (one == PATH_FILE) FT_TRY(add_file(t, "default", path));
+    if (many != PATH_FOLDER) return FT_OK;
     FT_TRY(dir_list(more, t->mem, &names, &n));
     for (int64_t i = 0; i < n; i++) {
         if (!str_ends(names[i], ".jinja")) continue;
@@ -99,7 +102,9 @@ static ft_status add_old_file(tok_tokenizer *t, const char *dir)
     size_t len;
     js_doc doc = {0};
     if (!path) return FT_EMEM;
-    if (!file_exists(path)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FILE) return FT_OK;
     FT_TRY(file_read(&text, &len, path, MAX_TEMPLATE));
     ft_status rc = js_parse(&doc, text, len, path, 1, JS_STRICT, FT_EDATA);
     if (rc == FT_OK) {

@@ -70,15 +70,17 @@ static ft_status run(conversion *c, str_buf *text)
 }
 
 /* A folder that is both is a model, unless a base is given. */
-static bool is_adapter(const tool_convert_options *opt)
+static ft_status is_adapter(const tool_convert_options *opt, bool *is)
 {
-    return opt->base ? io_is_adapter(opt->model) : io_is_adapter_alone(opt->model);
+    return opt->base ? io_is_adapter(opt->model, is) : io_is_adapter_alone(opt->model, is);
 }
 
 ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out)
 {
     conversion c = {.opt = opt};
-    if (is_adapter(opt)) return tool_convert_adapter(opt, out);
+    bool adapter;
+    FT_TRY(is_adapter(opt, &adapter));
+    if (adapter) return tool_convert_adapter(opt, out);
     FT_CHECK(!opt->base, FT_EUSAGE, "--base: is of an adapter, and %s is none",
              ft_shows(opt->model));
     FT_TRY(arena_open(&c.mem, "conversion", (size_t)64 << 20));

@@ -21,9 +21,10 @@ static const char *data_path_of(const eval_task *task, const cJSON *from)
 static ft_status look_for(const eval_task *task)
 {
     const char *path = data_path_of(task, task->sources);
-    if (!path || strpbrk(path, "*?[") || data_reads_input(task->sources) || dir_exists(path))
-        return FT_OK;
-    return io_data_exists(path);
+    path_kind kind;
+    if (!path || strpbrk(path, "*?[") || data_reads_input(task->sources)) return FT_OK;
+    FT_TRY(path_look(path, &kind));
+    return kind == PATH_FOLDER ? FT_OK : io_data_exists(path);
 }
 
 /* --- the files of results --------------------------------------------------------------------------------------- */
@@ -77,10 +78,13 @@ static ft_status open_outputs(eval_config *e, const tool_eval_options *opt, outp
     int n;
     FT_TRY(list_inputs(e, opt, &in, &n));
     for (size_t i = 0; i < FT_COUNT_OF(path); i++)
-        for (size_t k = 0; k < i; k++)
-            FT_CHECK(!path[i] || !path[k] || !io_same_place(path[i], path[k]), FT_EUSAGE,
+        for (size_t k = 0; k < i; k++) {
+            bool same = false;
+            if (path[i] && path[k]) FT_TRY(io_same_place(path[i], path[k], &same));
+            FT_CHECK(!same, FT_EUSAGE,
                      "--samples, --junit and --report: two of them are the same file, %s",
                      ft_shows(path[i]));
+        }
     for (size_t i = 0; i < FT_COUNT_OF(path); i++) {
         if (!path[i]) continue;
         FT_TRY(io_out_check(path[i], in, n));

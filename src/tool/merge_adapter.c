@@ -154,9 +154,13 @@ static void note_proof(const merge *m)
 {
     str_buf line = {0};
     file_log *log = NULL;
-    const char *run = path_join(m->mem, m->opt->adapter, "summary.json"),
-               *path = path_join(m->mem, m->opt->adapter, "merges.jsonl");
-    if (!run || !path || !file_exists(run)) return;
+    path_kind run;
+    const char *path = path_join(m->mem, m->opt->adapter, "merges.jsonl");
+    if (!path || path_look_in(m->opt->adapter, "summary.json", &run) != FT_OK) {
+        ft_error_clear();
+        return;
+    }
+    if (run != PATH_FILE) return;
     report_json(m, true, &line);
     const bool patience = file_patience(false);
     ft_status rc = str_ok(&line);
@@ -178,7 +182,10 @@ static ft_status check_base(const merge *m)
     size_t len;
     js_doc d;
     const char *path = path_join(m->mem, m->opt->adapter, "summary.json");
-    if (!path || !file_exists(path)) return FT_OK;
+    path_kind kind;
+    if (!path) return FT_EMEM;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FILE) return FT_OK;
     FT_TRY(file_read(&text, &len, path, (size_t)16 << 20));
     ft_status rc = js_parse(&d, text, len, path, 1, JS_NO_POSITIONS, FT_EDATA);
     if (rc == FT_OK) {
@@ -234,7 +241,9 @@ static ft_status choose_tokenizer(merge *m)
         int n;
         m->template = tok_chat_templates(m->on->tok, &n)->text;
     }
-    if (!tok_in_folder(m->opt->adapter)) return FT_OK;
+    bool beside;
+    FT_TRY(tok_in_folder(m->opt->adapter, &beside));
+    if (!beside) return FT_OK;
     ft_status rc = tok_open(&own, m->opt->adapter);
     if (rc == FT_OK) rc = tok_open(&base, m->base);
     if (rc == FT_OK) rc = same_tokenizer(own, base, &same);

@@ -97,7 +97,9 @@ static ft_status read_lines(report_run *r, const char *name, report_doc **kept, 
     int64_t number = 0;
     ft_status rc = FT_OK;
     if (!path) return FT_EMEM;
-    if (!file_exists(path)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FILE) return FT_OK;
     FT_TRY(text_read(&text, &len, path, (size_t)1 << 30));
     for (size_t at = 0; at < len && rc == FT_OK; at = end + 1) {
         line = text + at;
@@ -135,7 +137,9 @@ static ft_status read_doc(report_run *r, const char *name, report_doc *out, aren
     const char *path = path_join(mem, r->dir, name);
     size_t len;
     if (!path) return FT_EMEM;
-    if (!file_exists(path)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FILE) return FT_OK;
     FT_TRY(file_read(&out->text, &len, path, JSON_LIMIT));
     return js_parse(&out->doc, out->text, len, path, 1, JS_NO_POSITIONS, FT_EDATA);
 }
@@ -143,7 +147,9 @@ static ft_status read_doc(report_run *r, const char *name, report_doc *out, aren
 ft_status report_run_read(report_run *r, const char *dir, arena *mem)
 {
     *r = (report_run){.dir = dir};
-    FT_CHECK(dir_exists(dir), FT_ENOINPUT, "%s: no such folder", ft_shows(dir));
+    path_kind kind;
+    FT_TRY(path_look(dir, &kind));
+    FT_CHECK(kind == PATH_FOLDER, FT_ENOINPUT, "%s: no such folder", ft_shows(dir));
     FT_TRY(read_lines(r, "log.jsonl", NULL, NULL, NULL, mem));
     FT_TRY(read_lines(r, "time.jsonl", NULL, NULL, NULL, mem));
     FT_TRY(read_lines(r, "samples.jsonl", &r->sample, &r->n_sample, &r->cap_sample, mem));

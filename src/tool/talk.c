@@ -159,8 +159,10 @@ ft_status tool_talk_save(const tool_talk *k, const char *path)
     FT_CHECK(path[0], FT_EUSAGE, "/save: which file?");
     FT_CHECK(cJSON_GetArraySize(k->messages) > has_system(k), FT_EUSAGE,
              "/save: there is no answer yet");
-    FT_CHECK(!file_is_there(path), FT_EEXIST, "%s: exists already; give another name",
-             ft_shows(path));
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    FT_CHECK(kind != PATH_FILE && kind != PATH_LOST, FT_EEXIST,
+             "%s: exists already; give another name", ft_shows(path));
     FT_TRY(io_out_file(path, heads, "a conversation"));
     str_adds(&line, "{\"messages\":");
     js_print(&line, k->messages, false);

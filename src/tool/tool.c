@@ -9,24 +9,32 @@
 
 /* --- open, close --------------------------------------------------------------------------------------- */
 
-static bool is_model(const char *path)
+static ft_status is_model(const char *path, bool *is)
 {
-    return path && (dir_exists(path) || file_exists(path));
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    *is = kind == PATH_FOLDER || kind == PATH_FILE;
+    return FT_OK;
 }
 
 /* The path is as the training config had it, relative to a folder that the adapter does not know: most often one above
- * the adapter's own, or the current one. */
-static const char *find_base(const char *adapter, const char *value, arena *a)
+ * the adapter's own, or the current one. *base NULL: there is none. */
+static ft_status find_base(const char *adapter, const char *value, arena *a, const char **base)
 {
     enum { UP = 6 }; /* from the checkpoint of a result, two below it */
     const char *dir = adapter;
+    bool is = false;
     for (int i = 0; value[0] != '/' && i < UP; i++) {
-        const char *path = path_join(a, dir, value);
-        if (is_model(path)) return path;
+        *base = path_join(a, dir, value);
+        if (!*base) return FT_EMEM;
+        FT_TRY(is_model(*base, &is));
+        if (is) return FT_OK;
         dir = path_join(a, dir, "..");
-        if (!dir) return NULL;
+        if (!dir) return FT_EMEM;
     }
-    return is_model(value) ? value : NULL;
+    FT_TRY(is_model(value, &is));
+    *base = is ? value : NULL;
+    return FT_OK;
 }
 
 static ft_status base_from_config(const char *adapter, const char *text, size_t len,
@@ -42,7 +50,7 @@ static ft_status base_from_config(const char *adapter, const char *text, size_t 
              name);
     value = arena_str(a, value);
     FT_GUARD(value, FT_EMEM, "%s: out of memory", name);
-    *base = find_base(adapter, value, a);
+    FT_TRY_OUT(find_base(adapter, value, a, base));
     FT_GUARD(
         *base, FT_ENOINPUT,
         "%s: base_model_name_or_path: no model at \"%s\" (looked from the adapter's folder and "
@@ -71,8 +79,7 @@ static ft_status has_tokenizer(const tool_model *t, const char *path, bool *out)
 {
     const char *kind = NULL;
     if (!t->m->from_gguf) {
-        *out = tok_in_folder(path);
-        return FT_OK;
+        return tok_in_folder(path, out);
     }
     FT_TRY(gguf_text(t->m->weights.gguf, "tokenizer.ggml.model", t->mem, &kind));
     *out = kind && strcmp(kind, "none") != 0;
@@ -85,8 +92,12 @@ static ft_status take_template(tool_model *t, const pe_use *use, int n)
     for (int i = 0; i < n && t->tok; i++) {
         const char *path = path_join(t->mem, use[i].dir, "chat_template.jinja");
         if (!path) return FT_EMEM;
-        if (tok_in_folder(use[i].dir)) return FT_OK;
-        if (!file_exists(path)) continue;
+        path_kind kind;
+        bool has;
+        FT_TRY(tok_in_folder(use[i].dir, &has));
+        if (has) return FT_OK;
+        FT_TRY(path_look(path, &kind));
+        if (kind != PATH_FILE) continue;
         t->chat_template = path;
         return chat_use(t->tok, path);
     }
@@ -97,7 +108,7 @@ static ft_status take_template(tool_model *t, const pe_use *use, int n)
 static ft_status open_tokenizer(tool_model *t, const char *path, const char *adapter, bool needed)
 {
     bool has;
-    if (adapter && tok_in_folder(adapter)) return tok_open_over(&t->tok, adapter, path);
+    if (adapter) return tok_open_over(&t->tok, adapter, path);
     FT_TRY(has_tokenizer(t, path, &has));
     return needed || has ? tok_open(&t->tok, path) : FT_OK;
 }
@@ -112,7 +123,9 @@ static ft_status trained_codes(const tool_model *t, const char *adapter, const c
     const char *path = path_join(t->mem, adapter, "config.resolved.json");
     *type = NULL;
     if (!path) return FT_EMEM;
-    if (!file_exists(path)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FILE) return FT_OK;
     ft_status rc = file_read(&text, &len, path, (size_t)16 << 20);
     if (rc == FT_OK) rc = js_parse(&d, text, len, path, 1, JS_NO_POSITIONS, FT_EDATA);
     const cJSON *v = js_get(js_get(js_get(d.root, "model"), "quantization"), "type");
@@ -152,11 +165,15 @@ static ft_status open_adapters(tool_model *t, const pe_use *use, int n)
 }
 
 /* The first adapter that has a tokenizer beside it says how text is read. */
-static const char *with_tokenizer(const pe_use *use, int n)
+static ft_status with_tokenizer(const pe_use *use, int n, const char **dir)
 {
-    for (int i = 0; i < n; i++)
-        if (tok_in_folder(use[i].dir)) return use[i].dir;
-    return NULL;
+    *dir = NULL;
+    for (int i = 0; i < n && !*dir; i++) {
+        bool has;
+        FT_TRY(tok_in_folder(use[i].dir, &has));
+        if (has) *dir = use[i].dir;
+    }
+    return FT_OK;
 }
 
 static ft_status open_parts(tool_model *t, const char *path, const pe_use *use, int n,
@@ -166,12 +183,16 @@ static ft_status open_parts(tool_model *t, const char *path, const pe_use *use, 
         FT_CHECK(n > 0, FT_EUSAGE, "no model given; use --model PATH");
         FT_TRY(tool_adapter_base(use->dir, t->mem, &path));
     }
-    FT_CHECK(!io_is_adapter_alone(path), FT_EUSAGE,
+    bool adapter;
+    const char *beside;
+    FT_TRY(io_is_adapter_alone(path, &adapter));
+    FT_CHECK(!adapter, FT_EUSAGE,
              "%s: is an adapter, not a model; give it with --adapter (its base is found by itself)",
              ft_shows(path));
     const size_t before = ft_rss();
     FT_TRY(model_open(&t->m, &(model_options){.path = path}));
-    FT_TRY(open_tokenizer(t, path, with_tokenizer(use, n), need_tok));
+    FT_TRY(with_tokenizer(use, n, &beside));
+    FT_TRY(open_tokenizer(t, path, beside, need_tok));
     FT_TRY(take_template(t, use, n));
     const size_t now = ft_rss(), weights = io_weights_rss(&t->m->weights);
     if (now > before + weights) t->opened = now - before - weights;

@@ -190,7 +190,9 @@ static ft_status write_manifest(const train_session *s, const names *n, const fi
     for (int64_t i = 0; i < count; i++) {
         const char *path = path_join(s->batch, n->dir, entries[i]);
         FT_GUARD(path, FT_EMEM, "out of memory");
-        if (!is_own(entries[i]) && file_exists(path))
+        path_kind kind;
+        FT_TRY_OUT(path_look(path, &kind));
+        if (!is_own(entries[i]) && kind == PATH_FILE)
             FT_TRY_OUT(add_file(&out, notes, entries[i], path, false));
     }
     str_adds(&out, "\n  ]");
@@ -270,7 +272,9 @@ static ft_status save(train_session *s)
     file_notes_end(&notes);
     /* What stands there can only be one that was found damaged, or another run's. */
     if (rc == FT_OK) rc = train_place_remove(dir, mem);
-    if (rc == FT_OK && file_is_there(dir))
+    path_kind kind = PATH_NONE;
+    if (rc == FT_OK) rc = path_look(dir, &kind);
+    if (rc == FT_OK && kind != PATH_NONE)
         rc = ft_fail(FT_EEXIST, "%s: is in the way, and no run made it; move it away", dir);
     if (rc == FT_OK) rc = dir_rename(tmp.dir, dir);
     if (rc != FT_OK) {
@@ -322,9 +326,13 @@ static ft_status check_file(const js_doc *d, const cJSON *entry, const char *dir
              d->name);
     const char *path = arena_printf(mem, "%s/%s", dir, name);
     if (!path) return FT_EMEM;
-    if (!is_own(name) && !file_is_there(path)) return FT_OK; /* somebody took it away */
-    FT_CHECK(file_size(path) == bytes, FT_EDATA, "%s: %lld bytes where %lld were written", path,
-             (long long)file_size(path), (long long)bytes);
+    path_kind kind;
+    int64_t size;
+    FT_TRY(path_look(path, &kind));
+    if (!is_own(name) && kind == PATH_NONE) return FT_OK; /* somebody took it away */
+    FT_TRY(path_size(path, &size));
+    FT_CHECK(size == bytes, FT_EDATA, "%s: %lld bytes where %lld were written", path,
+             (long long)size, (long long)bytes);
     if (depth == TRAIN_SIZES) return FT_OK;
     FT_TRY(file_sha256(path, hex));
     FT_CHECK(strcmp(hex, want) == 0, FT_EDATA, "%s: damaged: its SHA-256 is not the manifest's",
@@ -399,7 +407,9 @@ ft_status train_checkpoint_list(const train_session *s, arena *mem, train_found 
     *out = NULL;
     *n = 0;
     if (!dir) return FT_EMEM;
-    if (!dir_exists(dir)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(dir, &kind));
+    if (kind != PATH_FOLDER) return FT_OK;
     FT_TRY(dir_list(dir, mem, &list, &count));
     *out = arena_get(mem, (size_t)(count + 1) * sizeof **out);
     if (!*out) return FT_EMEM;
@@ -457,7 +467,9 @@ ft_status train_checkpoint_clean(const train_session *s)
     const char **list, *dir = arena_printf(s->batch, "%s/checkpoints", s->out);
     int64_t n;
     if (!dir) return FT_EMEM;
-    if (!dir_exists(dir)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(dir, &kind));
+    if (kind != PATH_FOLDER) return FT_OK;
     FT_TRY(dir_list(dir, s->batch, &list, &n));
     for (int64_t i = 0; i < n; i++) {
         if (str_starts(list[i], "step-") && str_ends(list[i], ".tmp"))

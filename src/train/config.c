@@ -300,7 +300,15 @@ static void check_model(train_config *c, arena *mem)
     if (m->path && m->from_config)
         cfg_fail(d, js_get(object, "from_config"), "model.from_config",
                  "model.path is given too; keep one of them");
-    if (m->path && m->tokenizer && !model_is_bare(m->path, mem))
+    const bool told = ft_error()[0];
+    bool bare = true;
+    ft_error_keep(true);
+    if (m->path && m->tokenizer && model_is_bare(m->path, mem, &bare) != FT_OK) {
+        bare = true; /* why it cannot be looked at is told when it is opened */
+        if (!told) ft_error_clear();
+    }
+    ft_error_keep(false);
+    if (!bare)
         cfg_fail(d, js_get(object, "tokenizer"), "model.tokenizer",
                  "goes with model.from_config only: a model brings its own tokenizer");
 }

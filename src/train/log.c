@@ -14,7 +14,8 @@ static ft_status open_one(const train_session *s, const char *name, file_log **o
 {
     const char *path = path_join(s->mem, s->out, name);
     if (!path) return FT_EMEM;
-    int64_t size = file_size(path);
+    int64_t size;
+    FT_TRY(path_size(path, &size));
     if (size < 0) size = 0;
     if (size < *keep) {
         log_warn("%s: holds %lld bytes where %lld were written; it is no longer the whole log",

@@ -294,8 +294,11 @@ static ft_status check_out(const look *l, const train_session *s)
                            {.what = "the tokenizer", .path = s->cfg.model.tokenizer},
                            {.what = "the chat template", .path = s->cfg.data.chat_template}};
     FT_TRY(io_out_check(path, in, FT_COUNT_OF(in)));
-    FT_CHECK(!data_reads_file(s->train, path) && !(s->eval && data_reads_file(s->eval, path)),
-             FT_EEXIST, "--out: %s is data that is read; choose another file", ft_shows(path));
+    bool read;
+    FT_TRY(data_reads_file(s->train, path, &read));
+    if (!read && s->eval) FT_TRY(data_reads_file(s->eval, path, &read));
+    FT_CHECK(!read, FT_EEXIST, "--out: %s is data that is read; choose another file",
+             ft_shows(path));
     for (int i = 0; i < data_sources(l->set); i++)
         FT_CHECK(data_stats(l->set, i)->whole, FT_ECONFIG,
                  "--out: %s is a stream, of which only the first window was read; raise "

@@ -37,7 +37,9 @@ ft_status train_place_check(train_session *s)
     FT_TRY(dir_may_make(s->out));
     for (int i = 0; i < n; i++) /* what lies beside them is copied beside the result */
         if (!in[i].may_lie_in) FT_TRY(model_check_links(in[i].path, s->opt->follow_links));
-    if (!dir_exists(s->out)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(s->out, &kind));
+    if (kind != PATH_FOLDER) return FT_OK;
     FT_TRY(io_misfit(s->out, s->mem, &misfit));
     FT_CHECK(!misfit, FT_EEXIST,
              "%s: \"%s\" is a name that a run writes, and is a link or of another kind there; move "
@@ -47,30 +49,39 @@ ft_status train_place_check(train_session *s)
 }
 
 /* A config that lies in the folder is what its run began with: to go on with it changes nothing. */
-static const char *read_by(train_session *s, const char *path)
+static ft_status read_by(train_session *s, const char *path, const char **what)
 {
     io_input in[8];
     const int n = list_inputs(s, in);
-    for (int i = 0; i < n; i++)
-        if (in[i].path && in[i].may_lie_in && !(i == 0 && s->opt->resume) &&
-            io_same_place(in[i].path, path))
-            return in[i].what;
-    const bool data =
-        data_reads_file(s->train, path) || (s->eval && data_reads_file(s->eval, path));
-    return data ? "data" : NULL;
+    bool is = false;
+    *what = NULL;
+    for (int i = 0; i < n; i++) {
+        if (!in[i].path || !in[i].may_lie_in || (i == 0 && s->opt->resume)) continue;
+        FT_TRY(io_same_place(in[i].path, path, &is));
+        if (is) {
+            *what = in[i].what;
+            return FT_OK;
+        }
+    }
+    FT_TRY(data_reads_file(s->train, path, &is));
+    if (!is && s->eval) FT_TRY(data_reads_file(s->eval, path, &is));
+    if (is) *what = "data";
+    return FT_OK;
 }
 
 ft_status train_place_inputs(train_session *s)
 {
     const char **names;
     int64_t n;
-    if (!dir_exists(s->out)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(s->out, &kind));
+    if (kind != PATH_FOLDER) return FT_OK;
     FT_TRY(dir_list(s->out, s->mem, &names, &n));
     for (int64_t i = 0; i < n; i++) {
         if (!io_known(names[i])) continue;
         const char *path = path_join(s->mem, s->out, names[i]), *what;
         if (!path) return FT_EMEM;
-        what = read_by(s, path);
+        FT_TRY(read_by(s, path, &what));
         FT_CHECK(!what, FT_EEXIST,
                  "%s: is %s that the run reads, and a run writes a file of that name; move it, or "
                  "choose another folder with --out",
@@ -86,7 +97,9 @@ ft_status train_place_first(const train_session *s, unsigned of, const char **fi
     const char **names;
     int64_t n;
     *first = NULL;
-    if (!dir_exists(s->out)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(s->out, &kind));
+    if (kind != PATH_FOLDER) return FT_OK;
     FT_TRY(dir_list(s->out, s->mem, &names, &n));
     for (size_t k = 0; k <= FT_COUNT_OF(telling); k++)
         for (int64_t i = 0; i < n && !*first; i++) {
@@ -98,17 +111,21 @@ ft_status train_place_first(const train_session *s, unsigned of, const char **fi
     return FT_OK;
 }
 
-static bool result_is_ours(const train_session *s)
+static ft_status result_is_ours(const train_session *s, bool *ours)
 {
-    const char *begun = path_join(s->mem, s->out, BEGUN),
-               *summary = path_join(s->mem, s->out, "summary.json");
-    return begun && summary && (file_exists(begun) || file_exists(summary));
+    path_kind begun, summary;
+    FT_TRY(path_look_in(s->out, BEGUN, &begun));
+    FT_TRY(path_look_in(s->out, "summary.json", &summary));
+    *ours = begun == PATH_FILE || summary == PATH_FILE;
+    return FT_OK;
 }
 
 ft_status train_place_resumed(const train_session *s)
 {
     const char *first;
-    if (result_is_ours(s)) return FT_OK;
+    bool ours;
+    FT_TRY(result_is_ours(s, &ours));
+    if (ours) return FT_OK;
     FT_TRY(train_place_first(s, IO_OF_RESULT, &first));
     FT_CHECK(!first, FT_EEXIST,
              "%s: holds %s, which this run writes at its end and did not make; move it away, or "
@@ -127,8 +144,9 @@ ft_status train_place_begin(const train_session *s)
 ft_status train_place_wipe(const train_session *s)
 {
     const char *left;
-    const unsigned result = result_is_ours(s) ? IO_OF_RESULT : 0;
-    return io_clear(s->out, IO_OF_RUN | result, s->mem, &left);
+    bool ours;
+    FT_TRY(result_is_ours(s, &ours));
+    return io_clear(s->out, IO_OF_RUN | (ours ? IO_OF_RESULT : 0), s->mem, &left);
 }
 
 /* What others put there is set aside: the name is needed. */
@@ -136,12 +154,15 @@ ft_status train_place_remove(const char *dir, arena *mem)
 {
     const char *left;
     FT_TRY(io_clear_part(dir, mem, &left));
-    for (int i = 1; dir_exists(dir); i++) {
+    for (int i = 1;; i++) {
+        path_kind kind;
+        FT_TRY(path_look(dir, &kind));
+        if (kind != PATH_FOLDER) return FT_OK;
         const char *aside = arena_printf(mem, "%s.others-%d", dir, i);
         if (!aside) return FT_EMEM;
-        if (dir_exists(aside) || file_is_there(aside)) continue;
+        FT_TRY(path_look(aside, &kind));
+        if (kind != PATH_NONE) continue;
         FT_TRY(dir_rename(dir, aside));
         log_warn("%s: holds what is not of a checkpoint, and was kept", aside);
     }
-    return FT_OK;
 }

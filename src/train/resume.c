@@ -13,9 +13,9 @@
 /* The most telling file that shows the folder's use: run.json before all others. */
 static ft_status find_trace(const train_session *s, const char **trace)
 {
-    const char *path = path_join(s->mem, s->out, RUN);
-    if (!path) return FT_EMEM;
-    *trace = file_exists(path) ? RUN : NULL;
+    path_kind kind;
+    FT_TRY(path_look_in(s->out, RUN, &kind));
+    *trace = kind == PATH_FILE ? RUN : NULL;
     return *trace ? FT_OK : train_place_first(s, IO_OF_RUN | IO_OF_RESULT, trace);
 }
 
@@ -140,7 +140,9 @@ static ft_status read_summary(train_session *s, bool *complete)
     const loop_cfg *now = &s->cfg.train;
     *complete = false;
     if (!path) return FT_EMEM;
-    if (!file_exists(path)) return FT_OK;
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FILE) return FT_OK;
     FT_TRY(file_read(&text, &n, path, (size_t)64 << 20));
     ft_status rc = js_parse(&d, text, n, path, 1, JS_STRICT, FT_EDATA);
     if (rc == FT_OK) rc = js_get_str(&d, d.root, "run_id", "", &id);
@@ -208,9 +210,9 @@ static ft_status compare_inputs(const train_session *s)
 static ft_status start_afresh(train_session *s)
 {
     int n_sources = s->state.n_sources, n_evals = s->state.n_evals;
-    const char *run = path_join(s->mem, s->out, RUN);
-    if (!run) return FT_EMEM;
-    if (file_exists(run)) FT_TRY(train_place_wipe(s));
+    path_kind run;
+    FT_TRY(path_look_in(s->out, RUN, &run));
+    if (run == PATH_FILE) FT_TRY(train_place_wipe(s));
     FT_TRY(train_session_command(s, false));
     make_run_id(s->run_id);
     FT_TRY(train_state_init(&s->state, n_sources, n_evals, s->state.n_metrics, s->mem));

@@ -20,7 +20,9 @@ static ft_status lock_folder(train_session *s, train_start *as)
 static ft_status prepare(train_session *s, train_start *as)
 {
     FT_TRY(train_place_check(s));
-    if (dir_exists(s->out)) FT_TRY(dir_lock(s->out, &s->lock));
+    path_kind kind;
+    FT_TRY(path_look(s->out, &kind));
+    if (kind == PATH_FOLDER) FT_TRY(dir_lock(s->out, &s->lock));
     FT_TRY(train_resume_look(s, as));
     if (*as == TRAIN_COMPLETE) return FT_OK;
     FT_TRY(train_session_open(s, true, false));

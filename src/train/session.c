@@ -79,7 +79,10 @@ static ft_status adapters_template(const train_session *s, const char **out)
     int n = 0;
     const char *path = from ? path_join(s->mem, from, "chat_template.jinja") : NULL;
     if (from && !path) return FT_EMEM;
-    if (!path || !s->tok || !file_exists(path)) return FT_OK;
+    path_kind kind;
+    if (!path || !s->tok) return FT_OK;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FILE) return FT_OK;
     FT_TRY(file_read(&text, &len, path, LONGEST));
     const tok_named *own = tok_chat_templates(s->tok, &n);
     while (n > 0 && strcmp(own->name, "default") != 0) own++, n--;
@@ -100,18 +103,20 @@ static ft_status use_template(train_session *s)
 }
 
 /* The files that the result has copies of. */
-static ft_status watch_tokenizer(train_session *s, const char *path)
+static ft_status watch_tokenizer(train_session *s, const char *path, bool folder)
 {
     const char **names = &path;
     int64_t n = 1;
-    const bool folder = dir_exists(path);
+    path_kind kind;
     if (folder) FT_TRY(dir_list(path, s->mem, &names, &n));
     s->tok_watch = arena_get(s->mem, (size_t)(n + 1) * sizeof *s->tok_watch);
     if (!s->tok_watch) return FT_EMEM;
     for (int64_t i = 0; i < n; i++) {
         const char *one = folder ? path_join(s->mem, path, names[i]) : path;
         if (!one) return FT_EMEM;
-        if ((folder && !model_is_tokenizer_file(names[i])) || !file_exists(one)) continue;
+        if (folder && !model_is_tokenizer_file(names[i])) continue;
+        FT_TRY(path_look(one, &kind));
+        if (kind != PATH_FILE) continue;
         FT_TRY(file_watch_open(&s->tok_watch[s->n_tok_watch], one,
                                folder ? FILE_COPIED : FILE_STREAM));
         s->n_tok_watch++;
@@ -123,10 +128,13 @@ static ft_status open_tokenizer(train_session *s)
 {
     const char *path = s->cfg.model.tokenizer ? s->cfg.model.tokenizer : s->cfg.model.path;
     if (!path) return use_template(s); /* from_config over the `tokens` format */
-    if (dir_exists(path) || file_exists(path)) FT_TRY(watch_tokenizer(s, path));
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    const bool there = kind == PATH_FOLDER || kind == PATH_FILE;
+    if (there) FT_TRY(watch_tokenizer(s, path, kind == PATH_FOLDER));
     ft_status rc = tok_open(&s->tok, path);
     /* `tokens` sources need none; others say so */
-    if (rc == FT_ENOINPUT && (dir_exists(path) || file_exists(path))) {
+    if (rc == FT_ENOINPUT && there) {
         ft_error_clear();
         return use_template(s);
     }

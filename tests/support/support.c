@@ -122,6 +122,30 @@ const char *golden_path(const char *name)
     return join(FT_SOURCE_DIR "/tests/golden", name);
 }
 
+static path_kind kind_of(const char *path)
+{
+    path_kind kind;
+    if (path_look(path, &kind) != FT_OK) give_up("looking at", path);
+    return kind;
+}
+
+bool file_exists(const char *path)
+{
+    return kind_of(path) == PATH_FILE;
+}
+
+bool dir_exists(const char *path)
+{
+    return kind_of(path) == PATH_FOLDER;
+}
+
+int64_t file_size(const char *path)
+{
+    int64_t bytes;
+    if (path_size(path, &bytes) != FT_OK) give_up("looking at", path);
+    return bytes;
+}
+
 void test_write_file(const char *path, const void *data, size_t n)
 {
     FILE *f = fopen(path, "wb");

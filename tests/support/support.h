@@ -30,6 +30,11 @@ const char *test_path(const char *name);
 const char *golden_path(const char *name);
 const char *source_path(const char *name);
 
+/* Is there a file, or a folder, of that name? Its size; −1: no regular file. A look that fails ends the program. */
+bool file_exists(const char *path);
+bool dir_exists(const char *path);
+int64_t file_size(const char *path);
+
 void test_write_file(const char *path, const void *data, size_t n);
 /* Whole file, NUL-terminated; *n may be NULL. Ends the program when it cannot be read. */
 char *test_read_file(const char *path, size_t *n);
