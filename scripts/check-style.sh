@@ -12,7 +12,7 @@ base       2450  memory, text, errors, threads, random numbers: small because li
 cfg        2600  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions
 tensor     1200  a row a storage format
 kernel     6500  every loop on numbers, once, for each instruction set, in f32 and bf16
-io         5300  files of others, read as hostile, packed or not, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
+io         5400  files of others, read as hostile, packed or not, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
 autograd   2640  the tape, and an operation a file
 token      8250  frozen: tokenizers of the reference library to the letter; changes when a real model fails
 template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails
@@ -23,7 +23,7 @@ infer      1600  scoring and generating many sequences, below objectives
 data       7100  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
 objective  1000  a file a loss
 optim      1800  a file an update rule, schedules and the keys each goes by
-train      6500  the loop, checkpoints, resume, plan, reports
+train      6600  the loop, checkpoints, resume, plan, reports
 tool       7150  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations; what leaves for llama.cpp and Ollama
 cli        4000  words to structs and results to text; the chat of a terminal; what stands in the place of a config
 '
