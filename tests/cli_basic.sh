@@ -105,8 +105,8 @@ for section in $sections; do
         expect 0 '' "$ft" help "${key#*.}"
     done
 done
-expect 64 'learning_rat: no verb and no config key; did you mean "learning_rate"?' "$ft" help learning_rat
-expect 64 'no verb and no config key' "$ft" help optim.qqqqqqqqqq
+expect 64 'learning_rat: no verb, topic or config key; did you mean "learning_rate"?' "$ft" help learning_rat
+expect 64 'no verb, topic or config key' "$ft" help optim.qqqqqqqqqq
 expect 0 '' "$ft" help --json
 json_lines help
 

@@ -24,22 +24,26 @@
 
 /* --- status ------------------------------------------------------------------------------------
  * The value of a failing status is the exit code of the program (sysexits, one class each). */
+#define FT_STATUS_ROWS(X)                                                                          \
+    X(FT_EUSAGE, 64, "the command line is wrong: a verb, an option or a value")                    \
+    X(FT_EDATA, 65, "data, a model, an adapter or a checkpoint is bad")                            \
+    X(FT_ENOINPUT, 66, "an input is not there")                                                    \
+    X(FT_EINTERNAL, 70, "a mistake of ft itself")                                                  \
+    X(FT_EMEM, 71, "memory, or another limit of the system, does not suffice")                     \
+    X(FT_EEXIST, 73, "the output exists, is locked or cannot be made")                             \
+    X(FT_EIO, 74, "reading or writing failed, the disk is full")                                   \
+    X(FT_ETIME, 75, "stopped at its own time limit; --resume goes on")                             \
+    X(FT_EPERM, 77, "permission is missing")                                                       \
+    X(FT_ECONFIG, 78, "the config is wrong")                                                       \
+    X(FT_EDIVERGED, 80, "training diverged: a value is NaN or infinite")                           \
+    X(FT_EGATE, 81, "a gate of an evaluation or the tolerance of a merge was not met")
 typedef enum ft_status {
     FT_OK = 0,
-    FT_END = 1,        /* no error: a reader has nothing more */
-    FT_EUSAGE = 64,    /* command line */
-    FT_EDATA = 65,     /* bad data, model, adapter or checkpoint */
-    FT_ENOINPUT = 66,  /* an input does not exist */
-    FT_EINTERNAL = 70, /* our mistake */
-    FT_EMEM = 71,      /* memory or another limit of the system */
-    FT_EEXIST = 73,    /* output exists, is locked or cannot be made */
-    FT_EIO = 74,       /* read or write failed, disk full */
-    FT_ETIME = 75,     /* stopped at its own time limit, resumable */
-    FT_EPERM = 77,     /* permission */
-    FT_ECONFIG = 78,   /* config */
-    FT_EDIVERGED = 80, /* NaN or Inf */
-    FT_EGATE = 81,     /* an eval gate or a merge tolerance was not met */
-    FT_ESIGNAL = 128   /* stopped by SIGINT or SIGTERM after saving; see ft_stop_signal() */
+    FT_END = 1, /* no error: a reader has nothing more */
+#define FT_STATUS_ROW(name, code, help) name = code,
+    FT_STATUS_ROWS(FT_STATUS_ROW)
+#undef FT_STATUS_ROW
+    FT_ESIGNAL = 128 /* stopped by SIGINT or SIGTERM after saving; see ft_stop_signal() */
 } ft_status;
 
 /* Records the message of a failure for this thread (replacing an older one) and returns `status`.

@@ -129,6 +129,10 @@ typedef struct cfg_field {
     const struct cfg_field *sub; /* for CFG_TABLE; of a CFG_JSON that is a string, an object of these keys, or a list
                                     of either: for help and schema */
     const char *help;            /* one line */
+    /* For help and completion, of a CFG_STR or CFG_LIST: it may name a file; or one of these names (NULL past the end),
+       which are a registry's. */
+    bool file;
+    const char *(*value)(int i);
 } cfg_field;
 #define CFG_END                                                                                    \
     {                                                                                              \

@@ -114,6 +114,15 @@ typedef struct data_source_stats {
     double seen; /* pairs of tokens of a sequence that see each other, each with itself too */
 } data_source_stats;
 
+/* A form of records: its name, what of it is trained on, and a record as one line of JSON. False: past the end. */
+typedef struct data_form {
+    const char *name, *help, *example;
+} data_form;
+bool data_form_at(int i, data_form *out);
+const char *data_known_at(int i); /* a record known by its keys, as alpaca's are read; NULL: past the end */
+extern const char *const data_format_names[]; /* with "auto", NULL-terminated */
+extern const char data_file_kinds[];          /* of data: ".jsonl, … (each also …)" */
+
 /* Reads `sources` (a node of cfg, which must outlive the set): config mistakes are recorded and returned
  * as FT_ECONFIG, bad data is FT_EDATA with "FILE:LINE:COL: …", missing files 66. `tok` and `chat` must
  * outlive the set; chat may be NULL (a model without template: `messages` and `sharegpt` are 65 then).

@@ -118,6 +118,7 @@ struct pe_method {
 
 const pe_method *pe_by_name(const char *name);
 const pe_method *pe_at(int i);     /* rows of methods.def; NULL past the end */
+const char *pe_name_at(int i);     /* their names */
 bool pe_leaves(const pe_method *row, const char *name); /* by its `files` */
 const char *const *pe_names(void); /* NULL-terminated, for messages */
 int pe_metrics(const pe_method *method); /* their number */

@@ -34,9 +34,10 @@ typedef struct chat chat;
 /* The tokenizer has the template `given` from here on: a name of the table (named.c), else the path of a Jinja file; NULL:
  * its own again. What it writes as special tokens and the tokenizer has not is text, which one warning tells. */
 FT_MUST_USE ft_status chat_use(tok_tokenizer *t, const char *given);
-/* The names, and the template of one (NULL: there is none). */
+/* The names, and the template of one and whose it is (NULL: there is none). */
 extern const char *const chat_names[]; /* NULL-terminated */
 const char *chat_named(const char *name);
+const char *chat_named_help(const char *name);
 typedef struct chat_input {
     const cJSON *messages;      /* list of objects, at least one */
     const cJSON *tools;         /* list of schemas; NULL: none given */

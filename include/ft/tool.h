@@ -138,6 +138,28 @@ typedef struct tool_eval_options {
     const char *precision; /* as tool_open */
     bool json;
 } tool_eval_options;
+extern const cfg_field tool_eval_fields[]; /* of the config; offsets mean nothing outside */
+/* A kind of task: a record as one line of JSON, names of its metrics, of further ones of each of several sources (NULL:
+ * none) as "METRIC.NAME", and the keys of its object in the config. False: past the end. */
+typedef struct tool_task {
+    const char *name, *help, *example;
+    const char *const *metrics, *const *of_source; /* NULL-terminated */
+    const cfg_field *fields;
+} tool_task;
+bool tool_task_at(int i, tool_task *out);
+extern const char *const tool_task_names[]; /* NULL-terminated */
+/* What a metric is; one that ends in _stderr is the standard error of the one before it. NULL: past the end. */
+typedef struct tool_metric {
+    const char *name, *help;
+    bool lower; /* less is better */
+} tool_metric;
+const tool_metric *tool_metric_at(int i);
+/* A bound of a gate; relative: `base` is the untuned model's value. False: past the end. */
+typedef struct tool_bound {
+    const char *name, *help;
+    bool relative;
+} tool_bound;
+bool tool_bound_at(int i, tool_bound *out);
 /* FT_EGATE when a gate was missed: everything is printed, the message names the missed ones. */
 FT_MUST_USE ft_status tool_eval(const tool_eval_options *opt, const tool_sink *out);
 
@@ -173,6 +195,7 @@ typedef struct tool_merge_options {
 } tool_merge_options;
 FT_MUST_USE ft_status tool_merge_adapter(const tool_merge_options *opt, const tool_sink *out);
 
+const char *tool_type_at(int i); /* types that models are written in; NULL past the end */
 typedef struct tool_convert_options {
     const char *model, *out; /* model: or a PEFT folder, which becomes a LoRA of llama.cpp */
     const char *base; /* of that; NULL: from the adapter's config */

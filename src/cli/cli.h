@@ -57,6 +57,12 @@ const cli_verb *cli_verb_at(int i); /* in the order of verbs.def; NULL past the 
 const cli_verb *cli_verb_by_name(const char *name);
 const cfg_field *cli_global_rows(void); /* options of every verb; precision only of CLI_MODEL */
 
+/* --- flags.c: the word of a key ("max_length": "max-length"), and of a row that has a value what kind that is ("N"), and
+ * the values to choose from (NULL: no more) ----------------------------------------------------------------- */
+void cli_flag_word(char *out, size_t size, const char *key);
+const char *cli_value_word(const cfg_field *row);
+const char *cli_value_at(const cfg_field *row, int i);
+
 /* What another program calls a verb or an option ("finetune", "output-dir"): the one of `names` (NULL-terminated) that is
  * meant, or NULL. */
 const char *cli_verb_meant(const char *theirs, const char *const *names);

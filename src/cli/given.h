@@ -14,13 +14,14 @@ typedef struct cli_given {
 #define CLI_GIVEN_ROWS(type, member)                                                               \
     {"model", CFG_PATH, offsetof(type, member.model),                                              \
      .help = "Hugging Face folder or .gguf file; the config's model.path"},                        \
-        {"data", CFG_LIST, offsetof(type, member.data),                                            \
+        {"data", CFG_LIST, offsetof(type, member.data), .file = true,                              \
          .help =                                                                                   \
              "training data, a path or a source as JSON, repeatable; the config's data.train"},    \
-        {"eval", CFG_STR, offsetof(type, member.eval),                                             \
+        {"eval", CFG_STR, offsetof(type, member.eval), .file = true,                               \
          .help = "evaluation data; the config's data.eval"},                                       \
     {                                                                                              \
         "method", CFG_STR, offsetof(type, member.method),                                          \
+            .value = pe_name_at,                                                                   \
             .help = "what is trained (ft help method); the config's method.type"                   \
     }
 

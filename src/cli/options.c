@@ -242,8 +242,7 @@ static ft_status unknown_flag(const line *l, const char *word, size_t n)
         for (const cfg_field *r = tables[t]; r && r->key && count < NAMES; r++) {
             if (r == &global_rows[PRECISION_ROW] && (l->call->verb->needs & CLI_MODEL) != CLI_MODEL)
                 continue;
-            snprintf(text[count], NAME_BYTES, "%s", r->key);
-            for (char *p = text[count]; *p; p++) *p = *p == '_' ? '-' : *p;
+            cli_flag_word(text[count], NAME_BYTES, r->key);
             names[count] = text[count];
             count++;
         }
@@ -361,8 +360,7 @@ static ft_status check_required(const line *l)
         if (!r->required || !text || *(const char *const *)((const char *)l->opt + r->offset))
             continue;
         char flag[NAME_BYTES];
-        snprintf(flag, sizeof flag, "%s", r->key);
-        for (char *p = flag; *p; p++) *p = *p == '_' ? '-' : *p;
+        cli_flag_word(flag, sizeof flag, r->key);
         return ft_fail(FT_EUSAGE, "--%s is required; usage: ft %s %s", flag, l->call->verb->name,
                        l->call->verb->usage);
     }

@@ -17,7 +17,7 @@ static const char *const yes_no[] = {"true", "false", NULL};
 static const cfg_field flags[] = {
     {"out", CFG_PATH, offsetof(options, out), .required = true,
      .help = "folder, or a file ending in .gguf"},
-    {"type", CFG_STR, offsetof(options, type),
+    {"type", CFG_STR, offsetof(options, type), .value = tool_type_at,
      .help =
          "f32, f16, bf16; in a folder also nf4 and fp4 of bitsandbytes; in a .gguf also q8_0 and "
          "other blocks; default: the model's. Of an adapter: f32 (the default), f16, bf16"},

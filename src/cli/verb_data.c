@@ -20,10 +20,11 @@ static const cfg_field flags[] = {
     {"model", CFG_PATH, AT(model),
      .help =
          "whose tokenizer and template: Hugging Face folder or .gguf; the arguments are sources"},
-    {"format", CFG_STR, AT(format), .help = "of every SOURCE (ft help data); default: auto"},
+    {"format", CFG_STR, AT(format), .choices = data_format_names,
+     .help = "of every SOURCE (ft help formats); default: auto"},
     {"max_length", CFG_INT, AT(max_length), .low = 1, .high = 1e9,
      .help = "tokens that samples are cut at; default: data.max_length"},
-    {"chat_template", CFG_PATH, AT(chat_template),
+    {"chat_template", CFG_PATH, AT(chat_template), .choices = chat_names,
      .help = "in place of the model's: the path of a Jinja file, or a name"},
     {"samples", CFG_INT, AT(samples), .def = "3", .low = 0, .high = 1e6, .help = "samples to show"},
     {"part", CFG_ENUM, AT(part), .def = "\"train\"", .choices = parts,

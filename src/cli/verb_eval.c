@@ -11,16 +11,15 @@ typedef struct options {
 
 static const cfg_field flags[] = {
     {"model", CFG_PATH, offsetof(options, model), .help = "Hugging Face folder or .gguf"},
-    {"adapter", CFG_LIST, offsetof(options, adapter),
+    {"adapter", CFG_LIST, offsetof(options, adapter), .file = true,
      .help = "PEFT adapter folder; A=SCALE scales what it changes, several add up"},
     {"baseline", CFG_PATH, offsetof(options, baseline),
      .help = "what gates compare with; default: the model without its adapter"},
-    {"task", CFG_STR, offsetof(options, task),
-     .help = "in place of the config's tasks: perplexity, loss, multiple_choice, generate, "
-             "hellaswag, winogrande, piqa, arc, mmlu, lambada or gsm8k"},
+    {"task", CFG_STR, offsetof(options, task), .choices = tool_task_names,
+     .help = "in place of the config's tasks"},
     {"data", CFG_PATH, offsetof(options, data), .help = "file of that task"},
-    {"match", CFG_STR, offsetof(options, match),
-     .help = "of a generate task: exact, contains, regex or last_number"},
+    {"match", CFG_STR, offsetof(options, match), .choices = tool_match_names,
+     .help = "how the answers of a generate task are compared"},
     {"limit", CFG_INT, offsetof(options, limit), .def = "0", .low = 0, .high = 1e15,
      .help = "records to use; 0: all"},
     {"max_length", CFG_INT, offsetof(options, max_length), .def = "0", .low = 0, .high = 1e9,

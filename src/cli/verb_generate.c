@@ -17,7 +17,7 @@ typedef struct options {
 static const cfg_field flags[] = {
     {"model", CFG_PATH, AT(model),
      .help = "Hugging Face folder or .gguf; default: the adapter's base"},
-    {"adapter", CFG_LIST, AT(adapter),
+    {"adapter", CFG_LIST, AT(adapter), .file = true,
      .help = "PEFT adapter folder; A=SCALE scales what it changes, several add up"},
     {"prompt", CFG_STR, AT(prompt), .help = "text to continue"},
     {"data", CFG_PATH, AT(data),

@@ -11,14 +11,14 @@
 typedef struct init_flags {
     const char *model, *data, *method;
 } init_flags;
-static const cfg_field flags[] = {{"model", CFG_PATH, offsetof(init_flags, model),
-                                   .def = "\"model\"", .help = "Hugging Face folder or .gguf file"},
-                                  {"data", CFG_STR, offsetof(init_flags, data),
-                                   .def = "\"train.jsonl\"",
-                                   .help = "training data, or a source as JSON"},
-                                  {"method", CFG_STR, offsetof(init_flags, method),
-                                   .def = "\"lora\"", .help = "what is trained (ft help method)"},
-                                  CFG_END};
+static const cfg_field flags[] = {
+    {"model", CFG_PATH, offsetof(init_flags, model), .def = "\"model\"",
+     .help = "Hugging Face folder or .gguf file"},
+    {"data", CFG_STR, offsetof(init_flags, data), .file = true, .def = "\"train.jsonl\"",
+     .help = "training data, or a source as JSON"},
+    {"method", CFG_STR, offsetof(init_flags, method), .value = pe_name_at, .def = "\"lora\"",
+     .help = "what is trained (ft help method)"},
+    CFG_END};
 
 /* Keys that one changes, of those that a section has; they are printed with their defaults. */
 static const char *const method_keys[] = {"r",

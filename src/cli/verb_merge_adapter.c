@@ -16,7 +16,7 @@ static const cfg_field flags[] = {
      .help = "folder, or a file ending in .gguf"},
     {"base", CFG_PATH, offsetof(options, base),
      .help = "base model; default: base_model_name_or_path of the adapter"},
-    {"type", CFG_STR, offsetof(options, type),
+    {"type", CFG_STR, offsetof(options, type), .value = tool_type_at,
      .help = "f32, f16, bf16; in a folder also nf4 and fp4, in a .gguf also q8_0 and other blocks; "
              "default: the base's, from blocks bf16 (f16 in a .gguf)"},
     {"tolerance", CFG_FLOAT, offsetof(options, tolerance), .low = 0, .high = 1e9,

@@ -13,7 +13,7 @@ typedef struct options {
 static const cfg_field flags[] = {
     {"model", CFG_PATH, offsetof(options, model),
      .help = "Hugging Face folder or .gguf; default: the adapter's base"},
-    {"adapter", CFG_LIST, offsetof(options, adapter),
+    {"adapter", CFG_LIST, offsetof(options, adapter), .file = true,
      .help = "PEFT adapter folder; A=SCALE scales what it changes, several add up"},
     {"data", CFG_PATH, offsetof(options, data),
      .help = "JSON lines, plain, .gz or .zst; default: standard input"},

@@ -235,7 +235,7 @@ typedef struct data_item {
     char *error;
 } data_item;
 
-/* A row of formats.def: how a record is recognised and rendered. */
+/* A row of formats.def: how a record is recognised and rendered, and what `ft help` shows of it. */
 struct data_format {
     const char *name;
     const char *const *keys; /* a record that has all of these is of this format */
@@ -243,7 +243,8 @@ struct data_format {
     const char *const
         *reads;     /* further keys; of what a chat template renders also those of count.c */
     unsigned gives; /* data_gives; only what gives tokens must have a supervised one */
-    const char *const *json; /* keys that hold more than text: read as JSON in a .csv */
+    const char *const *json;    /* keys that hold more than text: read as JSON in a .csv */
+    const char *help, *example; /* what is trained on; a record as one line */
 };
 const data_format *data_format_find(const char *name);
 /* Sets the format of a source, and the columns that go with it, by its first record; 65 naming its keys when none fits. */
@@ -251,7 +252,6 @@ FT_MUST_USE ft_status data_format_detect(data_source *s, const js_doc *doc, cons
 /* `what` of path is text, which is told where there is no tokenizer. */
 FT_MUST_USE ft_status data_needs_tokenizer(const data_set *d, const char *path, const char *what);
 bool data_format_is_text(const data_format *f);
-extern const char *const data_format_names[]; /* with "auto", NULL-terminated */
 
 /* fields.c: a member of an object by its very key, else by a dotted path; NULL: it is not there */
 const cJSON *data_path(const cJSON *object, const char *path);

@@ -148,13 +148,29 @@ bool data_is_reached(const data_item *it, const char *key)
 static const struct known {
     const char *keys[2];
     data_column map[2];
+    const char *example;
 } known[] = {
-    {{"question", "answer"}, {{"instruction", "question", false}, {"output", "answer", false}}},
-    {{"prompt", "response"}, {{"instruction", "prompt", false}, {"output", "response", false}}},
-    {{"query", "response"}, {{"instruction", "query", false}, {"output", "response", false}}},
-    {{"instruction", "response"}, {{"output", "response", false}, {"input", "context", true}}},
-    {{"input", "output"}, {{"instruction", "input", false}}},
+    {{"question", "answer"},
+     {{"instruction", "question", false}, {"output", "answer", false}},
+     "{\"question\": \"What is 2 + 2?\", \"answer\": \"4\"}"},
+    {{"prompt", "response"},
+     {{"instruction", "prompt", false}, {"output", "response", false}},
+     "{\"prompt\": \"What is 2 + 2?\", \"response\": \"4\"}"},
+    {{"query", "response"},
+     {{"instruction", "query", false}, {"output", "response", false}},
+     "{\"query\": \"What is 2 + 2?\", \"response\": \"4\"}"},
+    {{"instruction", "response"},
+     {{"output", "response", false}, {"input", "context", true}},
+     "{\"instruction\": \"Add the numbers.\", \"context\": \"2 and 2\", \"response\": \"4\"}"},
+    {{"input", "output"},
+     {{"instruction", "input", false}},
+     "{\"input\": \"What is 2 + 2?\", \"output\": \"4\"}"},
 };
+
+const char *data_known_at(int i)
+{
+    return i >= 0 && i < (int)FT_COUNT_OF(known) ? known[i].example : NULL;
+}
 
 void data_known_text(str_buf *out)
 {

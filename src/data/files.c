@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #define KINDS ".jsonl, .json, .txt, .csv or .tsv (each also .gz or .zst)"
+const char data_file_kinds[] = KINDS;
 
 typedef struct path_list {
     const char **path;

@@ -403,13 +403,66 @@ static const char *const k_alpaca[] = {"instruction", "output", NULL};
 static const char *const r_alpaca[] = {"input", "system", "history", NULL};
 static const char *const k_text[] = {"text", NULL};
 
-const data_format data_format_tokens = {"tokens", k_tokens,    tokens,
-                                        r_tokens, DATA_TOKENS, j_tokens};
-const data_format data_format_messages = {"messages", k_messages,  messages,
-                                          r_turns,    DATA_TOKENS, j_turns};
-const data_format data_format_sharegpt = {"sharegpt", k_sharegpt,  sharegpt,
-                                          r_turns,    DATA_TOKENS, j_turns};
-const data_format data_format_completion = {"completion", k_completion, completion,
-                                            NULL,         DATA_TOKENS,  NULL};
-const data_format data_format_alpaca = {"alpaca", k_alpaca, alpaca, r_alpaca, DATA_TOKENS, j_turns};
-const data_format data_format_text = {"text", k_text, text, NULL, DATA_TOKENS, NULL};
+const data_format data_format_tokens = {
+    .name = "tokens",
+    .keys = k_tokens,
+    .render = tokens,
+    .reads = r_tokens,
+    .gives = DATA_TOKENS,
+    .json = j_tokens,
+    .help =
+        "the labels that are not -100; without labels every token. seq_lengths, if it is there, "
+        "says how many tokens each of several sequences has.",
+    .example = "{\"input_ids\": [5, 6, 7, 8], \"labels\": [-100, -100, 7, 8]}"};
+const data_format data_format_messages = {
+    .name = "messages",
+    .keys = k_messages,
+    .render = messages,
+    .reads = r_turns,
+    .gives = DATA_TOKENS,
+    .json = j_turns,
+    .help = "the turns of the assistant, with what ends them; a turn of \"weight\": 0 is not. "
+            "data.assistant_only_loss false: the whole conversation. \"system\", \"history\" and "
+            "\"tools\" may stand beside the turns.",
+    .example = "{\"messages\": [{\"role\": \"user\", \"content\": \"What is 2 + 2?\"}, "
+               "{\"role\": \"assistant\", \"content\": \"It is 4.\"}]}"};
+const data_format data_format_sharegpt = {
+    .name = "sharegpt",
+    .keys = k_sharegpt,
+    .render = sharegpt,
+    .reads = r_turns,
+    .gives = DATA_TOKENS,
+    .json = j_turns,
+    .help =
+        "the turns of \"gpt\", as the assistant's of messages; \"roles\" of a source names other "
+        "speakers.",
+    .example = "{\"conversations\": [{\"from\": \"human\", \"value\": \"What is 2 + 2?\"}, "
+               "{\"from\": \"gpt\", \"value\": \"It is 4.\"}]}"};
+const data_format data_format_completion = {
+    .name = "completion",
+    .keys = k_completion,
+    .render = completion,
+    .gives = DATA_TOKENS,
+    .help = "the completion, and the token that ends a text. data.completion_only_loss false: the "
+            "prompt too. Both are plain text, or both lists of turns as in messages.",
+    .example = "{\"prompt\": \"Question: what is 2 + 2?\\nAnswer:\", \"completion\": \" 4\"}"};
+const data_format data_format_alpaca = {
+    .name = "alpaca",
+    .keys = k_alpaca,
+    .render = alpaca,
+    .reads = r_alpaca,
+    .gives = DATA_TOKENS,
+    .json = j_turns,
+    .help =
+        "the output: the answer to a user's turn of instruction and input where there is a chat "
+        "template, else the completion of Stanford's prompt. input may be empty or missing.",
+    .example = "{\"instruction\": \"Add the numbers.\", \"input\": \"2 and 2\", \"output\": "
+               "\"4\"}"};
+const data_format data_format_text = {
+    .name = "text",
+    .keys = k_text,
+    .render = text,
+    .gives = DATA_TOKENS,
+    .help = "every token. Documents follow one another in rows of data.max_length and do not see "
+            "each other; a .txt file is of this format as it is.",
+    .example = "{\"text\": \"Two and two are four. Four and four are eight.\"}"};

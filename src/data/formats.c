@@ -25,6 +25,13 @@ const data_format *data_format_find(const char *name)
     return NULL;
 }
 
+bool data_form_at(int i, data_form *out)
+{
+    if (i < 0 || i >= (int)FT_COUNT_OF(rows)) return false;
+    *out = (data_form){rows[i]->name, rows[i]->help, rows[i]->example};
+    return true;
+}
+
 bool data_format_is_text(const data_format *f)
 {
     return f == &data_format_text;

@@ -14,6 +14,12 @@ static const pe_method *const rows[] = {
 };
 #undef X
 
+const char *pe_name_at(int i)
+{
+    const pe_method *m = pe_at(i);
+    return m ? m->name : NULL;
+}
+
 const pe_method *pe_at(int i)
 {
     return i >= 0 && i < (int)FT_COUNT_OF(rows) ? rows[i] : NULL;

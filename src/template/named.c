@@ -31,44 +31,49 @@
 #define CONTENT "message['content'] | default('', true)"
 
 static const struct {
-    const char *name, *text;
+    const char *name, *help, *text;
 } rows[] = {
-    {"chatml", "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
-               "" CONTENT " "
-               "+ '<|im_end|>\\n' }}{% endfor %}" ASK("'<|im_start|>assistant\\n'")},
-    {"llama2", SYSTEM TURNS USER
+    {"chatml", "Qwen, SmolLM2 and many others",
+     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
+     "" CONTENT " "
+     "+ '<|im_end|>\\n' }}{% endfor %}" ASK("'<|im_start|>assistant\\n'")},
+    {"llama2", "Llama 2 chat",
+     SYSTEM TURNS USER
      "{{ bos_token }}{{ '[INST] ' }}"
      "{% if ns.system is not none %}{{ '<<SYS>>\\n' + ns.system | trim + '\\n<</SYS>>\\n\\n' }}"
      "{% set ns.system = none %}{% endif %}"
      "{{ " CONTENT " | trim + ' [/INST]' }}" ASSISTANT "{{ ' ' + " CONTENT
      " | trim + ' ' }}{{ eos_token }}" OTHERS("llama2") PLACED("llama2")},
-    {"llama3",
+    {"llama3", "Llama 3 and later",
      "{{ bos_token }}{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + "
      "'<|end_header_id|>\\n\\n' + " CONTENT " | trim + '<|eot_id|>' }}{% endfor %}" ASK(
          "'<|start_header_id|>assistant<|end_header_id|>\\n\\n'")},
-    {"mistral", SYSTEM "{{ bos_token }}" TURNS USER "{{ '[INST] ' }}"
-                       "{% if ns.system is not none %}{{ ns.system + '\\n\\n' }}"
-                       "{% set ns.system = none %}{% endif %}"
-                       "{{ " CONTENT " + '[/INST]' }}" ASSISTANT "{{ ' ' + " CONTENT
-                       " }}{{ eos_token }}" OTHERS("mistral") PLACED("mistral")},
-    {"gemma", SYSTEM "{{ bos_token }}" TURNS USER "{{ '<start_of_turn>user\\n' }}"
-                     "{% if ns.system is not none %}{{ ns.system | trim + '\\n\\n' }}"
-                     "{% set ns.system = none %}{% endif %}"
-                     "{{ " CONTENT " | trim + '<end_of_turn>\\n' }}" ASSISTANT
-                     "{{ '<start_of_turn>model\\n' + " CONTENT
-                     " | trim + '<end_of_turn>\\n' }}" OTHERS("gemma") PLACED("gemma")
-                         ASK("'<start_of_turn>model\\n'")},
-    {"phi3", "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + " CONTENT " + "
-             "'<|end|>\\n' }}{% endfor %}" ASK("'<|assistant|>\\n'")},
-    {"zephyr", "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + " CONTENT " }}"
-               "{{ eos_token }}{{ '\\n' }}{% endfor %}" ASK("'<|assistant|>\\n'")},
-    {"alpaca",
+    {"mistral", "Mistral and Mixtral instruct",
+     SYSTEM "{{ bos_token }}" TURNS USER "{{ '[INST] ' }}"
+            "{% if ns.system is not none %}{{ ns.system + '\\n\\n' }}"
+            "{% set ns.system = none %}{% endif %}"
+            "{{ " CONTENT " + '[/INST]' }}" ASSISTANT "{{ ' ' + " CONTENT
+            " }}{{ eos_token }}" OTHERS("mistral") PLACED("mistral")},
+    {"gemma", "Gemma",
+     SYSTEM "{{ bos_token }}" TURNS USER "{{ '<start_of_turn>user\\n' }}"
+            "{% if ns.system is not none %}{{ ns.system | trim + '\\n\\n' }}"
+            "{% set ns.system = none %}{% endif %}"
+            "{{ " CONTENT " | trim + '<end_of_turn>\\n' }}" ASSISTANT
+            "{{ '<start_of_turn>model\\n' + " CONTENT " | trim + '<end_of_turn>\\n' }}" OTHERS(
+                "gemma") PLACED("gemma") ASK("'<start_of_turn>model\\n'")},
+    {"phi3", "Phi-3",
+     "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + " CONTENT " + "
+     "'<|end|>\\n' }}{% endfor %}" ASK("'<|assistant|>\\n'")},
+    {"zephyr", "Zephyr and TinyLlama chat",
+     "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + " CONTENT " }}"
+     "{{ eos_token }}{{ '\\n' }}{% endfor %}" ASK("'<|assistant|>\\n'")},
+    {"alpaca", "Stanford's instructions",
      SYSTEM "{% if ns.system is none %}{{ 'Below is an instruction that describes a task. Write a "
             "response that appropriately completes the request.' }}{% else %}{{ ns.system }}"
             "{% endif %}{{ '\\n\\n' }}" TURNS USER "{{ '### Instruction:\\n' + " CONTENT
             " + '\\n\\n' }}" ASSISTANT "{{ '### Response:\\n' + " CONTENT
             " }}{{ eos_token }}{{ '\\n\\n' }}" OTHERS("alpaca") ASK("'### Response:\\n'")},
-    {"vicuna",
+    {"vicuna", "Vicuna",
      SYSTEM "{% if ns.system is none %}{{ \"A chat between a curious user and an artificial "
             "intelligence assistant. The assistant gives helpful, detailed, and polite answers to "
             "the user's questions.\" }}{% else %}{{ ns.system }}{% endif %}" TURNS USER
@@ -77,6 +82,13 @@ static const struct {
 };
 const char *const chat_names[] = {"chatml", "llama2", "llama3", "mistral", "gemma",
                                   "phi3",   "zephyr", "alpaca", "vicuna",  NULL};
+
+const char *chat_named_help(const char *name)
+{
+    for (size_t i = 0; i < FT_COUNT_OF(rows); i++)
+        if (strcmp(rows[i].name, name) == 0) return rows[i].help;
+    return NULL;
+}
 
 const char *chat_named(const char *name)
 {

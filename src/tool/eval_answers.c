@@ -294,6 +294,7 @@ const eval_kind eval_generate = {
     .json = json,
     .name = "generate",
     .help = "greedy answers compared with the right ones",
+    .example = "{\"prompt\": \"2 + 2 =\", \"answer\": \"4\"}",
     .fields = fields,
     .metrics = metrics,
     .run = run,

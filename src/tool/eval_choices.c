@@ -295,6 +295,8 @@ const eval_kind eval_multiple_choice = {
     .json = json,
     .name = "multiple_choice",
     .help = "the likeliest of several choices, as lm-evaluation-harness scores it",
+    .example = "{\"query\": \"The sky is\", \"choices\": [\"blue.\", \"a fish.\"], \"gold\": "
+               "0}",
     .fields = fields,
     .metrics = metrics,
     .run = run,

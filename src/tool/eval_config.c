@@ -3,16 +3,35 @@
 
 #include "eval_private.h"
 
-static const eval_kind *const kinds[] = {&eval_perplexity, &eval_loss,      &eval_multiple_choice,
-                                         &eval_generate,   &eval_hellaswag, &eval_winogrande,
-                                         &eval_piqa,       &eval_arc,       &eval_mmlu,
-                                         &eval_lambada,    &eval_gsm8k};
+#define KINDS(X)                                                                                   \
+    X(perplexity)                                                                                  \
+    X(loss)                                                                                        \
+    X(multiple_choice)                                                                             \
+    X(generate) X(hellaswag) X(winogrande) X(piqa) X(arc) X(mmlu) X(lambada) X(gsm8k)
+#define KIND(name) &eval_##name,
+static const eval_kind *const kinds[] = {KINDS(KIND)};
+#define NAME(name) #name,
+const char *const tool_task_names[] = {KINDS(NAME) NULL};
+
+bool tool_task_at(int i, tool_task *out)
+{
+    if (i < 0 || i >= (int)FT_COUNT_OF(kinds)) return false;
+    const eval_kind *k = kinds[i];
+    *out = (tool_task){.name = k->name,
+                       .help = k->help,
+                       .example = k->example,
+                       .metrics = k->metrics,
+                       .of_source = k->of_source,
+                       .fields = k->fields};
+    return true;
+}
 
 static const cfg_field model_fields[] = {
     {.key = "path", .type = CFG_PATH, .offset = 0, .help = "Hugging Face folder or .gguf"},
     CFG_END};
+static const char *const adapter_shapes[] = {"path", "list of paths", NULL};
 #define AT(field) offsetof(eval_config, field)
-static const cfg_field fields[] = {
+const cfg_field tool_eval_fields[] = {
     {.key = "model",
      .type = CFG_TABLE,
      .offset = AT(model),
@@ -21,6 +40,7 @@ static const cfg_field fields[] = {
     {.key = "adapter",
      .type = CFG_JSON,
      .offset = AT(adapters),
+     .choices = adapter_shapes,
      .help = "PEFT folder, or a list of them that add up; \"DIR=SCALE\" scales what it changes"},
     {.key = "baseline",
      .type = CFG_PATH,
@@ -45,14 +65,12 @@ static const cfg_field fields[] = {
 
 static void unknown_type(eval_config *e, const cJSON *node)
 {
-    const char *names[FT_COUNT_OF(kinds) + 1] = {NULL};
     const cJSON *type = js_get(node, "type");
     str_buf known = {0};
-    for (size_t i = 0; i < FT_COUNT_OF(kinds); i++) {
-        names[i] = kinds[i]->name;
-        str_printf(&known, "%s%s", i ? ", " : "", names[i]);
-    }
-    const char *near = cJSON_IsString(type) ? cfg_nearest(type->valuestring, names) : NULL;
+    for (size_t i = 0; tool_task_names[i]; i++)
+        str_printf(&known, "%s%s", i ? ", " : "", tool_task_names[i]);
+    const char *near =
+        cJSON_IsString(type) ? cfg_nearest(type->valuestring, tool_task_names) : NULL;
     cfg_fail(&e->doc, type ? type : node, "tasks.type", "must be one of %s%s%s%s",
              known.data ? known.data : "", near ? "; did you mean \"" : "", near ? near : "",
              near ? "\"?" : "");
@@ -254,7 +272,7 @@ ft_status eval_config_read(eval_config *e, const tool_eval_options *opt)
     FT_TRY(flag_sets(opt, e->mem, &sets, &n));
     FT_TRY(opt->config ? cfg_open(&e->doc, opt->config, sets, n, e->mem)
                        : cfg_open_empty(&e->doc, sets, n, e->mem));
-    cfg_read(&e->doc, e->doc.js.root, "", fields, e, NULL);
+    cfg_read(&e->doc, e->doc.js.root, "", tool_eval_fields, e, NULL);
     FT_TRY(read_adapters(e));
     FT_TRY(read_tasks(e));
     FT_TRY(eval_gates_read(e));

@@ -1,4 +1,4 @@
-/* eval_gate.c – bounds of results, absolute or against the untuned model: a row a bound. */
+/* eval_gate.c – bounds of results, absolute or against the untuned model: a row a bound; and the metrics that they bound. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -73,19 +73,55 @@ static void missed_ratio(str_buf *out, double value, double base, double limit, 
                base, limit);
 }
 
-static const eval_bound bounds[] = {{"min", false, holds_min, missed_min},
-                                    {"max", false, holds_max, missed_max},
-                                    {"max_increase", true, holds_increase, missed_increase},
-                                    {"min_gain", true, holds_gain, missed_gain},
-                                    {"max_ratio", true, holds_ratio, missed_ratio}};
+static const eval_bound bounds[] = {
+    {"min", false, "value >= x", holds_min, missed_min},
+    {"max", false, "value <= x", holds_max, missed_max},
+    {"max_increase", true, "value - base <= x", holds_increase, missed_increase},
+    {"min_gain", true,
+     "value - base >= x; where less is better, base - value >= x (x may be negative)", holds_gain,
+     missed_gain},
+    {"max_ratio", true, "value <= x * base", holds_ratio, missed_ratio}};
 
-/* Metrics of which less is better; those of one source of several are named behind them. */
+bool tool_bound_at(int i, tool_bound *out)
+{
+    if (i < 0 || i >= (int)FT_COUNT_OF(bounds)) return false;
+    *out = (tool_bound){bounds[i].name, bounds[i].help, bounds[i].relative};
+    return true;
+}
+
+/* --- metrics ------------------------------------------------------------------------------------------------ */
+
+static const tool_metric metrics[] = {
+    {"loss", "mean cross-entropy of the supervised tokens, in nats; an eval_loss of training",
+     true},
+    {"nll", "mean negative log-probability of a token, in nats", true},
+    {"perplexity", "e^nll, e^loss; of lambada e to the mean of its last words", true},
+    {"bits_per_byte", "the same in bits for each byte of the text", true},
+    {"tokens", "that were scored", false},
+    {"samples", "that the data has", false},
+    {"acc",
+     "share of questions whose right choice is the likeliest; of lambada that greedy "
+     "decoding gives",
+     false},
+    {"acc_norm", "the same by log-probability for each character of a choice", false},
+    {"acc_bytes", "the same for each byte of its UTF-8", false},
+    {"accuracy", "share of answers that match", false},
+    {"exact_match", "the same, by the name that gsm8k has for it", false},
+    {"n", "records", false},
+};
+
+const tool_metric *tool_metric_at(int i)
+{
+    return i >= 0 && i < (int)FT_COUNT_OF(metrics) ? &metrics[i] : NULL;
+}
+
+/* Of which less is better; those of one source of several are named behind them. */
 static bool is_lower(const char *metric)
 {
-    static const char *const names[] = {"loss", "nll", "perplexity", "bits_per_byte"};
-    size_t n = strcspn(metric, ".");
-    for (size_t i = 0; i < FT_COUNT_OF(names); i++)
-        if (strlen(names[i]) == n && memcmp(names[i], metric, n) == 0) return true;
+    const size_t n = strcspn(metric, ".");
+    for (size_t i = 0; i < FT_COUNT_OF(metrics); i++)
+        if (strlen(metrics[i].name) == n && memcmp(metrics[i].name, metric, n) == 0)
+            return metrics[i].lower;
     return false;
 }
 
@@ -144,8 +180,12 @@ static void read_bound(eval_config *e, const cJSON *node, const eval_gate *of)
         g->limit = node->valuedouble;
         return;
     }
-    cfg_fail(&e->doc, node, ft_shows(node->string),
-             "unknown key; a gate has min, max, max_increase, min_gain, max_ratio");
+    str_buf known = {0};
+    for (size_t i = 0; i < FT_COUNT_OF(bounds); i++)
+        str_printf(&known, "%s%s", i ? ", " : "", bounds[i].name);
+    cfg_fail(&e->doc, node, ft_shows(node->string), "unknown key; a gate has %s",
+             known.data ? known.data : "");
+    str_free(&known);
 }
 
 static void read_gate(eval_config *e, const cJSON *node)

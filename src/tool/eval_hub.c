@@ -310,6 +310,9 @@ static const hub_row hellaswag = {
 const eval_kind eval_hellaswag = {
     .name = "hellaswag",
     .help = "Rowan/hellaswag: how a description goes on",
+    .example = "{\"activity_label\": \"Baking\", \"ctx_a\": \"A man stirs the dough.\", "
+               "\"ctx_b\": \"he\", \"endings\": [\"puts it into the oven.\", \"reads it "
+               "aloud.\", \"paints the wall.\", \"throws it away.\"], \"label\": \"0\"}",
     .fields = fields,
     .metrics = normed,
     .row = &hellaswag,
@@ -331,6 +334,8 @@ static const hub_row winogrande = {
 const eval_kind eval_winogrande = {
     .name = "winogrande",
     .help = "allenai/winogrande: which option the end of the sentence fits to",
+    .example = "{\"sentence\": \"The cup does not fit into the box because the _ is too "
+               "small.\", \"option1\": \"cup\", \"option2\": \"box\", \"answer\": \"2\"}",
     .fields = fields,
     .metrics = plain,
     .row = &winogrande,
@@ -347,6 +352,8 @@ static const hub_row piqa = {
 const eval_kind eval_piqa = {
     .name = "piqa",
     .help = "baber/piqa, ybisk/piqa: which of two ways works",
+    .example = "{\"goal\": \"Cool a drink.\", \"sol1\": \"Put it on ice.\", \"sol2\": \"Put "
+               "it on the stove.\", \"label\": 0}",
     .fields = fields,
     .metrics = normed,
     .row = &piqa,
@@ -363,6 +370,8 @@ static const hub_row arc = {
 const eval_kind eval_arc = {
     .name = "arc",
     .help = "allenai/ai2_arc, easy and challenge: questions of science",
+    .example = "{\"question\": \"What do plants need to grow?\", \"choices\": {\"text\": "
+               "[\"Light\", \"Noise\"], \"label\": [\"A\", \"B\"]}, \"answerKey\": \"A\"}",
     .fields = fields,
     .metrics = normed,
     .row = &arc,
@@ -385,6 +394,8 @@ static const hub_row mmlu = {
 const eval_kind eval_mmlu = {
     .name = "mmlu",
     .help = "cais/mmlu: questions of 57 subjects",
+    .example = "{\"question\": \"What is 2 + 2?\", \"subject\": \"elementary_mathematics\", "
+               "\"choices\": [\"3\", \"4\", \"5\", \"6\"], \"answer\": 1}",
     .fields = fields,
     .metrics = plain,
     .row = &mmlu,
@@ -401,6 +412,7 @@ static const hub_row lambada = {
 const eval_kind eval_lambada = {
     .name = "lambada",
     .help = "EleutherAI/lambada_openai, cimec/lambada: the last word of a passage",
+    .example = "{\"text\": \"He opened the door, looked at the rain, and closed the door\"}",
     .fields = fields,
     .metrics = end_metrics,
     .row = &lambada,
@@ -415,6 +427,8 @@ static const hub_row gsm8k = {
 const eval_kind eval_gsm8k = {
     .name = "gsm8k",
     .help = "openai/gsm8k: the last number of a greedy answer to a problem in words",
+    .example = "{\"question\": \"Ann has 2 apples and buys 2. How many has she?\", "
+               "\"answer\": \"2 + 2 = 4\\n#### 4\"}",
     .fields = answer_fields,
     .metrics = number_metrics,
     .row = &gsm8k,

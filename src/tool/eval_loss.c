@@ -44,6 +44,8 @@ static const cfg_field fields[] = {
              "error, a warning, or the record is left out"},
     CFG_END};
 
+static const char *const of_source[] = {"loss", "tokens", NULL};
+
 /* With several sources each has a loss of its own. */
 static ft_status check(eval_task *task)
 {
@@ -57,10 +59,8 @@ static ft_status check(eval_task *task)
     memcpy(all, task->kind->metrics, (size_t)k * sizeof *all);
     for (int i = 0; i < n; i++) {
         if (!name[i]) continue; /* a mistake, recorded */
-        all[k] = arena_printf(task->mem, "loss.%s", name[i]);
-        all[k + 1] = arena_printf(task->mem, "tokens.%s", name[i]);
-        if (!all[k] || !all[k + 1]) return FT_EMEM;
-        k += 2;
+        for (const char *const *m = of_source; *m; m++)
+            if (!(all[k++] = arena_printf(task->mem, "%s.%s", *m, name[i]))) return FT_EMEM;
     }
     task->metrics = all;
     return FT_OK;
@@ -266,8 +266,10 @@ static const char *const metrics[] = {"loss", "perplexity", "tokens", "samples",
 const eval_kind eval_loss = {
     .name = "loss",
     .help = "of the tokens that training would learn, with its masks",
+    .example = "{\"prompt\": \"Question: what is 2 + 2?\\nAnswer:\", \"completion\": \" 4\"}",
     .fields = fields,
     .metrics = metrics,
+    .of_source = of_source,
     .ids = true,
     .check = check,
     .run = run,

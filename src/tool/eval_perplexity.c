@@ -176,6 +176,7 @@ static const char *const metrics[] = {"perplexity", "nll", "tokens", "bits_per_b
 const eval_kind eval_perplexity = {
     .name = "perplexity",
     .help = "of a text, in strided windows",
+    .example = "{\"text\": \"Two and two are four. Four and four are eight.\"}",
     .fields = fields,
     .metrics = metrics,
     .run = run,

@@ -46,12 +46,13 @@ typedef struct eval_task {
 } eval_task;
 
 typedef struct eval_kind {
-    const char *name, *help;
+    const char *name, *help, *example; /* a record as one line of JSON */
     const cfg_field *fields;
-    const char *const *metrics; /* names, NULL-terminated; task->metrics begins as these */
-    bool ids;                   /* it may do without a tokenizer */
-    const void *row;            /* what tells kinds apart that run alike */
-    const char *const *json;    /* members of a record that are no texts, for .csv; NULL: none */
+    const char *const *metrics;   /* names, NULL-terminated; task->metrics begins as these */
+    const char *const *of_source; /* names, further ones of each of several sources; NULL: none */
+    bool ids;                     /* it may do without a tokenizer */
+    const void *row;              /* what tells kinds apart that run alike */
+    const char *const *json;      /* members of a record that are no texts, for .csv; NULL: none */
     ft_status (*check)(
         eval_task *task); /* further mistakes of its keys, and further metrics; NULL: none */
     ft_status (*run)(tool_model *t, eval_task *task);
@@ -133,6 +134,7 @@ void eval_answers_close(eval_answers *a); /* accepts NULL */
 typedef struct eval_bound {
     const char *name;
     bool relative; /* to the untuned model */
+    const char *help;
     /* lower: less is better */
     bool (*holds)(double value, double base, double limit, bool lower);
     void (*missed)(str_buf *out, double value, double base, double limit, bool lower);

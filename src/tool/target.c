@@ -4,6 +4,23 @@
 
 #include "tool_private.h"
 
+/* Is it a type of a model's numbers that can be written? */
+static bool is_output(const dt_type *t)
+{
+    const bool number = t->block > 1 || t == &dt_f32 || t == &dt_f16 || t == &dt_bf16;
+    return t->pack && number;
+}
+
+const char *tool_type_at(int i)
+{
+    for (int k = 0; dt_at(k); k++)
+        if (is_output(dt_at(k)) && (dt_at(k)->gguf_id >= 0 || dt_at(k)->st_name) && i-- == 0)
+            return dt_at(k)->name;
+    for (int k = 0; model_quant_make_at(k); k++)
+        if (model_quant_make_at(k)->writer && i-- == 0) return model_quant_make_at(k)->type;
+    return NULL;
+}
+
 ft_status tool_output_type(const char *name, const char *path, const dt_type **type)
 {
     static const char *const long_names[][2] = {
@@ -17,9 +34,8 @@ ft_status tool_output_type(const char *name, const char *path, const dt_type **t
     bool place_elsewhere = false;
     for (int i = 0; dt_at(i); i++) {
         const dt_type *t = dt_at(i);
-        bool number = t->block > 1 || t == &dt_f32 || t == &dt_f16 || t == &dt_bf16;
         bool fits = gguf ? t->gguf_id >= 0 : t->st_name != NULL;
-        if (!t->pack || !number) continue;
+        if (!is_output(t)) continue;
         if (strcmp(t->name, name) == 0) {
             if (fits) *type = t;
             place_elsewhere = !fits;

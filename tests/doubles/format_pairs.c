@@ -40,4 +40,11 @@ static ft_status pairs(data_item *it)
 static const char *const keys[] = {"chosen", "rejected", NULL};
 static const char *const reads[] = {"prompt", "margin", "answer", NULL};
 extern const data_format data_format_pairs;
-const data_format data_format_pairs = {"pairs", keys, pairs, reads, DATA_PAIRS, NULL};
+const data_format data_format_pairs = {
+    .name = "pairs",
+    .keys = keys,
+    .render = pairs,
+    .reads = reads,
+    .gives = DATA_PAIRS,
+    .help = "which of two answers is better",
+    .example = "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}"};

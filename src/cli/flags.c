@@ -1,0 +1,31 @@
+/* flags.c – a row of a table as an option: its words, and what stands behind it. */
+#include "cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const char *cli_value_word(const cfg_field *r)
+{
+    static const char *const words[] = {
+        [CFG_INT] = "N",  [CFG_AUTO_INT] = "N|auto", [CFG_FLOAT] = "X",
+        [CFG_STR] = "S",  [CFG_PATH] = "PATH",       [CFG_AUTO_BOOL] = "true|false",
+        [CFG_ENUM] = "T", [CFG_JSON] = "JSON",       [CFG_TABLE] = "",
+        [CFG_LIST] = "S",
+    };
+    const char *w = r->type < FT_COUNT_OF(words) ? words[r->type] : NULL;
+    return w ? w : "";
+}
+
+void cli_flag_word(char *out, size_t size, const char *key)
+{
+    snprintf(out, size, "%s", key);
+    for (; *out; out++) *out = *out == '_' ? '-' : *out;
+}
+
+const char *cli_value_at(const cfg_field *r, int i)
+{
+    if (r->value) return r->value(i);
+    for (int k = 0; r->choices && r->choices[k]; k++)
+        if (k == i) return r->choices[k];
+    return NULL;
+}
