@@ -115,6 +115,19 @@ curve long.html 'a&quot;b&lt;c' loss > drawn.txt
 awk 'NR == 1 && ($1 < 0.5 || $1 > 3.5) || $1 < last { exit 1 } { last = $1 } END { if ($1 < 4997) exit 1 }' drawn.txt ||
     bad "thinned: first and last are not kept"
 sound long.html
+mkdir odd # ranges that a step of an axis is lost in, or that are beyond all numbers, and values that are none
+for pair in '1e16 1.0000000000000002e16' '-1.7e308 1.7e308' '0 0' '5e-324 1e-323' '1e999 1'; do
+    read -r a b <<< "$pair"
+    printf '{"step":1,"loss":%s}\n{"step":2,"loss":%s}\n{"step":9007199254740993,"loss":%s}\n' "$a" "$b" "$b" > odd/log.jsonl
+    timeout 20 "$ft" report odd > out.txt 2> err.txt
+    got=$?
+    case $got in
+    0) grep -qE '[( ,"]-?(nan|inf)' odd/report.html && bad "losses $pair: a place that is none" ;;
+    65) grep -qF odd/log.jsonl err.txt || bad "losses $pair: $(cat err.txt)" ;;
+    *) bad "losses $pair gave $got" ;;
+    esac
+    [ ! -e odd/report.html ] || [ "$(wc -c < odd/report.html)" -lt 100000 ] || bad "losses $pair: a page of $(wc -c < odd/report.html) bytes"
+done
 mkdir bad && echo '{"step":1,"loss":' > bad/log.jsonl && echo '{"step":2}' >> bad/log.jsonl
 expect 65 "$ft" report bad
 grep -qF 'bad/log.jsonl' err.txt || bad "the broken log is not named: $(cat err.txt)"

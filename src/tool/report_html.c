@@ -18,7 +18,8 @@ enum {
     TOP = 10,
     BOTTOM = 30,
     COLOURS = 8,
-    MARKED = 60
+    MARKED = 60,
+    RULES = 16 /* of one axis, at most; there are five to eight */
 };
 
 static const char head[] = REPORT_HEAD
@@ -147,6 +148,8 @@ static axes axes_of(const curve *c, int n)
         const double half = a.y0 != 0 ? fabs(a.y0) / 2 : 0.5;
         a.y0 -= half, a.y1 += half;
     }
+    /* more than a number holds is no range */
+    if (!isfinite(a.y1 - a.y0) || !isfinite(a.x1 - a.x0)) a = (axes){0, 1, 0, 1};
     return a;
 }
 
@@ -160,16 +163,21 @@ static double round_step(double range)
 static void put_rules(str_buf *s, const axes *a)
 {
     const double dy = round_step(a->y1 - a->y0), dx = fmax(round_step(a->x1 - a->x0), 1);
-    for (double y = ceil(a->y0 / dy) * dy; y <= a->y1 + dy * 1e-9; y += dy) {
+    for (int k = 0; k < RULES; k++) {
+        const double y = (ceil(a->y0 / dy) + k) * dy;
+        if (!(y <= a->y1 + dy * 1e-9)) break;
         const double at = place_y(a, y);
         str_printf(s, "<line class=\"rule\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT,
                    WIDTH - RIGHT, at, at);
         str_printf(s, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.6g</text>\n", LEFT - 6,
                    at + 4, fabs(y) < dy * 1e-6 ? 0.0 : y);
     }
-    for (double x = ceil(a->x0 / dx) * dx; x <= a->x1 + dx * 1e-9; x += dx)
+    for (int k = 0; k < RULES; k++) {
+        const double x = (ceil(a->x0 / dx) + k) * dx;
+        if (!(x <= a->x1 + dx * 1e-9)) break;
         str_printf(s, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.9g</text>\n",
                    place_x(a, x), HEIGHT - BOTTOM + 18, x);
+    }
 }
 
 static void put_curve(str_buf *s, const axes *a, const curve *c)
@@ -192,6 +200,7 @@ static void put_curve(str_buf *s, const axes *a, const curve *c)
     str_adds(s, "\"/>\n");
     for (int64_t k = 0; shown <= MARKED && k < shown; k++) {
         const int64_t i = report_pick(c->of->n, k);
+        if (!isfinite(c->of->step[i]) || !isfinite(c->of->value[i])) continue;
         str_printf(s, "<circle cx=\"%.2f\" cy=\"%.2f\" r=\"2.5\" fill=\"var(--c%d)\"/>",
                    place_x(a, c->of->step[i]), place_y(a, c->of->value[i]), c->colour);
     }
@@ -238,14 +247,12 @@ static bool together(const char *a, const char *b)
     return strcmp(a, b) == 0 || (str_starts(a, "eval_loss") && str_starts(b, "eval_loss"));
 }
 
-enum { CURVES = 64 };
-
 static int curves_like(curve *c, const report_run *run, int n, const char *name)
 {
     int count = 0;
     for (int i = 0; i < n; i++) {
         int dash = 0;
-        for (int k = 0; k < run[i].n_series && count < CURVES; k++) {
+        for (int k = 0; k < run[i].n_series; k++) {
             const report_series *of = &run[i].series[k];
             if (!drawn(of->name) || !together(of->name, name) || of->n == 0) continue;
             c[count++] = (curve){of, run[i].dir, i % COLOURS, dash++ % 3};
@@ -259,7 +266,13 @@ static void put_charts(str_buf *s, const report_run *run, int n)
 {
     static const char *const first[] = {"loss", "eval_loss", "learning_rate", "grad_norm",
                                         "tokens_per_s"};
-    curve c[CURVES];
+    int all = 0;
+    for (int i = 0; i < n; i++) all += run[i].n_series;
+    curve *c = ft_alloc((size_t)all + 1, sizeof *c);
+    if (!c) {
+        s->failed = true;
+        return;
+    }
     str_adds(s, "<h2>Curves</h2>\n<div class=\"grid\">\n");
     for (size_t i = 0; i < FT_COUNT_OF(first); i++) {
         const int count = curves_like(c, run, n, first[i]);
@@ -274,6 +287,7 @@ static void put_charts(str_buf *s, const report_run *run, int n)
             if (!done) put_chart(s, name, c, curves_like(c, run, n, name));
         }
     }
+    ft_free(c);
     str_adds(s, "</div>\n");
 }
 
