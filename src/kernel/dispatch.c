@@ -192,9 +192,9 @@ ft_status kern_use(const char *level, const char *gemm)
     if (forced || (!gemm && table == &kern_generic)) {
         found = kern_openblas(openblas_core());
         FT_CHECK(found || !forced, FT_EUSAGE,
-                 "FT_GEMM: OpenBLAS cannot be used here (not installed, built without threads, or "
-                 "with a "
-                 "core that is unfit); unset FT_GEMM");
+                 "FT_GEMM: OpenBLAS cannot be used here: it is not installed (the package "
+                 "libopenblas0-pthread), built without threads, or chooses a core that is unfit; "
+                 "unset FT_GEMM");
         if (!found) found = &kern_gemm_own;
     }
     FT_CHECK(!gemm || forced || strcmp(gemm, table->name) == 0, FT_EUSAGE,
