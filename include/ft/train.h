@@ -37,6 +37,7 @@ typedef struct train_options {
     const char *out; /* --out, or NULL */
     bool resume, force, json;
     bool follow_links; /* as model_check_links: no key of a config, for it changes no result */
+    str_buf *next;     /* filled with the command that one would go on with; NULL: not asked */
 } train_options;
 /* `ft train`: trains, saves the result, and writes a summary (text, or one JSON line) into `result`. FT_ESIGNAL after a
  * saved stop, FT_ETIME at max_seconds; the message then ends with the command that goes on. */

@@ -83,6 +83,11 @@ FT_MUST_USE ft_status cli_printf(const char *fmt, ...) FT_PRINTF(1, 2);
 FT_MUST_USE ft_status cli_out_json(const cJSON *node);
 FT_MUST_USE ft_status cli_flush(void);
 
+/* After the results of a verb that went well, which it flushes: "next: COMMAND", for the eye; not where results are JSON. */
+FT_MUST_USE ft_status cli_next(const cli_call *c, const char *command); /* NULL: none */
+/* The words behind "ft", NULL-terminated; quoted for a shell. */
+FT_MUST_USE ft_status cli_next_words(const cli_call *c, const char *const *words);
+
 /* --- facts.c: version, arithmetic, processor, libraries, threads; lines, or members of o -------------- */
 FT_MUST_USE ft_status cli_facts_print(void);
 void cli_facts_json(cJSON *o);

@@ -256,6 +256,29 @@ static void on_log(void *ctx, log_level level, const char *line)
         draw(line, terminal_width());
 }
 
+enum { NEXT = 900 }; /* a longer command is no help, and messages end somewhere */
+
+ft_status cli_next(const cli_call *c, const char *command)
+{
+    FT_TRY(cli_flush());
+    if (command && !c->json && strlen(command) <= NEXT) log_info("next: %s", command);
+    return FT_OK;
+}
+
+ft_status cli_next_words(const cli_call *c, const char *const *words)
+{
+    str_buf text = {0};
+    str_adds(&text, "ft");
+    for (; *words; words++) {
+        str_addc(&text, ' ');
+        str_shell(&text, *words, false);
+    }
+    ft_status rc = str_ok(&text);
+    if (rc == FT_OK) rc = cli_next(c, text.data);
+    str_free(&text);
+    return rc;
+}
+
 static volatile sig_atomic_t error_said;
 
 /* In a signal handler: nothing but writes. */

@@ -18,8 +18,9 @@ static const cfg_field flags[] = {
 static ft_status run(const cli_call *c)
 {
     const check_flags *f = c->opt;
-    str_buf report = {0};
-    train_options opt = {.sets = c->sets,
+    str_buf report = {0}, next = {0};
+    train_options opt = {.next = &next,
+                         .sets = c->sets,
                          .n_sets = c->n_sets,
                          .out = f->out,
                          .resume = f->resume,
@@ -31,7 +32,9 @@ static ft_status run(const cli_call *c)
     /* The report is complete where it exists: memory and disk are judged after it. */
     ft_status out =
         report.len > 0 && (rc == FT_OK || c->json) ? cli_out(report.data, report.len) : FT_OK;
+    if (rc == FT_OK && out == FT_OK) out = cli_next(c, next.data);
     str_free(&report);
+    str_free(&next);
     return rc != FT_OK ? rc : out;
 }
 

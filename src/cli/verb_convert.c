@@ -61,7 +61,9 @@ static ft_status run(const cli_call *c)
         snprintf(text[1], sizeof text[1], "block_size=%lld", (long long)o->block_size);
         set[opt.n_quant++] = text[1];
     }
-    return tool_convert(&opt, &(tool_sink){.put = put});
+    FT_TRY(tool_convert(&opt, &(tool_sink){.put = put}));
+    return cli_next_words(
+        c, (const char *[]){"generate", "--model", o->out, "--prompt", "TEXT", NULL});
 }
 
 const cli_verb verb_convert = {

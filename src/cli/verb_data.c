@@ -101,6 +101,23 @@ static bool in_colour(void)
            strcmp(term, "dumb") != 0;
 }
 
+/* Of one source a config is begun; several are options of check; a config is checked. */
+static ft_status tell_next(const cli_call *c, const options *o)
+{
+    const char **words = arena_get(c->mem, ((size_t)c->n_arg * 2 + 8) * sizeof *words);
+    int n = 0;
+    if (!words) return FT_EMEM;
+    words[n++] = o->model && c->n_arg == 1 ? "init" : "check";
+    if (o->model) words[n++] = "--model";
+    if (o->model) words[n++] = o->model;
+    for (int i = 0; i < c->n_arg; i++) {
+        if (o->model) words[n++] = "--data";
+        words[n++] = c->arg[i];
+    }
+    words[n] = NULL;
+    return cli_next_words(c, words);
+}
+
 static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
@@ -114,7 +131,7 @@ static ft_status run(const cli_call *c)
     ft_status rc = train_look(&t, &how, &report);
     if (rc == FT_OK) rc = cli_out(report.data, report.len);
     str_free(&report);
-    return rc;
+    return rc == FT_OK ? tell_next(c, o) : rc;
 }
 
 const cli_verb verb_data = {

@@ -126,6 +126,7 @@ static ft_status run(const cli_call *c)
     str_addc(&text, '\n');
     if (rc == FT_OK) rc = str_ok(&text);
     if (rc == FT_OK) rc = cli_out(text.data, text.len);
+    if (rc == FT_OK) rc = cli_next(c, "ft check run.json, with this in run.json");
     cJSON_Delete(root);
     str_free(&text);
     return rc;

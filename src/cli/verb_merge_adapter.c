@@ -46,7 +46,9 @@ static ft_status run(const cli_call *c)
         .precision = c->precision,
         .json = c->json,
     };
-    return tool_merge_adapter(&opt, &(tool_sink){.put = put});
+    FT_TRY(tool_merge_adapter(&opt, &(tool_sink){.put = put}));
+    return cli_next_words(c, (const char *[]){"eval", "--model", o->out, "--task", "perplexity",
+                                              "--data", "FILE", NULL});
 }
 
 const cli_verb verb_merge_adapter = {

@@ -18,8 +18,9 @@ static const cfg_field flags[] = {
 static ft_status run(const cli_call *c)
 {
     const train_flags *f = c->opt;
-    str_buf result = {0};
-    train_options opt = {.sets = c->sets,
+    str_buf result = {0}, next = {0};
+    train_options opt = {.next = &next,
+                         .sets = c->sets,
                          .n_sets = c->n_sets,
                          .out = f->out,
                          .resume = f->resume,
@@ -31,7 +32,9 @@ static ft_status run(const cli_call *c)
     ft_status rc = train_run(&opt, &result);
     if (rc == FT_OK && result.len > 0 && (c->json || !c->quiet))
         rc = cli_out(result.data, result.len);
+    if (rc == FT_OK) rc = cli_next(c, next.data);
     str_free(&result);
+    str_free(&next);
     return rc;
 }
 

@@ -183,8 +183,12 @@ static ft_status check(train_session *s, const train_options *opt, str_buf *resu
     FT_TRY(judge_plan(s));
     FT_TRY(train_resume_look(s, &as));
     FT_TRY(train_resume_compare(s, &as));
-    if (as != TRAIN_GO_ON) return FT_OK;
-    return train_resume_schedule(s);
+    if (as == TRAIN_GO_ON) FT_TRY(train_resume_schedule(s));
+    if (!opt->next || s->m->bare) return FT_OK;
+    train_add_command(opt->next, opt);
+    if (opt->resume) str_adds(opt->next, " --resume");
+    if (opt->force) str_adds(opt->next, " --force");
+    return str_ok(opt->next);
 }
 
 ft_status train_check(const train_options *opt, str_buf *result)

@@ -94,6 +94,23 @@ static ft_status with_remedy(const train_session *s, ft_status rc)
                    (long long)s->saved_step, s->command);
 }
 
+/* The result answers, and what can be folded into its base is. */
+static ft_status tell_next(const train_session *s, str_buf *out)
+{
+    int n = 0;
+    if (!out) return FT_OK;
+    if (s->tok) tok_chat_templates(s->tok, &n);
+    str_printf(out, "ft generate --%s", s->pe->result == PE_MODEL ? "model" : "adapter");
+    train_add_word(out, s->out, false);
+    str_adds(out, n > 0 ? " --chat" : " --prompt TEXT");
+    if (s->pe->result != PE_MODEL && s->pe->method->fold) {
+        str_adds(out, ", or ft merge-adapter");
+        train_add_word(out, s->out, true);
+        str_adds(out, " --out PATH");
+    }
+    return str_ok(out);
+}
+
 static ft_status run(train_session *s, const train_options *opt, str_buf *result)
 {
     train_start as;
@@ -115,6 +132,7 @@ static ft_status run(train_session *s, const train_options *opt, str_buf *result
     ft_stop_at(0); /* only the result remains to be written */
     if (rc == FT_OK) rc = save_result(s);
     if (rc != FT_OK) return with_remedy(s, rc);
+    FT_TRY(tell_next(s, opt->next));
     return train_result(s, result);
 }
 

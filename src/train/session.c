@@ -21,19 +21,23 @@ static void add_option(str_buf *s, const char *name, const char *value)
     train_add_word(s, value, false);
 }
 
+void train_add_command(str_buf *text, const train_options *opt)
+{
+    str_adds(text, "ft train");
+    if (opt->config) train_add_word(text, opt->config, true);
+    add_option(text, "--model", opt->given.model);
+    add_option(text, "--method", opt->given.method);
+    for (int i = 0; i < opt->given.n_data; i++) add_option(text, "--data", opt->given.data[i]);
+    add_option(text, "--eval", opt->given.eval);
+    add_option(text, "--out", opt->out);
+    for (int i = 0; i < opt->n_sets; i++) add_option(text, "--set", opt->sets[i]);
+    if (opt->follow_links) str_adds(text, " --follow-links");
+}
+
 ft_status train_session_command(train_session *s, bool anew)
 {
     str_buf text = {0};
-    str_adds(&text, "ft train");
-    if (s->opt->config) train_add_word(&text, s->opt->config, true);
-    add_option(&text, "--model", s->opt->given.model);
-    add_option(&text, "--method", s->opt->given.method);
-    for (int i = 0; i < s->opt->given.n_data; i++)
-        add_option(&text, "--data", s->opt->given.data[i]);
-    add_option(&text, "--eval", s->opt->given.eval);
-    add_option(&text, "--out", s->opt->out);
-    for (int i = 0; i < s->opt->n_sets; i++) add_option(&text, "--set", s->opt->sets[i]);
-    if (s->opt->follow_links) str_adds(&text, " --follow-links");
+    train_add_command(&text, s->opt);
     str_adds(&text, anew ? " --force" : " --resume");
     ft_status rc = str_ok(&text);
     s->command = rc == FT_OK ? arena_str(s->mem, text.data) : NULL;

@@ -206,6 +206,8 @@ ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, boo
                                obj_ctx *out);
 /* Positions that the longest sequence of a set takes in a run. */
 int64_t train_positions(const train_session *s, const data_set *d);
+/* "ft train …" of the options, without --resume and --force. */
+void train_add_command(str_buf *text, const train_options *opt);
 /* A space and the word, as str_shell. */
 void train_add_word(str_buf *s, const char *word, bool first);
 void train_session_close(train_session *s);
