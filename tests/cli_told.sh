@@ -46,7 +46,7 @@ says "a sequence has 20 tokens behind 250 virtual ones, the model was made for 2
 "$ft" check run.json --set 'method={"type": "loraplus", "loraplus_lr_ratio": 0}' > out.txt 2> err.txt
 [ $? = 78 ] && grep -q "method.loraplus_lr_ratio: 0 must be between 0 (excluded) and" err.txt || bad "a ratio of 0, B for ever zero: $(cat err.txt)"
 "$ft" check run.json --set optim.learning_rate=0.0099 --set train.batch_size=5 --threads 1 > out.txt 2> err.txt || bad "check"
-[ -s err.txt ] && bad "usual settings: $(cat err.txt)"
+grep -v "^next: ft train run.json " err.txt > other.txt && bad "usual settings: $(cat err.txt)"
 
 # Dropout of the base matters where something is trained, and nowhere else.
 model_json 700 | sed 's/}$/, "attention_dropout": 0.1}/' > model.json
