@@ -90,7 +90,7 @@ done < <(find src -name '*.c' | sort)
 
 # --- exported symbols carry a prefix of their module (the later ones: names shared inside it)
 prefixes='
-base:ft_|arena_|str_|map_|rng_|log_|pool_|sha256_|utf8_
+base:ft_|arena_|str_|map_|rng_|log_|pool_|sha256_|sha1_|utf8_
 cfg:cfg_|js_|json_
 tensor:dt_|tn_
 kernel:kn_|kern
@@ -105,7 +105,7 @@ data:data_
 objective:obj_
 optim:opt_
 train:train_
-tool:tool_|eval_|report_
+tool:tool_|eval_|fetch_|report_
 cli:cli_|verb_
 '
 objects=$build/CMakeFiles/ft_core.dir/src

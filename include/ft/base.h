@@ -1,5 +1,5 @@
 /* base.h – what every module stands on: status and error record, checked memory, arenas, strings,
- * a string map, counter-based random numbers, logging, the thread pool, SHA-256, the stop flag.
+ * a string map, counter-based random numbers, logging, the thread pool, SHA-256 and SHA-1, the stop flag.
  *
  * Nothing here prints or exits: messages go through the log sink that the program installs. */
 #ifndef FT_BASE_H
@@ -251,6 +251,15 @@ typedef struct sha256_state {
 void sha256_init(sha256_state *s);
 void sha256_add(sha256_state *s, const void *data, size_t n);
 void sha256_hex(sha256_state *s, char out[65]);
+typedef struct sha1_state { /* what Git names files by */
+    uint32_t h[5];
+    uint64_t bytes;
+    uint8_t block[64];
+    size_t fill;
+} sha1_state;
+void sha1_init(sha1_state *s);
+void sha1_add(sha1_state *s, const void *data, size_t n);
+void sha1_hex(sha1_state *s, char out[41]);
 
 /* Opens a file to read. 66 missing, 77 permission; 65 for a folder, a pipe, a device or a socket, before anything waits.
  * name: for messages; NULL: the path. */

@@ -321,6 +321,8 @@ FT_MUST_USE ft_status gguf_write_header(gguf_writer *w);
 FT_MUST_USE ft_status gguf_write(gguf_writer *w, const void *data, size_t n); /* as st_write */
 FT_MUST_USE ft_status gguf_write_close(gguf_writer *w);
 void gguf_write_abort(gguf_writer *w);
+/* Is `name` another part of the split model at path, or that file itself? */
+bool gguf_same_model(const char *path, const char *name);
 
 /* The weights of a model: a folder (model.safetensors, or the index and its shards), a single
  * .safetensors file, or a .gguf file, whole or the first part of a split one (the others lie beside it; a

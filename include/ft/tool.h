@@ -1,5 +1,5 @@
 /* tool.h – what is done with a finished model: score lines, generate, evaluate with gates, merge an adapter
- * and prove it, convert between formats.
+ * and prove it, convert between formats; and how one comes from a hub.
  *
  * Whatever runs a model stands on one thing, a model opened for use (tool_model), and what it says comes from infer, so that
  * every verb gives the same probabilities for the same tokens. Results leave through a sink that the program gives; nothing
@@ -219,4 +219,17 @@ typedef struct tool_report_options {
     bool json;
 } tool_report_options;
 FT_MUST_USE ft_status tool_report(const tool_report_options *opt, const tool_sink *out);
+
+/* --- fetch ------------------------------------------------------------------------------------------------------ */
+typedef struct tool_fetch_options {
+    const char *name, *out; /* org/name[@revision]; a folder */
+    const char *const *include; /* [n_include] patterns over paths, in place of what ft reads; none: that */
+    int n_include;
+    int64_t parallel;
+    bool dataset, force, json;
+} tool_fetch_options;
+/* Files of a Hugging Face endpoint (HF_ENDPOINT, HF_TOKEN), each whole and checked or not there. 64: several .gguf to choose
+ * from; 65: not what the server states, twice, or a name that may not be; 66: not there; 73: another process is at it, or a
+ * file of somebody else stands in the place; 74: no network, or one that does not last, no room; 77: not allowed. */
+FT_MUST_USE ft_status tool_fetch(const tool_fetch_options *opt, const tool_sink *out);
 #endif

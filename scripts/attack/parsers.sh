@@ -230,6 +230,8 @@ check_P9() { # no network, no other program
     alone eval --model b --task perplexity --data e.jsonl -q
     alone generate --model b --prompt Day --max-new-tokens 2
     alone data d.jsonl --model b
+    HF_ENDPOINT=http://127.0.0.1:1 strace -f -e trace=connect,execve,execveat,fork,vfork -o log "$ft" fetch org/name --out f > out 2> err < /dev/null
+    if [ $? = 74 ] && ! grep connect log | grep -v 'sin_port=htons(1), sin_addr=inet_addr("127.0.0.1")' | grep -q INET && [ "$(grep -cE '(execve|execveat|v?fork)\(' log)" = 1 ]; then pass; else fail "ft fetch: $(grep -E '(connect|exec|fork)' log | sed -n 2p)"; fi
     if unshare -rn true 2> /dev/null; then
         rm -rf o
         if unshare -rn "$ft" "${run[@]}" > out 2> err && same_run o; then pass; else fail "without a network: $(told)"; fi

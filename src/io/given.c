@@ -2,7 +2,10 @@
  * it is, with the way out. */
 #include "io_private.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#define HUB_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
 
 /* A name on a hub: "org/name", or an address. */
 static bool hub_name(const char *path)
@@ -11,10 +14,22 @@ static bool hub_name(const char *path)
     if (strstr(path, "://")) return true;
     if (!slash || slash == path || !slash[1] || strchr(slash + 1, '/')) return false;
     if (path[0] == '.' || path[0] == '~' || strchr(slash + 1, '.') == slash + 1) return false;
-    for (const char *p = path; *p; p++)
-        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./", *p))
-            return false;
-    return true;
+    return path[strspn(path, HUB_LETTERS "/@")] == '\0';
+}
+
+/* The command that fetches it: of an address the last two names. */
+static const char *fetch_command(const char *path, const char *option, char out[400])
+{
+    const char *end = path + strlen(path), *from, *name;
+    while (end > path && end[-1] == '/') end--;
+    for (name = end; name > path && name[-1] != '/';) name--;
+    for (from = name > path ? name - 1 : name; from > path && from[-1] != '/';) from--;
+    const size_t n = (size_t)(end - from), bare = strcspn(name, "@/");
+    if (from < name - 1 && bare > 0 && n < 150 && strspn(from, HUB_LETTERS "/@") >= n)
+        snprintf(out, 400, "ft fetch %s%.*s --out %.*s", option, (int)n, from, (int)bare, name);
+    else
+        snprintf(out, 400, "ft fetch %sORG/NAME --out DIR", option);
+    return out;
 }
 
 /* A file of that name, or a link that leads nowhere. */
@@ -42,10 +57,11 @@ ft_status io_is_adapter_alone(const char *dir, bool *is)
 
 static ft_status nothing_there(const char *path, const char *what, const char *needed)
 {
+    char text[400];
     FT_CHECK(!hub_name(path), FT_ENOINPUT,
-             "%s: no such folder here; if this is a name on a model hub, download the %s first "
-             "(git clone, or a hub's own downloader) and give the folder it lies in",
-             ft_shows(path), what);
+             "%s: no such folder here; if this is a name on a model hub, get the %s with: %s, and "
+             "give that folder",
+             ft_shows(path), what, fetch_command(path, "", text));
     return ft_fail(FT_ENOINPUT, "%s: no such %s; %s is needed", ft_shows(path), what, needed);
 }
 
@@ -105,10 +121,10 @@ ft_status io_data_exists(const char *path)
              "or .txt)",
              ft_shows(path));
     if (kind != PATH_NONE) return FT_OK;
+    char text[400];
     FT_CHECK(!hub_name(path), FT_ENOINPUT,
-             "%s: no such file here; if this is a name on a data hub, download the data set first "
-             "(git clone, or a hub's own downloader) and give its .jsonl, .json, .csv, .tsv or "
-             ".txt files",
-             ft_shows(path));
+             "%s: no such file here; if this is a name on a data hub, get the data set with: %s, "
+             "and give its files",
+             ft_shows(path), fetch_command(path, "--dataset ", text));
     return ft_fail(FT_ENOINPUT, "%s: no such file", ft_shows(path));
 }

@@ -39,8 +39,6 @@ void io_note_damage(void);
 void io_note_full(int error);
 /* For the notes that are being taken. */
 FT_MUST_USE ft_status io_note_written(const char *path, size_t bytes, const char sha256[65]);
-/* Is `name` another part of the split model at path, or that file itself? */
-bool gguf_same_model(const char *path, const char *name);
 /* The folder that path stands in, to the disk. */
 FT_MUST_USE ft_status io_sync_above(const char *path);
 

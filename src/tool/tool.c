@@ -54,8 +54,8 @@ static ft_status base_from_config(const char *adapter, const char *text, size_t 
     FT_GUARD(
         *base, FT_ENOINPUT,
         "%s: base_model_name_or_path: no model at \"%s\" (looked from the adapter's folder and "
-        "those above it, and from the current one); give it with --base or --model, downloaded "
-        "first where this is a name on a model hub",
+        "those above it, and from the current one); give it with --base or --model, fetched first "
+        "where this is a name on a model hub (ft fetch ORG/NAME --out DIR)",
         name, ft_shows(value));
 out:
     js_close(&d);

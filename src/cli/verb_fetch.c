@@ -1,0 +1,61 @@
+/* verb_fetch.c – `ft fetch`: a model or a data set from a Hugging Face endpoint. */
+#include "cli.h"
+
+#include "ft/tool.h"
+
+typedef struct options {
+    const char *out;
+    bool dataset;
+    cfg_list include;
+    int64_t parallel;
+} options;
+
+#define AT(field) offsetof(options, field)
+static const cfg_field flags[] = {
+    {"out", CFG_PATH, AT(out), .required = true,
+     .help = "folder for the files; what is there and whole is not fetched again"},
+    {"dataset", CFG_BOOL, AT(dataset), .def = "false",
+     .help = "a data set: its .jsonl, .json, .csv, .tsv and .txt files, packed ones too"},
+    {"include", CFG_LIST, AT(include),
+     .help = "files by a pattern over their paths, in place of the usual ones (* crosses /); "
+             "repeatable"},
+    {"parallel", CFG_INT, AT(parallel), .def = "4", .low = 1, .high = 64, .help = "files at once"},
+    CFG_END};
+
+static ft_status put(void *ctx, const char *text, size_t n)
+{
+    (void)ctx;
+    FT_TRY(cli_out(text, n));
+    return cli_flush();
+}
+
+static ft_status run(const cli_call *c)
+{
+    const options *o = c->opt;
+    const tool_fetch_options opt = {.name = c->arg[0],
+                                    .out = o->out,
+                                    .dataset = o->dataset,
+                                    .include = o->include.v,
+                                    .n_include = o->include.n,
+                                    .parallel = o->parallel,
+                                    .force = c->force,
+                                    .json = c->json};
+    return tool_fetch(&opt, &(tool_sink){.put = put});
+}
+
+const cli_verb verb_fetch = {
+    .name = "fetch",
+    .help = "a model or a data set from a Hugging Face hub",
+    .usage = "[--dataset] ORG/NAME[@REVISION] --out DIR [--include GLOB]... [--parallel N]",
+    .more = "Takes what ft reads: config, tokenizer, safetensors or the one .gguf, README and "
+            "license. A file\nappears under its name once it is whole and its hash is right; what "
+            "was cut short goes on where it\nended when the same command runs again. HF_ENDPOINT "
+            "names another hub than huggingface.co, HF_TOKEN\nis sent to that hub alone; "
+            "https_proxy, no_proxy and CURL_CA_BUNDLE hold as for curl. Needs libcurl\n(package "
+            "libcurl4).\n",
+    .flags = flags,
+    .opt_size = sizeof(options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};
