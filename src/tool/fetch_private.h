@@ -116,7 +116,7 @@ typedef struct fetch_repo {
     const char *id, *revision; /* org/name, main */
     bool dataset;
     const char *commit;
-    const char *url; /* of the commit's files, with a slash at the end */
+    const char *url;  /* of the commit's files, with a slash at the end */
     fetch_file *file; /* [n] by path */
     int64_t n;
     map_table index;
@@ -160,7 +160,8 @@ FT_MUST_USE ft_status fetch_place_save(fetch_place *p);
 /* The name of the part of a file: that of another content has another one. */
 enum { FETCH_PART = 80 };
 void fetch_part_name(char out[FETCH_PART], const fetch_repo *r, const fetch_file *f);
-FT_MUST_USE ft_status fetch_part_open(const fetch_place *p, const char *part, int *fd, int64_t *size);
+FT_MUST_USE ft_status fetch_part_open(const fetch_place *p, const char *part, int *fd,
+                                      int64_t *size);
 void fetch_part_remove(const fetch_place *p, const char *part);
 /* A whole part, synced, under its name. replace: in the place of what stands there. */
 FT_MUST_USE ft_status fetch_part_put(const fetch_place *p, const char *part, const char *path,
