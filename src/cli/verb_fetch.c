@@ -17,8 +17,7 @@ static const cfg_field flags[] = {
     {"dataset", CFG_BOOL, AT(dataset), .def = "false",
      .help = "a data set: its .jsonl, .json, .csv, .tsv and .txt files, packed ones too"},
     {"include", CFG_LIST, AT(include),
-     .help = "files by a pattern over their paths, in place of the usual ones (* crosses /); "
-             "repeatable"},
+     .help = "files by a pattern over their paths, in place of the usual ones (* crosses /)"},
     {"parallel", CFG_INT, AT(parallel), .def = "4", .low = 1, .high = 64, .help = "files at once"},
     CFG_END};
 
