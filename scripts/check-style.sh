@@ -14,7 +14,7 @@ tensor     1200  a row a storage format
 kernel     6500  every loop on numbers, once, for each instruction set, in f32 and bf16
 io         5400  files of others, read as hostile, packed or not, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
 autograd   2640  the tape, and an operation a file
-token      8250  frozen: tokenizers of the reference library to the letter; changes when a real model fails
+token      8250  frozen: tokenizers of the reference library to the letter; changes when a real model fails, or hostile input has no bound
 template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails
 nn         1000  parameters, overlays, runs, the one linear layer
 model      5950  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope, LoRA files of llama.cpp
