@@ -100,6 +100,18 @@ for w in "--report report.md" "--junit junit.xml" "--samples samples.jsonl" "--r
 done
 expect 73 'not what ft data' "$ft" data d.jsonl --model m --out out.jsonl --force -q
 [ "$(cat report.md junit.xml samples.jsonl out.jsonl | sort -u)" = mine ] || bad "a file of others was written over"
+# those of other programs and people that begin as ours do
+printf '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n  <testsuite name="pytest" tests="1"/>\n</testsuites>\n' > theirs.xml
+printf '{"task": "translate", "line": 3}\n' > theirs.jsonl
+printf '# ft eval\n\nA page about it.\n' > theirs.md
+cat theirs.jsonl theirs.md theirs.xml > before.all
+for w in "--report theirs.md" "--junit theirs.xml" "--samples theirs.jsonl"; do
+    # shellcheck disable=SC2086
+    expect 73 'is not replaced' ev $w
+done
+cat theirs.jsonl theirs.md theirs.xml | cmp -s - before.all || bad "a file of theirs was written over"
+cp -r m m-folder && rm m-folder/tokenizer_config.json && mkdir m-folder/tokenizer_config.json
+expect 65 'is a folder where a file belongs' "$ft" convert m-folder --out from-folder
 echo mine > r2.md.tmp && expect 73 'r2.md.tmp' ev --report r2.md && rm r2.md.tmp
 expect 0 '' ev --report r2.md && expect 0 '' ev --report r2.md # its own it may
 expect 64 'same file' ev --report r2.md --junit ./r2.md

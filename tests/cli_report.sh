@@ -105,6 +105,15 @@ expect 66 "$ft" report merged
 expect 66 "$ft" report nowhere
 expect 64 "$ft" report
 
+# A user's own file of the name that proofs are noted in stays.
+printf '{"my": "own"}\n' > two/merges.jsonl
+expect 0 "$ft" merge-adapter two --out merged-two
+[ "$(cat two/merges.jsonl)" = '{"my": "own"}' ] || bad "a line was added to a file of others"
+rm two/merges.jsonl
+expect 0 "$ft" merge-adapter two --out merged-two --force
+expect 0 "$ft" merge-adapter two --out merged-two --force
+[ "$(wc -l < two/merges.jsonl)" = 2 ] || bad "two merges left $(wc -l < two/merges.jsonl) lines"
+
 # --- unfinished, cut, long, hostile -------------------------------------------------------------------------------
 mkdir -p 'a"b<c' && perl -e '
     for (1 .. 5000) { printf "{\"step\":%d,\"loss\":%.6f,\"<x>\":1}\n", $_, 3 + sin($_ / 50) } print "{\"step\":50"' > 'a"b<c/log.jsonl'

@@ -152,7 +152,8 @@ FT_MUST_USE ft_status io_out_there(const char *path, bool *there); /* also a lin
  * not empty; a folder with something foreign; links, devices, mount points, a folder that a run works in. */
 FT_MUST_USE ft_status io_out_file(const char *path, const char *const *heads, const char *what);
 FT_MUST_USE ft_status io_out_result(const char *path, arena *a);
-bool io_begins(const char *path, const char *const *heads); /* or is empty */
+/* Or is empty. Of a head: at most 1 KiB; '*' is any text inside a line. */
+bool io_begins(const char *path, const char *const *heads);
 
 /* A result that must not exist half: `temp`, in a locked folder beside `path`, then a rename. What stands at `path` is 73
  * unless force, and then unless it is a result; it goes once the new one is in place. */

@@ -1,6 +1,8 @@
 /* verb_convert.c – a model from one format into another, an adapter into a LoRA of llama.cpp. */
 #include "cli.h"
 
+#include "ft/io.h"
+#include "ft/token.h"
 #include "ft/tool.h"
 
 #include <stdio.h>
@@ -39,6 +41,20 @@ static ft_status put(void *ctx, const char *text, size_t n)
     return cli_out(text, n);
 }
 
+/* A model that has a tokenizer answers; an adapter is llama.cpp's to use. */
+static ft_status tell_next(const cli_call *c, const options *o)
+{
+    bool asks = true;
+    path_kind kind;
+    FT_TRY(path_look(c->arg[0], &kind));
+    if (kind == PATH_FOLDER) FT_TRY(tok_in_folder(c->arg[0], &asks));
+    if (kind == PATH_FOLDER) FT_TRY(path_look_in(c->arg[0], "adapter_config.json", &kind));
+    if (kind == PATH_FILE && !str_ends(c->arg[0], ".gguf")) asks = false;
+    return asks ? cli_next_words(
+                      c, (const char *[]){"generate", "--model", o->out, "--prompt", "TEXT", NULL})
+                : FT_OK;
+}
+
 static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
@@ -62,8 +78,7 @@ static ft_status run(const cli_call *c)
         set[opt.n_quant++] = text[1];
     }
     FT_TRY(tool_convert(&opt, &(tool_sink){.put = put}));
-    return cli_next_words(
-        c, (const char *[]){"generate", "--model", o->out, "--prompt", "TEXT", NULL});
+    return tell_next(c, o);
 }
 
 const cli_verb verb_convert = {

@@ -70,6 +70,16 @@ static ft_status check_templates(const folder *f, const char *dir, arena *a)
     return FT_OK;
 }
 
+/* What is no file would be passed over, and the result lack it. */
+static ft_status check_file(const char *path)
+{
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    FT_CHECK(kind != PATH_FOLDER, FT_EDATA,
+             "%s: is a folder where a file belongs; put the file there, or remove it", path);
+    return FT_OK;
+}
+
 static ft_status check_all(const char *dir, arena *a)
 {
     static const char *const others[] = {"config.json", SAVE_TEMPLATES};
@@ -81,7 +91,10 @@ static ft_status check_all(const char *dir, arena *a)
         const char *path = path_join(a, dir, name);
         if (!path) return FT_EMEM;
         FT_TRY(check_one(f, path));
-        if (strcmp(name, SAVE_TEMPLATES) == 0) FT_TRY(check_templates(f, path, a));
+        if (strcmp(name, SAVE_TEMPLATES) == 0)
+            FT_TRY(check_templates(f, path, a));
+        else
+            FT_TRY(check_file(path));
     }
     return FT_OK;
 }

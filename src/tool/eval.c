@@ -65,10 +65,12 @@ static ft_status list_inputs(eval_config *e, const tool_eval_options *opt, io_in
 
 /* Each of them may stand there from an earlier evaluation; nothing else is written over. */
 static const struct {
-    const char *what, *heads[2];
-} kinds[] = {{"--samples", {"{\"task\":"}},
-             {"--junit", {"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>"}},
-             {"--report", {"# ft eval\n"}}};
+    const char *what, *heads[3];
+} kinds[] = {{"--samples", {"{\"task\":\"*\",\"line\":"}},
+             {"--junit",
+              {"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n"
+               "  <testsuite name=\"ft eval\" tests=\""}},
+             {"--report", {"# ft eval\n\nModel: ", "# ft eval\n\nAdapter: "}}};
 
 static ft_status open_outputs(eval_config *e, const tool_eval_options *opt, outputs *o)
 {
@@ -87,6 +89,7 @@ static ft_status open_outputs(eval_config *e, const tool_eval_options *opt, outp
         }
     for (size_t i = 0; i < FT_COUNT_OF(path); i++) {
         if (!path[i]) continue;
+        FT_CHECK(path[i][0], FT_EUSAGE, "%s: an empty path", kinds[i].what);
         FT_TRY(io_out_check(path[i], in, n));
         FT_TRY(io_out_file(path[i], kinds[i].heads,
                            arena_printf(e->mem, "what %s writes", kinds[i].what)));

@@ -154,13 +154,18 @@ static void note_proof(const merge *m)
 {
     str_buf line = {0};
     file_log *log = NULL;
-    path_kind run;
+    path_kind run, noted;
+    static const char *const heads[] = {"{\"out\":\"*\",\"adapter\":\"*,\"proof\":{", NULL};
     const char *path = path_join(m->mem, m->opt->adapter, "merges.jsonl");
     if (!path || path_look_in(m->opt->adapter, "summary.json", &run) != FT_OK) {
         ft_error_clear();
         return;
     }
     if (run != PATH_FILE) return;
+    if (path_look(path, &noted) != FT_OK || (noted != PATH_NONE && !io_begins(path, heads))) {
+        ft_error_clear(); /* of others: it stays as it is */
+        return;
+    }
     report_json(m, true, &line);
     const bool patience = file_patience(false);
     ft_status rc = str_ok(&line);

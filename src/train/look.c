@@ -315,10 +315,10 @@ static ft_status open_out(look *l, bool force)
     FT_CHECK(str_ends(path, ".jsonl"), FT_EUSAGE, "--out: \"%s\" must end in .jsonl",
              ft_shows(path));
     static const char *const heads[] = {"{\"input_ids\":", NULL};
+    FT_TRY(io_out_file(path, heads, "what ft data --out writes"));
     FT_TRY(io_out_there(path, &there));
     FT_CHECK(force || !there, FT_EEXIST, "%s: exists already; --force writes over it",
              ft_shows(path));
-    FT_TRY(io_out_file(path, heads, "what ft data --out writes"));
     return file_out_open(&l->out, path);
 }
 
