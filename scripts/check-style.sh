@@ -12,7 +12,7 @@ base       2450  memory, text, errors, threads, random numbers: small because li
 cfg        2600  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions
 tensor     1200  a row a storage format
 kernel     6500  every loop on numbers, once, for each instruction set, in f32 and bf16
-io         5400  files of others, read as hostile, packed or not, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
+io         5700  files of others, read as hostile, packed or not, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
 autograd   2640  the tape, and an operation a file
 token      8250  frozen: tokenizers of the reference library to the letter; changes when a real model fails, or hostile input has no bound
 template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails
