@@ -93,6 +93,7 @@ static void verbs_and_keys_are_explained(void **state)
     for (int i = 0; (v = cli_verb_at(i)); i++) {
         is_sentence(v->name, v->help);
         is_sentence(v->name, v->usage);
+        is_sentence(v->name, v->example);
         rows_are_explained(v->name, v->flags);
     }
     rows_are_explained("options of every verb", cli_global_rows());

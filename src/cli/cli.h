@@ -24,8 +24,13 @@ typedef enum cli_needs {
     /* What it prints without --json, else names and figures, of which nothing may move a cursor: */
     CLI_TEXT = 8,    /* text that is a result to the byte; only a terminal gets it escaped */
     CLI_COLOUR = 16, /* made safe by itself, colours between */
-    CLI_JSON = 32
+    CLI_JSON = 32,
+    CLI_WORDS = 64 /* its arguments are no files, for completion */
 } cli_needs;
+
+typedef struct cli_env { /* a variable of the environment; rows end with a NULL name */
+    const char *name, *help;
+} cli_env;
 
 typedef struct cli_verb cli_verb;
 typedef struct cli_call {
@@ -44,11 +49,17 @@ typedef struct cli_call {
 
 struct cli_verb {
     const char *name;
-    const char *help;       /* one line */
-    const char *usage;      /* what follows the name: "CONFIG [--out DIR]" */
-    const char *more;       /* further lines of `ft help NAME`, or NULL */
-    const cfg_field *flags; /* ends with CFG_END; NULL: none of its own */
-    size_t opt_size;        /* of the struct the flags fill */
+    const char *help;        /* one line */
+    const char *usage;       /* what follows the name: "CONFIG [--out DIR]" */
+    const char *more;        /* further lines of `ft help NAME`, or NULL */
+    const cfg_field *flags;  /* ends with CFG_END; NULL: none of its own */
+    const cfg_field *config; /* CLI_CONFIG: keys of its config; NULL: those of a training config */
+    const cli_env
+        *env; /* what it reads of the environment, beside what every verb does; NULL: nothing */
+    const char
+        *example; /* a command, for its page; of the verbs of the tour the one that stands there, */
+    const char *does; /* and what it does, in few words */
+    size_t opt_size;  /* of the struct the flags fill */
     int min_args, max_args;
     int needs; /* cli_needs, or-ed */
     ft_status (*run)(const cli_call *c);
@@ -62,6 +73,10 @@ const cfg_field *cli_global_rows(void); /* options of every verb; precision only
 void cli_flag_word(char *out, size_t size, const char *key);
 const char *cli_value_word(const cfg_field *row);
 const char *cli_value_at(const cfg_field *row, int i);
+void cli_flag_help(str_buf *out, const cfg_field *row); /* its line of help, values and default */
+bool cli_flag_fits(
+    const cli_verb *v,
+    const cfg_field *row); /* of its own rows, or of every verb's: does it have it? */
 
 /* What another program calls a verb or an option ("finetune", "output-dir"): the one of `names` (NULL-terminated) that is
  * meant, or NULL. */

@@ -29,3 +29,21 @@ const char *cli_value_at(const cfg_field *r, int i)
         if (k == i) return r->choices[k];
     return NULL;
 }
+
+void cli_flag_help(str_buf *out, const cfg_field *r)
+{
+    str_adds(out, r->help ? r->help : "");
+    for (int i = 0; cli_value_at(r, i); i++)
+        str_printf(out, "%s%s", i ? " | " : ": ", cli_value_at(r, i));
+    if (r->type == CFG_LIST)
+        str_adds(out, " (repeatable)");
+    else if (r->required)
+        str_adds(out, " (required)");
+    else if (r->def && r->type != CFG_BOOL)
+        str_printf(out, " (default %s)", r->def);
+}
+
+bool cli_flag_fits(const cli_verb *v, const cfg_field *r)
+{
+    return strcmp(r->key, "precision") != 0 || (v->needs & CLI_MODEL) == CLI_MODEL;
+}

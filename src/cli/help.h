@@ -22,4 +22,10 @@ const cli_topic *cli_topic_at(int i); /* NULL past the end */
 /* Appends what topics say of a word, or of an entry of the topic `of` (NULL: of any); how many they are. */
 FT_MUST_USE ft_status cli_help_topic(str_buf *out, const char *of, const char *word, int *found,
                                      arena *mem);
+
+/* --- help_man.c, help_shell.c: files for other programs ------------------------------------------------------ */
+/* The page of a verb, or of the program (word NULL). */
+FT_MUST_USE ft_status cli_man(str_buf *out, const char *word, arena *mem);
+extern const char *const cli_shells[]; /* NULL-terminated */
+FT_MUST_USE ft_status cli_completion(str_buf *out, const char *shell, arena *mem);
 #endif

@@ -290,9 +290,25 @@ static ft_status paths(str_buf *out, const char *entry, arena *mem)
     return str_ok(out);
 }
 
+/* --- the tour ----------------------------------------------------------------------------------------------- */
+
+/* From a model and data to what is handed on: the example of each verb. */
+static ft_status tour(str_buf *out, const char *entry, arena *mem)
+{
+    static const char *const stops[] = {"fetch",    "data", "init",          "check",   "train",
+                                        "generate", "eval", "merge-adapter", "convert", "report"};
+    (void)entry, (void)mem;
+    for (size_t i = 0; i < FT_COUNT_OF(stops); i++) {
+        const cli_verb *v = cli_verb_by_name(stops[i]);
+        if (v) str_printf(out, "%-52s # %s\n", v->example, v->does);
+    }
+    return str_ok(out);
+}
+
 /* --- the topics --------------------------------------------------------------------------------------------- */
 
 static const cli_topic topics[] = {
+    {"tour", "from a model and data to a merged model, in ten lines", tour, NULL},
     {"formats", "records of training data: each form, and what is trained on", formats,
      format_name},
     {"eval", "tasks of evaluations: a record each, metrics", tasks, task_name},

@@ -31,7 +31,6 @@ typedef struct globals {
     const char *set, *precision;
 } globals;
 #define SET_ROW 1
-#define PRECISION_ROW 5
 static const cfg_field global_rows[] = {
     {"threads", CFG_INT, offsetof(globals, threads), .def = "0", .low = 0, .high = 1024,
      .help = "threads to use; 0: as many as CPUs may be used"},
@@ -240,8 +239,7 @@ static ft_status unknown_flag(const line *l, const char *word, size_t n)
     int count = 0;
     for (size_t t = 0; t < FT_COUNT_OF(tables); t++) {
         for (const cfg_field *r = tables[t]; r && r->key && count < NAMES; r++) {
-            if (r == &global_rows[PRECISION_ROW] && (l->call->verb->needs & CLI_MODEL) != CLI_MODEL)
-                continue;
+            if (!cli_flag_fits(l->call->verb, r)) continue;
             cli_flag_word(text[count], NAME_BYTES, r->key);
             names[count] = text[count];
             count++;
@@ -284,7 +282,7 @@ static ft_status take_flag(line *l, int left, char *const *words, int *used)
     if (!row) {
         row = find_row(global_rows, word, n);
         opt = &l->global;
-        if (row == &global_rows[PRECISION_ROW] && (v->needs & CLI_MODEL) != CLI_MODEL) row = NULL;
+        if (row && !cli_flag_fits(v, row)) row = NULL;
     }
     if (!row) return unknown_flag(l, word, n);
     snprintf(flag, sizeof flag, "--%.*s", (int)n, word);

@@ -267,6 +267,7 @@ const cli_verb verb_bench = {
     .name = "bench",
     .help = "the machine's ceilings, what a config makes of them, and where a step's time goes",
     .usage = "[CONFIG] [--steps N] [--seconds S]",
+    .example = "ft bench run.json",
     .flags = flags,
     .opt_size = sizeof(bench_flags),
     .max_args = 1,

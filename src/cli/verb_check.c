@@ -48,6 +48,8 @@ const cli_verb verb_check = {
         "mask. A model.path that holds a config.json and no weights is planned for all the same,\n"
         "with a warning: what would this model take? Its tokenizer lies beside it or is\n"
         "model.tokenizer; data of format tokens needs none.\n",
+    .example = "ft check run.json",
+    .does = "what train would refuse",
     .flags = flags,
     .opt_size = sizeof(check_flags),
     .max_args = CLI_GIVEN_ARGS,

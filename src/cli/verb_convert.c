@@ -91,6 +91,8 @@ const cli_verb verb_convert = {
         "--lora X.gguf.\n"
         "What such a file cannot hold (other methods, modules_to_save, biases) is exit 65: fold "
         "it with merge-adapter.\n",
+    .example = "ft convert merged --out merged.gguf --modelfile",
+    .does = "for llama.cpp and Ollama",
     .flags = flags,
     .opt_size = sizeof(options),
     .min_args = 1,

@@ -143,6 +143,8 @@ const cli_verb verb_data = {
             "lengths, the longest records, and samples with what is learned marked, in colour or "
             "in ⟦ ⟧.\n"
             "A run over the file that --out writes (data.shuffle false) is one over the sources.\n",
+    .example = "ft data train.jsonl --model model",
+    .does = "what a run would see",
     .flags = flags,
     .opt_size = sizeof(options),
     .min_args = 1,

@@ -83,7 +83,10 @@ const cli_verb verb_eval = {
         "({\"TASK.METRIC\": {\"min\": x, \"max\": y}}; against the model without its adapter, "
         "or the baseline,\n"
         "max_increase, min_gain, max_ratio). A missed gate is exit 81, after all results.\n",
+    .example = "ft eval --adapter out --task loss --data test.jsonl",
+    .does = "its loss; ft help gates",
     .flags = flags,
+    .config = tool_eval_fields,
     .opt_size = sizeof(options),
     .max_args = 1,
     .needs = CLI_MODEL | CLI_CONFIG,

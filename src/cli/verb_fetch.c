@@ -21,6 +21,13 @@ static const cfg_field flags[] = {
     {"parallel", CFG_INT, AT(parallel), .def = "4", .low = 1, .high = 64, .help = "files at once"},
     CFG_END};
 
+static const cli_env env[] = {
+    {"HF_ENDPOINT", "of fetch: another hub than https://huggingface.co"},
+    {"HF_TOKEN", "of fetch: who asks; it is sent to that hub alone"},
+    {"https_proxy, http_proxy, no_proxy", "of fetch: as for curl"},
+    {"CURL_CA_BUNDLE, SSL_CERT_FILE", "of fetch: authorities in another file than the system's"},
+    {NULL, NULL}};
+
 static ft_status put(void *ctx, const char *text, size_t n)
 {
     (void)ctx;
@@ -53,8 +60,12 @@ const cli_verb verb_fetch = {
             "https_proxy, no_proxy and CURL_CA_BUNDLE hold as for curl. Needs libcurl\n(package "
             "libcurl4).\n",
     .flags = flags,
+    .env = env,
+    .example = "ft fetch HuggingFaceTB/SmolLM2-135M-Instruct --out model",
+    .does = "or a model of yours",
     .opt_size = sizeof(options),
     .min_args = 1,
     .max_args = 1,
+    .needs = CLI_WORDS,
     .run = run,
 };

@@ -133,6 +133,8 @@ const cli_verb verb_generate = {
         "stands below a line === N ===. Lines that are there advance together and are answered "
         "in their\n"
         "order; to a terminal one follows the other.\n",
+    .example = "ft generate --adapter out",
+    .does = "a chat with the result",
     .flags = flags,
     .opt_size = sizeof(options),
     .needs = CLI_MODEL | CLI_TEXT,

@@ -8,6 +8,18 @@
 
 enum { KEY_BYTES = 128, NAMES = 1024 };
 
+typedef struct options {
+    const char *completion;
+    bool man;
+} options;
+
+static const cfg_field flags[] = {
+    {"man", CFG_BOOL, offsetof(options, man), .def = "false",
+     .help = "the page for man(1): of the program, or of a VERB"},
+    {"completion", CFG_ENUM, offsetof(options, completion), .choices = cli_shells,
+     .help = "the file that completes command lines of ft in a shell"},
+    CFG_END};
+
 /* --- verbs ------------------------------------------------------------------------------------------- */
 static void flag_line(str_buf *out, const cfg_field *r)
 {
@@ -15,15 +27,8 @@ static void flag_line(str_buf *out, const cfg_field *r)
     const char *value = cli_value_word(r);
     cli_flag_word(flag, sizeof flag, r->key);
     snprintf(line, sizeof line, "--%s%s%s", flag, value[0] ? " " : "", value);
-    str_printf(out, "  %-26s %s", line, r->help ? r->help : "");
-    for (int i = 0; cli_value_at(r, i); i++)
-        str_printf(out, "%s%s", i ? " | " : ": ", cli_value_at(r, i));
-    if (r->type == CFG_LIST)
-        str_adds(out, " (repeatable)");
-    else if (r->required)
-        str_adds(out, " (required)");
-    else if (r->def && r->type != CFG_BOOL)
-        str_printf(out, " (default %s)", r->def);
+    str_printf(out, "  %-26s ", line);
+    cli_flag_help(out, r);
     str_addc(out, '\n');
 }
 
@@ -35,8 +40,7 @@ static void verb_help_text(str_buf *out, const cli_verb *v)
     for (const cfg_field *r = v->flags; r && r->key; r++) flag_line(out, r);
     str_adds(out, "\noptions of every verb:\n");
     for (const cfg_field *r = cli_global_rows(); r->key; r++) {
-        if (strcmp(r->key, "precision") == 0 && (v->needs & CLI_MODEL) != CLI_MODEL) continue;
-        flag_line(out, r);
+        if (cli_flag_fits(v, r)) flag_line(out, r);
     }
 }
 
@@ -124,15 +128,28 @@ static ft_status two_words(str_buf *out, const char *first, const char *word,
     return found ? FT_OK : unknown(key, tables, n);
 }
 
+static ft_status fill(str_buf *s, const cli_call *c)
+{
+    const options *o = c->opt; /* NULL: of `ft VERB --help` */
+    const cli_table *tables;
+    int n;
+    if (o && (o->man || o->completion)) {
+        FT_CHECK(c->n_arg <= (o->completion ? 0 : 1), FT_EUSAGE,
+                 "%s: unexpected argument; usage: ft help %s", ft_shows(c->arg[c->n_arg - 1]),
+                 c->verb->usage);
+        return o->completion ? cli_completion(s, o->completion, c->mem)
+                             : cli_man(s, c->n_arg ? c->arg[0] : NULL, c->mem);
+    }
+    FT_TRY(cli_tables(&tables, &n, c->mem));
+    if (c->n_arg == 0) return overview(s, tables, n, c->mem);
+    if (c->n_arg == 1) return one_word(s, c->arg[0], tables, n, c->mem);
+    return two_words(s, c->arg[0], c->arg[1], tables, n, c->mem);
+}
+
 static ft_status run(const cli_call *c)
 {
     str_buf s = {0};
-    const cli_table *tables;
-    int n;
-    FT_TRY(cli_tables(&tables, &n, c->mem));
-    ft_status rc = c->n_arg == 0   ? overview(&s, tables, n, c->mem)
-                   : c->n_arg == 1 ? one_word(&s, c->arg[0], tables, n, c->mem)
-                                   : two_words(&s, c->arg[0], c->arg[1], tables, n, c->mem);
+    ft_status rc = fill(&s, c);
     if (rc == FT_OK) rc = str_ok(&s);
     if (rc == FT_OK && c->json) { /* {"help": TEXT}: stdout has JSON lines only */
         cJSON *o = cJSON_CreateObject();
@@ -149,7 +166,11 @@ static ft_status run(const cli_call *c)
 const cli_verb verb_help = {
     .name = "help",
     .help = "this overview, a verb, a topic, or a key of the config",
-    .usage = "[VERB | TOPIC [ENTRY] | SECTION | KEY | method TYPE] [--json]",
+    .usage = "[VERB | TOPIC [ENTRY] | SECTION | KEY | method TYPE] [--man | --completion SHELL]",
+    .example = "ft help optim.learning_rate",
+    .flags = flags,
+    .opt_size = sizeof(options),
+    .needs = CLI_WORDS,
     .max_args = 2,
     .run = run,
 };

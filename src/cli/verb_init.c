@@ -138,6 +138,8 @@ const cli_verb verb_init = {
     .usage = "[--model M] [--data F] [--method T] > config.json",
     .more = "Holds the keys that one changes, with their defaults; ft help SECTION has all of "
             "them.\n`ft check` says what a run would make of it.\n",
+    .example = "ft init --model model --data train.jsonl > run.json",
+    .does = "a config to edit",
     .flags = flags,
     .opt_size = sizeof(init_flags),
     .needs = CLI_JSON,

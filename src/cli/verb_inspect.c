@@ -559,6 +559,7 @@ const cli_verb verb_inspect = {
     .usage = "PATH [--no-tensors] [--json]",
     .more = "What is not whole is exit 65 with the reason.\n"
             "With --json the first line has the facts, each further line a tensor.\n",
+    .example = "ft inspect model",
     .flags = flags,
     .opt_size = sizeof(options),
     .min_args = 1,

@@ -60,6 +60,8 @@ const cli_verb verb_merge_adapter = {
         "tolerance nothing is left behind and the exit code is 81. Into blocks or codes the sum\n"
         "is rounded again: perplexity and logits are then told with the adapter on, merged as\n"
         "numbers, and as written (\"damage\" of --json).\n",
+    .example = "ft merge-adapter out --out merged",
+    .does = "folded in, and proved",
     .flags = flags,
     .opt_size = sizeof(options),
     .min_args = 1,

@@ -34,6 +34,8 @@ const cli_verb verb_report = {
             "keys of their configs that\n"
             "differ are marked. The page refers to nothing outside it, needs no script, and "
             "follows the reader's light or dark.",
+    .example = "ft report out",
+    .does = "curves as one HTML page",
     .flags = flags,
     .opt_size = sizeof(options),
     .min_args = 1,

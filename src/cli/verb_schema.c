@@ -106,5 +106,6 @@ const cli_verb verb_schema = {
     .usage = "[--json]",
     .more = "With --json the schema stands on one line.\n",
     .needs = CLI_JSON,
+    .example = "ft schema > ft.schema.json",
     .run = run,
 };

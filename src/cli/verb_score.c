@@ -62,6 +62,7 @@ const cli_verb verb_score = {
         "no further\n"
         "line is waiting, so one process may be kept and asked again. With --json the first has "
         "\"memory\" too.\n",
+    .example = "ft score --model model --data lines.jsonl --top 5",
     .flags = flags,
     .opt_size = sizeof(options),
     .needs = CLI_MODEL | CLI_JSON,

@@ -232,6 +232,7 @@ const cli_verb verb_tokenize = {
             "spaces.\n"
             "With --json a line in is a JSON string and a line out an array of ids (--decode: the "
             "other way).\n",
+    .example = "echo 'some text' | ft tokenize --model model",
     .flags = flags,
     .opt_size = sizeof(options),
     .needs = CLI_TEXT,

@@ -53,6 +53,8 @@ const cli_verb verb_train = {
         "written again or not; other files in the folder stay as they are. SIGINT\n"
         "and SIGTERM save and stop; --resume then goes on, to the same bytes. With a larger\n"
         "train.max_steps or train.epochs it extends a finished run. --json prints summary.json.\n",
+    .example = "ft train run.json",
+    .does = "Ctrl-C saves, --resume goes on",
     .flags = flags,
     .opt_size = sizeof(train_flags),
     .max_args = CLI_GIVEN_ARGS,

@@ -16,5 +16,6 @@ const cli_verb verb_version = {
     .help = "version, arithmetic and libraries",
     .usage = "[--json]",
     .needs = CLI_KERNELS,
+    .example = "ft version --json",
     .run = run,
 };

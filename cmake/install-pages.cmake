@@ -1,0 +1,26 @@
+# install-pages.cmake – at `cmake --install`: prints the pages with `run` (a program and what it runs under) into `folder`, and
+# installs them below the prefix: those of `verbs` into `man`, completions into `data`.
+list(REMOVE_ITEM run "")
+if(NOT run)
+  message(WARNING "ft cannot run here: man pages and completions are left out (FT_PAGES_PROGRAM names a program that can)")
+  return()
+endif()
+
+function(print_page words path name)
+  file(MAKE_DIRECTORY "${folder}/${path}")
+  execute_process(COMMAND ${run} help ${words} OUTPUT_FILE "${folder}/${path}/${name}" COMMAND_ERROR_IS_FATAL ANY)
+  if(IS_ABSOLUTE "${path}")
+    set(to "${path}")
+  else()
+    set(to "${CMAKE_INSTALL_PREFIX}/${path}")
+  endif()
+  file(INSTALL "${folder}/${path}/${name}" DESTINATION "${to}")
+endfunction()
+
+print_page("--man" "${man}" ft.1)
+foreach(verb ${verbs})
+  print_page("--man;${verb}" "${man}" ft-${verb}.1)
+endforeach()
+print_page("--completion;bash" "${data}/bash-completion/completions" ft)
+print_page("--completion;zsh" "${data}/zsh/site-functions" _ft)
+print_page("--completion;fish" "${data}/fish/vendor_completions.d" ft.fish)

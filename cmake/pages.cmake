@@ -1,0 +1,27 @@
+# pages.cmake – man pages and completions, installed beside the program. The program prints them from its own tables, so
+# `cmake --install` runs it: a page a verb of verbs.def and a file a shell. A cross build runs it under its emulator, or
+# takes a native build of the same sources (FT_PAGES_PROGRAM); without either the pages are left out, with a warning.
+set(FT_PAGES_PROGRAM "" CACHE FILEPATH "program that prints man pages and completions, where the one that is built cannot run here")
+file(STRINGS src/cli/verbs.def words REGEX "X\\(")
+string(REGEX MATCHALL "X\\([a-z_]+\\)" words "${words}")
+set(verbs "")
+foreach(word ${words})
+  string(REGEX REPLACE "X\\(([a-z_]+)\\)" "\\1" verb ${word})
+  string(REPLACE "_" "-" verb ${verb})
+  list(APPEND verbs ${verb})
+endforeach()
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS src/cli/verbs.def)
+
+if(FT_PAGES_PROGRAM)
+  set(run "${FT_PAGES_PROGRAM}")
+elseif(CMAKE_CROSSCOMPILING AND NOT CMAKE_CROSSCOMPILING_EMULATOR)
+  set(run "")
+else()
+  set(run "${CMAKE_CROSSCOMPILING_EMULATOR};$<TARGET_FILE:ft>")
+endif()
+install(CODE "set(run \"${run}\")
+set(verbs \"${verbs}\")
+set(folder \"${CMAKE_BINARY_DIR}/pages\")
+set(man \"${CMAKE_INSTALL_MANDIR}/man1\")
+set(data \"${CMAKE_INSTALL_DATADIR}\")")
+install(SCRIPT cmake/install-pages.cmake)
