@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# cli_out.sh FT SOURCE – what leaves for other programs: an adapter as a LoRA file of llama.cpp.
+# cli_out.sh FT SOURCE – what leaves for other programs: an adapter as a LoRA file of llama.cpp, Modelfiles for Ollama.
 . "$2/tests/support/cli.sh"
 
 expect() { # CODE WORDS COMMAND...
@@ -55,5 +55,46 @@ expect 65 'merge-adapter' "$ft" convert other --out x.gguf --base m
 cp -r run moved && sed -i 's/"base_model_name_or_path": "[^"]*"/"base_model_name_or_path": "gone"/' moved/adapter_config.json
 expect 66 '--base' "$ft" convert moved --out x.gguf
 [ -z "$(find . -name 'x*' -o -name '*.tmp-*')" ] || bad "left behind: $(find . -name 'x*' -o -name '*.tmp-*')"
+
+# --- a Modelfile for Ollama
+has() { grep -qxF -- "$2" "$1" || bad "$1 lacks the line '$2'"; }
+"$ft" convert m --out plain.gguf -q > said 2> err || bad "$(cat err)"
+mkdir o && expect 0 '' "$ft" convert m --out o/tiny.gguf --modelfile --json
+says '"modelfile":"o/Modelfile","template":"chatml","memory":{'
+cmp plain.gguf o/tiny.gguf || bad "--modelfile changed the .gguf"
+has o/Modelfile 'FROM ./tiny.gguf' && has o/Modelfile 'PARAMETER stop "<|im_end|>"'
+grep -q '^TEMPLATE """' o/Modelfile || bad 'no template'
+expect 73 'o/Modelfile: exists already' "$ft" convert m --out o/other.gguf --modelfile
+[ ! -e o/other.gguf ] || bad 'a .gguf without its Modelfile'
+expect 0 '' "$ft" convert m --out o/other.gguf --modelfile --force -q
+has o/Modelfile 'FROM ./other.gguf'
+cp -r m s && printf '{"eos_token_id": [0, 1], "temperature": 0.7, "top_p": 0.9}' > s/generation_config.json
+echo '{% for m in messages %}{{ m.role }}: {{ m.content }};{% endfor %}' > s/chat_template.jinja
+expect 0 'has no TEMPLATE' "$ft" convert s --out folder --modelfile
+has folder/Modelfile 'FROM .' && has folder/Modelfile 'PARAMETER temperature 0.7' && has folder/Modelfile 'PARAMETER top_p 0.9'
+grep -q '^# No TEMPLATE' folder/Modelfile || bad 'not a word of the template'
+! grep -q '^TEMPLATE' folder/Modelfile || bad 'a template of nobody'
+expect 73 'folder: exists already' "$ft" convert m --out folder --modelfile
+expect 0 '' "$ft" convert m --out folder --modelfile --force -q
+grep -q '^TEMPLATE """' folder/Modelfile || bad 'the old Modelfile is there'
+expect 0 '' "$ft" convert m --out folder --force -q
+[ ! -e folder/Modelfile ] || bad 'the Modelfile of another result is still there'
+expect 0 '' "$ft" generate --model folder --prompt a --max-new-tokens 2
+# one that somebody wrote stays
+for place in o folder; do echo 'FROM llama3' > $place/Modelfile; done
+expect 73 'o/Modelfile: is not replaced' "$ft" convert m --out o/tiny.gguf --modelfile --force
+expect 73 '"Modelfile"' "$ft" convert m --out folder --force
+has o/Modelfile 'FROM llama3' && has folder/Modelfile 'FROM llama3'
+rm o/Modelfile && ln -s ../d.jsonl o/Modelfile
+expect 73 'is a link' "$ft" convert m --out o/tiny.gguf --modelfile --force
+rm o/Modelfile && mkdir o/Modelfile
+expect 73 'is a folder' "$ft" convert m --out o/tiny.gguf --modelfile --force
+rmdir o/Modelfile
+expect 64 '--modelfile: is of a model' "$ft" convert run --out x.gguf --modelfile
+mkdir 'a b' && expect 0 '' "$ft" convert m --out 'a b/t i.gguf' --modelfile -q
+has 'a b/Modelfile' 'FROM ./t i.gguf'
+for i in 1 2 3 4 5 6; do killed_within 120 "$ft" convert m --out o/tiny.gguf --modelfile --force; done
+expect 0 '' "$ft" convert m --out o/tiny.gguf --modelfile --force -q
+[ -z "$(find . -name 'x*' -o -name '*.tmp*')" ] || bad "left behind: $(find . -name 'x*' -o -name '*.tmp*')"
 
 finish cli_out

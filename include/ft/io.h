@@ -163,10 +163,18 @@ typedef struct io_target {
     const char *work; /* the folder beside path, also for other temporaries; NULL: not made */
     bool force;
     int lock;
+    const char *beside, *beside_temp; /* of io_target_beside, else NULL */
+    const char *const *beside_heads;
+    const char *beside_what;
 } io_target;
 /* Removes what dead processes left beside path. */
 FT_MUST_USE ft_status io_target_open(io_target *t, const char *path, bool force, const io_input *in,
                                      int n_in, arena *mem);
+extern const char *const io_modelfile[]; /* the first line of a Modelfile that ft wrote; NULL-terminated */
+/* A small file `name` goes along, in the folder or beside the file: to be written as t->beside_temp before the commit, t->beside
+ * thereafter. What stands there is 73 as above; a result is what begins with one of heads, and is `what`, which outlive t. */
+FT_MUST_USE ft_status io_target_beside(io_target *t, const char *name, const char *const *heads,
+                                       const char *what);
 FT_MUST_USE ft_status io_target_commit(io_target *t);
 void io_target_close(io_target *t); /* in any case: removes what is not in place; accepts { 0 } */
 

@@ -204,6 +204,7 @@ typedef struct tool_convert_options {
     int n_quant;
     bool allow_nonfinite; /* NaN and Inf of the model are written, with a warning; else 65 */
     bool follow_links; /* as model_check_links */
+    bool modelfile;    /* a Modelfile for Ollama beside it */
     bool force, json;
 } tool_convert_options;
 FT_MUST_USE ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out);

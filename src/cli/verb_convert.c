@@ -12,6 +12,7 @@ typedef struct options {
     int64_t block_size; /* 0: not given */
     bool allow_nonfinite;
     bool follow_links;
+    bool modelfile;
 } options;
 
 static const char *const yes_no[] = {"true", "false", NULL};
@@ -31,6 +32,8 @@ static const cfg_field flags[] = {
      .help = "of nf4 and fp4: values with one scale; default 64"},
     {"allow-nonfinite", CFG_BOOL, offsetof(options, allow_nonfinite), .def = "false",
      .help = "write NaN and infinities of the model as they are; otherwise they are refused (65)"},
+    {"modelfile", CFG_BOOL, offsetof(options, modelfile), .def = "false",
+     .help = "write a Modelfile for Ollama beside it: stops, parameters, the chat template"},
     {"follow_links", CFG_BOOL, offsetof(options, follow_links), .def = "false",
      .help = "copy tokenizer files and templates that are links out of their folder"},
     CFG_END};
@@ -67,6 +70,7 @@ static ft_status run(const cli_call *c)
                                 .quant = set,
                                 .allow_nonfinite = o->allow_nonfinite,
                                 .follow_links = o->follow_links,
+                                .modelfile = o->modelfile,
                                 .force = c->force,
                                 .json = c->json};
     if (o->double_quant) {
@@ -85,12 +89,17 @@ const cli_verb verb_convert = {
     .name = "convert",
     .help = "Hugging Face folder to GGUF and back, adapter to a LoRA of llama.cpp",
     .usage = "MODEL --out PATH [--type T] [--double-quant true|false] [--block-size N] "
-             "[--allow-nonfinite] | ADAPTER --out X.gguf [--base MODEL] [--type T]",
+             "[--allow-nonfinite] [--modelfile] | ADAPTER --out X.gguf [--base MODEL] [--type T]",
     .more =
         "A PEFT folder (LoRA) becomes one file that llama.cpp adds to the .gguf of its base, with "
         "--lora X.gguf.\n"
         "What such a file cannot hold (other methods, modules_to_save, biases) is exit 65: fold "
-        "it with merge-adapter.\n",
+        "it with merge-adapter.\n"
+        "--modelfile is for `ollama create`: a TEMPLATE stands in it where the model's chat "
+        "template "
+        "renders as one of\n"
+        "those that have a name (`ft help templates`); its stop tokens and "
+        "generation_config.json always.\n",
     .example = "ft convert merged --out merged.gguf --modelfile",
     .does = "for llama.cpp and Ollama",
     .flags = flags,

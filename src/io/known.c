@@ -15,8 +15,12 @@
 
 typedef enum place { NOWHERE, RESULT, TEMPLATES, CHECKPOINTS, STEP, EVENTS } place;
 enum {
-    TELLS = 8
-}; /* beside IO_OF_RUN, IO_OF_RESULT: the folder is one of a model, an adapter or a run */
+    TELLS =
+        8, /* beside IO_OF_RUN, IO_OF_RESULT: the folder is one of a model, an adapter or a run */
+    HEADED =
+        16 /* others write files of this name too: ours is one that begins with a head of io_modelfile */
+};
+const char *const io_modelfile[] = {"# Modelfile by ft convert", NULL};
 
 /* name: '#' is a number, '*' any text. holds: it is a folder of such files. */
 static const struct {
@@ -33,6 +37,7 @@ static const struct {
     {RESULT, "adapter_config.json", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "adapter_model.safetensors", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "README.md", IO_OF_RESULT, NOWHERE},
+    {RESULT, "Modelfile", IO_OF_RESULT | HEADED, NOWHERE},
     {RESULT, "tokenizer.json", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "tokenizer_config.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "special_tokens_map.json", IO_OF_RESULT, NOWHERE},
@@ -144,7 +149,9 @@ static ft_status look_up(place in, const char *path, const char *name, int *row,
     if (!there) return FT_OK;
     *row = FOREIGN;
     const int i = find(in, name, temporary);
-    if (i >= 0 && (known[i].holds == NOWHERE ? S_ISREG(sb.st_mode) : S_ISDIR(sb.st_mode))) *row = i;
+    if (i < 0 || (known[i].holds == NOWHERE ? !S_ISREG(sb.st_mode) : !S_ISDIR(sb.st_mode)))
+        return FT_OK;
+    if (!(known[i].what & HEADED) || io_begins(path, io_modelfile)) *row = i;
     return FT_OK;
 }
 

@@ -230,6 +230,28 @@ ft_status io_target_open(io_target *t, const char *path, bool force, const io_in
     return ft_temporary_add(t->work);
 }
 
+ft_status io_target_beside(io_target *t, const char *name, const char *const *heads,
+                           const char *what)
+{
+    bool there;
+    const bool folder = !str_ends(t->path, ".gguf");
+    const char *parent = folder ? t->path : path_dir(t->mem, t->path);
+    if (!parent) return FT_EMEM;
+    t->beside = path_join(t->mem, parent, name);
+    /* a name that tidy() knows for one of this target's */
+    t->beside_temp =
+        folder ? path_join(t->mem, t->temp, name) : arena_printf(t->mem, "%s.%s", t->temp, name);
+    if (!t->beside || !t->beside_temp) return FT_EMEM;
+    if (folder) return FT_OK; /* it comes and goes with the folder */
+    t->beside_heads = heads;
+    t->beside_what = what;
+    FT_TRY(io_out_there(t->beside, &there));
+    FT_CHECK(t->force || !there, FT_EEXIST,
+             "%s: exists already; choose an --out in another folder, or write over it with --force",
+             ft_shows(t->beside));
+    return io_out_file(t->beside, heads, what);
+}
+
 /* Without memory the table cannot be asked. The folder is this process's own, so all in it goes, unless the former result
  * is there. */
 static ft_status empty_blindly(const io_target *t)
@@ -271,7 +293,7 @@ static ft_status exchange(const io_target *t, const char *old)
     return rc;
 }
 
-ft_status io_target_commit(io_target *t)
+static ft_status commit_result(io_target *t)
 {
     bool there, folder;
     const char *old = path_join(t->mem, t->work, OLD);
@@ -288,4 +310,17 @@ ft_status io_target_commit(io_target *t)
     FT_TRY(exchange(t, old));
     const char *parent = path_dir(t->mem, t->path);
     return parent ? dir_sync(parent[0] ? parent : ".") : FT_EMEM;
+}
+
+ft_status io_target_commit(io_target *t)
+{
+    bool there;
+    FT_TRY(commit_result(t));
+    if (!t->beside_heads) return FT_OK;
+    FT_TRY(io_out_there(t->beside, &there));
+    FT_CHECK(t->force || !there, FT_EEXIST,
+             "%s: was made by somebody else meanwhile, and stays; %s is there", ft_shows(t->beside),
+             ft_shows(t->path));
+    FT_TRY(io_out_file(t->beside, t->beside_heads, t->beside_what));
+    return dir_rename(t->beside_temp, t->beside);
 }

@@ -13,6 +13,7 @@ typedef struct conversion {
     model *from, *to;
     arena *mem;
     inf_plan plan;
+    const char *template; /* of the Modelfile, by its name; NULL: none */
 } conversion;
 
 /* Opening checks every tensor's name and shape against the config; what is left is that nothing was lost. */
@@ -25,6 +26,17 @@ static ft_status check_written(conversion *c)
     return FT_OK;
 }
 
+static void report_modelfile(const conversion *c, str_buf *s)
+{
+    tool_json_key(s, "modelfile");
+    tool_json_text(s, c->target.beside, strlen(c->target.beside));
+    tool_json_key(s, "template");
+    if (c->template)
+        tool_json_text(s, c->template, strlen(c->template));
+    else
+        str_adds(s, "null");
+}
+
 static ft_status report(const conversion *c, str_buf *s)
 {
     size_t bytes = model_bytes(c->to);
@@ -32,8 +44,10 @@ static ft_status report(const conversion *c, str_buf *s)
     if (c->opt->json) {
         str_adds(s, "{\"out\":");
         tool_json_text(s, c->opt->out, strlen(c->opt->out));
-        str_printf(s, ",\"type\":\"%s\",\"tensors\":%lld,\"parameters\":%lld,\"bytes\":%zu}\n",
-                   type, (long long)c->to->weights.n, (long long)model_count(c->to), bytes);
+        str_printf(s, ",\"type\":\"%s\",\"tensors\":%lld,\"parameters\":%lld,\"bytes\":%zu", type,
+                   (long long)c->to->weights.n, (long long)model_count(c->to), bytes);
+        if (c->opt->modelfile) report_modelfile(c, s);
+        str_adds(s, "}\n");
         tool_json_memory(s, &c->plan);
     } else {
         str_printf(s, "%s: %lld tensors, %lld parameters, %s, %zu bytes\n", ft_shows(c->opt->out),
@@ -42,10 +56,28 @@ static ft_status report(const conversion *c, str_buf *s)
     return str_ok(s);
 }
 
-static ft_status run(conversion *c, str_buf *text)
+static ft_status open_target(conversion *c)
 {
     const io_input in[] = {{.what = "the model", .path = c->opt->model}};
     FT_TRY(io_target_open(&c->target, c->opt->out, c->opt->force, in, 1, c->mem));
+    if (!c->opt->modelfile) return FT_OK;
+    return io_target_beside(&c->target, "Modelfile", io_modelfile, "a Modelfile that ft wrote");
+}
+
+static ft_status write_modelfile(conversion *c)
+{
+    str_buf s = {0};
+    const bool gguf = str_ends(c->target.path, ".gguf");
+    ft_status rc =
+        tool_modelfile(&s, c->from, gguf ? path_base(c->target.path) : NULL, c->mem, &c->template);
+    if (rc == FT_OK) rc = file_write(c->target.beside_temp, s.data, s.len);
+    str_free(&s);
+    return rc;
+}
+
+static ft_status run(conversion *c, str_buf *text)
+{
+    FT_TRY(open_target(c));
     FT_TRY(tool_output_quant(c->opt->type, c->target.path, c->opt->quant, c->opt->n_quant, c->mem,
                              &c->quant, &c->quant_cfg));
     if (!c->quant) FT_TRY(tool_output_type(c->opt->type, c->target.path, &c->type));
@@ -64,6 +96,7 @@ static ft_status run(conversion *c, str_buf *text)
                                 (size_t)tool_output_bytes(c->from, c->type, c->quant)));
     FT_TRY(model_save(c->from, c->target.temp, &save));
     FT_TRY(check_written(c));
+    if (c->opt->modelfile) FT_TRY(write_modelfile(c));
     FT_TRY(file_inputs_check());
     FT_TRY(report(c, text)); /* before the rename: a failure leaves nothing */
     return io_target_commit(&c->target);

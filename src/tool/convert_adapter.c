@@ -36,6 +36,7 @@ static ft_status check_options(lora_file *c)
         "--out: an adapter becomes one file for llama.cpp, X.gguf; a model of base and adapter "
         "is made by merge-adapter");
     FT_CHECK(o->n_quant == 0, FT_EUSAGE, "--double-quant and --block-size: are of a model");
+    FT_CHECK(!o->modelfile, FT_EUSAGE, "--modelfile: is of a model, not of an adapter");
     FT_CHECK(!o->allow_nonfinite, FT_EUSAGE, "--allow-nonfinite: is of a model, not of an adapter");
     return choose_type(o->type, c->target.path, &c->type);
 }

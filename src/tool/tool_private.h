@@ -79,5 +79,18 @@ FT_MUST_USE ft_status tool_check_space(const model *m, const io_target *t, const
                                        const model_quant *quant);
 /* tool_convert of a PEFT folder. */
 FT_MUST_USE ft_status tool_convert_adapter(const tool_convert_options *opt, const tool_sink *out);
+/* --- modelfile.c, go_template.c: for Ollama ------------------------------------------------------------------- */
+/* Appends the Modelfile of m, written as `file` beside it (NULL: as the folder it stands in). *template: the name that its
+ * chat template has in the table; NULL: none fits, which is told. */
+FT_MUST_USE ft_status tool_modelfile(str_buf *out, const model *m, const char *file, arena *mem,
+                                     const char **template);
+typedef struct tool_go_words {
+    const char *bos, *eos; /* "" where there is none */
+    bool adds_bos;         /* the tokenizer does it */
+    const char *system;    /* where a conversation brings none; NULL: what the template has */
+} tool_go_words;
+/* A template of chat_names for Ollama, in Go; false: there is none of the name. */
+bool tool_go_template(str_buf *out, const char *name, const tool_go_words *w);
+
 double tool_output_bytes(const model *m, const dt_type *type, const model_quant *quant);
 #endif
