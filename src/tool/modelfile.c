@@ -54,9 +54,12 @@ static ft_status read_parameters(str_buf *out, const model *m, arena *mem)
     js_doc d = {0};
     char *text = NULL;
     size_t len;
+    path_kind kind;
     const char *path = path_join(mem, m->path, "generation_config.json");
     if (!path) return FT_EMEM;
-    if (m->from_gguf || !file_exists(path)) return FT_OK;
+    if (m->from_gguf) return FT_OK;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FILE) return FT_OK;
     FT_TRY(file_read(&text, &len, path, (size_t)16 << 20));
     ft_status rc = js_parse(&d, text, len, path, 1, JS_ALLOW_NONFINITE, FT_EDATA);
     if (rc == FT_OK) put_parameters(out, d.root, path);
@@ -288,8 +291,12 @@ static ft_status put_template(str_buf *out, tok_tokenizer *t, const char *path, 
 static ft_status open_tokenizer(tok_tokenizer **t, const model *m, arena *mem)
 {
     const char *kind = NULL;
+    bool has;
     *t = NULL;
-    if (!m->from_gguf) return tok_in_folder(m->path) ? tok_open(t, m->path) : FT_OK;
+    if (!m->from_gguf) {
+        FT_TRY(tok_in_folder(m->path, &has));
+        return has ? tok_open(t, m->path) : FT_OK;
+    }
     FT_TRY(gguf_text(m->weights.gguf, "tokenizer.ggml.model", mem, &kind));
     return kind && strcmp(kind, "none") != 0 ? tok_open(t, m->path) : FT_OK;
 }
