@@ -24,7 +24,7 @@ data       7100  sources of every kind to samples and records: files, columns, s
 objective  1000  a file a loss
 optim      1800  a file an update rule, schedules and the keys each goes by
 train      6600  the loop, checkpoints, resume, plan, reports
-tool       9300  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations; what leaves for llama.cpp and Ollama; transfers from a hub that is not believed
+tool       9900  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations; what leaves for llama.cpp and Ollama; transfers from a hub that is not believed
 cli        5500  words to structs and results to text; help, man pages and completion from the tables; the chat of a terminal; what stands in the place of a config
 '
 bad=0
