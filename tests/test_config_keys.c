@@ -84,8 +84,8 @@ static void neutral_values_are_fine(void **state)
         "\"num_experts\": 0, \"is_encoder_decoder\": false, \"compression_config\": null",
         "\"attention_dropout\": 0.0, \"sliding_window\": null, \"auto_map\": {}",
         "\"rope_scaling\": null, \"layer_types\": [\"full_attention\", \"full_attention\"]",
-        "\"use_cache\": false, \"temperature\": 0.6, \"id2label\": {\"0\": \"x\"}, "
-        "\"pretraining_tp\": 2",
+        ("\"use_cache\": false, \"temperature\": 0.6, \"id2label\": {\"0\": \"x\"}, "
+         "\"pretraining_tp\": 2"),
     };
     (void)state;
     for (size_t i = 0; i < FT_COUNT_OF(good); i++) {

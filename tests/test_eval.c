@@ -311,8 +311,8 @@ static void names_are_text(void **state)
                *md = test_read_file(test_path("report.md"), NULL);
     static const char *const in_xml[] = {
         "<testsuite name=\"ft eval\" tests=\"2\" failures=\"1\" errors=\"0\" time=\"",
-        "classname=\"&lt;a&gt;&amp;&quot;&#39;| *x* _y_ `z` @me&#10;\xef\xbf\xbd\xe2\x80\xae\" "
-        "name=\"multiple_choice\" time=\"",
+        ("classname=\"&lt;a&gt;&amp;&quot;&#39;| *x* _y_ `z` @me&#10;\xef\xbf\xbd\xe2\x80\xae\" "
+         "name=\"multiple_choice\" time=\""),
         "classname=\"plain\" name=\"tokens max 1\" time=\"",
         "<failure message=\"12 is above the maximum 1\"/>", "</testsuites>\n"};
     for (size_t i = 0; i < FT_COUNT_OF(in_xml); i++) {
@@ -321,8 +321,8 @@ static void names_are_text(void **state)
     }
     static const char *const in_md[] = {
         "| task | metric | value | base | gate | result |\n|---|---|---:|---:|---|---|\n",
-        "| &lt;a&gt;&amp;\"'\\| \\*x\\* \\_y\\_ \\`z\\` @<!-- -->me\\\\x0a\\\\x01\\\\u202e | acc "
-        "| ",
+        ("| &lt;a&gt;&amp;\"'\\| \\*x\\* \\_y\\_ \\`z\\` @<!-- -->me\\\\x0a\\\\x01\\\\u202e | acc "
+         "| "),
         "| plain | tokens | 12 |  | max 1 | FAIL |\n", "| plain | loss.b.c | "};
     for (size_t i = 0; i < FT_COUNT_OF(in_md); i++) {
         if (!strstr(md, in_md[i])) print_error("%s lacks %s\n", md, in_md[i]);
@@ -345,8 +345,8 @@ static void samples_say_what_the_result_is_made_of(void **state)
     cJSON *result = parse(out.data);
     static const char *const begin[] = {"{\"task\":\"loss\",\"line\":1,\"id\":7,\"source\":\"a\",",
                                         "{\"task\":\"loss\",\"line\":2,\"source\":\"a\",",
-                                        "{\"task\":\"loss\",\"line\":1,\"id\":[1,\"é\"],"
-                                        "\"source\":\"b.c\","};
+                                        ("{\"task\":\"loss\",\"line\":1,\"id\":[1,\"é\"],"
+                                         "\"source\":\"b.c\",")};
     const char *p = test_read_file(test_path("samples.jsonl"), NULL);
     double sum = 0, tokens = 0;
     for (size_t i = 0; i < FT_COUNT_OF(begin); i++, p = next_line(p)) {

@@ -97,8 +97,8 @@ static void a_copy_is_trained_in_the_models_place(void **state)
     nn_param *own[3] = {0};
     nn_overlay over = {.own = own};
     uint16_t half[6] = {0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0}; /* 1 … 6 in bf16 */
-    nn_param w = {.name = "w", .index = 2, .file_type = &dt_bf16, .hyper = {1, 0, 0}};
-    nn_param empty = {.name = "none", .index = 0, .hyper = {1, 0, 1}};
+    nn_param w = {.name = "w", .index = 2, .file_type = &dt_bf16, .hyper = {.lr_ratio = 1}};
+    nn_param empty = {.name = "none", .index = 0, .hyper = {.lr_ratio = 1, .decay_ratio = 1}};
     (void)state;
     w.t = (tn_tensor){.type = &dt_bf16, .nd = 2, .dim = {2, 3}, .data = half};
     empty.t = (tn_tensor){.type = &dt_f32, .nd = 1, .dim = {4}};
