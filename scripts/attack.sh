@@ -6,7 +6,8 @@
 #   --short         ten minutes: points are drawn by a seed, which is printed (scripts/test.sh --all runs this form)
 #   --seed N        draws the same points again
 #   --ft PROGRAM    what is attacked (default build/release/ft, built first); --asan PROGRAM, --debug PROGRAM: builds with
-#                   sanitizers and with assertions, by which F9 and P16 go (build/asan/ft, build/debug/ft where they stand)
+#                   sanitizers and with assertions, by which F9 and P16 go. Without --short these, and those under TSan and
+#                   MSan, are built here; with it F9 goes by build/asan/ft where that stands
 #   --list          the goals, and where each is held (docs/goals.md)
 #   GOAL            R1, F3, P …: these only, or all that begin with these letters
 #
@@ -58,8 +59,6 @@ if [ -z "$ft" ]; then
         { echo "attack: $ft cannot be built" >&2; exit 70; }
 fi
 ft=$(realpath "$ft") && [ -x "$ft" ] || { echo "attack: $ft does not run" >&2; exit 70; }
-[ -n "$asan" ] || asan=$source/build/asan/ft
-[ -n "$debug" ] || debug=$source/build/debug/ft
 
 top=$(mktemp -d "${TMPDIR:-/tmp}/ft-attack-XXXXXX") || exit 70
 stop() {

@@ -378,7 +378,11 @@ check_F9_descriptors() {
 }
 check_F9_memory() { # LSan, with allocations that fail inside ft
     local n words at
-    [ -x "$asan" ] || { skip "leaks by LSan" "no build with sanitizers; scripts/test.sh --all makes build/asan"; return; }
+    if [ -z "$asan" ]; then
+        asan=$source/build/asan/ft
+        $short || build asan
+        [ -x "$asan" ] || { skip "leaks by LSan" "long form, or where build/asan stands"; return; }
+    fi
     export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:exitcode=99 UBSAN_OPTIONS=halt_on_error=1:exitcode=98
     config_of_three
     clean() { # FAIL_AT COMMAND...

@@ -91,6 +91,10 @@ documented() { case $code in 64 | 65 | 66 | 71 | 73 | 74 | 75 | 77 | 78 | 80 | 8
 told() { head -c 160 err | tr '\n' ' '; }
 
 # --- tools -----------------------------------------------------------------------------------------------------------------
+build() { # PRESET: build/PRESET/ft, of what the tree holds now
+    (cd "$source" && cmake --preset "$1" && cmake --build "build/$1" -j "$(nproc)" --target ft) > said 2>&1 ||
+        fail "build/$1: $(grep -m 2 -e 'error' -e FAILED said | tr '\n' ' ')"
+}
 need() { # TOOL...: or the check is skipped
     local tool
     for tool; do

@@ -380,10 +380,11 @@ check_P14() { # how the program is built
 
 check_P16() { # with assertions and without, the same verdict on every damaged file
     local c
-    if [ ! -x "$debug" ] && ! $short; then
-        (cd "$source" && cmake --preset debug && cmake --build build/debug --target ft) > said 2>&1
+    if [ -z "$debug" ]; then
+        ! $short || { skip "verdicts with NDEBUG on and off" "long form"; return; }
+        build debug
+        debug=$source/build/debug/ft
     fi
-    [ -x "$debug" ] || { skip "verdicts with NDEBUG on and off" "no debug build; cmake --preset debug"; return; }
     skeleton
     mkdir cases
     perl "$source/scripts/attack/malformed.pl" "$PWD" cases > kinds

@@ -166,6 +166,7 @@ static bool remove_inside(int folder, int depth)
         found = false;
         if (lseek(folder, 0, SEEK_SET) < 0) return false;
         while ((n = syscall(SYS_getdents64, folder, buf, sizeof buf)) > 0) {
+            ft_written(buf, (size_t)n); /* by the kernel */
             for (long at = 0; at < n;) {
                 const struct entry *e = (const void *)(buf + at);
                 at += e->bytes;
