@@ -270,8 +270,12 @@ size_t ft_rss(void);      /* bytes now */
 void ft_memory_start(void); /* sets the allocator of the C library, once, at the start of a program */
 /* Memory that was freed goes back to the system, where the C library keeps it. */
 void ft_give_back(void);
-/* Bytes in memory of the mappings that a range lies in, or begins or ends in. */
-size_t ft_rss_of(const void *from, size_t bytes);
+/* Bytes in memory of the mappings that one of the ranges lies in, or begins or ends in. */
+typedef struct ft_range {
+    const void *from;
+    size_t bytes;
+} ft_range;
+size_t ft_rss_of(const ft_range *range, int64_t n);
 /* The most that this process may have in memory, what it has already counted in, and what says so: the
  * least that MemAvailable, the cgroup (v1 or v2) and those above it, RLIMIT_AS and RLIMIT_DATA leave to
  * it. FT_CGROUP_ROOT replaces /sys/fs/cgroup in tests. */

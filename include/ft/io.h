@@ -12,10 +12,12 @@
 
 /* --- files ------------------------------------------------------------------------------------------- */
 typedef struct file_watch file_watch;
+typedef struct file_pieces file_pieces;
 typedef struct file_map {
     const uint8_t *data;
-    size_t size;
+    size_t size; /* of the file */
     file_watch *watch;
+    file_pieces *pieces; /* NULL: all of it is mapped */
 } file_map;
 /* Maps a regular file read-only, and watches it. 66 missing, 77 permission, 65 not a regular file. */
 FT_MUST_USE ft_status file_map_open(file_map *m, const char *path);
@@ -220,10 +222,16 @@ typedef struct io_tensor {
     const dt_type *type;
     int nd;
     int64_t dim[8];   /* outermost first (GGUF's order is reversed on reading) */
-    const void *data; /* in the mapping */
+    const void *data; /* in the mapping; NULL: not mapped (io_weights_open_apart) */
     size_t bytes;
     const char *file; /* for messages */
+    file_map *map;    /* that file, and where in it the data begins */
+    size_t at;
 } io_tensor;
+/* The values of a tensor: where they are not mapped, a piece of the file that is, until it is dropped or the file is closed.
+ * One thread. */
+FT_MUST_USE ft_status io_tensor_map(const io_tensor *t, const void **data);
+void io_tensor_unmap(const io_tensor *t, const void *data);
 
 /* safetensors */
 typedef struct st_file {
@@ -346,6 +354,7 @@ typedef struct io_weights {
     gguf_file *part; /* the other parts */
     int n_parts;
     const char *path;
+    bool apart; /* no tensor is mapped */
 } io_weights;
 /* 66 where nothing stands at a path given as a model, as an adapter's folder or as a file of data, or another of these
  * does; a name on a hub is told as such. What is there may still be damaged. */
@@ -357,6 +366,10 @@ FT_MUST_USE ft_status io_is_adapter_alone(const char *dir,
                                           bool *is); /* and no config.json, so it is no model as well */
 /* Refuses pickle files by name and magic with the remedy. */
 FT_MUST_USE ft_status io_weights_open(io_weights *w, const char *model_path, arena *a);
+/* The same without their values, for those who read them once, one after another, or not at all: the files need not fit into
+ * the address space. io_weights_widen maps all of them after all. */
+FT_MUST_USE ft_status io_weights_open_apart(io_weights *w, const char *model_path, arena *a);
+FT_MUST_USE ft_status io_weights_widen(io_weights *w);
 const io_tensor *io_find(const io_weights *w, const char *name);
 void io_weights_close(io_weights *w);
 size_t io_weights_bytes(const io_weights *w); /* of its files */

@@ -109,6 +109,7 @@ struct model {
     bool no_weights; /* opened for a plan: values of random or trained parameters are not made */
     bool trained;    /* opened for training */
     bool bare;       /* a folder that holds no weights, opened for a plan of what they would take */
+    bool apart;      /* no matrix that will be quantised, or none at all, is mapped: t.data is NULL */
     const model_quant *quant; /* the row that reads this folder, or NULL, and its keys */
     void *quant_cfg;
     io_weights weights;
@@ -118,7 +119,8 @@ struct model {
     arena *own;                /* random weights of from_config, else NULL */
     uint64_t seed;             /* of those */
     double range;
-    arena *made;               /* weights that were quantised on load, else NULL */
+    const model_quant *make;   /* what quantises on load, else NULL */
+    arena *made;               /* weights that were quantised so, else NULL */
     void *resized[2];          /* embedding and head with more rows than the file has */
     int64_t file_vocabulary;   /* rows that the file has, where the model was given another number; else 0 */
     int64_t n_param;
@@ -138,6 +140,7 @@ typedef struct model_options {
     bool
         no_weights; /* for memory plans: values of random weights and of trained copies are not made */
     bool may_be_bare; /* with no_weights: a folder of a config.json alone will do (model.bare) */
+    bool unread; /* for a look at what is there: names, types and shapes are compared, values are not read */
     bool trained; /* for training: keys of config.json that matter there alone (dropout) are warned of */
     const model *weights_of; /* the same model, open as long as this one: its mappings are used; or NULL */
     const model_quant *make; /* quantises the base on load, with its keys; NULL: nothing does */

@@ -51,6 +51,16 @@ void ft_error_keep(bool keep)
     keeping += keep ? 1 : -1;
 }
 
+/* Which limit it was that memory ran into; an arena that reached its own says so. */
+static void append_limit(const char *fmt)
+{
+    if (!strstr(fmt, "out of memory") || strstr(fmt, "its limit")) return;
+    const ft_grant g = ft_memory_ask(&(ft_need){.bytes = ft_rss()});
+    if (g.limit == SIZE_MAX) return;
+    append_text("; it needs more than the %s in use, %s grants %s", ft_bytes_text(g.need), g.name,
+                ft_bytes_text(g.limit));
+}
+
 ft_status(ft_fail)(ft_status status, const char *fmt, ...)
 {
     va_list ap;
@@ -59,6 +69,7 @@ ft_status(ft_fail)(ft_status status, const char *fmt, ...)
     va_start(ap, fmt);
     append(fmt, ap);
     va_end(ap);
+    if (status == FT_EMEM) append_limit(fmt);
     return status;
 }
 

@@ -220,10 +220,8 @@ ft_status arena_open(arena **out, const char *name, size_t limit)
 
 static ft_status not_granted(const arena *a, size_t bytes)
 {
-    return ft_fail(FT_EMEM,
-                   "out of memory: the system grants no %s more for %s (a limit of ulimit -v or "
-                   "-d?)",
-                   ft_bytes_text(bytes), a->name);
+    return ft_fail(FT_EMEM, "out of memory: the system has no %s more for %s", ft_bytes_text(bytes),
+                   a->name);
 }
 
 ft_status arena_open_flat(arena **out, const char *name, size_t bytes)

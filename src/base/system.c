@@ -5,6 +5,7 @@
 #include <malloc.h>
 #endif
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
@@ -22,21 +23,35 @@ double ft_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Value in bytes of a "Name:  123 kB" line of a /proc file; 0 when it is not there. */
+/* Value in bytes of a "Name:  123 kB" line of a /proc file; 0 when it is not there. It takes no memory: it is asked when
+ * there is none. */
 static size_t proc_kib(const char *path, const char *name)
 {
-    char line[256];
-    size_t found = 0, n = strlen(name);
-    FILE *f = fopen(path, "r");
-    if (!f) return 0;
-    while (!found && fgets(line, sizeof line, f)) {
-        if (strncmp(line, name, n) == 0) found = (size_t)strtoull(line + n, NULL, 10) * 1024;
+    char text[8192];
+    size_t len = 0, n = strlen(name);
+    ssize_t got;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    while (len < sizeof text - 1 && (got = read(fd, text + len, sizeof text - 1 - len)) > 0)
+        len += (size_t)got;
+    close(fd);
+    text[len] = 0;
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, name, n) == 0) return (size_t)strtoull(line + n, NULL, 10) * 1024;
     }
-    fclose(f);
-    return found;
+    return 0;
 }
 
-size_t ft_rss_of(const void *from, size_t bytes)
+static bool in_one(const ft_range *range, int64_t n, uintptr_t from, uintptr_t to)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (from < (uintptr_t)range[i].from + range[i].bytes && to > (uintptr_t)range[i].from)
+            return true;
+    return false;
+}
+
+size_t ft_rss_of(const ft_range *range, int64_t n)
 {
     char line[512];
     size_t sum = 0;
@@ -46,7 +61,7 @@ size_t ft_rss_of(const void *from, size_t bytes)
     if (!f) return 0;
     while (fgets(line, sizeof line, f)) {
         if (sscanf(line, "%llx-%llx ", &a, &b) == 2)
-            inside = a < (uintptr_t)from + bytes && b > (uintptr_t)from;
+            inside = in_one(range, n, (uintptr_t)a, (uintptr_t)b);
         else if (inside && sscanf(line, "Rss: %llu", &kib) == 1)
             sum += (size_t)kib * 1024;
     }

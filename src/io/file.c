@@ -22,7 +22,7 @@ enum { CHUNK = 128 << 10, OUT_BUFFER = 256 << 10, KEPT = 64 << 20 };
 /* --- reading ---------------------------------------------------------------------------------- */
 
 /* A mapping takes as much address space as the file is long. */
-static ft_status no_room(const char *path, size_t bytes)
+ft_status io_fail_map(const char *path, size_t bytes)
 {
     if (errno != ENOMEM) return ft_fail_errno(FT_EIO, "%s: cannot be mapped", path);
     const ft_grant g = ft_memory_ask(&(ft_need){.address = bytes});
@@ -46,7 +46,7 @@ ft_status file_map_open(file_map *m, const char *path)
     if (sb.st_size > 0) {
         void *data = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED) {
-            rc = no_room(path, (size_t)sb.st_size);
+            rc = io_fail_map(path, (size_t)sb.st_size);
             goto out;
         }
         *m = (file_map){.data = data, .size = (size_t)sb.st_size};
@@ -61,7 +61,10 @@ out:
 void file_map_close(file_map *m)
 {
     file_watch_close(m->watch);
-    if (m->size > 0) munmap((void *)(uintptr_t)m->data, m->size);
+    if (m->pieces)
+        io_pieces_close(m->pieces);
+    else if (m->size > 0)
+        munmap((void *)(uintptr_t)m->data, m->size);
     *m = (file_map){0};
 }
 

@@ -267,6 +267,13 @@ static ft_status read_tensor(reader *r, io_tensor *t, uint64_t *offset, size_t *
     return FT_OK;
 }
 
+static void place(gguf_file *f, io_tensor *t, size_t at)
+{
+    t->map = &f->map;
+    t->at = at;
+    t->data = f->map.pieces ? NULL : f->map.data + at;
+}
+
 static ft_status read_tensors(reader *r, uint64_t n)
 {
     size_t next = 0, start;
@@ -294,7 +301,7 @@ static ft_status read_tensors(reader *r, uint64_t n)
                 rc = fail_at(r,
                              "its data ends after the end of the file; is the download complete?");
             else
-                t->data = r->f->map.data + start + offset[i];
+                place(r->f, t, start + offset[i]);
         }
         if (rc == FT_OK) r->f->n = (int64_t)n;
     }
@@ -324,23 +331,37 @@ static ft_status read_head(reader *r, uint64_t *n_tensors, uint64_t *n_kv)
     return read_u64(r, n_kv);
 }
 
-ft_status gguf_open_part(gguf_file *f, const char *path, arena *a)
+static ft_status read_all(gguf_file *f, arena *a)
 {
-    ft_status rc;
     uint64_t n_tensors = 0, n_kv = 0;
-    reader r = {.f = f, .mem = a};
+    reader r = {.f = f, .mem = a, .p = f->map.data, .end = f->map.data + io_map_head(&f->map)};
+    FT_TRY(read_head(&r, &n_tensors, &n_kv));
+    FT_TRY(read_kvs(&r, n_kv));
+    FT_TRY(read_alignment(&r));
+    return read_tensors(&r, n_tensors);
+}
 
+/* Where the header ends is not known before it was read: of a file that is not mapped whole, more and more is. */
+ft_status gguf_open_part(gguf_file *f, const char *path, bool apart, arena *a)
+{
+    enum { HEAD = 8 << 20 };
     *f = (gguf_file){0};
     f->path = arena_str(a, path);
     if (!f->path) return FT_EMEM;
-    FT_TRY(file_map_open(&f->map, path));
-    r.p = f->map.data;
-    r.end = f->map.data + f->map.size;
-    FT_TRY_OUT(read_head(&r, &n_tensors, &n_kv));
-    FT_TRY_OUT(read_kvs(&r, n_kv));
-    FT_TRY_OUT(read_alignment(&r));
-    rc = read_tensors(&r, n_tensors);
-out:
+    if (apart)
+        FT_TRY(io_map_open_head(&f->map, path, HEAD));
+    else
+        FT_TRY(file_map_open(&f->map, path));
+    size_t mark = arena_mark(a), head = io_map_head(&f->map);
+    ft_status rc = read_all(f, a);
+    while (rc == FT_EDATA && head < f->map.size) {
+        arena_reset(a, mark);
+        map_free(&f->kv_index);
+        map_free(&f->index);
+        rc = io_map_more(&f->map, head * 2);
+        head = io_map_head(&f->map);
+        if (rc == FT_OK) rc = read_all(f, a);
+    }
     if (rc != FT_OK) gguf_close(f);
     return rc;
 }
@@ -379,12 +400,17 @@ static ft_status refuse_later_part(const gguf_file *f, arena *a)
                    f->path, (long long)n, (long long)no + 1, first ? ": " : "", first ? first : "");
 }
 
-ft_status gguf_open(gguf_file *f, const char *path, arena *a)
+ft_status gguf_open_as(gguf_file *f, const char *path, bool apart, arena *a)
 {
-    FT_TRY(gguf_open_part(f, path, a));
+    FT_TRY(gguf_open_part(f, path, apart, a));
     ft_status rc = refuse_later_part(f, a);
     if (rc != FT_OK) gguf_close(f);
     return rc;
+}
+
+ft_status gguf_open(gguf_file *f, const char *path, arena *a)
+{
+    return gguf_open_as(f, path, false, a);
 }
 
 void gguf_close(gguf_file *f)

@@ -379,7 +379,6 @@ static ft_status check_cover(parser *p, size_t data_bytes)
 
 static ft_status keep(st_file *f, parser *p)
 {
-    const uint8_t *data = p->text + p->end;
     f->tensor = arena_get(p->mem, (p->n + 1) * sizeof *f->tensor);
     f->meta = arena_get(p->mem, (p->n_meta + 1) * sizeof *f->meta);
     if (!f->tensor || !f->meta) return FT_EMEM;
@@ -389,7 +388,9 @@ static ft_status keep(st_file *f, parser *p)
         io_tensor *t = &f->tensor[i];
         int64_t other;
         *t = p->list[i].t;
-        t->data = data + p->list[i].begin;
+        t->map = &f->map;
+        t->at = p->end + p->list[i].begin;
+        t->data = f->map.pieces ? NULL : f->map.data + t->at;
         if (map_get(&f->index, t->name, strlen(t->name), &other))
             return fail_entry(p, &p->list[i], "stands twice");
         FT_TRY(map_put(&f->index, t->name, strlen(t->name), (int64_t)i));
@@ -398,7 +399,7 @@ static ft_status keep(st_file *f, parser *p)
     return FT_OK;
 }
 
-static ft_status find_header(parser *p, const file_map *map)
+static ft_status find_header(parser *p, file_map *map)
 {
     uint64_t n;
     FT_CHECK(map->size >= 8, FT_EDATA, "%s: byte 0x0: %zu bytes are too few for a safetensors file",
@@ -414,6 +415,7 @@ static ft_status find_header(parser *p, const file_map *map)
                        "download complete?",
                        p->path, (unsigned long long)n, map->size);
     }
+    FT_TRY(io_map_more(map, 8 + (size_t)n));
     p->text = map->data;
     p->pos = 8;
     p->end = 8 + (size_t)n;
@@ -422,6 +424,12 @@ static ft_status find_header(parser *p, const file_map *map)
 
 ft_status st_open(st_file *f, const char *path, arena *a)
 {
+    return st_open_as(f, path, false, a);
+}
+
+ft_status st_open_as(st_file *f, const char *path, bool apart, arena *a)
+{
+    enum { HEAD = 64 << 10 };
     ft_status rc;
     parser p = {.mem = a};
 
@@ -429,7 +437,10 @@ ft_status st_open(st_file *f, const char *path, arena *a)
     p.path = arena_str(a, path);
     if (!p.path) return FT_EMEM;
     f->path = p.path;
-    FT_TRY(file_map_open(&f->map, path));
+    if (apart)
+        FT_TRY(io_map_open_head(&f->map, path, HEAD));
+    else
+        FT_TRY(file_map_open(&f->map, path));
     FT_TRY_OUT(find_header(&p, &f->map));
     FT_TRY_OUT(read_header(&p));
     FT_TRY_OUT(check_cover(&p, f->map.size - p.end));

@@ -18,6 +18,7 @@ struct file_watch {
     file_watch *next;
     ft_mapped *mapped;
     const uint8_t *data; /* of a mapping */
+    int fd;              /* of a file that is mapped in pieces; -1 */
     char *path;
     file_use use;
     struct stat was;
@@ -83,6 +84,7 @@ static ft_status begin(file_watch **out, const char *path, file_use use)
     file_watch *w = ft_alloc(1, sizeof *w);
     if (!w) return FT_EMEM;
     w->use = use;
+    w->fd = -1;
     w->path = ft_strdup(path);
     if (!w->path) {
         ft_free(w);
@@ -111,10 +113,11 @@ ft_status io_watch_map(file_map *m, int fd, const char *path)
     FT_TRY(begin(&m->watch, path, FILE_MAPPED));
     file_watch *w = m->watch;
     w->data = m->data;
+    w->fd = io_map_fd(m);
     if (fstat(fd, &w->was) != 0) return ft_fail_errno(FT_EIO, "%s: cannot be read", path);
     w->was.st_size = (off_t)m->size;
-    w->mapped = ft_mapped_add(m->data, m->size, path);
-    if (!w->mapped) return FT_EMEM;
+    if (!m->pieces) w->mapped = ft_mapped_add(m->data, m->size, path);
+    if (!m->pieces && !w->mapped) return FT_EMEM;
     return hash(w, fd, false, w->sample);
 }
 
@@ -170,13 +173,13 @@ static ft_status check_mapping(file_watch *w, const struct stat *now, bool same_
     if (!same_file)
         log_warn("%s: is no longer the file that was opened; this run goes on with that one",
                  w->path);
-    FT_TRY(hash(w, -1, false, hex));
+    FT_TRY(hash(w, w->fd, false, hex));
     if (strcmp(hex, w->sample) != 0) return changed(w);
     const bool written = same_file && !same_time(now->st_mtim, w->was.st_mtim);
     const bool touched = written || (same_file && !same_time(now->st_ctim, w->was.st_ctim));
     if (!touched) return FT_OK;
     if (!w->sha256[0]) return written ? changed(w) : FT_OK; /* its mode or its links */
-    FT_TRY(hash(w, -1, true, hex));
+    FT_TRY(hash(w, w->fd, true, hex));
     if (strcmp(hex, w->sha256) != 0) return changed(w);
     tell_touched(w, now);
     return FT_OK;

@@ -15,6 +15,7 @@
 #define INDEX "model.safetensors.index.json"
 #define INDEX_LIMIT ((size_t)64 << 20)
 #define PIECE ((size_t)16 << 20)
+#define READ ((size_t)1 << 20)
 
 /* --- one list --------------------------------------------------------------------------------- */
 
@@ -50,7 +51,7 @@ static ft_status open_single(io_weights *w, const char *path, arena *a)
 {
     w->shard = arena_get(a, sizeof *w->shard);
     if (!w->shard) return FT_EMEM;
-    FT_TRY(st_open(&w->shard[0], path, a));
+    FT_TRY(st_open_as(&w->shard[0], path, w->apart, a));
     w->n_shards = 1;
     return FT_OK;
 }
@@ -108,7 +109,7 @@ static ft_status open_shards(io_weights *w, const char *dir, const char *const *
         FT_CHECK(kind != PATH_NONE, FT_ENOINPUT,
                  "%s: is missing, though %s/" INDEX " names it; is the download complete?", path,
                  dir);
-        FT_TRY(st_open(&w->shard[i], path, a));
+        FT_TRY(st_open_as(&w->shard[i], path, w->apart, a));
         w->n_shards++;
     }
     return FT_OK;
@@ -224,7 +225,7 @@ static ft_status open_parts(io_weights *w, const char *path, int64_t n, arena *a
         FT_CHECK(kind != PATH_NONE, FT_ENOINPUT,
                  "%s: is missing, one of %lld parts; is the download complete?", name,
                  (long long)n);
-        FT_TRY(gguf_open_part(&w->part[i - 1], name, a));
+        FT_TRY(gguf_open_part(&w->part[i - 1], name, w->apart, a));
         w->n_parts++;
         FT_TRY(gguf_int(&w->part[i - 1], "split.no", -1, 0, UINT16_MAX, &no));
         FT_TRY(gguf_int(&w->part[i - 1], "split.count", -1, 0, UINT16_MAX, &count));
@@ -242,7 +243,7 @@ static ft_status open_gguf(io_weights *w, const char *path, arena *a)
     int64_t parts, tensors;
     gguf_file *f = arena_get(a, sizeof *f);
     if (!f) return FT_EMEM;
-    FT_TRY(gguf_open(f, path, a));
+    FT_TRY(gguf_open_as(f, path, w->apart, a));
     w->gguf = f;
     FT_TRY(gguf_int(f, "split.count", 1, 0, UINT16_MAX, &parts));
     FT_TRY(gguf_int(f, "split.tensors.count", -1, 0, INT64_MAX, &tensors));
@@ -260,7 +261,7 @@ static ft_status open_file(io_weights *w, const char *path, arena *a)
     file_map m;
     if (str_ends(path, ".gguf")) return open_gguf(w, path, a);
     FT_TRY(io_refuse_pickle_name(path));
-    FT_TRY(file_map_open(&m, path));
+    FT_TRY(io_map_open_head(&m, path, 4));
     bool gguf = m.size >= 4 && memcmp(m.data, "GGUF", 4) == 0;
     file_map_close(&m);
     if (gguf) return open_gguf(w, path, a);
@@ -268,9 +269,9 @@ static ft_status open_file(io_weights *w, const char *path, arena *a)
     return gather(w, a);
 }
 
-ft_status io_weights_open(io_weights *w, const char *model_path, arena *a)
+static ft_status open_as(io_weights *w, const char *model_path, bool apart, arena *a)
 {
-    *w = (io_weights){0};
+    *w = (io_weights){.apart = apart};
     w->path = arena_str(a, model_path);
     if (!w->path) return FT_EMEM;
     path_kind kind;
@@ -278,6 +279,40 @@ ft_status io_weights_open(io_weights *w, const char *model_path, arena *a)
     ft_status rc = kind == PATH_FOLDER ? open_folder(w, w->path, a) : open_file(w, w->path, a);
     if (rc != FT_OK) io_weights_close(w);
     return rc;
+}
+
+ft_status io_weights_open(io_weights *w, const char *model_path, arena *a)
+{
+    return open_as(w, model_path, false, a);
+}
+
+ft_status io_weights_open_apart(io_weights *w, const char *model_path, arena *a)
+{
+    return open_as(w, model_path, true, a);
+}
+
+/* The files, in one list. */
+static file_map *map_at(const io_weights *w, int i)
+{
+    if (i < w->n_shards) return &w->shard[i].map;
+    i -= w->n_shards;
+    if (w->gguf && i-- == 0) return &w->gguf->map;
+    return i < w->n_parts ? &w->part[i].map : NULL;
+}
+
+ft_status io_weights_widen(io_weights *w)
+{
+    file_map *m;
+    if (!w->apart) return FT_OK;
+    for (int i = 0; (m = map_at(w, i)); i++) {
+        const io_tensor whole = {.name = "", .file = w->path, .map = m, .at = 0, .bytes = m->size};
+        const void *data;
+        FT_TRY(io_tensor_map(&whole, &data));
+        for (int64_t k = 0; k < w->n; k++)
+            if (w->tensor[k].map == m) w->tensor[k].data = (const uint8_t *)data + w->tensor[k].at;
+    }
+    w->apart = false;
+    return FT_OK;
 }
 
 const io_tensor *io_find(const io_weights *w, const char *name)
@@ -295,43 +330,59 @@ void io_weights_close(io_weights *w)
     *w = (io_weights){0};
 }
 
-static void hash_map(const file_map *map, char hex[65])
+/* Never the whole file in memory. */
+static ft_status hash_map(const file_map *map, char hex[65])
 {
+    uint8_t *piece = NULL;
+    ft_status rc = FT_OK;
     sha256_state sha;
     sha256_init(&sha);
-    for (size_t at = 0; at < map->size; at += PIECE) { /* never the whole file in memory */
-        const size_t n = map->size - at < PIECE ? map->size - at : PIECE;
-        sha256_add(&sha, map->data + at, n);
-        file_map_forget(map->data + at, n);
+    if (map->pieces) {
+        piece = ft_alloc(READ, 1);
+        if (!piece) return FT_EMEM;
     }
+    const size_t most = piece ? READ : PIECE;
+    for (size_t n, at = 0; rc == FT_OK && at < map->size; at += n) {
+        n = map->size - at < most ? map->size - at : most;
+        if (piece) rc = io_map_read(map, piece, n, at);
+        if (rc == FT_OK) sha256_add(&sha, piece ? piece : map->data + at, n);
+        if (!piece) file_map_forget(map->data + at, n);
+    }
+    ft_free(piece);
     sha256_hex(&sha, hex);
-    if (map->watch) io_watch_hash(map->watch, hex);
+    if (rc == FT_OK && map->watch) io_watch_hash(map->watch, hex);
+    return rc;
 }
 
-static void hash_line(sha256_state *sha, const file_map *map, const char *path)
+static ft_status hash_line(sha256_state *sha, const file_map *map, const char *path)
 {
     char hex[65];
-    hash_map(map, hex);
+    FT_TRY(hash_map(map, hex));
     sha256_add(sha, hex, 64);
     sha256_add(sha, "  ", 2);
     sha256_add(sha, path_base(path), strlen(path_base(path)));
     sha256_add(sha, "\n", 1);
+    return FT_OK;
 }
 
 size_t io_weights_bytes(const io_weights *w)
 {
-    size_t sum = w->gguf ? w->gguf->map.size : 0;
-    for (int i = 0; i < w->n_parts; i++) sum += w->part[i].map.size;
-    for (int i = 0; i < w->n_shards; i++) sum += w->shard[i].map.size;
+    size_t sum = 0;
+    const file_map *m;
+    for (int i = 0; (m = map_at(w, i)); i++) sum += m->size;
     return sum;
 }
 
 size_t io_weights_rss(const io_weights *w)
 {
-    size_t sum = w->gguf ? ft_rss_of(w->gguf->map.data, w->gguf->map.size) : 0;
-    for (int i = 0; i < w->n_parts; i++) sum += ft_rss_of(w->part[i].map.data, w->part[i].map.size);
-    for (int i = 0; i < w->n_shards; i++)
-        sum += ft_rss_of(w->shard[i].map.data, w->shard[i].map.size);
+    const file_map *m;
+    int64_t n = 0, at = 0;
+    for (int i = 0; (m = map_at(w, i)); i++) n += io_pieces_ranges(m, NULL);
+    ft_range *range = n > 0 ? ft_alloc((size_t)n, sizeof *range) : NULL;
+    if (!range) return 0;
+    for (int i = 0; (m = map_at(w, i)); i++) at += io_pieces_ranges(m, range + at);
+    const size_t sum = ft_rss_of(range, n);
+    ft_free(range);
     return sum;
 }
 
@@ -340,14 +391,12 @@ ft_status io_weights_sha256(const io_weights *w, char hex[65])
     sha256_state sha;
     FT_CHECK(w->gguf || w->n_shards > 0, FT_EINTERNAL, "%s: no weights are open",
              ft_shows(w->path));
-    if (w->n_parts == 0 && (w->gguf || w->n_shards == 1)) {
-        hash_map(w->gguf ? &w->gguf->map : &w->shard[0].map, hex);
-        return FT_OK;
-    }
+    if (w->n_parts == 0 && (w->gguf || w->n_shards == 1)) return hash_map(map_at(w, 0), hex);
     sha256_init(&sha);
-    if (w->gguf) hash_line(&sha, &w->gguf->map, w->gguf->path);
-    for (int i = 0; i < w->n_parts; i++) hash_line(&sha, &w->part[i].map, w->part[i].path);
-    for (int i = 0; i < w->n_shards; i++) hash_line(&sha, &w->shard[i].map, w->shard[i].path);
+    if (w->gguf) FT_TRY(hash_line(&sha, &w->gguf->map, w->gguf->path));
+    for (int i = 0; i < w->n_parts; i++) FT_TRY(hash_line(&sha, &w->part[i].map, w->part[i].path));
+    for (int i = 0; i < w->n_shards; i++)
+        FT_TRY(hash_line(&sha, &w->shard[i].map, w->shard[i].path));
     sha256_hex(&sha, hex);
     return FT_OK;
 }

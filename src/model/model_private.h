@@ -100,6 +100,18 @@ FT_MUST_USE ft_status model_init_open(model *m, uint64_t seed, double range);
 /* Those of parameter i into model->own, unless they are there, or the model is not random. */
 FT_MUST_USE ft_status model_init_values(model *m, int64_t i);
 
+/* --- values of files (open.c) --------------------------------------------------------------------------------------------- */
+/* Those of matrix i of a model that has them apart, in m->param[i].t.data until they are given back. */
+typedef struct model_lent {
+    io_tensor t;
+    const void *mapped;
+    void *copy; /* where they may not be read as they lie */
+} model_lent;
+FT_MUST_USE ft_status model_lend(model *m, int64_t i, model_lent *l);
+void model_lend_end(model *m, int64_t i, model_lent *l);
+
 /* The parameters that the row means, one after another, in its codes: into m->made (quant.c). */
 FT_MUST_USE ft_status model_quantise(model *m, const model_quant *q, const void *cfg);
+/* The files have blocks already for what the row means: they are kept, all of them. Before anything is bound. */
+bool model_has_blocks(const model *m, const model_quant *q);
 #endif

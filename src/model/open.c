@@ -47,10 +47,62 @@ static const char *shape_text(char *out, size_t size, int nd, const int64_t *dim
     return out;
 }
 
+/* One expert's part of a tensor [experts, …]; else the tensor. */
+static bool part_of(const model *m, int64_t i, const io_tensor *t, io_tensor *part)
+{
+    const model_tensor *info = &m->info[i];
+    *part = *t;
+    if (!m->from_gguf || info->experts == 0) return true;
+    if (t->nd < 2 || t->dim[0] != info->experts) return false;
+    part->nd = t->nd - 1;
+    memmove(part->dim, part->dim + 1, (size_t)part->nd * sizeof *part->dim);
+    part->bytes = t->bytes / (size_t)info->experts;
+    part->at = t->at + part->bytes * (size_t)info->expert;
+    if (t->data) part->data = (const uint8_t *)t->data + part->bytes * (size_t)info->expert;
+    return true;
+}
+
+static bool misaligned(const io_tensor *t, const void *data)
+{
+    return t->type->block == 1 && (uintptr_t)data % (size_t)t->type->bytes != 0;
+}
+
+static ft_status copy_vector(model *m, nn_param *p, const io_tensor *t, const int32_t *row_of)
+{
+    const void *data;
+    float *copy = arena_get(m->mem, (size_t)t->dim[0] * sizeof(float) + 64);
+    float *raw = row_of ? arena_get(m->mem, (size_t)t->dim[0] * sizeof(float)) : copy;
+    if (!copy || !raw) return FT_EMEM;
+    FT_TRY(io_tensor_map(t, &data));
+    t->type->unpack(raw, data, t->dim[0]);
+    io_tensor_unmap(t, data);
+    for (int64_t k = 0; row_of && k < t->dim[0]; k++) copy[k] = raw[row_of[k]];
+    p->t.type = &dt_f32;
+    p->t.data = copy;
+    return FT_OK;
+}
+
+/* Are the values of matrix i left in the file? Those that are quantised are read then, the others by whoever computes. */
+static bool is_left(const model *m, int64_t i)
+{
+    return m->apart && (!m->make || m->make->means(m, i));
+}
+
+static ft_status take_matrix(model *m, nn_param *p, const io_tensor *t)
+{
+    const void *data;
+    FT_TRY(io_tensor_map(t, &data));
+    p->t.data = (void *)(uintptr_t)data;
+    if (!misaligned(t, data)) return FT_OK;
+    p->t.data = arena_raw(m->mem, t->bytes);
+    if (p->t.data) memcpy(p->t.data, data, t->bytes);
+    io_tensor_unmap(t, data);
+    return p->t.data ? FT_OK : FT_EMEM;
+}
+
 static ft_status bind(model *m, int64_t i, const io_tensor *t)
 {
     nn_param *p = &m->param[i];
-    size_t misaligned = t->type->block == 1 ? (uintptr_t)t->data % (size_t)t->type->bytes : 0;
     bool fits = t->nd == p->t.nd;
     for (int k = 0; fits && k < t->nd; k++) fits = t->dim[k] == p->t.dim[k];
     if (!fits) {
@@ -63,58 +115,70 @@ static ft_status bind(model *m, int64_t i, const io_tensor *t)
     FT_CHECK(t->type->unpack, FT_EDATA, "%s: tensor \"%s\": dtype %s cannot be computed with",
              ft_shows(t->file), ft_shows(t->name), t->type->name);
     p->t.type = t->type;
-    p->t.data = (void *)(uintptr_t)t->data;
     const int32_t *row_of = NULL;
     if (m->from_gguf && m->info[i].permute) {
         row_of = permutation(m, m->info[i].permute, m->info[i].head_dim);
         if (!row_of) return FT_EMEM;
     }
     p->file_type = t->type;
-    if (t->nd == 1) {
-        float *copy = arena_get(m->mem, (size_t)t->dim[0] * sizeof(float) + 64);
-        float *raw = row_of ? arena_get(m->mem, (size_t)t->dim[0] * sizeof(float)) : copy;
-        if (!copy || !raw) return FT_EMEM;
-        t->type->unpack(raw, t->data, t->dim[0]);
-        for (int64_t k = 0; row_of && k < t->dim[0]; k++) copy[k] = raw[row_of[k]];
-        p->t.type = &dt_f32;
-        p->t.data = copy;
-    } else {
-        p->t.row_of = row_of;
-        if (misaligned) {
-            void *copy = arena_raw(m->mem, t->bytes);
-            if (!copy) return FT_EMEM;
-            memcpy(copy, t->data, t->bytes);
-            p->t.data = copy;
-        }
-    }
-    return FT_OK;
+    if (t->nd == 1) return copy_vector(m, p, t, row_of);
+    p->t.row_of = row_of;
+    return is_left(m, i) ? FT_OK : take_matrix(m, p, t);
 }
 
-/* One expert's part of a tensor [experts, …]. */
-static ft_status bind_expert(model *m, int64_t i, const io_tensor *t)
+static ft_status bind_part(model *m, int64_t i, const io_tensor *t)
 {
-    const model_tensor *info = &m->info[i];
     char have[64];
-    io_tensor part = *t;
-    FT_CHECK(t->nd > 1 && t->dim[0] == info->experts, FT_EDATA,
+    io_tensor part;
+    FT_CHECK(part_of(m, i, t, &part), FT_EDATA,
              "%s: tensor \"%s\": shape %s does not fit the config, which says %d experts",
              ft_shows(t->file), ft_shows(t->name), shape_text(have, sizeof have, t->nd, t->dim),
-             info->experts);
-    part.nd = t->nd - 1;
-    memmove(part.dim, part.dim + 1, (size_t)part.nd * sizeof *part.dim);
-    part.bytes = t->bytes / (size_t)info->experts;
-    part.data = (const uint8_t *)t->data + part.bytes * (size_t)info->expert;
+             m->info[i].experts);
     return bind(m, i, &part);
+}
+
+ft_status model_lend(model *m, int64_t i, model_lent *l)
+{
+    const io_tensor *t = model_find_tensor(m, i, "");
+    tn_tensor *to = &m->param[i].t;
+    *l = (model_lent){0};
+    if (to->data || !t) return FT_OK;
+    FT_CHECK(part_of(m, i, t, &l->t), FT_EINTERNAL, "%s: parts", ft_shows(t->name));
+    FT_TRY(io_tensor_map(&l->t, &l->mapped));
+    to->data = (void *)(uintptr_t)l->mapped;
+    if (!misaligned(&l->t, l->mapped)) return FT_OK;
+    to->data = l->copy = ft_alloc(l->t.bytes, 1);
+    if (l->copy) memcpy(l->copy, l->mapped, l->t.bytes);
+    return l->copy ? FT_OK : FT_EMEM;
+}
+
+void model_lend_end(model *m, int64_t i, model_lent *l)
+{
+    void *const given = l->copy ? l->copy : (void *)(uintptr_t)l->mapped;
+    if (given && m->param[i].t.data == given) m->param[i].t.data = NULL;
+    if (l->mapped) io_tensor_unmap(&l->t, l->mapped);
+    ft_free(l->copy);
+    *l = (model_lent){0};
 }
 
 static ft_status bind_tensor(model *m, int64_t i, const io_tensor *t)
 {
-    bool stacked = m->from_gguf && m->info[i].experts > 0;
     FT_CHECK(t->bytes > 0, FT_EDATA,
              "%s: tensor \"%s\" is empty, as DeepSpeed ZeRO-3 leaves it when the weights are not "
              "gathered on saving; make the whole of them with its zero_to_fp32.py",
              ft_shows(t->file), ft_shows(t->name));
-    return stacked ? bind_expert(m, i, t) : bind(m, i, t);
+    return bind_part(m, i, t);
+}
+
+static ft_status same_values(model *m, size_t bytes, bool *same)
+{
+    const int64_t at[] = {m->head->w - m->param, m->embed->w - m->param};
+    model_lent lent[2] = {0};
+    ft_status rc = model_lend(m, at[0], &lent[0]);
+    if (rc == FT_OK) rc = model_lend(m, at[1], &lent[1]);
+    if (rc == FT_OK) *same = memcmp(m->head->w->t.data, m->embed->w->t.data, bytes) == 0;
+    for (int i = 0; i < 2; i++) model_lend_end(m, at[i], &lent[i]);
+    return rc;
 }
 
 static ft_status bind_head(model *m, bool found)
@@ -127,8 +191,10 @@ static ft_status bind_head(model *m, bool found)
         size_t a = 0, b = 1;
         bool known = dt_bytes(head->t.type, tn_count(&head->t), &a) &&
                      dt_bytes(embed->t.type, tn_count(&embed->t), &b);
-        if (known && a == b && head->t.type == embed->t.type && !head->t.side &&
-            memcmp(head->t.data, embed->t.data, a) == 0)
+        bool same = false;
+        if (known && a == b && head->t.type == embed->t.type && !head->t.side)
+            FT_TRY(same_values(m, a, &same));
+        if (same)
             found = false;
         else
             log_warn("%s: config.json says tie_word_embeddings, but \"%s\" differs from the "
@@ -267,12 +333,22 @@ static ft_status open_bare(model *m)
     return m->d.tied ? bind_head(m, false) : FT_OK;
 }
 
-static ft_status open_weights(model *m, const model *of)
+/* Matrices stay in the file until they are quantised, where they will be, or are not read at all. */
+static ft_status leave_apart(model *m)
 {
+    m->apart = !m->quant && !(m->make && model_has_blocks(m, m->make));
+    return m->apart || m->borrows ? FT_OK : io_weights_widen(&m->weights);
+}
+
+static ft_status open_weights(model *m, const model_options *opt)
+{
+    const model *of = opt->weights_of;
     FT_TRY(io_model_exists(m->path));
     m->borrows = of && of->weights.n > 0;
     if (m->borrows)
         m->weights = of->weights;
+    else if (opt->make || opt->unread)
+        FT_TRY(io_weights_open_apart(&m->weights, m->path, m->mem));
     else
         FT_TRY(io_weights_open(&m->weights, m->path, m->mem));
     m->from_gguf = m->weights.gguf != NULL;
@@ -286,6 +362,7 @@ static ft_status open_weights(model *m, const model *of)
         FT_TRY(read_config_file(m, path_join(m->mem, m->path, "config.json")));
     }
     FT_TRY(model_build(m));
+    if (m->weights.apart) FT_TRY(leave_apart(m));
     FT_TRY(bind_all(m));
     m->dtype = m->has_blocks ? &dt_bf16 : m->embed->w->file_type;
     return FT_OK;
@@ -311,13 +388,14 @@ ft_status model_open(model **out, const model_options *opt)
     FT_GUARD(m->path, FT_EMEM, "out of memory");
     m->no_weights = opt->no_weights;
     m->trained = opt->trained;
+    m->make = opt->make;
     bool bare = false;
     if (opt->path && opt->may_be_bare && opt->no_weights)
         FT_TRY_OUT(model_is_bare(m->path, m->mem, &bare));
     if (bare)
         rc = open_bare(m);
     else
-        rc = opt->path ? open_weights(m, opt->weights_of) : open_random(m, opt);
+        rc = opt->path ? open_weights(m, opt) : open_random(m, opt);
     if (rc == FT_OK && opt->make) {
         /* No format takes more bytes than what it is made of, but for the ends of its arrays. */
         size_t bytes = model_bytes(m) + (size_t)m->n_param * 4096;

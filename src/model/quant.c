@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { CHECK_EACH = 64 << 20 }; /* bytes of codes */
+
 #define X(name) extern const model_quant model_quant_##name;
 #include "quants.def"
 #undef X
@@ -63,6 +65,15 @@ static ft_status unknown(const js_doc *d, const cJSON *at, const char *method)
 }
 
 /* A base whose layers have blocks keeps them, all of it: what its maker left whole was left so on purpose. */
+bool model_has_blocks(const model *m, const model_quant *q)
+{
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const io_tensor *t = q->means(m, i) ? model_find_tensor(m, i, "") : NULL;
+        if (t && t->type->block > 1) return true;
+    }
+    return false;
+}
+
 static bool has_own_blocks(const model *m, const model_quant *q)
 {
     for (int64_t i = 0; i < m->n_param; i++)
@@ -83,27 +94,46 @@ static ft_status quantise_random(model *m, int64_t i, const model_quant *q, cons
     return rc;
 }
 
-/* Pages of a file that were quantised are not needed any more. */
-static ft_status quantise(model *m, int64_t i, const model_quant *q, const void *cfg)
+/* A matrix of a file, which is mapped no longer than it takes. */
+static ft_status quantise_read(model *m, int64_t i, const model_quant *q, const void *cfg)
 {
-    const tn_tensor was = m->param[i].t;
-    size_t bytes = 0;
-    FT_TRY(q->make(m, i, cfg));
-    if (m->weights.n > 0 && dt_bytes(was.type, tn_count(&was), &bytes))
-        file_map_forget(was.data, bytes);
+    model_lent lent = {0};
+    ft_status rc = m->no_weights ? FT_OK : model_lend(m, i, &lent);
+    if (rc == FT_OK) rc = q->make(m, i, cfg);
+    model_lend_end(m, i, &lent);
+    return rc;
+}
+
+/* Will the codes fit, by what those of the first `done` of `all` values took? A plan of the run is made when they are there. */
+static ft_status check_room(const model *m, const model_quant *q, double done, double all)
+{
+    const double more = (double)arena_peak(m->made) / done * (all - done);
+    const size_t mapped = io_weights_rss(&m->weights);
+    const ft_grant g = ft_memory_ask(&(ft_need){ft_rss() + (size_t)more, mapped, 0, 0});
+    FT_CHECK(g.need <= g.limit, FT_EMEM,
+             "quantising the model to %s needs %s of memory, %s grants %s", q->type,
+             ft_bytes_text(g.need), g.name, ft_bytes_text(g.limit));
     return FT_OK;
 }
 
 ft_status model_quantise(model *m, const model_quant *q, const void *cfg)
 {
+    double all = 0, done = 0;
+    size_t checked = 0;
     if (has_own_blocks(m, q)) return FT_OK;
+    for (int64_t i = 0; i < m->n_param; i++)
+        if (q->means(m, i)) all += (double)tn_count(&m->param[i].t);
     for (int64_t i = 0; i < m->n_param; i++) {
         if (!q->means(m, i)) continue;
         log_progress("quantising to %s: tensor %lld of %lld", q->type, (long long)(i + 1),
                      (long long)m->n_param);
         FT_TRY(ft_stop());
         FT_CHECK(ft_stop_asked() == FT_OK, FT_ETIME, "stopped by the time limit while quantising");
-        FT_TRY(m->own ? quantise_random(m, i, q, cfg) : quantise(m, i, q, cfg));
+        FT_TRY(m->own ? quantise_random(m, i, q, cfg) : quantise_read(m, i, q, cfg));
+        done += (double)tn_count(&m->param[i].t);
+        if (m->no_weights || (checked && arena_peak(m->made) - checked < CHECK_EACH)) continue;
+        FT_TRY(check_room(m, q, done, all));
+        checked = arena_peak(m->made);
     }
     return FT_OK;
 }

@@ -68,6 +68,7 @@ static ft_status read_freqs(gguf_source *s, cJSON *o, const io_tensor *t, double
 {
     float v[MAX_ROPE_HALF];
     double attention;
+    const void *data;
     const int64_t half = head_dim / 2;
     FT_TRY(gguf_num(s->g, model_gguf_key(s, "rope.scaling.attn_factor"), 1.0, &attention));
     FT_CHECK(t->type->unpack && t->type->block == 1 && t->nd == 1 && t->dim[0] == half &&
@@ -76,7 +77,9 @@ static ft_status read_freqs(gguf_source *s, cJSON *o, const io_tensor *t, double
              "%s: tensor \"rope_freqs.weight\": %lld numbers are needed, one for each "
              "frequency",
              ft_shows(t->file), (long long)half);
-    t->type->unpack(v, t->data, half);
+    FT_TRY(io_tensor_map(t, &data));
+    t->type->unpack(v, data, half);
+    io_tensor_unmap(t, data);
     for (int64_t i = 0; i < half; i++) {
         FT_CHECK(v[i] > 0 && isfinite(v[i]), FT_EDATA,
                  "%s: tensor \"rope_freqs.weight\": element %lld is %g, which is no divisor",

@@ -19,7 +19,7 @@ typedef struct conversion {
 /* Opening checks every tensor's name and shape against the config; what is left is that nothing was lost. */
 static ft_status check_written(conversion *c)
 {
-    FT_TRY(model_open(&c->to, &(model_options){.path = c->target.temp}));
+    FT_TRY(model_open(&c->to, &(model_options){.path = c->target.temp, .unread = true}));
     FT_CHECK(model_count(c->to) == model_count(c->from), FT_EINTERNAL,
              "%s: %lld parameters were written of %lld", ft_shows(c->target.temp),
              (long long)model_count(c->to), (long long)model_count(c->from));
@@ -91,9 +91,10 @@ static ft_status run(conversion *c, str_buf *text)
                                      .quant_cfg = c->quant_cfg,
                                      .as_given = true,
                                      .allow_nonfinite = c->opt->allow_nonfinite};
+    /* what was written is looked at without its values, but for codes */
+    const double mapped = c->quant ? tool_output_bytes(c->from, c->type, c->quant) : 0;
     FT_TRY(tool_plan_conversion(&c->plan, c->from,
-                                tool_saving_bytes(c->from, c->target.path, &save),
-                                (size_t)tool_output_bytes(c->from, c->type, c->quant)));
+                                tool_saving_bytes(c->from, c->target.path, &save), (size_t)mapped));
     FT_TRY(model_save(c->from, c->target.temp, &save));
     FT_TRY(check_written(c));
     if (c->opt->modelfile) FT_TRY(write_modelfile(c));
