@@ -33,6 +33,31 @@ if [ "$sanitized" = 0 ]; then
     few data "$ft" data d.jsonl --model m
 fi
 
+# --- files that are larger than the address space that is left: a base that is quantised on load is read matrix by matrix, and
+# what was converted is looked at without its values
+if [ "$sanitized" = 0 ]; then
+    mkdir wide
+    sed 's/"hidden_size": [0-9]*/"hidden_size": 512/; s/"intermediate_size": [0-9]*/"intermediate_size": 4096/
+         s/"num_hidden_layers": [0-9]*/"num_hidden_layers": 3/' m/config.json > wide/config.json
+    cat > wide.json << 'END'
+{"model": {"from_config": "wide/config.json", "tokenizer": "m"}, "method": {"type": "full"},
+ "data": {"train": "p.jsonl", "max_length": 32}, "train": {"max_steps": 1, "batch_size": 1}, "output": {"dir": "base"}}
+END
+    cat > coded.json << 'END'
+{"model": {"path": "base", "quantization": {"type": "nf4"}}, "method": {"type": "qlora", "r": 2},
+ "data": {"train": "p.jsonl", "max_length": 32}, "train": {"max_steps": 2, "batch_size": 2}, "output": {"dir": "coded"}}
+END
+    "$ft" train wide.json -q || bad "a model of 80 MB"
+    "$ft" train coded.json -q || bad "qlora"
+    (ulimit -v 140000 && "$ft" train coded.json --out coded2 -q) 2> few.err || bad "qlora with 140 MB: $(cat few.err)"
+    cmp -s coded/adapter_model.safetensors coded2/adapter_model.safetensors || bad "qlora under ulimit -v is another result"
+    "$ft" convert base --out base.gguf --type f16 -q > /dev/null || bad "to f16"
+    sed -i 's/"base"/"base.gguf"/' coded.json
+    (ulimit -v 140000 && "$ft" train coded.json --out coded3 -q) 2> few.err || bad "qlora on a .gguf with 140 MB: $(cat few.err)"
+    (ulimit -v 180000 && "$ft" convert base.gguf --out again --type f32 -q) > /dev/null 2> few.err || bad "convert with 180 MB: $(cat few.err)"
+    rm -rf wide base base.gguf coded* again
+fi
+
 # --- too little: one line with both numbers, at once, and nothing left
 short() { # WHAT COMMAND…: 71
     local what=$1
