@@ -1,4 +1,4 @@
-/* file.c – whole files: mapping, reading, and writing that survives a crash.
+/* file.c – whole files: reading, and writing that survives a crash.
  *
  * A reader never sees half a file under its final name: bytes go to NAME.tmp, which is synced, read
  * back, renamed, and the rename is synced through the folder. What is handed over is hashed on its
@@ -13,67 +13,12 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { CHUNK = 128 << 10, OUT_BUFFER = 256 << 10, KEPT = 64 << 20 };
 
 /* --- reading ---------------------------------------------------------------------------------- */
-
-/* A mapping takes as much address space as the file is long. */
-ft_status io_fail_map(const char *path, size_t bytes)
-{
-    if (errno != ENOMEM) return ft_fail_errno(FT_EIO, "%s: cannot be mapped", path);
-    const ft_grant g = ft_memory_ask(&(ft_need){.address = bytes});
-    return ft_fail(FT_EMEM, "%s: cannot be mapped: it needs %s of address space, %s grants %s",
-                   path, ft_bytes_text(bytes), g.name, ft_bytes_text(g.limit));
-}
-
-ft_status file_map_open(file_map *m, const char *path)
-{
-    static const uint8_t nothing[1];
-    struct stat sb;
-    ft_status rc = FT_OK;
-
-    *m = (file_map){.data = nothing};
-    int fd;
-    FT_TRY(ft_open(&fd, path, NULL));
-    if (fstat(fd, &sb) != 0) {
-        rc = ft_fail_errno(FT_EIO, "%s: cannot be read", path);
-        goto out;
-    }
-    if (sb.st_size > 0) {
-        void *data = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (data == MAP_FAILED) {
-            rc = io_fail_map(path, (size_t)sb.st_size);
-            goto out;
-        }
-        *m = (file_map){.data = data, .size = (size_t)sb.st_size};
-        rc = io_watch_map(m, fd, path);
-        if (rc != FT_OK) file_map_close(m);
-    }
-out:
-    close(fd);
-    return rc;
-}
-
-void file_map_close(file_map *m)
-{
-    file_watch_close(m->watch);
-    if (m->pieces)
-        io_pieces_close(m->pieces);
-    else if (m->size > 0)
-        munmap((void *)(uintptr_t)m->data, m->size);
-    *m = (file_map){0};
-}
-
-void file_map_forget(const void *data, size_t bytes)
-{
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data;
-    const uintptr_t first = (at + page - 1) / page * page, end = (at + bytes) / page * page;
-    if (end > first) (void)madvise((void *)first, end - first, MADV_DONTNEED); /* only a hint */
-}
 
 /* One read that is cut by no signal but one that asks to stop; −1 with errno. */
 static ssize_t read_some(int fd, void *data, size_t n)

@@ -22,18 +22,15 @@ const char *gguf_part_name(arena *a, const char *path, int64_t i, int64_t n);
 /* Watching a mapping of the file behind fd. */
 FT_MUST_USE ft_status io_watch_map(file_map *m, int fd, const char *path);
 void io_watch_hash(file_watch *w, const char sha256[65]); /* of all of it */
-/* A file of which the first bytes are mapped (pieces.c). How many they are: all of them where the whole is. */
+/* A file of which the first bytes are mapped (map.c). How many they are: all of them where the whole is. */
 FT_MUST_USE ft_status io_map_open_head(file_map *m, const char *path, size_t bytes);
 size_t io_map_head(const file_map *m);
 /* So many of them, then, at another address; nothing else of it may be mapped. */
 FT_MUST_USE ft_status io_map_more(file_map *m, size_t bytes);
-int io_map_fd(const file_map *m); /* -1: it is mapped whole, and not open */
-/* Bytes of one that is open; 74 where they are no longer there. */
+/* Bytes of such a file; 74 where they are no longer there. */
 FT_MUST_USE ft_status io_map_read(const file_map *m, void *out, size_t n, size_t at);
-void io_pieces_close(file_pieces *p);
 /* What is mapped of it: their number, out may be NULL. */
 int64_t io_pieces_ranges(const file_map *m, ft_range *out);
-ft_status io_fail_map(const char *path, size_t bytes); /* after mmap failed */
 
 /* stat and lstat that tell absence (*there) from a look that failed, as path_look does. A link in a circle leads nowhere. */
 FT_MUST_USE ft_status io_look(const char *path, struct stat *sb, bool *there);

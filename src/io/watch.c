@@ -113,7 +113,7 @@ ft_status io_watch_map(file_map *m, int fd, const char *path)
     FT_TRY(begin(&m->watch, path, FILE_MAPPED));
     file_watch *w = m->watch;
     w->data = m->data;
-    w->fd = io_map_fd(m);
+    w->fd = m->pieces ? fd : -1;
     if (fstat(fd, &w->was) != 0) return ft_fail_errno(FT_EIO, "%s: cannot be read", path);
     w->was.st_size = (off_t)m->size;
     if (!m->pieces) w->mapped = ft_mapped_add(m->data, m->size, path);

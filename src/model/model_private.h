@@ -100,7 +100,11 @@ FT_MUST_USE ft_status model_init_open(model *m, uint64_t seed, double range);
 /* Those of parameter i into model->own, unless they are there, or the model is not random. */
 FT_MUST_USE ft_status model_init_values(model *m, int64_t i);
 
-/* --- values of files (open.c) --------------------------------------------------------------------------------------------- */
+/* --- values of files (tensors.c) ------------------------------------------------------------------------------------------ */
+/* What of a file's tensor parameter i is: one expert's part of [experts, …], else all of it. false: it is of another shape. */
+bool model_part_of(const model *m, int64_t i, const io_tensor *t, io_tensor *part);
+bool model_misaligned(const io_tensor *t,
+                      const void *data); /* values that may not be read as they lie */
 /* Those of matrix i of a model that has them apart, in m->param[i].t.data until they are given back. */
 typedef struct model_lent {
     io_tensor t;

@@ -6,27 +6,6 @@
 #include <string.h>
 
 /* --- binding to files -------------------------------------------------------------------------------------------- */
-const io_tensor *model_find_tensor(const model *m, int64_t i, const char *suffix)
-{
-    const char *prefix = m->family->prefix;
-    char name[512], other[512];
-    if (m->from_gguf) return io_find(&m->weights, m->info[i].gguf_name);
-    snprintf(name, sizeof name, "%s%s", m->param[i].name, suffix);
-    const io_tensor *t = io_find(&m->weights, name);
-    if (!t && str_starts(name, prefix)) t = io_find(&m->weights, name + strlen(prefix));
-    if (!t) {
-        snprintf(other, sizeof other, "%s%s", prefix, name);
-        t = io_find(&m->weights, other);
-    }
-    return t;
-}
-
-const char *model_param_file(const model *m, int64_t i)
-{
-    const io_tensor *t = m->weights.n > 0 ? model_find_tensor(m, i, "") : NULL;
-    return t ? t->file : m->path;
-}
-
 static const int32_t *permutation(model *m, int heads, int d)
 {
     int32_t *row = arena_get(m->mem, (size_t)heads * (size_t)d * sizeof *row);
@@ -45,26 +24,6 @@ static const char *shape_text(char *out, size_t size, int nd, const int64_t *dim
         n += (size_t)snprintf(out + n, size - n, "%s%lld", i ? ", " : "", (long long)dim[i]);
     if (n < size) snprintf(out + n, size - n, "]");
     return out;
-}
-
-/* One expert's part of a tensor [experts, …]; else the tensor. */
-static bool part_of(const model *m, int64_t i, const io_tensor *t, io_tensor *part)
-{
-    const model_tensor *info = &m->info[i];
-    *part = *t;
-    if (!m->from_gguf || info->experts == 0) return true;
-    if (t->nd < 2 || t->dim[0] != info->experts) return false;
-    part->nd = t->nd - 1;
-    memmove(part->dim, part->dim + 1, (size_t)part->nd * sizeof *part->dim);
-    part->bytes = t->bytes / (size_t)info->experts;
-    part->at = t->at + part->bytes * (size_t)info->expert;
-    if (t->data) part->data = (const uint8_t *)t->data + part->bytes * (size_t)info->expert;
-    return true;
-}
-
-static bool misaligned(const io_tensor *t, const void *data)
-{
-    return t->type->block == 1 && (uintptr_t)data % (size_t)t->type->bytes != 0;
 }
 
 static ft_status copy_vector(model *m, nn_param *p, const io_tensor *t, const int32_t *row_of)
@@ -93,7 +52,7 @@ static ft_status take_matrix(model *m, nn_param *p, const io_tensor *t)
     const void *data;
     FT_TRY(io_tensor_map(t, &data));
     p->t.data = (void *)(uintptr_t)data;
-    if (!misaligned(t, data)) return FT_OK;
+    if (!model_misaligned(t, data)) return FT_OK;
     p->t.data = arena_raw(m->mem, t->bytes);
     if (p->t.data) memcpy(p->t.data, data, t->bytes);
     io_tensor_unmap(t, data);
@@ -130,35 +89,11 @@ static ft_status bind_part(model *m, int64_t i, const io_tensor *t)
 {
     char have[64];
     io_tensor part;
-    FT_CHECK(part_of(m, i, t, &part), FT_EDATA,
+    FT_CHECK(model_part_of(m, i, t, &part), FT_EDATA,
              "%s: tensor \"%s\": shape %s does not fit the config, which says %d experts",
              ft_shows(t->file), ft_shows(t->name), shape_text(have, sizeof have, t->nd, t->dim),
              m->info[i].experts);
     return bind(m, i, &part);
-}
-
-ft_status model_lend(model *m, int64_t i, model_lent *l)
-{
-    const io_tensor *t = model_find_tensor(m, i, "");
-    tn_tensor *to = &m->param[i].t;
-    *l = (model_lent){0};
-    if (to->data || !t) return FT_OK;
-    FT_CHECK(part_of(m, i, t, &l->t), FT_EINTERNAL, "%s: parts", ft_shows(t->name));
-    FT_TRY(io_tensor_map(&l->t, &l->mapped));
-    to->data = (void *)(uintptr_t)l->mapped;
-    if (!misaligned(&l->t, l->mapped)) return FT_OK;
-    to->data = l->copy = ft_alloc(l->t.bytes, 1);
-    if (l->copy) memcpy(l->copy, l->mapped, l->t.bytes);
-    return l->copy ? FT_OK : FT_EMEM;
-}
-
-void model_lend_end(model *m, int64_t i, model_lent *l)
-{
-    void *const given = l->copy ? l->copy : (void *)(uintptr_t)l->mapped;
-    if (given && m->param[i].t.data == given) m->param[i].t.data = NULL;
-    if (l->mapped) io_tensor_unmap(&l->t, l->mapped);
-    ft_free(l->copy);
-    *l = (model_lent){0};
 }
 
 static ft_status bind_tensor(model *m, int64_t i, const io_tensor *t)

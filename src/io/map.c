@@ -1,9 +1,10 @@
-/* pieces.c – a file of which only pieces are mapped: its beginning all the time, others while they are used.
+/* map.c – mapped files: whole, or pieces of them: the beginning all the time, others while they are used.
  *
  * A model that is quantised on load is read once, tensor by tensor, and may be larger than the address space that is
  * granted. The file stays open, so its bytes stay what they are whatever becomes of its name, as those of a mapping do. */
 #include "io_private.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -25,6 +26,43 @@ struct file_pieces {
     piece *first; /* the youngest; the last one is the head */
 };
 
+/* A mapping takes as much address space as the file is long. */
+static ft_status cannot(const char *path, size_t bytes)
+{
+    if (errno != ENOMEM) return ft_fail_errno(FT_EIO, "%s: cannot be mapped", path);
+    const ft_grant g = ft_memory_ask(&(ft_need){.address = bytes});
+    return ft_fail(FT_EMEM, "%s: cannot be mapped: it needs %s of address space, %s grants %s",
+                   path, ft_bytes_text(bytes), g.name, ft_bytes_text(g.limit));
+}
+
+ft_status file_map_open(file_map *m, const char *path)
+{
+    static const uint8_t nothing[1];
+    struct stat sb;
+    ft_status rc = FT_OK;
+
+    *m = (file_map){.data = nothing};
+    int fd;
+    FT_TRY(ft_open(&fd, path, NULL));
+    if (fstat(fd, &sb) != 0) {
+        rc = ft_fail_errno(FT_EIO, "%s: cannot be read", path);
+        goto out;
+    }
+    if (sb.st_size > 0) {
+        void *data = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED) {
+            rc = cannot(path, (size_t)sb.st_size);
+            goto out;
+        }
+        *m = (file_map){.data = data, .size = (size_t)sb.st_size};
+        rc = io_watch_map(m, fd, path);
+        if (rc != FT_OK) file_map_close(m);
+    }
+out:
+    close(fd);
+    return rc;
+}
+
 /* There already, or mapped now. */
 static ft_status add_piece(file_pieces *p, size_t at, size_t bytes, piece **out)
 {
@@ -44,7 +82,7 @@ static ft_status add_piece(file_pieces *p, size_t at, size_t bytes, piece **out)
     one->base = base;
     if (base != MAP_FAILED) one->mapped = ft_mapped_add(base, one->bytes, p->path);
     if (!one->mapped) {
-        ft_status rc = base == MAP_FAILED ? io_fail_map(p->path, one->bytes) : FT_EMEM;
+        ft_status rc = base == MAP_FAILED ? cannot(p->path, one->bytes) : FT_EMEM;
         if (base != MAP_FAILED) munmap(base, one->bytes);
         ft_free(one);
         return rc;
@@ -61,14 +99,37 @@ static void drop(piece *one)
     ft_free(one);
 }
 
+static void close_pieces(file_pieces *p)
+{
+    for (piece *next, *one = p->first; one; one = next) {
+        next = one->next;
+        drop(one);
+    }
+    close(p->fd);
+    ft_free(p->path);
+    ft_free(p);
+}
+
+void file_map_close(file_map *m)
+{
+    file_watch_close(m->watch);
+    if (m->pieces)
+        close_pieces(m->pieces);
+    else if (m->size > 0)
+        munmap((void *)(uintptr_t)m->data, m->size);
+    *m = (file_map){0};
+}
+
+void file_map_forget(const void *data, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data;
+    const uintptr_t first = (at + page - 1) / page * page, end = (at + bytes) / page * page;
+    if (end > first) (void)madvise((void *)first, end - first, MADV_DONTNEED); /* only a hint */
+}
+
 size_t io_map_head(const file_map *m)
 {
     return m->pieces ? m->pieces->head : m->size;
-}
-
-int io_map_fd(const file_map *m)
-{
-    return m->pieces ? m->pieces->fd : -1;
 }
 
 ft_status io_map_read(const file_map *m, void *out, size_t n, size_t at)
@@ -127,17 +188,6 @@ ft_status io_map_open_head(file_map *m, const char *path, size_t bytes)
     if (rc == FT_OK && m->size > 0) rc = io_watch_map(m, fd, path);
     if (rc != FT_OK) file_map_close(m);
     return rc;
-}
-
-void io_pieces_close(file_pieces *p)
-{
-    for (piece *next, *one = p->first; one; one = next) {
-        next = one->next;
-        drop(one);
-    }
-    close(p->fd);
-    ft_free(p->path);
-    ft_free(p);
 }
 
 int64_t io_pieces_ranges(const file_map *m, ft_range *out)
