@@ -63,6 +63,27 @@ on_disk flip none.gguf -1 "$ft" convert m --out none.gguf --type q8_0
 [ $? = 74 ] && [ ! -e none.gguf ] && one_error "a .gguf damaged for good" || bad "a .gguf damaged for good: $(cat err)"
 ls | grep -q 'none.gguf' && bad "left $(ls)"
 
+# --- a result that is to take the place of another -------------------------------------------------------------------------
+cp -r folder former
+is_former() { diff -r folder former > diff || bad "$1: the former result is not as it was: $(cat diff; cat err)"; }
+on_disk aside x -1 "$ft" convert m --out folder --type f32 --force # it steps aside, and that is not known to be on the disk
+[ $? = 74 ] && one_error "a sync in between" || bad "a sync in between: $(cat err)"
+is_former "a sync in between"
+on_disk stuck folder 1 "$ft" convert m --out folder --type f32 --force # the new one cannot be put in place
+[ $? = 74 ] && one_error "no renaming" || bad "no renaming: $(cat err)"
+is_former "no renaming"
+[ -z "$(ls -d folder.tmp-* 2> /dev/null)" ] || bad "a failed --force left $(ls)"
+on_disk stuck folder 2 "$ft" convert m --out folder --type f32 --force # nor the former one back
+[ $? = 74 ] && grep -q 'folder.tmp-[0-9]*/.old: is the former result' err && diff -r folder.tmp-*/.old former > /dev/null ||
+    bad "no renaming at all: $(cat err; ls -a folder.tmp-*)"
+"$ft" convert m --out folder --type f32 2> err > out # the next run puts it back, and finds it in the way
+[ $? = 73 ] && grep -q 'put back' err && is_former "put back by the next run" || bad "the next run: $(cat err)"
+on_disk stuck nothing 0 "$ft" convert m --out folder --type f32 --force || bad "one after the other: $(cat err)"
+"$ft" convert m --out f32 --type f32 -q > /dev/null && diff -r folder f32 > /dev/null || bad "one after the other: $(ls -a folder)"
+[ -z "$(ls -d folder.tmp-* 2> /dev/null)" ] || bad "one after the other left $(ls)"
+on_disk race two.gguf 1 "$ft" convert m --out two.gguf --type f16 # two writers of one new name
+[ $? = 73 ] && grep -q 'two.gguf: was made by somebody else meanwhile' err && [ "$(cat two.gguf)" = GGUF ] || bad "two writers: $(cat err)"
+
 # --- damage that is found later ------------------------------------------------------------------------------------------
 hurt() { # FILE: one bit of it
     perl -e 'open my $f, "+<", $ARGV[0] or die; my $n = int((-s $f) / 2); seek $f, $n, 0; read $f, my $c, 1; seek $f, $n, 0; print $f chr(ord($c) ^ 4)' "$1"

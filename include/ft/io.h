@@ -163,7 +163,7 @@ typedef struct io_target {
     arena *mem;
     const char *path, *temp;
     const char *work; /* the folder beside path, also for other temporaries; NULL: not made */
-    bool force;
+    bool force, placed;
     int lock;
     const char *beside, *beside_temp; /* of io_target_beside, else NULL */
     const char *const *beside_heads;

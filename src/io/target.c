@@ -261,15 +261,40 @@ static ft_status empty_blindly(const io_target *t)
     return old == PATH_NONE ? dir_remove(t->work) : FT_EMEM;
 }
 
+/* Of a commit that failed half way: the former result steps back into its place. A rename replaces no folder that holds
+ * something, so what stands there meanwhile stays. An error: the former result lies in the work folder still. */
+static ft_status put_own_back(const io_target *t)
+{
+    char old[PATH_MAX];
+    bool kept;
+    if (t->placed) return FT_OK;
+    FT_CHECK(snprintf(old, sizeof old, "%s/" OLD, t->work) < (int)sizeof old, FT_EIO,
+             "%s: the path is too long", ft_shows(t->work));
+    FT_TRY(is_there(old, &kept));
+    ft_status rc = kept ? dir_rename(old, t->path) : FT_OK;
+    if (rc == FT_OK) return FT_OK;
+    FT_TRY(is_there(old, &kept));
+    if (!kept) return FT_OK; /* only the sync failed */
+    log_warn("%s: is the former result, and cannot be put back in its place; move it there "
+             "yourself",
+             ft_shows(old));
+    return rc;
+}
+
 void io_target_close(io_target *t)
 {
     const char *left = NULL;
     if (!t->work || t->lock < 0) return;
     ft_temporary_drop(t->work);
     ft_error_keep(true);
-    ft_status rc = empty_work(t->work, t->mem, &left);
+    const bool back = put_own_back(t) == FT_OK;
+    ft_status rc = back ? empty_work(t->work, t->mem, &left) : FT_OK;
     dir_unlock(t->work, t->lock);
     t->lock = -1;
+    if (!back) {
+        ft_error_keep(false);
+        return;
+    }
     if (rc == FT_EMEM) rc = empty_blindly(t);
     const bool gone = rc == FT_OK && (rmdir(t->work) == 0 || errno == ENOENT);
     if (left)
@@ -279,37 +304,61 @@ void io_target_close(io_target *t)
     ft_error_keep(false);
 }
 
-/* Two paths change places; where the file system cannot do that, one after the other. */
-static ft_status exchange(const io_target *t, const char *old)
+/* Is it a flag of renameat2 that this file system does not know? */
+static bool is_unknown(int error)
 {
-    if (renameat2(AT_FDCWD, t->temp, AT_FDCWD, t->path, RENAME_EXCHANGE) == 0)
-        return dir_rename(t->temp, old);
-    if (errno != EINVAL && errno != ENOSYS && errno != ENOTSUP && errno != EXDEV)
-        return ft_fail_errno(FT_EIO, "%s: cannot be put in place", t->path);
-    FT_TRY(dir_rename(t->path, old));
-    ft_status rc = dir_rename(t->temp, t->path);
-    if (rc != FT_OK && rename(old, t->path) != 0)
-        log_warn("%s: the old result is here", ft_shows(old));
+    return error == EINVAL || error == ENOSYS || error == ENOTSUP || error == EXDEV;
+}
+
+static ft_status made_meanwhile(const io_target *t)
+{
+    return ft_fail(FT_EEXIST, "%s: was made by somebody else meanwhile; nothing was written over",
+                   ft_shows(t->path));
+}
+
+/* Where nothing stood. */
+static ft_status place(const io_target *t)
+{
+    if (renameat2(AT_FDCWD, t->temp, AT_FDCWD, t->path, RENAME_NOREPLACE) == 0)
+        return io_sync_above(t->path);
+    if (errno == EEXIST) return made_meanwhile(t);
+    if (is_unknown(errno)) return dir_rename(t->temp, t->path);
+    return ft_fail_errno(FT_EIO, "%s: cannot be put in place", t->path);
+}
+
+/* The new result and the former one change places; where the file system cannot do that, one after the other. Without
+ * success the new one is where it was, and the former one too, or in the work folder, from which io_target_close puts it
+ * back. */
+static ft_status exchange(const io_target *t)
+{
+    const char *old = path_join(t->mem, t->work, OLD);
+    if (!old) return FT_EMEM;
+    const bool at_once = renameat2(AT_FDCWD, t->temp, AT_FDCWD, t->path, RENAME_EXCHANGE) == 0;
+    if (!at_once) {
+        if (!is_unknown(errno)) return ft_fail_errno(FT_EIO, "%s: cannot be put in place", t->path);
+        FT_TRY(dir_rename(t->path, old));
+        if (rename(t->temp, t->path) != 0)
+            return ft_fail_errno(FT_EIO, "%s: cannot be put in place", t->path);
+    }
+    ft_status rc = io_sync_above(t->path);
+    if (rc == FT_OK) return FT_OK;
+    if (at_once ? renameat2(AT_FDCWD, t->temp, AT_FDCWD, t->path, RENAME_EXCHANGE) != 0
+                : rename(t->path, t->temp) != 0)
+        log_warn("%s: the new result stands there, though this run failed", ft_shows(t->path));
     return rc;
 }
 
 static ft_status commit_result(io_target *t)
 {
     bool there, folder;
-    const char *old = path_join(t->mem, t->work, OLD);
-    if (!old) return FT_EMEM;
     ft_temporary_drop(t->work); /* from here on the old result may lie in it */
     FT_TRY(io_out_there(t->path, &there));
-    FT_CHECK(t->force || !there, FT_EEXIST,
-             "%s: was made by somebody else meanwhile; nothing was written over",
-             ft_shows(t->path));
-    if (!there) return dir_rename(t->temp, t->path);
-    FT_TRY(io_out_result(t->path, t->mem)); /* it may have changed since */
+    if (there && !t->force) return made_meanwhile(t);
+    if (there) FT_TRY(io_out_result(t->path, t->mem)); /* it may have changed since */
     FT_TRY(is_folder(t->path, &folder));
-    if (!folder) return dir_rename(t->temp, t->path);
-    FT_TRY(exchange(t, old));
-    const char *parent = path_dir(t->mem, t->path);
-    return parent ? dir_sync(parent[0] ? parent : ".") : FT_EMEM;
+    FT_TRY(!there ? place(t) : folder ? exchange(t) : dir_rename(t->temp, t->path));
+    t->placed = true;
+    return FT_OK;
 }
 
 ft_status io_target_commit(io_target *t)
