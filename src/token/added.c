@@ -44,12 +44,12 @@ static ft_status merge_repeats(tk_added_set *a, tk_added *list, int64_t n)
     return FT_OK;
 }
 
-static ft_status normal_text(tk_added *t, const tk_ops *normalizers, arena *mem)
+static ft_status normal_text(tk_added *t, const tk_ops *normalizers, arena *mem, tk_steps *steps)
 {
     str_buf out = {0};
     t->normal = t->text;
     if (!t->normalized || normalizers->n == 0) return FT_OK;
-    ft_status rc = tk_normalize(normalizers, t->text, &out, NULL);
+    ft_status rc = tk_normalize(normalizers, t->text, &out, NULL, steps);
     if (rc == FT_OK) {
         char *copy = arena_strn(mem, out.data ? out.data : "", out.len);
         t->normal = (tk_span){copy, out.len};
@@ -67,12 +67,12 @@ ft_status tk_added_open(tk_added_set *a, tk_added *list, int64_t n, tk_model *m,
     FT_TRY(tk_trie_open(&a->normal));
     FT_TRY(merge_repeats(a, list, n));
     FT_TRY(assign_ids(a->tok, a->n, m, name));
-    tk_text_begin((size_t)a->n);
+    tk_steps steps = tk_steps_of((size_t)a->n);
     for (int64_t i = 0; i < a->n; i++) {
         tk_added *t = &a->tok[i];
         FT_CHECK(t->text.n <= TK_MAX_TOKEN, FT_EDATA, "%s: an added token of %zu bytes is too long",
                  name, t->text.n);
-        FT_TRY(normal_text(t, normalizers, mem));
+        FT_TRY(normal_text(t, normalizers, mem, &steps));
         tk_span s = t->normalized ? t->normal : t->text;
         if (s.n == 0) continue;
         FT_TRY(tk_trie_put_reversed(t->normalized ? &a->normal : &a->raw, s.s, s.n, (int32_t)i));

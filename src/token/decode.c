@@ -122,8 +122,7 @@ static ft_status run_strip(const tk_op *op, const tk_list *in, tk_list *out)
 static ft_status run_replace(const tk_op *op, const tk_list *in, tk_list *out)
 {
     for (size_t i = 0; i < in->n; i++) {
-        uint32_t unused = 0;
-        FT_TRY(tk_replace(op, tk_list_get(in, i), &out->text, &unused));
+        FT_TRY(tk_replace(op, tk_list_get(in, i), &out->text, NULL, in->steps));
         tk_list_cut(out);
     }
     return done(out);

@@ -63,13 +63,13 @@ static uint32_t within(size_t from, size_t to, size_t limit)
     return (uint32_t)((to < limit ? to : limit) - (from < limit ? from : limit));
 }
 
-ft_status tk_replace(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+ft_status tk_replace(const tk_op *op, tk_span in, str_buf *out, uint32_t *head, tk_steps *steps)
 {
     tk_find f;
     size_t start, end, last = 0;
-    uint32_t left = *head, made = 0;
+    uint32_t left = head ? *head : 0, made = 0;
     if (in.n == 0) return FT_OK; /* even a pattern that matches nothing does nothing here */
-    FT_TRY(tk_find_open(&f, op->re, in.s, in.n));
+    FT_TRY(tk_find_open(&f, op->re, in.s, in.n, steps));
     ft_status rc;
     while ((rc = tk_find_next(&f, &start, &end)) == FT_OK) {
         made += within(last, start, left);
@@ -81,15 +81,9 @@ ft_status tk_replace(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
     }
     tk_find_close(&f);
     if (rc != FT_END) return rc;
-    *head = made + within(last, in.n, left);
+    if (head) *head = made + within(last, in.n, left);
     str_add(out, in.s + last, in.n - last);
     return str_ok(out);
-}
-
-static ft_status run_replace(const tk_op *op, tk_span in, str_buf *out)
-{
-    uint32_t unused = 0;
-    return tk_replace(op, in, out, &unused);
 }
 
 /* Copies the characters that have none of the classes. */
@@ -376,7 +370,7 @@ const tk_kind tk_normalizers[] = {
     {.name = "NFKD", .normalize = run_nfkd},
     {.name = "Lowercase", .normalize = run_lowercase},
     {.name = "Prepend", .parse = parse_prepend, .normalize = run_prepend},
-    {.name = "Replace", .parse = parse_replace, .normalize = run_replace},
+    {.name = "Replace", .parse = parse_replace},
     {.name = "Strip", .parse = parse_strip, .normalize = run_strip},
     {.name = "StripAccents", .normalize = run_strip_accents},
     {.name = "Nmt", .normalize = run_nmt},
@@ -407,23 +401,24 @@ static ft_status follow_head(const tk_op *op, tk_span in, const str_buf *out, ui
     return FT_OK;
 }
 
-static ft_status one_step(const tk_op *op, tk_span in, str_buf *out, uint32_t *head)
+static ft_status one_step(const tk_op *op, tk_span in, str_buf *out, uint32_t *head,
+                          tk_steps *steps)
 {
+    if (!op->kind->normalize) return tk_replace(op, in, out, head, steps);
     if (!head || *head == 0) return op->kind->normalize(op, in, out);
-    if (op->re) return tk_replace(op, in, out, head);
     FT_TRY(op->kind->normalize(op, in, out));
     return follow_head(op, in, out, head);
 }
 
-ft_status tk_normalize(const tk_ops *ops, tk_span in, str_buf *out, uint32_t *head)
+ft_status tk_normalize(const tk_ops *ops, tk_span in, str_buf *out, uint32_t *head, tk_steps *steps)
 {
     str_buf x[2] = {{0}, {0}};
     ft_status rc = FT_OK;
-    if (ops->n == 1 && out->len == 0) return one_step(&ops->op[0], in, out, head);
+    if (ops->n == 1 && out->len == 0) return one_step(&ops->op[0], in, out, head, steps);
     for (int i = 0; i < ops->n && rc == FT_OK; i++) {
         str_buf *to = &x[i & 1];
         str_clear(to);
-        rc = one_step(&ops->op[i], in, to, head);
+        rc = one_step(&ops->op[i], in, to, head, steps);
         in = (tk_span){to->data, to->len};
     }
     if (rc == FT_OK) {

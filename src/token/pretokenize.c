@@ -76,12 +76,12 @@ static void cut(cutter *c, size_t from, size_t to, bool match)
 }
 
 static ft_status split_regex(const tk_regex *re, tk_behavior how, bool invert, const char *s,
-                             const tk_piece *p, tk_text *out)
+                             const tk_piece *p, tk_text *out, tk_steps *steps)
 {
     cutter c = {.out = out, .piece = p, .how = how};
     tk_find f;
     size_t last = p->from, start, end;
-    FT_TRY(tk_find_open(&f, re, s + p->from, p->to - p->from));
+    FT_TRY(tk_find_open(&f, re, s + p->from, p->to - p->from, steps));
     ft_status rc;
     while ((rc = tk_find_next(&f, &start, &end)) == FT_OK) {
         start += p->from;
@@ -145,7 +145,8 @@ static ft_status run_split(const tk_op *op, tk_text *in, tk_text *out)
         if (p->id >= 0) {
             tk_add_piece(out, p->from, p->to, p->id, 0);
         } else {
-            FT_TRY(split_regex(op->re, (tk_behavior)op->num[0], op->on[0], out->s, p, out));
+            FT_TRY(
+                split_regex(op->re, (tk_behavior)op->num[0], op->on[0], out->s, p, out, in->steps));
         }
     }
     return done(out);
@@ -288,7 +289,7 @@ static ft_status run_bytelevel(const tk_op *op, tk_text *in, tk_text *out)
         }
         mid.n_pieces = 0;
         if (op->on[2]) {
-            FT_TRY_OUT(split_regex(op->re, TK_ISOLATED, false, s, &whole, &mid));
+            FT_TRY_OUT(split_regex(op->re, TK_ISOLATED, false, s, &whole, &mid, in->steps));
         } else {
             tk_add_piece(&mid, whole.from, whole.to, -1, whole.head);
         }

@@ -62,12 +62,7 @@ typedef struct rx_frame {
 extern const int32_t rx_word_extra[3][2];
 bool rx_has(const rx_set *s, int32_t cp);
 void rx_set_ready(rx_set *s);
-typedef struct rx_text { /* the one that this thread works on */
-    size_t bytes;
-    uint64_t steps, limit;
-} rx_text;
-extern _Thread_local rx_text rx_now;
-/* So many steps more of the text that tk_text_begin named; 65 past its limit. */
+/* So many steps more of the text; 65 past its limit. */
 FT_MUST_USE ft_status rx_spend(const tk_find *f, uint64_t steps);
 FT_MUST_USE ft_status rx_parse(tk_regex *re, tk_span pattern, bool *unsupported);
 FT_MUST_USE ft_status rx_pcre_open(tk_regex *re);

@@ -107,7 +107,7 @@ static bool span(tk_find *f, const rx_inst *i, size_t pos, size_t *low, size_t *
         }
         if (++count == i->min) *low = at;
     }
-    rx_now.steps += (uint64_t)count;
+    f->steps->taken += (uint64_t)count;
     *high = at;
     return count >= i->min;
 }
@@ -149,7 +149,7 @@ static ft_status attempt(tk_find *f, int pc, size_t pos, size_t *end)
     for (;;) {
         const rx_inst *i = &re->code[pc];
         bool ok = true;
-        if (++rx_now.steps > rx_now.limit || (rx_now.steps & STEPS_POLL) == 0)
+        if (++f->steps->taken > f->steps->limit || (f->steps->taken & STEPS_POLL) == 0)
             FT_TRY(rx_spend(f, 0));
         switch (i->op) {
         case RX_SET:
@@ -236,9 +236,9 @@ static ft_status search(tk_find *f, size_t from, size_t *start, size_t *end)
     return FT_END;
 }
 
-ft_status tk_find_open(tk_find *f, const tk_regex *re, const char *s, size_t n)
+ft_status tk_find_open(tk_find *f, const tk_regex *re, const char *s, size_t n, tk_steps *steps)
 {
-    *f = (tk_find){.re = re, .s = s, .n = n};
+    *f = (tk_find){.re = re, .steps = steps, .s = s, .n = n};
     return re->pcre ? rx_pcre_find_open(f) : FT_OK;
 }
 

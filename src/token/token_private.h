@@ -90,10 +90,17 @@ typedef struct tk_regex tk_regex;
 FT_MUST_USE ft_status tk_regex_open(tk_regex **out, tk_span pattern);
 FT_MUST_USE ft_status tk_regex_literal(tk_regex **out, tk_span text);
 void tk_regex_close(tk_regex *re);
+/* What the searches in one text may cost together: it comes in pieces, many of them where tokens or earlier patterns cut it. */
+typedef struct tk_steps {
+    size_t bytes; /* of the text */
+    uint64_t taken, limit;
+} tk_steps;
+tk_steps tk_steps_of(size_t bytes);
 /* All matches from left to right, as the library's find_iter: an empty match right after the last one is
  * skipped. Start with tk_find_open, end with tk_find_close. */
 typedef struct tk_find {
     const tk_regex *re;
+    tk_steps *steps;
     const char *s;
     size_t n, pos, last_end;
     bool any;
@@ -101,9 +108,8 @@ typedef struct tk_find {
     size_t depth, cap;
     void *pcre_match;
 } tk_find;
-/* What this thread searches from here on are pieces of one text of so many bytes, which bounds the steps. */
-void tk_text_begin(size_t bytes);
-FT_MUST_USE ft_status tk_find_open(tk_find *f, const tk_regex *re, const char *s, size_t n);
+FT_MUST_USE ft_status tk_find_open(tk_find *f, const tk_regex *re, const char *s, size_t n,
+                                   tk_steps *steps);
 FT_MUST_USE ft_status tk_find_next(tk_find *f, size_t *start, size_t *end); /* FT_END */
 void tk_find_close(tk_find *f);
 
@@ -155,6 +161,7 @@ typedef struct tk_text {
     tk_piece *piece;
     size_t n_pieces, cap;
     bool failed;
+    tk_steps *steps; /* of the patterns that cut it */
 } tk_text;
 void tk_add_piece(tk_text *t, size_t from, size_t to, int32_t id, uint32_t head);
 void tk_text_free(tk_text *t);
@@ -165,6 +172,7 @@ typedef struct tk_list { /* tokens on their way through the decoders */
     size_t n, cap;
     bool failed;
     bool raw; /* invalid UTF-8 is kept, not replaced by U+FFFD */
+    tk_steps *steps;
 } tk_list;
 void tk_list_add(tk_list *l, const char *s,
                  size_t n);   /* appends to the text and closes the entry */
@@ -185,7 +193,8 @@ typedef struct tk_src { /* where a step is read from */
 typedef struct tk_kind {
     const char *name;
     ft_status (*parse)(tk_op *op, const tk_src *src, const cJSON *o); /* NULL: no fields */
-    ft_status (*normalize)(const tk_op *op, tk_span in, str_buf *out);
+    ft_status (*normalize)(const tk_op *op, tk_span in,
+                           str_buf *out); /* NULL: tk_replace by a pattern */
     ft_status (*split)(const tk_op *op, tk_text *in, tk_text *out);
     ft_status (*decode)(const tk_op *op, const tk_list *in, tk_list *out);
     void (*bytes)(tk_span token,
@@ -223,8 +232,10 @@ FT_MUST_USE ft_status tk_parse_metaspace(tk_op *op, const tk_src *src, const cJS
 FT_MUST_USE ft_status tk_parse_bytelevel(tk_op *op, const tk_src *src, const cJSON *o);
 FT_MUST_USE ft_status tk_metaspace_split(const tk_op *op, tk_text *in, tk_text *out);
 /* head NULL: nobody asks */
-FT_MUST_USE ft_status tk_normalize(const tk_ops *ops, tk_span in, str_buf *out, uint32_t *head);
-FT_MUST_USE ft_status tk_replace(const tk_op *op, tk_span in, str_buf *out, uint32_t *head);
+FT_MUST_USE ft_status tk_normalize(const tk_ops *ops, tk_span in, str_buf *out, uint32_t *head,
+                                   tk_steps *steps);
+FT_MUST_USE ft_status tk_replace(const tk_op *op, tk_span in, str_buf *out, uint32_t *head,
+                                 tk_steps *steps);
 
 /* --- models --------------------------------------------------------------------------------------------- */
 typedef struct tk_vocab {

@@ -14,6 +14,7 @@ typedef struct word {
 typedef struct work {
     tk_text a, b;
     tk_scratch x;
+    tk_steps steps;
     word known[WORDS]; /* by the hash of the text */
 } work;
 enum { KEEP_BYTES = 1 << 20 }; /* buffers that a long text has made larger go back */
@@ -101,8 +102,8 @@ static ft_status normalize_pieces(const tok_tokenizer *t, tk_text *in, tk_text *
             continue;
         }
         str_clear(&one);
-        FT_TRY_OUT(
-            tk_normalize(&t->normalizers, (tk_span){in->s + p.from, p.to - p.from}, &one, &p.head));
+        FT_TRY_OUT(tk_normalize(&t->normalizers, (tk_span){in->s + p.from, p.to - p.from}, &one,
+                                &p.head, in->steps));
         tk_piece whole = {.from = 0, .to = one.len, .id = -1, .head = p.head};
         pieces.n_pieces = 0;
         if (one.len) tk_added_split(&t->added, true, one.data, &whole, &pieces);
@@ -171,6 +172,8 @@ static ft_status encode_text(const tok_tokenizer *t, const char *text, size_t le
     int32_t cp;
     tk_piece all = {.from = 0, .to = len, .id = -1};
     all.head = (uint32_t)utf8_next(text, len, &cp);
+    w->steps = tk_steps_of(len);
+    a->steps = b->steps = &w->steps;
     a->s = text;
     a->n = len;
     tk_added_split(&t->added, false, text, &all, a);
@@ -200,7 +203,6 @@ ft_status tok_encode(const tok_tokenizer *t, const char *text, size_t len, bool 
 {
     ft_status rc = ft_stop();
     FT_TRY(rc);
-    tk_text_begin(len);
     for (int i = 0; i < t->post.n_before && special; i++) {
         FT_TRY(tok_ids_push(out, t->post.before[i]));
     }
@@ -242,9 +244,9 @@ static ft_status check_id(const tok_tokenizer *t, int32_t id)
 static ft_status decode(const tok_tokenizer *t, const int32_t *ids, int64_t n, bool raw,
                         str_buf *out)
 {
-    tk_list a = {.raw = raw}, b = {.raw = raw};
+    tk_steps steps = tk_steps_of((size_t)n);
+    tk_list a = {.raw = raw, .steps = &steps}, b = a;
     ft_status rc = FT_OK;
-    tk_text_begin((size_t)n);
     for (int64_t i = 0; i < n; i++) {
         FT_TRY_OUT(check_id(t, ids[i]));
         tk_span text = decode_text(t, ids[i]);
