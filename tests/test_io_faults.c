@@ -346,6 +346,27 @@ static void the_first_failure_is_told(void **state)
     assert_fails(ft_fail(FT_EPERM, "the next"), FT_EPERM, "the next");
 }
 
+/* Whatever the format is, and whoever tells it. */
+static void a_line_break_of_a_name_is_no_line(void **state)
+{
+    bool there;
+    (void)state;
+    ft_fail(FT_EIO, "%s", "a\nb");
+    assert_string_equal(ft_error(), "a\\x0ab");
+    errno = EIO;
+    ft_fail_errno(FT_EIO, "%s", "a\nb");
+    assert_string_equal(ft_error(), "a\\x0ab: Input/output error");
+    test_write_file(test_path("file"), "x", 1);
+    assert_fails(io_out_there(test_path("file/a\nb"), &there), FT_ENOINPUT, "a\\x0ab");
+    ft_fail(FT_ECONFIG, "one");
+    ft_fail_more(FT_ECONFIG, "%s", "two\nthree");
+    char *kept = ft_strdup(ft_error());
+    ft_error_clear();
+    ft_fail_again(FT_ECONFIG, kept);
+    assert_string_equal(ft_error(), "one\ntwo\\x0athree");
+    ft_free(kept);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +379,7 @@ int main(void)
         cmocka_unit_test_setup(a_failed_sync_is_not_believed_later, setup),
         cmocka_unit_test_setup(notes_are_of_memory, setup),
         cmocka_unit_test_setup(the_first_failure_is_told, setup),
+        cmocka_unit_test_setup(a_line_break_of_a_name_is_no_line, setup),
         cmocka_unit_test_setup(a_signal_ends_the_wait, setup), /* last: it stays stopped */
     };
     return cmocka_run_group_tests(tests, test_open_arena, test_close_arena);

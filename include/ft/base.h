@@ -51,6 +51,8 @@ typedef enum ft_status {
 ft_status ft_fail(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 /* Adds one more line to the record: parsers that report several mistakes in one go. */
 ft_status ft_fail_more(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
+/* A record that was put by, of this thread or of another, as it is: its line breaks part lines. */
+ft_status ft_fail_again(ft_status status, const char *told);
 /* ft_fail for a system call: picks the status from errno (ENOENT 66, EACCES 77, ENOMEM 71, EINTR 128, else
  * `status`) and appends strerror. */
 ft_status ft_fail_errno(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
@@ -73,6 +75,7 @@ const char *ft_error_origin(void);
 void ft_error_at(const char *file, int line, const char *function);
 #define ft_fail(...) (ft_error_at(__FILE__, __LINE__, __func__), ft_fail(__VA_ARGS__))
 #define ft_fail_more(...) (ft_error_at(__FILE__, __LINE__, __func__), ft_fail_more(__VA_ARGS__))
+#define ft_fail_again(...) (ft_error_at(__FILE__, __LINE__, __func__), ft_fail_again(__VA_ARGS__))
 #define ft_fail_errno(...) (ft_error_at(__FILE__, __LINE__, __func__), ft_fail_errno(__VA_ARGS__))
 #endif
 

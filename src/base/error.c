@@ -14,14 +14,13 @@ static _Thread_local size_t record_len;
 static _Thread_local int keeping;
 static _Thread_local char origin[160]; /* debug builds: where the record was made */
 
-/* A line break that a name brings along is escaped: only those of ft_fail_more part lines. "%s" is a record told again. */
+/* A line break that a name brings along is escaped: only those of ft_fail_more part lines. */
 static void append(const char *fmt, va_list ap)
 {
     static _Thread_local char text[RECORD_BYTES];
-    const bool again = strcmp(fmt, "%s") == 0;
     vsnprintf(text, sizeof text, fmt, ap);
     for (const char *p = text; *p && record_len + sizeof "\\x0a" < RECORD_BYTES; p++) {
-        if (*p == '\n' && !again) {
+        if (*p == '\n') {
             memcpy(record + record_len, "\\x0a", 4);
             record_len += 4;
         } else {
@@ -73,11 +72,20 @@ ft_status(ft_fail)(ft_status status, const char *fmt, ...)
     return status;
 }
 
+ft_status(ft_fail_again)(ft_status status, const char *told)
+{
+    if (is_kept() || told == record) return status;
+    record_len = strnlen(told, RECORD_BYTES - 1);
+    memmove(record, told, record_len);
+    record[record_len] = 0;
+    return status;
+}
+
 ft_status(ft_fail_more)(ft_status status, const char *fmt, ...)
 {
     va_list ap;
     if (is_kept()) return status;
-    if (record_len > 0) append_text("%s", "\n");
+    if (record_len > 0 && record_len + 1 < RECORD_BYTES) record[record_len++] = '\n';
     va_start(ap, fmt);
     append(fmt, ap);
     va_end(ap);

@@ -137,7 +137,7 @@ static ft_status take(reader *r, data_item *it)
 {
     if (r->stream.done) return FT_OK; /* of the window after */
     if (it->rc != FT_OK) {
-        return ft_fail(it->rc, "%s", it->error && *it->error ? it->error : "out of memory");
+        return ft_fail_again(it->rc, it->error && *it->error ? it->error : "out of memory");
     }
     if (!r->stream.before && r->stats == &r->src->stats) {
         r->stats->records++;
@@ -383,7 +383,7 @@ static ft_status fail_later(reader *r, ft_status rc)
     if (earlier != FT_OK || r->stream.done)
         rc = earlier; /* or it is the window after that has it */
     else
-        rc = ft_fail(rc, "%s", later ? later : "");
+        rc = ft_fail_again(rc, later ? later : "");
     ft_free(later);
     return rc;
 }

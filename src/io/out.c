@@ -218,19 +218,26 @@ bool io_begins(const char *path, const char *const *heads)
     return fit;
 }
 
+/* Nothing can be made where it cannot be told what stands there: 73. */
+static ft_status look(const char *path, struct stat *sb, bool *there)
+{
+    *there = lstat(path, sb) == 0;
+    if (*there || errno == ENOENT) return FT_OK;
+    return ft_fail_errno(FT_EEXIST, "%s: cannot be looked at", ft_shows(path));
+}
+
 ft_status io_out_there(const char *path, bool *there)
 {
     struct stat sb;
-    *there = lstat(path, &sb) == 0;
-    if (!*there && errno != ENOENT) return ft_fail_errno(FT_EEXIST, "%s", path);
-    return FT_OK;
+    return look(path, &sb, there);
 }
 
 static ft_status check_file(const char *path, const char *const *heads, const char *what)
 {
     struct stat sb;
-    if (lstat(path, &sb) != 0)
-        return errno == ENOENT ? FT_OK : ft_fail_errno(FT_EEXIST, "%s", path);
+    bool there;
+    FT_TRY(look(path, &sb, &there));
+    if (!there) return FT_OK;
     FT_CHECK(!S_ISLNK(sb.st_mode), FT_EEXIST,
              "%s: is a link, and nothing is written through one; name the file itself",
              ft_shows(path));
@@ -259,8 +266,9 @@ ft_status io_out_result(const char *path, arena *a)
 {
     static const char *const gguf[] = {"GGUF", NULL};
     struct stat sb;
-    if (lstat(path, &sb) != 0)
-        return errno == ENOENT ? FT_OK : ft_fail_errno(FT_EEXIST, "%s", path);
+    bool there;
+    FT_TRY(look(path, &sb, &there));
+    if (!there) return FT_OK;
     if (S_ISDIR(sb.st_mode)) {
         FT_CHECK(!str_ends(path, ".gguf"), FT_EEXIST, "%s: is a folder; choose another name",
                  ft_shows(path));

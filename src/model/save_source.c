@@ -36,13 +36,13 @@ ft_status save_folded(const save_plan *p, int64_t param, float **out)
     if (fold || !is_bias) {
         const tn_tensor *t = fold ? save_value(p, s->w) : save_value(p, q);
         w = ft_alloc((size_t)tn_count(t), sizeof *w);
-        FT_GUARD(w, FT_EMEM, "%s", ft_error());
+        FT_TRY_OUT(w ? FT_OK : FT_EMEM);
         unpack_all(w, t);
     }
     if (is_bias || (fold && s->b)) {
         const tn_tensor *t = is_bias ? save_value(p, q) : save_value(p, s->b);
         b = ft_alloc((size_t)tn_count(t), sizeof *b);
-        FT_GUARD(b, FT_EMEM, "%s", ft_error());
+        FT_TRY_OUT(b ? FT_OK : FT_EMEM);
         unpack_all(b, t);
     }
     if (fold) FT_TRY_OUT(f->fold(f->ctx, s, w, b));

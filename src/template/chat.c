@@ -88,7 +88,7 @@ static ft_status choose(const chat *c, bool tools, const tpl_template **out)
     const entry *e = &c->kind[TOOL_USE];
     if (!tools || (!e->tpl && !e->why)) e = &c->kind[DEFAULT];
     *out = e->tpl;
-    FT_CHECK(!e->why, FT_EDATA, "%s", e->why);
+    if (e->why) return ft_fail_again(FT_EDATA, e->why);
     FT_CHECK(e->tpl, FT_EDATA,
              "the model has several chat templates (%s) and none is \"default\"%s; name one so in "
              "tokenizer_config.json, or write it to chat_template.jinja",

@@ -133,7 +133,7 @@ static ft_status flush(eval_choices *c)
         for (int k = 0; k < c->q[i].n; k++) scored += c->q[i].ids[k].n;
     float *logprob = ft_alloc((size_t)scored + 1, sizeof *logprob);
     int32_t *best = ft_alloc((size_t)scored + 1, sizeof *best);
-    FT_GUARD(seq && logprob && best, FT_EMEM, "%s", ft_error());
+    FT_TRY_OUT(seq && logprob && best ? FT_OK : FT_EMEM);
     for (int i = 0; i < c->n; i++) {
         for (int k = 0; k < c->q[i].n; k++) {
             const tok_ids *ids = &c->q[i].ids[k];

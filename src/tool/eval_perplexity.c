@@ -117,7 +117,7 @@ static ft_status score_windows(tool_model *t, const eval_task *task, windows *w)
     inf_seq *seq = ft_alloc(WINDOWS, sizeof *seq);
     float *logprob = ft_alloc((size_t)(WINDOWS * w->max_length), sizeof *logprob);
     int32_t *best = ft_alloc((size_t)(WINDOWS * w->max_length), sizeof *best);
-    FT_GUARD(seq && logprob && best, FT_EMEM, "%s", ft_error());
+    FT_TRY_OUT(seq && logprob && best ? FT_OK : FT_EMEM);
     while (!w->done) {
         int64_t n = next_windows(w, seq, logprob, best);
         FT_TRY_OUT(inf_score(&t->inf, seq, n));

@@ -158,7 +158,7 @@ ft_status tool_prove(tool_model *a, tool_model *b, tool_proof *out)
              (long long)b->m->d.vocab_size);
     p.la = ft_alloc((size_t)(ROWS * p.vocab), sizeof *p.la);
     p.lb = ft_alloc((size_t)(ROWS * p.vocab), sizeof *p.lb);
-    FT_GUARD(p.la && p.lb, FT_EMEM, "%s", ft_error());
+    FT_TRY_OUT(p.la && p.lb ? FT_OK : FT_EMEM);
     FT_TRY_OUT(run_texts(&p));
     FT_GUARD(out->tokens >= MIN_TOKENS, FT_EINTERNAL, "a proof over %lld tokens is none",
              (long long)out->tokens);
