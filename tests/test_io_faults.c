@@ -256,6 +256,8 @@ static void a_signal_ends_the_wait(void **state)
     assert_fails(file_write(test_path("late"), "x", 1), FT_EIO, "disk is full");
     assert_true(ft_seconds() - start < 2);
     strike(SOUND, 0);
+    errno = EINTR;
+    assert_int_equal(ft_fail_errno(FT_EIO, "a call"), FT_ESIGNAL);
 }
 
 static void lines_wait_in_memory(void **state)
@@ -346,6 +348,13 @@ static void the_first_failure_is_told(void **state)
     assert_fails(ft_fail(FT_EPERM, "the next"), FT_EPERM, "the next");
 }
 
+static void a_cut_call_is_no_stop(void **state)
+{
+    (void)state;
+    errno = EINTR;
+    assert_int_equal(ft_fail_errno(FT_EIO, "a call"), FT_EIO);
+}
+
 /* Whatever the format is, and whoever tells it. */
 static void a_line_break_of_a_name_is_no_line(void **state)
 {
@@ -379,6 +388,7 @@ int main(void)
         cmocka_unit_test_setup(a_failed_sync_is_not_believed_later, setup),
         cmocka_unit_test_setup(notes_are_of_memory, setup),
         cmocka_unit_test_setup(the_first_failure_is_told, setup),
+        cmocka_unit_test_setup(a_cut_call_is_no_stop, setup),
         cmocka_unit_test_setup(a_line_break_of_a_name_is_no_line, setup),
         cmocka_unit_test_setup(a_signal_ends_the_wait, setup), /* last: it stays stopped */
     };

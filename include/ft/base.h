@@ -53,8 +53,8 @@ ft_status ft_fail(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 ft_status ft_fail_more(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 /* A record that was put by, of this thread or of another, as it is: its line breaks part lines. */
 ft_status ft_fail_again(ft_status status, const char *told);
-/* ft_fail for a system call: picks the status from errno (ENOENT 66, EACCES 77, ENOMEM 71, EINTR 128, else
- * `status`) and appends strerror. */
+/* ft_fail for a system call: picks the status from errno (ENOENT 66, EACCES 77, ENOMEM 71, EINTR 128 where a stop
+ * came, else `status`) and appends strerror. */
 ft_status ft_fail_errno(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 /* The recorded message, "" when there is none; lines are separated by '\n'. */
 const char *ft_error(void);

@@ -98,15 +98,15 @@ ft_status(ft_fail_errno)(ft_status status, const char *fmt, ...)
         int error;
         ft_status status;
     } classes[] = {
-        {ENOENT, FT_ENOINPUT}, {ENOTDIR, FT_ENOINPUT}, {EACCES, FT_EPERM},
-        {EPERM, FT_EPERM},     {EROFS, FT_EPERM},      {ENOMEM, FT_EMEM},
-        {EMFILE, FT_EMEM},     {ENFILE, FT_EMEM},      {EINTR, FT_ESIGNAL},
+        {ENOENT, FT_ENOINPUT}, {ENOTDIR, FT_ENOINPUT}, {EACCES, FT_EPERM}, {EPERM, FT_EPERM},
+        {EROFS, FT_EPERM},     {ENOMEM, FT_EMEM},      {EMFILE, FT_EMEM},  {ENFILE, FT_EMEM},
     };
     int error = errno;
     va_list ap;
     for (size_t i = 0; i < FT_COUNT_OF(classes); i++) {
         if (classes[i].error == error) status = classes[i].status;
     }
+    if (error == EINTR && ft_stop_came()) status = FT_ESIGNAL;
     if (is_kept()) return status;
     record_len = 0;
     va_start(ap, fmt);
