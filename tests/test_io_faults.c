@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 /* The disk: this write() takes the place of the C library's in the whole program. */
-static enum { SOUND, FLIPS, FULL, BROKEN } disk;
+static enum { SOUND, COUNTED, FLIPS, FULL, BROKEN } disk;
 static int strikes;   /* writes that are struck; < 0: all */
 static int least = 1; /* smaller ones are let through */
 static int struck;
@@ -24,6 +24,7 @@ ssize_t write(int fd, const void *data, size_t n)
         return syscall(SYS_write, fd, data, n);
     if (strikes > 0) strikes--;
     struck++;
+    if (disk == COUNTED) return syscall(SYS_write, fd, data, n);
     if (disk == FLIPS) {
         uint8_t *copy = test_alloc(n);
         memcpy(copy, data, n);
@@ -42,6 +43,15 @@ int fsync(int fd)
     if (sync_fails == 0) return (int)syscall(SYS_fsync, fd);
     sync_fails--;
     errno = EIO;
+    return -1;
+}
+
+static int read_error; /* what reads of files fail with */
+ssize_t read(int fd, void *data, size_t n);
+ssize_t read(int fd, void *data, size_t n)
+{
+    if (read_error == 0 || fd < 3) return syscall(SYS_read, fd, data, n);
+    errno = read_error;
     return -1;
 }
 
@@ -106,6 +116,26 @@ static void a_damaged_write_is_done_once_more(void **state)
     strike(FLIPS, 1);
     assert_fails(file_write(path, "abcdefghij", 10), FT_EIO, "result");
     assert_int_equal(struck, 1);
+}
+
+static void what_cannot_be_read_back_is_not_damaged(void **state)
+{
+    static const struct {
+        int error;
+        ft_status status;
+        const char *told;
+        int writes;
+    } cases[] = {{EACCES, FT_EPERM, "cannot be read back: Permission denied", 1},
+                 {ENOMEM, FT_EMEM, "cannot be read back", 1},
+                 {EIO, FT_EIO, "differs from what was written", 2}};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        strike(COUNTED, -1);
+        read_error = cases[i].error;
+        assert_fails(file_write(test_path("back"), "abc", 3), cases[i].status, cases[i].told);
+        read_error = 0;
+        assert_int_equal(struck, cases[i].writes);
+    }
 }
 
 static void what_cannot_be_made_again_is_kept(void **state)
@@ -381,6 +411,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_failed_look_is_no_answer, setup),
         cmocka_unit_test_setup(a_damaged_write_is_done_once_more, setup),
+        cmocka_unit_test_setup(what_cannot_be_read_back_is_not_damaged, setup),
         cmocka_unit_test_setup(what_cannot_be_made_again_is_kept, setup),
         cmocka_unit_test_setup(tensors_too, setup),
         cmocka_unit_test_setup(room_is_waited_for, setup),

@@ -261,7 +261,8 @@ static ft_status sync_parent(const char *path)
 }
 
 /* What the disk gives back is what was handed over. The kernel is asked to forget the pages first; where it does not, its
- * memory is compared. */
+ * memory is compared. A file that is gone, or that the disk does not give, is damaged; one that cannot be read for another
+ * reason is not. */
 static ft_status read_back(const file_out *f, const char *want)
 {
     sha256_state sha;
@@ -269,16 +270,18 @@ static ft_status read_back(const file_out *f, const char *want)
     ssize_t n = -1;
     size_t all = 0;
     const int fd = io_open(f->tmp, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
-        return ft_fail_errno(FT_EIO, "%s: cannot be read back", f->path);
     sha256_init(&sha);
     while (fd >= 0 && all <= f->size && (n = read_some(fd, f->buffer, OUT_BUFFER)) > 0) {
         sha256_add(&sha, f->buffer, (size_t)n);
         all += (size_t)n;
     }
+    const int error = n < 0 ? errno : 0;
     if (fd >= 0) close(fd);
+    errno = error;
+    if (error && error != EIO && error != ENOENT)
+        return ft_fail_errno(FT_EIO, "%s: cannot be read back", f->path);
     sha256_hex(&sha, hex);
-    if (n == 0 && all == f->size && strcmp(hex, want) == 0) return FT_OK;
+    if (!error && all == f->size && strcmp(hex, want) == 0) return FT_OK;
     io_note_damage();
     return ft_fail(FT_EIO, "%s: read back, it differs from what was written; is the disk failing?",
                    f->path);
