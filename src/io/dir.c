@@ -113,7 +113,7 @@ ft_status io_sync_above(const char *path)
     if (n == 0) return dir_sync(".");
     if (n >= sizeof folder) return ft_fail(FT_EIO, "%s: the path is too long", path);
     memcpy(folder, path, n);
-    folder[n] = '\0';
+    folder[n > 1 ? n - 1 : n] = '\0';
     return dir_sync(folder);
 }
 

@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -247,19 +246,6 @@ void file_out_abort(file_out *f)
     drop(f);
 }
 
-static ft_status sync_parent(const char *path)
-{
-    char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 0;
-    if (!slash) return dir_sync(".");
-    if (n == 0) return dir_sync("/");
-    if (n >= sizeof folder) return ft_fail(FT_EIO, "%s: the path is too long", path);
-    memcpy(folder, path, n);
-    folder[n] = '\0';
-    return dir_sync(folder);
-}
-
 /* What the disk gives back is what was handed over. The kernel is asked to forget the pages first; where it does not, its
  * memory is compared. A file that is gone, or that the disk does not give, is damaged; one that cannot be read for another
  * reason is not. */
@@ -307,7 +293,7 @@ static ft_status put_in_place(file_out *f)
     while (rename(f->tmp, f->path) != 0)
         if (!io_wait_for_room(f->path, &f->tries))
             return io_fail_out(FT_EEXIST, "cannot be put in place", f->path);
-    FT_TRY(sync_parent(f->path));
+    FT_TRY(io_sync_above(f->path));
     return io_note_written(f->path, f->size, hex);
 }
 
