@@ -305,6 +305,9 @@ void ft_fault_install(void (*told)(const char *line));
 typedef struct ft_mapped ft_mapped;
 ft_mapped *ft_mapped_add(const void *at, size_t bytes, const char *name);
 void ft_mapped_drop(ft_mapped *m);
+/* Removes a file, or a folder with what it holds so many levels down; a link itself, not what it leads to. Fine when nothing is
+ * there; false with errno, when all has gone that can. Neither memory nor locks: also for a signal handler. */
+bool ft_remove_at(int above, const char *name, int depth);
 /* A file or folder that is of no use when the process is ended in the middle, by SIGBUS or by a stop signal that could not be
  * obeyed in time: it is removed then, until it is dropped. */
 FT_MUST_USE ft_status ft_temporary_add(const char *path);

@@ -4,6 +4,7 @@
  * whose entries are changed by single stores, makes system calls, and ends the process. */
 #include "base_private.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -67,39 +68,65 @@ void ft_temporary_drop(const char *path)
 }
 
 /* --- in the handler ------------------------------------------------------------------------------------------------ */
-struct entry { /* of getdents64 */
-    uint64_t ino;
-    int64_t off;
-    unsigned short bytes;
-    unsigned char type;
-    char name[];
-};
 
-/* A file, or a folder of ours with what it holds. */
-static void remove_at(int dir, const char *name, int depth)
+/* All that is in an open folder. What is removed may hide others from the reading, so it is read until nothing goes. */
+static bool remove_inside(int folder, int depth)
 {
+    struct entry { /* of getdents64 */
+        uint64_t inode;
+        int64_t next;
+        unsigned short bytes;
+        unsigned char type;
+        char name[];
+    };
     _Alignas(struct entry) char list[4096];
-    long n;
-    if (unlinkat(dir, name, 0) == 0 || depth == 0) return;
-    const int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) return;
-    while ((n = syscall(SYS_getdents64, fd, list, sizeof list)) > 0) {
-        for (long at = 0; at < n;) {
-            const struct entry *e = (const struct entry *)(const void *)(list + at);
-            if (strcmp(e->name, ".") != 0 && strcmp(e->name, "..") != 0)
-                remove_at(fd, e->name, depth - 1);
-            at += e->bytes;
+    int why = 0;
+    for (bool found = true; found;) {
+        long n;
+        found = false;
+        why = 0;
+        if (lseek(folder, 0, SEEK_SET) < 0) return false;
+        while ((n = syscall(SYS_getdents64, folder, list, sizeof list)) > 0) {
+            ft_written(list, (size_t)n); /* by the kernel */
+            for (long at = 0; at < n;) {
+                const struct entry *e = (const void *)(list + at);
+                at += e->bytes;
+                if (strcmp(e->name, ".") == 0 || strcmp(e->name, "..") == 0) continue;
+                if (ft_remove_at(folder, e->name, depth))
+                    found = true;
+                else if (!why)
+                    why = errno;
+            }
         }
+        if (n < 0) return false;
     }
-    close(fd);
-    unlinkat(dir, name, AT_REMOVEDIR);
+    errno = why;
+    return why == 0;
+}
+
+bool ft_remove_at(int above, const char *name, int depth)
+{
+    if (unlinkat(above, name, 0) == 0 || errno == ENOENT) return true;
+    if (errno != EISDIR && errno != EPERM) return false;
+    const int why = errno;
+    const int folder = openat(above, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (folder < 0) {
+        if (errno == ENOTDIR) errno = why;
+        return errno == ENOENT;
+    }
+    errno = ELOOP;
+    const bool empty = depth > 0 && remove_inside(folder, depth - 1);
+    const int kept = errno;
+    close(folder);
+    errno = kept;
+    return empty && (unlinkat(above, name, AT_REMOVEDIR) == 0 || errno == ENOENT);
 }
 
 void ft_temporary_remove(void)
 {
     for (int i = 0; i < TEMPORARIES; i++) {
         const char *one = atomic_exchange(&temporary[i], NULL);
-        if (one) remove_at(AT_FDCWD, one, DEPTH);
+        if (one) (void)ft_remove_at(AT_FDCWD, one, DEPTH);
     }
 }
 

@@ -11,7 +11,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* --- looking ---------------------------------------------------------------------------------- */
@@ -147,68 +146,16 @@ ft_status dir_make(const char *path)
     return FT_OK;
 }
 
-/* --- removing: without the heap, so that what is half made goes where memory has run out, too --------------------- */
-static bool remove_name(int above, const char *name, int depth);
-
-/* All that is in an open folder. What is removed may hide others from the reading, so it is read until nothing is left. */
-static bool remove_inside(int folder, int depth)
-{
-    struct entry { /* of getdents64 */
-        uint64_t inode;
-        int64_t next;
-        unsigned short bytes;
-        unsigned char type;
-        char name[];
-    };
-    _Alignas(struct entry) char buf[4096];
-    for (bool found = true; found;) {
-        long n;
-        found = false;
-        if (lseek(folder, 0, SEEK_SET) < 0) return false;
-        while ((n = syscall(SYS_getdents64, folder, buf, sizeof buf)) > 0) {
-            ft_written(buf, (size_t)n); /* by the kernel */
-            for (long at = 0; at < n;) {
-                const struct entry *e = (const void *)(buf + at);
-                at += e->bytes;
-                if (!strcmp(e->name, ".") || !strcmp(e->name, "..")) continue;
-                if (!remove_name(folder, e->name, depth + 1)) return false;
-                found = true;
-            }
-        }
-        if (n < 0) return false;
-    }
-    return true;
-}
-
-/* A link is removed, not what it points to. */
-static bool remove_name(int above, const char *name, int depth)
-{
-    enum { DEPTH = 64 };
-    if (unlinkat(above, name, 0) == 0 || errno == ENOENT) return true;
-    if (errno != EISDIR && errno != EPERM) return false;
-    const int why = errno;
-    int folder = openat(above, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (folder < 0) {
-        if (errno == ENOTDIR) errno = why;
-        return errno == ENOENT;
-    }
-    if (depth == DEPTH) errno = ELOOP;
-    const bool empty = depth < DEPTH && remove_inside(folder, depth);
-    const int kept = errno;
-    close(folder);
-    errno = kept;
-    return empty && (unlinkat(above, name, AT_REMOVEDIR) == 0 || errno == ENOENT);
-}
-
 ft_status dir_remove(const char *path)
 {
+    enum { DEPTH = 64 };
     char name[PATH_MAX];
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/') n--;
     FT_CHECK(n < sizeof name, FT_EIO, "%s: the path is too long", path);
     memcpy(name, path, n);
     name[n] = '\0';
-    if (!remove_name(AT_FDCWD, name, 0))
+    if (!ft_remove_at(AT_FDCWD, name, DEPTH))
         return ft_fail_errno(FT_EIO, "%s: cannot be removed", path);
     return FT_OK;
 }
