@@ -8,7 +8,7 @@ build=${1:-build/release}
 file_lines=800     # of one file
 # Lines of a module (src/MODULE and its header) at most, and what they buy.  Raise one in a commit that says why.
 budgets='
-base       2450  memory, text, errors, threads, random numbers: small because libc has the rest
+base       2480  memory, text, errors, threads, random numbers: small because libc has the rest
 cfg        2600  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions
 tensor     1200  a row a storage format
 kernel     6500  every loop on numbers, once, for each instruction set, in f32 and bf16
