@@ -8,11 +8,11 @@ build=${1:-build/release}
 file_lines=800     # of one file
 # Lines of a module (src/MODULE and its header) at most, and what they buy.  Raise one in a commit that says why.
 budgets='
-base       2480  memory, text, errors, threads, random numbers: small because libc has the rest
+base       2550  memory, text, errors, threads, random numbers: small because libc has the rest
 cfg        2600  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions
 tensor     1200  a row a storage format
 kernel     6500  every loop on numbers, once, for each instruction set, in f32 and bf16
-io         5700  files of others, read as hostile, packed or not, mapped whole or in pieces, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
+io         5900  files of others, read as hostile, packed or not, mapped whole or in pieces, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
 autograd   2640  the tape, and an operation a file
 token      8250  frozen: tokenizers of the reference library to the letter; changes when a real model fails, or hostile input has no bound
 template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails
@@ -25,7 +25,7 @@ objective  1000  a file a loss
 optim      1800  a file an update rule, schedules and the keys each goes by
 train      6600  the loop, checkpoints, resume, plan, reports
 tool       9900  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations; what leaves for llama.cpp and Ollama; transfers from a hub that is not believed
-cli        5500  words to structs and results to text; help, man pages and completion from the tables; the chat of a terminal; what stands in the place of a config
+cli        5700  words to structs and results to text; help, man pages and completion from the tables; the chat of a terminal; what stands in the place of a config
 '
 bad=0
 complain() { echo "check-style: $*" >&2; bad=1; }
