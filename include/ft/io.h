@@ -172,7 +172,8 @@ typedef struct io_target {
 /* Removes what dead processes left beside path. */
 FT_MUST_USE ft_status io_target_open(io_target *t, const char *path, bool force, const io_input *in,
                                      int n_in, arena *mem);
-extern const char *const io_modelfile[]; /* the first line of a Modelfile that ft wrote; NULL-terminated */
+/* What a Modelfile and a report that ft wrote begin with; NULL-terminated. */
+extern const char *const io_modelfile[], *const io_report[];
 /* A small file `name` goes along, in the folder or beside the file: to be written as t->beside_temp before the commit, t->beside
  * thereafter. What stands there is 73 as above; a result is what begins with one of heads, and is `what`, which outlive t. */
 FT_MUST_USE ft_status io_target_beside(io_target *t, const char *name, const char *const *heads,

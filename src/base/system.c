@@ -52,7 +52,7 @@ const char *ft_cpu_name(void)
  * answer, a write that nobody takes – is ended by an alarm, as a crash would: names that were given stand for whole files
  * only, so there is nothing to be made good but to remove what is unfinished. No SA_RESTART: a call that waits returns. */
 enum { LATE_SECONDS = 1 };
-static volatile sig_atomic_t stop_signal, stop_held, stop_patient, stop_grace, stop_late;
+static volatile sig_atomic_t stop_held, stop_patient, stop_grace, stop_late;
 static double stop_time; /* clock; 0: never */
 static void (*stop_told)(const char *note, bool error);
 static _Atomic(const char *) stop_note[2];
@@ -73,14 +73,14 @@ static void on_late(int unused)
     }
     ft_temporary_remove();
     if (stop_told)
-        stop_told(stop_signal == SIGINT ? "stopped by SIGINT" : "stopped by SIGTERM", true);
-    end_as(stop_signal);
+        stop_told(ft_stopped_by == SIGINT ? "stopped by SIGINT" : "stopped by SIGTERM", true);
+    end_as(ft_stopped_by);
 }
 
 static void on_stop(int signal_number)
 {
     const bool patient = stop_patient && signal_number == SIGINT;
-    const bool again = stop_signal != 0 && !(stop_patient && stop_signal == SIGINT);
+    const bool again = ft_stopped_by != 0 && !(stop_patient && ft_stopped_by == SIGINT);
     const char *note = stop_note[again];
     if (note && stop_told) stop_told(note, false);
     if (again) {
@@ -88,7 +88,7 @@ static void on_stop(int signal_number)
         end_as(signal_number);
         return;
     }
-    stop_signal = signal_number;
+    ft_stopped_by = signal_number;
     if (!patient) alarm(LATE_SECONDS);
 }
 
@@ -122,23 +122,18 @@ ft_status ft_stop(void)
 
 int ft_stop_signal(void)
 {
-    return stop_held ? 0 : stop_signal;
-}
-
-int ft_stop_came(void)
-{
-    return stop_signal;
+    return stop_held ? 0 : ft_stopped_by;
 }
 
 /* In slices: a signal between the look and the sleep is seen a little later, not at the end. */
 bool ft_wait(double seconds)
 {
     const double end = ft_seconds() + seconds;
-    for (double left = seconds; left > 0 && !stop_signal; left = end - ft_seconds()) {
+    for (double left = seconds; left > 0 && !ft_stopped_by; left = end - ft_seconds()) {
         const long slice = left < 0.1 ? (long)(left * 1e9) + 1 : 100000000L;
         nanosleep(&(struct timespec){.tv_nsec = slice}, NULL);
     }
-    return !stop_signal;
+    return !ft_stopped_by;
 }
 
 void ft_stop_hold(bool hold)
@@ -170,7 +165,7 @@ void ft_stop_patient(bool on)
 
 bool ft_stop_take(void)
 {
-    const bool came = stop_signal == SIGINT;
-    if (came) stop_signal = 0;
+    const bool came = ft_stopped_by == SIGINT;
+    if (came) ft_stopped_by = 0;
     return came;
 }

@@ -15,12 +15,16 @@
 
 typedef enum place { NOWHERE, RESULT, TEMPLATES, CHECKPOINTS, STEP, EVENTS } place;
 enum {
-    TELLS =
-        8, /* beside IO_OF_RUN, IO_OF_RESULT: the folder is one of a model, an adapter or a run */
-    HEADED =
-        16 /* others write files of this name too: ours is one that begins with a head of io_modelfile */
-};
+    TELLS = 8
+}; /* beside IO_OF_RUN, IO_OF_RESULT: the folder is one of a model, an adapter or a run */
 const char *const io_modelfile[] = {"# Modelfile by ft convert", NULL};
+const char *const io_report[] = {"<!doctype html>\n<!-- ft report -->\n", NULL};
+
+/* Others write files of these names too: ours begin so. */
+static const struct {
+    const char *name;
+    const char *const *heads;
+} headed[] = {{"Modelfile", io_modelfile}, {"report.html", io_report}};
 
 /* name: '#' is a number, '*' any text. holds: it is a folder of such files. */
 static const struct {
@@ -37,7 +41,7 @@ static const struct {
     {RESULT, "adapter_config.json", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "adapter_model.safetensors", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "README.md", IO_OF_RESULT, NOWHERE},
-    {RESULT, "Modelfile", IO_OF_RESULT | HEADED, NOWHERE},
+    {RESULT, "Modelfile", IO_OF_RESULT, NOWHERE},
     {RESULT, "tokenizer.json", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "tokenizer_config.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "special_tokens_map.json", IO_OF_RESULT, NOWHERE},
@@ -137,6 +141,39 @@ unsigned io_known(const char *name)
     return row < 0 ? 0 : known[row].what & (IO_OF_RUN | IO_OF_RESULT);
 }
 
+/* '*' of a head stands for text inside a line. */
+static bool begins(const char *text, const char *head)
+{
+    for (;;) {
+        const char *star = strchr(head, '*');
+        const size_t n = star ? (size_t)(star - head) : strlen(head);
+        if (strncmp(text, head, n) != 0) return false;
+        if (!star) return true;
+        text += n;
+        head = star + 1;
+        const size_t next = strcspn(head, "*"), line = strcspn(text, "\n");
+        size_t at = 0;
+        while (at <= line && strncmp(text + at, head, next) != 0) at++;
+        if (at > line) return false;
+        text += at;
+    }
+}
+
+bool io_begins(const char *path, const char *const *heads)
+{
+    char text[1024] = {0};
+    int fd;
+    if (ft_open(&fd, path, NULL) != FT_OK) {
+        ft_error_clear();
+        return false;
+    }
+    const ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    bool fit = n == 0;
+    for (; n > 0 && *heads && !fit; heads++) fit = begins(text, *heads);
+    return fit;
+}
+
 enum { FOREIGN = -1, GONE = -2 };
 
 /* The row of an entry that is what its name says. */
@@ -151,7 +188,10 @@ static ft_status look_up(place in, const char *path, const char *name, int *row,
     const int i = find(in, name, temporary);
     if (i < 0 || (known[i].holds == NOWHERE ? !S_ISREG(sb.st_mode) : !S_ISDIR(sb.st_mode)))
         return FT_OK;
-    if (!(known[i].what & HEADED) || io_begins(path, io_modelfile)) *row = i;
+    *row = i;
+    for (size_t k = 0; k < FT_COUNT_OF(headed); k++)
+        if (strcmp(known[i].name, headed[k].name) == 0 && !io_begins(path, headed[k].heads))
+            *row = FOREIGN;
     return FT_OK;
 }
 

@@ -185,39 +185,6 @@ static ft_status check_folder(const char *path, const struct stat *sb, arena *a)
     return FT_OK;
 }
 
-/* '*' of a head stands for text inside a line. */
-static bool begins(const char *text, const char *head)
-{
-    for (;;) {
-        const char *star = strchr(head, '*');
-        const size_t n = star ? (size_t)(star - head) : strlen(head);
-        if (strncmp(text, head, n) != 0) return false;
-        if (!star) return true;
-        text += n;
-        head = star + 1;
-        const size_t next = strcspn(head, "*"), line = strcspn(text, "\n");
-        size_t at = 0;
-        while (at <= line && strncmp(text + at, head, next) != 0) at++;
-        if (at > line) return false;
-        text += at;
-    }
-}
-
-bool io_begins(const char *path, const char *const *heads)
-{
-    char text[1024] = {0};
-    int fd;
-    if (ft_open(&fd, path, NULL) != FT_OK) {
-        ft_error_clear();
-        return false;
-    }
-    const ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    bool fit = n == 0;
-    for (; n > 0 && *heads && !fit; heads++) fit = begins(text, *heads);
-    return fit;
-}
-
 /* Nothing can be made where it cannot be told what stands there: 73. */
 static ft_status look(const char *path, struct stat *sb, bool *there)
 {

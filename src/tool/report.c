@@ -6,10 +6,9 @@
 /* A page of an earlier report may be written over, and no file that runs hold. */
 static ft_status check_place(const char *path)
 {
-    static const char *const heads[] = {REPORT_HEAD, NULL};
     const char *name = path_base(path);
     FT_CHECK(path[0], FT_EUSAGE, "--out: an empty path");
-    FT_TRY(io_out_file(path, heads, "a report"));
+    FT_TRY(io_out_file(path, io_report, "a report"));
     FT_CHECK(!io_known(name) || strcmp(name, "report.html") == 0, FT_EEXIST,
              "%s: is the name of a file of runs and models; give the page another", ft_shows(path));
     return FT_OK;

@@ -575,6 +575,7 @@ static void put_figures(str_buf *s, const report_run *r)
 
 ft_status report_html(str_buf *s, const report_run *run, int n)
 {
+    str_adds(s, io_report[0]);
     str_adds(s, head);
     str_adds(s, "<h1>");
     for (int i = 0; i < n; i++) {

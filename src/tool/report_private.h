@@ -4,9 +4,6 @@
 
 #include "tool_private.h"
 
-/* What a page begins with, by which an earlier one is known. */
-#define REPORT_HEAD "<!doctype html>\n<!-- ft report -->\n"
-
 enum { REPORT_POINTS = 2000 }; /* of one curve, at most */
 
 /* What one key of log.jsonl or time.jsonl was, step by step. */
