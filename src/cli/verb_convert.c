@@ -44,18 +44,33 @@ static ft_status put(void *ctx, const char *text, size_t n)
     return cli_out(text, n);
 }
 
+static ft_status tell_modelfile(const cli_call *c, const char *out)
+{
+    str_buf text = {0};
+    const char *dir = str_ends(out, ".gguf") ? path_dir(c->mem, out) : out;
+    const char *file = dir ? path_join(c->mem, dir, "Modelfile") : NULL;
+    if (!file) return FT_EMEM;
+    str_adds(&text, "ollama create NAME -f ");
+    str_shell(&text, file, false);
+    ft_status rc = str_ok(&text);
+    if (rc == FT_OK) rc = cli_next(c, text.data);
+    str_free(&text);
+    return rc;
+}
+
 /* A model that has a tokenizer answers; an adapter is llama.cpp's to use. */
 static ft_status tell_next(const cli_call *c, const options *o)
 {
     bool asks = true;
     path_kind kind;
+    if (o->modelfile) return tell_modelfile(c, o->out);
     FT_TRY(path_look(c->arg[0], &kind));
     if (kind == PATH_FOLDER) FT_TRY(tok_in_folder(c->arg[0], &asks));
     if (kind == PATH_FOLDER) FT_TRY(path_look_in(c->arg[0], "adapter_config.json", &kind));
     if (kind == PATH_FILE && !str_ends(c->arg[0], ".gguf")) asks = false;
-    return asks ? cli_next_words(
-                      c, (const char *[]){"generate", "--model", o->out, "--prompt", "TEXT", NULL})
-                : FT_OK;
+    if (!asks) return FT_OK;
+    return cli_next_words(
+        c, (const char *[]){"generate", "--model", o->out, "--prompt", "TEXT", NULL});
 }
 
 static ft_status run(const cli_call *c)

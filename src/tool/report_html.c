@@ -22,7 +22,7 @@ enum {
     RULES = 16 /* of one axis, at most; there are five to eight */
 };
 
-static const char head[] = REPORT_HEAD
+static const char head[] =
     "<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
     "<title>ft report</title>\n<style>\n"
