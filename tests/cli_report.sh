@@ -114,6 +114,12 @@ expect 0 "$ft" merge-adapter two --out merged-two --force
 expect 0 "$ft" merge-adapter two --out merged-two --force
 [ "$(wc -l < two/merges.jsonl)" = 2 ] || bad "two merges left $(wc -l < two/merges.jsonl) lines"
 
+# Nor is a report.html of the user's a thing of the run's: it stays where a run begins anew.
+cp -r two three && echo mine > three/report.html
+expect 73 "$ft" report three
+expect 0 "$ft" train lora.json --out three -q --set train.max_steps=1 --force
+[ "$(cat three/report.html)" = mine ] || bad "train --force removed a report.html of others"
+
 # --- unfinished, cut, long, hostile -------------------------------------------------------------------------------
 mkdir -p 'a"b<c' && perl -e '
     for (1 .. 5000) { printf "{\"step\":%d,\"loss\":%.6f,\"<x>\":1}\n", $_, 3 + sin($_ / 50) } print "{\"step\":50"' > 'a"b<c/log.jsonl'

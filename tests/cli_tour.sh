@@ -28,7 +28,7 @@ while read -r line; do
     eval "$(printf '%q' "$ft") $line" > out.txt 2> err.txt < /dev/null || bad "ft $line gave $?: $(tail -n 1 err.txt)"
     case $line in # what begins a step says how to go on
     fetch* | data* | init* | check* | train* | merge* | convert*)
-        grep -qE '(next|go on with): ft |ollama create' out.txt err.txt || bad "ft $line does not say what comes next" ;;
+        grep -qE '(next|go on with): (ft|ollama create) ' out.txt err.txt || bad "ft $line does not say what comes next" ;;
     esac
 done < tour.txt
 for file in out/adapter_model.safetensors out/report.html merged/model.safetensors junit.xml; do

@@ -176,6 +176,13 @@ bool io_begins(const char *path, const char *const *heads)
 
 enum { FOREIGN = -1, GONE = -2 };
 
+static const char *const *heads_of(int row)
+{
+    for (size_t k = 0; k < FT_COUNT_OF(headed); k++)
+        if (strcmp(known[row].name, headed[k].name) == 0) return headed[k].heads;
+    return NULL;
+}
+
 /* The row of an entry that is what its name says. */
 static ft_status look_up(place in, const char *path, const char *name, int *row, bool *temporary)
 {
@@ -188,10 +195,8 @@ static ft_status look_up(place in, const char *path, const char *name, int *row,
     const int i = find(in, name, temporary);
     if (i < 0 || (known[i].holds == NOWHERE ? !S_ISREG(sb.st_mode) : !S_ISDIR(sb.st_mode)))
         return FT_OK;
-    *row = i;
-    for (size_t k = 0; k < FT_COUNT_OF(headed); k++)
-        if (strcmp(known[i].name, headed[k].name) == 0 && !io_begins(path, headed[k].heads))
-            *row = FOREIGN;
+    const char *const *heads = heads_of(i);
+    if (!heads || io_begins(path, heads)) *row = i;
     return FT_OK;
 }
 
@@ -245,7 +250,8 @@ ft_status io_misfit(const char *dir, arena *a, const char **name)
         const char *path = path_join(a, dir, names[i]);
         if (!path) return FT_EMEM;
         FT_TRY(look_up(RESULT, path, names[i], &row, &temporary));
-        if (row == FOREIGN && find(RESULT, names[i], &temporary) >= 0) *name = names[i];
+        const int named = find(RESULT, names[i], &temporary);
+        if (row == FOREIGN && named >= 0 && !heads_of(named)) *name = names[i];
     }
     return FT_OK;
 }
