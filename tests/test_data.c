@@ -448,18 +448,18 @@ static void gzip_and_line_ends_change_nothing(void **state)
     const uint8_t *gz = test_gzip(text, strlen(text), &n);
     test_write_file(test_path("r.jsonl.gz"), gz, n);
     assert_ok(load(&f, "{\"data\":{\"train\":\"p.jsonl\"}}", true));
-    data_sha256(f.set, plain);
+    assert_ok(data_sha256(f.set, plain));
     assert_ok(load(&f, "{\"data\":{\"train\":\"q.jsonl\"}}", true));
-    data_sha256(f.set, other);
+    assert_ok(data_sha256(f.set, other));
     assert_string_equal(plain, other);
     assert_ok(load(&f, "{\"data\":{\"train\":\"r.jsonl.gz\"}}", true));
-    data_sha256(f.set, other);
+    assert_ok(data_sha256(f.set, other));
     assert_string_equal(plain, other);
     assert_string_equal(data_stats(f.set, 0)->name, "r");
     put("p.jsonl",
         "{\"prompt\":\"a\",\"completion\":\"b\"}\n{\"prompt\":\"c\",\"completion\":\"e\"}\n");
     assert_ok(load(&f, "{\"data\":{\"train\":\"p.jsonl\"}}", true));
-    data_sha256(f.set, other);
+    assert_ok(data_sha256(f.set, other));
     assert_string_not_equal(plain, other);
     end(&f);
 }

@@ -143,7 +143,7 @@ static void csv_of_any_length(void **state)
     assert_ok(load(&f, "{\"data\":{\"train\":\"d.csv\",\"max_length\":64}}", true));
     assert_int_equal(data_stats(f.set, 0)->records, 4000);
     int64_t samples = data_count(f.set), tokens = data_stats(f.set, 0)->tokens;
-    data_sha256(f.set, whole);
+    assert_ok(data_sha256(f.set, whole));
     f.cfg.count = true;
     assert_ok(load(&f, "{\"data\":{\"train\":\"d.csv\",\"max_length\":64,\"window_tokens\":6400}}",
                    true));
@@ -152,7 +152,7 @@ static void csv_of_any_length(void **state)
     assert_int_equal(data_stats(f.set, 0)->tokens, tokens);
     assert_int_equal(data_stats(f.set, 0)->records, 4000);
     for (int64_t i = 0; i < samples; i += 997) text_of(&f, samples - 1 - i); /* and back */
-    data_sha256(f.set, window);
+    assert_ok(data_sha256(f.set, window));
     str_free(&s);
     end(&f);
 }
@@ -246,12 +246,12 @@ static void text_of_many_files(void **state)
                  "{\"data\":{\"train\":{\"path\":\"one.txt\",\"document_separator\":\"@@\"}%s",
                  more);
         assert_ok(load(&f, config, true));
-        data_sha256(f.set, whole);
+        assert_ok(data_sha256(f.set, whole));
         int64_t samples = data_count(f.set);
         assert_int_equal(data_stats(f.set, 0)->records, 200);
         snprintf(config, sizeof config, "{\"data\":{\"train\":\"texts.d\"%s", more);
         assert_ok(load(&f, config, true));
-        data_sha256(f.set, other);
+        assert_ok(data_sha256(f.set, other));
         assert_string_equal(whole, other);
         assert_int_equal(data_count(f.set), samples);
         assert_int_equal(data_stats(f.set, 0)->records, 200);

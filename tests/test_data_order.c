@@ -334,10 +334,10 @@ static void threads_change_nothing(void **state)
     }
     put("t.jsonl", s.data);
     assert_ok(load(&f, "{\"data\":{\"train\":\"t.jsonl\"}}", true));
-    data_sha256(f.set, one);
+    assert_ok(data_sha256(f.set, one));
     assert_ok(pool_open(4));
     assert_ok(load(&f, "{\"data\":{\"train\":\"t.jsonl\"}}", true));
-    data_sha256(f.set, two);
+    assert_ok(data_sha256(f.set, two));
     pool_close();
     assert_string_equal(one, two);
     str_free(&s);

@@ -68,8 +68,8 @@ typedef enum data_gives {
 
 /* --- a data set: the samples of one list of sources, tokenised ------------------------------------
  * A sample is one record, or one row of at most max_length tokens for `text` sources. The samples of a
- * source are contiguous, sources stand in the order of the config. Held in memory: 8 bytes a token
- * (id and label; 4 for text sources) and 80 bytes a sample.
+ * source are contiguous, sources stand in the order of the config. Held in memory: two bytes a token
+ * (three of those above 49151) and some ten a sample; while it is read, ten more a record to find equal ones.
  *
  * Text in .txt and .jsonl files that is large (window_tokens "auto": more than 2^24 tokens, or a file of
  * more than 2^27 bytes, 2^26 of .gz), or all of it where window_tokens is a number, is a stream: its rows
@@ -172,7 +172,7 @@ double data_tokens(const data_set *d, int source);
 /* SHA-256 of what a set is known by: weights, and of each source ids, labels and boundaries; of a stream
  * those of its first window (places hold the rest to what it was). Independent of file names and
  * compression. */
-void data_sha256(const data_set *d, char hex[65]);
+FT_MUST_USE ft_status data_sha256(const data_set *d, char hex[65]);
 /* SHA-256 of the windows of a stream that its first pass has read so far: each is hashed behind the hash
  * of those before. NULL for a source in memory. */
 const char *data_read_sha256(const data_set *d, int source);

@@ -385,8 +385,7 @@ static ft_status new_set(data_set **out, cfg_doc *cfg, const data_cfg *opt,
 static ft_status finish(data_set **out, data_set *d)
 {
     FT_TRY(read_all(d));
-    ft_free(d->seen.slot);
-    d->seen = (data_seen){0};
+    data_seen_close(&d->seen);
     *out = d;
     return FT_OK;
 }

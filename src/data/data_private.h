@@ -28,21 +28,25 @@ typedef struct data_order {
 } data_order;
 void data_order_close(data_set *d);
 
-/* One sample in a store. labels_at < 0: the labels are the ids (text). seq_at < 0: one sequence. */
+/* One sample in a store's arrays. labels_at < 0: the labels are the ids (text). seq_at < 0: one sequence. */
 typedef struct data_row {
     int64_t ids_at, labels_at, seq_at, line;
     double value;
-    char *extra; /* owned */
+    const char *extra; /* the item's */
     int32_t len, whole, n_seq,
         file; /* file: of the source's; −1: of a row of text, which may hold parts of several */
 } data_row;
 
-/* Samples of one source in flat arrays. */
+/* Samples of one source: those of a window in flat arrays, as they come and go; those that stay as bytes (packed.c), and
+ * in the arrays only what is about to become a sample. */
 typedef struct data_store {
     int32_t *ids, *labels, *seq;
     int64_t n_ids, cap_ids, n_labels, cap_labels, n_seq, cap_seq;
     data_row *row;
     int64_t n_rows, cap_rows;
+    bool packed;
+    uint8_t *bytes, *at; /* at: where each begins */
+    int64_t n_bytes, cap_bytes, cap_at;
 } data_store;
 
 /* A place in a source where reading can begin: a line of .jsonl, a record of .csv, or a piece of a document. */
@@ -163,10 +167,13 @@ typedef struct data_source {
 
 typedef enum data_on_loss { DATA_LOSS_ERROR, DATA_LOSS_WARN, DATA_LOSS_DROP } data_on_loss;
 
-/* A set of pairs of hashes; the second is never 0 where there is one. */
+/* A set of hashes, in tables by their first bits, of which one grows at a time. */
+enum { DATA_SEEN = 16 };
 typedef struct data_seen {
-    uint64_t (*slot)[2];
-    int64_t n, cap; /* cap: 0 or a power of two */
+    struct {
+        uint64_t *slot; /* 0: none */
+        uint32_t n, cap;
+    } table[DATA_SEEN];
 } data_seen;
 
 struct data_set {
@@ -223,9 +230,9 @@ typedef struct data_item {
     char *extra;
     char *unread; /* keys that the format does not read, one after another */
     size_t unread_len;
-    uint64_t identity[2]; /* of the record */
-    bool chat;            /* rendered by the chat template */
-    bool empty, merged;   /* an answer of no text; its first token begins in the text before it */
+    uint64_t identity;  /* of the record; never 0 */
+    bool chat;          /* rendered by the chat template */
+    bool empty, merged; /* an answer of no text; its first token begins in the text before it */
     char
         *lost; /* what the record holds and the rendering does not, with the place; NULL: nothing */
     char *unprinted;   /* a turn that is said to the model and not printed; NULL: none */
@@ -396,6 +403,7 @@ void data_note_identity(data_item *it);
 FT_MUST_USE ft_status data_count_item(data_set *d, data_source *s, const data_item *it);
 void data_count_forget(data_source *s); /* nothing was read yet */
 void data_count_close(data_set *d);
+void data_seen_close(data_seen *s);
 
 /* store.c */
 FT_MUST_USE ft_status data_store_item(data_source *s, const data_item *it);
@@ -403,6 +411,11 @@ FT_MUST_USE ft_status data_store_row(const data_set *d, data_store *to, data_sou
                                      data_row row);
 void data_store_close(data_store *s);
 void data_view(const data_store *st, const data_row *r, data_sample *out); /* pointers into st */
+/* packed.c: a further row; file: of the source's, -1. Without ids: its length, and that of its longest sequence. */
+FT_MUST_USE ft_status data_pack(data_store *to, const data_sample *x, int32_t file);
+FT_MUST_USE ft_status data_unpack(const data_store *st, int64_t row, data_sample *out,
+                                  int32_t *file, arena *mem);
+int64_t data_packed_length(const data_store *st, int64_t row, int64_t *sequence); /* may be NULL */
 FT_MUST_USE ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size);
 /* Labels that a token of the same sequence predicts; first: and a virtual one before it. */
 int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq, bool first);

@@ -475,6 +475,7 @@ static ft_status read_as(data_set *d, data_source *src, data_stream *stream, dat
     r->stream = *stream;
     r->stream.windows = true;
     r->stream.unpacked = d->unpacked;
+    src->store.packed = !src->windowed;
     r->records = stream->only ? stream->only->from.records : 0;
     for (int i = 0; i < src->n_files; i++)
         r->stream.windows = r->stream.windows && src->file[i].kind->anywhere;

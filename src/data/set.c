@@ -40,7 +40,7 @@ data_source *data_source_of(const data_set *d, int64_t sample)
 int64_t data_row_length(const data_set *d, const data_source *s, int64_t row)
 {
     const data_source_stats *st = &s->stats;
-    if (!s->windowed) return s->store.row[row].len;
+    if (!s->windowed) return data_packed_length(&s->store, row, NULL);
     bool last = st->whole && row == st->samples - 1; /* all others are full */
     return last ? st->tokens - (st->samples - 1) * d->max_length : d->max_length;
 }
@@ -83,11 +83,10 @@ int64_t data_longest(const data_set *d, int64_t n)
 /* Of a source that is cut into windows its longest row is as good: nearly all of them are full. */
 static int64_t longest_of(const data_source *s)
 {
-    int64_t longest = s->windowed ? s->stats.longest : 0;
-    data_sample x;
+    int64_t longest = s->windowed ? s->stats.longest : 0, one;
     for (int64_t i = 0; !s->windowed && i < s->store.n_rows; i++) {
-        data_view(&s->store, &s->store.row[i], &x);
-        for (int k = 0; k < x.n_seq; k++) longest = x.seq_len[k] > longest ? x.seq_len[k] : longest;
+        data_packed_length(&s->store, i, &one);
+        if (one > longest) longest = one;
     }
     return longest;
 }
@@ -106,20 +105,28 @@ int64_t data_longest_sequence(const data_set *d, int64_t n)
 }
 
 /* The view of a row of a stream holds only until another window of its source is read. */
-static ft_status look(data_set *d, data_source *s, int64_t at, data_sample *out)
+static ft_status look(data_set *d, data_source *s, int64_t at, data_sample *out, arena *mem)
 {
-    const data_row *row = &s->store.row[at];
-    if (s->windowed) FT_TRY(data_window_get(d, s, at, &row));
-    data_view(&s->store, row, out);
+    const data_row *row;
+    int32_t file;
+    if (s->windowed) {
+        FT_TRY(data_window_get(d, s, at, &row));
+        data_view(&s->store, row, out);
+        file = row->file;
+    } else {
+        FT_TRY(data_unpack(&s->store, at, out, &file, mem));
+    }
     out->source = s->index;
-    out->path = row->file < 0 ? s->path : s->file[row->file].name;
+    out->path = file < 0 ? s->path : s->file[file].name;
     return FT_OK;
 }
 
-static ft_status look_at(data_set *d, int64_t sample, data_sample *out)
+/* With memory of its own, which the caller closes. */
+static ft_status look_at(data_set *d, int64_t sample, data_sample *out, arena **mem)
 {
     data_source *s = data_source_of(d, sample);
-    return look(d, s, sample - s->stats.first, out);
+    FT_TRY(arena_open(mem, "a sample", (size_t)1 << 40));
+    return look(d, s, sample - s->stats.first, out, *mem);
 }
 
 static const int32_t *copied(const int32_t *from, int64_t n, arena *mem)
@@ -131,7 +138,7 @@ static const int32_t *copied(const int32_t *from, int64_t n, arena *mem)
 
 ft_status data_get_row(data_set *d, data_source *s, int64_t row, data_sample *out, arena *mem)
 {
-    FT_TRY(look(d, s, row, out));
+    FT_TRY(look(d, s, row, out, mem));
     if (!s->windowed) return FT_OK;
     out->ids = out->labels = copied(out->ids, out->len, mem);
     out->seq_len = copied(out->seq_len, out->n_seq, mem);
@@ -155,27 +162,33 @@ const char *data_read_sha256(const data_set *d, int source)
     return d->source[source].windowed ? d->source[source].read_sha256 : NULL;
 }
 
-static void hash_source(sha256_state *sha, const data_source *s)
+static ft_status hash_source(sha256_state *sha, const data_source *s, arena *mem)
 {
     if (s->windowed) {
         data_window_hash(sha, s);
-        return;
+        return FT_OK;
     }
     for (int64_t i = 0; i < s->store.n_rows; i++) {
         data_sample x;
-        data_view(&s->store, &s->store.row[i], &x);
-        sha256_add(sha, &s->store.row[i].len, sizeof s->store.row[i].len);
+        int32_t file;
+        arena_reset(mem, 0);
+        FT_TRY(data_unpack(&s->store, i, &x, &file, mem));
+        const int32_t len = (int32_t)x.len;
+        sha256_add(sha, &len, sizeof len);
         sha256_add(sha, x.ids, (size_t)x.len * sizeof *x.ids);
         sha256_add(sha, x.labels, (size_t)x.len * sizeof *x.labels);
         sha256_add(sha, x.seq_len, (size_t)x.n_seq * sizeof *x.seq_len);
         if (x.value != 0) sha256_add(sha, &x.value, sizeof x.value);
         if (x.extra) sha256_add(sha, x.extra, strlen(x.extra));
     }
+    return FT_OK;
 }
 
-void data_sha256(const data_set *d, char hex[65])
+ft_status data_sha256(const data_set *d, char hex[65])
 {
     sha256_state s;
+    arena *mem = NULL;
+    FT_TRY(arena_open(&mem, "a sample", (size_t)1 << 40));
     sha256_init(&s);
     sha256_add(&s, "ft data 1", 9);
     sha256_add(&s, d->concat ? "c" : "i", 1);
@@ -189,8 +202,11 @@ void data_sha256(const data_set *d, char hex[65])
         counted = counted || (from->windowed && d->count && !d->weighted && d->n_sources > 1);
     }
     if (counted) sha256_add(&s, "counted", 7);
-    for (int i = 0; i < d->n_sources; i++) hash_source(&s, &d->source[i]);
+    ft_status rc = FT_OK;
+    for (int i = 0; rc == FT_OK && i < d->n_sources; i++) rc = hash_source(&s, &d->source[i], mem);
     sha256_hex(&s, hex);
+    arena_close(mem);
+    return rc;
 }
 
 /* --- one sample for the eye --------------------------------------------------------------------------------- */
@@ -229,9 +245,13 @@ ft_status data_show(data_set *d, int64_t sample, str_buf *out)
 {
     data_sample x;
     str_buf text = {0};
-    ft_status rc = FT_OK;
+    arena *mem = NULL;
     bool sup;
-    FT_TRY(look_at(d, sample, &x));
+    ft_status rc = look_at(d, sample, &x, &mem);
+    if (rc != FT_OK) {
+        arena_close(mem);
+        return rc;
+    }
     str_printf(out, "sample %lld of %s",
                (long long)sample - (long long)d->source[x.source].stats.first,
                ft_shows(d->source[x.source].name));
@@ -246,6 +266,7 @@ ft_status data_show(data_set *d, int64_t sample, str_buf *out)
         str_addc(out, '\n');
     }
     str_free(&text);
+    arena_close(mem);
     FT_TRY(rc);
     return str_ok(out);
 }
@@ -269,9 +290,9 @@ static cJSON *segment(const data_set *d, const data_sample *x, int64_t at, int64
 cJSON *data_show_json(data_set *d, int64_t sample)
 {
     data_sample x;
-    bool sup, ok;
-    if (look_at(d, sample, &x) != FT_OK) return NULL;
-    cJSON *o = cJSON_CreateObject(), *list = NULL;
+    arena *mem = NULL;
+    bool sup, ok = look_at(d, sample, &x, &mem) == FT_OK;
+    cJSON *o = ok ? cJSON_CreateObject() : NULL, *list = NULL;
     ok = o && cJSON_AddStringToObject(o, "source", d->source[x.source].name) &&
          cJSON_AddStringToObject(o, "path", x.path) &&
          cJSON_AddNumberToObject(o, "line", (double)x.line) &&
@@ -284,6 +305,7 @@ cJSON *data_show_json(data_set *d, int64_t sample)
         cJSON *s = segment(d, &x, at, end, sup);
         ok = s && cJSON_AddItemToArray(list, s);
     }
+    arena_close(mem);
     if (ok) return o;
     cJSON_Delete(o);
     return NULL;

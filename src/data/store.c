@@ -1,4 +1,4 @@
-/* store.c – the tokenised samples of a source in flat arrays. */
+/* store.c – the tokenised samples of a source, as they are taken over. */
 #include "data_private.h"
 
 #include <string.h>
@@ -42,9 +42,13 @@ void data_view(const data_store *st, const data_row *r, data_sample *out)
 ft_status data_store_row(const data_set *d, data_store *to, data_source_stats *st, data_row row)
 {
     data_sample x;
-    FT_TRY(data_reserve(&to->row, &to->cap_rows, to->n_rows + 1, sizeof *to->row));
-    to->row[to->n_rows++] = row;
-    data_view(to, &to->row[to->n_rows - 1], &x);
+    data_view(to, &row, &x);
+    if (to->packed) {
+        FT_TRY(data_pack(to, &x, row.file));
+    } else {
+        FT_TRY(data_reserve(&to->row, &to->cap_rows, to->n_rows + 1, sizeof *to->row));
+        to->row[to->n_rows++] = row;
+    }
     st->samples++;
     st->tokens += x.len;
     st->sequences += x.n_seq;
@@ -55,6 +59,10 @@ ft_status data_store_row(const data_set *d, data_store *to, data_source_stats *s
         if (x.ids[t] > st->max_id) st->max_id = x.ids[t];
         if (x.labels[t] > st->max_id) st->max_id = x.labels[t];
     }
+    if (!to->packed) return FT_OK;
+    to->n_ids = row.ids_at;
+    if (row.labels_at >= 0) to->n_labels = row.labels_at;
+    if (row.seq_at >= 0) to->n_seq = row.seq_at;
     return FT_OK;
 }
 
@@ -104,6 +112,7 @@ ft_status data_store_item(data_source *s, const data_item *it)
                     .line = it->line,
                     .file = it->mark.file,
                     .value = it->value,
+                    .extra = it->extra,
                     .len = (int32_t)total,
                     .whole = whole,
                     .n_seq = n_seq};
@@ -114,16 +123,16 @@ ft_status data_store_item(data_source *s, const data_item *it)
     }
     from = 0;
     for (int i = 0; i < n_seq; from += seq[i], i++) append(to, it, from, kept_of(it, seq[i]));
-    if (it->extra && !(row.extra = ft_strdup(it->extra))) return FT_EMEM;
     return data_store_row(it->d, to, st, row);
 }
 
 void data_store_close(data_store *s)
 {
-    for (int64_t i = 0; i < s->n_rows; i++) ft_free(s->row[i].extra);
     ft_free(s->ids);
     ft_free(s->labels);
     ft_free(s->seq);
     ft_free(s->row);
+    ft_free(s->bytes);
+    ft_free(s->at);
     *s = (data_store){0};
 }

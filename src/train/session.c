@@ -268,18 +268,19 @@ static ft_status check_data(train_session *s, const data_set *d, const char *key
 }
 
 /* One hash over both sets: a resumed run may change neither. */
-static void hash_data(train_session *s)
+static ft_status hash_data(train_session *s)
 {
     sha256_state sha;
     char hex[65];
     sha256_init(&sha);
-    data_sha256(s->train, hex);
+    FT_TRY(data_sha256(s->train, hex));
     sha256_add(&sha, hex, 64);
     if (s->eval) {
-        data_sha256(s->eval, hex);
+        FT_TRY(data_sha256(s->eval, hex));
         sha256_add(&sha, hex, 64);
     }
     sha256_hex(&sha, s->data_sha);
+    return FT_OK;
 }
 
 /* Steps against the schedule. Where `ft check` read a sample of a text, their number is an estimate: then it is only told. */
@@ -320,7 +321,7 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     FT_TRY(check_data(s, s->train, "data.train"));
     if (s->eval) FT_TRY(check_data(s, s->eval, d->eval ? "data.eval" : "data.eval_split"));
     train_warn(s);
-    hash_data(s);
+    FT_TRY(hash_data(s));
     s->reuse = s->cfg.objective->reuse ? s->cfg.objective->reuse(s->cfg.objective_cfg) : 1;
     s->epoch_steps = (data_epoch_length(s->train) + t->batch_size - 1) / t->batch_size * s->reuse;
     s->total_steps =

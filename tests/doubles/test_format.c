@@ -56,12 +56,12 @@ static void pairs_are_two_sequences(void **state)
     assert_ok(data_batch_make(s, &step.micro[0], 1, &b, f.mem));
     assert_int_equal(b.in.n_seq, 2);
 
-    data_sha256(f.set, one);
+    assert_ok(data_sha256(f.set, one));
     put("p.jsonl",
         "{\"prompt\":\"ab\",\"chosen\":\"cd\",\"rejected\":\"e\",\"margin\":0.25}\n"
         "{\"prompt\":\"p\",\"chosen\":\"qrstuvw\",\"rejected\":\"x\",\"answer\":\"4\\\"2\"}\n");
     assert_ok(load(&f, "{\"data\":{\"train\":\"p.jsonl\",\"max_length\":5}}", true));
-    data_sha256(f.set, two);
+    assert_ok(data_sha256(f.set, two));
     assert_string_not_equal(one, two);
     end(&f);
 }
