@@ -20,7 +20,7 @@ nn         1000  parameters, overlays, runs, the one linear layer
 model      6050  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope, LoRA files of llama.cpp
 method     3600  a file a method; targets and adapter files as PEFT has them
 infer      1600  scoring and generating many sequences, below objectives
-data       7100  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
+data       7400  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
 objective  1000  a file a loss
 optim      1800  a file an update rule, schedules and the keys each goes by
 train      6600  the loop, checkpoints, resume, plan, reports

@@ -411,12 +411,13 @@ FT_MUST_USE ft_status data_store_row(const data_set *d, data_store *to, data_sou
                                      data_row row);
 void data_store_close(data_store *s);
 void data_view(const data_store *st, const data_row *r, data_sample *out); /* pointers into st */
-/* packed.c: a further row; file: of the source's, -1. Without ids: its length, and that of its longest sequence. */
+/* packed.c: room for so many. */
+FT_MUST_USE ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size);
+/* A further row; file: of the source's, -1. Without ids: its length, and that of its longest sequence. */
 FT_MUST_USE ft_status data_pack(data_store *to, const data_sample *x, int32_t file);
 FT_MUST_USE ft_status data_unpack(const data_store *st, int64_t row, data_sample *out,
                                   int32_t *file, arena *mem);
 int64_t data_packed_length(const data_store *st, int64_t row, int64_t *sequence); /* may be NULL */
-FT_MUST_USE ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size);
 /* Labels that a token of the same sequence predicts; first: and a virtual one before it. */
 int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq, bool first);
 

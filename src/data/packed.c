@@ -21,6 +21,19 @@ enum {
 }; /* further bits of the first byte */
 
 /* --- bytes ---------------------------------------------------------------------------------------------------------- */
+ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size)
+{
+    void **p = array;
+    if (need <= *cap) return FT_OK;
+    int64_t want = *cap + *cap / 2 + 1024;
+    if (want < need) want = need;
+    void *more = ft_realloc(*p, (size_t)want, size);
+    if (!more) return FT_EMEM;
+    *p = more;
+    *cap = want;
+    return FT_OK;
+}
+
 static ft_status room(data_store *to, int64_t n)
 {
     return data_reserve(&to->bytes, &to->cap_bytes, to->n_bytes + n, 1);

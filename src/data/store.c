@@ -3,19 +3,6 @@
 
 #include <string.h>
 
-ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size)
-{
-    void **p = array;
-    if (need <= *cap) return FT_OK;
-    int64_t want = *cap + *cap / 2 + 1024;
-    if (want < need) want = need;
-    void *more = ft_realloc(*p, (size_t)want, size);
-    if (!more) return FT_EMEM;
-    *p = more;
-    *cap = want;
-    return FT_OK;
-}
-
 int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq, bool first)
 {
     int64_t n = 0;
