@@ -99,6 +99,30 @@ static void limits_depth(void **state)
     assert_fails(parse(&d, repeat("[", 100000, "", ""), JS_STRICT), FT_ECONFIG, "nested deeper");
 }
 
+static char *zeros(int n)
+{
+    str_buf s = {0};
+    str_addc(&s, '[');
+    for (int i = 0; i < n; i++) str_adds(&s, "0,");
+    str_adds(&s, "0]");
+    char *copy = test_alloc(s.len + 1);
+    memcpy(copy, s.data, s.len);
+    str_free(&s);
+    return copy;
+}
+
+static void limits_values(void **state)
+{
+    js_doc d;
+    (void)state;
+    assert_ok(parse(&d, zeros(1000000), JS_STRICT));
+    js_close(&d);
+    assert_ok(parse(&d, zeros(500000), JS_RECORD));
+    js_close(&d);
+    assert_fails(parse(&d, zeros(1000000), JS_RECORD), FT_ECONFIG,
+                 "values in a record of 2000003 bytes; split it");
+}
+
 static void keeps_values(void **state)
 {
     (void)state;
@@ -316,6 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_what_json_is_not),
         cmocka_unit_test(limits_depth),
+        cmocka_unit_test(limits_values),
         cmocka_unit_test(keeps_values),
         cmocka_unit_test(flags_widen_numbers),
         cmocka_unit_test(tells_where_nodes_are),

@@ -10,8 +10,8 @@
 
 /* --- strict JSON ----------------------------------------------------------------------------------
  * Our own scanner checks the text (UTF-8, no BOM, no comments, no trailing comma, no duplicate keys,
- * no \u0000, number syntax, range and 2^53, depth ≤ 64, nothing after the end) and remembers where each
- * value stands; cJSON builds the tree. Errors: "NAME:LINE:COL: what". */
+ * no \u0000, number syntax, range and 2^53, depth ≤ 64, at most 2^24 values, nothing after the end)
+ * and remembers where each value stands; cJSON builds the tree. Errors: "NAME:LINE:COL: what". */
 typedef struct js_doc {
     cJSON *root;
     const char *name; /* for messages; not owned */
@@ -28,7 +28,8 @@ typedef enum js_flags {
     JS_NO_POSITIONS = 2,    /* large data files: positions only for scan errors; text is not kept */
     JS_BIG_NUMBERS = 4, /* numbers that no double holds (ids of 64 bits in data lines) keep their
                                digits in valuestring; js_print writes them so, js_get_* refuse them */
-    JS_NUL = 8 /* \u0000 is allowed and becomes the bytes C0 80, which are in no other text */
+    JS_NUL = 8, /* \u0000 is allowed and becomes the bytes C0 80, which are in no other text */
+    JS_RECORD = 16 /* one of many: its tree takes twice its bytes and 56 MiB at most, else it fails */
 } js_flags;
 /* `status` is the class of a mistake: FT_ECONFIG for a config, FT_EDATA for data and models. */
 FT_MUST_USE ft_status js_parse(js_doc *out, const char *text, size_t len, const char *name,

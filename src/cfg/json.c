@@ -31,8 +31,8 @@ typedef struct scan {
     const char *p, *end;
     js_flags flags;
     ft_status status;
-    size_t pos_cap;
-    int depth; /* open containers */
+    size_t pos_cap, values, asked; /* memory was asked for at so many values */
+    int depth;                     /* open containers */
     level level[JSON_DEPTH];
 } scan;
 
@@ -383,9 +383,30 @@ static ft_status remember(scan *s)
     return FT_OK;
 }
 
+/* A tree takes far more than its text: 84 bytes a value, as much again for a key or a string, where "0," is two of text. So there
+ * is an end to the values of a file, and to those of a record by its length. Memory is asked for meanwhile. */
+static ft_status check_values(scan *s)
+{
+    enum { VALUES = 1 << 24, ASK = 1 << 16, VALUE = 84, RECORD = 56 << 20 };
+    const size_t n = s->values, most = (2 * s->doc->len + RECORD) / VALUE;
+    if (n > VALUES) return fail_at(s, s->p, "more than %d values in one file", VALUES);
+    if ((s->flags & JS_RECORD) && n > most)
+        return fail_at(s, s->p, "more than %zu values in a record of %zu bytes; split it", most,
+                       s->doc->len);
+    if (n < s->asked + ASK) return FT_OK;
+    s->asked = n;
+    const ft_grant g = ft_memory_ask(&(ft_need){.bytes = ft_rss() + (size_t)2 * ASK * VALUE});
+    FT_CHECK(g.need <= g.limit, FT_EMEM, "%s: the values in it need %s of memory, %s grants %s",
+             s->doc->name ? s->doc->name : "JSON", ft_bytes_text(g.need), g.name,
+             ft_bytes_text(g.limit));
+    return FT_OK;
+}
+
 /* A new node, already hung into the tree (so that a failure frees it with the rest). */
 static ft_status new_node(scan *s, cJSON **out)
 {
+    s->values++;
+    FT_TRY(check_values(s));
     cJSON *node = ft_alloc(1, sizeof *node);
     if (!node) return FT_EMEM;
     node->type = cJSON_NULL;
@@ -438,6 +459,7 @@ static ft_status read_key(scan *s)
     const char *at = s->p;
     if (s->p >= s->end || *s->p != '"') return unexpected(s, "a key in double quotes");
     FT_TRY(read_string(s, &l->key));
+    s->values++;
     FT_TRY(check_key(s, l, at));
     skip_space(s);
     if (s->p >= s->end || *s->p != ':') return unexpected(s, "':' behind the key");
@@ -477,6 +499,7 @@ static ft_status read_value(scan *s)
     if (c == '{' || c == '[') return open_container(s, node);
     if (c == '"') {
         node->type = cJSON_String;
+        s->values++;
         return read_string(s, &node->valuestring);
     }
     if ((c >= '0' && c <= '9') || (c == '-' && (s->end - s->p < 2 || s->p[1] != 'I')))

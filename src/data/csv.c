@@ -254,7 +254,7 @@ static ft_status as_json(const js_doc *doc, cJSON *field)
         field->valuestring = NULL;
     } else {
         FT_TRY(js_parse(&value, text, strlen(text), doc->name, doc->line0,
-                        JS_BIG_NUMBERS | JS_NO_POSITIONS, FT_EDATA));
+                        JS_BIG_NUMBERS | JS_RECORD | JS_NO_POSITIONS, FT_EDATA));
         field->type = value.root->type;
         field->child = value.root->child;
         field->valuedouble = value.root->valuedouble;

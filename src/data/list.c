@@ -137,8 +137,8 @@ static ft_status no_list(const data_list *l)
              "of JSON lines is named .jsonl",
              l->name);
     if (l->ended) /* a mistake in it comes first */
-        FT_TRY(
-            js_parse_at(&whole, text, n, l->name, l->line + 1, l->col, JS_BIG_NUMBERS, FT_EDATA));
+        FT_TRY(js_parse_at(&whole, text, n, l->name, l->line + 1, l->col,
+                           JS_BIG_NUMBERS | JS_RECORD, FT_EDATA));
     js_close(&whole);
     return fail_here(l,
                      "a .json source is a list of records; one record a line belongs in a .jsonl "

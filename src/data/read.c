@@ -54,9 +54,9 @@ static ft_status note_id(data_item *it)
 static ft_status parse_record(const data_file *f, const char *text, size_t n, int64_t line,
                               int64_t col, js_doc *out)
 {
-    return f->kind->separator
-               ? data_csv_record(f, text, n, line, out)
-               : js_parse_at(out, text, n, f->name, line, col, JS_BIG_NUMBERS, FT_EDATA);
+    return f->kind->separator ? data_csv_record(f, text, n, line, out)
+                              : js_parse_at(out, text, n, f->name, line, col,
+                                            JS_BIG_NUMBERS | JS_RECORD, FT_EDATA);
 }
 
 static ft_status run_item(data_item *it)

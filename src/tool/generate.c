@@ -223,8 +223,8 @@ static ft_status gather(round *r, line_reader *lines, const char *text, size_t l
 {
     js_doc d;
     FT_TRY(lines_record(lines, text, len, ""));
-    FT_TRY(
-        js_parse(&d, text, len, lines_name(lines), lines_number(lines), JS_BIG_NUMBERS, FT_EDATA));
+    FT_TRY(js_parse(&d, text, len, lines_name(lines), lines_number(lines),
+                    JS_BIG_NUMBERS | JS_RECORD, FT_EDATA));
     tool_request q = {.s = r->opt->sampling};
     ft_status rc = tool_request_line(&q, r->t, r->opt, &d);
     js_close(&d);

@@ -161,8 +161,8 @@ static ft_status read_text(scorer *s, item *it, const line_reader *lines, const 
 {
     js_doc d;
     FT_TRY(lines_record(lines, text, len, ""));
-    FT_TRY(js_parse(&d, text, len, lines_name(lines), lines_number(lines), JS_NUL | JS_BIG_NUMBERS,
-                    FT_EDATA));
+    FT_TRY(js_parse(&d, text, len, lines_name(lines), lines_number(lines),
+                    JS_NUL | JS_BIG_NUMBERS | JS_RECORD, FT_EDATA));
     ft_status rc = read_item(s, &d, it);
     if (rc == FT_OK) rc = check_length(s, &d, it);
     js_close(&d);
