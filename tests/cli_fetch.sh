@@ -27,6 +27,11 @@ trap 'kill $server 2> /dev/null; rm -rf "$work"' EXIT
 for _ in $(seq 100); do [ -s h/ports ] && break; sleep 0.05; done
 read -r hub store < h/ports
 export HF_ENDPOINT=http://127.0.0.1:$hub FT_TEST_RETRY_SECONDS=0.4 # pauses of 0.01 s and more; 0.6 s of silence are too many
+out=out err=err jobs_of=()
+bad() { # also of a case that runs beside
+    echo "FAILED: $*"
+    : > failed
+}
 weights='resolve/.*/model.safetensors$'
 
 mode() { # LINE...: how it misbehaves from here on
@@ -37,14 +42,14 @@ mode() { # LINE...: how it misbehaves from here on
 gets() {
     local code=$1 pattern=$2 dir=$3 rc
     shift 3
-    timeout 60 "$ft" fetch "$@" --out "$dir" > out 2> err < /dev/null
+    timeout 60 "$ft" fetch "$@" --out "$dir" > "$out" 2> "$err" < /dev/null
     rc=$?
-    [ $rc = "$code" ] || bad "$*: exit $rc, not $code: $(tail -n 2 err)"
+    [ $rc = "$code" ] || bad "$*: exit $rc, not $code: $(tail -n 2 "$err")"
     if [ "$code" = 0 ]; then
-        grep -q -- "$pattern" out err || bad "$*: not told: $pattern: $(cat out err)"
+        grep -q -- "$pattern" "$out" "$err" || bad "$*: not told: $pattern: $(cat "$out" "$err")"
     else
-        [ "$(grep -c '^ft: error: ' err)" = 1 ] || bad "$*: not one line: $(cat err)"
-        grep '^ft: error: ' err | grep -qE -- "$pattern" || bad "$*: not told: $pattern: $(cat err)"
+        [ "$(grep -c '^ft: error: ' "$err")" = 1 ] || bad "$*: not one line: $(cat "$err")"
+        grep '^ft: error: ' "$err" | grep -qE -- "$pattern" || bad "$*: not told: $pattern: $(cat "$err")"
     fi
     whole "$dir" "${id:-org/tiny}"
 }
@@ -58,7 +63,7 @@ whole() { # DIR ID
 }
 has() { # DIR NAMES: these files and no others, no part
     local found
-    found=$(cd "$1" && find . -type f ! -name .fetched | sed 's,^\./,,' | LC_ALL=C sort | xargs)
+    found=$(cd "$1" && find . -type f | sed 's,^\./,,' | LC_ALL=C sort | xargs)
     [ "$found" = "$2" ] || bad "$1: holds $found, not $2"
 }
 parts() { local all=("$1"/.fetch-*.part); [ ${#all[@]} = "$2" ] || bad "$1: ${#all[@]} parts, not $2"; }
@@ -67,7 +72,7 @@ asked() { # N REGEX: so many requests fit
     n=$(grep -cE -- "$2" h/requests)
     [ "$n" = "$1" ] || bad "$n requests for $2, not $1: $(cat h/requests)"
 }
-status() { sed -n "s/^{\"path\":\"$1\",.*\"status\":\"\([a-z]*\)\"}\$/\1/p" out; }
+status() { sed -n "s/^{\"path\":\"$1\",.*\"status\":\"\([a-z]*\)\"}\$/\1/p" "$out"; }
 
 # --- what is taken
 model_files='LICENSE README.md config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json'
@@ -97,6 +102,11 @@ gets 0 'at commit' t2 org/tiny # hashes with the files
 has t2 "$model_files"
 mode 'hub:.*revision names' 'hub:.*tree status 404' 'hub:.*resolve bare'
 gets 65 'states no hash' t3 org/tiny
+[ ! -e t3 ] || bad "a folder for nothing"
+mode 'hub:.*revision names' 'hub:.*tree status 404' 'hub:.*resolve store'
+gets 0 present t2 org/tiny --json
+[ "$(grep -c '"status":"present"' out)" = 7 ] || bad "what the first answer states: $(cat out)"
+asked 0 store:
 id=org/sharded
 mode
 gets 0 'at commit' s org/sharded --parallel 2
@@ -152,43 +162,53 @@ gets 65 'no http or https address' x org/tiny --include model.safetensors
 mode "hub:.*$weights to http://user@[::1/"
 gets 65 'no http or https address' x org/tiny --include model.safetensors
 
-# --- what comes is not what was stated; each in a folder of its own, at once
-attempts=0
-tries() { # NAME CODE PATTERN REQUESTS PARTS MODE...: alone with the weights
-    local name=$1
-    attempts=$((attempts + 1))
-    mode "${@:6}"
-    gets "$2" "$3" "$name" org/tiny --include model.safetensors --json
-    asked "$4" "hub:.*resolve"
-    parts "$name" "$5"
-    rm -rf "kept"
-    mv "$name" kept
+# --- what comes is not what was stated: a repository a case, all at once
+tries() { # NAME CODE PATTERN REQUESTS PARTS: of the weights alone; then a later run, for which there is nothing more in the way
+    local out=$1.out err=$1.err id=org/$1
+    gets "$2" "$3" "$1" "$id" --include model.safetensors --json
+    asked "$4" "hub:/$id/resolve"
+    parts "$1" "$5"
     [ "$2" = 0 ] && return
-    mode
-    gets 0 model.safetensors kept org/tiny --include model.safetensors --json # a later run goes on
-    has kept model.safetensors
-    [ "$5" = 0 ] || [ "$(status model.safetensors)" = resumed ] || bad "$name: not gone on: $(cat out)"
+    gets 0 model.safetensors "$1" "$id" --include model.safetensors --json
+    has "$1" model.safetensors
+    [ "$5" = 0 ] || [ "$(status model.safetensors)" = resumed ] || bad "$1: not gone on: $(cat "$out")"
 }
-tries wrong 65 'SHA-256 is .* twice; nothing of it was kept' 2 0 "$weights wrong"
-tries wrong-once 0 '"status":"fetched"' 2 0 "$weights wrong*1"
-tries long 65 'sends 939588 bytes where 939584 are stated, twice' 2 0 "$weights long"
-tries endless 65 'more than the 939584 bytes' 2 0 "$weights endless"
-tries short 74 'model.safetensors of org/tiny: .* tried 6 times' 6 1 "$weights short"
-tries shorter 74 '469792 of 939584 bytes came; tried 6 times' 6 1 "$weights shorter"
-tries cut 0 '"status":"fetched"' 4 0 "$weights cut*3 300000"
-asked 1 'range=bytes=600000- '
-tries cut-anew 0 '"status":"fetched"' 2 0 "$weights cut*1 300000" "$weights norange*1" # its 200 starts again
-tries elsewhere 0 'another part' 3 0 "$weights cut*1 300000" "$weights elsewhere*9"
-tries five 0 '"status":"fetched"' 6 0 "$weights status*5 500"
-tries six 74 'answers 503; tried 6 times' 6 0 "$weights status 503"
-tries busy 0 'fetched' 2 0 "$weights status*1 429 Retry-After 1"
-tries date 0 'fetched' 2 0 "$weights status*1 429 Retry-After $(LC_ALL=C date -u -d '+1 second' '+%a,_%d_%b_%Y_%H:%M:%S_GMT')"
-tries asks 74 'asks us to wait for 4000 s' 1 0 "$weights status 429 Retry-After 4000"
-tries refuses 74 'answers 418' 1 0 "$weights status 418"
-tries drip 74 'header' 6 0 "$weights drip"
-tries silent 0 'fetched' 2 0 "$weights silent*1 3"
-tries stops 0 'fetched' 2 0 "$weights stop*1 300000 3"
-tries slow 0 'fetched' 1 0 "$weights slow 100000 0.1"
+misbehaviours=() cases=()
+case_of() { # MODE... -- NAME CODE PATTERN REQUESTS PARTS
+    local modes=()
+    while [ "$1" != -- ]; do modes+=("$1"); shift; done
+    shift
+    ln -s tiny "h/repo/org/$1"
+    for m in "${modes[@]}"; do misbehaviours+=("/org/$1/$weights $m"); done
+    cases+=("$(printf '%q ' "$@")")
+}
+case_of 'wrong*2' -- wrong 65 'SHA-256 is .* twice; nothing of it was kept' 2 0
+case_of 'wrong*1' -- wrong-once 0 '"status":"fetched"' 2 0
+case_of 'long*2' -- long 65 'sends 939588 bytes where 939584 are stated, twice' 2 0
+case_of 'endless*2' -- endless 65 'more than the 939584 bytes' 2 0
+case_of 'short*6' -- short 74 'model.safetensors of org/short: .* tried 6 times' 6 1
+case_of 'shorter*6' -- shorter 74 '469792 of 939584 bytes came; tried 6 times' 6 1
+case_of 'cut*3 300000' -- cut 0 '"status":"fetched"' 4 0
+case_of 'cut*1 300000' 'norange*1' -- cut-anew 0 '"status":"fetched"' 2 0 # its 200 starts again
+case_of 'cut*1 300000' 'elsewhere*9' -- elsewhere 0 'another part' 3 0
+case_of 'status*5 500' -- five 0 '"status":"fetched"' 6 0
+case_of 'status*6 503' -- six 74 'answers 503; tried 6 times' 6 0
+case_of 'status*1 429 Retry-After 1' -- busy 0 'trying again in 1.0 s' 2 0
+case_of "status*1 429 Retry-After $(LC_ALL=C date -u -d '+1 hour' '+%a,_%d_%b_%Y_%H:%M:%S_GMT')" -- date 74 'asks us to wait for 3[56][0-9][0-9] s' 1 0
+case_of 'status*1 429 Retry-After 4000' -- asks 74 'asks us to wait for 4000 s' 1 0
+case_of 'status*1 418' -- refuses 74 'answers 418' 1 0
+case_of 'drip*6' -- drip 74 'tried 6 times' 6 0
+case_of 'silent*1 3' -- silent 0 'nothing came for' 2 0
+case_of 'stop*1 300000 3' -- stops 0 'nothing came for' 2 0
+case_of 'slow 100000 0.1' -- slow 0 '"status":"fetched"' 1 0
+mode "${misbehaviours[@]}"
+for c in "${cases[@]}"; do
+    while [ "$(jobs -pr | wc -l)" -gt 6 ]; do wait -n; done # the server is one of them
+    eval "tries $c" &
+    jobs_of+=($!)
+done
+wait "${jobs_of[@]}"
+asked 1 '/cut/.*range=bytes=600000- '
 mode 'hub:.*revision status*1 500' 'hub:.*revision status*1 408'
 gets 0 'at commit' x org/tiny
 asked 3 'revision'
@@ -219,10 +239,18 @@ gets 65 'leads through a link' i org/tiny --include '*'
 asked 0 'resolve'
 rm i/config.json && mkdir i/config.json
 gets 73 'is a folder where a file' i org/tiny --include '*'
-rmdir i/config.json && printf 'mine' > i/config.json
-timeout 60 "$ft" fetch org/tiny --out i > out 2> err && bad "wrote over what is not its own"
-[ "$(cat i/config.json)" = mine ] && grep -q 'error: i/config.json: is there, and is another file.*--force' err || bad "what is not its own: $(cat err)"
+rmdir i/config.json
+other() { # FILE ID ARGUMENT...: one that may be somebody's own
+    printf mine > "$1"
+    timeout 60 "$ft" fetch "${@:2}" --out i > out 2> err
+    [ $? = 73 ] && [ "$(cat "$1")" = mine ] && grep -q "error: $1: is there, and is another file.*--force" err || bad "what is not its own: $(cat err)"
+}
+other i/README.md org/tiny
 gets 0 'at commit' i org/tiny --force
+other 'i/a file+100%.txt' org/tiny --include '*.txt'
+gets 0 'at commit' i org/tiny --include '*.txt' --force
+other i/test.jsonl --dataset org/rows
+rm i/test.jsonl
 [ -z "$(ls other)" ] || bad "files outside: $(ls other)"
 
 # --- stopped, and at once
@@ -274,4 +302,5 @@ if unshare -rm true 2> /dev/null; then
 else
     echo "cli_fetch: no room and no library were not tried: no namespaces"
 fi
+[ ! -e failed ] || failed=1
 finish cli_fetch

@@ -77,8 +77,7 @@ static const struct {
     {STEP, "manifest.json", IO_OF_RUN, NOWHERE},
     {STEP, "config.resolved.json", IO_OF_RUN, NOWHERE},
 
-    {RESULT, ".fetched", 0, NOWHERE}, /* of ft fetch: what came from where, and parts of files */
-    {RESULT, ".fetch-*.part", 0, NOWHERE},
+    {RESULT, ".fetch-*.part", 0, NOWHERE}, /* of ft fetch: what came of a file so far */
 
     /* of others; training states of theirs are not in the list */
     {RESULT, "pytorch_model.bin", TELLS, NOWHERE},

@@ -22,6 +22,7 @@ typedef struct fetching {
     const tool_fetch_options *opt;
     const tool_sink *out;
     arena *mem;
+    const char *dir; /* opt->out without slashes at its end */
     fetch_net net;
     fetch_repo repo;
     fetch_place place;
@@ -43,6 +44,7 @@ typedef struct item { /* a file on its way */
     bool looked;     /* the part was hashed as an earlier run left it */
     bool resumed;    /* such bytes are in the file */
     bool replaces, synced;
+    bool unsure;  /* something stands in its place, and may be it: its hash is not stated yet */
     int64_t back; /* bytes read back */
     sha256_state sha, back_sha;
     sha1_state git;
@@ -51,21 +53,22 @@ typedef struct item { /* a file on its way */
 
 /* --- what is told ----------------------------------------------------------------------------------------------------- */
 
-static ft_status tell_file(fetching *x, const fetch_file *f, const char *sha256, const char *status)
+static ft_status tell_file(fetching *x, const fetch_file *f, int64_t size, const char *sha256,
+                           const char *status)
 {
     str_buf s = {0};
     x->files++;
-    x->bytes += f->size;
+    x->bytes += size;
     x->fetched += strcmp(status, "present") != 0;
     if (!x->opt->json) {
-        log_info("%s: %s, %s", ft_shows(f->path), ft_bytes_text((size_t)f->size),
+        log_info("%s: %s, %s", ft_shows(f->path), ft_bytes_text((size_t)size),
                  strcmp(status, "present") == 0 ? "there and whole" : status);
         return FT_OK;
     }
     str_adds(&s, "{\"path\":");
     str_json(&s, f->path, strlen(f->path));
-    str_printf(&s, ",\"size\":%lld,\"sha256\":\"%s\",\"status\":\"%s\"}\n", (long long)f->size,
-               sha256, status);
+    str_printf(&s, ",\"size\":%lld,\"sha256\":\"%s\",\"status\":\"%s\"}\n", (long long)size, sha256,
+               status);
     ft_status rc = tool_put(x->out, &s);
     str_free(&s);
     return rc;
@@ -140,6 +143,59 @@ static bool is_right(const fetch_file *f, const char *sha256, const char *git)
     return f->sha256[0] ? strcmp(f->sha256, sha256) == 0 : strcmp(f->git, git) == 0;
 }
 
+/* --- what is there ----------------------------------------------------------------------------------------------------- */
+
+/* May the file be replaced by another of its name? One of a model may, and its words in the folder of a model; what may be
+ * somebody's own only when that is said. */
+static bool may_replace(const fetching *x, const char *path)
+{
+    struct stat sb;
+    const bool beside =
+        !x->repo.dataset && (fstatat(x->place.fd, "config.json", &sb, 0) == 0 ||
+                             fstatat(x->place.fd, "adapter_config.json", &sb, 0) == 0);
+    return x->opt->force || (!x->repo.dataset && fetch_is_model_file(path, !beside));
+}
+
+/* What stands in the place of a file whose hash is known; *whole: it is that file. */
+static ft_status compare(fetching *x, const fetch_file *f, int fd, bool *whole)
+{
+    sha256_state sha;
+    sha1_state git;
+    char hex[65], blob[41];
+    struct stat sb;
+    int64_t n;
+    *whole = false;
+    if (fstat(fd, &sb) == 0 && (f->size < 0 || (int64_t)sb.st_size == f->size)) {
+        hash_begin(&sha, &git, (int64_t)sb.st_size);
+        FT_TRY(hash_file(x, fd, f->path, (int64_t)sb.st_size, !f->sha256[0], &sha, &git, &n));
+        sha256_hex(&sha, hex);
+        sha1_hex(&git, blob);
+        *whole = n == (int64_t)sb.st_size && is_right(f, hex, blob);
+    }
+    if (*whole) return tell_file(x, f, (int64_t)sb.st_size, hex, "present");
+    FT_CHECK(may_replace(x, f->path), FT_EEXIST,
+             "%s/%s: is there, and is another file than that of %s; move it away, or write over it "
+             "with --force",
+             x->place.dir, ft_shows(f->path), x->repo.id);
+    log_info("%s/%s: is not the file that %s has, and is fetched again", x->place.dir,
+             ft_shows(f->path), x->repo.id);
+    return FT_OK;
+}
+
+/* *whole: a file that need not come. Else *there: something else stands in its place. */
+static ft_status look(fetching *x, const fetch_file *f, bool *whole, bool *there)
+{
+    int fd;
+    *whole = false;
+    FT_TRY(fetch_place_look(&x->place, f->path, &fd));
+    *there = fd >= 0;
+    if (fd < 0) return FT_OK;
+    ft_status rc = FT_OK;
+    if (f->sha256[0] || f->git[0]) rc = compare(x, f, fd, whole);
+    close(fd);
+    return rc;
+}
+
 /* --- a file that comes ----------------------------------------------------------------------------------------------- */
 
 static void count(item *it)
@@ -194,32 +250,44 @@ static ft_status file_begin(fetch_job *j, int64_t *from, bool *whole)
 }
 
 /* What the list did not state. */
-static ft_status learn(item *it, const fetch_answer *a)
+static void learn(item *it, const fetch_answer *a)
 {
     fetch_file *f = it->f;
     const size_t n = strlen(a->etag);
     const bool hex = strspn(a->etag, "0123456789abcdef") == n;
+    const int64_t before = f->size > 0 ? f->size : 0;
     if (!f->sha256[0] && hex && n == 64) {
         memcpy(f->sha256, a->etag, 65);
         if (a->linked_size >= 0) f->size = a->linked_size;
     } else if (!f->sha256[0] && !f->git[0] && hex && n == 40) {
         memcpy(f->git, a->etag, 41);
     }
-    if (f->size < 0) {
-        f->size = a->linked_size >= 0 ? a->linked_size : a->total >= 0 ? a->total : a->length;
-        if (f->size > 0) it->x->want_bytes += f->size;
-        if (f->size >= 0 && it->have == 0) hash_begin(&it->sha, &it->git, f->size);
-    }
-    FT_CHECK(f->size >= 0, FT_EDATA, "%s: the server states no size of it", it->job.what);
-    FT_CHECK(f->sha256[0] || f->git[0], FT_EDATA,
-             "%s: the server states no hash of it, so it cannot be checked", it->job.what);
+    if (f->size < 0) f->size = a->linked_size;
+    if (f->size < 0 && a->status == 200) f->size = a->length;
+    if (f->size < 0 && a->status == 206) f->size = a->total;
+    if (f->size > 0) it->x->want_bytes += f->size - before;
+    if (f->size >= 0 && it->have == 0) hash_begin(&it->sha, &it->git, f->size);
+}
+
+static ft_status file_first(fetch_job *j, const fetch_answer *a, fetch_verdict *v)
+{
+    item *it = j->ctx;
+    bool whole, there;
+    learn(it, a);
+    if (!it->unsure || (!it->f->sha256[0] && !it->f->git[0])) return FT_OK;
+    it->unsure = false;
+    FT_TRY(look(it->x, it->f, &whole, &there));
+    if (whole) *v = FETCH_NEEDLESS;
     return FT_OK;
 }
 
 static ft_status file_head(fetch_job *j, const fetch_answer *a, fetch_verdict *v)
 {
     item *it = j->ctx;
-    FT_TRY(learn(it, a));
+    learn(it, a);
+    FT_CHECK(it->f->size >= 0, FT_EDATA, "%s: the server states no size of it", j->what);
+    FT_CHECK(it->f->sha256[0] || it->f->git[0], FT_EDATA,
+             "%s: the server states no hash of it, so it cannot be checked", j->what);
     if (a->status == 200 && it->have > 0) FT_TRY(from_start(it));
     const bool range = a->status == 206;
     if (range && (a->from != it->have || (a->total >= 0 && a->total != it->f->size))) {
@@ -335,7 +403,7 @@ static ft_status file_end(fetch_job *j, fetch_verdict *v)
     FT_TRY(read_back(it, v));
     if (*v == FETCH_BUSY) return FT_OK;
     FT_TRY(fetch_part_put(&it->x->place, it->part, it->f->path, it->replaces));
-    return tell_file(it->x, it->f, it->sha256, it->resumed ? "resumed" : "fetched");
+    return tell_file(it->x, it->f, it->have, it->sha256, it->resumed ? "resumed" : "fetched");
 }
 
 static void file_restart(fetch_job *j)
@@ -357,47 +425,10 @@ static void file_leave(fetch_job *j)
     it->fd = -1;
 }
 
-static const fetch_sink file_sink = {file_begin, file_head,    file_data,
+static const fetch_sink file_sink = {file_begin, file_first,   file_head, file_data,
                                      file_end,   file_restart, file_leave};
 
-/* --- what is there ----------------------------------------------------------------------------------------------------- */
-
-/* *whole: a file that need not come. Else *there: something else stands in its place, and may be replaced. */
-static ft_status look(fetching *x, fetch_file *f, bool *whole, bool *there)
-{
-    sha256_state sha;
-    sha1_state git;
-    char hex[65], blob[41];
-    struct stat sb;
-    int fd;
-    int64_t n = 0;
-    ft_status rc = FT_OK;
-    *whole = *there = false;
-    FT_TRY(fetch_place_look(&x->place, f->path, &fd));
-    if (fd < 0) return FT_OK;
-    *there = true;
-    const bool known = f->size >= 0 && (f->sha256[0] || f->git[0]);
-    if (known && fstat(fd, &sb) == 0 && (int64_t)sb.st_size == f->size) {
-        hash_begin(&sha, &git, f->size);
-        FT_TRY_OUT(hash_file(x, fd, f->path, f->size, !f->sha256[0], &sha, &git, &n));
-        sha256_hex(&sha, hex);
-        sha1_hex(&git, blob);
-        *whole = n == f->size && is_right(f, hex, blob);
-    }
-    if (*whole) {
-        rc = tell_file(x, f, hex, "present");
-    } else {
-        FT_GUARD(x->opt->force || fetch_place_knows(&x->place, f->path), FT_EEXIST,
-                 "%s/%s: is there, and is another file than that of %s; move it away, or write "
-                 "over it with --force",
-                 x->place.dir, ft_shows(f->path), x->repo.id);
-        log_info("%s/%s: is not the file that %s has, and is fetched again", x->place.dir,
-                 ft_shows(f->path), x->repo.id);
-    }
-out:
-    close(fd);
-    return rc;
-}
+/* --- all of them ----------------------------------------------------------------------------------------------------- */
 
 static ft_status check_room(const fetching *x, item *const *it, int64_t n)
 {
@@ -426,8 +457,9 @@ static ft_status add_item(fetching *x, fetch_file *f, bool replaces, item **out)
     it->job.url = fetch_file_url(&x->repo, f->path, x->mem);
     if (!it->job.what || !it->job.url) return FT_EMEM;
     fetch_part_name(it->part, &x->repo, f);
+    it->unsure = replaces && !f->sha256[0] && !f->git[0];
     *out = it;
-    return fetch_place_note(&x->place, f->path, it->job.url);
+    return FT_OK;
 }
 
 /* All files that are wanted and were not dealt with yet. */
@@ -453,7 +485,6 @@ static ft_status fetch_wanted(fetching *x)
     }
     FT_TRY(check_room(x, it, n));
     if (n == 0) return FT_OK;
-    FT_TRY(fetch_place_save(&x->place));
     x->net.tick = show;
     x->net.tick_ctx = x;
     return fetch_run(&x->net, job, n, (int)x->opt->parallel);
@@ -503,14 +534,14 @@ static void add_next(const fetching *x, str_buf *s)
     }
     if (r->dataset) {
         str_adds(s, "look at it with: ft data ");
-        str_shell(s, path_join(x->mem, x->opt->out, data->path), true);
+        str_shell(s, path_join(x->mem, x->dir, data->path), true);
         str_adds(s, " --model MODEL");
         return;
     }
     const bool one_file = weights && str_ends(weights->path, ".gguf");
     str_adds(s,
              weights && !adapter ? "go on with: ft init --model " : "look at it with: ft inspect ");
-    str_shell(s, one_file ? path_join(x->mem, x->opt->out, weights->path) : x->opt->out, true);
+    str_shell(s, one_file ? path_join(x->mem, x->dir, weights->path) : x->dir, true);
     if (weights && !adapter)
         str_adds(s, " --data DATA.jsonl > config.json, then ft check config.json");
 }
@@ -527,7 +558,7 @@ static ft_status tell_all(const fetching *x)
         str_double(&s, round(seconds * 1000) / 1000);
         str_adds(&s, "}\n");
     } else {
-        str_printf(&s, "%s: %lld file%s of %s at commit %s, %s", x->opt->out, (long long)x->files,
+        str_printf(&s, "%s: %lld file%s of %s at commit %s, %s", x->dir, (long long)x->files,
                    x->files == 1 ? "" : "s", x->repo.id, x->repo.commit,
                    ft_bytes_text((size_t)x->bytes));
         if (x->fetched < x->files)
@@ -558,15 +589,19 @@ static ft_status work(fetching *x)
              "%s: is a file, and a folder is to be made; choose another --out", ft_shows(o->out));
     FT_TRY(dir_may_make(o->out));
     endpoint = arena_strn(x->mem, endpoint, n);
+    for (n = strlen(o->out); n > 1 && o->out[n - 1] == '/';) n--;
+    x->dir = arena_strn(x->mem, o->out, n);
     x->buffer = arena_raw(x->mem, CHUNK);
-    if (!endpoint || !x->buffer) return FT_EMEM;
+    if (!endpoint || !x->buffer || !x->dir) return FT_EMEM;
     x->net.page = fetch_repo_page(&x->repo, endpoint, x->mem);
     if (!x->net.page) return FT_EMEM;
     FT_TRY(fetch_net_open(&x->net, endpoint, token));
+    if (x->net.in_the_clear)
+        log_warn("HF_TOKEN goes to %s unencrypted: its address begins with http", endpoint);
     log_info("%s from %s", x->repo.id, ft_shows(endpoint));
     FT_TRY(fetch_repo_list(&x->repo, &x->net, x->mem));
     FT_TRY(fetch_pick(&x->repo, o->include, o->n_include, &index));
-    FT_TRY(fetch_place_open(&x->place, o->out, x->mem));
+    FT_TRY(fetch_place_open(&x->place, x->dir, x->mem));
     FT_TRY(look_for_links(x, index != NULL));
     FT_TRY(fetch_wanted(x));
     if (index) FT_TRY(fetch_indexed(x, index));

@@ -9,11 +9,11 @@
 #include <string.h>
 
 enum {
-    TEXT_LIMIT = 64 << 20, /* of one answer */
+    TEXT_LIMIT = 32 << 20, /* of one answer */
     FILES = 200000,
     PAGES = 2000,
     PATH_BYTES = 1024,
-    PART_BYTES = 200, /* of a name; file systems have 255 */
+    PART_BYTES = 255, /* of a name, as file systems have it */
     DEPTH = 32,
     FIRST = 64
 };

@@ -91,6 +91,8 @@ ft_status fetch_net_open(fetch_net *n, const char *endpoint, const char *token)
     if (!n->multi) return ft_fail(FT_EMEM, "out of memory");
     n->has_token = token && token[0];
     if (!n->has_token) return FT_OK;
+    n->in_the_clear = strcmp(n->scheme, "http") == 0 && strcasecmp(n->host, "localhost") != 0 &&
+                      !str_starts(n->host, "127.") && strcmp(n->host, "[::1]") != 0;
     str_printf(&line, "Authorization: Bearer %s", token);
     FT_TRY(str_ok(&line));
     n->token = n->curl->slist_append(NULL, line.data);
@@ -229,13 +231,24 @@ static size_t on_header(char *line, size_t size, size_t count, void *ctx)
     return n;
 }
 
+static bool welcome(const fetch_flight *f)
+{
+    return f->rc == FT_OK && f->verdict == FETCH_GOOD;
+}
+
 /* The sink may say no: then nothing more is read. */
+static bool take_first(fetch_flight *f)
+{
+    if (f->hops == 0 && welcome(f)) f->rc = f->job->sink->first(f->job, &f->a, &f->verdict);
+    return welcome(f);
+}
+
 static bool take_answer(fetch_flight *f)
 {
     if (f->taken) return true;
     f->taken = true;
-    f->rc = f->job->sink->head(f->job, &f->a, &f->verdict);
-    return f->rc == FT_OK && f->verdict == FETCH_GOOD;
+    if (take_first(f)) f->rc = f->job->sink->head(f->job, &f->a, &f->verdict);
+    return welcome(f);
 }
 
 static size_t on_body(char *data, size_t size, size_t count, void *ctx)
@@ -251,7 +264,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
     if (!take_answer(f)) return 0;
     f->job->fresh += (int64_t)n;
     f->rc = f->job->sink->data(f->job, data, n, &f->verdict);
-    return f->rc == FT_OK && f->verdict == FETCH_GOOD ? n : 0;
+    return welcome(f) ? n : 0;
 }
 
 /* --- an attempt -------------------------------------------------------------------------------------------------- */
@@ -413,6 +426,11 @@ static ft_status again(fetch_job *j, double asked)
 static ft_status judge(fetch_job *j, fetch_verdict v)
 {
     if (v == FETCH_SHORT) return again(j, 0);
+    if (v == FETCH_NEEDLESS) {
+        j->sink->leave(j);
+        j->state = FETCH_OVER;
+        return FT_OK;
+    }
     j->sink->restart(j);
     j->sink->leave(j);
     FT_CHECK(j->wrong++ == 0, FT_EDATA, "%s: %s, twice; nothing of it was kept", j->what, j->why);
@@ -535,11 +553,12 @@ static ft_status finish(fetch_net *n, fetch_flight *f, CURLcode code)
     const int status = f->begun ? f->a.status : 0;
     n->curl->multi_remove_handle(n->multi, f->easy);
     f->flying = false;
+    const bool moved = status / 100 == 3 && status != 304 && f->location;
     if ((status == 200 || status == 206) && code == CURLE_OK) take_answer(f);
+    if (moved) take_first(f);
     ft_status rc = f->rc;
     if (rc != FT_OK) return rc;
-    if (f->verdict == FETCH_GOOD && status / 100 == 3 && status != 304 && f->location)
-        return hop(f);
+    if (f->verdict == FETCH_GOOD && moved) return hop(f);
     if (f->verdict != FETCH_GOOD) {
         rc = judge(j, f->verdict);
     } else if ((status == 200 || status == 206) && code == CURLE_OK) {
@@ -689,7 +708,7 @@ static void text_nothing(fetch_job *j)
 ft_status fetch_text(fetch_net *n, const char *url, const char *what, const char *kind,
                      size_t limit, str_buf *out, char **link)
 {
-    static const fetch_sink sink = {text_begin, text_head,    text_data,
+    static const fetch_sink sink = {text_begin, text_head,    text_head,   text_data,
                                     text_end,   text_nothing, text_nothing};
     text t = {out, limit};
     fetch_job j = {.sink = &sink, .ctx = &t, .what = what, .kind = kind, .url = url};

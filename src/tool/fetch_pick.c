@@ -52,6 +52,14 @@ static int64_t want(fetch_repo *r, const char *const *patterns, bool top)
     return n;
 }
 
+bool fetch_is_model_file(const char *path, bool bare)
+{
+    static const char *const weights[] = {"*.safetensors", "*.safetensors.index.json", "*.gguf",
+                                          NULL};
+    if (fits(path, weights)) return true;
+    return !strchr(path, '/') && fits(path, model_files) && (!bare || !fits(path, words));
+}
+
 /* How many files end so; one of them. */
 static int64_t count(const fetch_repo *r, const char *end, const char **one)
 {

@@ -1,8 +1,7 @@
 /* fetch_place.c – the folder that files are fetched into.
  *
  * A file comes as a part with a name of its own on top of the folder, and gets its name once it is whole, checked and on the
- * disk. Paths are walked from the open folder, part by part, and never through a link. The record .fetched says what came
- * from where: what it names may be replaced by what the server has now, everything else is somebody's own. */
+ * disk. Paths are walked from the open folder, part by part, and never through a link. */
 #include "fetch_private.h"
 
 #include <errno.h>
@@ -12,8 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define RECORD ".fetched"
-enum { RECORD_BYTES = 256 << 20, NAME = 256 };
+enum { NAME = 256 };
 
 static int open_at(int dir, const char *name, int flags)
 {
@@ -43,90 +41,27 @@ static ft_status sync_folder(const fetch_place *p, int fd)
                : ft_fail_errno(FT_EIO, "%s: the folder cannot be written to disk", p->dir);
 }
 
-/* --- the folder and its record -------------------------------------------------------------------------------------- */
-
-static ft_status read_record(fetch_place *p)
-{
-    size_t len;
-    struct stat sb;
-    const char *name = path_join(p->mem, p->dir, RECORD);
-    if (!name) return FT_EMEM;
-    if (fstatat(p->fd, RECORD, &sb, AT_SYMLINK_NOFOLLOW) != 0) {
-        FT_CHECK(errno == ENOENT, FT_EIO, "%s: cannot be looked at", name);
-        return FT_OK;
-    }
-    FT_CHECK(S_ISREG(sb.st_mode), FT_EEXIST, "%s: is not a regular file; move it away", name);
-    FT_TRY(file_read(&p->text, &len, name, RECORD_BYTES));
-    FT_TRY(js_parse(&p->record, p->text, len, name, 1, JS_NO_POSITIONS, FT_EDATA));
-    const cJSON *files = js_get(p->record.root, "files"), *o;
-    FT_CHECK(cJSON_IsObject(files), FT_EDATA, "%s: is no record of ft fetch; move it away", name);
-    cJSON_ArrayForEach(o, files) FT_TRY(map_put(&p->known, o->string, strlen(o->string), 1));
-    return FT_OK;
-}
+/* --- the folder --------------------------------------------------------------------------------------------------- */
 
 ft_status fetch_place_open(fetch_place *p, const char *dir, arena *mem)
 {
+    path_kind kind;
     *p = (fetch_place){.dir = dir, .fd = -1, .lock = -1, .mem = mem};
-    FT_CHECK(dir[0], FT_EUSAGE, "--out: an empty path");
+    FT_TRY(path_look(dir, &kind));
+    p->made = kind == PATH_NONE;
     FT_TRY(dir_make(dir));
     do p->fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     while (p->fd < 0 && errno == EINTR);
     if (p->fd < 0) return ft_fail_errno(FT_EEXIST, "%s: the folder cannot be opened", dir);
-    FT_TRY(dir_lock(dir, &p->lock));
-    return read_record(p);
+    return dir_lock(dir, &p->lock);
 }
 
 void fetch_place_close(fetch_place *p)
 {
     if (p->lock >= 0) dir_unlock(p->dir, p->lock);
+    if (p->lock >= 0 && p->made) (void)rmdir(p->dir); /* which fails where something is in it */
     if (p->fd >= 0) close(p->fd);
-    map_free(&p->known);
-    js_close(&p->record);
-    ft_free(p->text);
-    cJSON_Delete(p->root);
     *p = (fetch_place){.fd = -1, .lock = -1};
-}
-
-bool fetch_place_knows(const fetch_place *p, const char *path)
-{
-    int64_t one;
-    return map_get(&p->known, path, strlen(path), &one);
-}
-
-ft_status fetch_place_note(fetch_place *p, const char *path, const char *url)
-{
-    cJSON *files;
-    if (!p->root) {
-        const cJSON *old = p->record.root ? js_get(p->record.root, "files") : NULL;
-        p->root = cJSON_CreateObject();
-        cJSON_AddItemToObject(p->root, "files",
-                              old ? cJSON_Duplicate(old, true) : cJSON_CreateObject());
-    }
-    files = cJSON_GetObjectItemCaseSensitive(p->root, "files");
-    FT_CHECK(cJSON_IsObject(files), FT_EMEM, "out of memory");
-    if (fetch_place_knows(p, path)) {
-        cJSON *o = cJSON_GetObjectItemCaseSensitive(files, path);
-        if (cJSON_IsString(o) && strcmp(o->valuestring, url) == 0) return FT_OK;
-        cJSON_DeleteItemFromObjectCaseSensitive(files, path);
-    }
-    FT_CHECK(cJSON_AddStringToObject(files, path, url), FT_EMEM, "out of memory");
-    return FT_OK;
-}
-
-ft_status fetch_place_save(fetch_place *p)
-{
-    str_buf s = {0};
-    const char *name = path_join(p->mem, p->dir, RECORD);
-    if (!p->root) return FT_OK;
-    js_print(&s, p->root, true);
-    str_addc(&s, '\n');
-    ft_status rc = name ? str_ok(&s) : FT_EMEM;
-    const bool same = rc == FT_OK && p->text && strcmp(p->text, s.data) == 0;
-    const bool patient = file_patience(false);
-    if (rc == FT_OK && !same) rc = file_write(name, s.data, s.len);
-    file_patience(patient);
-    str_free(&s);
-    return rc;
 }
 
 /* --- paths ------------------------------------------------------------------------------------------------------------ */

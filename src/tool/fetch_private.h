@@ -50,9 +50,10 @@ typedef struct fetch_answer {
 
 typedef enum fetch_verdict {
     FETCH_GOOD,
-    FETCH_BUSY,  /* of end: to be called again */
-    FETCH_SHORT, /* fewer bytes than there are: again, a few times, from where it stands */
-    FETCH_WRONG  /* not what was stated: once more from the start, then 65 */
+    FETCH_BUSY,    /* of end: to be called again */
+    FETCH_SHORT,   /* fewer bytes than there are: again, a few times, from where it stands */
+    FETCH_WRONG,   /* not what was stated: once more from the start, then 65 */
+    FETCH_NEEDLESS /* it is there already */
 } fetch_verdict;
 
 /* Where the bytes of a job go. A failing status ends the whole run; a verdict that is not good has its reason in why. */
@@ -60,7 +61,8 @@ typedef struct fetch_job fetch_job;
 typedef struct fetch_sink {
     /* Before each attempt: from which byte on; whole: nothing is missing, and end is called at once. */
     ft_status (*begin)(fetch_job *j, int64_t *from, bool *whole);
-    ft_status (*head)(fetch_job *j, const fetch_answer *a, fetch_verdict *v);
+    ft_status (*first)(fetch_job *j, const fetch_answer *a, fetch_verdict *v); /* redirect or not */
+    ft_status (*head)(fetch_job *j, const fetch_answer *a, fetch_verdict *v);  /* of the content */
     ft_status (*data)(fetch_job *j, const void *data, size_t n, fetch_verdict *v);
     ft_status (*end)(fetch_job *j, fetch_verdict *v);
     void (*restart)(fetch_job *j); /* what came is of no use */
@@ -92,6 +94,7 @@ typedef struct fetch_net {
     char *scheme, *host, *port;
     struct curl_slist *token; /* the header; NULL: none */
     bool has_token, reached;
+    bool in_the_clear;       /* the token, to another machine */
     void (*tick)(void *ctx); /* now and then; may be NULL */
     void *tick_ctx;
 } fetch_net;
@@ -134,6 +137,8 @@ const char *fetch_file_url(const fetch_repo *r, const char *path, arena *mem);
 /* Marks them. *index: the index of weights, whose files are to be added once it is there; NULL: none. */
 FT_MUST_USE ft_status fetch_pick(fetch_repo *r, const char *const *include, int n_include,
                                  const fetch_file **index);
+/* Is it a file of a model by its name, so that another one in its place is one, too? bare: words and terms are. */
+bool fetch_is_model_file(const char *path, bool bare);
 /* Marks the files that the index names: of a text that is checked. */
 FT_MUST_USE ft_status fetch_pick_indexed(fetch_repo *r, const char *text, size_t len,
                                          const char *name);
@@ -142,21 +147,14 @@ FT_MUST_USE ft_status fetch_pick_indexed(fetch_repo *r, const char *text, size_t
 typedef struct fetch_place {
     const char *dir;
     int fd, lock;
+    bool made; /* by this run */
     arena *mem;
-    js_doc record; /* .fetched: what came from where */
-    char *text;
-    map_table known; /* its paths */
-    cJSON *root;     /* what it will be; NULL: as it is */
 } fetch_place;
 FT_MUST_USE ft_status fetch_place_open(fetch_place *p, const char *dir, arena *mem);
-void fetch_place_close(fetch_place *p);
+void fetch_place_close(fetch_place *p); /* a folder that was made for nothing goes */
 /* 65 where the path leads through a link, 73 where a folder or a device is in the way, or a file where a folder belongs. *fd:
  * what is there, to read; −1: nothing. */
 FT_MUST_USE ft_status fetch_place_look(const fetch_place *p, const char *path, int *fd);
-bool fetch_place_knows(const fetch_place *p, const char *path); /* it was fetched before */
-/* That the path will be fetched from there; then all of them to the disk. */
-FT_MUST_USE ft_status fetch_place_note(fetch_place *p, const char *path, const char *url);
-FT_MUST_USE ft_status fetch_place_save(fetch_place *p);
 /* The name of the part of a file: that of another content has another one. */
 enum { FETCH_PART = 80 };
 void fetch_part_name(char out[FETCH_PART], const fetch_repo *r, const fetch_file *f);
