@@ -89,10 +89,89 @@ static void urls_of_files(void **state)
     arena_close(mem);
 }
 
+/* One answer, read and checked. */
+static ft_status list(fetch_repo *r, arena *mem, bool tree, const char *text)
+{
+    fetch_list l = {.r = r, .mem = mem, .what = "org/name@main"};
+    *r = (fetch_repo){.id = "org/name", .commit = "c"};
+    ft_status rc = fetch_list_read(&l, tree, text, strlen(text));
+    return rc == FT_OK ? fetch_list_check(r) : rc;
+}
+
+static void what_a_server_lists(void **state)
+{
+    static const char answer[] =
+        "{\"sha\": \"abc\", \"big\": 1e400, \"siblings\": [{\"rfilename\": \"b/c.json\"},"
+        "{\"rfilename\": \"a\", \"size\": 3, \"blobId\": "
+        "\"ABCDEF0123456789abcdef0123456789abcdef01\"},"
+        "{\"rfilename\": \"d\", \"size\": 134, \"blobId\": "
+        "\"abcdef0123456789abcdef0123456789abcdef01\","
+        " \"lfs\": {\"size\": 9007199254740992, \"sha256\": "
+        "\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"}}]}";
+    arena *mem;
+    fetch_repo r;
+    (void)state;
+    assert_int_equal(arena_open(&mem, "list", 1 << 20), FT_OK);
+    assert_int_equal(list(&r, mem, false, answer), FT_OK);
+    assert_int_equal(r.n, 3);
+    assert_string_equal(r.commit, "abc");
+    assert_string_equal(r.file[0].path, "a");
+    assert_int_equal(r.file[0].size, 3);
+    assert_string_equal(r.file[0].git, "abcdef0123456789abcdef0123456789abcdef01");
+    assert_int_equal(fetch_repo_find(&r, "b/c.json")->size, -1);
+    assert_int_equal(r.file[2].size, (int64_t)1 << 53);
+    assert_string_equal(r.file[2].git, ""); /* the blob is a pointer */
+    assert_memory_equal(r.file[2].sha256, "0123456789abcdef0123456789abcdef", 32);
+    map_free(&r.index);
+    arena_close(mem);
+}
+
+static void what_a_server_may_not_list(void **state)
+{
+    static const struct {
+        bool tree;
+        const char *text;
+    } bad[] = {
+        {false, ""},
+        {false, "<html>"},
+        {false, "[]"},
+        {false, "{}"},
+        {false, "{\"sha\": 1}"},
+        {false, "{\"sha\": \"\"}"},
+        {false, "{\"sha\": \"a/b\"}"},
+        {false, "{\"sha\": \"a\", \"siblings\": [1]}"},
+        {false, "{\"sha\": \"a\", \"siblings\": [{\"rfilename\": 1}]}"},
+        {false, "{\"sha\": \"a\", \"siblings\": [{\"rfilename\": \"a\"}, {\"rfilename\": \"a\"}]}"},
+        {false,
+         "{\"sha\": \"a\", \"siblings\": [{\"rfilename\": \"a/b/c\"}, {\"rfilename\": \"a\"}]}"},
+        {true, "{}"},
+        {true, "[{\"path\": \"..\"}]"},
+        {true, "[{\"path\": \"a/..\"}]"},
+        {true, "[{\"path\": \"a\\\\b\"}]"},
+        {true, "[{\"path\": \"a\\u0000b\"}]"},
+        {true, "[{\"path\": \".GIT/config\"}]"},
+        {true, "[{\"path\": \"/\"}]"},
+        {true, "[{\"path\": \"\"}]"},
+        {true, "[{\"type\": \"file\"}]"},
+        {true, "[{\"path\": \"a\"}"},
+    };
+    arena *mem;
+    (void)state;
+    assert_int_equal(arena_open(&mem, "list", 1 << 20), FT_OK);
+    for (size_t i = 0; i < FT_COUNT_OF(bad); i++) {
+        fetch_repo r;
+        const ft_status rc = list(&r, mem, bad[i].tree, bad[i].text);
+        if (rc != FT_EDATA) fail_msg("%s: %d", bad[i].text, (int)rc);
+        map_free(&r.index);
+    }
+    arena_close(mem);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sha1_of_the_standard), cmocka_unit_test(sha1_in_pieces),
-        cmocka_unit_test(names_of_repositories), cmocka_unit_test(urls_of_files)};
+        cmocka_unit_test(sha1_of_the_standard),  cmocka_unit_test(sha1_in_pieces),
+        cmocka_unit_test(names_of_repositories), cmocka_unit_test(urls_of_files),
+        cmocka_unit_test(what_a_server_lists),   cmocka_unit_test(what_a_server_may_not_list)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

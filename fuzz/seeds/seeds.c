@@ -150,6 +150,14 @@ static void configs(void)
     put_buf("config", &s);
     str_free(&s);
     PUTS("eval_config", eval);
+    PUTS("hub",
+         "\x10{\"sha\":\"abc\",\"siblings\":[{\"rfilename\":\"config.json\",\"size\":3,\"blobId\":"
+         "\"0123456789abcdef0123456789abcdef01234567\"},{\"rfilename\":\"m-1.safetensors\",\"lfs\":"
+         "{\"size\":4}},{\"rfilename\":\"model.safetensors.index.json\"}]}\0{\"weight_map\":"
+         "{\"a\":\"m-1.safetensors\"}}");
+    PUTS("hub", "\x11[{\"path\":\"a/b.gguf\",\"size\":1,\"oid\":\"x\"},{\"path\":\"a\",\"type\":"
+                "\"directory\"},{\"path\":\"a/b-00001-of-00002.gguf\"}]");
+    PUTS("hub", "\x13[{\"path\":\"data/a.jsonl.gz\"},{\"path\":\"a\\u0001\"},{\"path\":\"../b\"}]");
     PUTS("json", "\x04{\"a\":1e308,\"b\":[-0.0,1.5e-7,9007199254740992]}");
     PUTS("json", "\x08\"\\ud83d\\ude00\\u0000\"");
     PUTS("json", "\x01[NaN,Infinity,-Infinity]");

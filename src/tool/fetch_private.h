@@ -128,10 +128,22 @@ typedef struct fetch_repo {
 FT_MUST_USE ft_status fetch_repo_name(fetch_repo *r, const char *word, arena *mem);
 /* The page of the repository at the endpoint. */
 const char *fetch_repo_page(const fetch_repo *r, const char *endpoint, arena *mem);
-/* Commit and files. Every name is one that may be put into a folder, and none stands in the way of another. */
+/* Commit and files: by the answer after the revision, or pages of the tree. */
 FT_MUST_USE ft_status fetch_repo_list(fetch_repo *r, fetch_net *net, arena *mem);
 fetch_file *fetch_repo_find(const fetch_repo *r, const char *path);
 const char *fetch_file_url(const fetch_repo *r, const char *path, arena *mem);
+
+/* --- fetch_list.c: answers of the API -------------------------------------------------------------------------- */
+typedef struct fetch_list {
+    fetch_repo *r; /* files are added; the commit by an answer that is no tree */
+    arena *mem;
+    const char *what; /* for messages */
+    int64_t cap;
+    bool whole; /* each file has size and hash */
+} fetch_list;
+FT_MUST_USE ft_status fetch_list_read(fetch_list *l, bool tree, const char *text, size_t len);
+/* In the order of their paths: every one may stand in a folder, and none in the way of another; else 65. */
+FT_MUST_USE ft_status fetch_list_check(fetch_repo *r);
 
 /* --- fetch_pick.c: which of it is wanted ---------------------------------------------------------------------- */
 /* Marks them. *index: the index of weights, whose files are to be added once it is there; NULL: none. */
