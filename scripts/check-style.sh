@@ -17,7 +17,7 @@ autograd   2640  the tape, and an operation a file
 token      8250  frozen: tokenizers of the reference library to the letter; changes when a real model fails, or hostile input has no bound
 template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails
 nn         1000  parameters, overlays, runs, the one linear layer
-model      6050  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope, LoRA files of llama.cpp
+model      6150  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope, LoRA files of llama.cpp
 method     3600  a file a method; targets and adapter files as PEFT has them
 infer      1600  scoring and generating many sequences, below objectives
 data       7400  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches

@@ -37,6 +37,10 @@ fresh && "$ft" train --model m --data d.jsonl --out o "${few[@]}" --resume -q ||
 
 # --- changed in place ---------------------------------------------------------------------------------------------------------
 was='was changed while it was in use'
+for file in tokenizer.json tokenizer_config.json config.json generation_config.json; do # copied into results, which are published
+    fresh && strike 65 "m/$file: $was" scribble m/$file z "$ft" convert m --out z --type f32
+    fresh && strike 65 "m/$file: $was" scribble m/$file z "$ft" merge-adapter a --base m --out z
+done
 fresh && strike 65 "m/model.safetensors: $was" scribble m/model.safetensors z "$ft" convert m --out z --type f32
 fresh && strike 65 "m/model.safetensors: $was" scribble m/model.safetensors z.gguf "$ft" merge-adapter a --base m --out z.gguf --type q8_0
 for f in model.safetensors tokenizer.json; do

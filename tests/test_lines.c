@@ -3,6 +3,8 @@
 
 #include "ft/io.h"
 
+#include <unistd.h>
+
 /* Reads all lines; the status that ended it, and their number. */
 static ft_status read_all(const char *path, int64_t *lines)
 {
@@ -202,6 +204,33 @@ static void missing_and_odd_files(void **state)
     assert_int_equal(lines, 1);
 }
 
+/* What is missing at the end would be taken for records that never were. */
+static void a_file_cut_while_it_is_read(void **state)
+{
+    (void)state;
+    static char text[400000];
+    const char *path = test_path("cut.jsonl"), *line;
+    line_reader *r;
+    size_t len;
+    for (size_t i = 0; i < sizeof text; i += 4) memcpy(text + i, "{ }\n", 4);
+    test_write_file(path, text, sizeof text);
+    assert_ok(lines_open(&r, path));
+    assert_ok(lines_next(r, &line, &len));
+    assert_int_equal(truncate(path, 200000), 0);
+    ft_status rc = FT_OK;
+    while (rc == FT_OK) rc = lines_next(r, &line, &len);
+    assert_fails(rc, FT_EDATA, "cut.jsonl: was cut while it was read");
+    lines_close(r);
+    test_write_file(path, text, 400); /* one that grows is read to its end */
+    assert_ok(lines_open(&r, path));
+    test_write_file(path, text, 800);
+    int64_t n = 0;
+    while ((rc = lines_next(r, &line, &len)) == FT_OK) n++;
+    assert_int_equal(rc, FT_END);
+    assert_true(n == 100 || n == 200);
+    lines_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,6 +239,7 @@ int main(void)
         cmocka_unit_test(damaged_gzip_is_noticed),
         cmocka_unit_test(lines_have_a_limit),
         cmocka_unit_test(missing_and_odd_files),
+        cmocka_unit_test(a_file_cut_while_it_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -253,6 +253,14 @@ bool model_is_tokenizer_file(const char *name); /* a file of what model_save_tok
 /* 65 where one of the files that would be copied is a link out of its folder (but of the hub's cache): before a result is
  * made of it. dir may be NULL or no folder. */
 FT_MUST_USE ft_status model_check_links(const char *dir, bool follow);
+/* The same files, and config.json, are watched until they are closed (file_inputs_check): a result with what they were is none
+ * with what they are. Of a .gguf it is the file. May be called for several; start with { 0 }. */
+typedef struct model_watched {
+    file_watch *file[64];
+    int n;
+} model_watched;
+FT_MUST_USE ft_status model_watch(model_watched *w, const char *path, arena *mem);
+void model_watched_close(model_watched *w);
 size_t model_tokenizer_bytes(const char *model_path);
 /* The chat template of a folder becomes this one, in chat_template.jinja, wherever others stood. */
 FT_MUST_USE ft_status model_save_template(const char *dir, const char *text);

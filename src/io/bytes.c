@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -134,6 +135,16 @@ static const io_packing packings[] = {
 };
 
 /* --- the file -------------------------------------------------------------------------------------------------------- */
+/* At the end of what can be read: is it the end that the file had? What is missing would be taken for records that never were. */
+static ft_status check_end(const io_bytes *s)
+{
+    const off_t at = lseek(s->fd, 0, SEEK_CUR);
+    FT_CHECK(at < 0 || (int64_t)at >= s->size, FT_EDATA,
+             "%s: was cut while it was read: it ends after %lld bytes, and had %lld", s->path,
+             (long long)at, (long long)s->size);
+    return FT_OK;
+}
+
 /* Reads more input when all is used; have == 0 afterwards means the end of the file. */
 static ft_status refill(io_bytes *s)
 {
@@ -145,7 +156,7 @@ static ft_status refill(io_bytes *s)
     if (got < 0) return ft_fail_errno(FT_EIO, "%s: cannot be read", s->path);
     s->at = 0;
     s->have = (size_t)got;
-    return FT_OK;
+    return got == 0 ? check_end(s) : FT_OK;
 }
 
 /* Input of `need` bytes, if there are so many: reading may give less than it was asked for. */
@@ -196,8 +207,11 @@ ft_status io_bytes_open(io_bytes *s, const char *path, const char *name)
 {
     *s = (io_bytes){.path = name};
     FT_TRY(ft_open(&s->fd, path, name));
+    struct stat sb;
     ft_status rc = FT_OK;
-    if (!(s->in = ft_alloc(IO_BYTES_INPUT, 1))) rc = FT_EMEM;
+    if (fstat(s->fd, &sb) != 0) rc = ft_fail_errno(FT_EIO, "%s: cannot be read", name);
+    s->size = (int64_t)sb.st_size;
+    if (rc == FT_OK && !(s->in = ft_alloc(IO_BYTES_INPUT, 1))) rc = FT_EMEM;
     if (rc == FT_OK) rc = find_packing(s);
     if (rc != FT_OK) io_bytes_close(s);
     return rc;

@@ -11,6 +11,7 @@ typedef struct io_packing io_packing; /* a row of bytes.c */
 typedef struct io_bytes {
     const char *path; /* for messages */
     int fd;
+    int64_t size;              /* of the file when it was opened */
     const io_packing *packing; /* NULL: plain */
     void *decoder;             /* of the packing */
     bool inside;               /* of a member of the compressed data */

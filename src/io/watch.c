@@ -189,7 +189,8 @@ static ft_status check_stream(file_watch *w, const struct stat *now, bool same_f
 {
     char hex[65];
     if (!same_file || now->st_size != w->was.st_size) return changed(w);
-    if (same_time(now->st_mtim, w->was.st_mtim)) return FT_OK;
+    if (same_time(now->st_mtim, w->was.st_mtim) && same_time(now->st_ctim, w->was.st_ctim))
+        return FT_OK;
     FT_TRY(hash_by_name(w, false, hex));
     if (strcmp(hex, w->sample) != 0) return changed(w);
     tell_touched(w, now);
@@ -200,7 +201,8 @@ static ft_status check_stream(file_watch *w, const struct stat *now, bool same_f
 static ft_status check_copied(file_watch *w, const struct stat *now, bool same_file)
 {
     char hex[65];
-    if (same_file && now->st_size == w->was.st_size && same_time(now->st_mtim, w->was.st_mtim))
+    if (same_file && now->st_size == w->was.st_size && same_time(now->st_mtim, w->was.st_mtim) &&
+        same_time(now->st_ctim, w->was.st_ctim))
         return FT_OK;
     if (now->st_size != w->was.st_size || hash_by_name(w, true, hex) != FT_OK ||
         strcmp(hex, w->sha256) != 0)

@@ -146,6 +146,10 @@ void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys
     ft_status rc = io_is_adapter(dir, &is);
     if (rc == FT_OK && !is) return; /* told on opening it */
     if (rc == FT_OK) rc = open_config(dir, &a, &text);
+    if (rc != FT_OK && rc != FT_EDATA) {
+        ft_error_clear(); /* no mistake of the config: told with its own code on opening it */
+        return;
+    }
     if (rc != FT_OK) {
         str_buf why = {0};
         str_adds(&why, ft_error());

@@ -99,6 +99,51 @@ static ft_status check_all(const char *dir, arena *a)
     return FT_OK;
 }
 
+/* --- watching --------------------------------------------------------------------------------- */
+
+static ft_status watch_one(model_watched *w, const char *path, file_use use)
+{
+    path_kind kind;
+    if (!path) return FT_EMEM;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FILE || w->n == (int)FT_COUNT_OF(w->file)) return FT_OK;
+    FT_TRY(file_watch_open(&w->file[w->n], path, use));
+    w->n++;
+    return FT_OK;
+}
+
+static ft_status watch_folder(model_watched *w, const char *dir, arena *mem)
+{
+    const char **names, *templates = path_join(mem, dir, SAVE_TEMPLATES);
+    int64_t n;
+    path_kind kind;
+    if (!templates) return FT_EMEM;
+    FT_TRY(watch_one(w, path_join(mem, dir, "config.json"), FILE_COPIED));
+    for (size_t i = 0; i < SAVE_SIDE_FILES; i++)
+        FT_TRY(watch_one(w, path_join(mem, dir, save_side_files[i]), FILE_COPIED));
+    FT_TRY(path_look(templates, &kind));
+    if (kind != PATH_FOLDER) return FT_OK;
+    FT_TRY(dir_list(templates, mem, &names, &n));
+    for (int64_t i = 0; i < n; i++)
+        FT_TRY(watch_one(w, path_join(mem, templates, names[i]), FILE_COPIED));
+    return FT_OK;
+}
+
+ft_status model_watch(model_watched *w, const char *path, arena *mem)
+{
+    path_kind kind;
+    if (!path) return FT_OK;
+    FT_TRY(path_look(path, &kind));
+    if (kind == PATH_FOLDER) return watch_folder(w, path, mem);
+    return watch_one(w, path, FILE_STREAM);
+}
+
+void model_watched_close(model_watched *w)
+{
+    for (int i = 0; i < w->n; i++) file_watch_close(w->file[i]);
+    w->n = 0;
+}
+
 ft_status model_check_links(const char *dir, bool follow)
 {
     arena *a;

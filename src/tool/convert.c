@@ -7,6 +7,7 @@
 typedef struct conversion {
     const tool_convert_options *opt;
     io_target target;
+    model_watched watched;
     const dt_type *type; /* of what no quantiser takes */
     const model_quant *quant;
     void *quant_cfg;
@@ -82,6 +83,7 @@ static ft_status run(conversion *c, str_buf *text)
                              &c->quant, &c->quant_cfg));
     if (!c->quant) FT_TRY(tool_output_type(c->opt->type, c->target.path, &c->type));
     FT_TRY(model_check_links(c->opt->model, c->opt->follow_links));
+    FT_TRY(model_watch(&c->watched, c->opt->model, c->mem));
     FT_TRY(model_open(&c->from, &(model_options){.path = c->opt->model}));
     bool gguf = str_ends(c->target.path, ".gguf");
     if (!c->type) c->type = c->from->has_blocks && gguf ? &dt_f16 : c->from->dtype;
@@ -95,7 +97,7 @@ static ft_status run(conversion *c, str_buf *text)
     const double mapped = c->quant ? tool_output_bytes(c->from, c->type, c->quant) : 0;
     FT_TRY(tool_plan_conversion(&c->plan, c->from,
                                 tool_saving_bytes(c->from, c->target.path, &save), (size_t)mapped));
-    FT_TRY(model_save(c->from, c->target.temp, &save));
+    FT_TRY(tool_save(c->from, c->target.temp, &save));
     FT_TRY(check_written(c));
     if (c->opt->modelfile) FT_TRY(write_modelfile(c));
     FT_TRY(file_inputs_check());
@@ -124,6 +126,7 @@ ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out)
     str_free(&text);
     model_close(c.to);
     model_close(c.from);
+    model_watched_close(&c.watched);
     io_target_close(&c.target);
     arena_close(c.mem);
     return rc;

@@ -89,8 +89,8 @@ static ft_status plan(lora_file *c)
     const size_t values = nn_store_bytes(&c->adapter->store), room = dir_free_space(c->target.path);
     const size_t bytes = values / sizeof(float) * (size_t)c->type->bytes;
     FT_CHECK(room == SIZE_MAX || bytes < room, FT_EIO,
-             "%s: needs about %.0f MB, but the disk has %.0f MB left", ft_shows(c->target.path),
-             (double)bytes / 1e6, (double)room / 1e6);
+             "%s: needs about %s, but the disk has %s left", ft_shows(c->target.path),
+             ft_bytes_text(bytes), ft_bytes_text(room));
     c->plan.values = values;
     return tool_plan_conversion(&c->plan, c->m, 2 * values + arena_peak(c->m->mem), bytes);
 }

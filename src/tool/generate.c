@@ -107,7 +107,7 @@ static void write_sample(str_buf *out, const inf_answer *a, const tool_text *x)
 static ft_status show_samples(round *r, int64_t i)
 {
     str_buf texts = {0}, samples = {0}, text = {0}, *line = &r->ask[i].record;
-    ft_status rc = FT_OK;
+    ft_status rc = file_inputs_check();
     for (int64_t k = 0, at = i * r->copies; rc == FT_OK && k < r->copies; k++, at++) {
         str_clear(&text);
         rc = text_of(r, at, &text);
@@ -144,7 +144,8 @@ static void write_number(const round *r, int64_t i, str_buf *out)
 static ft_status show_one(round *r, int64_t i)
 {
     str_buf text = {0}, line = {0};
-    ft_status rc = r->stream ? FT_OK : text_of(r, i, &text);
+    ft_status rc = file_inputs_check();
+    if (rc == FT_OK && !r->stream) rc = text_of(r, i, &text);
     if (r->opt->json) {
         tool_write_answer(&line, &r->ask[i], &r->answer[i], &r->text[i], &text);
         if (r->first + (uint64_t)i == 0) tool_json_memory(&line, &r->t->plan);

@@ -14,6 +14,7 @@
 typedef struct merge {
     const tool_merge_options *opt;
     io_target target;
+    model_watched watched;
     const dt_type *type; /* of the output's matrices, but for those that quant codes */
     const model_quant *quant;
     void *quant_cfg;
@@ -292,6 +293,8 @@ static ft_status open_on(merge *m)
     const tool_merge_options *opt = m->opt;
     FT_TRY(model_check_links(m->base, opt->follow_links));
     FT_TRY(model_check_links(opt->adapter, opt->follow_links));
+    FT_TRY(model_watch(&m->watched, m->base, m->mem));
+    FT_TRY(model_watch(&m->watched, opt->adapter, m->mem));
     FT_TRY(tool_open(&m->on, m->base, opt->adapter, false, opt->precision));
     FT_CHECK(m->on->adapter->method->fold, FT_EDATA,
              "%s: an adapter of method %s has no weights to fold; use it as it is, with --adapter",
@@ -314,7 +317,7 @@ static ft_status prove(merge *m, const char *path, const dt_type *type, const mo
 {
     model_save_options save;
     save_options(m, type, quant, &save);
-    FT_TRY(model_save(m->on->m, path, &save));
+    FT_TRY(tool_save(m->on->m, path, &save));
     FT_TRY(tool_open(&m->merged, path, NULL, m->on->tok != NULL, m->opt->precision));
     return tool_prove(m->on, m->merged, proof);
 }
@@ -390,6 +393,7 @@ ft_status tool_merge_adapter(const tool_merge_options *opt, const tool_sink *out
     str_free(&text);
     tool_close(m.merged);
     tool_close(m.on);
+    model_watched_close(&m.watched);
     io_target_close(&m.target);
     arena_close(m.mem);
     return rc;

@@ -289,6 +289,8 @@ static ft_status flush(scorer *s)
                            .logits = it->logits};
     }
     if (rc == FT_OK) rc = inf_score(&s->t->inf, seq, s->n);
+    if (rc == FT_OK)
+        rc = file_inputs_check(); /* of weights that changed under it, no number is told */
     for (int64_t i = 0; rc == FT_OK && i < s->n; i++) {
         if (s->item[i].error)
             write_error(&text, &s->item[i]);

@@ -103,6 +103,7 @@ static ft_status answer(tool_talk *k, reply *r)
         ft_error_clear();
         rc = FT_OK;
     }
+    if (rc == FT_OK) rc = file_inputs_check();
     if (rc != FT_OK) return rc;
     r->text.whole = true;
     return r->sink ? tool_text_put(&r->text, r->sink) : FT_OK;

@@ -93,13 +93,20 @@ double tool_output_bytes(const model *m, const dt_type *type, const model_quant 
     return need;
 }
 
+ft_status tool_save(model *m, const char *path, const model_save_options *save)
+{
+    const ft_status rc = model_save(m, path, save);
+    if (rc == FT_OK || rc == FT_EDATA) FT_TRY(file_inputs_check());
+    return rc;
+}
+
 ft_status tool_check_space(const model *m, const io_target *t, const dt_type *type,
                            const model_quant *quant)
 {
     const size_t room = dir_free_space(t->path);
     const double need = tool_output_bytes(m, type, quant);
     FT_CHECK(room == SIZE_MAX || need < (double)room, FT_EIO,
-             "%s: needs about %.0f MB, but the disk has %.0f MB left", ft_shows(t->path),
-             need / 1e6, (double)room / 1e6);
+             "%s: needs about %s, but the disk has %s left", ft_shows(t->path),
+             ft_bytes_text((size_t)need), ft_bytes_text(room));
     return FT_OK;
 }

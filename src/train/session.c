@@ -106,28 +106,6 @@ static ft_status use_template(train_session *s)
     return s->tok && tok_chat_templates(s->tok, &n) ? chat_open(&s->chat, s->tok) : FT_OK;
 }
 
-/* The files that the result has copies of. */
-static ft_status watch_tokenizer(train_session *s, const char *path, bool folder)
-{
-    const char **names = &path;
-    int64_t n = 1;
-    path_kind kind;
-    if (folder) FT_TRY(dir_list(path, s->mem, &names, &n));
-    s->tok_watch = arena_get(s->mem, (size_t)(n + 1) * sizeof *s->tok_watch);
-    if (!s->tok_watch) return FT_EMEM;
-    for (int64_t i = 0; i < n; i++) {
-        const char *one = folder ? path_join(s->mem, path, names[i]) : path;
-        if (!one) return FT_EMEM;
-        if (folder && !model_is_tokenizer_file(names[i])) continue;
-        FT_TRY(path_look(one, &kind));
-        if (kind != PATH_FILE) continue;
-        FT_TRY(file_watch_open(&s->tok_watch[s->n_tok_watch], one,
-                               folder ? FILE_COPIED : FILE_STREAM));
-        s->n_tok_watch++;
-    }
-    return FT_OK;
-}
-
 static ft_status open_tokenizer(train_session *s)
 {
     const char *path = s->cfg.model.tokenizer ? s->cfg.model.tokenizer : s->cfg.model.path;
@@ -135,7 +113,7 @@ static ft_status open_tokenizer(train_session *s)
     path_kind kind;
     FT_TRY(path_look(path, &kind));
     const bool there = kind == PATH_FOLDER || kind == PATH_FILE;
-    if (there) FT_TRY(watch_tokenizer(s, path, kind == PATH_FOLDER));
+    FT_TRY(model_watch(&s->watched, path, s->mem));
     ft_status rc = tok_open(&s->tok, path);
     /* `tokens` sources need none; others say so */
     if (rc == FT_ENOINPUT && there) {
@@ -373,7 +351,7 @@ void train_session_close(train_session *s)
     model_close(s->m);
     chat_close(s->chat);
     tok_close(s->tok);
-    for (int64_t i = 0; i < s->n_tok_watch; i++) file_watch_close(s->tok_watch[i]);
+    model_watched_close(&s->watched);
     cJSON_Delete(s->resolved);
     train_config_close(&s->cfg);
     if (s->lock >= 0) dir_unlock(s->out, s->lock); /* after the last file */

@@ -148,8 +148,7 @@ typedef struct train_session {
     arena *batch; /* one step or micro-batch */
     train_config cfg;
     tok_tokenizer *tok;
-    file_watch **tok_watch; /* [n_tok_watch] of its files, which are copied into the result */
-    int64_t n_tok_watch;
+    model_watched watched; /* of which the result has copies */
     chat *chat;
     bool other_template; /* than the model's own */
     model *m;
