@@ -46,7 +46,8 @@ for l in open("out", encoding="utf-8"): json.loads(l, parse_constant=lambda c: s
 }
 
 # --- verbs and options -------------------------------------------------------------------------------
-expect 64 'ft: error: which verb? ft help lists them' "$ft"
+"$ft" >tour 2>err
+[ $? -eq 64 ] && [ "$(cat err)" = 'ft: error: which verb? ft help lists them' ] && [ -s tour ] || wrong "no verb: $(cat err)"
 expect 64 'versio: unknown verb; did you mean "version"?' "$ft" versio
 expect 64 'unknown verb; ft help lists them' "$ft" qqqqqqqqqqqq
 expect 64 '--jsn: ft version has no such option; did you mean "--json"?' "$ft" version --jsn

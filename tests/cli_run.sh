@@ -122,7 +122,7 @@ widest() { # COLUMNS: the widest line of progress, and the first that does not e
     script -qec "stty cols $1 && exec '$ft' train --model m --data a.jsonl --eval e.jsonl --set data.max_length=96 --set train.epochs=3 --out seen" \
         typescript > said 2>&1 < /dev/null || bad "a run on a terminal of $1 columns: $(tail -n 2 said)"
     tr '\r' '\n' < said | sed -n 's/^\x1b\[K//p' | awk -v c="$1" '
-        /^(step [0-9]+:|before|seen:)/ { next } # messages, which stay
+        /^(step [0-9]+:|before|seen:|ft [0-9])/ { next } # messages, which stay
         { if (length($0) > w) w = length($0); if ($0 ~ /[0-9]:[0-9][0-9]:[0-9][0-9]$/) { n++ } else if (n && $0 ~ /tok/) print "no time: " $0 }
         END { if (n < 10) print n + 0 " lines of progress"; if (w > c) print "a line of " w " columns" }'
 }

@@ -208,7 +208,7 @@ void rng_fill_normal(float *out, int64_t n, uint64_t key, float mean, float std)
 void rng_permute(int64_t *out, int64_t n, uint64_t key);
 
 /* --- log -------------------------------------------------------------------------------------------- */
-typedef enum log_level { LOG_WARN, LOG_INFO, LOG_PROGRESS } log_level;
+typedef enum log_level { LOG_WARN, LOG_INFO, LOG_PROGRESS, LOG_BUSY } log_level;
 typedef void (*log_sink)(void *ctx, log_level level, const char *line);
 void log_set_sink(log_sink sink, void *ctx); /* NULL: silence (the start) */
 void log_warn(const char *fmt, ...) FT_PRINTF(1, 2); /* the same line is told once */
@@ -216,6 +216,9 @@ void log_info(const char *fmt, ...) FT_PRINTF(1, 2);
 /* A line that replaces the last one on a terminal and is not shown elsewhere. Details stand two spaces apart: where the
  * terminal is narrow they are left out from the left, the last one never. */
 void log_progress(const char *fmt, ...) FT_PRINTF(1, 2);
+/* What is being done from here to log_idle, for who waits: "reading FILE". An empty line of LOG_BUSY is its end. */
+void log_busy(const char *fmt, ...) FT_PRINTF(1, 2);
+void log_idle(void);
 
 /* --- thread pool --------------------------------------------------------------------------------------
  * One pool for the process. Tiles are numbered by the caller from the shape alone; workers take the

@@ -62,3 +62,16 @@ void log_progress(const char *fmt, ...)
     emit(LOG_PROGRESS, fmt, ap);
     va_end(ap);
 }
+
+void log_busy(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    emit(LOG_BUSY, fmt, ap);
+    va_end(ap);
+}
+
+void log_idle(void)
+{
+    if (sink) sink(sink_ctx, LOG_BUSY, "");
+}

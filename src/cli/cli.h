@@ -108,8 +108,11 @@ FT_MUST_USE ft_status cli_facts_print(void);
 void cli_facts_json(cJSON *o);
 
 /* --- for the eye: stderr ------------------------------------------------------------------------------- */
-void cli_sink_install(bool quiet);
-void cli_results_are(int needs, bool json);       /* what cli_out has to escape */
+void cli_sink_install(const char *color, bool quiet,
+                      bool json);           /* color: "auto" (NULL), "always", "never" */
+void cli_sink_close(void);                  /* before the program ends: nothing turns any more */
+bool cli_colour(int fd);                    /* is what is written there to be coloured? */
+void cli_results_are(int needs, bool json); /* what cli_out has to escape */
 void cli_stop_told(const char *note, bool error); /* for ft_stop_install */
 void cli_fault_told(const char *line);            /* for ft_fault_install */
 void cli_error(const char *lines);                /* "ft: error: LINE" for each line */

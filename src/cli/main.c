@@ -39,10 +39,11 @@ int main(int argc, char **argv)
     ft_stop_install(cli_stop_told);
     ft_fault_install(cli_fault_told);
     ft_memory_start();
-    cli_sink_install(false);
+    cli_sink_install(NULL, false, false);
 
     ft_status rc = cli_run(argc - 1, argv + 1);
     if (rc == FT_END) rc = ft_fail(FT_EINTERNAL, "a reader's end was taken for a result");
+    cli_sink_close();
     if (rc != FT_OK) cli_error(ft_error());
     if (rc != FT_OK && ft_error_origin()[0]) log_info("made at %s", ft_error_origin());
     ft_status flushed = cli_flush();

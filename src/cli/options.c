@@ -22,13 +22,14 @@ static const cli_verb *const verbs[] = {
 
 enum { NAMES = 128, NAME_BYTES = 64, ARENA_BYTES = 16 << 20 };
 
+static const char *const colors[] = {"auto", "always", "never", NULL};
 static const char *const precisions[] = {"f32", "bf16", "auto", NULL};
 
 /* Options of every verb. `sets` is filled beside the table: it may be repeated. */
 typedef struct globals {
     int64_t threads;
     bool json, quiet, force;
-    const char *set, *precision;
+    const char *set, *precision, *color;
 } globals;
 #define SET_ROW 1
 static const cfg_field global_rows[] = {
@@ -42,6 +43,8 @@ static const cfg_field global_rows[] = {
      .help = "nothing on stderr but errors (-q)"},
     {"force", CFG_BOOL, offsetof(globals, force), .def = "false",
      .help = "write over results that are there; files of others stay, and are an error (73)"},
+    {"color", CFG_ENUM, offsetof(globals, color), .def = "\"auto\"", .choices = colors,
+     .help = "of messages and samples; auto: on a terminal, unless NO_COLOR is set"},
     {"precision", CFG_ENUM, offsetof(globals, precision), .choices = precisions,
      .help = "of matrix products; the config's, else auto to train and f32 for the rest"},
     CFG_END};
@@ -405,11 +408,9 @@ static ft_status fill_call(line *l, int n, char *const *words)
     return FT_OK;
 }
 
-static ft_status find_verb(int n, char *const *words, const cli_verb **out)
+static ft_status find_verb(const char *word, const cli_verb **out)
 {
     const char *names[FT_COUNT_OF(verbs) + 1] = {NULL};
-    FT_CHECK(n > 0, FT_EUSAGE, "which verb? ft help lists them");
-    const char *word = words[0];
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) word = "help";
     if (strcmp(word, "--version") == 0) word = "version";
     *out = cli_verb_by_name(word);
@@ -422,14 +423,40 @@ static ft_status find_verb(int n, char *const *words, const cli_verb **out)
     return ft_fail(FT_EUSAGE, "%s: unknown verb; ft help lists them", ft_shows(word));
 }
 
+/* --color holds for mistakes of the line too. */
+static const char *color_of(int n, char *const *words)
+{
+    const char *color = NULL;
+    for (int i = 0; i < n && strcmp(words[i], "--") != 0; i++) {
+        const char *value = str_starts(words[i], "--color=")                ? words[i] + 8
+                            : strcmp(words[i], "--color") == 0 && i + 1 < n ? words[i + 1]
+                                                                            : "";
+        for (int k = 0; colors[k]; k++)
+            if (strcmp(colors[k], value) == 0) color = colors[k];
+    }
+    return color;
+}
+
+/* No verb: what there is, for who comes for the first time, and an error for a script. */
+static ft_status tour(const cli_call *c)
+{
+    const char *word = "tour";
+    const cli_call help = {
+        .verb = cli_verb_by_name("help"), .arg = &word, .n_arg = 1, .mem = c->mem};
+    FT_TRY(help.verb->run(&help));
+    FT_TRY(cli_flush());
+    return ft_fail(FT_EUSAGE, "which verb? ft help lists them");
+}
+
 ft_status cli_run(int n, char *const *words)
 {
     cli_call call = {0};
     line l = {.call = &call, .last = ""};
 
-    FT_TRY(find_verb(n, words, &call.verb));
+    cli_sink_install(color_of(n, words), false, false);
+    if (n > 0) FT_TRY(find_verb(words[0], &call.verb));
     FT_TRY(arena_open(&call.mem, "command line", ARENA_BYTES));
-    ft_status rc = fill_call(&l, n - 1, words + 1);
+    ft_status rc = n > 0 ? fill_call(&l, n - 1, words + 1) : tour(&call);
     if (rc == FT_OK && l.help) {
         const char *name = call.verb->name;
         call =
@@ -438,7 +465,7 @@ ft_status cli_run(int n, char *const *words)
         goto out;
     }
     if (rc != FT_OK) goto out;
-    cli_sink_install(call.quiet);
+    cli_sink_install(l.global.color, call.quiet, call.json);
     cli_results_are(call.verb->needs, call.json);
     if (call.verb->needs & CLI_KERNELS) {
         FT_TRY_OUT(kn_init());

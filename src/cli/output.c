@@ -2,12 +2,15 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <utf8proc.h>
@@ -16,9 +19,24 @@
 
 /* What stands on the terminal. */
 static struct {
-    bool quiet, live; /* live: progress may be drawn */
-    bool drawn;       /* a progress line stands on the terminal */
+    bool quiet, live;  /* live: progress may be drawn */
+    bool json;         /* a program listens: nothing turns */
+    bool colours;      /* of messages */
+    const char *color; /* --color; NULL: auto */
+    atomic_bool drawn; /* a progress line stands on the terminal */
 } sink;
+
+/* What every thread that writes there holds, but for signal handlers. */
+static pthread_mutex_t screen = PTHREAD_MUTEX_INITIALIZER;
+
+/* What is being done, for who waits longer than a second (spinner). */
+static struct {
+    pthread_cond_t wake;
+    pthread_t thread;
+    bool runs, on, quit;
+    double next, ended; /* when it is drawn; when the last one was done */
+    char text[256];
+} busy;
 
 /* --- stdout ----------------------------------------------------------------------------------------- */
 enum { OUT_BYTES = 1 << 16 };
@@ -44,11 +62,18 @@ static bool write_all(int fd, const char *p, size_t n)
     return true;
 }
 
+static void clear_line(void)
+{
+    pthread_mutex_lock(&screen);
+    if (sink.drawn) sink.drawn = !write_all(STDERR_FILENO, CLEAR, sizeof CLEAR - 1);
+    pthread_mutex_unlock(&screen);
+}
+
 ft_status cli_flush(void)
 {
     size_t n = out_len;
     out_len = 0;
-    if (sink.drawn) sink.drawn = !write_all(STDERR_FILENO, CLEAR, sizeof CLEAR - 1);
+    clear_line();
     if (n == 0 || out_failed) return FT_OK;
     if (write_all(STDOUT_FILENO, out_data, n)) return FT_OK;
     out_failed = true;
@@ -193,12 +218,14 @@ static void say(const char *before, const char *line, size_t n, const char *afte
     message m;
     m.n = 0;
     m.lost = false;
+    pthread_mutex_lock(&screen);
     if (sink.drawn) add(&m, CLEAR, sizeof CLEAR - 1);
     add(&m, before, strlen(before));
     add_safe(&m, line, n);
     add(&m, after, strlen(after));
     send(&m);
     if (!m.lost) sink.drawn = false;
+    pthread_mutex_unlock(&screen);
 }
 
 static size_t terminal_width(void)
@@ -246,14 +273,112 @@ static void draw(const char *line, size_t width)
     sink.drawn = !m.lost || sink.drawn;
 }
 
+/* --- what takes a while ------------------------------------------------------------------------------- */
+
+/* Until `when` of ft_seconds; the lock is held before and after. */
+static void sleep_until(double when)
+{
+    const struct timespec t = {.tv_sec = (time_t)when,
+                               .tv_nsec = (long)((when - floor(when)) * 1e9)};
+    pthread_cond_timedwait(&busy.wake, &screen, &t);
+}
+
+static void *spinner(void *unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&screen);
+    for (unsigned turn = 0; !busy.quit;) {
+        if (!busy.on) {
+            pthread_cond_wait(&busy.wake, &screen);
+        } else if (ft_seconds() < busy.next) {
+            sleep_until(busy.next);
+        } else {
+            char line[sizeof busy.text + 4];
+            snprintf(line, sizeof line, "%c %s", "|/-\\"[turn++ % 4], busy.text);
+            draw(line, terminal_width());
+            busy.next = ft_seconds() + 0.125;
+        }
+    }
+    pthread_mutex_unlock(&screen);
+    return NULL;
+}
+
+/* It takes no signal: those are for the threads that do the work. Without memory for it nothing turns. */
+static void start_spinner(void)
+{
+    enum { STACK_BYTES = 256 << 10 };
+    sigset_t all, before;
+    pthread_attr_t attr;
+    pthread_condattr_t clock;
+    if (pthread_condattr_init(&clock) != 0) return;
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    const bool fine = pthread_cond_init(&busy.wake, &clock) == 0;
+    pthread_condattr_destroy(&clock);
+    if (!fine || pthread_attr_init(&attr) != 0) return;
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    busy.runs = pthread_create(&busy.thread, &attr, spinner, NULL) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+}
+
+/* Under the lock. What begins where something else has just ended goes on with its second. */
+static void be_busy(const char *line)
+{
+    const double now = ft_seconds();
+    if (!line[0]) {
+        if (busy.on && sink.drawn) sink.drawn = !write_all(STDERR_FILENO, CLEAR, sizeof CLEAR - 1);
+        busy.ended = now;
+        busy.on = false;
+        return;
+    }
+    snprintf(busy.text, sizeof busy.text, "%s", line);
+    if (!busy.on && now - busy.ended > 0.25) busy.next = now + 1;
+    busy.on = true;
+    if (!busy.runs) start_spinner();
+    if (busy.runs) pthread_cond_signal(&busy.wake);
+}
+
+void cli_sink_close(void)
+{
+    pthread_mutex_lock(&screen);
+    be_busy("");
+    busy.quit = true;
+    const bool runs = busy.runs;
+    if (runs) pthread_cond_signal(&busy.wake);
+    pthread_mutex_unlock(&screen);
+    if (runs) pthread_join(busy.thread, NULL);
+    busy.runs = false;
+}
+
+/* --- messages ----------------------------------------------------------------------------------------- */
+#define RED "\x1b[1;31m"
+#define YELLOW "\x1b[1;33m"
+#define PLAIN "\x1b[0m"
+
+static const char *error_word(void)
+{
+    return sink.colours ? RED "ft: error:" PLAIN " " : "ft: error: ";
+}
+
 static void on_log(void *ctx, log_level level, const char *line)
 {
+    static const char *const warning[] = {"ft: warning: ", YELLOW "ft: warning:" PLAIN " "};
     (void)ctx;
     if (sink.quiet) return;
-    if (level != LOG_PROGRESS)
-        say(level == LOG_WARN ? "ft: warning: " : "", line, strlen(line), "\n");
-    else if (sink.live)
-        draw(line, terminal_width());
+    if (level == LOG_WARN || level == LOG_INFO) {
+        say(level == LOG_WARN ? warning[sink.colours] : "", line, strlen(line), "\n");
+    } else if (sink.live && !(level == LOG_BUSY && sink.json)) {
+        pthread_mutex_lock(&screen);
+        if (level == LOG_BUSY) {
+            be_busy(line);
+        } else {
+            busy.on = false; /* it tells more */
+            draw(line, terminal_width());
+        }
+        pthread_mutex_unlock(&screen);
+    }
 }
 
 enum { NEXT = 900 }; /* a longer command is no help, and messages end somewhere */
@@ -286,7 +411,7 @@ void cli_stop_told(const char *note, bool error)
 {
     const int kept = errno;
     if (error ? error_said : sink.quiet) return;
-    const char *const part[] = {sink.drawn ? CLEAR : "", error ? "ft: error: " : "", note, "\n"};
+    const char *const part[] = {sink.drawn ? CLEAR : "", error ? error_word() : "", note, "\n"};
     for (size_t i = 0; i < FT_COUNT_OF(part); i++)
         if (write(STDERR_FILENO, part[i], strlen(part[i])) < 0) break;
     errno = kept;
@@ -295,17 +420,32 @@ void cli_stop_told(const char *note, bool error)
 /* The same: the last words. */
 void cli_fault_told(const char *line)
 {
-    const char *const part[] = {sink.drawn ? CLEAR : "", "ft: error: ", line, "\n"};
+    const char *const part[] = {sink.drawn ? CLEAR : "", error_word(), line, "\n"};
     for (size_t i = 0; i < FT_COUNT_OF(part); i++)
         if (write(STDERR_FILENO, part[i], strlen(part[i])) < 0) break;
 }
 
-void cli_sink_install(bool quiet)
+/* Is it a terminal that knows colours, and how a line is cleared? */
+static bool can_show(int fd)
 {
-    const char *term = getenv("TERM"), *plain = getenv("NO_COLOR");
+    const char *term = getenv("TERM");
+    return isatty(fd) && term && term[0] && strcmp(term, "dumb") != 0;
+}
+
+bool cli_colour(int fd)
+{
+    const char *plain = getenv("NO_COLOR");
+    if (sink.color && strcmp(sink.color, "auto") != 0) return strcmp(sink.color, "always") == 0;
+    return can_show(fd) && !(plain && plain[0]);
+}
+
+void cli_sink_install(const char *color, bool quiet, bool json)
+{
+    sink.color = color;
     sink.quiet = quiet;
-    sink.live = isatty(STDERR_FILENO) && !(plain && plain[0]) && term && term[0] &&
-                strcmp(term, "dumb") != 0;
+    sink.json = json;
+    sink.colours = cli_colour(STDERR_FILENO);
+    sink.live = can_show(STDERR_FILENO) && sink.colours;
     log_set_sink(on_log, NULL);
 }
 
@@ -315,7 +455,7 @@ void cli_error(const char *lines)
     if (!lines[0]) lines = "failed without a message";
     while (*lines) {
         size_t n = strcspn(lines, "\n");
-        say("ft: error: ", lines, n, "\n");
+        say(error_word(), lines, n, "\n");
         lines += n + (lines[n] == '\n');
     }
 }

@@ -4,7 +4,6 @@
 #include "ft/io.h"
 #include "ft/train.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -94,13 +93,6 @@ static ft_status fill(const cli_call *c, const options *o, train_options *t)
     return add_set(c, sets, &t->n_sets, "data.chat_template", o->chat_template);
 }
 
-static bool in_colour(void)
-{
-    const char *term = getenv("TERM"), *plain = getenv("NO_COLOR");
-    return isatty(STDOUT_FILENO) && !(plain && plain[0]) && term && term[0] &&
-           strcmp(term, "dumb") != 0;
-}
-
 /* Of one source a config is begun; several are options of check; a config is checked. */
 static ft_status tell_next(const cli_call *c, const options *o)
 {
@@ -125,7 +117,7 @@ static ft_status run(const cli_call *c)
     str_buf report = {0};
     const train_look_options how = {.samples = o->samples,
                                     .eval = strcmp(o->part, "eval") == 0,
-                                    .colour = in_colour(),
+                                    .colour = cli_colour(STDOUT_FILENO),
                                     .out = o->out};
     FT_TRY(fill(c, o, &t));
     ft_status rc = train_look(&t, &how, &report);

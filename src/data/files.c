@@ -134,7 +134,10 @@ static ft_status input_file(data_set *d, data_source *s)
     const char *path;
     s->file = arena_get(d->mem, sizeof *s->file);
     if (!s->file) return FT_EMEM;
-    FT_TRY(lines_spool(&fd));
+    log_busy("reading standard input");
+    const ft_status rc = lines_spool(&fd);
+    log_idle();
+    if (rc != FT_OK) return rc;
     d->input = fd + 1;
     path = arena_printf(d->mem, "/proc/self/fd/%d", fd);
     if (!path) return FT_EMEM;

@@ -67,7 +67,10 @@ ft_status data_read_source(data_set *d, data_source *src)
 {
     const int64_t first = d->n_watch;
     FT_TRY(watch(d, src, FILE_DONE));
-    FT_TRY(read_source(d, src));
+    log_busy("reading %s", ft_shows(src->path));
+    const ft_status rc = read_source(d, src);
+    log_idle();
+    if (rc != FT_OK) return rc;
     if (!src->windowed) return FT_OK;
     while (d->n_watch > first) file_watch_close(d->watch[--d->n_watch]);
     return watch(d, src, FILE_STREAM);

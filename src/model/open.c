@@ -325,6 +325,7 @@ ft_status model_open(model **out, const model_options *opt)
     m->trained = opt->trained;
     m->make = opt->make;
     bool bare = false;
+    log_busy("reading %s", ft_shows(m->path));
     if (opt->path && opt->may_be_bare && opt->no_weights)
         FT_TRY_OUT(model_is_bare(m->path, m->mem, &bare));
     if (bare)
@@ -339,6 +340,7 @@ ft_status model_open(model **out, const model_options *opt)
     }
     for (int64_t i = 0; rc == FT_OK && i < m->n_param; i++) rc = model_init_values(m, i);
 out:
+    log_idle();
     if (rc != FT_OK)
         model_close(m);
     else

@@ -15,9 +15,11 @@ ft_status tok_open(tok_tokenizer **out, const char *model_path)
     if (!t) return FT_EMEM;
     t->bos = t->eos = t->pad = t->unk = t->model.unk = -1;
     ft_status rc = arena_open(&t->mem, "the tokenizer", (size_t)512 << 20);
+    log_busy("reading the tokenizer of %s", ft_shows(model_path));
     if (rc == FT_OK) {
         rc = kind == PATH_FOLDER ? tk_load_folder(t, model_path) : tk_load_gguf(t, model_path);
     }
+    log_idle();
     if (rc != FT_OK) {
         tok_close(t);
         return rc;

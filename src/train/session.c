@@ -313,7 +313,12 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
 static ft_status hash_base(train_session *s)
 {
     sha256_state sha;
-    if (!s->cfg.model.from_config) return io_weights_sha256(&s->m->weights, s->base_sha);
+    if (!s->cfg.model.from_config) {
+        log_busy("reading the weights of %s", ft_shows(s->cfg.base_name));
+        const ft_status rc = io_weights_sha256(&s->m->weights, s->base_sha);
+        log_idle();
+        return rc;
+    }
     sha256_init(&sha);
     sha256_add(&sha, s->m->config, strlen(s->m->config));
     sha256_hex(&sha, s->base_sha);
