@@ -181,13 +181,21 @@ static size_t rlimit_grant(unsigned resource, const char *reserved, size_t asked
     return left ? left : 1;
 }
 
+/* Where no /proc says what of it is free. */
+static ft_grant physical(size_t need)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    const bool known = pages > 0 && page > 0;
+    return (ft_grant){need, known ? (size_t)pages * (size_t)page : SIZE_MAX, "physical memory"};
+}
+
 ft_grant ft_memory_ask(const ft_need *n)
 {
     const size_t own = proc_kib("/proc/self/status", "RssAnon:");
     const size_t free = proc_kib("/proc/meminfo", "MemAvailable:");
     const size_t made = minus(n->bytes, n->mapped);
     const ft_grant all[] = {
-        {n->bytes, free ? free + own : SIZE_MAX, "MemAvailable"},
+        free ? (ft_grant){n->bytes, free + own, "MemAvailable"} : physical(n->bytes),
         {made, group_grant("", "memory.max", "memory.current", own), "cgroup memory.max"},
         {made, group_grant("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", own),
          "cgroup memory.limit_in_bytes"},
