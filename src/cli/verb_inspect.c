@@ -32,14 +32,23 @@ typedef struct report {
     st_file st;
 } report;
 
+/* The one way for an item to get into the facts, or an object of them: what finds no memory is not left out unseen. */
+static cJSON *put(report *r, cJSON *object, const char *key, cJSON *item)
+{
+    if (object && item && cJSON_AddItemToObject(object, key, item)) return item;
+    cJSON_Delete(item);
+    r->failed = true;
+    return NULL;
+}
+
 static void fact(report *r, const char *key, const char *value)
 {
-    if (!cJSON_AddStringToObject(r->facts, key, value)) r->failed = true;
+    put(r, r->facts, key, cJSON_CreateString(value));
 }
 
 static void count(report *r, const char *key, double value)
 {
-    if (!cJSON_AddNumberToObject(r->facts, key, value)) r->failed = true;
+    put(r, r->facts, key, cJSON_CreateNumber(value));
 }
 
 /* --- tensors ------------------------------------------------------------------------------------------ */
@@ -78,9 +87,9 @@ static ft_status tensor_facts(report *r, const io_tensor *tensor, int64_t n)
     count(r, "tensors", (double)n);
     count(r, "parameters", parameters);
     count(r, "bytes", bytes);
-    cJSON *types = cJSON_AddObjectToObject(r->facts, "types");
+    cJSON *types = put(r, r->facts, "types", cJSON_CreateObject());
     for (int t = 0; dt_at(t); t++)
-        if (of_type[t]) cJSON_AddNumberToObject(types, dt_at(t)->name, (double)of_type[t]);
+        if (of_type[t]) put(r, types, dt_at(t)->name, cJSON_CreateNumber((double)of_type[t]));
     r->tensor = tensor;
     r->n = n;
     return FT_OK;
@@ -158,13 +167,14 @@ static ft_status inspect_gguf(report *r)
     if (r->weights.n_parts) count(r, "parts", r->weights.n_parts + 1);
     FT_TRY(tensor_facts(r, r->weights.tensor, r->weights.n));
     if (lora) lora_facts(r);
-    cJSON *meta = cJSON_AddObjectToObject(r->facts, "metadata");
+    cJSON *meta = put(r, r->facts, "metadata", cJSON_CreateObject());
     for (int64_t i = 0; i < f->n_kv; i++) {
         const char *key = arena_strn(r->mem, f->kv[i].key.s, f->kv[i].key.n);
         if (!key) return FT_EMEM;
         cJSON *value = gguf_value(r, f, &f->kv[i], key);
-        if (value) cJSON_AddItemToObject(meta, ft_shows(key), value);
+        if (value) put(r, meta, ft_shows(key), value);
     }
+    if (js_whole() != FT_OK) r->failed = true;
     ft_error_clear(); /* a value that did not print is left out, not a failure */
     return FT_OK;
 }
@@ -176,9 +186,9 @@ static ft_status inspect_safetensors(report *r)
     fact(r, "kind", "safetensors file");
     fact(r, "format", "safetensors");
     FT_TRY(tensor_facts(r, f->tensor, f->n));
-    cJSON *meta = f->n_meta ? cJSON_AddObjectToObject(r->facts, "metadata") : NULL;
+    cJSON *meta = f->n_meta ? put(r, r->facts, "metadata", cJSON_CreateObject()) : NULL;
     for (int i = 0; i < f->n_meta; i++)
-        cJSON_AddStringToObject(meta, ft_shows(f->meta[2 * i]), ft_shows(f->meta[2 * i + 1]));
+        put(r, meta, ft_shows(f->meta[2 * i]), cJSON_CreateString(ft_shows(f->meta[2 * i + 1])));
     return FT_OK;
 }
 
@@ -221,9 +231,9 @@ static ft_status json_facts(report *r, const char *name, const char *keys)
         else if (cJSON_IsNumber(node))
             count(r, key, node->valuedouble);
         else if (cJSON_IsBool(node))
-            cJSON_AddBoolToObject(r->facts, key, cJSON_IsTrue(node));
+            put(r, r->facts, key, cJSON_CreateBool(cJSON_IsTrue(node)));
         else if (node && !cJSON_IsNull(node))
-            cJSON_AddItemToObject(r->facts, key, cJSON_Duplicate(node, true));
+            put(r, r->facts, key, cJSON_Duplicate(node, true));
         p += n + (p[n] == ' ');
     }
     js_close(&doc);
@@ -240,7 +250,7 @@ static ft_status tokenizer_facts(report *r)
     if (!has_one) return FT_OK;
     FT_TRY(tok_open(&t, r->path));
     count(r, "tokens", (double)tok_size(t));
-    cJSON_AddBoolToObject(r->facts, "chat_template", tok_chat_templates(t, &templates) != NULL);
+    put(r, r->facts, "chat_template", cJSON_CreateBool(tok_chat_templates(t, &templates) != NULL));
     tok_close(t);
     return FT_OK;
 }
@@ -406,7 +416,7 @@ static ft_status list_checkpoints(report *r)
     FT_TRY(path_look(dir, &kind));
     if (kind != PATH_FOLDER) return FT_OK;
     FT_TRY(dir_list(dir, r->mem, &names, &n));
-    cJSON *list = cJSON_AddObjectToObject(r->facts, "checkpoints");
+    cJSON *list = put(r, r->facts, "checkpoints", cJSON_CreateObject());
     for (int64_t i = 0; i < n; i++) {
         int files;
         double bytes;
@@ -416,7 +426,7 @@ static ft_status list_checkpoints(report *r)
         if (kind != PATH_FOLDER) continue;
         ft_status rc = check_manifest(path, r->mem, &files, &bytes);
         if (rc == FT_EMEM) return rc;
-        cJSON_AddStringToObject(list, ft_shows(names[i]), rc == FT_OK ? "whole" : ft_error());
+        put(r, list, ft_shows(names[i]), cJSON_CreateString(rc == FT_OK ? "whole" : ft_error()));
         ft_error_clear();
     }
     return FT_OK;
@@ -541,7 +551,7 @@ static ft_status run(const cli_call *c)
     else
         rc = io_model_exists(r.path);
     if (rc != FT_OK) goto out;
-    if (!cJSON_AddBoolToObject(r.facts, "whole", true)) r.failed = true;
+    put(&r, r.facts, "whole", cJSON_CreateBool(true));
     FT_GUARD(!r.failed, FT_EMEM, "out of memory");
     rc = print_report(&r);
 out:
