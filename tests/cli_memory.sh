@@ -74,6 +74,8 @@ if ! grep -q ':memory:' /proc/self/cgroup || grep -q '^0::/$' /proc/self/cgroup;
     short eval "$ft" eval --model m --task loss --data d.jsonl
     short merge "$ft" merge-adapter o --base m --out short
     short convert "$ft" convert m --out short
+    yes '{"prompt":"a warm day","completion":"b"}' | head -n 30000 > many.jsonl
+    short records "$ft" data many.jsonl --model m
     [ -e short ] && bad "something is left where memory was short"
 fi
 

@@ -298,6 +298,7 @@ typedef struct ft_grant {
 } ft_grant;
 /* The limit that a need comes closest to, or exceeds most: what it grants, and how much of the need counts there. */
 ft_grant ft_memory_ask(const ft_need *n);
+ft_grant ft_memory_more(size_t bytes); /* the same for what is in use now and so many bytes more */
 const char *ft_cpu_name(void); /* the model as the system names it; "unknown" where it does not */
 int ft_cpus(void); /* CPUs of the affinity mask, cut by the cgroup quota */
 

@@ -210,6 +210,12 @@ ft_grant ft_memory_ask(const ft_need *n)
     return worst;
 }
 
+ft_grant ft_memory_more(size_t bytes)
+{
+    return ft_memory_ask(
+        &(ft_need){ft_rss() + bytes, proc_kib("/proc/self/status", "RssFile:"), 0, 0});
+}
+
 size_t ft_memory_limit(const char **which)
 {
     const ft_grant g = ft_memory_ask(&(ft_need){0});

@@ -395,8 +395,8 @@ static ft_status check_values(scan *s)
                        s->doc->len);
     if (n < s->asked + ASK) return FT_OK;
     s->asked = n;
-    const ft_grant g = ft_memory_ask(&(ft_need){.bytes = ft_rss() + (size_t)2 * ASK * VALUE});
-    FT_CHECK(g.need <= g.limit, FT_EMEM, "%s: the values in it need %s of memory, %s grants %s",
+    const ft_grant g = ft_memory_more((size_t)2 * ASK * VALUE);
+    FT_CHECK(g.need <= g.limit, FT_EMEM, "%s: reading its values needs %s of memory, %s grants %s",
              s->doc->name ? s->doc->name : "JSON", ft_bytes_text(g.need), g.name,
              ft_bytes_text(g.limit));
     return FT_OK;

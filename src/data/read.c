@@ -9,7 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PORTION = 256 };
+enum {
+    PORTION = 256,
+    ASK = 1 << 19,
+    MORE = 4 << 20
+}; /* bytes of text between asking for memory; asked for */
 
 typedef struct data_reader {
     data_set *d;
@@ -22,6 +26,7 @@ typedef struct data_reader {
     int n;
     size_t at[PORTION]; /* of .jsonl lines in `lines` */
     str_buf lines;
+    size_t unasked;    /* bytes of text since memory was asked for */
     str_buf unprinted; /* place and turn of the first record that has one */
 } reader;
 
@@ -167,13 +172,26 @@ static void free_item(data_item *it)
     ft_free(it->error);
 }
 
+/* Before the plan of a run is made, its data is read: what will not fit is told, and not left to the system to end. */
+static ft_status check_memory(reader *r)
+{
+    r->unasked += r->lines.len;
+    if (r->unasked < ASK) return FT_OK;
+    r->unasked = 0;
+    const ft_grant g = ft_memory_more(MORE);
+    FT_CHECK(g.need <= g.limit, FT_EMEM,
+             "%s: reading its records needs more than %s of memory, %s grants %s", file_of(r)->name,
+             ft_bytes_text(g.need), g.name, ft_bytes_text(g.limit));
+    return FT_OK;
+}
+
 static ft_status flush(reader *r)
 {
-    ft_status rc = FT_OK;
+    ft_status rc = check_memory(r);
     for (int i = 0; i < r->n; i++) {
         if (r->item[i].len) r->item[i].text = r->lines.data + r->at[i];
     }
-    pool_run(work, r->item, r->n);
+    if (rc == FT_OK) pool_run(work, r->item, r->n);
     for (int i = 0; i < r->n; i++) {
         data_item *it = &r->item[i];
         if (rc == FT_OK) rc = take(r, it);
