@@ -23,7 +23,7 @@ infer      1600  scoring and generating many sequences, below objectives
 data       7400  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
 objective  1000  a file a loss
 optim      1800  a file an update rule, schedules and the keys each goes by
-train      6600  the loop, checkpoints, resume, plan, reports
+train      6700  the loop, checkpoints, resume, plan, reports
 tool       9900  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations; what leaves for llama.cpp and Ollama; transfers from a hub that is not believed
 cli        5700  words to structs and results to text; help, man pages and completion from the tables; the chat of a terminal; what stands in the place of a config
 '

@@ -91,6 +91,32 @@ cmp -s log.copy log.hard || bad "the other name of a log changed"
 rm log.hard && expect 0 '' "$ft" train run.json --out l --resume -q
 cmp -s l/adapter_model.safetensors run/adapter_model.safetensors || bad "the resumed run has another result"
 
+# --- --force over a finished run: its result stays in .former until the new one is whole
+cp -r run f && mkdir f/tensorboard && echo mine | tee f/mine f/checkpoints/mine > f/tensorboard/mine
+kept() { [ "$(cd "$1" && sha256sum -- *.safetensors *.json *.jsonl)" = "$2" ] || bad "$3: the former result is not in $1: $(ls -A "$1")"; }
+former=$(cd f && sha256sum -- *.safetensors *.json *.jsonl)
+for again in 1 2; do # a second one that fails takes the place of nothing
+    expect 80 'the former result is in f/.former' "$ft" train run.json --out f --force --set optim.learning_rate=1e30 --set train.max_steps=9
+    kept f/.former "$former" "diverged, $again"
+    [ ! -e f/summary.json ] && [ ! -e f/adapter_model.safetensors ] || bad "a run that diverged has a result"
+done
+expect 0 '' "$ft" train run.json --out f --force -q
+[ ! -e f/.former ] && cmp -s f/adapter_model.safetensors run/adapter_model.safetensors || bad "the former result stays behind a new one"
+[ "$(cat f/mine f/checkpoints/mine f/tensorboard/mine | sort -u)" = mine ] || bad "files of others went with the former result"
+# cut short while it was moved, and before the former was removed
+former=$(cd f && sha256sum -- *.safetensors *.json *.jsonl)
+mkdir -p f/.former/checkpoints && mv f/adapter* f/log.jsonl f/.former && mv f/checkpoints/run.json f/.former/checkpoints && cp -r f f2
+expect 0 '' "$ft" train run.json --out f --resume -q
+kept f "$former" "--resume" && [ ! -e f/.former ] || bad "what was moved is not put back: $(ls -A f)"
+expect 80 '' "$ft" train run.json --out f2 --force -q --set optim.learning_rate=1e30 --set train.max_steps=9
+kept f2/.former "$former" "--force behind a move cut short"
+rm -r f2/checkpoints f2/tensorboard && rm f2/*.json* && expect 0 '' "$ft" train run.json --out f2 -q && [ ! -e f2/.former ] || bad "a run beside .former"
+cp -r run f2/.former && expect 0 '' "$ft" train run.json --out f2 --resume -q && [ ! -e f2/.former ] || bad "a finished run keeps .former"
+rm -r f2/checkpoints && former=$(cd f2 && sha256sum -- *.safetensors *.json *.jsonl)
+expect 80 '' "$ft" train run.json --out f2 --force -q --set optim.learning_rate=1e30 --set train.max_steps=9
+kept f2/.former "$former" "a run without checkpoints"
+rm -r f2/.former && ln -s ../run f2/.former && expect 73 '.former' "$ft" train run.json --out f2 --force -q
+
 # --- files that are named for results
 echo mine > report.md && echo mine > junit.xml && echo mine > samples.jsonl && echo mine > out.jsonl
 ev() { "$ft" eval --model m --task perplexity --data d.jsonl -q "$@"; }
@@ -163,6 +189,14 @@ if as_nobody ./ft.copy version > /dev/null 2>&1; then
         "score --model m --data locked/d.jsonl" "inspect locked/m"; do
         # shellcheck disable=SC2086
         expect 77 'ermission denied' as_nobody ./ft.copy $w
+    done
+    cp -r run theirs && chmod -R a+rwX theirs # nothing is moved where not all can be
+    for w in . checkpoints checkpoints/step-1; do
+        before=$(state theirs)
+        chmod 755 theirs/$w
+        expect 77 'ermission denied' as_nobody ./ft.copy train run.json --out theirs --force -q
+        [ "$before" = "$(state theirs | grep -v '\./\.lock$')" ] || bad "theirs was touched: $(ls -A theirs)"
+        chmod 777 theirs/$w
     done
 else
     echo "cli_keep: no other user can be had; permission was not tried"

@@ -136,6 +136,12 @@ FT_MUST_USE ft_status io_foreign(const char *dir, bool whole, arena *a, const ch
 FT_MUST_USE ft_status io_clear(const char *dir, unsigned of, arena *a, const char **left);
 /* The same of a folder inside, by its name: checkpoints/step-4, additional_chat_templates. */
 FT_MUST_USE ft_status io_clear_part(const char *path, arena *a, const char **left);
+/* Moves a run and its result, but not its checkpoints, from a folder into another (made where need be), over what bears the
+ * same names there; renames alone, summary.json last: where it stands, a move that was cut short began. */
+FT_MUST_USE ft_status io_move(const char *dir, const char *to, arena *a);
+/* 77 where a folder in it, or it, may not be changed: nothing of it could be moved, or removed. */
+FT_MUST_USE ft_status io_may_move(const char *dir, arena *a);
+#define IO_FORMER ".former" /* in the folder of a run: the finished one that it takes the place of */
 /* The first entry that bears a known name and is not what it says: a link, a folder where a file belongs, a device. */
 FT_MUST_USE ft_status io_misfit(const char *dir, arena *a, const char **name);
 

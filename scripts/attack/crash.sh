@@ -102,6 +102,33 @@ check_R1_force() { # --force over an older result: the old or the new one has th
     verdict "merge --force: killed at every call, the old or the new result stands"
 }
 
+check_R1_former() { # train --force over a finished run: killed at every call, the former or the new one is whole, and it goes on
+    local p then
+    "$ft" train run.json -q --out other --set train.seed=7
+    cp -r other o
+    traced log $changing "$ft" "${run[@]}" --force || { fail "$(told)"; verdict "train --force"; return; }
+    for p in $(calls_of log | points 60); do
+        rm -rf o seen
+        cp -r other o
+        killed_at "$p" "$ft" "${run[@]}" --force
+        [ $code = 137 ] || { fail "train --force killed at $p: ended with $code instead"; continue; }
+        mkdir seen
+        { [ ! -d o/.former ] || cp -rf o/.former/. seen; } && if [ -e o/summary.json ] || [ ! -e o/.former/summary.json ]; then cp -rf o/. seen; fi
+        if ! cmp -s seen/summary.json other/summary.json || ! same_tree seen other; then
+            same_run o && [ -e o/summary.json ] || { fail "train --force killed at $p: neither the old nor the new result: $(ls -A o)"; continue; }
+        fi
+        then=--force
+        [ $((tried % 2)) = 0 ] || [ -e o/summary.json ] || then=--resume
+        try "$ft" "${run[@]}" $then
+        if [ $code = 0 ] && same_run o && [ ! -e o/.former ]; then
+            pass
+        else
+            fail "train --force killed at $p: then $then gave $code: $(told) $(ls -A o)"
+        fi
+    done
+    verdict "train --force: killed at every call, the old or the new result is whole"
+}
+
 check_R2() { # a second kill while it resumes
     local p q
     traced log $changing "$ft" "${run[@]}" || return

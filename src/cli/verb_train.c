@@ -48,11 +48,11 @@ const cli_verb verb_train = {
         "output.dir the result goes to ./out. OUT/config.resolved.json is the config of the run.\n"
         "Words behind --data that name data files are more of it; a .json that holds an object is\n"
         "a config. A folder that holds a run is refused (73) without --resume or --force, and one\n"
-        "that holds files of its names without --force, which removes all that the run there "
-        "made,\n"
-        "written again or not; other files in the folder stay as they are. SIGINT\n"
-        "and SIGTERM save and stop; --resume then goes on, to the same bytes. With a larger\n"
-        "train.max_steps or train.epochs it extends a finished run. --json prints summary.json.\n",
+        "that holds files of its names without --force, which removes all that the run there\n"
+        "made, written again or not; a finished result stays in OUT/.former until the new one is\n"
+        "whole, and other files in the folder as they are. SIGINT and SIGTERM save and stop;\n"
+        "--resume then goes on, to the same bytes. With a larger train.max_steps or train.epochs\n"
+        "it extends a finished run. --json prints summary.json.\n",
     .example = "ft train run.json",
     .does = "Ctrl-C saves, --resume goes on",
     .flags = flags,

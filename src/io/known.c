@@ -14,9 +14,8 @@
 #include <unistd.h>
 
 typedef enum place { NOWHERE, RESULT, TEMPLATES, CHECKPOINTS, STEP, EVENTS } place;
-enum {
-    TELLS = 8
-}; /* beside IO_OF_RUN, IO_OF_RESULT: the folder is one of a model, an adapter or a run */
+/* Beside IO_OF_RUN, IO_OF_RESULT: the folder is one of a model, an adapter or a run; what says that a result is whole. */
+enum { TELLS = 8, WHOLE = 16 };
 const char *const io_modelfile[] = {"# Modelfile by ft convert", NULL};
 const char *const io_report[] = {"<!doctype html>\n<!-- ft report -->\n", NULL};
 
@@ -54,13 +53,14 @@ static const struct {
     {RESULT, "additional_chat_templates", IO_OF_RESULT, TEMPLATES},
     {TEMPLATES, "*.jinja", IO_OF_RESULT, NOWHERE},
 
-    {RESULT, ".lock", 0, NOWHERE}, /* held by whoever works in the folder */
+    {RESULT, ".lock", 0, NOWHERE},  /* held by whoever works in the folder */
+    {RESULT, IO_FORMER, 0, RESULT}, /* a finished run, until a new one in its place is whole */
     {RESULT, "config.resolved.json", IO_OF_RUN, NOWHERE},
     {RESULT, "log.jsonl", IO_OF_RUN, NOWHERE},
     {RESULT, "time.jsonl", IO_OF_RUN, NOWHERE},
     {RESULT, "samples.jsonl", IO_OF_RUN, NOWHERE},
     {RESULT, "log.csv", IO_OF_RUN, NOWHERE},
-    {RESULT, "summary.json", IO_OF_RUN, NOWHERE},
+    {RESULT, "summary.json", IO_OF_RUN | WHOLE, NOWHERE},
     {RESULT, "merges.jsonl", IO_OF_RUN, NOWHERE},
     {RESULT, "report.html", IO_OF_RUN, NOWHERE},
     {RESULT, "tensorboard", IO_OF_RUN, EVENTS},
@@ -260,11 +260,11 @@ ft_status io_misfit(const char *dir, arena *a, const char **name)
 static ft_status clear(place in, const char *dir, unsigned of, arena *a, const char **left);
 
 /* What tells what the folder is goes last, so that a removal that is cut short can be gone on with: at the very end the
- * identity of a run. */
+ * identity of a run, and its summary. */
 enum { PASSES = 3 };
 static int pass_of(int row)
 {
-    if (known[row].holds == CHECKPOINTS) return 2;
+    if (known[row].holds == CHECKPOINTS || known[row].what & WHOLE) return 2;
     return known[row].what & TELLS ? 1 : 0;
 }
 
@@ -324,4 +324,68 @@ ft_status io_clear_part(const char *path, arena *a, const char **left)
     }
     *left = path;
     return FT_OK;
+}
+
+/* --- moving ----------------------------------------------------------------------------------- */
+
+static ft_status may_move(place in, const char *dir, arena *a)
+{
+    const char **names;
+    int64_t n;
+    FT_TRY(dir_may_make(dir));
+    FT_TRY(dir_list(dir, a, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        bool temporary;
+        int row;
+        const char *path = path_join(a, dir, names[i]);
+        if (!path) return FT_EMEM;
+        FT_TRY(look_up(in, path, names[i], &row, &temporary));
+        if (row >= 0 && known[row].holds != NOWHERE) FT_TRY(may_move(known[row].holds, path, a));
+    }
+    return FT_OK;
+}
+
+ft_status io_may_move(const char *dir, arena *a)
+{
+    return may_move(RESULT, dir, a);
+}
+
+static ft_status move(place in, const char *dir, const char *to, bool last, arena *a);
+
+static ft_status move_one(place in, const char *dir, const char *to, const char *name, bool last,
+                          arena *a, bool *moved)
+{
+    int row;
+    bool temporary;
+    const char *path = path_join(a, dir, name), *there = path_join(a, to, name);
+    if (!path || !there) return FT_EMEM;
+    FT_TRY(look_up(in, path, name, &row, &temporary));
+    if (row < 0 || !(known[row].what & (IO_OF_RUN | IO_OF_RESULT)) || known[row].holds == STEP)
+        return FT_OK;
+    if (known[row].holds != NOWHERE) return move(known[row].holds, path, there, last, a);
+    if (last != (known[row].what & WHOLE && !temporary)) return FT_OK;
+    if (!*moved) FT_TRY(dir_make(to));
+    *moved = true;
+    if (rename(path, there) == 0) return FT_OK;
+    return ft_fail_errno(FT_EIO, "%s: cannot be moved to %s", path, to);
+}
+
+static ft_status move(place in, const char *dir, const char *to, bool last, arena *a)
+{
+    const char **names;
+    int64_t n;
+    bool moved = false;
+    FT_TRY(dir_list(dir, a, &names, &n));
+    for (int64_t i = 0; i < n; i++) FT_TRY(move_one(in, dir, to, names[i], last, a, &moved));
+    if (!moved) return FT_OK;
+    FT_TRY(dir_sync(to));
+    FT_TRY(dir_sync(dir));
+    if (in != RESULT) rmdir(dir); /* what others put there stays */
+    return FT_OK;
+}
+
+ft_status io_move(const char *dir, const char *to, arena *a)
+{
+    FT_TRY(move(RESULT, dir, to, false, a));
+    return move(RESULT, dir, to, true, a);
 }

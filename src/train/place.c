@@ -6,9 +6,12 @@
 #include "train_private.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* Written before the result: from then on files of its names are the run's. */
 #define BEGUN "checkpoints/result-begun"
+#define SUMMARY "summary.json"
+#define FORMER_SUMMARY IO_FORMER "/" SUMMARY
 
 /* What the run reads besides its data. */
 static int list_inputs(train_session *s, io_input in[8])
@@ -45,7 +48,7 @@ ft_status train_place_check(train_session *s)
              "%s: \"%s\" is a name that a run writes, and is a link or of another kind there; move "
              "it away, or choose another folder with --out",
              s->out, ft_shows(misfit));
-    return FT_OK;
+    return s->opt->force && !s->opt->resume ? io_may_move(s->out, s->mem) : FT_OK;
 }
 
 /* A config that lies in the folder is what its run began with: to go on with it changes nothing. */
@@ -115,7 +118,7 @@ static ft_status result_is_ours(const train_session *s, bool *ours)
 {
     path_kind begun, summary;
     FT_TRY(path_look_in(s->out, BEGUN, &begun));
-    FT_TRY(path_look_in(s->out, "summary.json", &summary));
+    FT_TRY(path_look_in(s->out, SUMMARY, &summary));
     *ours = begun == PATH_FILE || summary == PATH_FILE;
     return FT_OK;
 }
@@ -141,12 +144,79 @@ ft_status train_place_begin(const train_session *s)
 }
 
 /* --- removing --------------------------------------------------------------------------------------------------------- */
+/* A finished run whose checkpoints are gone has only its summary to tell whose it is. */
+static ft_status is_finished(const train_session *s, path_kind run, bool *finished)
+{
+    static const char *const heads[] = {"{\n  \"run_id\": \"", NULL};
+    const char *path = path_join(s->mem, s->out, SUMMARY);
+    int64_t bytes = 0;
+    path_kind summary;
+    if (!path) return FT_EMEM;
+    FT_TRY(path_look(path, &summary));
+    *finished = summary == PATH_FILE;
+    if (!*finished || run == PATH_FILE) return FT_OK;
+    FT_TRY(path_size(path, &bytes));
+    *finished = bytes > 0 && io_begins(path, heads);
+    return FT_OK;
+}
+
+/* The summary moves, and goes, last: with it .former is whole, and without it what is in there is a part of what stands in
+ * the folder. An older former run makes room for a newer one that was finished. */
+static ft_status set_aside(const train_session *s, const char *former)
+{
+    path_kind older;
+    const char *left;
+    FT_TRY(path_look_in(s->out, FORMER_SUMMARY, &older));
+    if (older != PATH_NONE) FT_TRY(io_clear_part(former, s->mem, &left));
+    return io_move(s->out, former, s->mem);
+}
+
 ft_status train_place_wipe(const train_session *s)
 {
-    const char *left;
-    bool ours;
+    const char *left, *former = path_join(s->mem, s->out, IO_FORMER),
+                      *checkpoints = path_join(s->mem, s->out, "checkpoints");
+    path_kind run, aside;
+    bool ours, finished;
+    if (!former || !checkpoints) return FT_EMEM;
     FT_TRY(result_is_ours(s, &ours));
-    return io_clear(s->out, IO_OF_RUN | (ours ? IO_OF_RESULT : 0), s->mem, &left);
+    FT_TRY(path_look_in(s->out, TRAIN_RUN, &run));
+    FT_TRY(is_finished(s, run, &finished));
+    if (finished) FT_TRY(set_aside(s, former));
+    FT_TRY(path_look(former, &aside));
+    if (run == PATH_FILE && !finished)
+        return io_clear(s->out, IO_OF_RUN | (ours ? IO_OF_RESULT : 0), s->mem, &left);
+    /* its identity is in .former */
+    return aside == PATH_FOLDER ? io_clear_part(checkpoints, s->mem, &left) : FT_OK;
+}
+
+/* --- the former run --------------------------------------------------------------------------------------------------- */
+ft_status train_place_restore(const train_session *s)
+{
+    const char *former = path_join(s->mem, s->out, IO_FORMER);
+    path_kind aside, whole, summary;
+    if (!former) return FT_EMEM;
+    FT_TRY(path_look(former, &aside));
+    FT_TRY(path_look_in(s->out, FORMER_SUMMARY, &whole));
+    FT_TRY(path_look_in(s->out, SUMMARY, &summary));
+    if (aside != PATH_FOLDER || whole != PATH_NONE || summary != PATH_FILE) return FT_OK;
+    FT_TRY(io_move(former, s->out, s->mem));
+    rmdir(former);
+    return FT_OK;
+}
+
+void train_place_settle(const train_session *s)
+{
+    const char *left, *former = path_join(s->mem, s->out, IO_FORMER);
+    if (former && io_clear_part(former, s->mem, &left) == FT_OK) return;
+    log_warn("%s; the former result there is no longer needed", ft_error());
+    ft_error_clear();
+}
+
+void train_place_tell(const train_session *s)
+{
+    const char *former = path_join(s->mem, s->out, FORMER_SUMMARY);
+    if (former && access(former, F_OK) == 0)
+        log_warn("the former result is in %s/" IO_FORMER, s->out);
 }
 
 /* What others put there is set aside: the name is needed. */

@@ -9,13 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RUN "checkpoints/run.json"
 /* The most telling file that shows the folder's use: run.json before all others. */
 static ft_status find_trace(const train_session *s, const char **trace)
 {
     path_kind kind;
-    FT_TRY(path_look_in(s->out, RUN, &kind));
-    *trace = kind == PATH_FILE ? RUN : NULL;
+    FT_TRY(path_look_in(s->out, TRAIN_RUN, &kind));
+    *trace = kind == PATH_FILE ? TRAIN_RUN : NULL;
     return *trace ? FT_OK : train_place_first(s, IO_OF_RUN | IO_OF_RESULT, trace);
 }
 
@@ -44,7 +43,7 @@ static ft_status write_run(const train_session *s)
     str_printf(&out, ",\n  \"data_sha256\": \"%s\",\n  \"base_sha256\": \"%s\",\n  \"config\": ",
                s->data_sha, s->base_sha);
     js_print(&out, s->resolved, false);
-    const char *path = path_join(s->mem, s->out, RUN);
+    const char *path = path_join(s->mem, s->out, TRAIN_RUN);
     ft_status rc = path ? train_sealed_write(path, &out) : FT_EMEM;
     str_free(&out);
     return rc;
@@ -88,7 +87,7 @@ static ft_status read_run(train_session *s)
 {
     js_doc run;
     char *text;
-    const char *id = NULL, *data = NULL, *base = NULL, *path = path_join(s->mem, s->out, RUN);
+    const char *id = NULL, *data = NULL, *base = NULL, *path = path_join(s->mem, s->out, TRAIN_RUN);
     if (!path) return FT_EMEM;
     ft_status rc = train_sealed_read(&run, &text, path);
     if (rc == FT_EDATA) return ft_fail(rc, "%s; --force starts the run anew", ft_error());
@@ -173,7 +172,7 @@ ft_status train_resume_look(train_session *s, train_start *as)
     FT_TRY(find_trace(s, &trace));
     if (!trace) return FT_OK;
     if (!s->opt->resume) {
-        FT_CHECK(s->opt->force || strcmp(trace, RUN) == 0, FT_EEXIST,
+        FT_CHECK(s->opt->force || strcmp(trace, TRAIN_RUN) == 0, FT_EEXIST,
                  "%s: holds %s, a file that a run writes, and no run made it there; choose another "
                  "folder with --out, or write over it with --force",
                  s->out, trace);
@@ -183,7 +182,7 @@ ft_status train_resume_look(train_session *s, train_start *as)
                  s->out, trace);
         return train_session_command(s, true); /* until it is gone */
     }
-    FT_CHECK(strcmp(trace, RUN) == 0, FT_EEXIST,
+    FT_CHECK(strcmp(trace, TRAIN_RUN) == 0, FT_EEXIST,
              "%s: holds %s but no run to resume; start anew with --force, or choose another folder "
              "with --out",
              s->out, trace);
@@ -210,9 +209,7 @@ static ft_status compare_inputs(const train_session *s)
 static ft_status start_afresh(train_session *s)
 {
     int n_sources = s->state.n_sources, n_evals = s->state.n_evals;
-    path_kind run;
-    FT_TRY(path_look_in(s->out, RUN, &run));
-    if (run == PATH_FILE) FT_TRY(train_place_wipe(s));
+    FT_TRY(train_place_wipe(s));
     FT_TRY(train_session_command(s, false));
     make_run_id(s->run_id);
     FT_TRY(train_state_init(&s->state, n_sources, n_evals, s->state.n_metrics, s->mem));

@@ -23,6 +23,7 @@ static ft_status prepare(train_session *s, train_start *as)
     path_kind kind;
     FT_TRY(path_look(s->out, &kind));
     if (kind == PATH_FOLDER) FT_TRY(dir_lock(s->out, &s->lock));
+    if (kind == PATH_FOLDER && s->opt->resume) FT_TRY(train_place_restore(s));
     FT_TRY(train_resume_look(s, as));
     if (*as == TRAIN_COMPLETE) return FT_OK;
     FT_TRY(train_session_open(s, true, false));
@@ -75,7 +76,9 @@ static ft_status save_result(train_session *s)
     ft_status rc = train_folder_save(s, s->out, s->out);
     if (rc == FT_OK) rc = train_write_summary(s, &notes);
     file_notes_end(&notes);
-    return rc == FT_OK ? dir_sync(s->out) : rc;
+    if (rc == FT_OK) rc = dir_sync(s->out);
+    if (rc == FT_OK) train_place_settle(s);
+    return rc;
 }
 
 /* A failure after the first checkpoint tells how to go on; after a divergence, where the last good values are. */
@@ -122,6 +125,7 @@ static ft_status run(train_session *s, const train_options *opt, str_buf *result
     FT_TRY(rc);
     if (as == TRAIN_COMPLETE) {
         log_info("%s: this run is complete; nothing to do", s->out);
+        train_place_settle(s);
         return train_result(s, result);
     }
     train_show_header(s);
@@ -131,7 +135,10 @@ static ft_status run(train_session *s, const train_options *opt, str_buf *result
     if (rc == FT_OK) rc = train_loop(s);
     ft_stop_at(0); /* only the result remains to be written */
     if (rc == FT_OK) rc = save_result(s);
-    if (rc != FT_OK) return with_remedy(s, rc);
+    if (rc != FT_OK) {
+        train_place_tell(s);
+        return with_remedy(s, rc);
+    }
     FT_TRY(tell_next(s, opt->next));
     return train_result(s, result);
 }

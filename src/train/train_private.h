@@ -321,6 +321,7 @@ ft_status train_resume_schedule(train_session *s);
 /* Loads the newest valid checkpoint, or starts afresh; then the logs are open. */
 ft_status train_resume_load(train_session *s, train_start as);
 
+#define TRAIN_RUN "checkpoints/run.json" /* the identity of the run that stands in a folder */
 /* --- place.c: the output folder ------------------------------------------------------------------------------------- */
 /* 73 where it is, or holds, what the run reads, or where a name that a run writes is a link; 77. Before anything is loaded. */
 ft_status train_place_check(train_session *s);
@@ -331,8 +332,13 @@ ft_status train_place_first(const train_session *s, unsigned of, const char **fi
 /* 73 where a run that is gone on with would write over a result that it did not make. */
 ft_status train_place_resumed(const train_session *s);
 ft_status train_place_begin(const train_session *s); /* the result is being written from here on */
-/* Removes the run that stands there, its identity last, so that a removal cut short can be seen. Files of others stay. */
+/* Removes the run that stands there, its identity last, so that a removal cut short can be seen; one that is finished is first
+ * moved aside, but its checkpoints, and stays until the new one is whole. Files of others stay. */
 ft_status train_place_wipe(const train_session *s);
+/* Puts back what was being moved aside when that was cut short. */
+ft_status train_place_restore(const train_session *s);
+void train_place_settle(const train_session *s); /* the new one is whole: removes the former */
+void train_place_tell(const train_session *s);   /* where the former is, if there is one */
 ft_status train_place_remove(const char *dir, arena *mem); /* a checkpoint's folder */
 
 /* --- samples.c ------------------------------------------------------------------------------------------------------ */
