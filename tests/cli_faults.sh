@@ -54,6 +54,12 @@ for f in o/adapter_model.safetensors o/tokenizer.json o/summary.json; do # of th
     "$ft" train run.json --resume -q || bad "$f: going on"
     whole "gone on after a damaged $f"
 done
+for f in .nfs0001 tokenizer.json.bak; do # what others put into a checkpoint while it is written
+    rm -rf o
+    FAULTY_VICTIM=o/checkpoints/step-12.tmp/$f on_disk litter step-12.tmp/state.json 1 "$ft" train run.json || bad "a stray $f: $(cat err)"
+    whole "a stray $f"
+    [ -e o/checkpoints/step-12/$f ] && ! grep -q "$f" o/checkpoints/step-12/manifest.json || bad "a stray $f: $(ls -a o/checkpoints/step-12)"
+done
 "$ft" convert m --out ref.gguf --type q8_0 > /dev/null || bad "the undisturbed conversion"
 on_disk flip o.gguf 1 "$ft" convert m --out o.gguf --type q8_0 || bad "a damaged .gguf: $(cat err)"
 grep -q 'written once more' err && cmp -s ref.gguf o.gguf || bad "a damaged .gguf"

@@ -168,7 +168,8 @@ static bool is_own(const char *name)
     return false;
 }
 
-/* The files of the run, then those of the adapter or model that the folder is too. */
+/* The files of the run, then those of the adapter or model that the folder is too. What somebody else has put there meanwhile
+ * (a copy that a backup makes, a file that NFS keeps) is none of them. */
 static ft_status write_manifest(const train_session *s, const names *n, const file_notes *notes)
 {
     const char *const paths[] = {n->values, n->states, n->state, n->arrays};
@@ -192,7 +193,8 @@ static ft_status write_manifest(const train_session *s, const names *n, const fi
         FT_GUARD(path, FT_EMEM, "out of memory");
         path_kind kind;
         FT_TRY_OUT(path_look(path, &kind));
-        if (!is_own(entries[i]) && kind == PATH_FILE)
+        const bool foreign = !io_known(entries[i]) && !file_notes_find(notes, path);
+        if (!is_own(entries[i]) && !foreign && kind == PATH_FILE)
             FT_TRY_OUT(add_file(&out, notes, entries[i], path, false));
     }
     str_adds(&out, "\n  ]");

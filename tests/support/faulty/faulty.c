@@ -5,7 +5,7 @@
  * is well; "full" has room for half of it, and then for nothing; "error" fails. FAULTY_TIMES: so many times (otherwise
  * always), FAULTY_UNTIL: as long as a file of this name is not there. FAULTY_LEAST: writes of fewer bytes are let through.
  * "cut" and "scribble" do nothing to the write, but cut FAULTY_VICTIM, an input, to 1000 bytes, or change a byte in its
- * middle.
+ * middle; "litter" makes FAULTY_VICTIM.
  * "aside" and "stuck" are file systems without flags of renameat2: in the first no folder that holds a .old can be synced, in
  * the second nothing can be renamed to FAULTY_PATH. "race": somebody else makes FAULTY_PATH just before it is renamed to. */
 #include <dlfcn.h>
@@ -66,9 +66,14 @@ static ssize_t flipped(ssize_t (*real)(int, const void *, size_t), int fd, const
 static void harm(const char *how, const char *victim)
 {
     struct stat sb;
-    const int fd = victim ? open(victim, O_RDWR) : -1;
+    const int made = strcmp(how, "litter") == 0 ? O_CREAT : 0;
+    const int fd = victim ? open(victim, O_RDWR | made, 0666) : -1;
     unsigned char c = 0;
     if (fd < 0 || fstat(fd, &sb) != 0) abort();
+    if (made) {
+        close(fd);
+        return;
+    }
     if (strcmp(how, "cut") == 0) {
         if (ftruncate(fd, 1000) != 0) abort();
     } else {
@@ -86,7 +91,7 @@ ssize_t write(int fd, const void *data, size_t n)
     if (!real) *(void **)&real = dlsym(RTLD_NEXT, "write");
     if (!how || is_how("aside") || is_how("stuck") || is_how("race") || !strikes(fd, n))
         return real(fd, data, n);
-    if (strcmp(how, "cut") == 0 || strcmp(how, "scribble") == 0) {
+    if (is_how("cut") || is_how("scribble") || is_how("litter")) {
         harm(how, getenv("FAULTY_VICTIM"));
         return real(fd, data, n);
     }
