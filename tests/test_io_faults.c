@@ -349,6 +349,33 @@ static void a_failed_sync_is_not_believed_later(void **state)
     assert_string_equal(test_read_file(path, NULL), "one\ntwo\nthree\n");
 }
 
+static void count_changes(void *ctx, log_level level, const char *line)
+{
+    (void)level;
+    *(int *)ctx += strstr(line, "was changed after") != NULL;
+}
+
+/* However many checkpoints and other warnings come between. */
+static void a_changed_input_is_told_once(void **state)
+{
+    (void)state;
+    int told = 0;
+    file_watch *w;
+    const char *path = test_path("read");
+    test_write_file(path, "one", 3);
+    assert_ok(file_watch_open(&w, path, FILE_DONE));
+    log_set_sink(count_changes, &told);
+    assert_ok(file_inputs_check());
+    test_write_file(path, "other", 5);
+    for (int i = 0; i < 100; i++) {
+        assert_ok(file_inputs_check());
+        log_warn("another, %d", i);
+    }
+    log_set_sink(NULL, NULL);
+    file_watch_close(w);
+    assert_int_equal(told, 1);
+}
+
 static void notes_are_of_memory(void **state)
 {
     (void)state;
@@ -418,6 +445,7 @@ int main(void)
         cmocka_unit_test_setup(lines_wait_in_memory, setup),
         cmocka_unit_test_setup(a_failed_sync_is_not_believed_later, setup),
         cmocka_unit_test_setup(notes_are_of_memory, setup),
+        cmocka_unit_test_setup(a_changed_input_is_told_once, setup),
         cmocka_unit_test_setup(the_first_failure_is_told, setup),
         cmocka_unit_test_setup(a_cut_call_is_no_stop, setup),
         cmocka_unit_test_setup(a_line_break_of_a_name_is_no_line, setup),

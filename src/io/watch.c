@@ -6,7 +6,6 @@
 #include "io_private.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -21,6 +20,7 @@ struct file_watch {
     int fd;              /* of a file that is mapped in pieces; -1 */
     char *path;
     file_use use;
+    bool told; /* that it is another one now */
     struct stat was;
     char sample[65], sha256[65]; /* "": not known */
 };
@@ -70,8 +70,8 @@ static ft_status hash(const file_watch *w, int fd, bool whole, char hex[65])
 
 static ft_status hash_by_name(const file_watch *w, bool whole, char hex[65])
 {
-    const int fd = io_open(w->path, O_RDONLY | O_NONBLOCK);
-    if (fd < 0) return ft_fail_errno(FT_EIO, "%s: cannot be opened", w->path);
+    int fd;
+    FT_TRY(ft_open(&fd, w->path, NULL));
     ft_status rc = hash(w, fd, whole, hex);
     close(fd);
     return rc;
@@ -170,9 +170,10 @@ static ft_status check_mapping(file_watch *w, const struct stat *now, bool same_
 {
     char hex[65];
     if (same_file && now->st_size != w->was.st_size) return changed(w);
-    if (!same_file)
+    if (!same_file && !w->told)
         log_warn("%s: is no longer the file that was opened; this run goes on with that one",
                  w->path);
+    w->told = !same_file;
     FT_TRY(hash(w, w->fd, false, hex));
     if (strcmp(hex, w->sample) != 0) return changed(w);
     const bool written = same_file && !same_time(now->st_mtim, w->was.st_mtim);
@@ -221,10 +222,13 @@ static ft_status check_one(file_watch *w)
     if (w->use == FILE_MAPPED) return check_mapping(w, &now, same);
     if (w->use == FILE_STREAM) return check_stream(w, &now, same);
     if (w->use == FILE_COPIED) return check_copied(w, &now, same);
-    if (!same || now.st_size != w->was.st_size || !same_time(now.st_mtim, w->was.st_mtim))
+    const bool other =
+        !same || now.st_size != w->was.st_size || !same_time(now.st_mtim, w->was.st_mtim);
+    if (other && !w->told)
         log_warn("%s: was changed after it had been read; this run goes on with what it has read, "
                  "and could not be resumed with what it is now",
                  w->path);
+    w->told = other;
     return FT_OK;
 }
 
