@@ -341,6 +341,29 @@ static void sampling_follows_the_options(void **state)
     assert_fails(inf_sample(&bad, 1, V), FT_EDIVERGED, "not finite");
 }
 
+static void what_was_granted_is_not_asked_for_again(void **state)
+{
+    (void)state;
+    inf_ctx c = open_model("llama");
+    inf_plan p = {0};
+    inf_shape s = {.rows = 64, .seqs = 2, .scored = 64, .wanted = 1};
+    c.plan = &p;
+    assert_ok(inf_plan_for(&c, &s));
+    const size_t total = p.total;
+    assert_ok(dir_make(test_path("cgroup")));
+    test_write_file(test_path("cgroup/memory.max"), "4000000\n", 8);
+    setenv("FT_CGROUP_ROOT", test_path("cgroup"), 1);
+    const ft_status same = inf_plan_for(&c, &s);
+    s.rows = s.scored = 6400;
+    const ft_status more = inf_plan_for(&c, &s);
+    unsetenv("FT_CGROUP_ROOT");
+    assert_int_equal(same, FT_OK);
+    assert_int_equal(more, FT_EMEM);
+    assert_true(p.total > total);
+    c.plan = NULL;
+    close_model(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +376,7 @@ int main(void)
         cmocka_unit_test(bad_prompts_are_refused),
         cmocka_unit_test(more_than_the_positions),
         cmocka_unit_test(sampling_follows_the_options),
+        cmocka_unit_test(what_was_granted_is_not_asked_for_again),
     };
     const struct CMUnitTest other[] = {
         cmocka_unit_test(neighbours_do_not_matter),

@@ -25,7 +25,7 @@ typedef struct inf_plan {
     ft_grant grant;
     /* inside: what was there before, the largest shape, and what it took */
     bool begun;
-    size_t resident, buffers;
+    size_t resident, buffers, granted; /* granted: the largest total that was */
     int64_t rows, seqs, scored, wanted, few;
     ag_rooms rooms;
 } inf_plan;

@@ -95,10 +95,13 @@ static size_t scratch(const inf_plan *p)
     return (size_t)pool_threads() * (one + THREAD_BYTES);
 }
 
-static void sum(const inf_ctx *c, size_t cache)
+static size_t read_later(const inf_plan *p)
 {
-    inf_plan *p = c->plan;
-    const size_t later = p->unread ? 0 : p->later, there = io_weights_rss(&c->m->weights);
+    return p->unread ? 0 : p->later;
+}
+
+static void sum(inf_plan *p, size_t cache)
+{
     p->cache = cache;
     /* a smaller pass may leave gaps in the free list where the largest has none */
     const size_t grads = p->rooms.grads + p->rooms.grads / 16;
@@ -109,13 +112,19 @@ static void sum(const inf_ctx *c, size_t cache)
                    (p->apart > passes ? p->apart - passes : 0);
     if (p->values > p->workspace) p->values = p->workspace;
     p->workspace -= p->values; /* it was read when the plan began */
-    p->total = p->weights + later + p->values + p->activations + p->cache + p->workspace;
+    p->total = p->weights + read_later(p) + p->values + p->activations + p->cache + p->workspace;
+}
+
+static void ask(const inf_ctx *c)
+{
+    inf_plan *p = c->plan;
+    const size_t later = read_later(p), there = io_weights_rss(&c->m->weights);
     p->grant = ft_memory_ask(&(ft_need){p->total, p->mapped + later,
                                         p->mapped > there ? p->mapped - there : 0,
                                         ADDRESS_BYTES + p->later - later});
 }
 
-static ft_status check(const inf_plan *p)
+static ft_status check(inf_plan *p)
 {
     FT_CHECK(p->grant.need <= p->grant.limit, FT_EMEM,
              "this needs %s of memory, %s grants %s: weights %s, adapter %s, activations %s, keys "
@@ -123,21 +132,27 @@ static ft_status check(const inf_plan *p)
              ft_bytes_text(p->grant.need), p->grant.name, ft_bytes_text(p->grant.limit),
              ft_bytes_text(p->weights + p->later), ft_bytes_text(p->values),
              ft_bytes_text(p->activations), ft_bytes_text(p->cache), ft_bytes_text(p->workspace));
+    p->granted = p->total;
     return FT_OK;
 }
 
-/* As many pages as there is room for: answers wait for each other where they do not all fit. */
+/* As many pages as there is room for: answers wait for each other where they do not all fit. What takes no more than was
+ * granted before is not asked for: that reads the page tables of all weights. */
 static ft_status fit_cache(const inf_ctx *c, const inf_shape *s)
 {
     inf_plan *p = c->plan;
     const size_t page = (size_t)model_cache_floats(c->m, CACHE_ROWS) * sizeof(float) + 64;
     const size_t all = (size_t)s->pages * page, least = (size_t)s->least * page;
-    sum(c, all);
+    sum(p, all);
+    if (p->granted >= p->total) return FT_OK;
+    ask(c);
     if (p->grant.need <= p->grant.limit || all == least) return check(p);
-    sum(c, least);
+    sum(p, least);
+    ask(c);
     FT_TRY(check(p));
     size_t more = p->grant.limit - p->grant.need;
-    sum(c, least + (more < all - least ? more : all - least) / page * page);
+    sum(p, least + (more < all - least ? more : all - least) / page * page);
+    ask(c); /* for who tells of it */
     return FT_OK;
 }
 
