@@ -51,6 +51,8 @@ for line in ":1:2: model_name_or_path: unknown key; ft has it as model.path" "op
     grep -qF -- "$line" err.txt || bad "no line: $line"
 done
 ! grep -q 'micro_batch_size\|required' err.txt || bad "told too much: $(cat err.txt)"
+told 78 'ft has it as train.micro_batch_size' "$ft" train --data x.jsonl --out o --set model.path=m --set micro_batch_size=2
+told 78 'data.completion_only_loss: the opposite' "$ft" train --data x.jsonl --out o --set model.path=m --set train_on_inputs=false
 told 78 'model.path' "$ft" train --data x.jsonl --out o --set model.path=m --set model_name_or_path=m
 
 # Verbs and options; a key of the config as an option; a word that is nobody's.
