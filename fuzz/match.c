@@ -5,7 +5,7 @@
 
 static void known(int r)
 {
-    FZ_CHECK(r >= -1 && r <= 1 && (r >= 0 || ft_error()[0]));
+    FZ_CHECK(r >= -2 && r <= 1 && (r >= 0 || ft_error()[0]));
     if (r < 0) fz_plain(ft_error());
     ft_error_clear();
 }

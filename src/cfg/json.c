@@ -36,8 +36,7 @@ typedef struct scan {
     level level[JSON_DEPTH];
 } scan;
 
-/* All of the tree's memory goes through the one allocator, whoever creates a node first. */
-static _Thread_local bool lost; /* since the last text was read */
+static _Thread_local bool lost; /* memory, since the last text was read */
 
 static void *hook_alloc(size_t n)
 {
@@ -51,6 +50,7 @@ ft_status js_whole(void)
     return lost ? ft_fail(FT_EMEM, "out of memory for a tree of JSON") : FT_OK;
 }
 
+/* All of the tree's memory goes through the one allocator, whoever creates a node first. */
 __attribute__((constructor)) static void install_hooks(void)
 {
     cJSON_Hooks hooks = {.malloc_fn = hook_alloc, .free_fn = ft_free};

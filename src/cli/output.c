@@ -204,11 +204,13 @@ static void add_safe(message *m, const char *line, size_t n)
     for (size_t i = 0; i < n;) {
         int32_t cp;
         size_t len = (size_t)utf8_next(line + i, n - i, &cp);
-        const char *shown = ft_show(line + i, len); /* one character, escaped where it must be */
-        if (cp >= 0x20 && cp < 0x7f)
+        if (cp >= 0x20 && cp < 0x7f) {
             add(m, line + i, 1);
-        else
+        } else {
+            const char *shown =
+                ft_show(line + i, len); /* one character, escaped where it must be */
             add(m, shown, strlen(shown));
+        }
         i += len;
     }
 }

@@ -261,7 +261,7 @@ static struct pollfd to_read(void)
 bool io_bytes_ready(const io_bytes *s)
 {
     struct pollfd p = to_read();
-    return !io_bytes_wait(s) || s->have > s->at || poll(&p, 1, 0) > 0;
+    return !io_bytes_wait(s) || poll(&p, 1, 0) > 0;
 }
 
 bool io_bytes_wait(const io_bytes *s)

@@ -294,7 +294,6 @@ static ft_status copy_templates(const char *from, const char *to, arena *a)
     return FT_OK;
 }
 
-/* Files first … end − 1 of the list, where `from` has them. */
 bool model_is_tokenizer_file(const char *name)
 {
     for (int i = 0; i < GENERATION; i++)

@@ -60,9 +60,9 @@ void tool_json_text(str_buf *out, const char *text, size_t n);
 void tool_json_number(str_buf *out, double v);
 void tool_json_key(str_buf *out, const char *key); /* ,"key": (the comma unless after '{') */
 FT_MUST_USE ft_status tool_put(const tool_sink *out, const str_buf *text);
-/* Adds the member "memory" to the object at the end of a line, which is open or whole. */
 FT_MUST_USE ft_status
 tool_plan_proof(tool_model *a); /* of tool_prove, beside what is set already */
+/* Adds the member "memory" to the object at the end of a line, which is open or whole. */
 void tool_json_memory(str_buf *line, const inf_plan *p);
 /* What it takes to write a model, for that time. */
 size_t tool_saving_bytes(const model *m, const char *out, const model_save_options *save);

@@ -253,7 +253,7 @@ static ft_status prune(const train_session *s);
 static ft_status save(train_session *s)
 {
     tensor_list values, states, arrays;
-    names tmp, final;
+    names tmp;
     arena *mem = s->batch;
     FT_TRY(
         file_inputs_check()); /* of a base that was changed it would be the first that is wrong */
@@ -265,7 +265,7 @@ static ft_status save(train_session *s)
     FT_TRY(check_finite(s, &arrays));
     FT_TRY(train_log_sync(s));
     const char *dir = checkpoint_dir(mem, s->out, s->state.step);
-    FT_TRY(name_files(mem, dir, &final));
+    if (!dir) return FT_EMEM;
     FT_TRY(name_files(mem, arena_printf(mem, "%s.tmp", dir), &tmp));
     FT_TRY(train_place_remove(tmp.dir, mem));
     file_notes notes;
