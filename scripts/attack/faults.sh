@@ -187,7 +187,7 @@ check_F3_eval() { system_calls eval - 40 "${eval_words[@]}"; }
 check_F3_score() { system_calls score - 40 "${score_words[@]}"; }
 check_F3_generate() { system_calls generate - 30 "${generate_words[@]}"; }
 
-interrupted() { # WHAT OUT FEW COMMAND...: interrupted calls are done again
+eintr() { # WHAT OUT FEW COMMAND...: interrupted calls are done again
     local what=$1 out=$2 few=$3 p call k
     shift 3
     reset "$out"
@@ -200,9 +200,9 @@ interrupted() { # WHAT OUT FEW COMMAND...: interrupted calls are done again
     done
     verdict "$what: EINTR at every call that waits: equal"
 }
-check_F4_train() { config_of_three && interrupted train run 60 "${run[@]}"; }
-check_F4_merge() { reference=merged interrupted merge n 30 "${merge[@]}" --out n; }
-check_F4_convert() { reference=b.gguf interrupted convert n.gguf 30 convert b --out n.gguf -q --threads 1; }
+check_F4_train() { config_of_three && eintr train run 60 "${run[@]}"; }
+check_F4_merge() { reference=merged eintr merge n 30 "${merge[@]}" --out n; }
+check_F4_convert() { reference=b.gguf eintr convert n.gguf 30 convert b --out n.gguf -q --threads 1; }
 check_F4_short() { # transfers of one byte to half
     local i
     for i in $(seq "$(few 3 12)"); do
