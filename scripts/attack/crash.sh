@@ -114,6 +114,7 @@ check_R1_former() { # train --force over a finished run: killed at every call, t
         [ $code = 137 ] || { fail "train --force killed at $p: ended with $code instead"; continue; }
         mkdir seen
         { [ ! -d o/.former ] || cp -rf o/.former/. seen; } && if [ -e o/summary.json ] || [ ! -e o/.former/summary.json ]; then cp -rf o/. seen; fi
+        rm -rf seen/.lock seen/.former # the latter may be begun
         if ! cmp -s seen/summary.json other/summary.json || ! same_tree seen other; then
             same_run o && [ -e o/summary.json ] || { fail "train --force killed at $p: neither the old nor the new result: $(ls -A o)"; continue; }
         fi
