@@ -341,6 +341,7 @@ static ft_status exchange(const io_target *t)
             return ft_fail_errno(FT_EIO, "%s: cannot be put in place", t->path);
     }
     ft_status rc = io_sync_above(t->path);
+    if (rc == FT_OK) rc = io_sync_above(t->temp); /* both folders have another entry now */
     if (rc == FT_OK) return FT_OK;
     if (at_once ? renameat2(AT_FDCWD, t->temp, AT_FDCWD, t->path, RENAME_EXCHANGE) != 0
                 : rename(t->path, t->temp) != 0)
