@@ -60,7 +60,7 @@ static inline void fz_set(data_set *d, const data_cfg *opt, arena *mem)
     str_buf s = {0};
     int64_t n = data_count(d);
     data_sample one;
-    data_sha256(d, hex);
+    fz_status(data_sha256(d, hex));
     for (int64_t i = 0; i < n && i < 8; i++) {
         size_t mark = arena_mark(mem);
         ft_status rc = data_get(d, i, &one, mem);
