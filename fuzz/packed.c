@@ -71,7 +71,8 @@ static void lines(const char *path)
         if (count == 2) byte = lines_offset(r);
     }
     fz_status(rc);
-    double share = lines_share(r);
+    double share = 0;
+    fz_status(lines_share(r, &share));
     FZ_CHECK(share >= 0 && share <= 1);
     if (rc == FT_END && byte >= 0) again(r, byte, 2, &rest);
     str_free(&rest);
