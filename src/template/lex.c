@@ -172,15 +172,17 @@ static ft_status comment(lexer *x)
 }
 
 /* --- inside tags ------------------------------------------------------------------------------------ */
+/* cp: −1 where it is beyond Unicode. */
 static int hex_digits(const char *s, size_t n, int want, int32_t *cp)
 {
-    *cp = 0;
+    uint32_t v = 0;
     if (n < (size_t)want) return 0;
     for (int i = 0; i < want; i++) {
         int c = (unsigned char)s[i];
         if (!isxdigit(c)) return 0;
-        *cp = *cp * 16 + (isdigit(c) ? c - '0' : (c | 32) - 'a' + 10);
+        v = v * 16 + (uint32_t)(isdigit(c) ? c - '0' : (c | 32) - 'a' + 10);
     }
+    *cp = v > 0x10FFFF ? -1 : (int32_t)v;
     return want;
 }
 
