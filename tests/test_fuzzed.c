@@ -31,6 +31,17 @@ static void test_list_of_an_empty_iterator(void **state)
     tpl_close(t);
 }
 
+/* Eight digits hold more than there are characters, and more than an int: an error, as in Jinja. */
+static void test_escapes_beyond_unicode(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"{{ '\\U80018000' }}", "{{ '\\UFFFFFFFF' }}",
+                                      "{{ '\\U00110000' }}"};
+    tpl_template *t = NULL;
+    for (size_t i = 0; i < FT_COUNT_OF(bad); i++)
+        assert_fails(tpl_open(&t, bad[i], strlen(bad[i]), "t"), FT_EDATA, "bad escape");
+}
+
 static ft_status append(void *ctx, const char *text, size_t n)
 {
     str_add(ctx, text, n);
@@ -61,6 +72,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_to_look_into),
         cmocka_unit_test(test_list_of_an_empty_iterator),
+        cmocka_unit_test(test_escapes_beyond_unicode),
         cmocka_unit_test(test_prompt_that_is_no_text),
     };
     assert_ok(kn_init());
