@@ -4,14 +4,6 @@
 set -u
 . "$(dirname "$0")/support/cli.sh"
 
-expect() { # CODE COMMAND…
-    local code=$1 got
-    shift
-    timeout 60 "$@" > out.txt 2> err.txt < /dev/null
-    got=$?
-    [ $got = "$code" ] || bad "$*: exit $got instead of $code: $(tail -n 1 err.txt)"
-}
-
 # The curve of a page, "step value" a line: its box is 66 to 708 wide and 230 to 10 high, and it says what the ends stand for.
 curve() { # PAGE RUN SERIES
     perl -e '

@@ -3,14 +3,6 @@
 set -u
 . "$(dirname "$0")/support/cli.sh"
 
-expect() { # CODE COMMAND…
-    local code=$1 got
-    shift
-    timeout 60 "$@" > out.txt 2> err.txt < /dev/null
-    got=$?
-    [ $got = "$code" ] || bad "$*: exit $got instead of $code: $(tail -n 1 err.txt)"
-}
-
 # told CODE WORDS COMMAND…: the command fails so, in one line that holds WORDS.
 told() {
     local code=$1 words=$2

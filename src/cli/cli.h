@@ -93,6 +93,10 @@ FT_MUST_USE ft_status cli_run(int n, char *const *words);
  * Characters that move cursors or turn text around are escaped, in JSON as \\uXXXX (see cli_needs). Buffered; a failed write is FT_EIO, here or at the end of the program, and is reported once. */
 FT_MUST_USE ft_status cli_out(const char *text, size_t n);
 FT_MUST_USE ft_status cli_outs(const char *text);
+FT_MUST_USE ft_status cli_put(void *unused, const char *text,
+                              size_t n); /* the put of a tool_sink */
+FT_MUST_USE ft_status cli_put_now(void *unused, const char *text,
+                                  size_t n); /* the same, flushed: somebody waits for it */
 FT_MUST_USE ft_status cli_printf(const char *fmt, ...) FT_PRINTF(1, 2);
 /* One JSON line, flushed: a program at the other end may wait for it. */
 FT_MUST_USE ft_status cli_out_json(const cJSON *node);

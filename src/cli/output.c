@@ -145,6 +145,19 @@ ft_status cli_out(const char *text, size_t n)
     return buffer(text + from, n - from);
 }
 
+ft_status cli_put(void *unused, const char *text, size_t n)
+{
+    (void)unused;
+    return cli_out(text, n);
+}
+
+ft_status cli_put_now(void *unused, const char *text, size_t n)
+{
+    (void)unused;
+    FT_TRY(cli_out(text, n));
+    return cli_flush();
+}
+
 ft_status cli_outs(const char *text)
 {
     return cli_out(text, strlen(text));

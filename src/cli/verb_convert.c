@@ -38,12 +38,6 @@ static const cfg_field flags[] = {
      .help = "copy tokenizer files and templates that are links out of their folder"},
     CFG_END};
 
-static ft_status put(void *ctx, const char *text, size_t n)
-{
-    (void)ctx;
-    return cli_out(text, n);
-}
-
 static ft_status tell_modelfile(const cli_call *c, const char *out)
 {
     str_buf text = {0};
@@ -96,7 +90,7 @@ static ft_status run(const cli_call *c)
         snprintf(text[1], sizeof text[1], "block_size=%lld", (long long)o->block_size);
         set[opt.n_quant++] = text[1];
     }
-    FT_TRY(tool_convert(&opt, &(tool_sink){.put = put}));
+    FT_TRY(tool_convert(&opt, &(tool_sink){.put = cli_put}));
     return tell_next(c, o);
 }
 

@@ -38,13 +38,6 @@ static const cfg_field flags[] = {
      .help = "file for the results as a Markdown table"},
     CFG_END};
 
-static ft_status put(void *ctx, const char *text, size_t n)
-{
-    (void)ctx;
-    FT_TRY(cli_out(text, n));
-    return cli_flush();
-}
-
 static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
@@ -70,7 +63,7 @@ static ft_status run(const cli_call *c)
         .precision = c->precision,
         .json = c->json,
     };
-    return tool_eval(&opt, &(tool_sink){.put = put});
+    return tool_eval(&opt, &(tool_sink){.put = cli_put_now});
 }
 
 const cli_verb verb_eval = {

@@ -28,13 +28,6 @@ static const cli_env env[] = {
     {"CURL_CA_BUNDLE, SSL_CERT_FILE", "of fetch: authorities in another file than the system's"},
     {NULL, NULL}};
 
-static ft_status put(void *ctx, const char *text, size_t n)
-{
-    (void)ctx;
-    FT_TRY(cli_out(text, n));
-    return cli_flush();
-}
-
 static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
@@ -46,7 +39,7 @@ static ft_status run(const cli_call *c)
                                     .parallel = o->parallel,
                                     .force = c->force,
                                     .json = c->json};
-    return tool_fetch(&opt, &(tool_sink){.put = put});
+    return tool_fetch(&opt, &(tool_sink){.put = cli_put_now});
 }
 
 const cli_verb verb_fetch = {

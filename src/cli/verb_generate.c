@@ -53,13 +53,6 @@ static const cfg_field flags[] = {
      .help = "answers to each prompt, as one JSON line with completions and samples"},
     CFG_END};
 
-static ft_status put(void *ctx, const char *text, size_t n)
-{
-    (void)ctx;
-    FT_TRY(cli_out(text, n));
-    return cli_flush();
-}
-
 /* On a terminal without a prompt: a chat, or lines that are continued. */
 static ft_status talk(tool_model *t, tool_generate_options *opt, const options *o)
 {
@@ -68,7 +61,7 @@ static ft_status talk(tool_model *t, tool_generate_options *opt, const options *
     opt->chat = o->chat || found || opt->system;
     if (opt->chat)
         FT_TRY(tool_chat_end(t, &(const char *){NULL})); /* no template is told at once */
-    return cli_chat(t, opt, &(tool_sink){.put = put});
+    return cli_chat(t, opt, &(tool_sink){.put = cli_put_now});
 }
 
 static ft_status run(const cli_call *c)
@@ -107,7 +100,8 @@ static ft_status run(const cli_call *c)
     FT_TRY(tool_open_adapters(&t, o->model, adapter, o->adapter.n, true, c->precision));
     ft_status rc = o->chat_template ? tool_use_chat(t, o->chat_template) : FT_OK;
     if (rc == FT_OK)
-        rc = typed ? talk(t, &opt, o) : tool_generate_lines(t, &opt, &(tool_sink){.put = put});
+        rc = typed ? talk(t, &opt, o)
+                   : tool_generate_lines(t, &opt, &(tool_sink){.put = cli_put_now});
     tool_close(t);
     return rc;
 }

@@ -26,12 +26,6 @@ static const cfg_field flags[] = {
      .help = "copy tokenizer files and templates that are links out of their folder"},
     CFG_END};
 
-static ft_status put(void *ctx, const char *text, size_t n)
-{
-    (void)ctx;
-    return cli_out(text, n);
-}
-
 static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
@@ -46,7 +40,7 @@ static ft_status run(const cli_call *c)
         .precision = c->precision,
         .json = c->json,
     };
-    FT_TRY(tool_merge_adapter(&opt, &(tool_sink){.put = put}));
+    FT_TRY(tool_merge_adapter(&opt, &(tool_sink){.put = cli_put}));
     return cli_next_words(c, (const char *[]){"eval", "--model", o->out, "--task", "perplexity",
                                               "--data", "FILE", NULL});
 }

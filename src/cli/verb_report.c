@@ -12,18 +12,12 @@ static const cfg_field flags[] = {
      .help = "the page; without it report.html in the first folder; an earlier page is replaced"},
     CFG_END};
 
-static ft_status put(void *ctx, const char *text, size_t n)
-{
-    (void)ctx;
-    return cli_out(text, n);
-}
-
 static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
     const tool_report_options opt = {
         .dirs = c->arg, .n_dirs = c->n_arg, .out = o->out, .json = c->json};
-    return tool_report(&opt, &(tool_sink){.put = put});
+    return tool_report(&opt, &(tool_sink){.put = cli_put});
 }
 
 const cli_verb verb_report = {

@@ -25,13 +25,6 @@ static const cfg_field flags[] = {
      .help = "a wrong line is answered with id and error, and the next one read"},
     CFG_END};
 
-static ft_status put(void *ctx, const char *text, size_t n)
-{
-    (void)ctx;
-    FT_TRY(cli_out(text, n));
-    return cli_flush();
-}
-
 static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
@@ -44,7 +37,7 @@ static ft_status run(const cli_call *c)
                                     .keep_going = o->keep_going,
                                     .top = o->top,
                                     .json = c->json};
-    ft_status rc = tool_score_lines(t, &opt, &(tool_sink){.put = put});
+    ft_status rc = tool_score_lines(t, &opt, &(tool_sink){.put = cli_put_now});
     tool_close(t);
     return rc;
 }

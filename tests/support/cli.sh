@@ -13,6 +13,14 @@ finish() { # NAME: the last line of a test
     exit $failed
 }
 
+expect() { # CODE COMMAND…: what it prints is in out.txt and err.txt
+    local code=$1 got
+    shift
+    timeout 60 "$@" > out.txt 2> err.txt < /dev/null
+    got=$?
+    [ $got = "$code" ] || bad "$*: exit $got instead of $code: $(tail -n 1 err.txt)"
+}
+
 model_json() { # VOCABULARY: config.json of a model of two layers
     cat << END
 {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": $1, "hidden_size": 32,
