@@ -75,6 +75,9 @@ typedef struct pe_ctx {
 struct pe_method {
     const char *name;
     const char *help;
+    const char *about;   /* of `ft help NAME`: what is trained, when to take it, what it costs; sentences */
+    const char *paper;   /* its source: author, year, title; NULL: none */
+    const char *example; /* "method" object of a config that runs, as JSON */
     /* type of model.quantization where the config has none; the base has to be in codes or blocks. NULL: it is as it is */
     const char *quantization;
     const cfg_field *fields;

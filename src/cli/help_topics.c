@@ -307,10 +307,39 @@ static ft_status tour(str_buf *out, const char *entry, arena *mem)
 
 /* --- the topics --------------------------------------------------------------------------------------------- */
 
+/* --- methods -------------------------------------------------------------------------------------------------- */
+
+static const char *method_name(int i)
+{
+    return pe_name_at(i);
+}
+
+static ft_status methods(str_buf *out, const char *entry, arena *mem)
+{
+    (void)mem;
+    if (!entry)
+        str_adds(out, "methods of training (method.type; ft help NAME tells more of each, with its "
+                      "keys)\n\n");
+    for (int i = 0; pe_at(i); i++) {
+        const pe_method *m = pe_at(i);
+        if (!entry) str_printf(out, "  %-14s %s\n", m->name, m->help);
+        if (!entry || strcmp(m->name, entry) != 0) continue;
+        str_printf(out, "%s – a method of training: %s\n\n", m->name, m->help);
+        wrap(out, m->about, 2);
+        if (m->paper) str_printf(out, "\n  paper: %s\n", m->paper);
+        str_printf(out, "\n  in a config: \"method\": %s\n", m->example);
+        str_printf(out, "  optim.learning_rate is %g unless the config says another\n",
+                   m->learning_rate);
+    }
+    return str_ok(out);
+}
+
 static const cli_topic topics[] = {
     {"tour", "from a model and data to a merged model, in ten lines", tour, NULL},
     {"formats", "records of training data: each form, and what is trained on", formats,
      format_name},
+    {"methods", "methods of training: what each trains, when to take it, its keys", methods,
+     method_name},
     {"eval", "tasks of evaluations: a record each, metrics", tasks, task_name},
     {"gates", "bounds of metrics, for CI", gates, NULL},
     {"templates", "chat templates by name, and what they print", templates, template_name},

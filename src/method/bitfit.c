@@ -418,6 +418,12 @@ static ft_status fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
 const pe_method pe_bitfit = {
     .name = "bitfit",
     .help = "trains biases only; the result is a model folder, or the biases alone",
+    .about = "Biases (and with terms norms) alone are trained: a few thousand values. Take it for "
+             "small data and a light change of manner, on families whose layers have biases "
+             "(GPT-2, Qwen2); others are given some.",
+    .paper = "Ben Zaken et al. 2022, BitFit: Simple Parameter-efficient Fine-tuning for "
+             "Transformer-based Masked Language-models",
+    .example = "{\"type\": \"bitfit\"}",
     .fields = fields,
     .cfg_size = sizeof(bitfit_cfg),
     .peft_type = "BITFIT",

@@ -295,6 +295,13 @@ ft_status pe_lora_load_config(pe_ctx *c, const js_doc *d)
 const pe_method pe_lora = {
     .name = "lora",
     .help = "low-rank adapters on linear layers; the result is a PEFT adapter",
+    .about = "A pair of small matrices beside each chosen layer is trained, W + lora_alpha/r * B "
+             "A, the model itself is frozen. The method to begin with: it learns nearly what full "
+             "training does from a small set, forgets less, and the result is a few megabytes that "
+             "merge into the model without a trace. More data wants a higher r; use_rslora keeps "
+             "the scale of high ranks.",
+    .paper = "Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models",
+    .example = "{\"type\": \"lora\", \"r\": 8, \"lora_alpha\": 16}",
     .fields = fields,
     .cfg_size = sizeof(lora_cfg),
     PE_LORA_ROW,

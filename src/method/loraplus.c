@@ -80,6 +80,10 @@ static ft_status attach(pe_ctx *c)
 const pe_method pe_loraplus = {
     .name = "loraplus",
     .help = "LoRA with a higher learning rate for B; the result is a PEFT adapter",
+    .about = "LoRA whose B learns loraplus_lr_ratio times faster than its A, as a wide layer wants "
+             "it. Take it where LoRA learns slowly; begin with a rate below that of LoRA.",
+    .paper = "Hayou et al. 2024, LoRA+: Efficient Low Rank Adaptation of Large Models",
+    .example = "{\"type\": \"loraplus\", \"r\": 8, \"loraplus_lr_ratio\": 16}",
     .fields = fields,
     .cfg_size = sizeof(loraplus_cfg),
     PE_LORA_ROW,

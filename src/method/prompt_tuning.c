@@ -250,6 +250,11 @@ static ft_status load_config(pe_ctx *c, const js_doc *d)
 const pe_method pe_prompt_tuning = {
     .name = "prompt_tuning",
     .help = "trained rows before every sequence, the model frozen; the result is a PEFT adapter",
+    .about = "num_virtual_tokens rows before every sequence are trained in the place of embedded "
+             "words, the model is frozen. Take it for one narrow task of a larger model; it learns "
+             "slowly, wants a high rate, and cannot be merged.",
+    .paper = "Lester et al. 2021, The Power of Scale for Parameter-Efficient Prompt Tuning",
+    .example = "{\"type\": \"prompt_tuning\", \"num_virtual_tokens\": 20}",
     .fields = fields,
     .cfg_size = sizeof(prompt_cfg),
     .peft_type = "PROMPT_TUNING",

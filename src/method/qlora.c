@@ -14,6 +14,11 @@ const pe_method pe_qlora = {
     .help =
         "LoRA on a base quantised to nf4, or in the blocks it has; the result is a PEFT adapter",
     .quantization = "nf4",
+    .about =
+        "LoRA on a base in four bits: nf4, or the blocks of a .gguf. Take it where the model does "
+        "not fit in memory otherwise; it costs time to unpack and a little of the result.",
+    .paper = "Dettmers et al. 2023, QLoRA: Efficient Finetuning of Quantized LLMs",
+    .example = "{\"type\": \"qlora\", \"r\": 16, \"lora_alpha\": 32}",
     .fields = fields,
     .cfg_size = sizeof(lora_cfg),
     PE_LORA_ROW,
