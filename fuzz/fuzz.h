@@ -3,13 +3,15 @@
  * plain lines.
  *
  * A target is one file, fuzz/NAME.c, that defines LLVMFuzzerTestOneInput; README.md says how to add one.
- * FT_FUZZ_ROOT: the tree that data/tiny is read from (default: the one it was built in). FT_FUZZ_TMP: default /dev/shm. */
+ * FT_FUZZ_ROOT: the tree that data/tiny is read from (default: the one it was built in). FT_FUZZ_TMP: where the folder
+ * is made; default /dev/shm, or TMPDIR or /tmp where that cannot be written to. */
 #ifndef FT_FUZZ_H
 #define FT_FUZZ_H
 
 #include "ft/io.h"
 #include "ft/model.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,8 +68,9 @@ static inline bool fz_start(void)
 {
     const char *tmp = getenv("FT_FUZZ_TMP");
     if (fz_dir[0]) return false;
-    snprintf(fz_dir, sizeof fz_dir, "%s/ft-fuzz-%ld", tmp ? tmp : "/dev/shm", (long)getpid());
-    mkdir(fz_dir, 0700);
+    if (!tmp) tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : getenv("TMPDIR");
+    snprintf(fz_dir, sizeof fz_dir, "%s/ft-fuzz-%ld", tmp ? tmp : "/tmp", (long)getpid());
+    FZ_CHECK(mkdir(fz_dir, 0700) == 0 || errno == EEXIST);
     atexit(fz_end);
     log_set_sink(fz_sink, NULL);
     return true;

@@ -53,6 +53,7 @@ done
 for tool in strace perl gcc timeout; do
     command -v $tool > /dev/null || { echo "attack: $tool is missing; see scripts/install-deps.sh" >&2; exit 70; }
 done
+perl -MJSON::PP -e 1 2> /dev/null || { echo "attack: perl has no JSON::PP; see scripts/install-deps.sh" >&2; exit 70; }
 if [ -z "$ft" ]; then
     ft=$source/build/release/ft
     (cd "$source" && cmake --preset release && cmake --build build/release --target ft) > /dev/null ||

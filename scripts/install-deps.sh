@@ -8,7 +8,8 @@ set -euo pipefail
 packages=(gcc libc6-dev cmake ninja-build pkg-config clang clang-format clang-tidy cppcheck
           libclang-rt-dev llvm xz-utils
           libopenblas-pthread-dev libcjson-dev libcmocka-dev zlib1g-dev libzstd-dev libpcre2-dev libutf8proc-dev
-          libedit-dev libcurl4-openssl-dev strace perl locales dpkg-dev)
+          libedit-dev libcurl4-openssl-dev strace perl locales dpkg-dev
+          zstd time python3 util-linux)
 root=
 case ${1:-} in
 '') ;;

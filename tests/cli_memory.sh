@@ -92,7 +92,7 @@ if not peak <= total <= 1.2 * peak + (1 << 21):
     sys.exit("%s: planned %d, took %d" % (sys.argv[1], total, peak))
 END
 }
-if [ "$sanitized" = 0 ] && command -v python3 > /dev/null && [ -x /usr/bin/time ]; then
+if [ "$sanitized" = 0 ] && has python3 && has /usr/bin/time; then
     near generate "$ft" generate --model m --prompt One --max-new-tokens 8
     near score "$ft" score --model m --data long.jsonl
     near eval "$ft" eval --model m --task loss --data long.jsonl

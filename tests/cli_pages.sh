@@ -90,7 +90,7 @@ for word in train formats messages hellaswag chatml exit-codes method.lora optim
 done
 
 # --- the keys of the schema
-if command -v python3 > /dev/null; then
+if has python3; then
     "$ft" schema --json > schema.json
     python3 - > keys.txt << 'END'
 import json
@@ -132,7 +132,7 @@ done
 
 # --- installed
 build=$(dirname "$ft")
-if [ -f "$build/CMakeCache.txt" ] && [ -w "$build" ] && command -v cmake > /dev/null; then
+if [ -f "$build/CMakeCache.txt" ] && [ -w "$build" ] && has cmake; then
     DESTDIR=$PWD/root cmake --install "$build" --prefix /usr > out.txt 2>&1 || bad "cmake --install: $(tail -n 3 out.txt)"
     share=root/usr/share
     cmp ft.1 $share/man/man1/ft.1 || bad "ft.1"

@@ -32,7 +32,7 @@ done
 for name in $(grep -o '`[a-z_]*`' goals.txt | tr -d '`' | sort -u); do
     grep -rqE "$name" "$source/tests" "$source/CMakePresets.json" || ls "$source/tests/$name".* > ls.txt 2>&1 || bad "docs/goals.md names $name, which is not there"
 done
-if command -v python3 > /dev/null; then
+if has python3; then
     PYTHONPYCACHEPREFIX=$PWD/cache python3 -m py_compile "$source"/scripts/*.py || bad "a Python script does not compile"
 fi
 finish cli_scripts

@@ -23,7 +23,7 @@ want = {"records": 6, "samples": 5, "dropped": 1, "truncated": 1, "duplicates": 
 assert {k: s[k] for k in want} == want, {k: s[k] for k in want}
 END
 }
-if command -v python3 > /dev/null; then counts || bad "counts: $(cat out.json)"; fi
+if has python3; then counts || bad "counts: $(cat out.json)"; fi
 [ -s err.txt ] && bad "check --json says something beside: $(cat err.txt)"
 "$ft" check run.json > out.txt 2> err.txt || bad "check"
 grep -q '"id" (3 records)' out.txt && grep -q '1 duplicates' out.txt || bad "the text of check: $(cat out.txt)"

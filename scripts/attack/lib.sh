@@ -83,7 +83,7 @@ leftovers() { # NAME: what stands beside it under a name that only ft gives
 
 # Runs a command with a limit of time; its words are in out and err, its status in code.
 try() { # COMMAND...; preload=LIBRARY before it: with that in the program alone, not in timeout
-    { timeout -k 1 "${limit:-20}" ${preload:+env "LD_PRELOAD=$preload"} "$@" > out 2> err < /dev/null; } 2> /dev/null
+    { timeout -k 1 "${limit:-60}" ${preload:+env "LD_PRELOAD=$preload"} "$@" > out 2> err < /dev/null; } 2> /dev/null
     code=$?
 }
 one_line() { [ "$(grep -c '^ft: error: ' err)" = 1 ] && ! grep -qv '^ft: ' err; } # warnings may stand before it

@@ -10,18 +10,16 @@ check_C5() { # stdout has results, JSON is JSON, nothing moves where no terminal
             fail "$*: $code $(told) $(head -c 100 bad)"
         fi
     }
-    if perl -MJSON::PP -e 1 2> /dev/null; then
-        json train run.json
-        json check run.json --out fresh
-        json merge-adapter a --base b --out n
-        json convert b --out n.gguf
-        json eval --model b --task perplexity --data e.jsonl
-        json score --model b --data e.jsonl
-        json generate --model b --prompt Day --max-new-tokens 2
-        json inspect b
-        json data d.jsonl --model b
-        json version
-    fi
+    json train run.json
+    json check run.json --out fresh
+    json merge-adapter a --base b --out n
+    json convert b --out n.gguf
+    json eval --model b --task perplexity --data e.jsonl
+    json score --model b --data e.jsonl
+    json generate --model b --prompt Day --max-new-tokens 2
+    json inspect b
+    json data d.jsonl --model b
+    json version
     rm -rf o
     for words in "train run.json" "eval --model b --task perplexity --data e.jsonl" "generate --model b --prompt Day --max-new-tokens 2" "inspect b" "help"; do
         # shellcheck disable=SC2086

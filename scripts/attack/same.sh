@@ -63,8 +63,12 @@ check_D6() { # no time, host, user or place in an artifact
     done
     equal_run "another environment" env -i PATH="$PATH" HOME=/x TZ=Asia/Tokyo LANG=tr_TR.UTF-8 USER=nobody "$ft" train run.json -q
     equal_run "no environment" env -i "$ft" train run.json -q
-    ! need setarch || equal_run "no ASLR" setarch -R "$ft" train run.json -q
-    ! unshare -ru true 2> /dev/null || equal_run "another user and host" unshare -ru "$ft" train run.json -q
+    if setarch -R true 2> /dev/null; then equal_run "no ASLR" setarch -R "$ft" train run.json -q; else skip "addresses that stay" "no setarch -R here"; fi
+    if unshare -ru true 2> /dev/null; then
+        equal_run "another user and host" unshare -ru "$ft" train run.json -q
+    else
+        skip "another user and host" "no user namespaces here"
+    fi
     place="$top/$FUNCNAME/somewhere else/öé"
     mkdir -p "$place" && cp -r b d.jsonl e.jsonl run.json "$place/"
     (cd "$place" && "$ft" train run.json -q --out a && "$ft" merge-adapter a --base b --out n -q > out && "$ft" convert b --out n.gguf -q > out)
@@ -73,7 +77,10 @@ check_D6() { # no time, host, user or place in an artifact
     done
     if same_tree "$place/n" merged; then pass; else fail "another folder, merge: $(head -n 2 different)"; fi
     if cmp -s "$place/n.gguf" b.gguf; then pass; else fail "another folder, convert"; fi
-    if grep -rlE "$(id -un)@|$(hostname)|$PWD" a/adapter_* a/README.md merged b.gguf > named; then fail "host, user or place in $(cat named)"; else pass; fi
+    named=(-e "$PWD")
+    [ -z "$(id -un 2> /dev/null)" ] || named+=(-e "$(id -un)@")
+    [ "$(uname -n | wc -c)" -le 5 ] || named+=(-e "$(uname -n)") # a short one may be a word of the text
+    if grep -rlF "${named[@]}" a/adapter_* a/README.md merged b.gguf > named; then fail "host, user or place in $(cat named)"; else pass; fi
     verdict "other clock, environment, user, folder, addresses: equal"
 }
 check_D7() { # languages with another point and other capital letters
@@ -97,7 +104,7 @@ check_D7() { # languages with another point and other capital letters
 check_D8() { # forms of the same text
     sed 's/$/\r/' d.jsonl > crlf.jsonl
     gzip -c d.jsonl > d2.jsonl.gz
-    ! need zstd || zstd -qc d.jsonl > d3.jsonl.zst
+    if need zstd; then zstd -qc d.jsonl > d3.jsonl.zst; else skip "a run on .zst" "no zstd"; fi
     mkdir shards && head -n 20 d.jsonl > shards/1.jsonl && tail -n +21 d.jsonl > shards/2.jsonl
     perl -pe 'chomp if eof' d.jsonl > unended.jsonl
     { printf '['; sed '$!s/$/,/' d.jsonl; printf ']'; } > d4.json

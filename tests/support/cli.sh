@@ -8,6 +8,11 @@ bad() {
     echo "FAILED: $*"
     failed=1
 }
+has() { # TOOL: or what needs it is left out, aloud
+    command -v "$1" > /dev/null && return
+    echo "$(basename "$0"): what needs $1 is skipped"
+    return 1
+}
 finish() { # NAME: the last line of a test
     [ $failed = 0 ] && echo "$1: fine"
     exit $failed
