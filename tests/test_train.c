@@ -246,6 +246,85 @@ static void damaged_checkpoints_are_passed_over(void **state)
     assert_true(number_in("damaged", "summary.json", "resumed_from", NULL, NULL) == 5);
 }
 
+static void shell(const char *words)
+{
+    char command[2048];
+    snprintf(command, sizeof command, "cd '%s' && %s", test_dir(), words);
+    assert_int_equal(system(command), 0);
+}
+
+/* Checkpoints that nobody can go on from are told of, and stay as they are until --force. */
+static void checkpoints_are_never_lost_unasked(void **state)
+{
+    static const struct {
+        const char *how, *says;
+        bool anew; /* without --resume, too, where no run is known */
+        ft_status code;
+    } cases[] = {
+        {"rm checkpoints/run.json", "put it back", true, FT_EEXIST},
+        {"rm -f checkpoints/run.json *.json*", "put it back", true, FT_EEXIST},
+        {"truncate -s 100 checkpoints/step-*/params.safetensors", "no checkpoint is whole", false,
+         FT_EDATA},
+        {"truncate -s 100 checkpoints/step-*/manifest.json", "no checkpoint is whole", false,
+         FT_EDATA},
+        {"rm checkpoints/step-*/manifest.json", "no checkpoint is whole", false, FT_EDATA},
+        {"rm checkpoints/step-*/state.json", "no checkpoint is whole", false, FT_EDATA},
+        {"for f in checkpoints/step-*/optimizer.safetensors; do printf x | "
+         "dd of=$f bs=1 seek=300 conv=notrunc status=none; done",
+         "damaged: its SHA-256", false, FT_EDATA},
+    };
+    char words[512];
+    (void)state;
+    reference_run();
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        copy_run("ref", "kept", 4);
+        snprintf(words, sizeof words, "(cd kept && %s) && rm -rf before && cp -r kept before",
+                 cases[i].how);
+        shell(words);
+        assert_fails(train((job){.out = "kept", .resume = true}), cases[i].code, cases[i].says);
+        assert_non_null(strstr(ft_error(), "step 4"));
+        assert_non_null(strstr(ft_error(), "method.init_from"));
+        if (cases[i].anew) assert_fails(train((job){.out = "kept"}), FT_EEXIST, cases[i].says);
+        shell("diff -r kept/checkpoints before/checkpoints");
+        assert_ok(train((job){.out = "kept", .force = true}));
+        assert_same_run("kept", "ref");
+    }
+    copy_run("ref", "kept", 0);
+    shell("mkdir kept/checkpoints/step-9"); /* nothing is in it to lose */
+    assert_ok(train((job){.out = "kept", .resume = true}));
+    assert_same_run("kept", "ref");
+}
+
+static int changed_lines;
+static void count_changed(void *ctx, log_level level, const char *line)
+{
+    (void)ctx, (void)level;
+    changed_lines += strstr(line, "no longer those that were written") != NULL;
+}
+
+static void a_log_that_was_changed_is_told(void **state)
+{
+    (void)state;
+    reference_run();
+    log_set_sink(count_changed, NULL);
+    copy_run("ref", "told", 6);
+    assert_ok(train((job){.out = "told", .resume = true}));
+    assert_same_run("told", "ref");
+    assert_int_equal(changed_lines, 0);
+    copy_run("ref", "told", 6);
+    flip(test_path("told/log.jsonl"), 130);
+    assert_ok(train((job){.out = "told", .resume = true}));
+    assert_int_equal(changed_lines, 1);
+    assert_same_file("told", "ref", "adapter_model.safetensors");
+    copy_run("ref", "told2", 6); /* a line that is none is left out of the tables */
+    shell("sed -i '2s/:/;/' told2/log.jsonl");
+    assert_ok(train((job){.out = "told2", .resume = true, .set = {"output.csv=true"}}));
+    assert_int_equal(changed_lines, 2);
+    log_set_sink(NULL, NULL);
+    char *table = test_read_file(test_path("told2/log.csv"), NULL);
+    assert_non_null(strstr(table, "\n10,"));
+}
+
 static void foreign_and_half_made_folders_are_never_chosen(void **state)
 {
     char command[1024];
@@ -561,6 +640,8 @@ int main(void)
         cmocka_unit_test(a_key_of_a_later_version_counts_as_its_default),
         cmocka_unit_test(changed_data_and_base_are_refused),
         cmocka_unit_test(damaged_checkpoints_are_passed_over),
+        cmocka_unit_test(checkpoints_are_never_lost_unasked),
+        cmocka_unit_test(a_log_that_was_changed_is_told),
         cmocka_unit_test(foreign_and_half_made_folders_are_never_chosen),
         cmocka_unit_test(rotation_keeps_the_newest),
         cmocka_unit_test(more_steps_go_on_from_a_complete_run),

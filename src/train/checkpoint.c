@@ -370,7 +370,7 @@ ft_status train_checkpoint_check(const train_session *s, int64_t step, train_dep
     FT_TRY(train_sealed_read(&d, &text, at_step.manifest));
     ft_status rc = FT_OK;
     FT_TRY_OUT(js_get_str(&d, d.root, "run_id", NULL, &run));
-    if (!run || strcmp(run, s->run_id) != 0) {
+    if (!run || (s->run_id[0] && strcmp(run, s->run_id) != 0)) {
         rc = FT_END;
         goto out;
     }
@@ -394,6 +394,21 @@ out:
     js_close(&d);
     ft_free(text);
     return rc;
+}
+
+/* Is there anything of a checkpoint in the folder? */
+static ft_status look_held(const train_session *s, int64_t step, arena *mem, bool *held)
+{
+    names n;
+    FT_TRY(name_files(mem, checkpoint_dir(mem, s->out, step), &n));
+    const char *const paths[] = {n.values, n.states, n.state, n.manifest};
+    *held = false;
+    for (size_t i = 0; i < FT_COUNT_OF(paths) && !*held; i++) {
+        path_kind kind;
+        FT_TRY(path_look(paths[i], &kind));
+        *held = kind == PATH_FILE;
+    }
+    return FT_OK;
 }
 
 static int by_falling_step(const void *a, const void *b)
@@ -423,6 +438,7 @@ ft_status train_checkpoint_list(const train_session *s, arena *mem, train_found 
         if (rc == FT_EMEM) return rc;
         f.valid = rc == FT_OK;
         f.why = rc == FT_OK ? "" : arena_str(mem, ft_error());
+        FT_TRY(look_held(s, f.step, mem, &f.held));
         (*out)[(*n)++] = f;
     }
     if (*n > 0) qsort(*out, (size_t)*n, sizeof **out, by_falling_step);

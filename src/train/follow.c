@@ -95,11 +95,11 @@ static ft_status write_row(const follow *f, const cJSON *line)
 }
 
 /* --- lines ------------------------------------------------------------------------------------------------------------------ */
-static ft_status take_line(const follow *f, const char *name, double wall_time, const char *line,
-                           size_t n)
+static ft_status take_line(const follow *f, const char *name, int at, double wall_time,
+                           const char *line, size_t n)
 {
     js_doc d = {0};
-    FT_TRY(js_parse(&d, line, n, name, 1, JS_NO_POSITIONS, FT_EDATA));
+    FT_TRY(js_parse(&d, line, n, name, at, JS_NO_POSITIONS, FT_EDATA));
     ft_status rc = f->csv ? write_row(f, d.root) : FT_OK;
     if (rc == FT_OK && f->tb) rc = train_tb_line(f->tb, wall_time, d.root);
     js_close(&d);
@@ -111,8 +111,8 @@ ft_status train_follow_line(train_session *s, const char *line, size_t n)
     struct timespec now;
     if (!s->follow) return FT_OK;
     clock_gettime(CLOCK_REALTIME, &now);
-    return take_line(s->follow, "log.jsonl", (double)now.tv_sec + 1e-9 * (double)now.tv_nsec, line,
-                     n);
+    return take_line(s->follow, "log.jsonl", 1, (double)now.tv_sec + 1e-9 * (double)now.tv_nsec,
+                     line, n);
 }
 
 /* Adds up "seconds" in the lines of time.jsonl up to `last`'s, from *times on. */
@@ -129,17 +129,22 @@ static double seconds_until(const char **times, double last)
 }
 
 /* What the log holds already; when its lines were written follows from the times that the steps took. */
-static ft_status take_log(train_session *s, const char *log, const char *times)
+static ft_status take_log(train_session *s, const char *name, const char *log, const char *times)
 {
     const char *at = times;
     double wall_time = (double)time(NULL) - seconds_until(&at, 1e300);
     const char *line = log;
+    int number = 0;
     at = times;
     for (const char *end; (end = strchr(line, '\n')); line = end + 1) {
         double step = 0;
         if (sscanf(line, "{\"step\":%lf", &step) != 1) step = 0;
         wall_time += seconds_until(&at, step);
-        FT_TRY(take_line(s->follow, "log.jsonl", wall_time, line, (size_t)(end - line)));
+        ft_status rc = take_line(s->follow, name, ++number, wall_time, line, (size_t)(end - line));
+        if (rc == FT_EDATA) /* damaged */
+            log_warn("%s; this line is left out of log.csv and TensorBoard's file", ft_error());
+        else
+            FT_TRY(rc);
     }
     return FT_OK;
 }
@@ -153,7 +158,7 @@ static ft_status read_logs(train_session *s)
     if (!log || !time_log) return FT_EMEM;
     ft_status rc = file_read(&lines, &n, log, LOG_BYTES);
     if (rc == FT_OK) rc = file_read(&times, &n, time_log, LOG_BYTES);
-    if (rc == FT_OK) rc = take_log(s, lines, times);
+    if (rc == FT_OK) rc = take_log(s, log, lines, times);
     ft_free(lines);
     ft_free(times);
     return rc;

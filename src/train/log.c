@@ -9,6 +9,15 @@
 #define TIMES "time.jsonl"
 #define SAMPLES "samples.jsonl"
 
+/* In 52 bits, which a number of JSON holds; any bit of the text that is another one changes it. */
+FT_WRAPS static int64_t hash_on(int64_t hash, const char *text, size_t n)
+{
+    uint64_t h = (uint64_t)hash;
+    for (size_t i = 0; i < n; i++)
+        h = ((h ^ (uint8_t)text[i]) * 0x100000001b3u) & (((uint64_t)1 << 52) - 1);
+    return (int64_t)h;
+}
+
 /* Opens a log at the length of the state; a log that was cut by someone goes on where it ends. */
 static ft_status open_one(const train_session *s, const char *name, file_log **out, int64_t *keep)
 {
@@ -25,9 +34,32 @@ static ft_status open_one(const train_session *s, const char *name, file_log **o
     return file_log_open(out, path, *keep);
 }
 
+/* Nothing is computed from the log, so one that somebody or a disk has changed stops no run: it is told. */
+static ft_status open_log(train_session *s)
+{
+    enum { MOST = 1 << 30 };
+    train_state *st = &s->state;
+    const int64_t written = st->log_bytes;
+    const char *path = path_join(s->mem, s->out, LOG);
+    char *text;
+    size_t n;
+    if (!path) return FT_EMEM;
+    FT_TRY(open_one(s, LOG, &s->log, &st->log_bytes));
+    if (written == 0) return FT_OK;
+    FT_TRY(file_read(&text, &n, path, MOST));
+    const int64_t hash = hash_on(0, text, n);
+    if (st->log_bytes == written && st->log_hash >= 0 && st->log_hash != hash)
+        log_warn("%s: its lines up to step %lld are no longer those that were written; the run "
+                 "goes on, and leaves them as they are",
+                 path, (long long)st->step);
+    st->log_hash = hash;
+    ft_free(text);
+    return FT_OK;
+}
+
 ft_status train_log_open(train_session *s)
 {
-    FT_TRY(open_one(s, LOG, &s->log, &s->state.log_bytes));
+    FT_TRY(open_log(s));
     FT_TRY(open_one(s, TIMES, &s->times, &s->state.time_bytes));
     if (s->n_samples > 0) FT_TRY(open_one(s, SAMPLES, &s->samples, &s->state.sample_bytes));
     return train_follow_open(s);
@@ -56,6 +88,8 @@ static ft_status append(train_session *s, file_log *to, str_buf *line, int64_t *
     ft_status rc = str_ok(line);
     if (rc == FT_OK) rc = file_log_add(to, line->data, line->len);
     if (rc == FT_OK) *length += (int64_t)line->len;
+    if (rc == FT_OK && to == s->log)
+        s->state.log_hash = hash_on(s->state.log_hash, line->data, line->len);
     if (rc == FT_OK && to == s->log) rc = train_follow_line(s, line->data, line->len - 1);
     str_free(line);
     return rc;

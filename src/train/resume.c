@@ -164,12 +164,42 @@ static ft_status read_summary(train_session *s, bool *complete)
     return rc;
 }
 
+/* What a damaged or lost checkpoint may still be good for. */
+static const char *init_key(const train_session *s)
+{
+    return s->cfg.method->load ? "method.init_from"
+                               : "model.path (method.init_from is for adapters)";
+}
+
+/* Checkpoints without the run.json that says what run they are of: nobody goes on from them, and nobody writes over them. */
+static ft_status refuse_orphans(const train_session *s)
+{
+    train_found *found;
+    int64_t n;
+    path_kind
+        aside; /* --force was cut short while it moved a finished run out of the way: go on with that */
+    FT_TRY(path_look_in(s->out, IO_FORMER "/" TRAIN_RUN, &aside));
+    if (aside == PATH_FILE) return FT_OK;
+    FT_TRY(train_checkpoint_list(s, s->mem, &found, &n));
+    for (int64_t i = 0; i < n; i++)
+        if (found[i].held)
+            return ft_fail(
+                FT_EEXIST,
+                "%s: holds checkpoints, of which that of step %lld is the newest, but not "
+                "%s/" TRAIN_RUN ", which says what run they are of; put it back and go on with "
+                "--resume, begin another run from what one of them learned with %s, or start anew "
+                "with --force",
+                s->out, (long long)found[i].step, s->out, init_key(s));
+    return FT_OK;
+}
+
 ft_status train_resume_look(train_session *s, train_start *as)
 {
     const char *trace;
     bool complete;
     *as = TRAIN_FRESH;
     FT_TRY(find_trace(s, &trace));
+    if (!s->opt->force && (!trace || strcmp(trace, TRAIN_RUN) != 0)) FT_TRY(refuse_orphans(s));
     if (!trace) return FT_OK;
     if (!s->opt->resume) {
         FT_CHECK(s->opt->force || strcmp(trace, TRAIN_RUN) == 0, FT_EEXIST,
@@ -266,9 +296,7 @@ static ft_status other_rates(const train_session *s, int64_t newest)
         "that the run began with, or start a new run from its result with %s \"%s\" and "
         "another folder (--out)",
         s->config_name, steps_key(s), (long long)s->total_steps, (long long)newest,
-        s->cfg.optim->lr_scheduler_type,
-        s->cfg.method->load ? "method.init_from" : "model.path (method.init_from is for adapters)",
-        s->out);
+        s->cfg.optim->lr_scheduler_type, init_key(s), s->out);
 }
 
 /* What the best checkpoint holds becomes the result, so where it is damaged its steps are done again. */
@@ -288,7 +316,7 @@ static ft_status best_is_whole(const train_session *s, int64_t step, int64_t bes
 }
 
 /* The newest one that is right to this depth and fits; of those that only do not fit the newest. −1: none. */
-static ft_status find_newest(const train_session *s, const train_found *found, int64_t n,
+static ft_status find_newest(const train_session *s, train_found *found, int64_t n,
                              train_depth depth, int64_t *step, int64_t *newest)
 {
     for (int64_t i = 0; i < n && *step < 0; i++) {
@@ -298,13 +326,18 @@ static ft_status find_newest(const train_session *s, const train_found *found, i
         if (found[i].valid) rc = train_checkpoint_check(s, found[i].step, depth, s->mem);
         if (rc == FT_EMEM) return rc;
         if (!found[i].valid || rc != FT_OK) {
+            if (found[i].valid) found[i].why = arena_str(s->mem, ft_error());
+            if (!found[i].why) return FT_EMEM;
             log_warn("the checkpoint of step %lld is passed over: %s", (long long)found[i].step,
-                     found[i].valid ? ft_error() : found[i].why);
+                     found[i].why);
             continue;
         }
         FT_TRY(train_checkpoint_facts(s, found[i].step, s->mem, &rates, &best));
         FT_TRY(best_is_whole(s, found[i].step, best, &whole));
-        if (!whole) continue;
+        if (!whole) {
+            found[i].why = "the best one, whose values become the result, is not whole";
+            continue;
+        }
         const bool fit = rates_fit(s, found[i].step, rates);
         if (fit)
             *step = found[i].step;
@@ -312,6 +345,19 @@ static ft_status find_newest(const train_session *s, const train_found *found, i
             *newest = found[i].step;
         if (!fit && !s->schedule && !opt_branches(s->cfg.optim)) break;
     }
+    return FT_OK;
+}
+
+/* Where none is whole: what was damaged may still be of use to somebody, and is not written over unasked. */
+static ft_status refuse_damaged(const train_session *s, const train_found *found, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (found[i].held)
+            return ft_fail(FT_EDATA,
+                           "%s: no checkpoint is whole; that of step %lld, the newest: %s; put the "
+                           "files back, begin another run from what is left with %s, or start anew "
+                           "with --force",
+                           s->out, (long long)found[i].step, found[i].why, init_key(s));
     return FT_OK;
 }
 
@@ -336,6 +382,7 @@ static ft_status newest_valid(train_session *s, int64_t *step)
         log_info("steps %lld to %lld had other rates than this run: they are done again",
                  (long long)*step + 1, (long long)newest);
     FT_TRY(check_done(s, *step >= 0 ? *step : newest));
+    if (*step < 0 && newest < 0) FT_TRY(refuse_damaged(s, found, n));
     return *step < 0 ? other_rates(s, newest) : FT_OK;
 }
 

@@ -105,6 +105,7 @@ typedef struct train_state {
     train_record record;
     double seconds; /* of all parts of the run */
     int64_t log_bytes, time_bytes, sample_bytes;
+    int64_t log_hash; /* of the bytes of log.jsonl; −1: not known */
     int n_sources, n_evals;
     int64_t *source_tokens;         /* [n_sources] of the whole run */
     int64_t *step_sources;          /* [n_sources] of `record` */
@@ -303,9 +304,10 @@ ft_status train_checkpoint_check(const train_session *s, int64_t step, train_dep
 typedef struct train_found { /* a folder step-N that is not another run's */
     int64_t step;
     bool valid;      /* by names and sizes */
+    bool held;       /* files of a checkpoint are in it, whole or not */
     const char *why; /* what is wrong with it */
 } train_found;
-/* By falling step. */
+/* By falling step; those of any run while this one has no identity. */
 ft_status train_checkpoint_list(const train_session *s, arena *mem, train_found **out, int64_t *n);
 ft_status train_checkpoint_clean(const train_session *s); /* removes half-made ones */
 
