@@ -1,4 +1,5 @@
-/* A pattern, NUL, a module's path: PEFT's rules of which module a pattern means. */
+/* A pattern, NUL, a module's path: PEFT's rules of which module a pattern means; names as the regexes that
+ * they are. */
 #include "fuzz.h"
 
 #include "ft/method.h"
@@ -22,6 +23,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *path = given ? fz_string(part, n) : fz_string("model.layers.11.self_attn.q_proj", 32);
     known(pe_match_full(pattern, path));
     known(pe_match_pattern(pattern, path));
+    /* a plain name goes without a regex: as with one */
+    char *regex = malloc(strlen(pattern) + 3);
+    FZ_CHECK(regex);
+    sprintf(regex, "(%s)", pattern);
+    if (!pattern[strcspn(pattern, "\\()[]{}|?*+^$#")])
+        FZ_CHECK(pe_match_pattern(pattern, path) == pe_match_pattern(regex, path));
+    ft_error_clear();
+    free(regex);
     known(pe_match_inside(pattern, path));
     known(pe_match_layer(pattern, path, &layer));
     known(pe_match_layer(NULL, path, &layer));

@@ -1,9 +1,11 @@
 /* test_time.c – the time of a text grows with its length and no faster: each kind of tokenizer over inputs of one kind that
- * wear down loops (runs of a letter, of spaces, of marks, of invalid bytes), and vocabularies made to be slow.
+ * wear down loops (runs of a letter, of spaces, of marks, of invalid bytes), and vocabularies made to be slow; names by
+ * which an adapter means modules.
  *
  * CPU time of this process, the least of some runs: a linear loop has a ratio of 1, a quadratic one of 16. */
 #include "support.h"
 
+#include "ft/method.h"
 #include "ft/token.h"
 
 #include <time.h>
@@ -93,11 +95,11 @@ enum { LETTERS = 65000 };
 #define LONG_TOKEN "aa…b" /* stands for LETTERS times "a" and a b */
 
 /* The text of a tokenizer.json: its model, steps and added tokens, with LONG_TOKEN put in. */
-static tok_tokenizer *open_made(const char *added, const char *steps, const char *model)
+static tok_tokenizer *open_made(const char *added, const char *steps, const char *json)
 {
     str_buf out = {0}, all = {0};
     str_printf(&all, "{\"version\":\"1.0\",\"added_tokens\":[%s],%s\"model\":{%s}}", added, steps,
-               model);
+               json);
     const char *at = all.data;
     for (const char *hit; (hit = strstr(at, LONG_TOKEN)); at = hit + strlen(LONG_TOKEN)) {
         str_add(&out, at, (size_t)(hit - at));
@@ -202,10 +204,35 @@ static void pcre_texts(void **state)
     tok_close(t);
 }
 
+/* An adapter may bring any number of names with ranks of their own: each is looked at for every module. */
+static void names_of_a_pattern(void **state)
+{
+    static const char *const keys[] = {
+        "q_proj", "self_attn.q_proj", "proj",       "self.attn.q.proj", "1.mlp", "layers.0",
+        ".proj",  "x_q_proj",         "model..q_p", "model.q_proj",     "",      "model.layers"};
+    static const char *const paths[] = {"q_proj", "model.layers.11.self_attn.q_proj",
+                                        "model.q_proj", "mlp", "model.layers.0"};
+    char regex[64], name[64];
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(keys); i++)
+        for (size_t k = 0; k < FT_COUNT_OF(paths); k++) {
+            snprintf(regex, sizeof regex, "(%s)", keys[i]);
+            assert_int_equal(pe_match_pattern(keys[i], paths[k]),
+                             pe_match_pattern(regex, paths[k]));
+        }
+    const double from = cpu_seconds();
+    for (int i = 0; i < 1000000; i++) {
+        snprintf(name, sizeof name, "layers.%d.q_proj", i);
+        assert_int_equal(pe_match_pattern(name, "model.layers.x.q_proj"), 0);
+    }
+    assert_true(cpu_seconds() - from < 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_kind), cmocka_unit_test(long_tokens),
                                        cmocka_unit_test(steps_of_a_text),
-                                       cmocka_unit_test(pcre_texts)};
+                                       cmocka_unit_test(pcre_texts),
+                                       cmocka_unit_test(names_of_a_pattern)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

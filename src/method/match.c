@@ -75,8 +75,23 @@ static int match_around(const char *front, const char *key, const char *back, co
     return r;
 }
 
+/* A name, which nearly every key of a pattern is, needs no regex, of which an adapter may bring any number: "." stands for
+ * any character, and what is before the name ends in one. 1, 0; −1: it is a regex, or not sure. */
+static int match_name(const char *key, const char *path)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.";
+    const size_t n = strlen(key), m = strlen(path);
+    if (n == 0 || strspn(key, plain) != n || strspn(path, plain) != m) return -1;
+    if (n > m || (n < m && path[m - n - 1] != '.')) return 0;
+    for (size_t i = 0; i < n; i++)
+        if (key[i] != '.' && key[i] != path[m - n + i]) return 0;
+    return 1;
+}
+
 int pe_match_pattern(const char *key, const char *path)
 {
+    const int named = match_name(key, path);
+    if (named >= 0) return named;
     return match_around("(.*\\.)?(", key, ")$", path, NULL);
 }
 
