@@ -43,7 +43,8 @@ for line in ":1:2: model_name_or_path: unknown key; ft has it as model.path" "op
     grep -qF -- "$line" err.txt || bad "no line: $line"
 done
 ! grep -q 'micro_batch_size\|required' err.txt || bad "told too much: $(cat err.txt)"
-told 78 'ft has it as train.micro_batch_size' "$ft" train --data x.jsonl --out o --set model.path=m --set micro_batch_size=2
+told 78 'ft has it as train.batch_size' "$ft" train --data x.jsonl --out o --set model.path=m --set micro_batch_size=2
+grep -q 'the whole step; micro-batches are chosen, unless train.micro_batch_size ' err.txt || bad "no reason: $(cat err.txt)"
 told 78 'data.completion_only_loss: the opposite' "$ft" train --data x.jsonl --out o --set model.path=m --set train_on_inputs=false
 told 78 'model.path' "$ft" train --data x.jsonl --out o --set model.path=m --set model_name_or_path=m
 
@@ -62,6 +63,8 @@ END
 told 64 'has it as --out' "$ft" train --output x
 told 64 'has it as --out' "$ft" convert m --output-dir x
 told 64 'has it as --max-new-tokens' "$ft" generate --max-tokens 3
+told 64 'has it as --max-new-tokens' "$ft" generate --max_tokens 3
+told 64 'has it as --model' "$ft" train --model_name_or_path m
 told 64 'ft train CONFIG' "$ft" train --config x.json
 told 64 '--set optim.learning_rate=VALUE' "$ft" train --lr 1e-4
 told 64 '--set train.batch_size=VALUE; the whole step' "$ft" train --gradient-accumulation-steps 4

@@ -237,7 +237,7 @@ static ft_status key_as_flag(const line *l, const char *typed)
 static ft_status unknown_flag(const line *l, const char *word, size_t n)
 {
     const char *names[NAMES + 1];
-    char text[NAMES][NAME_BYTES], typed[NAME_BYTES];
+    char text[NAMES][NAME_BYTES], typed[NAME_BYTES], dashed[NAME_BYTES];
     const cfg_field *tables[] = {l->call->verb->flags, global_rows};
     int count = 0;
     for (size_t t = 0; t < FT_COUNT_OF(tables); t++) {
@@ -252,7 +252,8 @@ static ft_status unknown_flag(const line *l, const char *word, size_t n)
     snprintf(typed, sizeof typed, "%.*s", (int)(n < NAME_BYTES ? n : NAME_BYTES - 1), word);
     FT_CHECK(strcmp(typed, "config") != 0 || !(l->call->verb->needs & CLI_CONFIG), FT_EUSAGE,
              "--config: a config stands by itself: ft %s CONFIG", l->call->verb->name);
-    const char *meant = cli_option_meant(typed, names), *near = cfg_nearest(typed, names);
+    cli_flag_word(dashed, sizeof dashed, typed);
+    const char *meant = cli_option_meant(dashed, names), *near = cfg_nearest(dashed, names);
     FT_CHECK(!meant, FT_EUSAGE, "--%s: ft %s has it as --%s", ft_show(word, n), l->call->verb->name,
              meant);
     FT_TRY(key_as_flag(l, typed));
