@@ -97,6 +97,28 @@ help paths
 for key in model.path data.train output.dir method.init_from tasks.data; do grep -q "^  $key " help.txt || bad "no path $key"; done
 grep -q '^  train .*--data .*--out' help.txt || bad "options that are paths: $(cat help.txt)"
 
+# --- keys of a config of ft eval, bounds, options: each of them by itself
+for key in $("$ft" help eval | sed -n '/^keys of the config/,$s/^  \([a-z_.]*\) .*/\1/p'); do
+    case $key in model | gates) continue ;; esac # a section of a training config, a topic
+    help "$key"
+    grep -qE "^  (${key##*.}|$key) " help.txt || bad "help $key: $(cat help.txt)"
+done
+for task in $tasks; do
+    for key in $("$ft" help eval "$task" | sed -n '/^keys of the task/,$s/^  \([a-z_]*\) .*/\1/p'); do
+        help "tasks.$key"
+        grep -q "ft help eval $task)" help.txt || bad "help tasks.$key does not speak of $task: $(cat help.txt)"
+    done
+done
+for bound in $("$ft" help gates | sed -n '/^bounds:/,/^$/s/^  \([a-z_]*\) .*/\1/p'); do
+    help "gates.$bound"
+    grep -q 'ft help gates' help.txt || bad "help gates.$bound: $(cat help.txt)"
+done
+for verb in $verbs; do
+    for option in $("$ft" help "$verb" | sed -n 's/^  --\([a-z-]*\) .*/\1/p'); do help "$option"; done
+done
+help max-new-tokens
+grep -q 'option of ft generate' help.txt || bad "help max-new-tokens: $(cat help.txt)"
+
 # --- words that are nobody's
 told() { # WORDS TEXT
     # shellcheck disable=SC2086
@@ -113,5 +135,7 @@ told trian 'did you mean "train"?'
 told optim.learning_rat 'did you mean "learning_rate"?'
 told finetune 'ft help train'
 told lr 'ft help optim.learning_rate'
+told baselin 'did you mean "baseline"?'
+told max_new_token 'did you mean "max_new_tokens"?'
 told zzzzzzzzzzzz 'ft help lists them'
 finish cli_help

@@ -21,7 +21,7 @@ static const cfg_field flags[] = {
     CFG_END};
 
 /* --- verbs ------------------------------------------------------------------------------------------- */
-static void flag_line(str_buf *out, const cfg_field *r)
+void cli_help_flag(str_buf *out, const cfg_field *r)
 {
     char flag[KEY_BYTES], line[2 * KEY_BYTES];
     const char *value = cli_value_word(r);
@@ -37,10 +37,10 @@ static void verb_help_text(str_buf *out, const cli_verb *v)
     str_printf(out, "ft %s – %s\n\nusage: ft %s %s\n", v->name, v->help, v->name, v->usage);
     if (v->more) str_printf(out, "\n%s%s", v->more, str_ends(v->more, "\n") ? "" : "\n");
     if (v->flags && v->flags->key) str_adds(out, "\noptions:\n");
-    for (const cfg_field *r = v->flags; r && r->key; r++) flag_line(out, r);
+    for (const cfg_field *r = v->flags; r && r->key; r++) cli_help_flag(out, r);
     str_adds(out, "\noptions of every verb:\n");
     for (const cfg_field *r = cli_global_rows(); r->key; r++) {
-        if (cli_flag_fits(v, r)) flag_line(out, r);
+        if (cli_flag_fits(v, r)) cli_help_flag(out, r);
     }
 }
 
@@ -54,7 +54,7 @@ static ft_status overview(str_buf *out, const cli_table *tables, int n, arena *m
     for (int i = 0; cli_topic_at(i); i++)
         str_printf(out, "  %-15s %s\n", cli_topic_at(i)->name, cli_topic_at(i)->help);
     str_adds(out, "\noptions of every verb:\n");
-    for (const cfg_field *r = cli_global_rows(); r->key; r++) flag_line(out, r);
+    for (const cfg_field *r = cli_global_rows(); r->key; r++) cli_help_flag(out, r);
     str_adds(out, "\nsections of a training config (ft help SECTION, ft help SECTION.KEY):\n");
     for (int i = 0; i < n; i++) {
         if (i > 0 && strcmp(tables[i].section, tables[i - 1].section) == 0 && tables[i].type)
@@ -82,6 +82,7 @@ static void all_words(const char **names, const cli_table *tables, int n)
         for (const cfg_field *r = tables[i].rows; r && r->key && count < NAMES; r++)
             names[count++] = r->key;
     }
+    count += cli_help_rest_words(names + count, NAMES - count);
     names[count] = NULL;
 }
 
@@ -113,6 +114,7 @@ static ft_status one_word(str_buf *out, const char *word, const cli_table *table
         cli_help_section(out, word, tables, n, mem);
     else
         found += cli_help_key(out, word, tables, n, mem);
+    if (!v && !found) found = cli_help_rest(out, word);
     return v || found ? FT_OK : unknown(word, tables, n);
 }
 
@@ -165,8 +167,9 @@ static ft_status run(const cli_call *c)
 
 const cli_verb verb_help = {
     .name = "help",
-    .help = "this overview, a verb, a topic, or a key of the config",
-    .usage = "[VERB | TOPIC [ENTRY] | SECTION | KEY | method TYPE] [--man | --completion SHELL]",
+    .help = "this overview, a verb, a topic, a key of a config, or an option",
+    .usage = "[VERB | TOPIC [ENTRY] | SECTION | KEY | OPTION | method TYPE] [--man | --completion "
+             "SHELL]",
     .example = "ft help optim.learning_rate",
     .flags = flags,
     .opt_size = sizeof(options),
