@@ -23,6 +23,12 @@ static bool is_name(const char *s, size_t n)
            s[n - 1] != '.' && s[n - 1] != '-';
 }
 
+/* "." and ".." would be taken out of the address that they stand in. */
+static bool is_revision(const char *s)
+{
+    return s[0] && strlen(s) <= 256 && strcmp(s, ".") != 0 && strcmp(s, "..") != 0;
+}
+
 ft_status fetch_repo_name(fetch_repo *r, const char *word, arena *mem)
 {
     const char *at = strchr(word, '@'), *slash = strchr(word, '/');
@@ -36,7 +42,7 @@ ft_status fetch_repo_name(fetch_repo *r, const char *word, arena *mem)
              "%s: no name of a repository; it is ORG/NAME or ORG/NAME@REVISION, as its page "
              "shows it",
              ft_shows(word));
-    FT_CHECK(!at || (at[1] && strlen(at + 1) <= 256 && utf8_valid(at, strlen(at))), FT_EUSAGE,
+    FT_CHECK(!at || (is_revision(at + 1) && utf8_valid(at, strlen(at))), FT_EUSAGE,
              "%s: no revision stands behind the @ (a branch, tag or commit)", ft_shows(word));
     r->id = arena_strn(mem, word, n);
     r->revision = at ? at + 1 : "main";
@@ -107,8 +113,11 @@ static ft_status ask_tree(fetch_list *l, fetch_net *net)
         FT_GUARD(page < PAGES, FT_EDATA, "%s: its list of files does not end", l->what);
         char *more = NULL;
         FT_TRY_OUT(fetch_text(net, url, l->what, "commit", TEXT_LIMIT, &text, &more));
+        const bool same = more && strcmp(more, url) == 0;
         ft_free(next);
         url = next = more;
+        FT_GUARD(!same, FT_EDATA, "%s: its list of files does not end: a page is its own next one",
+                 l->what);
         FT_TRY_OUT(read_answer(l, true, &text));
     }
 out:

@@ -150,6 +150,8 @@ static void read_etag(fetch_answer *a, const char *v, size_t n)
     if (n > 2 && memcmp(v, "W/", 2) == 0) v += 2, n -= 2;
     if (n > 1 && v[0] == '"' && v[n - 1] == '"') v++, n -= 2;
     snprintf(a->etag, sizeof a->etag, "%.*s", (int)(n < sizeof a->etag ? n : 0), v);
+    for (char *c = a->etag; *c; c++) /* hashes are compared in lower case */
+        if (*c >= 'A' && *c <= 'F') *c = (char)(*c - 'A' + 'a');
 }
 
 /* <URL>; rel="next", among others. */
@@ -408,8 +410,8 @@ static ft_status again(fetch_job *j, double asked)
     if (j->fresh >= AFRESH) j->tries = 0;
     j->fresh = 0;
     FT_CHECK(j->tries < RETRIES, FT_EIO,
-             "%s: %s; tried %d times; what came is kept, and the same command goes on from there",
-             j->what, j->why, j->tries + 1);
+             "%s: %s; tried %d times; the same command goes on from what has come", j->what, j->why,
+             j->tries + 1);
     FT_CHECK(asked <= LONGEST_WAIT, FT_EIO,
              "%s: %s, and asks us to wait for %.0f s; run the same command again then", j->what,
              j->why, asked);
@@ -553,6 +555,10 @@ static ft_status finish(fetch_net *n, fetch_flight *f, CURLcode code)
     const int status = f->begun ? f->a.status : 0;
     n->curl->multi_remove_handle(n->multi, f->easy);
     f->flying = false;
+    if (code == CURLE_OUT_OF_MEMORY && f->header_bytes > 0 && !f->begun) { /* says libcurl of it */
+        code = CURLE_WEIRD_SERVER_REPLY;
+        snprintf(f->error, sizeof f->error, "a line of its header does not end");
+    }
     const bool moved = status / 100 == 3 && status != 304 && f->location;
     if ((status == 200 || status == 206) && code == CURLE_OK) take_answer(f);
     if (moved) take_first(f);

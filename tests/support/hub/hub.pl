@@ -108,6 +108,11 @@ sub misbehave {
     } elsif ($word eq 'drip') { # a header that does not end
         syswrite $c, "HTTP/1.1 200 OK\r\n" or return 1;
         for (1 .. 10000) { syswrite $c, 'X-' . ('a' x 1000) . ": b\r\n" or return 1 }
+    } elsif ($word eq 'line') { # a line of a header that does not end
+        syswrite $c, "HTTP/1.1 200 OK\r\nX-A: " or return 1;
+        for (1 .. 2000) { syswrite $c, 'a' x 1000 or return 1 }
+    } elsif ($word eq 'round') { # a page that is followed by itself
+        answer($c, '200 OK', {Link => "<$url>; rel=\"next\""}, '[]');
     } elsif ($word eq 'text') { # FILE
         answer($c, '200 OK', {}, slurp("$root/$args[0]"));
     } elsif ($word eq 'raw') { # FILE
@@ -177,6 +182,7 @@ sub content {
     my $t = -f $file ? slurp($file) : undef;
     defined $t or return answer($c, '404 Not Found', {'X-Error-Code' => 'EntryNotFound'}, '');
     my %more = $name eq 'hub' && $word ne 'bare' ? ('X-Linked-Size' => length $t, 'X-Linked-Etag' => '"' . (in_lfs($p) ? sha256_hex($t) : blob($t)) . '"') : ();
+    $more{'X-Linked-Etag'} = uc $more{'X-Linked-Etag'} if $word eq 'shout';
     if ($word eq 'store') { # the hub's way with LFS
         return answer($c, '302 Found', {%more, Location => "http://127.0.0.1:$port{store}/$id/resolve/$commit/$p"}, '');
     }
