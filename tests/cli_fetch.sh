@@ -77,7 +77,7 @@ status() { sed -n "s/^{\"path\":\"$1\",.*\"status\":\"\([a-z]*\)\"}\$/\1/p" "$ou
 # --- what is taken
 model_files='LICENSE README.md config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json'
 mode 'hub:.*safetensors store'
-HF_TOKEN=secret gets 0 'go on with: ft init --model m --data' m org/tiny
+HF_TOKEN=secret gets 0 'next: ft init --model m --data FILE' m org/tiny
 has m "$model_files"
 asked 0 'store:.*token=.'
 asked 8 'hub:.*token=Bearer secret$'
@@ -100,6 +100,12 @@ has t "$model_files"
 mode 'hub:.*revision names' 'hub:.*tree status 404'
 gets 0 'at commit' t2 org/tiny # hashes with the files
 has t2 "$model_files"
+mode 'hub:.*revision names' 'hub:.*tree status 404' 'hub:.*resolve shout'
+gets 0 'at commit' t4 org/tiny # in capitals
+has t4 "$model_files"
+mode 'hub:.*revision tree' 'hub:.*tree round'
+gets 65 'a page is its own next one' t3 org/tiny
+asked 1 tree
 mode 'hub:.*revision names' 'hub:.*tree status 404' 'hub:.*resolve bare'
 gets 65 'states no hash' t3 org/tiny
 [ ! -e t3 ] || bad "a folder for nothing"
@@ -129,7 +135,7 @@ has i 'a file+100%.txt onnx/model.onnx'
 gets 66 'none of the' i2 org/tiny --include nothing
 gets 64 'ORG/NAME' i2 tiny
 gets 64 'ORG/NAME' i2 org/../x
-gets 64 'revision' i2 org/tiny@
+for revision in '' . ..; do gets 64 'revision' i2 "org/tiny@$revision"; done
 HF_ENDPOINT=ftp://127.0.0.1 gets 64 'HF_ENDPOINT' i2 org/tiny
 HF_TOKEN=$'a\nX: b' gets 64 'HF_TOKEN' i2 org/tiny
 gets 73 'is a file' err org/tiny
@@ -200,6 +206,7 @@ case_of "status*1 429 Retry-After $(LC_ALL=C date -u -d '+1 hour' '+%a,_%d_%b_%Y
 case_of 'status*1 429 Retry-After 4000' -- asks 74 'asks us to wait for 4000 s' 1 0
 case_of 'status*1 418' -- refuses 74 'answers 418' 1 0
 case_of 'drip*6' -- drip 74 'tried 6 times' 6 0
+case_of 'line*6' -- line 74 'a line of its header does not end; tried 6 times' 6 0
 case_of 'slow 100000 0.1' -- slow 0 '"status":"fetched"' 1 0
 mode "${misbehaviours[@]}"
 for c in "${cases[@]}"; do

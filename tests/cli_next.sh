@@ -24,6 +24,11 @@ cp "$source/data/text/tiny.eval.txt" FILE
 eval "$(printf '%q' "$ft") $next" > out.txt 2> err.txt || bad "ft $next gave $?"
 step "convert PATH --out x.gguf"
 eval "$(printf '%q' "$ft") $next" > out.txt 2> err.txt || bad "ft $next gave $?"
+step "eval --adapter out --task loss --data chats.jsonl"
+[ "$next" = "merge-adapter out --out PATH" ] || bad "eval: $next"
+"$ft" convert out --out lora.gguf > out.txt 2> err.txt || bad "convert of an adapter gave $?"
+grep -qxF "next: ft convert 'out/../a model' --out MODEL.gguf, then llama-cli -m MODEL.gguf --lora lora.gguf" err.txt ||
+    bad "convert of an adapter: $(cat err.txt)"
 "$ft" check run.json --out new -q > out.txt 2> err.txt || bad "check -q"
 [ -s err.txt ] && bad "-q: $(cat err.txt)"
 "$ft" check run.json --out new --json > out.txt 2> err.txt || bad "check --json"

@@ -137,6 +137,7 @@ typedef struct tool_eval_options {
         max_new_tokens; /* of the task given by flags; 0: not given */
     const char *precision; /* as tool_open */
     bool json;
+    str_buf *next; /* filled with the command that one would go on with; NULL: not asked */
 } tool_eval_options;
 extern const cfg_field tool_eval_fields[]; /* of the config; offsets mean nothing outside */
 /* A kind of task: a record as one line of JSON, names of its metrics, of further ones of each of several sources (NULL:
@@ -206,6 +207,7 @@ typedef struct tool_convert_options {
     bool follow_links; /* as model_check_links */
     bool modelfile;    /* a Modelfile for Ollama beside it */
     bool force, json;
+    str_buf *next; /* of an adapter: filled with the command that one would go on with; NULL: not asked */
 } tool_convert_options;
 FT_MUST_USE ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out);
 
@@ -228,6 +230,7 @@ typedef struct tool_fetch_options {
     int n_include;
     int64_t parallel;
     bool dataset, force, json;
+    str_buf *next; /* filled with the command that one would go on with; NULL: not asked */
 } tool_fetch_options;
 /* Files of a Hugging Face endpoint (HF_ENDPOINT, HF_TOKEN), each whole and checked or not there. 64: several .gguf to choose
  * from; 65: not what the server states, twice, or a name that may not be; 66: not there; 73: another process is at it, or a

@@ -52,7 +52,7 @@ static ft_status tell_modelfile(const cli_call *c, const char *out)
     return rc;
 }
 
-/* A model that has a tokenizer answers; an adapter is llama.cpp's to use. */
+/* A model that has a tokenizer answers. */
 static ft_status tell_next(const cli_call *c, const options *o)
 {
     bool asks = true;
@@ -60,8 +60,6 @@ static ft_status tell_next(const cli_call *c, const options *o)
     if (o->modelfile) return tell_modelfile(c, o->out);
     FT_TRY(path_look(c->arg[0], &kind));
     if (kind == PATH_FOLDER) FT_TRY(tok_in_folder(c->arg[0], &asks));
-    if (kind == PATH_FOLDER) FT_TRY(path_look_in(c->arg[0], "adapter_config.json", &kind));
-    if (kind == PATH_FILE && !str_ends(c->arg[0], ".gguf")) asks = false;
     if (!asks) return FT_OK;
     return cli_next_words(
         c, (const char *[]){"generate", "--model", o->out, "--prompt", "TEXT", NULL});
@@ -72,6 +70,7 @@ static ft_status run(const cli_call *c)
     const options *o = c->opt;
     const char *set[2];
     char text[2][48];
+    str_buf next = {0};
     tool_convert_options opt = {.model = c->arg[0],
                                 .out = o->out,
                                 .base = o->base,
@@ -81,7 +80,8 @@ static ft_status run(const cli_call *c)
                                 .follow_links = o->follow_links,
                                 .modelfile = o->modelfile,
                                 .force = c->force,
-                                .json = c->json};
+                                .json = c->json,
+                                .next = &next};
     if (o->double_quant) {
         snprintf(text[0], sizeof text[0], "double_quant=%s", o->double_quant);
         set[opt.n_quant++] = text[0];
@@ -90,8 +90,10 @@ static ft_status run(const cli_call *c)
         snprintf(text[1], sizeof text[1], "block_size=%lld", (long long)o->block_size);
         set[opt.n_quant++] = text[1];
     }
-    FT_TRY(tool_convert(&opt, &(tool_sink){.put = cli_put}));
-    return tell_next(c, o);
+    ft_status rc = tool_convert(&opt, &(tool_sink){.put = cli_put});
+    if (rc == FT_OK) rc = next.data ? cli_next(c, next.data) : tell_next(c, o);
+    str_free(&next);
+    return rc;
 }
 
 const cli_verb verb_convert = {

@@ -41,6 +41,7 @@ static const cfg_field flags[] = {
 static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
+    str_buf next = {0};
     const tool_eval_options opt = {
         .config = c->n_arg > 0 ? c->arg[0] : NULL,
         .sets = c->sets,
@@ -62,8 +63,12 @@ static ft_status run(const cli_call *c)
         .max_new_tokens = o->max_new_tokens,
         .precision = c->precision,
         .json = c->json,
+        .next = &next,
     };
-    return tool_eval(&opt, &(tool_sink){.put = cli_put_now});
+    ft_status rc = tool_eval(&opt, &(tool_sink){.put = cli_put_now});
+    if (rc == FT_OK) rc = cli_next(c, next.data);
+    str_free(&next);
+    return rc;
 }
 
 const cli_verb verb_eval = {

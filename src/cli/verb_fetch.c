@@ -31,6 +31,7 @@ static const cli_env env[] = {
 static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
+    str_buf next = {0};
     const tool_fetch_options opt = {.name = c->arg[0],
                                     .out = o->out,
                                     .dataset = o->dataset,
@@ -38,8 +39,12 @@ static ft_status run(const cli_call *c)
                                     .n_include = o->include.n,
                                     .parallel = o->parallel,
                                     .force = c->force,
-                                    .json = c->json};
-    return tool_fetch(&opt, &(tool_sink){.put = cli_put_now});
+                                    .json = c->json,
+                                    .next = &next};
+    ft_status rc = tool_fetch(&opt, &(tool_sink){.put = cli_put_now});
+    if (rc == FT_OK) rc = cli_next(c, next.data);
+    str_free(&next);
+    return rc;
 }
 
 const cli_verb verb_fetch = {

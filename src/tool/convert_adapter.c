@@ -120,11 +120,8 @@ static ft_status report(const lora_file *c, size_t bytes, int64_t values, str_bu
     const tool_convert_options *o = c->opt;
     const double alpha = (double)c->told.alpha;
     if (!o->json) {
-        str_printf(s,
-                   "%s: a LoRA for llama.cpp: %lld modules, alpha %g, %s, %zu bytes; give it with "
-                   "--lora beside the .gguf of %s\n",
-                   ft_shows(o->out), (long long)c->told.tensors / 2, alpha, c->type->name, bytes,
-                   ft_shows(c->base));
+        str_printf(s, "%s: a LoRA for llama.cpp: %lld modules, alpha %g, %s, %zu bytes\n",
+                   ft_shows(o->out), (long long)c->told.tensors / 2, alpha, c->type->name, bytes);
         return str_ok(s);
     }
     str_adds(s, "{\"out\":");
@@ -139,6 +136,24 @@ static ft_status report(const lora_file *c, size_t bytes, int64_t values, str_bu
     tool_json_number(s, alpha);
     str_adds(s, "}\n");
     tool_json_memory(s, &c->plan);
+    return str_ok(s);
+}
+
+/* llama.cpp adds it to the .gguf of its base, which may have to be made first. */
+static ft_status tell_next(const lora_file *c)
+{
+    str_buf *s = c->opt->next;
+    const bool there = str_ends(c->base, ".gguf");
+    if (!s) return FT_OK;
+    if (!there) {
+        str_adds(s, "ft convert ");
+        str_shell(s, c->base, true);
+        str_adds(s, " --out MODEL.gguf, then ");
+    }
+    str_adds(s, "llama-cli -m ");
+    str_shell(s, there ? c->base : "MODEL.gguf", false);
+    str_adds(s, " --lora ");
+    str_shell(s, c->opt->out, false);
     return str_ok(s);
 }
 
@@ -159,6 +174,7 @@ static ft_status run(lora_file *c, str_buf *text)
     FT_TRY(model_save_lora(c->m, c->target.temp, &lora, &c->told));
     FT_TRY(check_written(c, &bytes, &values));
     FT_TRY(file_inputs_check());
+    FT_TRY(tell_next(c));
     FT_TRY(report(c, bytes, values, text)); /* before the rename: a failure leaves nothing */
     return io_target_commit(&c->target);
 }

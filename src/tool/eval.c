@@ -170,6 +170,16 @@ static ft_status run_base(eval_config *e, const tool_eval_options *opt)
     return rc;
 }
 
+/* An adapter that was measured may be folded, where it can be. */
+static ft_status tell_next(const eval_config *e, const tool_model *t, str_buf *next)
+{
+    if (!next || !t->adapter || e->n_adapter != 1 || !t->adapter->method->fold) return FT_OK;
+    str_adds(next, "ft merge-adapter ");
+    str_shell(next, e->adapter->dir, true);
+    str_adds(next, " --out PATH");
+    return str_ok(next);
+}
+
 static ft_status run_model(eval_config *e, const tool_eval_options *opt, file_out *samples,
                            const tool_sink *out)
 {
@@ -192,6 +202,7 @@ static ft_status run_model(eval_config *e, const tool_eval_options *opt, file_ou
         if (opt->json && i + 1 == e->n_task) tool_json_memory(&line, &t->plan);
         rc = tool_put(out, &line);
     }
+    if (rc == FT_OK) rc = tell_next(e, t, opt->next);
     str_free(&line);
     tool_close(t);
     return rc;

@@ -518,11 +518,13 @@ static ft_status fetch_indexed(fetching *x, const fetch_file *index)
 
 /* --- the end ----------------------------------------------------------------------------------------------------------- */
 
-/* What may be done with what is there now. */
-static void add_next(const fetching *x, str_buf *s)
+/* The command that one would go on with: with what is there now. */
+static ft_status tell_next(const fetching *x)
 {
     const fetch_repo *r = &x->repo;
+    str_buf *s = x->opt->next;
     const fetch_file *weights = NULL, *data = NULL, *adapter = NULL;
+    if (!s) return FT_OK;
     for (int64_t i = 0; i < r->n; i++) {
         const fetch_file *f = &r->file[i];
         if (!f->wanted) continue;
@@ -533,17 +535,17 @@ static void add_next(const fetching *x, str_buf *s)
         if (!data || f->size > data->size) data = f;
     }
     if (r->dataset) {
-        str_adds(s, "look at it with: ft data ");
+        str_adds(s, "ft data ");
         str_shell(s, path_join(x->mem, x->dir, data->path), true);
         str_adds(s, " --model MODEL");
-        return;
+        return str_ok(s);
     }
     const bool one_file = weights && str_ends(weights->path, ".gguf");
-    str_adds(s,
-             weights && !adapter ? "go on with: ft init --model " : "look at it with: ft inspect ");
-    str_shell(s, one_file ? path_join(x->mem, x->dir, weights->path) : x->dir, true);
-    if (weights && !adapter)
-        str_adds(s, " --data DATA.jsonl > config.json, then ft check config.json");
+    const bool trains = weights && !adapter;
+    str_adds(s, trains ? "ft init --model " : "ft inspect ");
+    str_shell(s, one_file ? path_join(x->mem, x->dir, weights->path) : x->dir, !trains);
+    if (trains) str_adds(s, " --data FILE");
+    return str_ok(s);
 }
 
 static ft_status tell_all(const fetching *x)
@@ -564,12 +566,10 @@ static ft_status tell_all(const fetching *x)
         if (x->fetched < x->files)
             str_printf(&s, "; %lld of them were there", (long long)(x->files - x->fetched));
         str_adds(&s, "\n");
-        add_next(x, &s);
-        str_adds(&s, "\n");
     }
     ft_status rc = tool_put(x->out, &s);
     str_free(&s);
-    return rc;
+    return rc == FT_OK ? tell_next(x) : rc;
 }
 
 static ft_status work(fetching *x)
