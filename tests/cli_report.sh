@@ -95,6 +95,8 @@ expect 73 "$ft" report one --out mine.html
 expect 73 "$ft" report one --out one/log.jsonl
 expect 66 "$ft" report merged
 expect 66 "$ft" report nowhere
+expect 66 "$ft" report lora.json
+grep -qF 'is a file; a report is of the folder' err.txt || bad "a config: $(cat err.txt)"
 expect 64 "$ft" report
 
 # A user's own file of the name that proofs are noted in stays.
@@ -112,7 +114,31 @@ expect 73 "$ft" report three
 expect 0 "$ft" train lora.json --out three -q --set train.max_steps=1 --force
 [ "$(cat three/report.html)" = mine ] || bad "train --force removed a report.html of others"
 
-# --- unfinished, cut, long, hostile -------------------------------------------------------------------------------
+# --- not finished: what summary.json would say comes from the lines, the config from where the run began ------------
+cp -r one half && rm half/summary.json half/config.resolved.json half/merges.jsonl half/report.html
+sed -i '7,$d' half/log.jsonl && sed -i '7,$d' half/time.jsonl
+expect 0 "$ft" report half
+page=half/report.html
+cell() { # ROW COLUMN: of the first table
+    perl -0777 -ne '/<table>(.*?)<\/table>/s or exit; my @r = split /<tr>/, $1; my @c = $r['"$1"'] =~ /<td[^>]*>(.*?)<\/td>/g; print $c['"$2"']' $page
+}
+[ "$(cell 2 1) $(cell 2 2)" = 'not finished lora' ] || bad "its state: $(cell 2 1) $(cell 2 2)"
+steps=$(logged half/log.jsonl loss | tail -n 1)
+[ "$(cell 2 3)" = "${steps% *}" ] || bad "its steps: $(cell 2 3), not ${steps% *}"
+[ "$(cell 2 4)" = "$(logged half/log.jsonl loss | sed -n '1s/.* //p')" ] || bad "its first loss: $(cell 2 4)"
+[ "$(cell 2 5)" = "${steps#* }" ] || bad "its last loss: $(cell 2 5)"
+[ "$(cell 2 6)" = "$(logged half/log.jsonl tokens | awk '{ n += $2 } END { print n }')" ] || bad "its tokens: $(cell 2 6)"
+for word in lora_alpha learning_rate data.train 'Memory and machine' Evaluation; do
+    grep -qF "$word" $page || bad "not finished: $word is not told"
+done
+sound $page
+
+# --- answers to conversations ----------------------------------------------------------------------------------------
+cp -r half talk && printf '%s\n' '{"step":1,"index":0,"messages":[{"role":"system","content":"<s>"},{"role":"user","content":"A & b"}],"text":"c","tokens":1,"stop":"eos"}' > talk/samples.jsonl
+expect 0 "$ft" report talk
+grep -qF 'user: A &amp; b' talk/report.html && grep -qF 'system: &lt;s&gt;' talk/report.html || bad "the turns of a sample are not told"
+
+# --- cut, long, hostile -------------------------------------------------------------------------------
 mkdir -p 'a"b<c' && perl -e '
     for (1 .. 5000) { printf "{\"step\":%d,\"loss\":%.6f,\"<x>\":1}\n", $_, 3 + sin($_ / 50) } print "{\"step\":50"' > 'a"b<c/log.jsonl'
 expect 0 "$ft" report 'a"b<c' --out long.html

@@ -26,6 +26,7 @@ ft_status tool_report(const tool_report_options *opt, const tool_sink *out)
     FT_GUARD(run, FT_EMEM, "out of memory");
     const char *path = opt->out ? opt->out : path_join(mem, opt->dirs[0], "report.html");
     FT_GUARD(path, FT_EMEM, "out of memory");
+    for (int i = 0; i < opt->n_dirs; i++) FT_TRY_OUT(report_run_look(opt->dirs[i]));
     FT_TRY_OUT(check_place(path));
     for (; n < opt->n_dirs; n++) {
         rc = report_run_read(&run[n], opt->dirs[n], mem);

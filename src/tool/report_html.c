@@ -105,9 +105,12 @@ static void put_value(str_buf *s, const cJSON *v)
     str_free(&text);
 }
 
-static void put_bytes(str_buf *s, const cJSON *v)
+static void put_bytes(str_buf *s, double v)
 {
-    if (cJSON_IsNumber(v)) str_printf(s, "%.1f MiB", v->valuedouble / 1048576);
+    if (isfinite(v))
+        str_printf(s, "%.1f MiB", v / 1048576);
+    else
+        put_number(s, v);
 }
 
 /* --- charts -------------------------------------------------------------------------------------------------------- */
@@ -323,50 +326,55 @@ static void put_cell(str_buf *s, const cJSON *v)
     str_adds(s, "</td>");
 }
 
+static void put_number_cell(str_buf *s, double v)
+{
+    str_adds(s, "<td class=\"n\">");
+    put_number(s, v);
+    str_adds(s, "</td>");
+}
+
 static void put_summary(str_buf *s, const report_run *run, int n)
 {
     static const char *const heads[] = {"run",       "state",  "method",  "steps",   "first loss",
                                         "last loss", "tokens", "seconds", "tokens/s"};
-    static const char *const keys[] = {"first_loss", "last_loss", "tokens", "seconds",
-                                       "tokens_per_s"};
+    static const char *const keys[] = {"steps",  "first_loss", "last_loss",
+                                       "tokens", "seconds",    "tokens_per_s"};
     str_adds(s, "<h2>Runs</h2>\n");
     open_table(s, heads, FT_COUNT_OF(heads));
     for (int i = 0; i < n; i++) {
         const cJSON *sum = run[i].summary.doc.root;
-        const report_series *loss = report_find(&run[i], "loss");
         str_adds(s, "<tr>");
         put_run_cell(s, &run[i], i, n);
         str_adds(s, sum          ? "<td>finished</td>"
                     : run[i].cut ? "<td>being written</td>"
                                  : "<td>not finished</td>");
-        put_cell(s, sum ? js_get(sum, "method")
-                        : js_get(js_get(run[i].config.doc.root, "method"), "type"));
-        if (sum) {
-            put_cell(s, js_get(sum, "steps"));
-        } else {
-            str_adds(s, "<td class=\"n\">");
-            put_number(s, loss && loss->n ? loss->step[loss->n - 1] : 0);
-            str_adds(s, "</td>");
-        }
-        for (size_t k = 0; k < FT_COUNT_OF(keys); k++) put_cell(s, js_get(sum, keys[k]));
+        put_cell(s, sum ? js_get(sum, "method") : js_get(js_get(run[i].config, "method"), "type"));
+        for (size_t k = 0; k < FT_COUNT_OF(keys); k++)
+            put_number_cell(s, report_told(&run[i], keys[k]));
         str_adds(s, "</tr>\n");
     }
     close_table(s);
+}
+
+/* The head of a table that stands only where it has rows. */
+static void begin_table(str_buf *s, bool *any, const char *title, const char *const *heads, int n)
+{
+    if (*any) return;
+    *any = true;
+    str_printf(s, "<h2>%s</h2>\n", title);
+    open_table(s, heads, n);
 }
 
 static void put_evals(str_buf *s, const report_run *run, int n)
 {
     static const char *const heads[] = {"run", "held out", "first", "last", "change"};
     static const char *const keys[] = {"first", "last", "change"};
+    const int n_heads = FT_COUNT_OF(heads);
     bool any = false;
     for (int i = 0; i < n; i++) {
         const cJSON *eval = js_get(run[i].summary.doc.root, "eval");
         for (const cJSON *e = eval ? eval->child : NULL; e; e = e->next) {
-            if (!any) {
-                str_adds(s, "<h2>Evaluation</h2>\n");
-                open_table(s, heads, FT_COUNT_OF(heads));
-            }
-            any = true;
+            begin_table(s, &any, "Evaluation", heads, n_heads);
             str_adds(s, "<tr>");
             put_run_cell(s, &run[i], i, n);
             str_adds(s, "<td>");
@@ -375,8 +383,35 @@ static void put_evals(str_buf *s, const report_run *run, int n)
             for (size_t k = 0; k < FT_COUNT_OF(keys); k++) put_cell(s, js_get(e, keys[k]));
             str_adds(s, "</tr>\n");
         }
+        for (int k = 0; !run[i].summary.doc.root && k < run[i].n_series; k++) {
+            const report_series *e = &run[i].series[k];
+            if (!str_starts(e->name, "eval_loss") || e->n == 0) continue;
+            begin_table(s, &any, "Evaluation", heads, n_heads);
+            str_adds(s, "<tr>");
+            put_run_cell(s, &run[i], i, n);
+            str_adds(s, "<td>");
+            put_text(s, e->name[9] == '.' ? e->name + 10 : e->name);
+            str_adds(s, "</td>");
+            put_number_cell(s, e->value[0]);
+            put_number_cell(s, e->value[e->n - 1]);
+            put_number_cell(s, e->value[e->n - 1] - e->value[0]);
+            str_adds(s, "</tr>\n");
+        }
     }
     if (any) close_table(s);
+}
+
+/* Of a run that is not finished: what its config names. */
+static void put_sources(str_buf *s, const report_run *r, int i, int n)
+{
+    const cJSON *train = js_get(js_get(r->config, "data"), "train"), *e;
+    for (e = cJSON_IsArray(train) ? train->child : train; e; e = e == train ? NULL : e->next) {
+        const cJSON *name = js_get(e, "name"), *path = js_get(e, "path");
+        str_adds(s, "<tr>");
+        put_run_cell(s, r, i, n);
+        put_cell(s, name ? name : path ? path : e);
+        str_adds(s, "<td class=\"n\">–</td><td class=\"n\">–</td></tr>\n");
+    }
 }
 
 static void put_data(str_buf *s, const report_run *run, int n)
@@ -393,11 +428,7 @@ static void put_data(str_buf *s, const report_run *run, int n)
             for (size_t k = 0; k < FT_COUNT_OF(keys); k++) put_cell(s, js_get(e, keys[k]));
             str_adds(s, "</tr>\n");
         }
-        if (list) continue;
-        str_adds(s, "<tr>");
-        put_run_cell(s, &run[i], i, n);
-        put_cell(s, js_get(js_get(run[i].config.doc.root, "data"), "train"));
-        str_adds(s, "<td></td><td></td></tr>\n");
+        if (!list) put_sources(s, &run[i], i, n);
     }
     close_table(s);
 }
@@ -408,20 +439,17 @@ static void put_memory(str_buf *s, const report_run *run, int n)
                                         "trained", "threads", "arithmetic"};
     static const char *const bytes[] = {"planned_bytes", "peak_rss_bytes"};
     static const char *const keys[] = {"parameters", "trainable_parameters", "threads", "core"};
+    const int n_heads = FT_COUNT_OF(heads);
     bool any = false;
     for (int i = 0; i < n; i++) {
         const cJSON *sum = run[i].summary.doc.root;
-        if (!sum) continue;
-        if (!any) {
-            str_adds(s, "<h2>Memory and machine</h2>\n");
-            open_table(s, heads, FT_COUNT_OF(heads));
-        }
-        any = true;
+        if (!sum && !isfinite(report_told(&run[i], "peak_rss_bytes"))) continue;
+        begin_table(s, &any, "Memory and machine", heads, n_heads);
         str_adds(s, "<tr>");
         put_run_cell(s, &run[i], i, n);
         for (size_t k = 0; k < FT_COUNT_OF(bytes); k++) {
             str_adds(s, "<td class=\"n\">");
-            put_bytes(s, js_get(sum, bytes[k]));
+            put_bytes(s, report_told(&run[i], bytes[k]));
             str_adds(s, "</td>");
         }
         for (size_t k = 0; k < FT_COUNT_OF(keys); k++) put_cell(s, js_get(sum, keys[k]));
@@ -435,17 +463,14 @@ static void put_merges(str_buf *s, const report_run *run, int n)
     static const char *const heads[] = {
         "run",           "merged",          "type",      "tokens", "max |logit difference|",
         "mean KL, nats", "top-1 agreement", "tolerance", "proof"};
+    const int n_heads = FT_COUNT_OF(heads);
     static const char *const keys[] = {"tokens", "max_logit_diff", "mean_kl", "top1_agreement",
                                        "tolerance"};
     bool any = false;
     for (int i = 0; i < n; i++)
         for (int64_t k = 0; k < run[i].n_merge; k++) {
             const cJSON *m = run[i].merge[k].doc.root, *proof = js_get(m, "proof");
-            if (!any) {
-                str_adds(s, "<h2>Merge proof</h2>\n");
-                open_table(s, heads, FT_COUNT_OF(heads));
-            }
-            any = true;
+            begin_table(s, &any, "Merge proof", heads, n_heads);
             str_adds(s, "<tr>");
             put_run_cell(s, &run[i], i, n);
             put_cell(s, js_get(m, "out"));
@@ -457,23 +482,34 @@ static void put_merges(str_buf *s, const report_run *run, int n)
     if (any) close_table(s);
 }
 
+/* A text, or the turns of a conversation, a line each. */
+static void put_prompt(str_buf *s, const cJSON *m)
+{
+    const cJSON *turns = js_get(m, "messages"), *t;
+    put_value(s, js_get(m, "prompt"));
+    cJSON_ArrayForEach(t, turns)
+    {
+        if (t != turns->child) str_addc(s, '\n');
+        put_value(s, js_get(t, "role"));
+        str_adds(s, ": ");
+        put_value(s, js_get(t, "content"));
+    }
+}
+
 static void put_samples(str_buf *s, const report_run *run, int n)
 {
     static const char *const heads[] = {"run", "step", "prompt", "answer"};
+    const int n_heads = FT_COUNT_OF(heads);
     bool any = false;
     for (int i = 0; i < n; i++)
         for (int64_t k = 0; k < run[i].n_sample; k++) {
             const cJSON *m = run[i].sample[k].doc.root;
-            if (!any) {
-                str_adds(s, "<h2>Samples</h2>\n");
-                open_table(s, heads, FT_COUNT_OF(heads));
-            }
-            any = true;
+            begin_table(s, &any, "Samples", heads, n_heads);
             str_adds(s, "<tr>");
             put_run_cell(s, &run[i], i, n);
             put_cell(s, js_get(m, "step"));
             str_adds(s, "<td><pre>");
-            put_value(s, js_get(m, "prompt"));
+            put_prompt(s, m);
             str_adds(s, "</pre></td><td><pre>");
             put_value(s, js_get(m, "text"));
             str_adds(s, "</pre></td></tr>\n");
@@ -490,9 +526,9 @@ static const cJSON *at_path(const cJSON *root, const char *section, const char *
 
 static bool differs(const report_run *run, int n, const char *section, const char *key)
 {
-    const cJSON *first = at_path(run[0].config.doc.root, section, key);
+    const cJSON *first = at_path(run[0].config, section, key);
     for (int i = 1; i < n; i++) {
-        const cJSON *v = at_path(run[i].config.doc.root, section, key);
+        const cJSON *v = at_path(run[i].config, section, key);
         if (!first != !v || (v && !cJSON_Compare(first, v, true))) return true;
     }
     return false;
@@ -509,7 +545,7 @@ static void put_config_row(str_buf *s, const report_run *run, int n, const char 
     str_adds(s, "</code></td>");
     for (int i = 0; i < n; i++) {
         str_adds(s, other ? "<td class=\"differs\">" : "<td>");
-        put_value(s, at_path(run[i].config.doc.root, section, key));
+        put_value(s, at_path(run[i].config, section, key));
         str_adds(s, "</td>");
     }
     str_adds(s, "</tr>\n");
@@ -525,12 +561,12 @@ static void put_config(str_buf *s, const report_run *run, int n)
     }
     str_adds(s, "</tr>\n");
     for (int i = 0; i < n; i++) {
-        const cJSON *root = run[i].config.doc.root;
+        const cJSON *root = run[i].config;
         for (const cJSON *section = root ? root->child : NULL; section; section = section->next)
             for (const cJSON *v = cJSON_IsObject(section) ? section->child : NULL; v; v = v->next) {
                 bool done = false; /* in a column before */
                 for (int j = 0; j < i; j++)
-                    done = done || at_path(run[j].config.doc.root, section->string, v->string);
+                    done = done || at_path(run[j].config, section->string, v->string);
                 if (!done) put_config_row(s, run, n, section->string, v->string);
             }
     }

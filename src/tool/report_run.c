@@ -1,4 +1,5 @@
 /* report_run.c – what a training run left in its folder, finished or not, as curves, documents and lines. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,21 +145,85 @@ static ft_status read_doc(report_run *r, const char *name, report_doc *out, aren
     return js_parse(&out->doc, out->text, len, path, 1, JS_NO_POSITIONS, FT_EDATA);
 }
 
+ft_status report_run_look(const char *dir)
+{
+    path_kind kind;
+    FT_TRY(path_look(dir, &kind));
+    FT_CHECK(kind != PATH_FILE, FT_ENOINPUT,
+             "%s: is a file; a report is of the folder that ft train writes into (output.dir)",
+             ft_shows(dir));
+    FT_CHECK(kind == PATH_FOLDER, FT_ENOINPUT, "%s: no such folder", ft_shows(dir));
+    return FT_OK;
+}
+
 ft_status report_run_read(report_run *r, const char *dir, arena *mem)
 {
     *r = (report_run){.dir = dir};
-    path_kind kind;
-    FT_TRY(path_look(dir, &kind));
-    FT_CHECK(kind == PATH_FOLDER, FT_ENOINPUT, "%s: no such folder", ft_shows(dir));
+    FT_TRY(report_run_look(dir));
     FT_TRY(read_lines(r, "log.jsonl", NULL, NULL, NULL, mem));
     FT_TRY(read_lines(r, "time.jsonl", NULL, NULL, NULL, mem));
     FT_TRY(read_lines(r, "samples.jsonl", &r->sample, &r->n_sample, &r->cap_sample, mem));
     FT_TRY(read_lines(r, "merges.jsonl", &r->merge, &r->n_merge, &r->cap_merge, mem));
     FT_TRY(read_doc(r, "summary.json", &r->summary, mem));
-    FT_TRY(read_doc(r, "config.resolved.json", &r->config, mem));
+    FT_TRY(read_doc(r, "config.resolved.json", &r->resolved, mem));
+    FT_TRY(read_doc(r, "checkpoints/run.json", &r->begun, mem));
+    r->config = r->resolved.doc.root ? r->resolved.doc.root : js_get(r->begun.doc.root, "config");
     FT_CHECK(r->n_series > 0 || r->summary.text, FT_ENOINPUT,
              "%s: no run of ft train: neither log.jsonl nor summary.json is there", ft_shows(dir));
     return FT_OK;
+}
+
+/* --- what they tell ------------------------------------------------------------------------------------------- */
+
+/* Of a value that is logged at every step only: the steps between are not in the lines. */
+static double sum_of(const report_series *s)
+{
+    double sum = 0;
+    if (s->step[s->n - 1] != (double)s->n) return NAN;
+    for (int64_t i = 0; i < s->n; i++) sum += s->value[i];
+    return sum;
+}
+
+static double most_of(const report_series *s)
+{
+    double most = s->value[0];
+    for (int64_t i = 1; i < s->n; i++) most = fmax(most, s->value[i]);
+    return most;
+}
+
+static double first_of(const report_series *s)
+{
+    return s->value[0];
+}
+
+static double last_of(const report_series *s)
+{
+    return s->value[s->n - 1];
+}
+
+static double steps_of(const report_series *s)
+{
+    return s->step[s->n - 1];
+}
+
+double report_told(const report_run *r, const char *key)
+{
+    static const struct {
+        const char *key, *series;
+        double (*of)(const report_series *s);
+    } rows[] = {{"steps", "loss", steps_of},    {"first_loss", "loss", first_of},
+                {"last_loss", "loss", last_of}, {"tokens", "tokens", sum_of},
+                {"seconds", "seconds", sum_of}, {"peak_rss_bytes", "rss_bytes", most_of}};
+    const cJSON *v = js_get(r->summary.doc.root, key);
+    if (cJSON_IsNumber(v)) return v->valuedouble;
+    if (r->summary.doc.root) return NAN;
+    if (strcmp(key, "tokens_per_s") == 0)
+        return report_told(r, "tokens") / report_told(r, "seconds");
+    for (size_t i = 0; i < FT_COUNT_OF(rows); i++) {
+        const report_series *s = report_find(r, rows[i].series);
+        if (strcmp(key, rows[i].key) == 0 && s && s->n > 0) return rows[i].of(s);
+    }
+    return NAN;
 }
 
 static void free_docs(report_doc *d, int64_t n)
@@ -177,7 +242,8 @@ void report_run_free(report_run *r)
     }
     ft_free(r->series);
     free_docs(&r->summary, 1);
-    free_docs(&r->config, 1);
+    free_docs(&r->resolved, 1);
+    free_docs(&r->begun, 1);
     free_docs(r->sample, r->n_sample);
     free_docs(r->merge, r->n_merge);
     ft_free(r->sample);
