@@ -214,6 +214,18 @@ void kn_count_below(uint8_t *out, const float *x, int64_t n, const float *bound,
 /* Index of the first NaN or Inf, −1 when all are finite. */
 int64_t kn_find_nonfinite(const float *x, int64_t n);
 
+/* --- decompositions of single matrices -------------------------------------------------------------------
+ * In double, on the calling thread; several may run side by side on the pool. Matrices are contiguous. SVD and QR are
+ * LAPACK's: FT_EMEM, naming the package, where there is none (kn_linalg_open tells so beforehand; it comes first, off the
+ * pool); FT_EDATA for a NaN or an Inf. With k = min(m, n): */
+FT_MUST_USE ft_status kn_linalg_open(void);
+/* a [m, n] = u [m, k] · diag(s [k], falling) · vt [k, n]; a is overwritten. */
+FT_MUST_USE ft_status kn_svd(double *u, double *s, double *vt, double *a, int64_t m, int64_t n);
+/* a [m, n] = q [m, k] · r [k, n], signs as torch.linalg.qr has them. q or r may be a. */
+FT_MUST_USE ft_status kn_qr(double *q, double *r, double *a, int64_t m, int64_t n);
+/* a [n, n] → its inverse, for small n; false: it is not positive definite. Needs no library. */
+bool kn_spd_inverse(double *a, int64_t n);
+
 /* --- measured ceilings, for `ft bench` -----------------------------------------------------------------
  * The best rate over `seconds` (three calls of a product at least) on random data: zeros draw less power and run faster. */
 /* The products of a weight W [out, in] over so many rows: y = x · Wᵀ, dx = dy · W, dW += dyᵀ · x. */

@@ -170,19 +170,6 @@ static ft_status pick_level(const char *name, const kern_table **out)
     return FT_OK;
 }
 
-/* Of OpenBLAS's cores the best that this CPU runs and whose rows do not depend on each other. It knows CPUs by their numbers
- * and takes one newer than itself for the oldest. */
-static const char *openblas_core(void)
-{
-#if defined(__x86_64__)
-    if (kern_level_at(2) == &kern_avx512) return "SkylakeX";
-    if (__builtin_cpu_supports("avx")) return "Sandybridge";
-    return __builtin_cpu_supports("sse4.2") ? "Nehalem" : "Prescott";
-#else
-    return NULL;
-#endif
-}
-
 ft_status kern_use(const char *level, const char *gemm)
 {
     const kern_table *table = NULL;
@@ -190,7 +177,7 @@ ft_status kern_use(const char *level, const char *gemm)
     FT_TRY(pick_level(level, &table));
     const bool forced = gemm && strcmp(gemm, "openblas") == 0;
     if (forced || (!gemm && table == &kern_generic)) {
-        found = kern_openblas(openblas_core());
+        found = kern_openblas();
         FT_CHECK(found || !forced, FT_EUSAGE,
                  "FT_GEMM: OpenBLAS cannot be used here: it is not installed (the package "
                  "libopenblas0-pthread), built without threads, or chooses a core that is unfit; "

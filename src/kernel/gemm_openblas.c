@@ -2,12 +2,10 @@
  *
  * For machines without an own vector level, and to compare with. Its kernels choose the order of additions by
  * the shape of the call, so every call has 192 rows (the last tile is padded with zeros): then a row's bits
- * do not depend on the rows around it. Weight gradients are summed KN_GRAD_UNIT tokens of a sequence at a time. Opened with
- * dlopen; a serial build is refused because its calls may not run side by side. */
+ * do not depend on the rows around it. Weight gradients are summed KN_GRAD_UNIT tokens of a sequence at a time. */
 #include "kern.h"
+#include "openblas.h"
 
-#include <dlfcn.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -19,15 +17,7 @@ enum {
     TRANS = 112,
 };
 
-typedef void (*sgemm_fn)(int order, int ta, int tb, int m, int n, int k, float alpha,
-                         const float *a, int lda, const float *b, int ldb, float beta, float *c,
-                         int ldc);
-
-static struct {
-    sgemm_fn sgemm;
-    void (*set_threads)(int n);
-    const char *core, *config;
-} lib;
+static const openblas *lib; /* once the row was asked for */
 
 typedef struct product {
     float *c;
@@ -41,14 +31,6 @@ typedef struct product {
     const int32_t *seg;
     int n_seg;
 } product;
-
-/* The library keeps the number of threads per calling thread in some builds. */
-static void one_thread(void)
-{
-    static _Thread_local bool done;
-    if (!done) lib.set_threads(1);
-    done = true;
-}
 
 /* Unpacks W's part: transposed [n, kc], else [kc, n]; the row distance is returned. */
 static int64_t unpack_w(const product *g, float *dst, int64_t n0, int64_t n, int64_t k0, int64_t kc)
@@ -69,7 +51,7 @@ static void wx_tile(void *ctx, int64_t tile, int thread)
         pool_scratch(thread, 0, (size_t)(TILE_COLS * TILE_K + c_floats + a_floats) * sizeof(float));
     if (!w) return;
     float *c = w + TILE_COLS * TILE_K, *a = c + c_floats;
-    one_thread();
+    kern_openblas_one_thread(lib);
     for (int64_t k0 = 0; k0 < g->k; k0 += TILE_K) {
         int64_t kc = g->k - k0 < TILE_K ? g->k - k0 : TILE_K;
         int64_t ldw = unpack_w(g, w, n0, n, k0, kc);
@@ -90,8 +72,8 @@ static void wx_tile(void *ctx, int64_t tile, int thread)
             float *out = g->c + m0 * g->ldc + n0;
             for (int64_t r = 0; load && r < rows; r++)
                 memcpy(c + r * n, out + r * g->ldc, (size_t)n * sizeof(float));
-            lib.sgemm(ROW_MAJOR, NO_TRANS, g->transposed ? TRANS : NO_TRANS, TILE_ROWS, (int)n,
-                      (int)kc, 1.0f, from, (int)lda, w, (int)ldw, load ? 1.0f : 0.0f, c, (int)n);
+            lib->sgemm(ROW_MAJOR, NO_TRANS, g->transposed ? TRANS : NO_TRANS, TILE_ROWS, (int)n,
+                       (int)kc, 1.0f, from, (int)lda, w, (int)ldw, load ? 1.0f : 0.0f, c, (int)n);
             for (int64_t r = 0; r < rows; r++) {
                 if (bias) kern->add(c + r * n, c + r * n, bias, n);
                 memcpy(out + r * g->ldc, c + r * n, (size_t)n * sizeof(float));
@@ -128,12 +110,12 @@ static void tn_tile(void *ctx, int64_t tile, int thread)
     const float *b = (const float *)(const void *)g->w.data + n0;
     const int64_t ldb = (int64_t)(g->w.row_bytes / sizeof(float));
     (void)thread;
-    one_thread();
+    kern_openblas_one_thread(lib);
     for (int i = 0; i < g->n_seg; i++) {
         for (int64_t left = g->seg[i]; left > 0; left -= KN_GRAD_UNIT) {
             const int64_t k = left < KN_GRAD_UNIT ? left : KN_GRAD_UNIT;
-            lib.sgemm(ROW_MAJOR, TRANS, NO_TRANS, (int)m, (int)n, (int)k, 1.0f, a, (int)g->lda, b,
-                      (int)ldb, 1.0f, g->c + m0 * g->ldc + n0, (int)g->ldc);
+            lib->sgemm(ROW_MAJOR, TRANS, NO_TRANS, (int)m, (int)n, (int)k, 1.0f, a, (int)g->lda, b,
+                       (int)ldb, 1.0f, g->c + m0 * g->ldc + n0, (int)g->ldc);
             a += k * g->lda;
             b += k * ldb;
         }
@@ -158,45 +140,25 @@ static void openblas_tn(float *c, int64_t ldc, const float *a, int64_t lda, int6
 
 static const kern_gemm row = {"openblas", openblas_wx, openblas_tn, (size_t)4 << 20};
 
-const kern_gemm *kern_openblas(const char *core_for_cpu)
+const kern_gemm *kern_openblas(void)
 {
-    static bool tried, works;
-    if (tried) return works ? &row : NULL;
-    tried = true;
-    const char *told = getenv("OPENBLAS_CORETYPE");
-    if (core_for_cpu && !(told && told[0])) setenv("OPENBLAS_CORETYPE", core_for_cpu, 1);
-    void *so = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
-    if (!so) return NULL;
-    int (*parallel)(void) = (int (*)(void))dlsym(so, "openblas_get_parallel");
-    char *(*core)(void) = (char *(*)(void))dlsym(so, "openblas_get_corename");
-    char *(*config)(void) = (char *(*)(void))dlsym(so, "openblas_get_config");
-    lib.sgemm = (sgemm_fn)dlsym(so, "cblas_sgemm");
-    lib.set_threads = (void (*)(int))dlsym(so, "openblas_set_num_threads");
-    if (!parallel || !core || !lib.sgemm || !lib.set_threads) return NULL;
-    if (parallel() == 0) {
-        log_warn("OpenBLAS is a build without threads, whose calls may not run side by side; "
-                 "not used");
-        return NULL;
-    }
-    lib.core = core();
-    if (strcmp(lib.core, "Haswell") == 0 || strcmp(lib.core, "Zen") == 0) {
+    if (!lib) lib = kern_openblas_open();
+    if (!lib) return NULL;
+    if (strcmp(lib->core, "Haswell") == 0 || strcmp(lib->core, "Zen") == 0) {
         log_warn("OpenBLAS's core %s sums a row in another order when other rows are beside it; "
                  "not used",
-                 lib.core);
+                 lib->core);
         return NULL;
     }
-    lib.set_threads(1);
-    lib.config = config ? config() : "OpenBLAS";
-    works = true;
     return &row;
 }
 
 const char *kern_openblas_core(void)
 {
-    return lib.core ? lib.core : "";
+    return lib ? lib->core : "";
 }
 
 const char *kern_openblas_config(void)
 {
-    return lib.config ? lib.config : "";
+    return lib ? lib->config : "";
 }

@@ -171,9 +171,8 @@ typedef struct kern_gemm {
 
 extern const kern_gemm kern_gemm_own;
 
-/* The library row: opens it on the first call; NULL when it is not there or unfit. core_for_cpu: which of its cores it is to
- * take where the user names none in OPENBLAS_CORETYPE; NULL: its choice. */
-const kern_gemm *kern_openblas(const char *core_for_cpu);
+/* The library row: opens it on the first call; NULL when it is not there or unfit. */
+const kern_gemm *kern_openblas(void);
 const char *kern_openblas_core(void);
 const char *kern_openblas_config(void); /* "OpenBLAS 0.3.21 NO_LAPACKE …"; "": not open */
 
