@@ -140,6 +140,23 @@ static tn_tensor *middle_case(probe *p)
     return seed(p, ag_low_rank_add(p->t, activation(p, p->leaf[1]), x, s, 2));
 }
 
+/* Two sites beside columns that pass through, one with a bias; then one site's columns of another tensor in place. */
+static tn_tensor *magnitude_case(probe *p)
+{
+    static const float inverse[4] = {0.5f, 2.0f, 1.3f, 0.7f};
+    const ag_magnitude s[2] = {{.m = p->leaf[1], .b = p->leaf[2], .inverse = inverse, .col = 2},
+                               {.m = p->leaf[3], .inverse = inverse, .col = 6}};
+    const ag_magnitude one = {.m = p->leaf[4], .inverse = inverse, .col = 5};
+    tn_tensor *u = activation(p, p->leaf[5]), *less = activation(p, p->leaf[6]);
+    tn_tensor *y = ag_magnify(p->t, activation(p, p->leaf[0]), s, 2);
+    return seed(p, ag_magnify_into(p->t, y, u, less, &one));
+}
+
+static tn_tensor *dropout_case(probe *p)
+{
+    return seed(p, ag_dropout(p->t, p->leaf[0], 0.3f, 5));
+}
+
 static tn_tensor *rope_case(probe *p)
 {
     static float c[7 * 2], s[7 * 2];
@@ -264,6 +281,8 @@ static const struct {
      middle_case,
      9,
      {{T, 9}, {T, 11}, {3, 12}, {8, 3}, {0, 3}, {0, 6}, {2, 9}, {5, 2}, {2, 2}}},
+    {"magnitude", magnitude_case, 7, {{T, 10}, {0, 3}, {0, 3}, {0, 2}, {0, 4}, {T, 4}, {T, 4}}},
+    {"dropout", dropout_case, 1, {{T, 9}}},
     {"rope", rope_case, 1, {{T, 17}}},
     {"attention", attention_case, 1, {{T, 48}}},
     {"glu", glu_case, 1, {{T, 14}}},

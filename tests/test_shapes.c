@@ -99,6 +99,20 @@ static void low_rank_column(bool wrong)
     ag_low_rank_add(tape, x_of(5), x_of(C), &s, 1);
 }
 
+static void magnitude(bool wrong)
+{
+    static const float inverse[C];
+    const ag_magnitude s = {.m = matrix(1, C - 2), .inverse = inverse, .col = wrong ? 3 : 2};
+    ag_magnify(tape, x_of(C), &s, 1);
+}
+
+static void magnitude_into(bool wrong)
+{
+    static const float inverse[C];
+    const ag_magnitude s = {.m = matrix(1, 3), .inverse = inverse};
+    ag_magnify_into(tape, x_of(C), x_of(3), x_of(wrong ? 2 : 3), &s);
+}
+
 static void rope(bool wrong)
 {
     static const float table[T * 2];
@@ -174,6 +188,9 @@ static const struct {
     {"linear", rows_in_force},
     {"low_rank", low_rank},
     {"low_rank", low_rank_column},
+    {"magnitude", magnitude},
+    {"magnitude", magnitude_into},
+    {"dropout", NULL},
     {"rope", rope},
     {"attention", attention},
     {"glu", glu},

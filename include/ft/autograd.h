@@ -46,6 +46,7 @@ typedef struct ag_op {
     bool rounds; /* its backward reads the output's gradient by ag_grad_rows, and does not write to it */
     bool direct; /* its backward asks ag_grad_direct first */
     unsigned blind; /* bit i: its backward does not read the values of in[i] */
+    unsigned (*also_blind)(const ag_node *n); /* further such bits, of a node; NULL: none */
     /* What a dry tape cannot see: floats of ag_temp buffers that its forward or backward holds at once (NULL: none), and the
      * input that ag_grad_pass gives the output's gradient (0: none). */
     int64_t (*temp)(const ag_node *n);
@@ -231,6 +232,21 @@ typedef struct ag_weight {
  * that a fused kernel needs no change in models or methods: in bf16 plain low-rank terms are further steps of the weights'
  * own sums, forward and for dx; else ag_low_rank_add makes them. n ≤ AG_MAX_GROUP. */
 tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add);
+
+/* What brings columns of a product to trained lengths (DoRA, Liu et al. 2024): of y, from `col` on, as many as m has. */
+typedef struct ag_magnitude {
+    tn_tensor *m, *b;     /* [width] f32; b NULL: none */
+    const float *inverse; /* [width] of the lengths the columns' weights have, constant; lives until the backward is done */
+    int64_t col;
+} ag_magnitude;
+/* y = u where no site is; m ⊙ u ⊘ length + b where one is. n ≤ AG_MAX_GROUP. u, which low-rank terms were added to, gives
+ * its values up. */
+tn_tensor *ag_magnify(ag_tape *t, tn_tensor *u, const ag_magnitude *s, int n);
+/* In place: y[:, col … col + width) += m ⊙ u ⊘ length − less, for u and less [T, width]. */
+tn_tensor *ag_magnify_into(ag_tape *t, tn_tensor *y, tn_tensor *u, tn_tensor *less,
+                           const ag_magnitude *s);
+/* dropout(x), the mask by `key` as in ag_low_rank; f32. */
+tn_tensor *ag_dropout(ag_tape *t, tn_tensor *x, float p, uint64_t key);
 
 /* In place on the first n_heads heads of x [T, ·]; tables cos, sin [max_pos, half], pos [T]. */
 tn_tensor *ag_rope(ag_tape *t, tn_tensor *x, int n_heads, int head_dim, int half, const float *cos,

@@ -171,6 +171,9 @@ void kn_mul_cols(float *y, int64_t ldy, const float *x, int64_t ldx, const float
                  int64_t t, int64_t c, bool accumulate);
 void kn_col_dot_add(float *dv, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t t,
                     int64_t c);
+/* u [T, C] ⊙= inverse [C]; then y = or += u ⊙ m [C] (+ b [C], NULL: none) */
+void kn_magnify(float *y, int64_t ldy, float *u, int64_t ldu, const float *inverse, const float *m,
+                const float *b, int64_t t, int64_t c, bool accumulate);
 void kn_add(float *y, const float *a, const float *b, int64_t n); /* y = a + b */
 void kn_axpy(float *y, float s, const float *x, int64_t n);       /* y += s·x */
 void kn_scale(float *x, float s, int64_t n);

@@ -48,6 +48,11 @@ typedef struct pe_update {
 
 enum { PE_MAX_METRICS = 8 };
 
+/* A key and its value as JSON. */
+typedef struct pe_default {
+    const char *key, *value;
+} pe_default;
+
 typedef struct pe_ctx {
     const pe_method *method;
     model *m;
@@ -87,6 +92,7 @@ struct pe_method {
     bool exact_vectors;       /* model_save_options.exact_vectors, of `save` and of merging */
     const char *const *files; /* names `save` may leave, NULL-terminated; one * stands for anything */
     double learning_rate;     /* default of optim.learning_rate */
+    const pe_default *optim;  /* other defaults of "optim" than the rule's, ended by a NULL key; NULL: none */
     void (*check)(cfg_doc *d, const cJSON *object, void *cfg); /* cross-field checks, may be NULL */
     ft_status (*attach)(pe_ctx *c); /* creates parameters (nn_new_param), fills c->over */
     nn_hooks hooks;

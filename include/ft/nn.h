@@ -30,6 +30,7 @@ typedef struct nn_hyper {
     float lr_fixed;    /* a peak rate of its own, in the schedule's shape; 0: lr_ratio counts */
     float decay_ratio; /* of weight_decay; 0 for norms and biases */
     float decay_fixed; /* a decay of its own, added to that */
+    bool first_form;   /* of Adam: epsilon beside the uncorrected root, decay after the step */
 } nn_hyper;
 
 /* The parameter registry of a model is an array of these, in the order of a Hugging Face state dict. The model itself

@@ -50,6 +50,7 @@ typedef struct opt_hyper {
     double lr, decay; /* of this tensor at this step */
     double gscale;    /* g is multiplied by it (clipping) first */
     int64_t step;     /* from 1 */
+    bool first_form;  /* nn_hyper's */
     const void *cfg;  /* the rule's own struct */
     const void *tables; /* what `tables` made */
 } opt_hyper;

@@ -40,6 +40,13 @@ struct ag_brief_cell {
     tn_tensor *x;
 };
 
+/* Does n's backward read the values of in[i]? */
+static bool reads(const ag_node *n, int i)
+{
+    const ag_op *op = n->op;
+    return !((op->blind | (op->also_blind ? op->also_blind(n) : 0)) >> i & 1);
+}
+
 ft_status ag_open(ag_tape **out, size_t limit)
 {
     ft_status rc;
@@ -450,7 +457,7 @@ tn_tensor *ag_call_kept(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr,
     out->again = op->again && link;
     out->rounds = out->rounds && op->rounds; /* of one in place */
     for (int i = 0; keep && i < n_in; i++)
-        if (in[i] && !(op->blind >> i & 1)) in[i]->needed = true;
+        if (in[i] && reads(n, i)) in[i]->needed = true;
     if (keep) out->wants_grad = true;
     if (link) {
         assert(op->backward);
@@ -524,7 +531,7 @@ static void make_again(ag_tape *t, const ag_node *n)
     for (int i = 0; i < n->n_in && t->status == FT_OK; i++) {
         tn_tensor *x = n->in[i];
         ag_node *maker = n->prev;
-        if (!x || !x->brief || x->data || n->op->blind >> i & 1) continue;
+        if (!x || !x->brief || x->data || !reads(n, i)) continue;
         while (maker && maker->out != x) maker = maker->prev;
         assert(maker && maker->op->again);
         make_again(t, maker);

@@ -126,6 +126,8 @@ typedef struct kern_table {
     void (*add)(float *y, const float *a, const float *b, int64_t n);
     void (*axpy)(float *y, float s, const float *x, int64_t n);
     void (*scale)(float *x, float s, int64_t n);
+    /* y = or += s · (x ⊙ v), v NULL: s · x */
+    void (*mul)(float *y, float s, const float *x, const float *v, int64_t n, bool accumulate);
     void (*dropout)(float *y, const float *x, int64_t c, uint32_t limit, float gain, uint64_t row,
                     bool accumulate);
     /* Returns the sum of exp(x − max); with `keep` x becomes exp(x − max). */

@@ -469,16 +469,10 @@ void kn_copy_block(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t t
 static void mul_cols_tile(void *ctx, int64_t tile, int thread)
 {
     const rows_run *r = ctx;
-    const float *v = r->in[1], s = r->f[0];
     (void)thread;
-    for (int64_t i = first(r, tile), end = last(r, tile, r->t); i < end; i++) {
-        float *y = r->out[0] + i * r->ld;
-        const float *x = r->in[0] + i * r->ld2;
-        for (int64_t c = 0; c < r->c; c++) {
-            float z = v ? s * (x[c] * v[c]) : s * x[c];
-            y[c] = r->accumulate ? y[c] + z : z;
-        }
-    }
+    for (int64_t i = first(r, tile), end = last(r, tile, r->t); i < end; i++)
+        kern->mul(r->out[0] + i * r->ld, r->f[0], r->in[0] + i * r->ld2, r->in[1], r->c,
+                  r->accumulate);
 }
 
 void kn_mul_cols(float *y, int64_t ldy, const float *x, int64_t ldx, const float *v, float s,
@@ -498,12 +492,11 @@ void kn_mul_cols(float *y, int64_t ldy, const float *x, int64_t ldx, const float
 static void col_dot_tile(void *ctx, int64_t tile, int thread)
 {
     const rows_run *r = ctx;
-    int64_t c0 = first(r, tile), c1 = last(r, tile, r->c);
+    int64_t c0 = first(r, tile), n = last(r, tile, r->c) - c0;
     (void)thread;
-    for (int64_t i = 0; i < r->t; i++) {
-        const float *a = r->in[0] + i * r->ld, *b = r->in[1] + i * r->ld2;
-        for (int64_t c = c0; c < c1; c++) r->out[0][c] += a[c] * b[c];
-    }
+    for (int64_t i = 0; i < r->t; i++)
+        kern->mul(r->out[0] + c0, 1.0f, r->in[0] + i * r->ld + c0, r->in[1] + i * r->ld2 + c0, n,
+                  true);
 }
 
 void kn_col_dot_add(float *dv, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t t,
@@ -511,6 +504,31 @@ void kn_col_dot_add(float *dv, const float *a, int64_t lda, const float *b, int6
 {
     rows_run r = {.t = t, .c = c, .out = {dv}, .in = {a, b}, .ld = lda, .ld2 = ldb};
     over_columns(col_dot_tile, &r);
+}
+
+static void magnify_tile(void *ctx, int64_t tile, int thread)
+{
+    const rows_run *r = ctx;
+    (void)thread;
+    for (int64_t i = first(r, tile), end = last(r, tile, r->t); i < end; i++) {
+        float *y = r->out[0] + i * r->ld, *u = r->out[1] + i * r->ld2;
+        kern->mul(u, 1.0f, u, r->in[0], r->c, false);
+        kern->mul(y, 1.0f, u, r->in[1], r->c, r->accumulate);
+        if (r->in[2]) kern->add(y, y, r->in[2], r->c);
+    }
+}
+
+void kn_magnify(float *y, int64_t ldy, float *u, int64_t ldu, const float *inverse, const float *m,
+                const float *b, int64_t t, int64_t c, bool accumulate)
+{
+    rows_run r = {.t = t,
+                  .c = c,
+                  .out = {y, u},
+                  .ld = ldy,
+                  .ld2 = ldu,
+                  .in = {inverse, m, b},
+                  .accumulate = accumulate};
+    over_rows(magnify_tile, &r, 2 * c);
 }
 
 void kn_add(float *y, const float *a, const float *b, int64_t n)

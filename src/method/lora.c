@@ -4,18 +4,19 @@
  * B starts at 0, so training starts at the untouched model. On an embedding: y += s · Aᵀ[ids] · Bᵀ (A 0, B normal). */
 #include "ft/method.h"
 #include "lora_private.h"
+#include "method_private.h"
 
 #include <math.h>
 #include <string.h>
 #include <strings.h>
 
-static const cfg_field fields[] = {PE_LORA_FIELDS, CFG_END};
+static const cfg_field fields[] = {PE_LORA_FIELDS, PE_DORA_FIELD("false"), CFG_END};
 
 /* --- checks of the config ---------------------------------------------------------------------------------- */
 void pe_lora_check(cfg_doc *d, const cJSON *object, void *ctx)
 {
     static const char *const settled[] = {
-        "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", NULL};
+        "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", NULL};
     lora_cfg *c = ctx;
     const cJSON *init = c->init_lora_weights;
     pe_check_target(d, object, &c->target, settled);
@@ -51,6 +52,8 @@ static ft_status attach_site(pe_ctx *c, nn_site *s)
 {
     const lora_cfg *cfg = c->cfg;
     bool table = pe_lora_is_table(s);
+    ft_status (*const new_a)(nn_store *, const char *, int64_t, int64_t, nn_param **) =
+        cfg->frozen_a ? nn_new_state : nn_new_param;
     double r = (double)cfg->r, alpha = cfg->lora_alpha;
     lora_slot *slot = arena_get(c->mem, sizeof *slot);
     if (!slot) return FT_EMEM;
@@ -62,9 +65,9 @@ static ft_status attach_site(pe_ctx *c, nn_site *s)
     int64_t rank = (int64_t)r;
     if (!ka || !kb) return FT_EMEM;
     if (table)
-        FT_TRY(nn_new_param(&c->store, ka, s->out, rank, &slot->a));
+        FT_TRY(new_a(&c->store, ka, s->out, rank, &slot->a));
     else
-        FT_TRY(nn_new_param(&c->store, ka, rank, s->in, &slot->a));
+        FT_TRY(new_a(&c->store, ka, rank, s->in, &slot->a));
     FT_TRY(nn_new_param(&c->store, kb, table ? s->in : s->out, rank, &slot->b));
     slot->scale = (float)(alpha / (cfg->use_rslora ? sqrt(r) : r));
     slot->dropout = (float)cfg->lora_dropout;
@@ -72,7 +75,8 @@ static ft_status attach_site(pe_ctx *c, nn_site *s)
     init_values(c, s, slot, rank);
     c->over.slot[s->index] = slot;
     FT_TRY(pe_add_entry(c, slot->a, ka, table));
-    return pe_add_entry(c, slot->b, kb, false);
+    FT_TRY(pe_add_entry(c, slot->b, kb, false));
+    return cfg->use_dora ? pe_dora_attach_site(c, s, slot) : FT_OK;
 }
 
 ft_status pe_lora_attach(pe_ctx *c)
@@ -81,7 +85,7 @@ ft_status pe_lora_attach(pe_ctx *c)
     FT_TRY(pe_attach_target(c, &cfg->target, attach_site));
     pe_tell_patterns(c, cfg->rank_pattern, "rank_pattern");
     pe_tell_patterns(c, cfg->alpha_pattern, "alpha_pattern");
-    return FT_OK;
+    return cfg->use_dora ? pe_dora_attach(c) : FT_OK;
 }
 
 /* --- forward -------------------------------------------------------------------------------------------------------- */
@@ -214,7 +218,7 @@ ft_status pe_lora_save(const pe_ctx *c, const char *dir)
     cJSON_AddNumberToObject(o, "lora_dropout", cfg->lora_dropout);
     cJSON_AddNumberToObject(o, "r", (double)cfg->r);
     pe_put_json(o, "rank_pattern", pe_is_null(cfg->rank_pattern) ? empty : cfg->rank_pattern);
-    cJSON_AddBoolToObject(o, "use_dora", false);
+    cJSON_AddBoolToObject(o, "use_dora", cfg->use_dora);
     cJSON_AddBoolToObject(o, "use_rslora", cfg->use_rslora);
     cJSON_Delete(empty);
     return pe_save_adapter(c, &cfg->target, o, dir);
@@ -232,6 +236,7 @@ static const pe_key keys[] = {
     {"rank_pattern", NULL},
     {"alpha_pattern", NULL},
     {"use_rslora", NULL},
+    {"use_dora", NULL},
     {"init_lora_weights", NULL},
     /* how factors were made, or are laid out where the base is; the values are there */
     {"fan_in_fan_out", NULL}, /* told by the layer */
@@ -246,7 +251,6 @@ static const pe_key keys[] = {
     {"lora_dtype", NULL},
     {"lorap_lr_ratio", NULL},
     {"lorap_emb_lr", NULL},
-    {"use_dora", variant},
     {"lora_bias", variant},
     {"use_qalora", variant},
     {"use_bdlora", variant},
@@ -275,6 +279,21 @@ static ft_status check_init(const js_doc *d)
         ft_shows(init->valuestring));
 }
 
+/* The lengths of DoRA are trained on by methods that have the key; to whom uses it, the adapter is one of that method. */
+static ft_status load_use_dora(pe_ctx *c, const js_doc *d)
+{
+    lora_cfg *cfg = c->cfg;
+    const cfg_field *f = c->method->fields;
+    FT_TRY(js_get_bool(d, d->root, "use_dora", false, &cfg->use_dora));
+    if (!cfg->use_dora) return FT_OK;
+    if (!c->load_dir) c->method = &pe_dora;
+    while (f->key && strcmp(f->key, "use_dora") != 0) f++;
+    if (f->key) return FT_OK;
+    return js_fail(d, js_get(d->root, "use_dora"), FT_EDATA, "use_dora",
+                   "method \"%s\" does not go on from an adapter with lengths of its own (DoRA)",
+                   c->method->name);
+}
+
 ft_status pe_lora_load_config(pe_ctx *c, const js_doc *d)
 {
     lora_cfg *cfg = c->cfg;
@@ -285,6 +304,7 @@ ft_status pe_lora_load_config(pe_ctx *c, const js_doc *d)
     FT_TRY(js_get_num(d, o, "lora_alpha", 8.0, &cfg->lora_alpha));
     if (!c->load_dir) FT_TRY(js_get_num(d, o, "lora_dropout", 0.0, &cfg->lora_dropout));
     FT_TRY(js_get_bool(d, o, "use_rslora", false, &cfg->use_rslora));
+    FT_TRY(load_use_dora(c, d));
     FT_TRY(pe_load_target(&cfg->target, d));
     FT_TRY(pe_load_json(d, "rank_pattern", pe_is_ranks, &cfg->rank_pattern));
     FT_TRY(pe_load_json(d, "alpha_pattern", pe_is_alphas, &cfg->alpha_pattern));
@@ -306,4 +326,5 @@ const pe_method pe_lora = {
     .cfg_size = sizeof(lora_cfg),
     PE_LORA_ROW,
     .attach = pe_lora_attach,
+    .before_step = pe_lora_before_step,
 };

@@ -10,13 +10,16 @@ typedef struct lora_cfg {
     double lora_alpha, lora_dropout;
     pe_target target;
     const cJSON *rank_pattern, *alpha_pattern, *init_lora_weights;
-    bool use_rslora;
+    bool use_rslora, use_dora;
+    bool frozen_a; /* no key: A is a state, set before pe_lora_attach */
 } lora_cfg;
 
 typedef struct lora_slot {
     nn_param *a, *b; /* [r, in], [out, r]; of an embedding a is kept transposed, [vocab, r] */
     float scale, dropout;
     uint64_t key;
+    nn_param *m;            /* DoRA's lengths; NULL: none */
+    struct lora_dora *dora; /* dora.c's */
 } lora_slot;
 
 /* Of tokens or of positions. */
@@ -24,6 +27,12 @@ static inline bool pe_lora_is_table(const nn_site *s)
 {
     return s->role == NN_EMBED || s->role == NN_POSITION;
 }
+
+/* With use_dora (dora.c): of a site, then of all; the lengths that A and B give. */
+FT_MUST_USE ft_status pe_dora_attach_site(pe_ctx *c, const nn_site *s, lora_slot *slot);
+FT_MUST_USE ft_status pe_dora_attach(pe_ctx *c);
+FT_MUST_USE ft_status pe_lora_load(pe_ctx *c);
+FT_MUST_USE ft_status pe_lora_before_step(pe_ctx *c, int64_t step); /* of rows with PE_DORA_FIELD */
 
 void pe_lora_check(cfg_doc *d, const cJSON *object, void *cfg);
 FT_MUST_USE ft_status pe_lora_attach(pe_ctx *c);
@@ -36,13 +45,19 @@ FT_MUST_USE ft_status pe_lora_save(const pe_ctx *c, const char *dir);
 FT_MUST_USE ft_status pe_lora_load_config(pe_ctx *c, const js_doc *adapter_config);
 
 /* What the rows of these methods have in common; `attach` is each one's own. */
-#define PE_LORA_ROW                                                                                \
+#define PE_LORA_ROW PE_LORA_COMMON, .check = pe_lora_check
+#define PE_LORA_COMMON                                                                             \
     .peft_type = "LORA", .result = PE_ADAPTER, .files = pe_adapter_files, .learning_rate = 2e-4,   \
-    .check = pe_lora_check, .hooks = {.weight = pe_lora_weight, .embed = pe_lora_embed},           \
-    .save = pe_lora_save, .load_config = pe_lora_load_config, .load = pe_load_adapter,             \
-    .fold = pe_lora_fold, .low_rank = pe_lora_low_rank, .add = pe_lora_add
+    .hooks = {.weight = pe_lora_weight, .embed = pe_lora_embed}, .save = pe_lora_save,             \
+    .load_config = pe_lora_load_config, .load = pe_lora_load, .fold = pe_lora_fold,                \
+    .low_rank = pe_lora_low_rank, .add = pe_lora_add
 
 #define PE_LORA_AT(field) offsetof(lora_cfg, field)
+#define PE_DORA_FIELD(default)                                                                     \
+    {                                                                                              \
+        .key = "use_dora", .type = CFG_BOOL, .offset = PE_LORA_AT(use_dora), .def = default,       \
+        .help = "train the length of each row of a weight apart from its direction (DoRA)"         \
+    }
 #define PE_LORA_FIELDS                                                                             \
     {.key = "r",                                                                                   \
      .type = CFG_INT,                                                                              \

@@ -23,6 +23,7 @@ typedef struct loraplus_cfg {
     }
 static const cfg_field fields[] = {
     PE_LORA_FIELDS,
+    PE_DORA_FIELD("false"),
     /* with 0 a B that begins as zero would stay it */
     ROW(loraplus_lr_ratio, lr_ratio, "16", "learning rate of B over that of A", .low_open = true),
     ROW(loraplus_lr_embedding, lr_embedding, "1e-6", "learning rate of factors of embeddings", ),
@@ -73,6 +74,7 @@ static ft_status attach(pe_ctx *c)
         const bool table = pe_lora_is_table(s);
         put(slot->a, cfg, table ? 0.0 : 1.0, table ? cfg->lr_embedding : 0.0, true);
         put(slot->b, cfg, table ? 0.0 : cfg->lr_ratio, table ? cfg->lr_embedding : 0.0, true);
+        if (slot->m) put(slot->m, cfg, cfg->lr_ratio, 0.0, true);
     }
     return FT_OK;
 }
@@ -88,4 +90,5 @@ const pe_method pe_loraplus = {
     .cfg_size = sizeof(loraplus_cfg),
     PE_LORA_ROW,
     .attach = attach,
+    .before_step = pe_lora_before_step,
 };

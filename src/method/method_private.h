@@ -6,7 +6,7 @@
 
 #include <strings.h>
 
-extern const pe_method pe_lora;
+extern const pe_method pe_lora, pe_dora;
 
 /* Nothing, in one of the ways in which a key says it. */
 static inline bool pe_is_empty(const cJSON *v)

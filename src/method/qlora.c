@@ -6,6 +6,7 @@
 
 static const cfg_field fields[] = {
     PE_LORA_FIELDS,
+    PE_DORA_FIELD("false"),
     CFG_END,
 };
 
@@ -23,4 +24,5 @@ const pe_method pe_qlora = {
     .cfg_size = sizeof(lora_cfg),
     PE_LORA_ROW,
     .attach = pe_lora_attach,
+    .before_step = pe_lora_before_step,
 };

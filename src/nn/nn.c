@@ -58,7 +58,10 @@ tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add)
     tn_tensor *in = h->pre ? h->pre(r, g, x) : x;
     tn_tensor *y = ag_linear(r->t, in, w, g->n, apart ? NULL : add);
     if (h->post) y = h->post(r, g, in, y);
-    return apart ? ag_add(r->t, y, add) : y;
+    if (!apart) return y;
+    tn_tensor *sum = ag_add(r->t, y, add);
+    ag_drop(r->t, y);
+    return sum;
 }
 
 /* NEFTune (Jain et al. 2023): h of a sequence of L tokens += alpha/√(L·C) · u, u uniform in [−1, 1). transformers takes the

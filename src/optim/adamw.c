@@ -1,4 +1,6 @@
-/* adamw.c – Adam with decoupled weight decay (Loshchilov & Hutter 2019), in PyTorch's order of operations. */
+/* adamw.c – Adam with decoupled weight decay (Loshchilov & Hutter 2019), in PyTorch's order of operations; or in that of the
+ * paper's algorithm (nn_hyper.first_form): epsilon beside the uncorrected root, which is ε/√c2 beside the corrected one, and
+ * decay of what the step left. */
 #include "ft/kernel.h"
 #include "ft/optim.h"
 
@@ -33,8 +35,11 @@ static void update(const opt_view *v, const opt_hyper *h)
     const adamw_cfg *cfg = h->cfg;
     double c1 = 1.0 - pow(cfg->adam_beta1, (double)h->step);
     double c2 = 1.0 - pow(cfg->adam_beta2, (double)h->step);
+    const double epsilon = h->first_form ? cfg->adam_epsilon / sqrt(c2) : cfg->adam_epsilon;
     kn_adamw(v->w, v->g, v->state[0], v->state[1], v->n, (float)h->lr, cfg->adam_beta1,
-             cfg->adam_beta2, (float)cfg->adam_epsilon, (float)h->decay, c1, c2, (float)h->gscale);
+             cfg->adam_beta2, (float)epsilon, h->first_form ? 0.0f : (float)h->decay, c1, c2,
+             (float)h->gscale);
+    if (h->first_form && h->decay > 0.0) kn_scale(v->w, (float)(1.0 - h->lr * h->decay), v->n);
 }
 
 extern const opt_rule opt_adamw;

@@ -228,7 +228,8 @@ static bool same_hyper(const nn_param *a, const nn_param *b)
 {
     return a->hyper.lr_ratio == b->hyper.lr_ratio && a->hyper.lr_fixed == b->hyper.lr_fixed &&
            a->hyper.decay_ratio == b->hyper.decay_ratio &&
-           a->hyper.decay_fixed == b->hyper.decay_fixed;
+           a->hyper.decay_fixed == b->hyper.decay_fixed &&
+           a->hyper.first_form == b->hyper.first_form;
 }
 
 /* The rate of a tensor: its ratio of the scheduled one, or its own peak in the shape of the schedule. */
@@ -273,6 +274,7 @@ void opt_update(opt_optimizer *o, double rate, int64_t step, double norm)
         while (o->rule->elementwise && next < p->n && same_hyper(one, p->param[next])) next++;
         opt_view v = view_of(o, first, next);
         h.lr = rate_of(o, one, rate);
+        h.first_form = one->hyper.first_form;
         h.decay =
             o->cfg->weight_decay * (double)one->hyper.decay_ratio + (double)one->hyper.decay_fixed;
         if (v.n > 0) o->rule->update(&v, &h);

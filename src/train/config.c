@@ -139,8 +139,8 @@ static size_t count_rows(const cfg_field *rows)
 }
 
 /* Head rows (`type` among `names`) and the rows of the type, moved behind the head, in one table. */
-static const cfg_field *join_rows(arena *mem, const cfg_field *head, const char *const *names,
-                                  const cfg_field *rows, size_t head_size)
+static cfg_field *join_rows(arena *mem, const cfg_field *head, const char *const *names,
+                            const cfg_field *rows, size_t head_size)
 {
     size_t n = count_rows(head), more = count_rows(rows);
     cfg_field *all = arena_get(mem, (n + more + 1) * sizeof *all);
@@ -363,6 +363,14 @@ static void check_output(train_config *c, const train_options *opt)
             "another, then `ft convert` or `ft merge-adapter` writes a .gguf");
 }
 
+static void put_defaults(cfg_field *rows, const pe_default *d)
+{
+    for (; d && d->key; d++) {
+        for (cfg_field *f = rows; f->key; f++)
+            if (strcmp(f->key, d->key) == 0) f->def = d->value;
+    }
+}
+
 static ft_status read_optim(train_config *c, arena *mem)
 {
     const cJSON *object = js_get(c->doc.js.root, "optim");
@@ -370,10 +378,12 @@ static ft_status read_optim(train_config *c, arena *mem)
     int before = c->doc.errors;
     c->rule = type ? opt_rule_by_name(type) : NULL;
     c->optim = arena_get(mem, OPTIM_HEAD + (c->rule ? c->rule->cfg_size : 0));
-    c->optim_rows =
+    cfg_field *rows =
         join_rows(mem, opt_fields, opt_rule_names(), c->rule ? c->rule->fields : NULL, OPTIM_HEAD);
-    if (!c->optim || !c->optim_rows) return FT_EMEM;
+    c->optim_rows = rows;
+    if (!c->optim || !rows) return FT_EMEM;
     c->rule_cfg = (char *)c->optim + OPTIM_HEAD;
+    put_defaults(rows, c->method ? c->method->optim : NULL);
     absent_floats(c->optim_rows, c->optim);
     if (c->rule)
         cfg_read(&c->doc, object, "optim", c->optim_rows, c->optim, NULL);

@@ -131,12 +131,22 @@ static int64_t temp(const ag_node *n)
     return a->low ? op_low_rank_temp(a->low, tn_rows(n->out), tn_cols(n->in[0])) : 0;
 }
 
+/* x, where nothing that multiplies it is trained. */
+static unsigned also_blind(const ag_node *n)
+{
+    const linear_attr *a = n->attr;
+    for (int i = 0; i < a->n; i++)
+        if (a->w[i].w->wants_grad) return 0;
+    return a->low ? op_low_rank_blind(a->low, 0) : 1 << 0;
+}
+
 const ag_op ag_op_linear = {.name = "linear",
                             .forward = forward,
                             .backward = backward,
                             .by_rows = true,
                             .rounds = true,
                             .blind = 1 << 1, /* the residual; weights are not brief */
+                            .also_blind = also_blind,
                             .passes = 1,
                             .temp = temp,
                             .part = AG_PRODUCTS};

@@ -342,7 +342,7 @@ static void backward_each(ag_tape *t, ag_node *n)
             if (dx && !ddropped) ddropped = ag_temp(t, count);
             if (!dropped || (dx && !ddropped)) return;
             if (dx) memset(ddropped, 0, (size_t)count * sizeof(float));
-            draw(dropped, &q, n->rows);
+            if (s->a->wants_grad) draw(dropped, &q, n->rows);
         }
         site_backward(t, &q, drops && dx ? ddropped : dx, n, dh);
         if (drops && dx)
@@ -392,12 +392,25 @@ static int64_t temp(const ag_node *n)
     return 2 * rows * a->rank + (drops ? 2 * rows * in : 0) + most;
 }
 
+unsigned op_low_rank_blind(const op_low_rank *a, int i)
+{
+    for (int k = 0; k < a->n; k++)
+        if (a->s[k].a->wants_grad) return 0;
+    return 1u << i;
+}
+
+static unsigned also_blind(const ag_node *n)
+{
+    return op_low_rank_blind(n->attr, 1);
+}
+
 const ag_op ag_op_low_rank = {.name = "low_rank",
                               .forward = forward,
                               .backward = backward,
                               .by_rows = true,
                               .rounds = true,
                               .blind = 1 << 0,
+                              .also_blind = also_blind,
                               .temp = temp,
                               .part = AG_PRODUCTS};
 

@@ -36,6 +36,7 @@ bool op_low_rank_plain(const ag_low_rank *s, int n, int64_t in);
 void op_low_rank_hidden(ag_tape *t, const op_low_rank *a, const tn_tensor *x);
 float *op_low_rank_back(ag_tape *t, const ag_node *n, const op_low_rank *a, const tn_tensor *x);
 float *op_low_rank_stack(ag_tape *t, const op_low_rank *a, int64_t in);
+unsigned op_low_rank_blind(const op_low_rank *a, int i); /* bit i where x is in[i] and no A is trained */
 int64_t op_low_rank_temp(const op_low_rank *a, int64_t rows, int64_t in); /* of all these */
 /* The site whose columns begin at col: its term of y; false: there is none. */
 bool op_low_rank_term(const op_low_rank *a, int64_t col, kn_term *term, kn_mat *b);
