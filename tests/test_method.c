@@ -86,13 +86,17 @@ static void check_merged(bench *b, pe_ctx *c)
         const nn_site *s = NULL;
         assert_non_null(p);
         for (int64_t i = 0; i < b->m->n_site; i++) {
-            if (b->m->site[i].w == p) s = &b->m->site[i];
+            if (b->m->site[i].w == p || b->m->site[i].b == p) s = &b->m->site[i];
         }
         const tn_tensor *now = nn_value_of(&c->over, p);
         int64_t n = tn_count(now);
         float *w = test_alloc((size_t)n * sizeof *w);
         tn_unpack_rows(w, now, 0, tn_rows(now));
-        if (s) assert_ok(pe_folder(c).fold(pe_folder(c).ctx, s, w, NULL));
+        bool is_bias = s && s->b == p;
+        float *other = s ? test_alloc((size_t)(s->in * s->out) * sizeof *other) : NULL;
+        if (s && nn_slot_of(&c->over, s))
+            assert_ok(
+                pe_folder(c).fold(pe_folder(c).ctx, s, is_bias ? other : w, is_bias ? w : NULL));
         snprintf(name, sizeof name, "merged.%s", e->valuestring);
         double worst = max_abs_diff(w, values(b, name), n);
         if (!(worst <= 1e-6)) print_error("%s differs by %g\n", name, worst);
@@ -319,6 +323,11 @@ static const struct {
     {"bitfit", NULL, "{\"bias_terms\": [\"query\", \"mlp\"]}"},
     {"bitfit", NULL, "{\"bias_terms\": [\"mlp_down\", \"value\"], \"save\": \"delta\"}"},
     {"bitfit", "gpt2", "{\"bias_terms\": [\"norm\", \"attn.c_proj\"]}"},
+    {"vera", NULL, "{\"r\": 16, \"d_initial\": 0.5}"},
+    {"vera", "llama",
+     "{\"r\": 8, \"save_projection\": false, \"vera_dropout\": 0.2, \"exclude_modules\": "
+     "[\"q_proj\"], \"bias\": \"all\"}"},
+    {"vera", "gpt2", "{\"r\": 8, \"modules_to_save\": [\"ln_f\"], \"layers_to_transform\": 1}"},
     {"prompt_tuning", NULL, "{\"num_virtual_tokens\": 3}"},
     {"prompt_tuning", "gpt2",
      "{\"num_virtual_tokens\": 1, \"prompt_tuning_init\": \"SAMPLE_VOCAB\"}"},

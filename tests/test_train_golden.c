@@ -136,6 +136,15 @@ static void loraplus_trains_as_peft_does(void **state)
     check_run("train_loraplus_gpt2", "gpt2", "adapter_model.safetensors");
 }
 
+/* The adapters beside LoRA's family (scripts/make_golden_peft_more.py). */
+static void further_adapters_train_as_peft_does(void **state)
+{
+    static const char *const cases[][2] = {{"train_vera", "llama"}, {"train_vera_gpt2", "gpt2"}};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++)
+        check_run(cases[i][0], cases[i][1], "adapter_model.safetensors");
+}
+
 static void smoothed_labels_are_those_of_transformers(void **state)
 {
     (void)state;
@@ -177,6 +186,7 @@ int main(void)
         cmocka_unit_test(lora_trains_as_peft_does),
         cmocka_unit_test(loraplus_trains_as_peft_does),
         cmocka_unit_test(qlora_trains_as_peft_does),
+        cmocka_unit_test(further_adapters_train_as_peft_does),
         cmocka_unit_test(smoothed_labels_are_those_of_transformers),
         cmocka_unit_test(full_training_is_that_of_torch),
         cmocka_unit_test(bitfit_is_that_of_torch),

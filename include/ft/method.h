@@ -88,6 +88,9 @@ struct pe_method {
     const cfg_field *fields;
     size_t cfg_size;
     const char *peft_type;    /* of adapter_config.json; NULL: the method has no such file */
+    /* Keys of PE_TARGET_KEYS, and fan_in_fan_out, that PEFT's config of this type does not have, NULL-terminated; NULL: it
+     * has all. They are not written: what they leave out, whole paths in target_modules do. */
+    const char *const *lacks;
     pe_result result;
     bool exact_vectors;       /* model_save_options.exact_vectors, of `save` and of merging */
     const char *const *files; /* names `save` may leave, NULL-terminated; one * stands for anything */
@@ -165,7 +168,7 @@ model_fold pe_folder(pe_ctx *c);
 typedef struct pe_target {
     const cJSON *target_modules, *exclude_modules, *modules_to_save; /* NULL or null: not given */
     const cJSON *layers_to_transform, *layers_pattern;
-    const char *bias; /* one of pe_bias_choices */
+    const char *bias; /* one of pe_bias_choices, or another type's word in place of lora_only; NULL: none */
     /* of adapters that PEFT made: the head shares the embedding's adapter; single rows are trained */
     bool ensure_weight_tying;
     const cJSON *trainable_token_indices;
@@ -173,9 +176,12 @@ typedef struct pe_target {
 extern const char *const pe_bias_choices[];
 
 #define PE_TARGET_AT(cfg, member, k) .key = #k, .offset = offsetof(cfg, member.k)
-/* Rows of a method's `fields`; `member` is the pe_target in struct `cfg`. */
+/* Rows of a method's `fields`; `member` is the pe_target in struct `cfg`. PE_TARGET_MODULES and PE_TARGET_BIAS apart: where
+ * target_modules has another default, or PEFT's config another word for lora_only, or no `bias`. */
 #define PE_TARGET_FIELDS(cfg, member)                                                              \
-    {PE_TARGET_AT(cfg, member, target_modules), .type = CFG_JSON, .def = "\"all-linear\"",         \
+    PE_TARGET_MODULES(cfg, member, "\"all-linear\""), PE_TARGET_BIAS(cfg, member, pe_bias_choices)
+#define PE_TARGET_MODULES(cfg, member, target)                                                     \
+    {PE_TARGET_AT(cfg, member, target_modules), .type = CFG_JSON, .def = target,                   \
      .help = "\"all-linear\", a list of module name suffixes, or a regex of whole paths"},         \
         {PE_TARGET_AT(cfg, member, exclude_modules), .type = CFG_JSON,                             \
          .help = "modules left out: a list of suffixes or a regex"},                               \
@@ -184,9 +190,12 @@ extern const char *const pe_bias_choices[];
         {PE_TARGET_AT(cfg, member, layers_to_transform), .type = CFG_JSON,                         \
          .help = "a layer index or a list of them"},                                               \
         {PE_TARGET_AT(cfg, member, layers_pattern), .type = CFG_JSON,                              \
-         .help = "name of the layer list in module paths, for layers_to_transform"},               \
-        {PE_TARGET_AT(cfg, member, bias), .type = CFG_ENUM, .def = "\"none\"",                     \
-         .choices = pe_bias_choices, .help = "which biases of the base are trained too"}
+         .help = "name of the layer list in module paths, for layers_to_transform"}
+#define PE_TARGET_BIAS(cfg, member, words)                                                         \
+    {                                                                                              \
+        PE_TARGET_AT(cfg, member, bias), .type = CFG_ENUM, .def = "\"none\"", .choices = words,     \
+                                         .help = "which biases of the base are trained too"        \
+    }
 
 /* The same keys in an adapter_config.json, for pe_check_keys. */
 #define PE_TARGET_KEYS                                                                             \
@@ -202,6 +211,8 @@ FT_MUST_USE ft_status pe_load_target(pe_target *t, const js_doc *adapter_config)
  * is 78; so is a name in a config that matches nothing (an adapter's names may: PEFT passes over them). */
 FT_MUST_USE ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
                                        ft_status (*attach)(pe_ctx *c, nn_site *s));
+/* For that: a table is none of PEFT's targets of this method (78). */
+FT_MUST_USE ft_status pe_only_linear(const pe_ctx *c, const nn_site *s);
 /* A tensor of the adapter's file; key from pe_file_key. p or key may be NULL: out of memory. */
 FT_MUST_USE ft_status pe_add_entry(pe_ctx *c, nn_param *p, const char *key, bool transposed);
 /* "base_model.model." PATH SUFFIX; NULL: out of memory. */

@@ -143,6 +143,11 @@ void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const 
     pe_check_init_from(d, object, settled, keys);
 }
 
+static bool has_bias(const pe_target *t, const char *word)
+{
+    return strcmp(t->bias ? t->bias : "none", word) == 0;
+}
+
 ft_status pe_load_target(pe_target *t, const js_doc *d)
 {
     const char *bias;
@@ -152,11 +157,8 @@ ft_status pe_load_target(pe_target *t, const js_doc *d)
     t->trainable_token_indices = js_get(d->root, "trainable_token_indices");
     FT_TRY(js_get_bool(d, d->root, "ensure_weight_tying", false, &t->ensure_weight_tying));
     FT_TRY(js_get_str(d, d->root, "bias", "none", &bias));
-    t->bias = NULL;
-    for (size_t i = 0; pe_bias_choices[i]; i++) {
-        if (strcmp(bias, pe_bias_choices[i]) == 0) t->bias = pe_bias_choices[i];
-    }
-    if (t->bias) return FT_OK;
+    t->bias = bias;
+    if (has_bias(t, "none") || has_bias(t, "all") || str_ends(bias, "_only")) return FT_OK;
     return js_fail(d, js_get(d->root, "bias"), FT_EDATA, "bias", "must be none, all or lora_only");
 }
 
@@ -436,7 +438,7 @@ static void older_bias(pe_ctx *c, const pe_target *t, const char *key)
 {
     pe_entry *e = &c->entries.entry[c->entries.n - 1];
     e->also = key;
-    e->optional = strcmp(t->bias, "lora_only") == 0;
+    e->optional = str_ends(t->bias, "_only");
 }
 
 /* Modules named in modules_to_save (sites and norms), and biases. */
@@ -451,10 +453,10 @@ static ft_status attach_rest(pe_ctx *c, const pe_target *t)
             FT_TRY(train_whole(c, p, pe_file_key(c, p->name, "")));
             continue;
         }
-        if (!str_ends(p->name, ".bias") || strcmp(t->bias, "none") == 0) continue;
+        if (!str_ends(p->name, ".bias") || has_bias(t, "none")) continue;
         const nn_site *s = model_site(m, module);
         bool wrapped = s && nn_slot_of(&c->over, s);
-        if (!wrapped && strcmp(t->bias, "all") != 0) continue;
+        if (!wrapped && !has_bias(t, "all")) continue;
         FT_TRY(train_whole(c, p, pe_file_key(c, module, wrapped ? ".base_layer.bias" : ".bias")));
         if (wrapped) older_bias(c, t, pe_file_key(c, module, ".bias"));
     }
@@ -467,6 +469,14 @@ static bool is_tied_target(const pe_ctx *c, const pe_target *t, const nn_site *s
 {
     return t->ensure_weight_tying && c->m->d.tied && c->file && s == c->m->head &&
            nn_slot_of(&c->over, c->m->embed) && pe_file_adapts(c->file, s->path);
+}
+
+ft_status pe_only_linear(const pe_ctx *c, const nn_site *s)
+{
+    FT_CHECK(is_linear(s), FT_ECONFIG,
+             "method.target_modules: \"%s\" is an embedding; %s takes linear layers alone", s->path,
+             c->method->name);
+    return FT_OK;
 }
 
 ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
@@ -501,17 +511,33 @@ ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
 }
 
 /* --- files -------------------------------------------------------------------------------------------------------- */
+/* A key that PEFT's config of this type does not have. */
+static bool is_lacking(const pe_ctx *c, const char *key)
+{
+    const char *const *lacks = c->method->lacks;
+    while (lacks && *lacks && strcmp(*lacks, key) != 0) lacks++;
+    return lacks && *lacks;
+}
+
+/* What the file has no key for, says otherwise which modules are targets. */
+static bool needs_paths(const pe_ctx *c, const pe_target *t)
+{
+    return (is_lacking(c, "exclude_modules") && !pe_is_empty(t->exclude_modules)) ||
+           (is_lacking(c, "layers_to_transform") && !pe_is_empty(t->layers_to_transform));
+}
+
 /* PEFT replaces "all-linear" by the names it stands for. */
 static cJSON *target_names(const pe_ctx *c, const pe_target *t)
 {
     const cJSON *was = t->target_modules;
-    bool expand =
-        pe_is_null(was) || (cJSON_IsString(was) && strcmp(was->valuestring, "all-linear") == 0);
+    const bool whole = needs_paths(c, t);
+    bool expand = whole || pe_is_null(was) ||
+                  (cJSON_IsString(was) && strcmp(was->valuestring, "all-linear") == 0);
     if (!expand) return cJSON_Duplicate(was, true);
     cJSON *list = cJSON_CreateArray();
     for (int64_t i = 0; i < c->m->n_site; i++) {
         const nn_site *s = &c->m->site[i];
-        const char *last = strrchr(s->path, '.');
+        const char *last = whole ? NULL : strrchr(s->path, '.');
         last = last ? last + 1 : s->path;
         if (nn_slot_of(&c->over, s) && !pe_list_has(list, last, equal))
             cJSON_AddItemToArray(list, cJSON_CreateString(last));
@@ -530,7 +556,7 @@ static bool is_in_out(const model *m)
 ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own, const char *dir)
 {
     if (own) {
-        cJSON_AddStringToObject(own, "bias", t->bias);
+        cJSON_AddStringToObject(own, "bias", t->bias ? t->bias : "none");
         pe_put_json(own, "exclude_modules", t->exclude_modules);
         cJSON_AddBoolToObject(own, "fan_in_fan_out", is_in_out(c->m));
         pe_put_json(own, "layers_pattern", t->layers_pattern);
@@ -538,6 +564,8 @@ ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own, const
         pe_put_json(own, "modules_to_save", t->modules_to_save);
         cJSON_AddItemToObject(own, "target_modules", target_names(c, t));
     }
+    for (const char *const *key = c->method->lacks; key && *key; key++)
+        cJSON_DeleteItemFromObject(own, *key);
     return pe_save_files(c, own, dir);
 }
 
