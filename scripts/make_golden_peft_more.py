@@ -22,6 +22,14 @@ ADAPTERS = {
                              "d_initial": 0.3, "save_projection": False}),
     "gpt2_vera": ("gpt2", {"type": "VERA", "r": 4, "target_modules": ["c_attn", "c_proj", "c_fc"], "bias": "vera_only",
                            "fan_in_fan_out": True, "projection_prng_key": 4294967295, "save_projection": False}),
+    # PEFT's own targets; Conv1D, biases; inputs of one of two layers that share them, a head
+    "llama_ia3": ("llama", {"type": "IA3"}),
+    "gpt2_ia3": ("gpt2", {"type": "IA3", "fan_in_fan_out": True}),
+    "qwen2_ia3": ("qwen2", {"type": "IA3", "target_modules": ["q_proj", "k_proj", "o_proj", "up_proj", "lm_head"],
+                            "feedforward_modules": ["k_proj"], "exclude_modules": ["0.self_attn.q_proj"]}),
+    "llama_ia3_regex": ("llama_bias_tied", {"type": "IA3", "target_modules": r".*\.(k|o|gate|down)_proj",
+                                            "feedforward_modules": r".*\.1\..*(gate|o)_proj",
+                                            "modules_to_save": ["norm"]}),
 }
 
 TRAIN = {
@@ -31,6 +39,11 @@ TRAIN = {
     "train_vera_gpt2": {"base": "gpt2", "learning_rate": 2e-2, "weight_decay": 0.0, "warmup_steps": 0,
                         "method": {"type": "vera", "r": 4, "target_modules": ["c_attn", "mlp.c_proj"],
                                    "save_projection": False, "projection_prng_key": 9, "init_from": "init"}},
+    "train_ia3": {"base": "qwen2", "learning_rate": 3e-2, "weight_decay": 0.01, "warmup_steps": 4,
+                  "method": {"type": "ia3", "init_from": "init"}},
+    "train_ia3_gpt2": {"base": "gpt2", "learning_rate": 2e-2, "weight_decay": 0.0, "warmup_steps": 0,
+                       "method": {"type": "ia3", "target_modules": ["c_attn", "c_proj"],
+                                  "feedforward_modules": ["c_proj"], "init_from": "init"}},
 }
 
 

@@ -112,6 +112,14 @@ static tn_tensor *linear_case(probe *p)
     return seed(p, ag_linear(p->t, activation(p, p->leaf[0]), w, 3, activation(p, p->leaf[6])));
 }
 
+/* Factors of the inputs of one weight, and of the outputs of the next. */
+static tn_tensor *factors_case(probe *p)
+{
+    ag_weight w[2] = {{.w = p->leaf[1], .in = p->leaf[2]},
+                      {.w = p->leaf[3], .b = p->leaf[4], .out = p->leaf[5], .in_out = true}};
+    return seed(p, ag_linear(p->t, activation(p, p->leaf[0]), w, 2, activation(p, p->leaf[6])));
+}
+
 static tn_tensor *low_rank_case(probe *p)
 {
     ag_low_rank s[2] = {
@@ -276,6 +284,7 @@ static const struct {
     {"layernorm", layernorm_case, 3, {{T, 19}, {0, 19}, {0, 19}}},
     {"head_norm", head_norm_case, 3, {{T, 23}, {0, 5}, {0, 5}}},
     {"linear", linear_case, 7, {{T, 9}, {7, 9}, {0, 7}, {9, 4}, {9, 3}, {0, 3}, {T, 14}}},
+    {"linear", factors_case, 7, {{T, 9}, {7, 9}, {1, 9}, {9, 4}, {0, 4}, {4, 1}, {T, 11}}},
     {"low_rank", low_rank_case, 6, {{T, 9}, {T, 11}, {3, 9}, {6, 3}, {2, 9}, {5, 2}}},
     {"low_rank",
      middle_case,

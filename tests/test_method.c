@@ -328,6 +328,12 @@ static const struct {
      "{\"r\": 8, \"save_projection\": false, \"vera_dropout\": 0.2, \"exclude_modules\": "
      "[\"q_proj\"], \"bias\": \"all\"}"},
     {"vera", "gpt2", "{\"r\": 8, \"modules_to_save\": [\"ln_f\"], \"layers_to_transform\": 1}"},
+    {"ia3", NULL, "{}"},
+    {"ia3", "llama",
+     "{\"target_modules\": \"all-linear\", \"layers_to_transform\": [0], "
+     "\"modules_to_save\": [\"norm\"]}"},
+    {"ia3", "gpt2",
+     "{\"target_modules\": [\"c_fc\", \"attn.c_proj\"], \"feedforward_modules\": []}"},
     {"prompt_tuning", NULL, "{\"num_virtual_tokens\": 3}"},
     {"prompt_tuning", "gpt2",
      "{\"num_virtual_tokens\": 1, \"prompt_tuning_init\": \"SAMPLE_VOCAB\"}"},

@@ -139,7 +139,10 @@ static void loraplus_trains_as_peft_does(void **state)
 /* The adapters beside LoRA's family (scripts/make_golden_peft_more.py). */
 static void further_adapters_train_as_peft_does(void **state)
 {
-    static const char *const cases[][2] = {{"train_vera", "llama"}, {"train_vera_gpt2", "gpt2"}};
+    static const char *const cases[][2] = {{"train_vera", "llama"},
+                                           {"train_vera_gpt2", "gpt2"},
+                                           {"train_ia3", "qwen2"},
+                                           {"train_ia3_gpt2", "gpt2"}};
     (void)state;
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++)
         check_run(cases[i][0], cases[i][1], "adapter_model.safetensors");

@@ -46,7 +46,7 @@ typedef struct ag_op {
     bool rounds; /* its backward reads the output's gradient by ag_grad_rows, and does not write to it */
     bool direct; /* its backward asks ag_grad_direct first */
     unsigned blind; /* bit i: its backward does not read the values of in[i] */
-    unsigned (*also_blind)(const ag_node *n); /* further such bits, of a node; NULL: none */
+    bool (*sees)(const ag_node *n, int i); /* of the others: does it, of this node? NULL: yes */
     /* What a dry tape cannot see: floats of ag_temp buffers that its forward or backward holds at once (NULL: none), and the
      * input that ag_grad_pass gives the output's gradient (0: none). */
     int64_t (*temp)(const ag_node *n);
@@ -54,7 +54,7 @@ typedef struct ag_op {
     ag_part part; /* with AG_LOSS what ops it runs inside count as its own */
 } ag_op;
 
-#define AG_MAX_IN 22
+#define AG_MAX_IN 26
 #define AG_MAX_GROUP 4 /* weights of one product: sites that share an input */
 struct ag_node {
     const ag_op *op;
@@ -221,14 +221,15 @@ typedef struct ag_low_rank {
 } ag_low_rank;
 /* In place on y; n ≤ AG_MAX_GROUP. */
 tn_tensor *ag_low_rank_add(ag_tape *t, tn_tensor *y, tn_tensor *x, const ag_low_rank *s, int n);
-/* A weight as its file has it: w [O, I], or [I, O] when in_out (GPT-2's Conv1D); b [O] or NULL; what a method adds to its
- * product (low.a NULL: nothing; low.col is the weight's own). */
+/* A weight as its file has it: w [O, I], or [I, O] when in_out (GPT-2's Conv1D); b [O] or NULL; factors of its inputs, in
+ * [I], and of its outputs, out [O] (f32; NULL: none); what a method adds to its product (low.a NULL: nothing; low.col is the
+ * weight's own). */
 typedef struct ag_weight {
-    tn_tensor *w, *b;
+    tn_tensor *w, *b, *in, *out;
     bool in_out;
     ag_low_rank low;
 } ag_weight;
-/* y [T, ΣO_i] = x · W_iᵀ + b_i + low_i(x) side by side, (+ add [T, ΣO_i], the residual). x [T, I]. One product per group, so
+/* y [T, ΣO_i] = out_i ⊙ ((in_i ⊙ x) · W_iᵀ + b_i) + low_i(x) side by side, (+ add [T, ΣO_i], the residual). x [T, I]. One product per group, so
  * that a fused kernel needs no change in models or methods: in bf16 plain low-rank terms are further steps of the weights'
  * own sums, forward and for dx; else ag_low_rank_add makes them. n ≤ AG_MAX_GROUP. */
 tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add);

@@ -211,7 +211,9 @@ FT_MUST_USE ft_status pe_load_target(pe_target *t, const js_doc *adapter_config)
  * is 78; so is a name in a config that matches nothing (an adapter's names may: PEFT passes over them). */
 FT_MUST_USE ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
                                        ft_status (*attach)(pe_ctx *c, nn_site *s));
-/* For that: a table is none of PEFT's targets of this method (78). */
+/* Names as a JSON list, in c->mem: PEFT's targets of a model that a config leaves to it. */
+FT_MUST_USE ft_status pe_name_list(pe_ctx *c, const char *const *names, const cJSON **out);
+/* For `attach` there: a table is none of PEFT's targets of this method (78). */
 FT_MUST_USE ft_status pe_only_linear(const pe_ctx *c, const nn_site *s);
 /* A tensor of the adapter's file; key from pe_file_key. p or key may be NULL: out of memory. */
 FT_MUST_USE ft_status pe_add_entry(pe_ctx *c, nn_param *p, const char *key, bool transposed);
@@ -265,6 +267,9 @@ bool pe_is_alphas(const cJSON *v); /* alpha_pattern: an object of numbers above 
 void pe_check_patterns(cfg_doc *d, const cJSON *v, const char *key, bool (*good)(const cJSON *v),
                        const char *must);
 void pe_tell_patterns(const pe_ctx *c, const cJSON *pattern, const char *key);
+/* A regex, with what `match` puts around it, is told by the key before it meets a model. */
+void pe_check_regex(cfg_doc *d, const cJSON *at, const char *key, const char *regex,
+                    int (*match)(const char *regex, const char *path));
 /* The value of the first key of a rank_pattern or alpha_pattern that matches; untouched where none does. 1, 0, −1. */
 int pe_pattern_value(const cJSON *pattern, const char *path, double *value);
 

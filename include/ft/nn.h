@@ -147,7 +147,7 @@ typedef struct nn_hooks {
     tn_tensor *(*post)(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y);
     /* Another weight for this product (fake-quantised, ternary, masked): w holds the run's own when it is called. A substitute
      * that shares `grad` and `wants_grad` with the trained value is the straight-through estimator; its values live until
-     * the backward is done. Or what is added to its product: w->low. */
+     * the backward is done. Or factors of its inputs and outputs: w->in, w->out; or what is added to its product: w->low. */
     void (*weight)(nn_run *r, const nn_site *s, ag_weight *w);
     bool alone; /* post wants y before the residual is added, which is then added to what post returns */
     /* h + y is what happens without it. x: the part's input (normed), y: its output, h: the residual stream */

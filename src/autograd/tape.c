@@ -40,13 +40,6 @@ struct ag_brief_cell {
     tn_tensor *x;
 };
 
-/* Does n's backward read the values of in[i]? */
-static bool reads(const ag_node *n, int i)
-{
-    const ag_op *op = n->op;
-    return !((op->blind | (op->also_blind ? op->also_blind(n) : 0)) >> i & 1);
-}
-
 ft_status ag_open(ag_tape **out, size_t limit)
 {
     ft_status rc;
@@ -441,6 +434,12 @@ tn_tensor *ag_call(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int 
                    tn_tensor *const *in)
 {
     return ag_call_kept(t, op, out, attr, n_in, in, ag_recording(t, n_in, in));
+}
+
+/* Its backward reads the values of input i. */
+static bool reads(const ag_node *n, int i)
+{
+    return !(n->op->blind >> i & 1) && (!n->op->sees || n->op->sees(n, i));
 }
 
 tn_tensor *ag_call_kept(ag_tape *t, const ag_op *op, tn_tensor *out, void *attr, int n_in,

@@ -94,8 +94,8 @@ static const cJSON **member(const pe_target *t, size_t offset)
 }
 
 /* A regex, with what stands around it where it is used, is told by the key before it meets a model. */
-static void check_regex(cfg_doc *d, const cJSON *at, const char *key, const char *regex,
-                        int (*match)(const char *regex, const char *path))
+void pe_check_regex(cfg_doc *d, const cJSON *at, const char *key, const char *regex,
+                    int (*match)(const char *regex, const char *path))
 {
     int hit = match(regex, "");
     if (hit >= 0 || hit == -2) return; /* where memory is gone, who uses it will say so */
@@ -113,7 +113,7 @@ void pe_check_patterns(cfg_doc *d, const cJSON *v, const char *key, bool (*good)
     pe_check_json(d, v, key, good, must);
     snprintf(whole, sizeof whole, "method.%s", key);
     if (pe_is_null(v) || !good(v)) return;
-    cJSON_ArrayForEach(e, v) check_regex(d, e, whole, e->string, pe_match_pattern);
+    cJSON_ArrayForEach(e, v) pe_check_regex(d, e, whole, e->string, pe_match_pattern);
 }
 
 void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const char *const *keys)
@@ -129,10 +129,10 @@ void pe_check_target(cfg_doc *d, const cJSON *object, const pe_target *t, const 
         pe_check_json(d, *member(t, target_keys[i].offset), target_keys[i].key, target_keys[i].good,
                       target_keys[i].must);
     const cJSON *regex = cJSON_IsString(t->target_modules) ? t->target_modules : NULL;
-    if (regex) check_regex(d, regex, "method.target_modules", regex->valuestring, pe_match_full);
+    if (regex) pe_check_regex(d, regex, "method.target_modules", regex->valuestring, pe_match_full);
     if (cJSON_IsString(t->exclude_modules))
-        check_regex(d, t->exclude_modules, "method.exclude_modules",
-                    t->exclude_modules->valuestring, pe_match_full);
+        pe_check_regex(d, t->exclude_modules, "method.exclude_modules",
+                       t->exclude_modules->valuestring, pe_match_full);
     if (regex && !pe_is_all_linear(regex) && !pe_is_empty(t->layers_to_transform))
         cfg_fail(d, t->layers_to_transform, "method.layers_to_transform",
                  "target_modules is a regex of whole paths, which names the layers itself");
@@ -469,6 +469,21 @@ static bool is_tied_target(const pe_ctx *c, const pe_target *t, const nn_site *s
 {
     return t->ensure_weight_tying && c->m->d.tied && c->file && s == c->m->head &&
            nn_slot_of(&c->over, c->m->embed) && pe_file_adapts(c->file, s->path);
+}
+
+ft_status pe_name_list(pe_ctx *c, const char *const *names, const cJSON **out)
+{
+    cJSON *list = arena_get(c->mem, sizeof *list), **next = list ? &list->child : NULL;
+    *out = list;
+    if (list) list->type = cJSON_Array;
+    for (; list && *names; names++, next = &(*next)->next) {
+        *next = arena_get(c->mem, sizeof **next);
+        if (!*next) return FT_EMEM;
+        (*next)->type = cJSON_String;
+        (*next)->valuestring = arena_strn(c->mem, *names, strlen(*names));
+        if (!(*next)->valuestring) return FT_EMEM;
+    }
+    return list ? FT_OK : FT_EMEM;
 }
 
 ft_status pe_only_linear(const pe_ctx *c, const nn_site *s)

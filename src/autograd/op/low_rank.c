@@ -392,16 +392,16 @@ static int64_t temp(const ag_node *n)
     return 2 * rows * a->rank + (drops ? 2 * rows * in : 0) + most;
 }
 
-unsigned op_low_rank_blind(const op_low_rank *a, int i)
+bool op_low_rank_sees(const op_low_rank *a)
 {
-    for (int k = 0; k < a->n; k++)
-        if (a->s[k].a->wants_grad) return 0;
-    return 1u << i;
+    for (int i = 0; i < a->n; i++)
+        if (a->s[i].a->wants_grad) return true;
+    return false;
 }
 
-static unsigned also_blind(const ag_node *n)
+static bool sees(const ag_node *n, int i)
 {
-    return op_low_rank_blind(n->attr, 1);
+    return i != 1 || op_low_rank_sees(n->attr);
 }
 
 const ag_op ag_op_low_rank = {.name = "low_rank",
@@ -410,7 +410,7 @@ const ag_op ag_op_low_rank = {.name = "low_rank",
                               .by_rows = true,
                               .rounds = true,
                               .blind = 1 << 0,
-                              .also_blind = also_blind,
+                              .sees = sees,
                               .temp = temp,
                               .part = AG_PRODUCTS};
 

@@ -30,13 +30,13 @@ typedef struct op_low_rank {
 } op_low_rank;
 /* For a y of `rows` rows; NULL: the tape has failed. */
 op_low_rank *op_low_rank_of(ag_tape *t, int64_t rows, const ag_low_rank *s, int n);
+bool op_low_rank_sees(const op_low_rank *a); /* the backward reads x: some A wants a gradient */
 bool op_low_rank_plain(const ag_low_rank *s, int n, int64_t in);
 /* Of plain ones: h; the gradients of A and B of a node's output, and dh = dL/d(x Aᵀ) [T, rank], a temp of the caller's (NULL:
  * failed); the stacked A's [rank, in], the same. */
 void op_low_rank_hidden(ag_tape *t, const op_low_rank *a, const tn_tensor *x);
 float *op_low_rank_back(ag_tape *t, const ag_node *n, const op_low_rank *a, const tn_tensor *x);
 float *op_low_rank_stack(ag_tape *t, const op_low_rank *a, int64_t in);
-unsigned op_low_rank_blind(const op_low_rank *a, int i); /* bit i where x is in[i] and no A is trained */
 int64_t op_low_rank_temp(const op_low_rank *a, int64_t rows, int64_t in); /* of all these */
 /* The site whose columns begin at col: its term of y; false: there is none. */
 bool op_low_rank_term(const op_low_rank *a, int64_t col, kn_term *term, kn_mat *b);
