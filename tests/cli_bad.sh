@@ -83,6 +83,24 @@ bad 78 'c.json:1:1' result "$ft" train c.json
 printf '{"train": {"seed": 9007199254740993}}' >c.json
 bad 78 'c.json:1:' result "$ft" train c.json
 
+# vera, ia3
+vector() { # METHOD KEYS: good.json of that method
+    sed "s/\"type\": \"lora\", \"r\": 2/\"type\": \"$1\"$2/" good.json >c.json
+}
+for key in r=0 projection_prng_key=-1 projection_prng_key=4294967296 d_initial=0 vera_dropout=1 \
+    save_projection=1 bias=lora_only lora_alpha=8; do
+    vector vera
+    bad 78 "method.${key%=*}" result "$ft" train c.json --set method.$key
+done
+vector vera ', "target_modules": ["v_proj", "embed_tokens"]'
+bad 78 'method.target_modules: "model.embed_tokens" is an embedding' result "$ft" train c.json
+vector ia3 ', "target_modules": ["v_proj"], "feedforward_modules": ["v_proj", "up_proj"]'
+bad 78 'method.feedforward_modules: "up_proj" is not among target_modules' result "$ft" train c.json
+for key in 'feedforward_modules=[1]' 'feedforward_modules=(up' 'bias=none' 'r=8' 'target_modules=["query"]'; do
+    vector ia3
+    bad 78 "method.${key%%=*}" result "$ft" train c.json --set "method.$key"
+done
+
 # --- data: 65, named by file and line, before step 1 -----------------------------------------------------------
 bad 66 'nothing.jsonl' result "$ft" train good.json --set data.train=nothing.jsonl
 printf '{"text": "fine"}\n{"text": "cut\n' >d.jsonl

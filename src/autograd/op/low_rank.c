@@ -36,11 +36,27 @@ static kn_mat a_mat(ag_tape *t, const ag_low_rank *s, int64_t in, bool grad, flo
     return m;
 }
 
+/* diag(out) B in *temp [width, r], or B as it is. No data: failed. */
+static kn_mat b_scaled(ag_tape *t, const ag_low_rank *s, float **temp)
+{
+    kn_mat b = b_mat(s);
+    *temp = NULL;
+    if (!s->out) return b;
+    *temp = ag_temp(t, b.rows * b.cols);
+    if (*temp) {
+        kn_copy_block(*temp, b.cols, b.data, b.cols, b.rows, b.cols);
+        kn_scale_rows(*temp, tn_f32(s->out), b.rows, b.cols);
+    }
+    b.data = *temp;
+    return b;
+}
+
 /* One pass over a site's rows. */
 typedef struct site_run {
     const ag_low_rank *s;
     const ag_rows *of;
     int64_t rows, in, ld; /* ld: row distance of h and u */
+    bool has_u;           /* of a site before, which has the same A */
     float *h, *u;
     kn_rows x; /* [rows, in], dropped out already */
 } site_run;
@@ -48,30 +64,26 @@ typedef struct site_run {
 static void site_forward(ag_tape *t, const site_run *q, float *y, int64_t ldy)
 {
     const ag_low_rank *s = q->s;
-    float *own, *first = s->mid || s->core ? q->u : q->h;
-    kn_mat a = a_mat(t, s, q->in, false, &own), b = b_mat(s);
-    if (!a.data) return;
-    op_product(t, first, q->ld, q->x, &a, false, q->rows, false);
-    ag_temp_free(t, own, a.rows * q->in);
+    float *own = NULL, *first = s->mid || s->core ? q->u : q->h, *scaled;
+    const int64_t r = s->a->dim[0];
+    if (!q->has_u) {
+        kn_mat a = a_mat(t, s, q->in, false, &own);
+        if (a.data) op_product(t, first, q->ld, q->x, &a, false, q->rows, false);
+        ag_temp_free(t, own, r * q->in);
+    }
     if (s->core) {
         kn_mat core = op_mat(s->core);
         op_product(t, q->h, q->ld, op_rows(q->u, q->ld), &core, false, q->rows, false);
         first = q->h;
     }
-    kn_mul_cols(q->h, q->ld, first, q->ld, s->mid ? tn_f32(s->mid) : NULL, s->scale, q->rows,
-                a.rows, false);
-    if (!s->out) {
-        op_product(t, y, ldy, op_rows(q->h, q->ld), &b, false, q->rows, true);
-        return;
-    }
-    float *z = ag_temp(t, q->rows * b.rows);
-    if (!z) return;
-    op_product(t, z, b.rows, op_rows(q->h, q->ld), &b, false, q->rows, false);
-    kn_mul_cols(y, ldy, z, b.rows, tn_f32(s->out), 1.0f, q->rows, b.rows, true);
-    ag_temp_free(t, z, q->rows * b.rows);
+    kn_mul_cols(q->h, q->ld, first, q->ld, s->mid ? tn_f32(s->mid) : NULL, s->scale, q->rows, r,
+                false);
+    kn_mat b = b_scaled(t, s, &scaled);
+    if (b.data) op_product(t, y, ldy, op_rows(q->h, q->ld), &b, false, q->rows, true);
+    ag_temp_free(t, scaled, b.rows * b.cols);
 }
 
-/* dout, and g = dy ⊙ out in place of dy: a buffer [rows, width] the caller frees. */
+/* dout; and g = dy ⊙ out where B is trained: a buffer [rows, width] the caller frees. */
 static float *through_out(ag_tape *t, const site_run *q, const float *dy, int64_t ldy)
 {
     const ag_low_rank *s = q->s;
@@ -82,7 +94,8 @@ static float *through_out(ag_tape *t, const site_run *q, const float *dy, int64_
         op_product(t, g, b.rows, op_rows(q->h, q->ld), &b, false, q->rows, false);
         kn_col_dot_add(dout, dy, ldy, g, b.rows, q->rows, b.rows);
     }
-    kn_mul_cols(g, b.rows, dy, ldy, tn_f32(s->out), 1.0f, q->rows, b.rows, false);
+    if (s->b->wants_grad)
+        kn_mul_cols(g, b.rows, dy, ldy, tn_f32(s->out), 1.0f, q->rows, b.rows, false);
     return g;
 }
 
@@ -126,13 +139,19 @@ static void site_backward(ag_tape *t, const site_run *q, float *dx, const ag_nod
     kn_mat b = b_mat(s);
     int64_t r = b.cols;
     const float *grad = n->out->grad + s->col;
-    float *g = s->out ? through_out(t, q, grad, tn_cols(n->out)) : NULL, *own;
+    float *g = s->out ? through_out(t, q, grad, tn_cols(n->out)) : NULL, *own, *scaled;
     float *db = ag_grad(t, s->b);
-    const kn_rows dy = s->out ? op_rows(g, b.rows) : op_columns(ag_grad_rows(t, n), s->col);
+    const int64_t ld = tn_cols(n->out);
+    const kn_rows dy = s->out ? op_rows(grad, ld) : op_columns(ag_grad_rows(t, n), s->col);
     if (t->status != FT_OK) return;
-    if (db) op_gemm_tn(t, db, r, dy, b.rows, op_rows(q->h, q->ld), r, q->rows, q->of);
+    if (db)
+        op_gemm_tn(t, db, r, g ? op_rows(g, b.rows) : dy, b.rows, op_rows(q->h, q->ld), r, q->rows,
+                   q->of);
+    if (g) ag_temp_free(t, g, q->rows * b.rows);
     if (dx || s->a->wants_grad || s->mid || s->core) {
-        op_product(t, dh, r, dy, &b, true, q->rows, false);
+        b = b_scaled(t, s, &scaled);
+        if (b.data) op_product(t, dh, r, dy, &b, true, q->rows, false);
+        ag_temp_free(t, scaled, b.rows * b.cols);
         kn_scale(dh, s->scale, q->rows * r);
         through_middle(t, q, dh, dh + q->rows * r);
         add_da(t, q, dh);
@@ -142,7 +161,6 @@ static void site_backward(ag_tape *t, const site_run *q, float *dx, const ag_nod
         if (a.data) op_product(t, dx, q->in, op_rows(dh, r), &a, true, q->rows, true);
         ag_temp_free(t, own, r * q->in);
     }
-    if (g) ag_temp_free(t, g, q->rows * b.rows);
 }
 
 /* Key of a site's dropout mask over these rows. */
@@ -284,16 +302,29 @@ static void backward_stacked(ag_tape *t, ag_node *n)
     ag_temp_free(t, dh, rows * a->rank);
 }
 
+/* One frozen A for all sites, before their diagonals (VeRA): u is made once, and the gradients with regard to it are added
+ * up before they go back through A. */
+static bool shares_a(const op_low_rank *a)
+{
+    for (int i = 0; i < a->n; i++) {
+        const ag_low_rank *s = &a->s[i];
+        if (s->a != a->s[0].a || s->a->wants_grad || !s->mid || s->dropout > 0.0f) return false;
+    }
+    return a->n > 1;
+}
+
 static site_run site_of(const ag_node *n, int i, int64_t col)
 {
     const op_low_rank *a = n->attr;
+    const bool shared = shares_a(a);
     return (site_run){.s = &a->s[i],
                       .of = n->rows,
                       .rows = tn_rows(n->out),
                       .in = tn_cols(n->in[1]),
                       .ld = a->rank,
                       .h = a->h + col,
-                      .u = a->u ? a->u + col : NULL,
+                      .u = a->u ? a->u + (shared ? 0 : col) : NULL,
+                      .has_u = shared && i > 0,
                       .x = ag_rows_of(n->in[1])};
 }
 
@@ -327,12 +358,29 @@ static void forward_each(ag_tape *t, ag_node *n)
     ag_temp_free(t, dropped, count);
 }
 
+/* du of a site, in dh, joins the sum of all, which lies behind what site_backward needs of it; after the last: dx += sum · A. */
+static void add_shared(ag_tape *t, const site_run *q, float *dx, float *dh, bool begins, bool ends)
+{
+    const int64_t r = q->s->a->dim[0], n = q->rows * r;
+    float *sum = dh + 2 * n, *own;
+    if (t->status != FT_OK || !dx) return;
+    if (begins)
+        kn_copy_block(sum, r, dh, r, q->rows, r);
+    else
+        kn_axpy(sum, 1.0f, dh, n);
+    if (!ends) return;
+    kn_mat a = a_mat(t, q->s, q->in, false, &own);
+    if (a.data) op_product(t, dx, q->in, op_rows(sum, r), &a, true, q->rows, true);
+    ag_temp_free(t, own, r * q->in);
+}
+
 static void backward_each(ag_tape *t, ag_node *n)
 {
     const op_low_rank *a = n->attr;
     int64_t count = tn_count(n->in[1]), scratch = 2 * tn_rows(n->out) * a->rank, col = 0;
     float *dx = ag_grad(t, n->in[1]), *dh = ag_temp(t, scratch);
     float *dropped = NULL, *ddropped = NULL;
+    const bool shared = shares_a(a);
     for (int i = 0; i < a->n && dh; col += a->s[i++].a->dim[0]) {
         const ag_low_rank *s = &a->s[i];
         site_run q = site_of(n, i, col);
@@ -344,7 +392,8 @@ static void backward_each(ag_tape *t, ag_node *n)
             if (dx) memset(ddropped, 0, (size_t)count * sizeof(float));
             if (s->a->wants_grad) draw(dropped, &q, n->rows);
         }
-        site_backward(t, &q, drops && dx ? ddropped : dx, n, dh);
+        site_backward(t, &q, shared ? NULL : drops && dx ? ddropped : dx, n, dh);
+        if (shared) add_shared(t, &q, dx, dh, i == 0, i + 1 == a->n);
         if (drops && dx)
             kn_dropout_back(dx, ddropped, q.rows, q.in, s->dropout, mask_key(n->rows, s),
                             n->rows->key);
@@ -384,8 +433,9 @@ static int64_t temp(const ag_node *n)
     if (is_plain(n)) return op_low_rank_temp(a, rows, in);
     for (int i = 0; i < a->n; i++) {
         const ag_low_rank *s = &a->s[i];
-        int64_t own =
-            (s->out ? rows * width_of(s) : 0) + (s->a->dim[1] != in ? s->a->dim[0] * in : 0);
+        const int64_t r = s->a->dim[0], width = width_of(s), of_a = s->a->dim[1] != in ? r * in : 0;
+        int64_t own = s->out ? (rows > r ? rows : r) * width : 0; /* one after another */
+        own = own > of_a ? own : of_a;
         drops = drops || s->dropout > 0.0f;
         if (own > most) most = own;
     }
