@@ -318,6 +318,10 @@ static const struct {
      "{\"target_modules\": [\"q_proj\", \"embed_tokens\"], \"modules_to_save\": [\"norm\"], "
      "\"loraplus_lr_ratio\": 4}"},
     {"qlora", NULL, "{\"r\": 4}"},
+    {"adalora", NULL, "{\"lora_alpha\": 1024, \"total_step\": 100}"},
+    {"adalora", "gpt2",
+     "{\"init_r\": 3, \"target_r\": 3, \"lora_alpha\": 1024, \"total_step\": 100, "
+     "\"target_modules\": [\"c_attn\"], \"bias\": \"lora_only\"}"},
     {"bitfit", NULL, "{}"},
     {"bitfit", NULL, "{\"save\": \"delta\"}"},
     {"bitfit", NULL, "{\"bias_terms\": [\"query\", \"mlp\"]}"},

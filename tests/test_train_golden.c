@@ -24,6 +24,20 @@ static const char *base_model(const char *name)
     return dir;
 }
 
+/* Fields of the log that a method adds: tensors "log.NAME". */
+static void compare_metrics(const js_doc *d, const st_file *want, int step)
+{
+    for (int64_t i = 0; i < want->n; i++) {
+        const io_tensor *t = &want->tensor[i];
+        if (!str_starts(t->name, "log.")) continue;
+        const cJSON *node = js_get(d->root, t->name + strlen("log."));
+        const double have = cJSON_IsNumber(node) ? node->valuedouble : (double)NAN,
+                     value = (double)((const float *)t->data)[step];
+        if (!(fabs(have - value) <= 2e-5 * fabs(value)))
+            fail_msg("step %d: %s %.9g, not %.9g", step + 1, t->name, have, value);
+    }
+}
+
 static void compare_log(const char *out, const st_file *want)
 {
     char path[600];
@@ -46,6 +60,7 @@ static void compare_log(const char *out, const st_file *want)
             fail_msg("step %d: gradient norm %.9g, not %.9g", i + 1, norm, (double)norms[i]);
         if (!(fabs(rate - (double)rates[i]) <= 1e-6 * (double)rates[i]))
             fail_msg("step %d: rate %.9g, not %.9g", i + 1, rate, (double)rates[i]);
+        compare_metrics(&d, want, i);
         js_close(&d);
         line = end + 1;
     }
@@ -136,13 +151,15 @@ static void loraplus_trains_as_peft_does(void **state)
     check_run("train_loraplus_gpt2", "gpt2", "adapter_model.safetensors");
 }
 
-/* The adapters beside LoRA's family (scripts/make_golden_peft_more.py). */
+/* The adapters beside LoRA's family (scripts/make_golden_peft_more.py, make_golden_methods.py). */
 static void further_adapters_train_as_peft_does(void **state)
 {
     static const char *const cases[][2] = {{"train_vera", "llama"},
                                            {"train_vera_gpt2", "gpt2"},
                                            {"train_ia3", "qwen2"},
-                                           {"train_ia3_gpt2", "gpt2"}};
+                                           {"train_ia3_gpt2", "gpt2"},
+                                           {"train_adalora", "llama"},
+                                           {"train_adalora_gpt2", "gpt2"}};
     (void)state;
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++)
         check_run(cases[i][0], cases[i][1], "adapter_model.safetensors");

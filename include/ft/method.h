@@ -69,6 +69,7 @@ typedef struct pe_ctx {
     const char *base_name; /* as in pe_start */
     const char *load_dir;  /* adapter to load, or NULL */
     const tok_tokenizer *tok;
+    int64_t steps, samples, batch_size; /* as in pe_start */
     void *priv;
     struct pe_ctx **part;  /* [n_part] adapters that this one is the sum of */
     int n_part;
@@ -141,6 +142,8 @@ typedef struct pe_start {
     const char *base_name;    /* base_model_name_or_path as written in the config, or NULL */
     const char *load_dir;     /* method.init_from, or NULL */
     const tok_tokenizer *tok; /* the model's, for values that are made of a text; NULL: it has none */
+    /* Optimizer steps of the run, samples of an epoch and of a step; 0: there is no run. */
+    int64_t steps, samples, batch_size;
 } pe_start;
 /* Attaches a method to a model for training: cfg as parsed by method->fields. What `with` points to outlives the method. */
 FT_MUST_USE ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m,

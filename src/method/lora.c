@@ -111,15 +111,12 @@ tn_tensor *pe_lora_embed(nn_run *r, const nn_site *s, tn_tensor *h)
 }
 
 /* --- folding --------------------------------------------------------------------------------------------------------- */
-/* W += s · B A, computed apart and added once; transposed where the file holds [in, out]. */
-ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
+/* W += scale · B A, computed apart and added once; transposed where the file holds [in, out]. */
+ft_status pe_lora_fold_pair(const nn_site *s, float *w, const tn_tensor *a, const tn_tensor *b,
+                            float scale)
 {
-    const lora_slot *slot = nn_slot_of(&c->over, s);
-    (void)b;
-    if (!slot) return FT_OK;
     bool table = pe_lora_is_table(s);
-    const tn_tensor *left = table ? &slot->a->t : &slot->b->t,
-                    *right = table ? &slot->b->t : &slot->a->t;
+    const tn_tensor *left = table ? a : b, *right = table ? b : a;
     int64_t rows = left->dim[0], r = left->dim[1], cols = table ? right->dim[0] : right->dim[1];
     kn_mat mat = {
         .type = &dt_f32, .data = right->data, .rows = right->dim[0], .cols = right->dim[1]};
@@ -131,10 +128,17 @@ ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
         kn_gemm_nn(delta, cols, tn_f32(left), r, &mat, rows, NULL, false);
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < cols; j++)
-            w[s->in_out ? j * rows + i : i * cols + j] += slot->scale * delta[i * cols + j];
+            w[s->in_out ? j * rows + i : i * cols + j] += scale * delta[i * cols + j];
     }
     ft_free(delta);
     return FT_OK;
+}
+
+ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
+{
+    const lora_slot *slot = nn_slot_of(&c->over, s);
+    (void)b;
+    return slot ? pe_lora_fold_pair(s, w, &slot->a->t, &slot->b->t, slot->scale) : FT_OK;
 }
 
 bool pe_lora_low_rank(const pe_ctx *c, const nn_site *s, model_low_rank *out)

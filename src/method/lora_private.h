@@ -38,6 +38,9 @@ void pe_lora_check(cfg_doc *d, const cJSON *object, void *cfg);
 FT_MUST_USE ft_status pe_lora_attach(pe_ctx *c);
 void pe_lora_weight(nn_run *r, const nn_site *s, ag_weight *w);
 tn_tensor *pe_lora_embed(nn_run *r, const nn_site *s, tn_tensor *h);
+/* w += scale · B A, in the orientation of the site's file: what a fold of such a pair adds. */
+FT_MUST_USE ft_status pe_lora_fold_pair(const nn_site *s, float *w, const tn_tensor *a,
+                                        const tn_tensor *b, float scale);
 FT_MUST_USE ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b);
 bool pe_lora_low_rank(const pe_ctx *c, const nn_site *s, model_low_rank *out);
 FT_MUST_USE ft_status pe_lora_add(pe_ctx *sum, const pe_ctx *part, double scale);

@@ -174,6 +174,9 @@ static ft_status attach(pe_ctx **out, const pe_method *method, const void *cfg, 
     c->base_name = with->base_name;
     c->load_dir = with->load_dir;
     c->tok = with->tok;
+    c->steps = with->steps;
+    c->samples = with->samples;
+    c->batch_size = with->batch_size;
     if (c->load_dir) {
         FT_TRY_OUT(read_adapter_config(c, c->load_dir));
         FT_TRY_OUT(check_type(c));

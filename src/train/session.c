@@ -162,7 +162,10 @@ ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
     const pe_start with = {.seed = (uint64_t)s->cfg.train.seed,
                            .base_name = s->cfg.base_name,
                            .load_dir = s->cfg.method_head->init_from,
-                           .tok = s->tok};
+                           .tok = s->tok,
+                           .steps = s->total_steps,
+                           .samples = data_epoch_length(s->train),
+                           .batch_size = s->cfg.train.batch_size};
     FT_TRY(pe_attach(out, s->cfg.method, s->cfg.method_cfg, m, &with));
     return check_quantised(s, m, *out);
 }
