@@ -191,6 +191,14 @@ static tn_tensor *act_case(probe *p)
     return seed(p, ag_act(p->t, p->leaf[0], kn_act_by_name("gelu_new"), &dt_f32));
 }
 
+/* Both ways, through dropout and without. */
+static tn_tensor *lstm_case(probe *p)
+{
+    tn_tensor *x = activation(p, p->leaf[0]);
+    tn_tensor *y = ag_lstm(p->t, x, p->leaf + 1, 0.3f, 5);
+    return ag_add(p->t, seed(p, y), seed(p, ag_lstm(p->t, x, p->leaf + 1, 0.0f, 0)));
+}
+
 static tn_tensor *frozen_head(void *ctx, tn_tensor *x)
 {
     const probe *p = ctx;
@@ -296,6 +304,10 @@ static const struct {
     {"attention", attention_case, 1, {{T, 48}}},
     {"glu", glu_case, 1, {{T, 14}}},
     {"act", act_case, 1, {{T, 9}}},
+    {"lstm",
+     lstm_case,
+     9,
+     {{T, 6}, {12, 6}, {12, 3}, {0, 12}, {0, 12}, {12, 6}, {12, 3}, {0, 12}, {0, 12}}},
     {"cross_entropy", cross_entropy_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
     {"cross_entropy", smoothed_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
     {"logprob", logprob_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},

@@ -131,6 +131,7 @@ static double act(const char *name, double x)
     if (strcmp(name, "quick_gelu") == 0) return x * sigmoid(1.702 * x);
     if (strcmp(name, "relu") == 0) return x > 0 ? x : 0;
     if (strcmp(name, "relu2") == 0) return x > 0 ? x * x : 0;
+    if (strcmp(name, "tanh") == 0) return tanh(x);
     return 0.5 * x * (1.0 + tanh(sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
 }
 
@@ -147,7 +148,7 @@ static double slope(const char *name, double x)
 static void activations(void **state)
 {
     static const char *const names[] = {"silu",       "gelu", "gelu_new", "gelu_pytorch_tanh",
-                                        "quick_gelu", "relu", "relu2"};
+                                        "quick_gelu", "relu", "relu2",    "tanh"};
     enum { I = 43, N = T * I };
     (void)state;
     assert_null(kn_act_by_name("swish7"));

@@ -171,6 +171,14 @@ static void dtype(bool wrong)
     ag_act(tape, x, kn_act_by_name("silu"), &dt_f32);
 }
 
+static void lstm(bool wrong)
+{
+    tn_tensor *w[8];
+    for (int i = 0; i < 8; i++) w[i] = i % 4 < 2 ? matrix(12, i % 4 ? 3 : C) : matrix(1, 12);
+    if (wrong) w[5] = matrix(12, 4);
+    ag_lstm(tape, x_of(C), w, 0.1f, 1);
+}
+
 static const struct {
     const char *op;
     void (*call)(bool wrong);
@@ -194,6 +202,7 @@ static const struct {
     {"rope", rope},
     {"attention", attention},
     {"glu", glu},
+    {"lstm", lstm},
     {"checkpoint", checkpoint},
     {"cross_entropy", cross_entropy},
     {"logprob", logprob},

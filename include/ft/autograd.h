@@ -258,6 +258,10 @@ tn_tensor *ag_attention(ag_tape *t, tn_tensor *qkv, const kn_attn *a, const dt_t
 /* [T, 2I] → [T, I]. With bf16 the input is kept in bf16 too. */
 tn_tensor *ag_glu(ag_tape *t, tn_tensor *gate_up, const kn_act *act, const dt_type *type);
 tn_tensor *ag_act(ag_tape *t, tn_tensor *x, const kn_act *act, const dt_type *type);
+/* A layer of an LSTM both ways over x [T, I], one sequence → [T, 2H], h of the way forward beside that of the way back. w: of
+ * each of the two w_ih [4H, I], w_hh [4H, H], b_ih, b_hh [4H], gates in torch's order i, f, g, o. A tape that records draws
+ * x's dropout, by `key` and the rows in force. */
+tn_tensor *ag_lstm(ag_tape *t, tn_tensor *x, tn_tensor *const *w, float dropout, uint64_t key);
 
 /* A function built of ops. It must be pure: it may be called again in the backward; parameters it uses get their gradients
  * as usual. */
