@@ -172,7 +172,8 @@ typedef struct nn_store {
     nn_param **state;    /* [n_state] */
     int64_t n_state;
     int64_t state_count; /* floats of all states */
-    int64_t alias_count; /* floats of all aliases' gradients */
+    int64_t derived_count; /* of all derived values */
+    int64_t alias_count; /* floats of all aliases' gradients and those of derived values */
     struct nn_store_mem *mem;
 } nn_store;
 /* bytes: of the values, and as many for the gradients. 0: a dry one, whose values hold nothing and are not one range: it
@@ -197,6 +198,10 @@ FT_MUST_USE ft_status nn_train_copy(nn_store *s, nn_overlay *o, nn_param *p);
  * it (a tied head, shared factors): a gradient is one chain of additions over the step, and without it
  * the order in that chain would depend on how the step is cut into micro-batches. */
 FT_MUST_USE ft_status nn_alias(nn_store *s, nn_param *of, nn_param **out);
+/* Values that a method makes of others before each step, of which no checkpoint knows and which no rule moves; with a
+ * gradient of their own over the step, for the method to hand on (pe_method.gradients). */
+FT_MUST_USE ft_status nn_new_derived(nn_store *s, const char *name, int64_t rows, int64_t cols,
+                                     nn_param **out);
 void nn_store_begin(nn_store *s);  /* before the first micro-batch of a step: gradients are zero */
 void nn_store_finish(nn_store *s); /* after the last one: aliases join */
 

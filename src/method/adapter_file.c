@@ -12,6 +12,8 @@
 
 const char *const pe_adapter_files[] = {"adapter_config.json", "adapter_model.safetensors", NULL};
 
+static const char weights_name[] = "adapter_model.safetensors";
+
 /* --- what it holds ---------------------------------------------------------------------------------------------- */
 ft_status pe_add_entry(pe_ctx *c, nn_param *p, const char *key, bool transposed)
 {
@@ -35,14 +37,14 @@ const char *pe_file_key(pe_ctx *c, const char *path, const char *suffix)
 }
 
 /* --- writing ------------------------------------------------------------------------------------------------ */
-ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n)
+ft_status pe_write_entries(const char *dir, const char *name, const pe_entry *e, int64_t n)
 {
     ft_status rc = FT_EMEM;
     arena *mem = NULL;
     FT_TRY(arena_open(&mem, "adapter file", (size_t)4 << 30));
     st_decl *decl = arena_get(mem, (size_t)n * sizeof *decl);
     const void **data = arena_get(mem, (size_t)n * sizeof *data);
-    const char *path = path_join(mem, dir, "adapter_model.safetensors");
+    const char *path = path_join(mem, dir, name);
     if (!decl || !data || !path) goto out;
     for (int64_t i = 0; i < n; i++) {
         const tn_tensor *t = &e[i].p->t;
@@ -66,6 +68,11 @@ ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n)
 out:
     arena_close(mem);
     return rc;
+}
+
+ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n)
+{
+    return pe_write_entries(dir, weights_name, e, n);
 }
 
 /* --- opening ------------------------------------------------------------------------------------------------ */
@@ -117,23 +124,15 @@ static ft_status index_names(pe_file *f, bool as_they_stand)
     return FT_OK;
 }
 
-ft_status pe_file_open(pe_file **out, const char *dir)
+ft_status pe_file_open_named(pe_file **out, const char *dir, const char *name)
 {
     ft_status rc;
     pe_file *f = ft_alloc(1, sizeof *f);
     *out = NULL;
     if (!f) return FT_EMEM;
     FT_TRY_OUT(arena_open(&f->mem, "adapter file", (size_t)4 << 30));
-    f->path = path_join(f->mem, dir, "adapter_model.safetensors");
-    const char *pickle = path_join(f->mem, dir, "adapter_model.bin");
-    FT_GUARD(f->path && pickle, FT_EMEM, "out of memory");
-    path_kind sound, other;
-    FT_TRY_OUT(path_look(f->path, &sound));
-    FT_TRY_OUT(path_look(pickle, &other));
-    FT_GUARD(sound == PATH_FILE || other != PATH_FILE, FT_EDATA,
-             "%s: adapter_model.bin is a Python pickle, which ft does not read; save the adapter "
-             "with safe_serialization=True",
-             ft_shows(dir));
+    f->path = path_join(f->mem, dir, name);
+    FT_GUARD(f->path, FT_EMEM, "out of memory");
     FT_TRY_OUT(st_open(&f->st, f->path, f->mem));
     f->used = arena_get(f->mem, (size_t)f->st.n + 1);
     FT_GUARD(f->used, FT_EMEM, "out of memory");
@@ -145,6 +144,19 @@ out:
     else
         *out = f;
     return rc;
+}
+
+ft_status pe_file_open(pe_file **out, const char *dir)
+{
+    path_kind sound, other;
+    *out = NULL;
+    FT_TRY(path_look_in(dir, weights_name, &sound));
+    FT_TRY(path_look_in(dir, "adapter_model.bin", &other));
+    FT_CHECK(sound == PATH_FILE || other != PATH_FILE, FT_EDATA,
+             "%s: adapter_model.bin is a Python pickle, which ft does not read; save the adapter "
+             "with safe_serialization=True",
+             ft_shows(dir));
+    return pe_file_open_named(out, dir, weights_name);
 }
 
 void pe_file_close(pe_file *f)
@@ -247,11 +259,8 @@ static ft_status take(const pe_file *f, const pe_entry *e, const io_tensor *t)
     return FT_OK;
 }
 
-ft_status pe_read_tensors(pe_ctx *c)
+ft_status pe_read_entries(pe_file *f, const pe_entry *e, int64_t n, bool dry)
 {
-    pe_file *f = c->file;
-    const pe_entry *e = c->entries.entry;
-    const int64_t n = c->entries.n;
     problems bad = {0};
     ft_status rc = FT_OK;
     for (int64_t i = 0; i < n && rc == FT_OK; i++) {
@@ -261,7 +270,7 @@ ft_status pe_read_tensors(pe_ctx *c)
         if (t) f->used[t - f->st.tensor] = true;
         if (t) compare_shape(&e[i], t, &bad);
         if (!t && !e[i].optional) problem(&bad, "missing", e[i].key);
-        if (t && bad.n == before && !c->dry) rc = take(f, &e[i], t);
+        if (t && bad.n == before && !dry) rc = take(f, &e[i], t);
     }
     for (int64_t i = 0; i < f->st.n && rc == FT_OK; i++) {
         if (!f->used[i]) problem(&bad, "unexpected", f->st.tensor[i].name);
@@ -274,4 +283,9 @@ ft_status pe_read_tensors(pe_ctx *c)
                      bad.n > 10 ? "; ..." : "", bad.n);
     str_free(&bad.text);
     return rc;
+}
+
+ft_status pe_read_tensors(pe_ctx *c)
+{
+    return pe_read_entries(c->file, c->entries.entry, c->entries.n, c->dry);
 }

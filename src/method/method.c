@@ -69,6 +69,7 @@ void pe_close(pe_ctx *c)
     if (!c) return;
     for (int i = 0; i < c->n_part; i++) pe_close(c->part[i]);
     nn_store_close(&c->store);
+    ag_close(c->tape);
     pe_file_close(c->file);
     js_close(&c->adapter);
     ft_free(c->adapter_text);

@@ -28,15 +28,20 @@ static inline nn_param **pe_own(pe_ctx *c, const nn_param *p)
 
 /* adapter_model.safetensors of the entries: f32. */
 FT_MUST_USE ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n);
+/* The same of another file beside it. */
+FT_MUST_USE ft_status pe_write_entries(const char *dir, const char *name, const pe_entry *e,
+                                       int64_t n);
 
 /* An adapter's file, open while it is attached and loaded. */
 typedef struct pe_file pe_file;
 FT_MUST_USE ft_status pe_file_open(pe_file **out, const char *dir);
+FT_MUST_USE ft_status pe_file_open_named(pe_file **out, const char *dir, const char *name);
 void pe_file_close(pe_file *f); /* accepts NULL */
 /* A tensor by an entry's key: without the names of adapters and wrappers that some writers leave in; NULL. */
 const io_tensor *pe_file_find(const pe_file *f, const char *key);
 /* Reads values into the entries (a dry one: none); every missing, extra or wrongly shaped tensor is listed (65). */
 FT_MUST_USE ft_status pe_read_tensors(pe_ctx *c);
+FT_MUST_USE ft_status pe_read_entries(pe_file *f, const pe_entry *e, int64_t n, bool dry);
 void pe_file_pass(pe_file *f, const io_tensor *t); /* a tensor that is not needed */
 /* Is there a tensor of a module beside its own weight and bias? */
 bool pe_file_adapts(const pe_file *f, const char *path);

@@ -19,7 +19,7 @@ struct nn_store_mem {
     arena *small;   /* parameters and lists */
     arena *w, *g;   /* flat ranges */
     arena *s, *a;   /* states; gradients of aliases */
-    list alias, of; /* of[i]: whose gradient alias[i] joins */
+    list alias, of; /* of[i]: whose gradient alias[i] joins; NULL: nobody's, it is derived */
     int64_t cap, state_cap;
 };
 
@@ -123,15 +123,23 @@ ft_status nn_new_param(nn_store *s, const char *name, int64_t rows, int64_t cols
     return FT_OK;
 }
 
+/* A parameter with values outside the flat range. */
+static ft_status make_state(nn_store *s, const char *name, int64_t rows, int64_t cols,
+                            nn_param **out)
+{
+    FT_TRY(make(s, name, rows, cols, out));
+    if (!s->mem->s) FT_TRY(arena_open(&s->mem->s, "states of the method", SIZE_MAX / 4));
+    (*out)->t.data = arena_get(s->mem->s, (size_t)tn_count(&(*out)->t) * sizeof(float));
+    return (*out)->t.data ? FT_OK : FT_EMEM;
+}
+
 ft_status nn_new_state(nn_store *s, const char *name, int64_t rows, int64_t cols, nn_param **out)
 {
     nn_param *p;
     *out = NULL;
-    FT_TRY(make(s, name, rows, cols, &p));
-    if (!s->mem->s) FT_TRY(arena_open(&s->mem->s, "states of the method", SIZE_MAX / 4));
+    FT_TRY(make_state(s, name, rows, cols, &p));
     s->state = grown(s->mem->small, s->state, s->n_state, &s->mem->state_cap);
-    p->t.data = arena_get(s->mem->s, (size_t)tn_count(&p->t) * sizeof(float));
-    if (!s->state || !p->t.data) return FT_EMEM;
+    if (!s->state) return FT_EMEM;
     s->state[s->n_state++] = p;
     s->state_count += tn_count(&p->t);
     *out = p;
@@ -159,15 +167,10 @@ static ft_status append(arena *mem, list *l, nn_param *p)
     return FT_OK;
 }
 
-ft_status nn_alias(nn_store *s, nn_param *of, nn_param **out)
+/* Gives p a gradient of its own, which joins that of `of`, or nobody's. */
+static ft_status own_gradient(nn_store *s, nn_param *p, nn_param *of)
 {
     struct nn_store_mem *m = s->mem;
-    nn_param *p = arena_get(m->small, sizeof *p);
-    *out = NULL;
-    if (!p) return FT_EMEM;
-    for (int64_t i = 0; i < m->alias.n; i++) /* a use of a use is one of the value itself */
-        if (m->alias.at[i] == of) of = m->of.at[i];
-    *p = *of;
     if (!m->a && !m->frozen)
         FT_TRY(m->dry ? arena_open_counting(&m->a, "gradients of aliases")
                       : arena_open(&m->a, "gradients of aliases", SIZE_MAX / 4));
@@ -176,6 +179,31 @@ ft_status nn_alias(nn_store *s, nn_param *of, nn_param **out)
     FT_TRY(append(m->small, &m->alias, p));
     FT_TRY(append(m->small, &m->of, of));
     s->alias_count += tn_count(&p->t);
+    return FT_OK;
+}
+
+ft_status nn_alias(nn_store *s, nn_param *of, nn_param **out)
+{
+    const struct nn_store_mem *m = s->mem;
+    nn_param *p = arena_get(m->small, sizeof *p);
+    *out = NULL;
+    if (!p) return FT_EMEM;
+    for (int64_t i = 0; i < m->alias.n; i++) /* a use of a use is one of the value itself */
+        if (m->alias.at[i] == of && m->of.at[i]) of = m->of.at[i];
+    *p = *of;
+    FT_TRY(own_gradient(s, p, of));
+    *out = p;
+    return FT_OK;
+}
+
+ft_status nn_new_derived(nn_store *s, const char *name, int64_t rows, int64_t cols, nn_param **out)
+{
+    nn_param *p;
+    *out = NULL;
+    FT_TRY(make_state(s, name, rows, cols, &p));
+    FT_TRY(own_gradient(s, p, NULL));
+    p->t.wants_grad = true;
+    s->derived_count += tn_count(&p->t);
     *out = p;
     return FT_OK;
 }
@@ -195,6 +223,8 @@ void nn_store_begin(nn_store *s)
 void nn_store_finish(nn_store *s)
 {
     const struct nn_store_mem *m = s->mem;
-    for (int64_t i = 0; i < m->alias.n; i++)
-        kn_axpy(m->of.at[i]->t.grad, 1.0f, m->alias.at[i]->t.grad, tn_count(&m->of.at[i]->t));
+    for (int64_t i = 0; i < m->alias.n; i++) {
+        const nn_param *of = m->of.at[i];
+        if (of) kn_axpy(of->t.grad, 1.0f, m->alias.at[i]->t.grad, tn_count(&of->t));
+    }
 }

@@ -264,10 +264,12 @@ static ft_status arrays_bytes(const train_session *s, obj_ctx *o, size_t *bytes)
     return FT_OK;
 }
 
-/* Trainable values for an adapter, else the whole model; and its tokenizer. */
+/* Trainable values, and what is made of them, for an adapter, else the whole model; and its tokenizer. */
 static size_t folder_bytes(const train_session *s, const model *m, const pe_ctx *pe)
 {
-    if (pe->result != PE_MODEL) return values_bytes(&pe->store, false) + train_folder_text(s);
+    const size_t derived = (size_t)pe->store.derived_count * sizeof(float);
+    if (pe->result != PE_MODEL)
+        return values_bytes(&pe->store, false) + derived + train_folder_text(s);
     return (size_t)model_count(m) * (size_t)(m->dtype ? m->dtype->bytes : 4) + MODEL_TEXT;
 }
 
@@ -290,8 +292,8 @@ static int64_t checkpoints_at_once(const train_session *s)
 /* What whole pages take beyond what lies in them. */
 static size_t page_ends(const train_plan *p, const nn_store *s)
 {
-    const size_t floats[] = {(size_t)s->count, (size_t)s->state_count, (size_t)s->count,
-                             (size_t)s->alias_count};
+    const size_t floats[] = {(size_t)s->count, (size_t)(s->state_count + s->derived_count),
+                             (size_t)s->count, (size_t)s->alias_count};
     size_t sum = arena_pages(p->optimizer) - p->optimizer;
     for (size_t i = 0; i < FT_COUNT_OF(floats); i++)
         sum += arena_pages(floats[i] * sizeof(float)) - floats[i] * sizeof(float);
@@ -314,7 +316,7 @@ static size_t workspace(const train_session *s, const pe_ctx *pe)
     const train_plan *p = &s->plan;
     size_t piece = pe->result == PE_MODEL ? piece_bytes(pe->m) : 0;
     if (pe->result != PE_MODEL && pe->m->from_gguf) piece = 2 * train_folder_text(s);
-    piece += SEAL_BYTES + train_samples_bytes(s);
+    piece += SEAL_BYTES + train_samples_bytes(s) + (pe->tape ? ag_peak_bytes(pe->tape) : 0);
     return p->resident + page_ends(p, &pe->store) + arena_pages(p->batch_bytes) + reading_bytes(s) +
            piece + (size_t)pool_threads() * (kn_scratch_bytes() + THREAD_BYTES) + SLACK_BYTES;
 }
@@ -329,7 +331,8 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
     train_plan *p = &s->plan;
     const nn_store *store = &pe->store;
     p->weights = weight_bytes(s, o->m, &pe->over) + o->bytes;
-    p->trainable = (size_t)(store->count + store->state_count) * sizeof(float);
+    p->trainable =
+        (size_t)(store->count + store->state_count + store->derived_count) * sizeof(float);
     p->gradients = (size_t)(store->count + store->alias_count) * sizeof(float);
     p->optimizer = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, store);
     p->workspace = workspace(s, pe);
