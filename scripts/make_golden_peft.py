@@ -23,7 +23,8 @@ mean over the supervised positions of the whole step, no dropout.
 
     CASE/train.jsonl            rows in the `tokens` format
     CASE/config.json            the run as a config; model.path is a placeholder ("model")
-    CASE/init/                  of adapters: the one to start from (method.init_from)
+    CASE/init/                  of adapters: the one to start from (method.init_from); of one with an encoder also that
+    CASE/encoder.safetensors    of an encoder: its final.NAME, beside the prompt it makes in golden.safetensors
     CASE/golden.json            {"base": family case}
     CASE/golden.safetensors
         losses, learning_rates, grad_norms   F32 [20], norms before clipping
@@ -105,6 +106,18 @@ ADAPTERS = {
     "qwen3_prompt_one": ("qwen3", {"prompt": {"num_virtual_tokens": 1}}),
     "gpt2_prompt_full": ("gpt2", {"prompt": {"num_virtual_tokens": 3}}),
     "llama_prompt_dynamic": ("llama_rope_dynamic", {"prompt": {"num_virtual_tokens": 2}}),
+    # Prefixes: options of PrefixTuningConfig. As many keys as values, in heads of their own; windows, positions.
+    "llama_prefix": ("llama_head_dim", {"prefix": {"num_virtual_tokens": 4}}),
+    "mistral_prefix_projected": ("mistral", {"prefix": {"num_virtual_tokens": 5, "prefix_projection": True,
+                                                        "encoder_hidden_size": 9}}),
+    "qwen2_prefix_window": ("qwen2_window", {"prefix": {"num_virtual_tokens": 3}}),
+    "qwen3_prefix": ("qwen3_layer_types", {"prefix": {"num_virtual_tokens": 1}}),
+    "gpt2_prefix_zero": ("gpt2_options", {"prefix": {"num_virtual_tokens": 3, "init_weights": "zero"}}),
+    "llama_prefix_dynamic": ("llama_rope_dynamic", {"prefix": {"num_virtual_tokens": 2}}),
+    # Prompts that an encoder made: options of PromptEncoderConfig.
+    "llama_p_mlp": ("llama_bias_tied", {"p_tuning": {"num_virtual_tokens": 3}}),
+    "gpt2_p_lstm": ("gpt2", {"p_tuning": {"num_virtual_tokens": 2, "encoder_hidden_size": 5, "encoder_dropout": 0.1,
+                                          "encoder_reparameterization_type": "LSTM"}}),
 }
 
 # How many values a config trains, with names that reach further than they seem to.
@@ -143,6 +156,17 @@ TRAIN = {
                            "method": {"type": "prompt_tuning", "num_virtual_tokens": 1, "init_from": "init"}},
     "train_prompt_gpt2": {"base": "gpt2", "learning_rate": 1e-2, "weight_decay": 0.0, "warmup_steps": 0,
                           "method": {"type": "prompt_tuning", "num_virtual_tokens": 2, "init_from": "init"}},
+    "train_prefix": {"base": "qwen2_window", "learning_rate": 1e-2, "weight_decay": 0.05, "warmup_steps": 2,
+                     "method": {"type": "prefix_tuning", "num_virtual_tokens": 3, "init_from": "init"}},
+    "train_prefix_projected": {"base": "gpt2", "learning_rate": 5e-3, "weight_decay": 0.1, "warmup_steps": 0,
+                               "method": {"type": "prefix_tuning", "num_virtual_tokens": 2, "prefix_projection": True,
+                                          "encoder_hidden_size": 7, "init_from": "init"}},
+    "train_p_mlp": {"base": "llama", "learning_rate": 3e-3, "weight_decay": 0.1, "warmup_steps": 4,
+                    "method": {"type": "p_tuning", "num_virtual_tokens": 4, "encoder_hidden_size": 11,
+                               "init_from": "init"}},
+    "train_p_lstm": {"base": "qwen3", "learning_rate": 5e-3, "weight_decay": 0.1, "warmup_steps": 2,
+                     "method": {"type": "p_tuning", "num_virtual_tokens": 5, "encoder_hidden_size": 6,
+                                "encoder_reparameterization_type": "LSTM", "init_from": "init"}},
     "train_smooth": {"base": "qwen2", "learning_rate": 3e-3, "weight_decay": 0.0, "warmup_steps": 2,
                      "objective": {"type": "sft", "label_smoothing_factor": 0.15},
                      "method": {"type": "lora", "r": 4, "lora_alpha": 8, "lora_dropout": 0.0,
@@ -171,11 +195,12 @@ def forward_rows(model, rows):
 
 
 def attach(base, fields):
-    from peft import LoraConfig, PromptTuningConfig, get_peft_model
+    from peft import LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 
-    if "prompt" in fields:
-        return get_peft_model(base, PromptTuningConfig(task_type="CAUSAL_LM", base_model_name_or_path="model",
-                                                       **fields["prompt"]))
+    virtual = {"prompt": PromptTuningConfig, "prefix": PrefixTuningConfig, "p_tuning": PromptEncoderConfig}
+    for kind in fields.keys() & virtual.keys():
+        return get_peft_model(base, virtual[kind](task_type="CAUSAL_LM", base_model_name_or_path="model",
+                                                  **fields[kind]))
     model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", base_model_name_or_path="model",
                                             lora_dropout=0.0, **fields))
     model.base_model.model.name_or_path = "model"
@@ -249,7 +274,7 @@ def make_adapter(name, family, fields, out):
     save_adapter(model, os.path.join(folder, "adapter"), changed or "auto")
 
     changed, merged_logits = {}, logits
-    if "prompt" not in fields:
+    if not fields.keys() & {"prompt", "prefix", "p_tuning"}:
         untie(model)
         merged = model.merge_and_unload()
         merged_logits = forward_rows(merged, rows)
@@ -317,10 +342,15 @@ def make_optimizer(model, trained, spec):
             model, torch.optim.AdamW, loraplus_lr_ratio=method.get("loraplus_lr_ratio", 16),
             loraplus_lr_embedding=method.get("loraplus_lr_embedding", 1e-6),
             loraplus_weight_decay=method.get("loraplus_weight_decay", spec["weight_decay"]), **common)
-    no_decay = [p for n, p in trained if "norm" in n or n.endswith("bias")]
-    decay = [p for n, p in trained if not ("norm" in n or n.endswith("bias"))]
+    no_decay = [p for n, p in trained if "norm" in n or "bias" in n]
+    decay = [p for n, p in trained if not ("norm" in n or "bias" in n)]
     return torch.optim.AdamW([{"params": decay, "weight_decay": spec["weight_decay"]},
                               {"params": no_decay, "weight_decay": 0.0}], **common)
+
+
+def virtual_rows(method):
+    """Rows before the logits of the text: a prefix has none."""
+    return 0 if method["type"] == "prefix_tuning" else method.get("num_virtual_tokens", 0)
 
 
 def train(model, rows, spec):
@@ -332,7 +362,7 @@ def train(model, rows, spec):
     losses, rates, norms = [], [], []
     for step in range(STEPS):
         at = step * PER_STEP % len(rows)
-        loss = step_loss(model, rows[at:at + PER_STEP], spec["method"].get("num_virtual_tokens", 0),
+        loss = step_loss(model, rows[at:at + PER_STEP], virtual_rows(spec["method"]),
                          spec.get("objective", {}).get("label_smoothing_factor", 0.0))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -342,6 +372,12 @@ def train(model, rows, spec):
         optimizer.step()
         schedule.step()
     return losses, rates, norms
+
+
+def encoder_of(model):
+    """What makes a prompt, where it is not a table that is trained itself."""
+    state = getattr(model, "prompt_encoder", {"default": torch.nn.Module()})["default"].state_dict()
+    return {n: t.detach().clone().contiguous() for n, t in state.items()} if len(state) > 1 else {}
 
 
 def trained_tensors(model, is_adapter):
@@ -359,8 +395,9 @@ def start(config, spec, dtype, init):
         return model
     fields = {k: v for k, v in spec["method"].items()
               if k not in ("type", "init_from", "lora_dropout") and not k.startswith("loraplus")}
-    if spec["method"]["type"] == "prompt_tuning":
-        fields = {"prompt": fields}
+    virtual = {"prompt_tuning": "prompt", "prefix_tuning": "prefix", "p_tuning": "p_tuning"}
+    if spec["method"]["type"] in virtual:
+        fields = {virtual[spec["method"]["type"]]: fields}
     elif config["model_type"] == "gpt2":
         fields["fan_in_fan_out"] = True
     model = attach(model, fields)
@@ -375,8 +412,14 @@ def start(config, spec, dtype, init):
                 elif "prompt_encoder" in name:
                     parameter.uniform_(-0.5, 0.5)
         save_adapter(model, init, False)
-    from peft import set_peft_model_state_dict
-    set_peft_model_state_dict(model, load_file(os.path.join(init, "adapter_model.safetensors")))
+        if encoder_of(model):
+            save_file(encoder_of(model), os.path.join(init, "prompt_encoder.safetensors"), metadata={"format": "pt"})
+    if encoder_of(model):
+        state = load_file(os.path.join(init, "prompt_encoder.safetensors"))
+        model.prompt_encoder["default"].load_state_dict(state)
+    else:
+        from peft import set_peft_model_state_dict
+        set_peft_model_state_dict(model, load_file(os.path.join(init, "adapter_model.safetensors")))
     return model.to(dtype)
 
 
@@ -385,7 +428,7 @@ def make_training(name, spec, out):
     os.makedirs(folder, exist_ok=True)
     base = spec.get("base", "llama")
     config = CASES[base]
-    virtual = spec["method"].get("num_virtual_tokens", 0)
+    virtual = virtual_rows(spec["method"])
     most = config.get("n_positions", 20) - virtual
     rows = prompt_rows(config["vocab_size"], most) if virtual else training_rows(config["vocab_size"])
     with open(os.path.join(folder, "train.jsonl"), "w", encoding="utf-8") as lines:
@@ -418,6 +461,9 @@ def make_training(name, spec, out):
                "grad_norms": torch.tensor(norms)}
     tensors.update({"final." + n: t for n, t in final.items()})
     save_file(tensors, os.path.join(folder, "golden.safetensors"), metadata={"format": "pt"})
+    if encoder_of(model):
+        save_file({"final." + n: t for n, t in encoder_of(model).items()}, os.path.join(folder, "encoder.safetensors"),
+                  metadata={"format": "pt"})
     write_json(os.path.join(folder, "golden.json"), {"base": base})
     moved = max(float((final[n] - first[n]).abs().max()) for n in final)
     off = max(float((final64[n] - final[n]).abs().max()) for n in final)

@@ -239,12 +239,14 @@ static double step_loss(bench *b, pe_ctx *c)
                    .label = label,
                    .row_key = key,
                    .key = 7};
+    if (c->method->before_step) assert_ok(c->method->before_step(c, 1));
     assert_ok(nn_run_open(&r, b->t, &in, &c->over, NN_RECORD));
     nn_store_begin(&c->store);
     tn_tensor *h = model_hidden(b->m, &r);
     tn_tensor *loss = model_loss(b->m, &r, h, 1.0f / (float)supervised, logprob, NULL);
     assert_ok(ag_backward(b->t, loss));
     nn_store_finish(&c->store);
+    if (c->method->gradients) c->method->gradients(c);
     for (int64_t i = 0; i < supervised; i++) sum -= (double)logprob[i];
     return sum / (double)supervised;
 }
@@ -341,6 +343,14 @@ static const struct {
     {"prompt_tuning", NULL, "{\"num_virtual_tokens\": 3}"},
     {"prompt_tuning", "gpt2",
      "{\"num_virtual_tokens\": 1, \"prompt_tuning_init\": \"SAMPLE_VOCAB\"}"},
+    {"prefix_tuning", NULL, "{\"num_virtual_tokens\": 3}"},
+    {"prefix_tuning", NULL,
+     "{\"num_virtual_tokens\": 2, \"prefix_projection\": true, \"encoder_hidden_size\": 7}"},
+    {"prefix_tuning", "llama", "{\"num_virtual_tokens\": 1, \"init_weights\": \"zero\"}"},
+    {"p_tuning", NULL, "{\"num_virtual_tokens\": 3}"},
+    {"p_tuning", NULL,
+     "{\"num_virtual_tokens\": 3, \"encoder_reparameterization_type\": \"LSTM\", "
+     "\"encoder_hidden_size\": 9, \"encoder_dropout\": 0.1}"},
 };
 
 static void contract_of_every_method(void **state)

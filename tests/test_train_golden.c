@@ -143,6 +143,33 @@ static void prompts_train_as_peft_does(void **state)
     check_run("train_prompt_gpt2", "gpt2", "adapter_model.safetensors");
 }
 
+/* The encoder of a run by check_run. */
+static void check_encoder(const char *name)
+{
+    char golden[600];
+    arena *mem;
+    st_file want;
+    snprintf(golden, sizeof golden, "%s/%s/encoder.safetensors", golden_path("peft"), name);
+    assert_ok(arena_open(&mem, "test", 1 << 24));
+    assert_ok(st_open(&want, golden, mem));
+    compare_result(test_path(name), "prompt_encoder.safetensors", &want, mem);
+    st_close(&want);
+    arena_close(mem);
+}
+
+/* Prefixes, and what networks make: in a window, over a table of positions, behind norms of heads. */
+static void encoders_train_as_peft_s_do(void **state)
+{
+    (void)state;
+    check_run("train_prefix", "qwen2_window", "adapter_model.safetensors");
+    check_run("train_prefix_projected", "gpt2", "adapter_model.safetensors");
+    check_encoder("train_prefix_projected");
+    check_run("train_p_mlp", "llama", "adapter_model.safetensors");
+    check_encoder("train_p_mlp");
+    check_run("train_p_lstm", "qwen3", "adapter_model.safetensors");
+    check_encoder("train_p_lstm");
+}
+
 /* Embeddings, norms with and without a bias, biases, a head saved in full: every group of PEFT's optimizer. */
 static void loraplus_trains_as_peft_does(void **state)
 {
@@ -211,6 +238,7 @@ int main(void)
         cmocka_unit_test(full_training_is_that_of_torch),
         cmocka_unit_test(bitfit_is_that_of_torch),
         cmocka_unit_test(prompts_train_as_peft_does),
+        cmocka_unit_test(encoders_train_as_peft_s_do),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@
  * num_virtual_tokens trained rows stand before every sequence in the place of embedded tokens: they take positions 0 … n − 1,
  * all that follows sees them, and the last of them predicts the first token. The base is frozen. No weight of it can take the
  * prompt in, so there is no fold. */
-#include "ft/method.h"
+#include "virtual_private.h"
 
 #include <string.h>
 
@@ -14,18 +14,13 @@ typedef struct prompt_cfg {
     const cJSON *tokenizer_kwargs; /* likewise */
 } prompt_cfg;
 
-enum { MAX_VIRTUAL = 65536 };
 static const char *const inits[] = {"RANDOM", "TEXT", "SAMPLE_VOCAB", NULL};
 
 #define AT(field) offsetof(prompt_cfg, field)
 static const cfg_field fields[] = {
-    {.key = "num_virtual_tokens",
-     .type = CFG_INT,
-     .offset = AT(num_virtual_tokens),
-     .def = "20", /* more gain little (Lester et al. 2021, figure 3a); PEFT's own example */
-     .low = 1,
-     .high = MAX_VIRTUAL,
-     .help = "trained rows before every sequence"},
+    PE_VIRTUAL_FIELD(
+        prompt_cfg,
+        "20"), /* more gain little (Lester et al. 2021, figure 3a); PEFT's own example */
     {.key = "prompt_tuning_init",
      .type = CFG_ENUM,
      .offset = AT(prompt_tuning_init),
@@ -123,33 +118,9 @@ static ft_status init_values(const pe_ctx *c, nn_param *p)
 static ft_status attach(pe_ctx *c)
 {
     const prompt_cfg *cfg = c->cfg;
-    nn_param *p;
-    FT_TRY(nn_new_param(&c->store, "prompt_embeddings", cfg->num_virtual_tokens,
-                        c->m->d.hidden_size, &p));
-    if (!c->file) FT_TRY(init_values(c, p));
-    c->priv = p;
-    c->over.virtual_tokens = cfg->num_virtual_tokens;
-    return pe_add_entry(c, p, p->name, false);
-}
-
-/* --- forward ----------------------------------------------------------------------------------------------------- */
-static tn_tensor *embed(nn_run *r, const nn_site *s, tn_tensor *h)
-{
-    const pe_ctx *c = r->over->ctx;
-    nn_param *p = c->priv;
-    int64_t n = 0;
-    for (int64_t i = 0; i < r->tokens; i++) n += r->ids[i] < 0;
-    if (s->role != NN_EMBED || n == 0) return h; /* a table of positions; a cache that grows */
-    int32_t *which = ag_meta(r->t, (size_t)n * sizeof *which);
-    int64_t *row = ag_meta(r->t, (size_t)n * sizeof *row);
-    if (!which || !row) return h;
-    n = 0;
-    for (int64_t i = 0; i < r->tokens; i++) {
-        if (r->ids[i] >= 0) continue;
-        which[n] = -1 - r->ids[i];
-        row[n++] = i;
-    }
-    return ag_put_rows(r->t, h, ag_embed(r->t, &p->t, which, n, -1), row, 0);
+    FT_TRY(pe_virtual_attach(c, cfg->num_virtual_tokens, false, NULL));
+    const pe_virtual *v = c->priv;
+    return c->file ? FT_OK : init_values(c, v->table);
 }
 
 /* --- files ---------------------------------------------------------------------------------------------------------- */
@@ -158,88 +129,33 @@ static void put_text(cJSON *o, const char *key, const char *text)
     cJSON_AddItemToObject(o, key, text ? cJSON_CreateString(text) : cJSON_CreateNull());
 }
 
-/* The key as the base's config has it: families name it apart. */
-static ft_status put_heads(const pe_ctx *c, cJSON *o)
-{
-    js_doc d = {0};
-    FT_TRY(js_parse(&d, c->m->config, strlen(c->m->config), c->m->path ? c->m->path : "config.json",
-                    1, JS_NO_POSITIONS | JS_ALLOW_NONFINITE, FT_EDATA));
-    const cJSON *n = js_get(d.root, "num_attention_heads");
-    pe_put_json(o, "num_attention_heads", n ? n : js_get(d.root, "n_head"));
-    js_close(&d);
-    return FT_OK;
-}
-
 static ft_status save(const pe_ctx *c, const char *dir)
 {
     const prompt_cfg *cfg = c->cfg;
     cJSON *o = cJSON_CreateObject();
-    ft_status rc = put_heads(c, o);
-    if (rc != FT_OK) {
-        cJSON_Delete(o);
-        return rc;
-    }
-    cJSON_AddNullToObject(o, "modules_to_save");
-    cJSON_AddNumberToObject(o, "num_layers", (double)c->m->d.n_layer);
-    cJSON_AddNumberToObject(o, "num_transformer_submodules", 1);
-    cJSON_AddNumberToObject(o, "num_virtual_tokens", (double)cfg->num_virtual_tokens);
     put_text(o, "prompt_tuning_init", cfg->prompt_tuning_init);
     put_text(o, "prompt_tuning_init_text", cfg->prompt_tuning_init_text);
-    cJSON_AddNumberToObject(o, "token_dim", (double)c->m->d.hidden_size);
     pe_put_json(o, "tokenizer_kwargs", cfg->tokenizer_kwargs);
     /* PEFT wants one with TEXT, and never opens it to use the adapter: the base has it */
     put_text(o, "tokenizer_name_or_path",
              cfg->tokenizer || !is_text(cfg) ? cfg->tokenizer : c->base_name);
-    return pe_save_files(c, o, dir);
+    return pe_virtual_save(c, o, dir);
 }
 
 static const pe_key keys[] = {
-    {"num_virtual_tokens", NULL},
-    {"token_dim", NULL},
-    {"num_transformer_submodules", NULL},
+    PE_VIRTUAL_KEYS,
     {"prompt_tuning_init", NULL},
     {"prompt_tuning_init_text", NULL},
     {"tokenizer_name_or_path", NULL},
     {"tokenizer_kwargs", NULL},
-    /* of the base, for other methods of prompts */
-    {"num_attention_heads", NULL},
-    {"num_layers", NULL},
-    {"modules_to_save", "has modules of the base beside its prompt, which ft leaves as they are"},
     {NULL, NULL},
 };
-
-/* PEFT puts the prompt before the text for what it knows as a causal language model, and not at all without a task. */
-static ft_status check_task(const js_doc *d)
-{
-    const char *task;
-    FT_TRY(js_get_str(d, d->root, "task_type", NULL, &task));
-    if (task && strcmp(task, "CAUSAL_LM") == 0) return FT_OK;
-    return js_fail(d, js_get(d->root, "task_type"), FT_EDATA, "task_type",
-                   "must be \"CAUSAL_LM\"; \"%s\" uses the prompt in another way",
-                   ft_shows(task ? task : "null"));
-}
 
 static ft_status load_config(pe_ctx *c, const js_doc *d)
 {
     prompt_cfg *cfg = c->cfg;
     const cJSON *o = d->root;
-    int64_t dim, parts, hidden = c->m->d.hidden_size;
-    FT_TRY(pe_check_keys(d, keys));
-    FT_TRY(check_task(d));
-    FT_TRY(js_get_int(d, o, "num_virtual_tokens", 0, 1, MAX_VIRTUAL, &cfg->num_virtual_tokens));
-    if (cfg->num_virtual_tokens == 0)
-        return js_fail(d, o, FT_EDATA, "num_virtual_tokens", "is missing");
-    FT_TRY(js_get_int(d, o, "token_dim", hidden, 1, INT32_MAX, &dim));
-    if (dim != hidden)
-        return js_fail(d, js_get(o, "token_dim"), FT_EDATA, "token_dim",
-                       "%lld, the base has a hidden size of %lld; is it the one the prompt was "
-                       "trained on?",
-                       (long long)dim, (long long)hidden);
-    FT_TRY(js_get_int(d, o, "num_transformer_submodules", 1, 1, INT32_MAX, &parts));
-    if (parts != 1)
-        return js_fail(d, js_get(o, "num_transformer_submodules"), FT_EDATA,
-                       "num_transformer_submodules",
-                       "must be 1: ft has no encoder beside a decoder");
+    FT_TRY(pe_virtual_load_config(c, d, keys, false, &cfg->num_virtual_tokens));
     FT_TRY(js_get_str(d, o, "prompt_tuning_init", "RANDOM", &cfg->prompt_tuning_init));
     FT_TRY(js_get_str(d, o, "prompt_tuning_init_text", NULL, &cfg->prompt_tuning_init_text));
     FT_TRY(js_get_str(d, o, "tokenizer_name_or_path", NULL, &cfg->tokenizer));
@@ -263,7 +179,7 @@ const pe_method pe_prompt_tuning = {
     .learning_rate = 3e-2, /* PEFT's guide for causal models (AdamW) */
     .check = check,
     .attach = attach,
-    .hooks = {.embed = embed},
+    .hooks = {.embed = pe_virtual_embed},
     .virtual_predict = true,
     .save = save,
     .load_config = load_config,
