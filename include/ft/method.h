@@ -163,6 +163,26 @@ typedef struct pe_use {
 /* Several (or one with a scale) as one: their changes add up. 65: of a method that does not, or values in the place of the
  * base's (modules_to_save, biases, tokens) that are scaled or come twice. */
 FT_MUST_USE ft_status pe_open_adapters(pe_ctx **out, model *m, const pe_use *use, int n);
+/* Several LoRA folders as one, by their files alone: PEFT's add_weighted_adapter. */
+typedef struct pe_combine {
+    const char *const *dir;
+    const double *weight;
+    int n;
+    const char *type;  /* one of pe_combine_types */
+    double density;    /* share of the values that is kept, where the type prunes */
+    bool frequency;    /* signs are elected by their number, not by the sum of the values */
+    int64_t svd_rank;  /* of the types in *_svd; 0: the largest of the adapters' */
+    uint64_t seed;     /* of what DARE drops */
+    const char *base_name; /* base_model_name_or_path of the result; NULL: the first adapter's */
+} pe_combine;
+typedef struct pe_combined {
+    int64_t rank, modules;
+} pe_combined;
+const char *const *pe_combine_types(void); /* NULL-terminated */
+bool pe_combine_prunes(const char *type);  /* does it want a density? */
+/* Writes the adapter, of scale 1, into the folder `dir`, which is there; one module after another. 65: what is no LoRA, or
+ * has use_dora; ranks that the type cannot bring together; values in the place of the base's in two of them. */
+FT_MUST_USE ft_status pe_combine_adapters(const pe_combine *how, const char *dir, pe_combined *out);
 void pe_close(pe_ctx *c);
 /* The folding callback of model_save for this adapter. */
 model_fold pe_folder(pe_ctx *c);

@@ -191,9 +191,13 @@ typedef struct tool_merge_options {
     const char *type; /* NULL: the base's */
     double tolerance; /* mean KL in nats; < 0: 0.01 for float outputs, none for blocks */
     const char *precision; /* of the proof, as tool_open */
+    const pe_combine *combine; /* several in its place, of which `adapter` is the first; NULL: none */
+    bool adapter_only;     /* with combine: the result is the adapter that they make; no base is needed */
     bool follow_links;     /* as model_check_links */
     bool force, json;
 } tool_merge_options;
+/* 64 where the options do not go together; before an adapter is opened. */
+FT_MUST_USE ft_status tool_combine_check(const pe_combine *c);
 FT_MUST_USE ft_status tool_merge_adapter(const tool_merge_options *opt, const tool_sink *out);
 
 const char *tool_type_at(int i); /* types that models are written in; NULL past the end */

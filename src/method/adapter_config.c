@@ -222,7 +222,7 @@ static cJSON *sorted(cJSON *o)
     return out;
 }
 
-ft_status pe_save_files(const pe_ctx *c, cJSON *own, const char *dir)
+ft_status pe_write_config(const pe_ctx *c, cJSON *own, const char *dir)
 {
     str_buf text = {0}, path = {0};
     cJSON *o = NULL;
@@ -233,13 +233,19 @@ ft_status pe_save_files(const pe_ctx *c, cJSON *own, const char *dir)
     if (o) js_print(&text, o, true);
     str_addc(&text, '\n');
     str_printf(&path, "%s/adapter_config.json", dir);
-    ft_status rc = !o || text.failed || path.failed
-                       ? FT_EMEM
-                       : pe_write_tensors(dir, c->entries.entry, c->entries.n);
+    ft_status rc = !o || text.failed || path.failed ? FT_EMEM : FT_OK;
     if (rc == FT_OK) rc = file_write(path.data, text.data, text.len);
     cJSON_Delete(o);
     cJSON_Delete(own);
     str_free(&text);
     str_free(&path);
+    return rc;
+}
+
+ft_status pe_save_files(const pe_ctx *c, cJSON *own, const char *dir)
+{
+    ft_status rc = own ? pe_write_tensors(dir, c->entries.entry, c->entries.n) : FT_EMEM;
+    if (rc == FT_OK) return pe_write_config(c, own, dir);
+    cJSON_Delete(own);
     return rc;
 }

@@ -80,8 +80,9 @@ struct pe_file {
     arena *mem;
     const char *path;
     st_file st;
-    map_table index; /* plain name → tensor */
-    bool *used;      /* [st.n] taken by an entry, or a second copy of what was */
+    map_table index;    /* plain name → tensor */
+    const char **plain; /* [st.n] NULL: of no use */
+    bool *used;         /* [st.n] taken by an entry, or a second copy of what was */
 };
 
 /* The name without the adapter's and without wrappers; false: the frozen original of a saved module, of no use. */
@@ -119,7 +120,9 @@ static ft_status index_names(pe_file *f, bool as_they_stand)
         bool needed = plain_name(name, plain);
         if ((strcmp(plain, name) == 0) != as_they_stand) continue;
         f->used[i] = !needed || map_get(&f->index, plain, strlen(plain), NULL);
-        if (!f->used[i]) FT_TRY(map_put(&f->index, plain, strlen(plain), i));
+        if (f->used[i]) continue;
+        f->plain[i] = plain;
+        FT_TRY(map_put(&f->index, plain, strlen(plain), i));
     }
     return FT_OK;
 }
@@ -135,7 +138,8 @@ ft_status pe_file_open_named(pe_file **out, const char *dir, const char *name)
     FT_GUARD(f->path, FT_EMEM, "out of memory");
     FT_TRY_OUT(st_open(&f->st, f->path, f->mem));
     f->used = arena_get(f->mem, (size_t)f->st.n + 1);
-    FT_GUARD(f->used, FT_EMEM, "out of memory");
+    f->plain = arena_get(f->mem, ((size_t)f->st.n + 1) * sizeof *f->plain);
+    FT_GUARD(f->used && f->plain, FT_EMEM, "out of memory");
     FT_TRY_OUT(index_names(f, true));
     rc = index_names(f, false);
 out:
@@ -172,6 +176,14 @@ const io_tensor *pe_file_find(const pe_file *f, const char *key)
 {
     int64_t i;
     return map_get(&f->index, key, strlen(key), &i) ? &f->st.tensor[i] : NULL;
+}
+
+bool pe_file_at(const pe_file *f, int64_t i, const io_tensor **t, const char **name)
+{
+    if (i >= f->st.n) return false;
+    *t = &f->st.tensor[i];
+    *name = f->plain[i];
+    return true;
 }
 
 void pe_file_pass(pe_file *f, const io_tensor *t)
@@ -237,6 +249,24 @@ static void compare_shape(const pe_entry *e, const io_tensor *t, problems *bad)
     }
 }
 
+/* n: their number. */
+static ft_status check_values(const pe_file *f, const io_tensor *t, const float *v, int64_t n)
+{
+    const int64_t bad = kn_find_nonfinite(v, n);
+    FT_CHECK(bad < 0, FT_EDIVERGED,
+             "%s: tensor \"%s\" holds %s: the training that left it had diverged",
+             ft_shows(f->path), ft_shows(t->name), isnan(v[bad]) ? "NaN" : "Inf");
+    return FT_OK;
+}
+
+ft_status pe_file_values(const pe_file *f, const io_tensor *t, float *out)
+{
+    int64_t n = 1;
+    for (int k = 0; k < t->nd; k++) n *= t->dim[k];
+    t->type->unpack(out, t->data, n);
+    return check_values(f, t, out, n);
+}
+
 static ft_status take(const pe_file *f, const pe_entry *e, const io_tensor *t)
 {
     const tn_tensor *p = &e->p->t;
@@ -252,11 +282,7 @@ static ft_status take(const pe_file *f, const pe_entry *e, const io_tensor *t)
         for (int64_t k = 0; k < n; k++) tn_f32(p)[k] = flip[k % c * r + k / c];
         arena_reset(mem, mark);
     }
-    int64_t bad = kn_find_nonfinite(tn_f32(p), n);
-    FT_CHECK(bad < 0, FT_EDIVERGED,
-             "%s: tensor \"%s\" holds %s: the training that left it had diverged",
-             ft_shows(f->path), ft_shows(t->name), isnan(tn_f32(p)[bad]) ? "NaN" : "Inf");
-    return FT_OK;
+    return check_values(f, t, tn_f32(p), n);
 }
 
 ft_status pe_read_entries(pe_file *f, const pe_entry *e, int64_t n, bool dry)

@@ -112,7 +112,7 @@ out:
     return rc;
 }
 
-static ft_status read_adapter_config(pe_ctx *c, const char *dir)
+ft_status pe_read_config(pe_ctx *c, const char *dir)
 {
     size_t len;
     FT_TRY(io_adapter_exists(dir));
@@ -179,7 +179,7 @@ static ft_status attach(pe_ctx **out, const pe_method *method, const void *cfg, 
     c->samples = with->samples;
     c->batch_size = with->batch_size;
     if (c->load_dir) {
-        FT_TRY_OUT(read_adapter_config(c, c->load_dir));
+        FT_TRY_OUT(pe_read_config(c, c->load_dir));
         FT_TRY_OUT(check_type(c));
         FT_TRY_OUT(method->load_config(c, &c->adapter));
     }
@@ -234,7 +234,7 @@ static ft_status open_adapter(pe_ctx **out, model *m, const char *dir, size_t va
     const char *type = NULL;
     *out = NULL;
     FT_TRY(new_ctx(&c, &pe_lora, m, values, false)); /* any row: replaced by the file's own below */
-    FT_TRY_OUT(read_adapter_config(c, dir));
+    FT_TRY_OUT(pe_read_config(c, dir));
     FT_TRY_OUT(js_get_str(&c->adapter, c->adapter.root, "peft_type", NULL, &type));
     method = by_peft_type(type);
     if (!method) {

@@ -26,6 +26,11 @@ static inline nn_param **pe_own(pe_ctx *c, const nn_param *p)
     return &c->over.own[p->index];
 }
 
+/* adapter_config.json of a folder into c->adapter: a PEFT folder's, of whatever kind. */
+FT_MUST_USE ft_status pe_read_config(pe_ctx *c, const char *dir);
+/* The same file with the keys of every adapter and of `own`, which is freed (NULL: out of memory). */
+FT_MUST_USE ft_status pe_write_config(const pe_ctx *c, cJSON *own, const char *dir);
+
 /* adapter_model.safetensors of the entries: f32. */
 FT_MUST_USE ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n);
 /* The same of another file beside it. */
@@ -42,6 +47,10 @@ const io_tensor *pe_file_find(const pe_file *f, const char *key);
 /* Reads values into the entries (a dry one: none); every missing, extra or wrongly shaped tensor is listed (65). */
 FT_MUST_USE ft_status pe_read_tensors(pe_ctx *c);
 FT_MUST_USE ft_status pe_read_entries(pe_file *f, const pe_entry *e, int64_t n, bool dry);
+/* The i-th tensor, and its name as pe_file_find has it (NULL: a second copy, of no use). False: past the end. */
+bool pe_file_at(const pe_file *f, int64_t i, const io_tensor **t, const char **name);
+/* A tensor's values as floats; 80 where one is NaN or Inf. */
+FT_MUST_USE ft_status pe_file_values(const pe_file *f, const io_tensor *t, float *out);
 void pe_file_pass(pe_file *f, const io_tensor *t); /* a tensor that is not needed */
 /* Is there a tensor of a module beside its own weight and bias? */
 bool pe_file_adapts(const pe_file *f, const char *path);

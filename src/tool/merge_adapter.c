@@ -18,7 +18,9 @@ typedef struct merge {
     const dt_type *type; /* of the output's matrices, but for those that quant codes */
     const model_quant *quant;
     void *quant_cfg;
-    tool_proof unrounded;         /* of the sum as numbers; only where it is rounded again */
+    tool_proof unrounded; /* of the sum as numbers; only where it is rounded again */
+    const char *adapter;  /* that is folded: the one given, or a folder of what several make */
+    pe_combined made;     /* of several */
     const char *base, *tokenizer; /* tokenizer: the adapter, where it has another one; NULL */
     const char *template;         /* the adapter's, which stands there without a tokenizer; NULL */
     tool_model *on;               /* base with adapter */
@@ -103,7 +105,10 @@ static void report_json(const merge *m, bool passed, str_buf *s)
     const tool_proof *p = &m->proof;
     str_addc(s, '{');
     put_text(s, "out", m->opt->out);
-    put_text(s, "adapter", m->opt->adapter);
+    if (m->opt->combine)
+        tool_combine_json(s, m->opt->combine, &m->made);
+    else
+        put_text(s, "adapter", m->opt->adapter);
     put_text(s, "base", m->base);
     put_text(s, "type", type_name(m));
     tool_json_key(s, "proof");
@@ -156,6 +161,7 @@ static void note_proof(const merge *m)
     str_buf line = {0};
     file_log *log = NULL;
     path_kind run, noted;
+    if (m->opt->combine) return; /* of no one run */
     static const char *const heads[] = {"{\"out\":\"*\",\"adapter\":\"*,\"proof\":{", NULL};
     const char *path = path_join(m->mem, m->opt->adapter, "merges.jsonl");
     if (!path || path_look_in(m->opt->adapter, "summary.json", &run) != FT_OK) {
@@ -181,13 +187,21 @@ static void note_proof(const merge *m)
     ft_error_clear();
 }
 
+/* The adapters that were given; *n: their number. */
+static const char *const *given(const merge *m, int *n)
+{
+    const pe_combine *c = m->opt->combine;
+    *n = c ? c->n : 1;
+    return c ? c->dir : &m->opt->adapter;
+}
+
 /* The run that made the adapter noted the SHA-256 of its base: another base of the same shape fits and is wrong. */
-static ft_status check_base(const merge *m)
+static ft_status check_base(const merge *m, const char *adapter)
 {
     char *text, hex[65];
     size_t len;
     js_doc d;
-    const char *path = path_join(m->mem, m->opt->adapter, "summary.json");
+    const char *path = path_join(m->mem, adapter, "summary.json");
     path_kind kind;
     if (!path) return FT_EMEM;
     FT_TRY(path_look(path, &kind));
@@ -198,10 +212,9 @@ static ft_status check_base(const merge *m)
         const cJSON *base = js_get(js_get(d.root, "sha256"), "base");
         if (cJSON_IsString(base)) rc = io_weights_sha256(&m->on->m->weights, hex);
         if (rc == FT_OK && cJSON_IsString(base) && strcmp(base->valuestring, hex) != 0)
-            log_warn(
-                "%s: is not the file this adapter was trained on (its summary.json has another "
-                "SHA-256); it fits, but does it belong?",
-                ft_shows(m->base));
+            log_warn("%s: is not the file this adapter was trained on (%s/summary.json has another "
+                     "SHA-256); it fits, but does it belong?",
+                     ft_shows(m->base), ft_shows(adapter));
         js_close(&d);
     }
     ft_free(text);
@@ -248,16 +261,16 @@ static ft_status choose_tokenizer(merge *m)
         m->template = tok_chat_templates(m->on->tok, &n)->text;
     }
     bool beside;
-    FT_TRY(tok_in_folder(m->opt->adapter, &beside));
+    FT_TRY(tok_in_folder(m->adapter, &beside));
     if (!beside) return FT_OK;
-    ft_status rc = tok_open(&own, m->opt->adapter);
+    ft_status rc = tok_open(&own, m->adapter);
     if (rc == FT_OK) rc = tok_open(&base, m->base);
     if (rc == FT_OK) rc = same_tokenizer(own, base, &same);
     tok_close(own);
     tok_close(base);
     if (rc != FT_OK && rc != FT_EDATA && rc != FT_ENOINPUT) return rc;
     ft_error_clear(); /* the base has none, or one that ft does not read */
-    m->tokenizer = same ? NULL : m->opt->adapter;
+    m->tokenizer = same ? NULL : m->adapter;
     return FT_OK;
 }
 
@@ -288,18 +301,36 @@ static ft_status plan(merge *m)
     return tool_plan_proof(m->on);
 }
 
+static ft_status open_inputs(merge *m)
+{
+    const tool_merge_options *opt = m->opt;
+    int n;
+    const char *const *adapter = given(m, &n);
+    FT_TRY(model_check_links(m->base, opt->follow_links));
+    FT_TRY(model_watch(&m->watched, m->base, m->mem));
+    for (int i = 0; i < n; i++) {
+        FT_TRY(model_check_links(adapter[i], opt->follow_links));
+        FT_TRY(model_watch(&m->watched, adapter[i], m->mem));
+    }
+    m->adapter = opt->adapter;
+    if (opt->combine) {
+        m->adapter = path_join(m->mem, m->target.work, IO_TARGET_ADAPTER);
+        if (!m->adapter) return FT_EMEM;
+        FT_TRY(tool_combine(opt->combine, m->base, m->adapter, &m->made));
+    }
+    return tool_open(&m->on, m->base, m->adapter, false, opt->precision);
+}
+
 static ft_status open_on(merge *m)
 {
     const tool_merge_options *opt = m->opt;
-    FT_TRY(model_check_links(m->base, opt->follow_links));
-    FT_TRY(model_check_links(opt->adapter, opt->follow_links));
-    FT_TRY(model_watch(&m->watched, m->base, m->mem));
-    FT_TRY(model_watch(&m->watched, opt->adapter, m->mem));
-    FT_TRY(tool_open(&m->on, m->base, opt->adapter, false, opt->precision));
+    int n;
+    const char *const *adapter = given(m, &n);
+    FT_TRY(open_inputs(m));
     FT_CHECK(m->on->adapter->method->fold, FT_EDATA,
              "%s: an adapter of method %s has no weights to fold; use it as it is, with --adapter",
              ft_shows(opt->adapter), m->on->adapter->method->name);
-    FT_TRY(check_base(m));
+    for (int i = 0; i < n; i++) FT_TRY(check_base(m, adapter[i]));
     FT_TRY(choose_tokenizer(m));
     FT_TRY(tool_output_quant(opt->type, m->target.path, NULL, 0, m->mem, &m->quant, &m->quant_cfg));
     if (!m->quant) FT_TRY(tool_output_type(opt->type, m->target.path, &m->type));
@@ -353,12 +384,18 @@ static ft_status write_and_prove(merge *m)
 static ft_status open_target(merge *m)
 {
     const tool_merge_options *opt = m->opt;
-    FT_TRY(io_adapter_exists(opt->adapter));
+    int n;
+    const char *const *adapter = given(m, &n);
+    io_input *in = arena_get(m->mem, ((size_t)n + 1) * sizeof *in);
+    if (!in) return FT_EMEM;
+    for (int i = 0; i < n; i++) {
+        FT_TRY(io_adapter_exists(adapter[i]));
+        in[i] = (io_input){.what = n > 1 ? "an adapter" : "the adapter", .path = adapter[i]};
+    }
     m->base = opt->base;
     if (!m->base) FT_TRY(tool_adapter_base(opt->adapter, m->mem, &m->base));
-    const io_input in[] = {{.what = "the adapter", .path = opt->adapter},
-                           {.what = "the base", .path = m->base}};
-    return io_target_open(&m->target, opt->out, opt->force, in, FT_COUNT_OF(in), m->mem);
+    in[n] = (io_input){.what = "the base", .path = m->base};
+    return io_target_open(&m->target, opt->out, opt->force, in, n + 1, m->mem);
 }
 
 static ft_status run(merge *m, str_buf *text)
@@ -383,6 +420,7 @@ static ft_status run(merge *m, str_buf *text)
 ft_status tool_merge_adapter(const tool_merge_options *opt, const tool_sink *out)
 {
     merge m = {.opt = opt};
+    if (opt->combine && opt->adapter_only) return tool_combine_only(opt, out);
     FT_TRY(arena_open(&m.mem, "merge", (size_t)64 << 20));
     str_buf text = {0};
     ft_status rc = run(&m, &text);

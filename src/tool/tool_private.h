@@ -79,6 +79,12 @@ FT_MUST_USE ft_status tool_save(model *m, const char *path, const model_save_opt
 /* Is there room for the model? 74 before anything is written. quant may be NULL. */
 FT_MUST_USE ft_status tool_check_space(const model *m, const io_target *t, const dt_type *type,
                                        const model_quant *quant);
+/* --- combine.c: several adapters as one ------------------------------------------------------------------------ */
+/* Into a folder that it makes. base: what each of them has to fit; NULL: nothing. */
+FT_MUST_USE ft_status tool_combine(const pe_combine *c, const char *base, const char *dir,
+                                   pe_combined *made);
+void tool_combine_json(str_buf *s, const pe_combine *c, const pe_combined *made); /* its members */
+FT_MUST_USE ft_status tool_combine_only(const tool_merge_options *opt, const tool_sink *out);
 /* tool_convert of a PEFT folder. */
 FT_MUST_USE ft_status tool_convert_adapter(const tool_convert_options *opt, const tool_sink *out);
 /* --- modelfile.c, go_template.c: for Ollama ------------------------------------------------------------------- */
