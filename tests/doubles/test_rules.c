@@ -21,10 +21,10 @@ static const struct {
     int64_t rows, cols;
     nn_hyper hyper;
 } shapes[] = {
-    {"matrix", 7, 93, {1, 0, 1, 0}},  {"neighbour", 3, 5, {1, 0, 1, 0}},
-    {"vector", 600, 0, {1, 0, 0, 0}}, {"nothing", 0, 0, {1, 0, 1, 0}},
-    {"fast", 5, 300, {4, 0, 1, 0}},   {"fixed", 1, 1, {1, 1e-3f, 1, 0}},
-    {"long", 1, 513, {1, 0, 1, 0}},   {"decayed", 2, 40, {1, 0, 0, 0.2f}},
+    {"matrix", 7, 93, {1, 0, 1, 0, false}},  {"neighbour", 3, 5, {1, 0, 1, 0, false}},
+    {"vector", 600, 0, {1, 0, 0, 0, false}}, {"nothing", 0, 0, {1, 0, 1, 0, false}},
+    {"fast", 5, 300, {4, 0, 1, 0, false}},   {"fixed", 1, 1, {1, 1e-3f, 1, 0, false}},
+    {"long", 1, 513, {1, 0, 1, 0, false}},   {"decayed", 2, 40, {1, 0, 0, 0.2f, false}},
 };
 
 /* The rule's struct with its defaults. */
