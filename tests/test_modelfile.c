@@ -316,8 +316,8 @@ static void other_templates_are_told(void **state)
     static const char *const others[] = {
         "{% for m in messages %}[{{ m.role }}]: {{ m.content }}\n{% endfor %}",
         "{{ raise_exception('no') }}",
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | upper }}<|im_end|>\n"
-        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | upper }}<|im_end|>\n"
+         "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"),
     };
     for (size_t i = 0; i < FT_COUNT_OF(others); i++) {
         char name[32];
