@@ -24,6 +24,16 @@ head -n 5 brief/README.md | tr '\n' ';' | grep -qF -- '---;base_model: "m";libra
 for word in 'lora_alpha' '`a`' 'AutoPeftModelForCausalLM' 'ft generate --adapter brief' 'ft merge-adapter brief' 'llama-cli'; do
     grep -qF -- "$word" brief/README.md || bad "the card says nothing of $word"
 done
+# The way to llama.cpp that the card names is one: as a LoRA beside the base, or where that cannot be only folded into it.
+grep -qF 'llama-cli -m base.gguf --lora adapter.gguf' brief/README.md || bad "the card has no LoRA for llama.cpp"
+eval "$(printf '%q' "$ft") $(sed -n 's/^ft \(convert brief .*\)/\1/p' brief/README.md)" > said 2> err || bad "as the card says: $(cat err)"
+[ -s adapter.gguf ] || bad "convert as the card says left no file"
+for other in 'method.modules_to_save=["norm"]' 'method.target_modules=["embed_tokens"]'; do
+    expect 0 "$ft" train "${steady[@]}" --out other --force --set train.max_steps=1 --set "$other"
+    grep -qF -- '--lora' other/README.md && bad "$other: the card promises a LoRA for llama.cpp"
+    grep -qF 'ft merge-adapter other' other/README.md || bad "$other: the card has no way to llama.cpp"
+    expect 65 "$ft" convert other --out none.gguf
+done
 expect 0 "$ft" inspect $point
 for a in brief $point; do
     "$ft" generate --adapter $a --prompt 'Hello' --max-new-tokens 5 > "said.$(basename $a)" 2> err || bad "generate $a: $(cat err)"

@@ -155,6 +155,8 @@ FT_MUST_USE ft_status pe_attach(pe_ctx **out, const pe_method *method, const voi
 FT_MUST_USE ft_status pe_adapter_vocabulary(const char *dir, const model *m, int64_t *rows);
 /* Opens a PEFT adapter folder on a model for use (eval, generate, merge). What does not fit is 65 with the list. */
 FT_MUST_USE ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir);
+/* A value that stands in the place of the base's (modules_to_save, a bias, tokens), by its name; NULL: none does. */
+const char *pe_replaces(const pe_ctx *c);
 /* An adapter, and what its change of the model is multiplied by. */
 typedef struct pe_use {
     const char *dir;

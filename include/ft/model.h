@@ -238,6 +238,8 @@ typedef struct model_lora_told {
     float alpha; /* adapter.lora.alpha: each change is alpha / r · B A */
     int64_t tensors;
 } model_lora_told;
+/* Why llama.cpp does not add a change of this site; NULL: it does. */
+const char *model_lora_refuses(const model *m, const nn_site *s);
 /* 65 naming the module whose change llama.cpp does not add: the ends of a tied model, a table of positions. */
 FT_MUST_USE ft_status model_save_lora(model *m, const char *path, const model_lora *l,
                                       model_lora_told *told);

@@ -270,6 +270,15 @@ ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir)
     return open_adapter(out, m, dir, values);
 }
 
+const char *pe_replaces(const pe_ctx *c)
+{
+    for (int64_t i = 0; i < c->m->n_param; i++)
+        if (c->over.own[i]) return c->m->param[i].name;
+    for (int64_t i = 0; i < c->m->n_site; i++)
+        if (c->over.bias[i]) return c->over.bias[i]->name;
+    return NULL;
+}
+
 /* --- several ------------------------------------------------------------------------------------------------- */
 
 static ft_status not_added(const pe_use *use, const char *name)

@@ -8,27 +8,16 @@
 
 #include "save_private.h"
 
-static ft_status refuse(const save_plan *p, const nn_site *s, const char *why)
-{
-    return ft_fail(FT_EDATA,
-                   "%s: adapts \"%s\": %s; fold it into the model with merge-adapter and convert "
-                   "that",
-                   ft_shows(p->path), s->path, why);
-}
-
 /* Is there a tensor in the base's GGUF to which llama.cpp adds a LoRA? */
-static ft_status check_site(const save_plan *p, const nn_site *s)
+const char *model_lora_refuses(const model *m, const nn_site *s)
 {
-    const model *m = p->m;
-    if (s == m->position) return refuse(p, s, "llama.cpp adds nothing to a table of positions");
+    if (s == m->position) return "llama.cpp adds nothing to a table of positions";
     if (m->d.tied && s == m->head)
-        return refuse(p, s,
-                      "the head is the embedding, and a .gguf has no tensor of its own for it");
+        return "the head is the embedding, and a .gguf has no tensor of its own for it";
     if (m->d.tied && s == m->embed)
-        return refuse(p, s, "the embedding is the head too, where llama.cpp cannot add to it");
-    if (m->info[s->w->index].experts > 0)
-        return refuse(p, s, "experts stand as one tensor in a .gguf");
-    return FT_OK;
+        return "the embedding is the head too, where llama.cpp cannot add to it";
+    if (m->info[s->w->index].experts > 0) return "experts stand as one tensor in a .gguf";
+    return NULL;
 }
 
 /* B times `factor`, in the plan's memory. */
@@ -65,7 +54,10 @@ static ft_status add_site(save_plan *p, const nn_site *s, const model_low_rank *
     const model_tensor *info = &p->m->info[s->w->index];
     const double r = (double)low->b->t.dim[1], factor = (double)low->scale * r / (double)alpha;
     const nn_param *b = low->b;
-    FT_TRY(check_site(p, s));
+    const char *why = model_lora_refuses(p->m, s);
+    FT_CHECK(!why, FT_EDATA,
+             "%s: adapts \"%s\": %s; fold it into the model with merge-adapter and convert that",
+             ft_shows(p->path), s->path, why);
     /* alpha / r has been rounded on its way here: no factor is meant */
     if (fabs(factor - 1.0) > 1e-6) FT_TRY(scaled(p, b, factor, &b));
     FT_TRY(add_item(p, s, low->a, ".lora_a", type));

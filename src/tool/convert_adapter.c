@@ -45,8 +45,7 @@ static ft_status check_options(lora_file *c)
 static ft_status check_changes(const lora_file *c)
 {
     const pe_ctx *a = c->adapter;
-    const nn_overlay *over = &a->over;
-    const char *what = NULL;
+    const char *what = pe_replaces(a);
     FT_CHECK(a->method->low_rank || a->method->fold, FT_EDATA,
              "%s: is an adapter of method %s, which changes no weights: neither is it a LoRA, nor "
              "has merge-adapter something to fold; use it as it is, with --adapter",
@@ -55,10 +54,6 @@ static ft_status check_changes(const lora_file *c)
              "%s: is an adapter of method %s, no LoRA; fold it into the model with merge-adapter "
              "and convert that",
              ft_shows(c->opt->model), a->method->name);
-    for (int64_t i = 0; i < c->m->n_param && !what; i++)
-        if (over->own[i]) what = c->m->param[i].name;
-    for (int64_t i = 0; i < c->m->n_site && !what; i++)
-        if (over->bias[i]) what = over->bias[i]->name;
     FT_CHECK(!what, FT_EDATA,
              "%s: holds \"%s\" in the place of the base's (modules_to_save, a bias, tokens), which "
              "has no place in a LoRA of llama.cpp; fold it into the model with merge-adapter and "

@@ -169,6 +169,35 @@ static void put_peft(const train_session *s, const char *name, str_buf *out)
     str_free(&quoted);
 }
 
+/* Does `ft convert` make a LoRA of llama.cpp of it? */
+static bool is_lora_file(const train_session *s)
+{
+    const pe_ctx *pe = s->pe;
+    model_low_rank low;
+    bool can = pe->method->low_rank && !pe_replaces(pe);
+    for (int64_t i = 0; can && i < s->m->n_site; i++)
+        can = !pe->method->low_rank(pe, &s->m->site[i], &low) ||
+              !model_lora_refuses(s->m, &s->m->site[i]);
+    return can;
+}
+
+static void put_llama_cpp(const train_session *s, const char *name, str_buf *out)
+{
+    if (is_lora_file(s)) {
+        str_adds(out, "With llama.cpp, beside the .gguf of its base (`ft convert BASE --out "
+                      "base.gguf` makes one):\n\n```sh\nft convert");
+        train_add_word(out, name, true);
+        str_adds(out, " --out adapter.gguf\nllama-cli -m base.gguf --lora adapter.gguf\n```\n\n"
+                      "or folded into it:\n\n```sh\nft merge-adapter");
+    } else {
+        str_adds(out, "With llama.cpp, folded into its base:\n\n```sh\nft merge-adapter");
+    }
+    train_add_word(out, name, true);
+    str_adds(out, " --out model.gguf\nllama-cli -m model.gguf\n```\n\n"
+                  "The base is looked for where it was named in training; `--model` (of "
+                  "merge-adapter and convert: `--base`) names another place.\n");
+}
+
 static void put_use(const train_session *s, const char *name, str_buf *out)
 {
     str_adds(out, "## Use\n\nWith ft:\n\n```sh\nft generate --adapter");
@@ -180,11 +209,7 @@ static void put_use(const train_session *s, const char *name, str_buf *out)
                    s->cfg.method->name);
         return;
     }
-    str_adds(out, "With llama.cpp, folded into its base:\n\n```sh\nft merge-adapter");
-    train_add_word(out, name, true);
-    str_adds(out, " --out model.gguf\nllama-cli -m model.gguf\n```\n\n"
-                  "The base is looked for where it was named in training; `--model` (of "
-                  "merge-adapter: `--base`) names another place.\n");
+    put_llama_cpp(s, name, out);
 }
 
 ft_status train_card_write(const train_session *s, const char *dir, const char *name)
