@@ -19,6 +19,7 @@ typedef struct model_dims {
     int64_t vocab_size, hidden_size, max_position, n_layer;
     double norm_eps;
     bool tied; /* the head is the input embedding */
+    int64_t window; /* the shortest that a layer attends to, shorter than max_position; 0: all attend to all */
     int64_t pad_row; /* row of the embedding that is not trained from the input side; −1: none */
 } model_dims;
 

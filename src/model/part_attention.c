@@ -136,6 +136,10 @@ static ft_status read_cfg(model *m, const model_use *u, const js_doc *d)
     attention_cfg *c = u->cfg;
     FT_TRY(derive(m, c, d));
     FT_TRY(read_windows(m, u, d));
+    for (int64_t i = 0; i < m->d.n_layer; i++) {
+        const int64_t w = c->window_of[i];
+        if (w > 0 && w < (m->d.window ? m->d.window : m->d.max_position)) m->d.window = w;
+    }
     return c->use_rope ? rope_read(m, &c->rope, (int)c->head_dim, d) : FT_OK;
 }
 
@@ -165,14 +169,11 @@ static ft_status to_gguf(save_meta *k, const void *cfg, const js_doc *d)
     FT_CHECK(!c->scale_by_layer, FT_EDATA,
              "%s: GGUF has no key for scale_attn_by_inverse_layer_idx; write a folder",
              ft_shows(m->path));
-    for (int i = 0; i < m->d.n_layer; i++) {
-        if (c->window_of[i] == 0 || c->window_of[i] >= m->d.max_position) continue;
+    if (m->d.window > 0)
         log_warn(
             "%s: llama.cpp ignores the sliding window of %lld tokens of this family; the file is "
             "right up to that length",
-            ft_shows(m->path), (long long)c->window_of[i]);
-        break;
-    }
+            ft_shows(m->path), (long long)m->d.window);
     if (!c->use_rope) return FT_OK;
     save_put_u32(k, "attention.value_length", c->head_dim);
     return rope_to_gguf(k, &c->rope, d);

@@ -398,6 +398,18 @@ static ft_status open_target(merge *m)
     return io_target_open(&m->target, opt->out, opt->force, in, n + 1, m->mem);
 }
 
+/* No type and no tolerance is the remedy where the form of the output has lost it. */
+static ft_status check_window(const merge *m)
+{
+    const int64_t window = m->on->m->d.window;
+    FT_CHECK(window == 0 || m->merged->m->d.window == window, FT_EGATE,
+             "%s: not written: a mean KL of %.3g nats, more than the tolerance of %.3g: a .gguf of "
+             "this family has no sliding window, and that of %s is %lld tokens; write a folder",
+             ft_shows(m->opt->out), m->proof.mean_kl, m->tolerance, ft_shows(m->base),
+             (long long)window);
+    return FT_OK;
+}
+
 static ft_status run(merge *m, str_buf *text)
 {
     FT_TRY(open_target(m));
@@ -410,6 +422,7 @@ static ft_status run(merge *m, str_buf *text)
         FT_TRY(io_target_commit(&m->target));
         note_proof(m);
     }
+    if (!passed) FT_TRY(check_window(m));
     FT_CHECK(passed, FT_EGATE,
              "%s: not written: the merged model differs from base and adapter by a mean KL of %.3g "
              "nats, more than the tolerance of %.3g; use --type f32, or raise --tolerance",
