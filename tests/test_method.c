@@ -230,6 +230,7 @@ static double step_loss(bench *b, pe_ctx *c)
         }
     }
     ag_reset(b->t);
+    if (c->method->before_step) assert_ok(c->method->before_step(c, 1));
     nn_run r;
     nn_batch in = {.n_seq = (int)b->n_seq,
                    .len = b->lengths,
@@ -324,6 +325,18 @@ static const struct {
     {"adalora", "gpt2",
      "{\"init_r\": 3, \"target_r\": 3, \"lora_alpha\": 1024, \"total_step\": 100, "
      "\"target_modules\": [\"c_attn\"], \"bias\": \"lora_only\"}"},
+    {"dora", NULL, "{}"},
+    {"dora", NULL,
+     "{\"r\": 3, \"lora_dropout\": 0.2, \"use_rslora\": true, \"init_lora_weights\": false, "
+     "\"bias\": \"all\"}"},
+    {"dora", "llama", "{\"target_modules\": [\"lm_head\", \"embed_tokens\", \"k_proj\"]}"},
+    {"lora", "gpt2",
+     "{\"use_dora\": true, \"lora_dropout\": 0.1, \"target_modules\": [\"c_attn\", \"wte\"]}"},
+    {"loraplus", NULL, "{\"use_dora\": true}"},
+    {"qlora", NULL, "{\"use_dora\": true}"},
+    {"lorafa", NULL, "{}"},
+    {"lorafa", "llama",
+     "{\"lora_dropout\": 0.2, \"target_modules\": [\"o_proj\", \"embed_tokens\"]}"},
     {"bitfit", NULL, "{}"},
     {"bitfit", NULL, "{\"save\": \"delta\"}"},
     {"bitfit", NULL, "{\"bias_terms\": [\"query\", \"mlp\"]}"},

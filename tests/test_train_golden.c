@@ -192,6 +192,44 @@ static void further_adapters_train_as_peft_does(void **state)
         check_run(cases[i][0], cases[i][1], "adapter_model.safetensors");
 }
 
+/* Lengths trained apart, as a method and as a key of two others (scripts/make_golden_peft_lora.py). */
+static void dora_trains_as_peft_does(void **state)
+{
+    (void)state;
+    check_run("train_dora", "llama", "adapter_model.safetensors");
+    check_run("train_dora_gpt2", "gpt2", "adapter_model.safetensors");
+    check_run("train_dora_loraplus", "qwen2", "adapter_model.safetensors");
+}
+
+/* Factors A that stay as they were, to the bit. */
+static void lorafa_trains_as_peft_does(void **state)
+{
+    char path[600];
+    arena *mem;
+    st_file init, have;
+    int frozen = 0;
+    (void)state;
+    check_run("train_lorafa", "llama", "adapter_model.safetensors");
+    check_run("train_lorafa_gpt2", "gpt2", "adapter_model.safetensors");
+    assert_ok(arena_open(&mem, "test", 1 << 24));
+    snprintf(path, sizeof path, "%s/train_lorafa/init/adapter_model.safetensors",
+             golden_path("peft"));
+    assert_ok(st_open(&init, path, mem));
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", test_path("train_lorafa"));
+    assert_ok(st_open(&have, path, mem));
+    for (int64_t i = 0; i < init.n; i++) {
+        const io_tensor *a = &init.tensor[i], *now = st_find(&have, a->name);
+        assert_non_null(now);
+        if (!strstr(a->name, "lora_A")) continue;
+        assert_memory_equal(now->data, a->data, a->bytes);
+        frozen++;
+    }
+    assert_int_equal(frozen, 6);
+    st_close(&init);
+    st_close(&have);
+    arena_close(mem);
+}
+
 static void smoothed_labels_are_those_of_transformers(void **state)
 {
     (void)state;
@@ -234,6 +272,8 @@ int main(void)
         cmocka_unit_test(loraplus_trains_as_peft_does),
         cmocka_unit_test(qlora_trains_as_peft_does),
         cmocka_unit_test(further_adapters_train_as_peft_does),
+        cmocka_unit_test(dora_trains_as_peft_does),
+        cmocka_unit_test(lorafa_trains_as_peft_does),
         cmocka_unit_test(smoothed_labels_are_those_of_transformers),
         cmocka_unit_test(full_training_is_that_of_torch),
         cmocka_unit_test(bitfit_is_that_of_torch),
