@@ -49,7 +49,7 @@ expect 65 'adapter for llama.cpp' "$ft" score --model lora.gguf
 expect 66 'PEFT folder' "$ft" score --model m --adapter lora.gguf
 expect 66 'PEFT folder' "$ft" merge-adapter lora.gguf --out x
 cp -r run dora && sed -i 's/"use_dora": false/"use_dora": true/' dora/adapter_config.json
-expect 65 'merge-adapter' "$ft" convert dora --out x.gguf --base m
+expect 65 'lora_magnitude_vector' "$ft" convert dora --out x.gguf --base m
 cp -r run other && sed -i 's/"LORA"/"IA3"/' other/adapter_config.json
 expect 65 'merge-adapter' "$ft" convert other --out x.gguf --base m
 cp -r run moved && sed -i 's/"base_model_name_or_path": "[^"]*"/"base_model_name_or_path": "gone"/' moved/adapter_config.json

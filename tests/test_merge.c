@@ -382,7 +382,7 @@ static void damaged_adapters_are_refused(void **state)
         {"more targets", more_targets, "missing"},
         {"fewer layers", layers_fewer, "unexpected"},
         {"another kind", other_kind, "peft_type"},
-        {"DoRA", dora, "use_dora"},
+        {"DoRA", dora, "lora_magnitude_vector"},
         {"unknown key", unknown_key, "use_magic"},
         {"saved module", saved_module, "missing"},
         {"config cut", config_cut, "adapter_config.json"},

@@ -334,6 +334,14 @@ static const struct {
      "{\"use_dora\": true, \"lora_dropout\": 0.1, \"target_modules\": [\"c_attn\", \"wte\"]}"},
     {"loraplus", NULL, "{\"use_dora\": true}"},
     {"qlora", NULL, "{\"use_dora\": true}"},
+    {"lora", NULL, "{\"init_lora_weights\": \"pissa\", \"r\": 4, \"lora_dropout\": 0.1}"},
+    {"lora", NULL, "{\"init_lora_weights\": \"pissa_niter_3\", \"r\": 4, \"use_rslora\": true}"},
+    {"loraplus", NULL,
+     "{\"init_lora_weights\": \"olora\", \"r\": 3, \"lora_alpha\": 2, "
+     "\"loraplus_lr_ratio\": 2}"},
+    {"lora", "llama",
+     "{\"init_lora_weights\": \"olora\", \"lora_alpha\": 1, \"target_modules\": [\"lm_head\", "
+     "\"embed_tokens\"]}"},
     {"lorafa", NULL, "{}"},
     {"lorafa", "llama",
      "{\"lora_dropout\": 0.2, \"target_modules\": [\"o_proj\", \"embed_tokens\"]}"},

@@ -249,6 +249,7 @@ ft_status pe_dora_attach(pe_ctx *c)
 ft_status pe_lora_load(pe_ctx *c)
 {
     FT_TRY(pe_load_adapter(c));
+    pe_residual_load(c);
     if (((const lora_cfg *)c->cfg)->use_dora) lengths(c);
     return FT_OK;
 }

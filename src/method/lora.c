@@ -13,6 +13,30 @@
 static const cfg_field fields[] = {PE_LORA_FIELDS, PE_DORA_FIELD("false"), CFG_END};
 
 /* --- checks of the config ---------------------------------------------------------------------------------- */
+static void check_init_word(cfg_doc *d, const cJSON *object, const lora_cfg *c)
+{
+    const cJSON *init = c->init_lora_weights;
+    int64_t n;
+    if (cJSON_IsString(init) && strcmp(init->valuestring, "gaussian") == 0) return;
+    if (pe_residual_of(init, &n) == PE_NO_RESIDUAL)
+        cfg_fail(
+            d, init, "method.init_lora_weights",
+            "must be true, false, \"gaussian\", \"pissa\", \"pissa_niter_N\" (N iterations) or "
+            "\"olora\"");
+    else if (c->use_dora)
+        cfg_fail(d, init, "method.init_lora_weights",
+                 "\"%s\" changes the base, whose lengths use_dora trains; use one of them",
+                 ft_shows(init->valuestring));
+    else if (c->lora_alpha == 0.0)
+        cfg_fail(d, js_get(object, "lora_alpha"), "method.lora_alpha",
+                 "must be above 0: what is taken out of the base is divided by the scale");
+    else if (c->use_rslora && !(pe_is_empty(c->rank_pattern) && pe_is_empty(c->alpha_pattern)))
+        cfg_fail(d, js_get(object, "use_rslora"), "method.use_rslora",
+                 "with rank_pattern or alpha_pattern an adapter that began as \"%s\" cannot be "
+                 "converted to a plain one; leave one of them out",
+                 ft_shows(init->valuestring));
+}
+
 void pe_lora_check(cfg_doc *d, const cJSON *object, void *ctx)
 {
     static const char *const settled[] = {
@@ -24,9 +48,7 @@ void pe_lora_check(cfg_doc *d, const cJSON *object, void *ctx)
                       "must be an object of ranks (whole numbers above 0)");
     pe_check_patterns(d, c->alpha_pattern, "alpha_pattern", pe_is_alphas,
                       "must be an object of numbers above 0");
-    if (!pe_is_null(init) && !cJSON_IsBool(init) &&
-        !(cJSON_IsString(init) && strcmp(init->valuestring, "gaussian") == 0))
-        cfg_fail(d, init, "method.init_lora_weights", "must be true, false or \"gaussian\"");
+    if (!pe_is_null(init) && !cJSON_IsBool(init)) check_init_word(d, object, c);
 }
 
 /* --- attaching --------------------------------------------------------------------------------------------------- */
@@ -79,12 +101,32 @@ static ft_status attach_site(pe_ctx *c, nn_site *s)
     return cfg->use_dora ? pe_dora_attach_site(c, s, slot) : FT_OK;
 }
 
+/* Those that train a LoRA as such have use_dora, and inits that change the base. */
+static bool has_variants(const pe_method *method)
+{
+    const cfg_field *f = method->fields;
+    while (f->key && strcmp(f->key, "use_dora") != 0) f++;
+    return f->key != NULL;
+}
+
+static ft_status attach_residual(pe_ctx *c)
+{
+    FT_CHECK(has_variants(c->method), FT_ECONFIG,
+             "method.init_lora_weights: \"%s\" does not go with method.type \"%s\", but with lora "
+             "and loraplus",
+             ft_shows(((const lora_cfg *)c->cfg)->init_lora_weights->valuestring), c->method->name);
+    return pe_residual_attach(c);
+}
+
 ft_status pe_lora_attach(pe_ctx *c)
 {
     const lora_cfg *cfg = c->cfg;
+    int64_t iterations;
     FT_TRY(pe_attach_target(c, &cfg->target, attach_site));
     pe_tell_patterns(c, cfg->rank_pattern, "rank_pattern");
     pe_tell_patterns(c, cfg->alpha_pattern, "alpha_pattern");
+    if (pe_residual_of(cfg->init_lora_weights, &iterations) != PE_NO_RESIDUAL)
+        return attach_residual(c);
     return cfg->use_dora ? pe_dora_attach(c) : FT_OK;
 }
 
@@ -212,6 +254,9 @@ ft_status pe_lora_add(pe_ctx *sum, const pe_ctx *part, double scale)
 ft_status pe_lora_save(const pe_ctx *c, const char *dir)
 {
     const lora_cfg *cfg = c->cfg;
+    int64_t iterations;
+    if (pe_residual_of(cfg->init_lora_weights, &iterations) != PE_NO_RESIDUAL)
+        return pe_residual_save(c, dir);
     cJSON *o = cJSON_CreateObject(), *empty = cJSON_CreateObject();
     pe_put_json(o, "alpha_pattern", pe_is_null(cfg->alpha_pattern) ? empty : cfg->alpha_pattern);
     if (pe_is_null(cfg->init_lora_weights))
@@ -269,11 +314,16 @@ static const pe_key keys[] = {
     {NULL, NULL},
 };
 
-/* Inits that leave the base as it is; the others move it, and what they leave fits the moved base only. */
-static ft_status check_init(const js_doc *d)
+/* Inits that leave the base as it is; the others move it, and what they leave fits the moved base only. Two of them can be
+ * found again: *out. */
+static ft_status check_init(const js_doc *d, const cJSON **out)
 {
     static const char *const harmless[] = {"gaussian", "eva", "orthogonal", "mica"};
     const cJSON *init = js_get(d->root, "init_lora_weights");
+    int64_t iterations;
+    const pe_residual_word word = pe_residual_of(init, &iterations);
+    *out = word == PE_PISSA || word == PE_OLORA ? init : NULL;
+    if (*out) return FT_OK;
     for (size_t i = 0; i < FT_COUNT_OF(harmless); i++) {
         if (!cJSON_IsString(init) || strcasecmp(init->valuestring, harmless[i]) == 0) return FT_OK;
     }
@@ -287,12 +337,10 @@ static ft_status check_init(const js_doc *d)
 static ft_status load_use_dora(pe_ctx *c, const js_doc *d)
 {
     lora_cfg *cfg = c->cfg;
-    const cfg_field *f = c->method->fields;
     FT_TRY(js_get_bool(d, d->root, "use_dora", false, &cfg->use_dora));
     if (!cfg->use_dora) return FT_OK;
     if (!c->load_dir) c->method = &pe_dora;
-    while (f->key && strcmp(f->key, "use_dora") != 0) f++;
-    if (f->key) return FT_OK;
+    if (has_variants(c->method)) return FT_OK;
     return js_fail(d, js_get(d->root, "use_dora"), FT_EDATA, "use_dora",
                    "method \"%s\" does not go on from an adapter with lengths of its own (DoRA)",
                    c->method->name);
@@ -303,7 +351,7 @@ ft_status pe_lora_load_config(pe_ctx *c, const js_doc *d)
     lora_cfg *cfg = c->cfg;
     const cJSON *o = d->root;
     FT_TRY(pe_check_keys(d, keys));
-    FT_TRY(check_init(d));
+    FT_TRY(check_init(d, &cfg->init_lora_weights));
     FT_TRY(js_get_int(d, o, "r", 8, 1, 65536, &cfg->r));
     FT_TRY(js_get_num(d, o, "lora_alpha", 8.0, &cfg->lora_alpha));
     if (!c->load_dir) FT_TRY(js_get_num(d, o, "lora_dropout", 0.0, &cfg->lora_dropout));
@@ -312,7 +360,6 @@ ft_status pe_lora_load_config(pe_ctx *c, const js_doc *d)
     FT_TRY(pe_load_target(&cfg->target, d));
     FT_TRY(pe_load_json(d, "rank_pattern", pe_is_ranks, &cfg->rank_pattern));
     FT_TRY(pe_load_json(d, "alpha_pattern", pe_is_alphas, &cfg->alpha_pattern));
-    cfg->init_lora_weights = NULL; /* saved as true, the default: the values come from the file */
     return FT_OK;
 }
 

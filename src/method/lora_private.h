@@ -20,6 +20,8 @@ typedef struct lora_slot {
     uint64_t key;
     nn_param *m;            /* DoRA's lengths; NULL: none */
     struct lora_dora *dora; /* dora.c's */
+    nn_param *a0, *b0;      /* residual.c's: taken out of the base; NULL: nothing is */
+    nn_param *joined_a, *joined_b;
 } lora_slot;
 
 /* Of tokens or of positions. */
@@ -33,6 +35,18 @@ FT_MUST_USE ft_status pe_dora_attach_site(pe_ctx *c, const nn_site *s, lora_slot
 FT_MUST_USE ft_status pe_dora_attach(pe_ctx *c);
 FT_MUST_USE ft_status pe_lora_load(pe_ctx *c);
 FT_MUST_USE ft_status pe_lora_before_step(pe_ctx *c, int64_t step); /* of rows with PE_DORA_FIELD */
+
+/* Inits that take −s·B₀A₀ out of the base (residual.c). */
+typedef enum pe_residual_word {
+    PE_NO_RESIDUAL,
+    PE_PISSA,
+    PE_PISSA_FAST, /* by so many iterations */
+    PE_OLORA
+} pe_residual_word;
+pe_residual_word pe_residual_of(const cJSON *init_lora_weights, int64_t *iterations);
+FT_MUST_USE ft_status pe_residual_attach(pe_ctx *c);
+void pe_residual_load(pe_ctx *c); /* one that is opened becomes a plain LoRA */
+FT_MUST_USE ft_status pe_residual_save(const pe_ctx *c, const char *dir);
 
 void pe_lora_check(cfg_doc *d, const cJSON *object, void *cfg);
 FT_MUST_USE ft_status pe_lora_attach(pe_ctx *c);
@@ -100,7 +114,8 @@ FT_MUST_USE ft_status pe_lora_load_config(pe_ctx *c, const js_doc *adapter_confi
     {                                                                                              \
         .key = "init_lora_weights", .type = CFG_JSON, .offset = PE_LORA_AT(init_lora_weights),     \
         .def = "true",                                                                             \
-        .help = "true (Kaiming uniform A, B = 0), \"gaussian\" (normal A, B = 0), or false (both " \
-                "random, for tests)"                                                               \
+        .help = "true (Kaiming uniform A, B = 0), \"gaussian\" (normal A, B = 0), false (both "    \
+                "random, for tests); of lora and loraplus also \"pissa\", \"pissa_niter_N\" or "   \
+                "\"olora\" (the first part of the weight itself)"                                  \
     }
 #endif
