@@ -87,17 +87,18 @@ static void compare_result(const char *out, const char *file, const st_file *wan
     st_close(&have);
 }
 
-/* A run by a config, in the folder `name`, against the tensors of a golden file; `file` holds what was trained; also: one more
- * --set, or NULL. */
+/* A run by a config, in the folder `name`, against the tensors of a golden file; base NULL: the folder of that name beside the
+ * config; `file` holds what was trained; also: one more --set, or NULL. */
 static void compare_run(const char *name, const char *config, const char *golden, const char *base,
                         const char *file, const char *also)
 {
-    char set[700];
+    char set[700], beside[600];
     const char *sets[] = {set, also};
     str_buf result = {0};
     arena *mem;
     st_file want;
-    snprintf(set, sizeof set, "model.path=%s", base_model(base));
+    snprintf(beside, sizeof beside, "%s/%s/base", golden_path("peft"), name);
+    snprintf(set, sizeof set, "model.path=%s", base ? base_model(base) : beside);
     const char *out = test_path(name);
     train_options o = {.config = config, .sets = sets, .n_sets = also ? 2 : 1, .out = out};
     assert_ok(train_run(&o, &result));
@@ -230,6 +231,67 @@ static void lorafa_trains_as_peft_does(void **state)
     arena_close(mem);
 }
 
+static js_doc json_of(const char *path)
+{
+    size_t n;
+    js_doc d;
+    char *text = test_read_file(path, &n);
+    assert_ok(js_parse(&d, text, n, path, 1, JS_STRICT, FT_EDATA));
+    return d;
+}
+
+/* lora_drop.json of a run against the loop's. */
+static void compare_sample(const char *name)
+{
+    char path[600];
+    const cJSON *e;
+    int i = 0;
+    snprintf(path, sizeof path, "%s/%s/lora_drop.json", golden_path("peft"), name);
+    js_doc want = json_of(path);
+    snprintf(path, sizeof path, "%s/lora_drop.json", test_path(name));
+    js_doc have = json_of(path);
+    assert_true(cJSON_Compare(js_get(want.root, "shared"), js_get(have.root, "shared"), true));
+    cJSON_ArrayForEach(e, js_get(want.root, "losses"))
+    {
+        const cJSON *loss = cJSON_GetArrayItem(js_get(have.root, "losses"), i++);
+        assert_true(fabs(loss->valuedouble - e->valuedouble) <= 2e-5 * e->valuedouble);
+    }
+    assert_int_equal(cJSON_GetArraySize(js_get(have.root, "losses")), i);
+    cJSON_ArrayForEach(e, js_get(want.root, "importance"))
+    {
+        const cJSON *part = js_get(js_get(have.root, "importance"), e->string);
+        assert_true(fabs(part->valuedouble - e->valuedouble) <= 1e-4 * e->valuedouble);
+    }
+    js_close(&want);
+    js_close(&have);
+}
+
+/* Plain loops of the equations. */
+static void lotr_is_its_equation(void **state)
+{
+    (void)state;
+    check_run("train_lotr", "llama", "lotr.safetensors");
+    check_run("train_lotr_gpt2", "gpt2", "lotr.safetensors");
+}
+
+static void delta_lora_is_its_equation(void **state)
+{
+    (void)state;
+    check_run("train_delta_lora", "llama", "model.safetensors");
+    check_run("train_delta_lora_gpt2", "gpt2", "model.safetensors");
+}
+
+/* What the sample told, then the run. */
+static void lora_drop_is_its_equation(void **state)
+{
+    static const char *const names[] = {"train_lora_drop", "train_lora_drop_gpt2"};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(names); i++) {
+        check_run(names[i], NULL, "adapter_model.safetensors");
+        compare_sample(names[i]);
+    }
+}
+
 static void smoothed_labels_are_those_of_transformers(void **state)
 {
     (void)state;
@@ -270,6 +332,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lora_trains_as_peft_does),
         cmocka_unit_test(loraplus_trains_as_peft_does),
+        cmocka_unit_test(adalora_trains_as_peft_does),
+        cmocka_unit_test(lotr_is_its_equation),
+        cmocka_unit_test(delta_lora_is_its_equation),
+        cmocka_unit_test(lora_drop_is_its_equation),
         cmocka_unit_test(qlora_trains_as_peft_does),
         cmocka_unit_test(further_adapters_train_as_peft_does),
         cmocka_unit_test(dora_trains_as_peft_does),

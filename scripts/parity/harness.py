@@ -9,6 +9,7 @@ The checks are run by hand against a built ft, with torch, transformers, peft an
     python scripts/parity/bitfit.py  build/release/ft
     python scripts/parity/qlora.py   build/release/ft
     python scripts/parity/vectors.py build/release/ft
+    python scripts/parity/methods.py build/release/ft
 
 Each prints one line a case and ends with status 1 when a difference exceeds its bound.
 """

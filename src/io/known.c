@@ -40,6 +40,8 @@ static const struct {
     {RESULT, "adapter_config.json", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "adapter_model.safetensors", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "prompt_encoder.safetensors", IO_OF_RESULT, NOWHERE},
+    {RESULT, "lotr.safetensors", IO_OF_RESULT, NOWHERE},
+    {RESULT, "lora_drop.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "README.md", IO_OF_RESULT, NOWHERE},
     {RESULT, "Modelfile", IO_OF_RESULT, NOWHERE},
     {RESULT, "tokenizer.json", IO_OF_RESULT | TELLS, NOWHERE},

@@ -4,6 +4,8 @@
 
 #include "ft/method.h"
 
+#include <string.h>
+
 /* The first member of the struct of a method that has PE_LORA_FIELDS. */
 typedef struct lora_cfg {
     int64_t r;
@@ -47,6 +49,12 @@ pe_residual_word pe_residual_of(const cJSON *init_lora_weights, int64_t *iterati
 FT_MUST_USE ft_status pe_residual_attach(pe_ctx *c);
 void pe_residual_load(pe_ctx *c); /* one that is opened becomes a plain LoRA */
 FT_MUST_USE ft_status pe_residual_save(const pe_ctx *c, const char *dir);
+/* Of a module's path: what a projection is called. */
+static inline const char *pe_lora_last_name(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot ? dot + 1 : path;
+}
 
 void pe_lora_check(cfg_doc *d, const cJSON *object, void *cfg);
 FT_MUST_USE ft_status pe_lora_attach(pe_ctx *c);

@@ -264,12 +264,22 @@ static ft_status arrays_bytes(const train_session *s, obj_ctx *o, size_t *bytes)
     return FT_OK;
 }
 
+/* The adapter's file where it holds more than the trained values: products of shared ones, which stand beside it. */
+static size_t products_bytes(const pe_ctx *pe)
+{
+    size_t floats = 0;
+    for (int64_t i = 0; i < pe->entries.n; i++)
+        floats += (size_t)tn_count(&pe->entries.entry[i].p->t);
+    return floats > (size_t)pe->store.count ? floats * sizeof(float) : 0;
+}
+
 /* Trainable values, and what is made of them, for an adapter, else the whole model; and its tokenizer. */
 static size_t folder_bytes(const train_session *s, const model *m, const pe_ctx *pe)
 {
     const size_t derived = (size_t)pe->store.derived_count * sizeof(float);
     if (pe->result != PE_MODEL)
-        return values_bytes(&pe->store, false) + derived + train_folder_text(s);
+        return values_bytes(&pe->store, false) + derived + products_bytes(pe) +
+               train_folder_text(s);
     return (size_t)model_count(m) * (size_t)(m->dtype ? m->dtype->bytes : 4) + MODEL_TEXT;
 }
 

@@ -295,6 +295,7 @@ tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_ten
         for (int i = 0; i < n_low; i++) {
             in[n_in++] = low[i].a;
             in[n_in++] = low[i].b;
+            if (low[i].mid) in[n_in++] = low[i].mid;
         }
         n_low = 0;
     }

@@ -191,8 +191,7 @@ float *op_low_rank_stack(ag_tape *t, const op_low_rank *a, int64_t in)
 bool op_low_rank_plain(const ag_low_rank *s, int n, int64_t in)
 {
     for (int i = 0; i < n; i++) {
-        if (s[i].dropout > 0.0f || s[i].mid || s[i].core || s[i].out || s[i].a->dim[1] != in)
-            return false;
+        if (s[i].dropout > 0.0f || s[i].core || s[i].out || s[i].a->dim[1] != in) return false;
     }
     return true;
 }
@@ -203,12 +202,32 @@ static bool is_plain(const ag_node *n)
     return op_low_rank_plain(a->s, a->n, tn_cols(n->in[1]));
 }
 
-static void scale_columns(float *h, const op_low_rank *a, int64_t rows)
+static const float *mid_of(const ag_low_rank *s)
+{
+    return s->mid ? tn_f32(s->mid) : NULL;
+}
+
+/* h = scale · u ⊙ mid, site by site. */
+static void scale_columns(float *h, const float *u, const op_low_rank *a, int64_t rows)
 {
     int64_t col = 0;
     for (int i = 0; i < a->n; col += a->s[i++].a->dim[0])
-        kn_mul_cols(h + col, a->rank, h + col, a->rank, NULL, a->s[i].scale, rows,
+        kn_mul_cols(h + col, a->rank, u + col, a->rank, mid_of(&a->s[i]), a->s[i].scale, rows,
                     a->s[i].a->dim[0], false);
+}
+
+/* The same of dh, back; and dmid. */
+static void scale_columns_back(ag_tape *t, float *dh, const op_low_rank *a, int64_t rows)
+{
+    int64_t col = 0;
+    for (int i = 0; i < a->n; col += a->s[i++].a->dim[0]) {
+        const ag_low_rank *s = &a->s[i];
+        const int64_t r = s->a->dim[0], ld = a->rank;
+        float *d = dh + col, *dmid = s->mid ? ag_grad(t, s->mid) : NULL;
+        kn_mul_cols(d, ld, d, ld, NULL, s->scale, rows, r, false);
+        if (dmid) kn_col_dot_add(dmid, d, ld, a->u + col, ld, rows, r);
+        if (s->mid) kn_mul_cols(d, ld, d, ld, mid_of(s), 1.0f, rows, r, false);
+    }
 }
 
 void op_low_rank_hidden(ag_tape *t, const op_low_rank *a, const tn_tensor *x)
@@ -217,8 +236,9 @@ void op_low_rank_hidden(ag_tape *t, const op_low_rank *a, const tn_tensor *x)
     float *all = stack(t, a, in, false);
     if (!all) return;
     kn_mat m = {.type = &dt_f32, .data = all, .rows = a->rank, .cols = in};
-    op_product(t, a->h, a->rank, ag_rows_of(x), &m, false, rows, false);
-    scale_columns(a->h, a, rows);
+    float *u = a->u ? a->u : a->h;
+    op_product(t, u, a->rank, ag_rows_of(x), &m, false, rows, false);
+    scale_columns(a->h, u, a, rows);
     ag_temp_free(t, all, a->rank * in);
 }
 
@@ -282,7 +302,7 @@ float *op_low_rank_back(ag_tape *t, const ag_node *n, const op_low_rank *a, cons
                        n->rows);
         op_product(t, dh + col, a->rank, dy, &b, true, rows, false);
     }
-    scale_columns(dh, a, rows);
+    scale_columns_back(t, dh, a, rows);
     add_stacked_grads(t, n, a, x, dh);
     return dh;
 }

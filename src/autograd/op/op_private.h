@@ -19,8 +19,8 @@ void op_product(const ag_tape *t, float *y, int64_t ldy, kn_rows x, const kn_mat
 void op_gemm_tn(const ag_tape *t, float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b, int64_t n,
                 int64_t rows, const ag_rows *of);
 
-/* Low-rank terms of one x (low_rank.c). Plain ones, without dropout and anything between or behind A and B, are a product of
- * the stacked A's, and then one product each with B: their last steps can be those of another product. */
+/* Low-rank terms of one x (low_rank.c). Plain ones, without dropout and a matrix between or anything behind A and B, are a
+ * product of the stacked A's, and then one product each with B: their last steps can be those of another product. */
 typedef struct op_low_rank {
     ag_low_rank s[AG_MAX_GROUP];
     int n;
@@ -32,7 +32,7 @@ typedef struct op_low_rank {
 op_low_rank *op_low_rank_of(ag_tape *t, int64_t rows, const ag_low_rank *s, int n);
 bool op_low_rank_sees(const op_low_rank *a); /* the backward reads x: some A wants a gradient */
 bool op_low_rank_plain(const ag_low_rank *s, int n, int64_t in);
-/* Of plain ones: h; the gradients of A and B of a node's output, and dh = dL/d(x Aᵀ) [T, rank], a temp of the caller's (NULL:
+/* Of plain ones: h; the gradients of A, B and mid of a node's output, and dh = dL/d(x Aᵀ) [T, rank], a temp of the caller's (NULL:
  * failed); the stacked A's [rank, in], the same. */
 void op_low_rank_hidden(ag_tape *t, const op_low_rank *a, const tn_tensor *x);
 float *op_low_rank_back(ag_tape *t, const ag_node *n, const op_low_rank *a, const tn_tensor *x);
