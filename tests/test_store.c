@@ -70,6 +70,28 @@ static void many_parameters_stay_where_they_are(void **state)
     nn_store_close(&s);
 }
 
+/* A gradient for the time of a step, which joins nobody's; no place among values or states. */
+static void derived_values_have_a_gradient_of_their_own(void **state)
+{
+    nn_store s;
+    nn_param *p, *again;
+    (void)state;
+    assert_ok(nn_store_open(&s, (size_t)1 << 20));
+    param(&s, "w", 2, 2);
+    assert_ok(nn_new_derived(&s, "table", 2, 3, &p));
+    assert_ok(nn_alias(&s, p, &again));
+    assert_true(s.count == 16 && s.n == 1 && s.n_state == 0 && s.state_count == 0);
+    assert_true(s.derived_count == 6 && s.alias_count == 12);
+    assert_true(p->t.wants_grad);
+    tn_f32(&p->t)[5] = 3.0f;
+    p->t.grad[5] = again->t.grad[5] = 1.0f;
+    nn_store_finish(&s);
+    assert_true(p->t.grad[5] == 2.0f && s.g[5] == 0.0f);
+    nn_store_begin(&s);
+    assert_true(p->t.grad[5] == 0.0f && tn_f32(&p->t)[5] == 3.0f);
+    nn_store_close(&s);
+}
+
 static void states_have_no_gradient_and_no_place_among_values(void **state)
 {
     nn_store s;
@@ -189,6 +211,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_lie_one_behind_the_other),
         cmocka_unit_test(many_parameters_stay_where_they_are),
+        cmocka_unit_test(derived_values_have_a_gradient_of_their_own),
         cmocka_unit_test(states_have_no_gradient_and_no_place_among_values),
         cmocka_unit_test(a_copy_is_trained_in_the_models_place),
         cmocka_unit_test(too_much_is_an_error),
