@@ -322,8 +322,8 @@ static ft_status inspect_adapter(report *r)
     FT_TRY(json_facts(
         r, "adapter_config.json",
         "peft_type task_type base_model_name_or_path r lora_alpha lora_dropout bias use_rslora "
-        "target_modules modules_to_save num_virtual_tokens prompt_tuning_init "
-        "prompt_tuning_init_text bias_terms"));
+        "target_modules modules_to_save num_virtual_tokens prefix_projection "
+        "encoder_reparameterization_type prompt_tuning_init prompt_tuning_init_text bias_terms"));
     bool sound, pickle;
     FT_TRY(has(r, path_base(weights), &sound));
     FT_TRY(has(r, "adapter_model.bin", &pickle));
