@@ -132,6 +132,7 @@ static double act(const char *name, double x)
     if (strcmp(name, "relu") == 0) return x > 0 ? x : 0;
     if (strcmp(name, "relu2") == 0) return x > 0 ? x * x : 0;
     if (strcmp(name, "tanh") == 0) return tanh(x);
+    if (strcmp(name, "leaky_relu") == 0) return x > 0 ? x : (double)0.01f * x;
     return 0.5 * x * (1.0 + tanh(sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
 }
 
@@ -139,6 +140,7 @@ static double slope(const char *name, double x)
 {
     const double h = 1e-4;
     if (strncmp(name, "relu", 4) == 0) return x > 0 ? (name[4] ? 2 * x : 1) : 0;
+    if (strcmp(name, "leaky_relu") == 0) return x > 0 ? 1 : (double)0.01f;
     /* central differences of fourth order in double: error about 1e-12 */
     return (8 * (act(name, x + h) - act(name, x - h)) - act(name, x + 2 * h) +
             act(name, x - 2 * h)) /
@@ -148,7 +150,8 @@ static double slope(const char *name, double x)
 static void activations(void **state)
 {
     static const char *const names[] = {"silu",       "gelu", "gelu_new", "gelu_pytorch_tanh",
-                                        "quick_gelu", "relu", "relu2",    "tanh"};
+                                        "quick_gelu", "relu", "relu2",    "tanh",
+                                        "leaky_relu"};
     enum { I = 43, N = T * I };
     (void)state;
     assert_null(kn_act_by_name("swish7"));

@@ -143,7 +143,8 @@ void kn_layernorm_back(float *dx, float *dw, float *db, const float *dy, const f
 void kn_rope(float *x, int64_t ldx, int64_t t, int n_head, int head_dim, int half, const float *cos,
              const float *sin, const int32_t *pos, float sign);
 
-/* Activations by name: "silu", "gelu", "gelu_new" (= gelu_pytorch_tanh), "quick_gelu", "relu", "relu2", "tanh". */
+/* Activations by name: "silu", "gelu", "gelu_new" (= gelu_pytorch_tanh), "quick_gelu", "relu", "relu2", "tanh",
+ * "leaky_relu" (0.01 below 0). */
 typedef struct kn_act kn_act;
 const kn_act *kn_act_by_name(const char *name); /* NULL when unknown */
 /* y [T, I] = act(gate) ⊙ up, gu [T, 2I] with gate in the first I columns. */

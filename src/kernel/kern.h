@@ -20,7 +20,7 @@ enum {
                        cache lines, so that rows spread over the sets of L1 */
     KERN_MR = 16,  /* no level has more rows in its register block */
     KERN_FEW = 8,  /* rows of W that a call of kern_few takes at most */
-    KERN_ACTS = 7,
+    KERN_ACTS = 8,
 };
 
 typedef void (*kern_unpack)(float *dst, const void *src, int64_t n);

@@ -220,9 +220,9 @@ struct kn_act {
 const kn_act *kn_act_by_name(const char *name)
 {
     /* in the order of ACTS in kern_rows.inc; the last row is another name of the third */
-    static const kn_act acts[] = {
-        {"silu", 0}, {"gelu", 1},  {"gelu_new", 2}, {"quick_gelu", 3},
-        {"relu", 4}, {"relu2", 5}, {"tanh", 6},     {"gelu_pytorch_tanh", 2}};
+    static const kn_act acts[] = {{"silu", 0},       {"gelu", 1},       {"gelu_new", 2},
+                                  {"quick_gelu", 3}, {"relu", 4},       {"relu2", 5},
+                                  {"tanh", 6},       {"leaky_relu", 7}, {"gelu_pytorch_tanh", 2}};
     for (size_t i = 0; i < FT_COUNT_OF(acts); i++)
         if (strcmp(acts[i].name, name) == 0) return &acts[i];
     return NULL;
