@@ -263,6 +263,15 @@ static tn_tensor *scale_case(probe *p)
     return seed(p, ag_scale(p->t, p->leaf[0], -1.7f));
 }
 
+/* x and the stream are read by others too, so that gradients are there already. */
+static tn_tensor *add_scaled_case(probe *p)
+{
+    tn_tensor *a = activation(p, p->leaf[0]), *x = activation(p, p->leaf[1]);
+    tn_tensor *y = ag_add_scaled(p->t, a, x, 1.6f, 0.3f, 9);
+    y = ag_add_brief(p->t, ag_add_scaled(p->t, y, x, -0.5f, 0.0f, 0), a);
+    return seed(p, ag_add(p->t, y, x));
+}
+
 static tn_tensor *segment(void *ctx, tn_tensor *x)
 {
     probe *p = ctx;
@@ -314,6 +323,7 @@ static const struct {
     {"logprob", frozen_logprob_case, 1, {{T, 9}}},
     {"dot_const", dot_case, 1, {{T, 9}}},
     {"scale", scale_case, 1, {{T, 9}}},
+    {"add_scaled", add_scaled_case, 2, {{T, 9}, {T, 9}}},
     {"checkpoint", checkpoint_case, 2, {{T, 9}, {9, 9}}},
 };
 

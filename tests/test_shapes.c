@@ -113,6 +113,11 @@ static void magnitude_into(bool wrong)
     ag_magnify_into(tape, x_of(C), x_of(3), x_of(wrong ? 2 : 3), &s);
 }
 
+static void add_scaled(bool wrong)
+{
+    ag_add_scaled(tape, x_of(C), x_of(wrong ? C - 1 : C), 2.0f, 0.0f, 0);
+}
+
 static void rope(bool wrong)
 {
     static const float table[T * 2];
@@ -207,6 +212,7 @@ static const struct {
     {"cross_entropy", cross_entropy},
     {"logprob", logprob},
     {"act", dtype}, /* any shape will do for these three, but f32 it must be */
+    {"add_scaled", add_scaled},
     {"scale", NULL},
     {"dot_const", NULL},
 };

@@ -192,6 +192,7 @@ const ag_op *ag_op_at(int i); /* rows of ops.def; NULL past the end */
  * `frozen` (−1: none) gets no gradient, as torch's padding_idx. An id below 0 gives a row of zeros. */
 tn_tensor *ag_embed(ag_tape *t, tn_tensor *w, const int32_t *ids, int64_t n, int32_t frozen);
 tn_tensor *ag_add(ag_tape *t, tn_tensor *a, tn_tensor *b);
+tn_tensor *ag_add_brief(ag_tape *t, tn_tensor *a, tn_tensor *b); /* as a brief activation */
 /* Rows row[0 … n) of x [T, C] → [n, C]; the indices live until the backward is done and may repeat. The rows in force are
  * the caller's to set: ag_pick_rows for what works on the result. */
 tn_tensor *ag_gather_rows(ag_tape *t, tn_tensor *x, const int64_t *row, int64_t n);
@@ -302,4 +303,7 @@ tn_tensor *ag_checkpoint(ag_tape *t, tn_tensor *x, ag_segment fn, void *ctx);
 /* Scalar Σ x ⊙ c for a constant c [count of x]: seeds of tests, and loss combinations. */
 tn_tensor *ag_dot_const(ag_tape *t, tn_tensor *x, const float *c);
 tn_tensor *ag_scale(ag_tape *t, tn_tensor *x, float s);
+/* a + scale · dropout(x): what a branch adds to a stream. The mask is that of `key`. */
+tn_tensor *ag_add_scaled(ag_tape *t, tn_tensor *a, tn_tensor *x, float scale, float dropout,
+                         uint64_t key);
 #endif

@@ -140,6 +140,9 @@ static inline int64_t nn_virtual(const nn_overlay *over)
 
 /* The parts of a layer, by their place: what mixes rows (attention), then what works on each. */
 typedef enum nn_part { NN_MIXER, NN_FEED } nn_part;
+/* What a sublayer hook takes of a part: its output alone, or the stream with it added already, which costs no pass of its
+ * own; or it is not called. */
+typedef enum nn_takes { NN_TAKES_OUTPUT, NN_TAKES_SUM, NN_TAKES_NONE } nn_takes;
 
 /* What a method may do inside a model; any member may be NULL. Hooks are pure in forward. */
 typedef struct nn_hooks {
@@ -153,6 +156,8 @@ typedef struct nn_hooks {
     /* h + y is what happens without it. x: the part's input (normed), y: its output, h: the residual stream */
     tn_tensor *(*sublayer)(nn_run *r, int layer, nn_part part, tn_tensor *x, tn_tensor *y,
                            tn_tensor *h);
+    /* y of that hook by place; NULL: the output everywhere. With NN_TAKES_SUM, y is h + output. */
+    nn_takes (*takes)(const nn_run *r, int layer, nn_part part);
     /* qkv [T, (H + 2K)·d] as attention takes it, after RoPE: prefix tuning puts keys and values of its own into the virtual
      * rows (ag_put_rows) */
     tn_tensor *(*qkv)(nn_run *r, int layer, const kn_attn *a, tn_tensor *qkv);

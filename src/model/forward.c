@@ -46,6 +46,12 @@ static void look(nn_run *r, int layer, const char *part, const tn_tensor *h)
     if (r->watch && !r->t->dry && r->t->status == FT_OK) r->watch(r->watch_ctx, r, layer, part, h);
 }
 
+static nn_takes taken(const nn_hooks *hooks, const nn_run *r, int layer, nn_part part)
+{
+    if (!hooks->sublayer) return NN_TAKES_NONE;
+    return hooks->takes ? hooks->takes(r, layer, part) : NN_TAKES_OUTPUT;
+}
+
 static tn_tensor *block(void *ctx, tn_tensor *h)
 {
     const block_ctx *c = ctx;
@@ -70,11 +76,10 @@ static tn_tensor *block(void *ctx, tn_tensor *h)
             x = normed =
                 norm(p->m, p->r, &s->norm, l->traits & MODEL_PARALLEL ? in : h, ag_fed_type(t));
         }
-        if (hooks->sublayer)
-            h = hooks->sublayer(p->r, l->index, k == 0 ? NN_MIXER : NN_FEED, x,
-                                u->row->forward(&call, x, NULL), h);
-        else
-            h = u->row->forward(&call, x, h);
+        const nn_part part = k == 0 ? NN_MIXER : NN_FEED;
+        const nn_takes takes = taken(hooks, p->r, l->index, part);
+        tn_tensor *y = u->row->forward(&call, x, takes == NN_TAKES_OUTPUT ? NULL : h);
+        h = takes == NN_TAKES_NONE ? y : hooks->sublayer(p->r, l->index, part, x, y, h);
         look(p->r, l->index, u->row->name, h);
         if (p->r->cache) at += kept_by(s, p->r->cache->rows);
     }
