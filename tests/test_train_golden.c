@@ -182,12 +182,9 @@ static void loraplus_trains_as_peft_does(void **state)
 /* The adapters beside LoRA's family (scripts/make_golden_peft_more.py, make_golden_methods.py). */
 static void further_adapters_train_as_peft_does(void **state)
 {
-    static const char *const cases[][2] = {{"train_vera", "llama"},
-                                           {"train_vera_gpt2", "gpt2"},
-                                           {"train_ia3", "qwen2"},
-                                           {"train_ia3_gpt2", "gpt2"},
-                                           {"train_adalora", "llama"},
-                                           {"train_adalora_gpt2", "gpt2"}};
+    static const char *const cases[][2] = {
+        {"train_vera", "llama"},    {"train_vera_gpt2", "gpt2"}, {"train_ia3", "qwen2"},
+        {"train_ia3_gpt2", "gpt2"}, {"train_adalora", "llama"},  {"train_adalora_gpt2", "gpt2"}};
     (void)state;
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++)
         check_run(cases[i][0], cases[i][1], "adapter_model.safetensors");
@@ -292,6 +289,24 @@ static void lora_drop_is_its_equation(void **state)
     }
 }
 
+/* The adapters library, and where it does not know the family its formulas (scripts/make_golden_bottleneck.py). */
+static void adapters_train_as_the_library_does(void **state)
+{
+    static const char *const cases[][2] = {{"train_double", "llama"},
+                                           {"train_seq", "mistral"},
+                                           {"train_par", "gpt2"},
+                                           {"train_double_qwen3", "qwen3"},
+                                           {"train_par_qwen2", "qwen2"}};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        char config[600], golden[600];
+        const char *dir = golden_path("bottleneck");
+        snprintf(config, sizeof config, "%s/%s/config.json", dir, cases[i][0]);
+        snprintf(golden, sizeof golden, "%s/%s/golden.safetensors", dir, cases[i][0]);
+        compare_run(cases[i][0], config, golden, cases[i][1], "adapter.safetensors", NULL);
+    }
+}
+
 static void smoothed_labels_are_those_of_transformers(void **state)
 {
     (void)state;
@@ -345,6 +360,7 @@ int main(void)
         cmocka_unit_test(bitfit_is_that_of_torch),
         cmocka_unit_test(prompts_train_as_peft_does),
         cmocka_unit_test(encoders_train_as_peft_s_do),
+        cmocka_unit_test(adapters_train_as_the_library_does),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

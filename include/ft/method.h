@@ -32,6 +32,15 @@ typedef struct pe_rows {
     const cJSON *indices; /* n of them */
 } pe_rows;
 
+/* The library whose adapter folders a method reads and writes. */
+typedef struct pe_format {
+    const char *library, *tag; /* for people, and for model hubs */
+    const char *tensors;       /* the file of them */
+    const char *pickle, *safe; /* the same as a pickle, and how it is saved as `tensors` instead */
+    bool wrapped;              /* names in the file may have those of adapters and wrappers in them */
+} pe_format;
+extern const pe_format pe_format_peft, pe_format_adapters;
+
 /* What `save` leaves in the output folder. */
 typedef enum pe_result {
     PE_ADAPTER, /* a PEFT adapter folder, to be laid over the base */
@@ -90,7 +99,8 @@ struct pe_method {
     const char *quantization;
     const cfg_field *fields;
     size_t cfg_size;
-    const char *peft_type;    /* of adapter_config.json; NULL: the method has no such file */
+    const char *peft_type;    /* of adapter_config.json (see pe_adapter_type); NULL: the method has no such file */
+    const pe_format *format;  /* NULL: PEFT's */
     /* Keys of PE_TARGET_KEYS, and fan_in_fan_out, that PEFT's config of this type does not have, NULL-terminated; NULL: it
      * has all. They are not written: what they leave out, whole paths in target_modules do. */
     const char *const *lacks;
@@ -134,6 +144,7 @@ struct pe_method {
 const pe_method *pe_by_name(const char *name);
 const pe_method *pe_at(int i);     /* rows of methods.def; NULL past the end */
 const char *pe_name_at(int i);     /* their names */
+const pe_format *pe_format_of(const pe_method *method);
 bool pe_leaves(const pe_method *row, const char *name); /* by its `files` */
 const char *const *pe_names(void); /* NULL-terminated, for messages */
 int pe_metrics(const pe_method *method); /* their number */
@@ -264,6 +275,10 @@ typedef struct pe_key {
 /* Every key of the file is one that every adapter has, or of `own` (ends with a NULL key), or says nothing (null, false,
  * empty): else 65. */
 FT_MUST_USE ft_status pe_check_keys(const js_doc *adapter_config, const pe_key *own);
+/* The kind of an adapter: its peft_type. A folder of the adapters library has no such key, but an object `config`, and is of
+ * PE_ADAPTERS. NULL: it is neither. */
+#define PE_ADAPTERS "adapters"
+const char *pe_adapter_type(const js_doc *adapter_config);
 /* An adapter_config.json of mlx-lm, which has the name and none of the keys of PEFT's; what helps. */
 bool pe_is_mlx(const js_doc *adapter_config);
 #define PE_MLX_REMEDY                                                                              \

@@ -299,12 +299,15 @@ static ft_status inspect_mlx(report *r)
     return tensor_facts(r, r->st.tensor, r->st.n);
 }
 
-static ft_status is_mlx(const report *r, bool *yes)
+/* Whose it is. */
+static ft_status look_at_adapter(const report *r, bool *mlx, const pe_format **format)
 {
     js_doc doc;
     char *text;
     FT_TRY(open_json(r, "adapter_config.json", &doc, &text));
-    *yes = pe_is_mlx(&doc);
+    const char *type = pe_adapter_type(&doc);
+    *mlx = pe_is_mlx(&doc);
+    *format = type && strcmp(type, PE_ADAPTERS) == 0 ? &pe_format_adapters : &pe_format_peft;
     js_close(&doc);
     ft_free(text);
     return FT_OK;
@@ -313,24 +316,26 @@ static ft_status is_mlx(const report *r, bool *yes)
 static ft_status inspect_adapter(report *r)
 {
     st_file *f = &r->st;
-    bool mlx;
-    const char *weights = path_join(r->mem, r->path, "adapter_model.safetensors");
-    if (!weights) return FT_EMEM;
-    FT_TRY(is_mlx(r, &mlx));
+    const pe_format *format;
+    bool mlx, sound, pickle;
+    FT_TRY(look_at_adapter(r, &mlx, &format));
     if (mlx) return inspect_mlx(r);
+    const char *weights = path_join(r->mem, r->path, format->tensors);
+    if (!weights) return FT_EMEM;
     fact(r, "kind", "adapter");
     FT_TRY(json_facts(
         r, "adapter_config.json",
-        "peft_type task_type base_model_name_or_path r lora_alpha lora_dropout bias use_rslora "
-        "target_modules modules_to_save num_virtual_tokens prefix_projection "
-        "encoder_reparameterization_type prompt_tuning_init prompt_tuning_init_text bias_terms"));
-    bool sound, pickle;
+        format == &pe_format_peft
+            ? "peft_type task_type base_model_name_or_path r lora_alpha lora_dropout bias "
+              "use_rslora target_modules modules_to_save num_virtual_tokens prefix_projection "
+              "encoder_reparameterization_type prompt_tuning_init prompt_tuning_init_text "
+              "bias_terms"
+            : "name model_name model_type model_class hidden_size version config"));
     FT_TRY(has(r, path_base(weights), &sound));
-    FT_TRY(has(r, "adapter_model.bin", &pickle));
+    FT_TRY(has(r, format->pickle, &pickle));
     FT_CHECK(sound || !pickle, FT_EDATA,
-             "%s: the adapter is a pickle (adapter_model.bin), which is never read; save it as "
-             "safetensors",
-             r->path);
+             "%s: the adapter is a pickle (%s), which is never read; save it with %s", r->path,
+             format->pickle, format->safe);
     FT_TRY(st_open(f, weights, r->mem));
     fact(r, "format", "safetensors");
     FT_TRY(tensor_facts(r, f->tensor, f->n));

@@ -42,6 +42,7 @@ static const struct {
     {RESULT, "prompt_encoder.safetensors", IO_OF_RESULT, NOWHERE},
     {RESULT, "lotr.safetensors", IO_OF_RESULT, NOWHERE},
     {RESULT, "lora_drop.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "adapter.safetensors", IO_OF_RESULT | TELLS, NOWHERE}, /* of the adapters library */
     {RESULT, "README.md", IO_OF_RESULT, NOWHERE},
     {RESULT, "Modelfile", IO_OF_RESULT, NOWHERE},
     {RESULT, "tokenizer.json", IO_OF_RESULT | TELLS, NOWHERE},
@@ -87,6 +88,10 @@ static const struct {
     {RESULT, "pytorch_model-#-of-#.bin", TELLS, NOWHERE},
     {RESULT, "pytorch_model.bin.index.json", TELLS, NOWHERE},
     {RESULT, "adapter_model.bin", TELLS, NOWHERE},
+    {RESULT, "pytorch_adapter.bin", TELLS, NOWHERE},
+    {RESULT, "head_config.json", 0, NOWHERE},
+    {RESULT, "model_head.safetensors", 0, NOWHERE},
+    {RESULT, "pytorch_model_head.bin", 0, NOWHERE},
     {RESULT, "training_args.bin", 0, NOWHERE},
     {RESULT, "vocab.txt", 0, NOWHERE},
     {RESULT, "spiece.model", TELLS, NOWHERE},

@@ -78,11 +78,19 @@ static bool says_otherwise(const cJSON *here, const cJSON *there)
            !same_names(here, there);
 }
 
+/* A key of an adapter: the adapters library has most in an object of their own. */
+static const cJSON *key_of(const cJSON *adapter, const char *key)
+{
+    const cJSON *own = js_get(adapter, "peft_type") ? NULL : js_get(adapter, "config");
+    const cJSON *v = js_get(own, key);
+    return v ? v : js_get(adapter, key);
+}
+
 static void compare_key(cfg_doc *d, const cJSON *object, const cJSON *adapter, const char *key)
 {
     char path[80] = "method.";
     const cJSON *here = js_get(object, key);
-    if (!says_otherwise(here, js_get(adapter, key))) return;
+    if (!says_otherwise(here, key_of(adapter, key))) return;
     strncat(path, key, sizeof path - sizeof "method.");
     cfg_fail(d, here, path,
              "differs from the adapter of init_from; leave it out or make it the same");
@@ -99,6 +107,13 @@ static ft_status open_config(const char *dir, js_doc *a, char **text)
     if (rc == FT_OK) rc = js_parse(a, *text, len, path.data, 1, JS_NO_POSITIONS, FT_EDATA);
     str_free(&path);
     return rc;
+}
+
+const char *pe_adapter_type(const js_doc *adapter_config)
+{
+    const cJSON *type = js_get(adapter_config->root, "peft_type");
+    if (cJSON_IsString(type)) return type->valuestring;
+    return !type && cJSON_IsObject(js_get(adapter_config->root, "config")) ? PE_ADAPTERS : NULL;
 }
 
 bool pe_is_mlx(const js_doc *adapter_config)
@@ -120,12 +135,12 @@ void pe_check_init_type(cfg_doc *d, const cJSON *object, const pe_method *method
     const ft_status rc = open_config(dir, &a, &text);
     ft_error_keep(false);
     if (rc == FT_OK) {
-        const cJSON *type = js_get(a.root, "peft_type");
-        if (cJSON_IsString(type) && strcmp(type->valuestring, method->peft_type) != 0)
+        const char *type = pe_adapter_type(&a);
+        if (type && strcmp(type, method->peft_type) != 0)
             cfg_fail(d, node, "method.init_from",
                      "is an adapter of type %s, and method.type \"%s\" goes on from %s; name the "
                      "method that made it, or leave init_from out",
-                     ft_shows(type->valuestring), method->name, method->peft_type);
+                     ft_shows(type), method->name, method->peft_type);
     } else if (!told) { /* told by pe_check_init_from, or on opening it */
         ft_error_clear();
     }
@@ -157,7 +172,7 @@ void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys
         cfg_fail(d, node, "method.init_from", "%s", why.data ? why.data : "cannot be read");
         str_free(&why);
     }
-    if (a.root && js_get(a.root, "peft_type")) { /* what has none is told on opening, too */
+    if (a.root && pe_adapter_type(&a)) { /* what has none is told on opening, too */
         for (; *keys; keys++) compare_key(d, object, a.root, *keys);
         for (; more && *more; more++) compare_key(d, object, a.root, *more);
     }
@@ -171,7 +186,7 @@ void pe_leave_to_adapter(cJSON *resolved, const cJSON *object, const char *dir)
     js_doc a = {0};
     if (open_config(dir, &a, &text) == FT_OK) {
         for (cJSON *v = resolved->child, *next; v; v = next) {
-            const cJSON *there = js_get(a.root, v->string);
+            const cJSON *there = key_of(a.root, v->string);
             next = v->next;
             if (there && !js_get(object, v->string) && says_otherwise(v, there))
                 cJSON_Delete(cJSON_DetachItemViaPointer(resolved, v));
@@ -222,14 +237,10 @@ static cJSON *sorted(cJSON *o)
     return out;
 }
 
-ft_status pe_write_config(const pe_ctx *c, cJSON *own, const char *dir)
+static ft_status write_keys(cJSON *own, const char *dir)
 {
     str_buf text = {0}, path = {0};
-    cJSON *o = NULL;
-    if (own) {
-        put_common(c, own);
-        o = sorted(own);
-    }
+    cJSON *o = own ? sorted(own) : NULL;
     if (o) js_print(&text, o, true);
     str_addc(&text, '\n');
     str_printf(&path, "%s/adapter_config.json", dir);
@@ -242,10 +253,23 @@ ft_status pe_write_config(const pe_ctx *c, cJSON *own, const char *dir)
     return rc;
 }
 
-ft_status pe_save_files(const pe_ctx *c, cJSON *own, const char *dir)
+ft_status pe_write_config(const pe_ctx *c, cJSON *own, const char *dir)
 {
-    ft_status rc = own ? pe_write_tensors(dir, c->entries.entry, c->entries.n) : FT_EMEM;
-    if (rc == FT_OK) return pe_write_config(c, own, dir);
+    if (own) put_common(c, own);
+    return write_keys(own, dir);
+}
+
+ft_status pe_write_folder(const pe_ctx *c, cJSON *own, const char *dir)
+{
+    const char *name = pe_format_of(c->method)->tensors;
+    ft_status rc = own ? pe_write_entries(dir, name, c->entries.entry, c->entries.n) : FT_EMEM;
+    if (rc == FT_OK) return write_keys(own, dir);
     cJSON_Delete(own);
     return rc;
+}
+
+ft_status pe_save_files(const pe_ctx *c, cJSON *own, const char *dir)
+{
+    if (own) put_common(c, own);
+    return pe_write_folder(c, own, dir);
 }

@@ -10,9 +10,18 @@
 #include <stdio.h>
 #include <string.h>
 
+const pe_format pe_format_peft = {.library = "PEFT",
+                                  .tag = "peft",
+                                  .tensors = "adapter_model.safetensors",
+                                  .pickle = "adapter_model.bin",
+                                  .safe = "safe_serialization=True",
+                                  .wrapped = true};
+const pe_format pe_format_adapters = {.library = "adapters",
+                                      .tag = "adapter-transformers",
+                                      .tensors = "adapter.safetensors",
+                                      .pickle = "pytorch_adapter.bin",
+                                      .safe = "use_safetensors=True"};
 const char *const pe_adapter_files[] = {"adapter_config.json", "adapter_model.safetensors", NULL};
-
-static const char weights_name[] = "adapter_model.safetensors";
 
 /* --- what it holds ---------------------------------------------------------------------------------------------- */
 ft_status pe_add_entry(pe_ctx *c, nn_param *p, const char *key, bool transposed)
@@ -70,11 +79,6 @@ out:
     return rc;
 }
 
-ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n)
-{
-    return pe_write_entries(dir, weights_name, e, n);
-}
-
 /* --- opening ------------------------------------------------------------------------------------------------ */
 struct pe_file {
     arena *mem;
@@ -111,13 +115,17 @@ static bool plain_name(const char *name, char *out)
 }
 
 /* Plain names as they stand in the file go first: what has to be made plain may be a second copy. */
-static ft_status index_names(pe_file *f, bool as_they_stand)
+static ft_status index_names(pe_file *f, bool wrapped, bool as_they_stand)
 {
     for (int64_t i = 0; i < f->st.n; i++) {
         const char *name = f->st.tensor[i].name;
         char *plain = arena_get(f->mem, strlen(name) + 1);
         if (!plain) return FT_EMEM;
-        bool needed = plain_name(name, plain);
+        bool needed = true;
+        if (wrapped)
+            needed = plain_name(name, plain);
+        else
+            memcpy(plain, name, strlen(name) + 1);
         if ((strcmp(plain, name) == 0) != as_they_stand) continue;
         f->used[i] = !needed || map_get(&f->index, plain, strlen(plain), NULL);
         if (f->used[i]) continue;
@@ -127,7 +135,7 @@ static ft_status index_names(pe_file *f, bool as_they_stand)
     return FT_OK;
 }
 
-ft_status pe_file_open_named(pe_file **out, const char *dir, const char *name)
+static ft_status open_at(pe_file **out, const char *dir, const char *name, bool wrapped)
 {
     ft_status rc;
     pe_file *f = ft_alloc(1, sizeof *f);
@@ -140,8 +148,8 @@ ft_status pe_file_open_named(pe_file **out, const char *dir, const char *name)
     f->used = arena_get(f->mem, (size_t)f->st.n + 1);
     f->plain = arena_get(f->mem, ((size_t)f->st.n + 1) * sizeof *f->plain);
     FT_GUARD(f->used && f->plain, FT_EMEM, "out of memory");
-    FT_TRY_OUT(index_names(f, true));
-    rc = index_names(f, false);
+    FT_TRY_OUT(index_names(f, wrapped, true));
+    rc = index_names(f, wrapped, false);
 out:
     if (rc != FT_OK)
         pe_file_close(f);
@@ -150,17 +158,21 @@ out:
     return rc;
 }
 
-ft_status pe_file_open(pe_file **out, const char *dir)
+ft_status pe_file_open_named(pe_file **out, const char *dir, const char *name)
+{
+    return open_at(out, dir, name, true);
+}
+
+ft_status pe_file_open(pe_file **out, const char *dir, const pe_format *format)
 {
     path_kind sound, other;
     *out = NULL;
-    FT_TRY(path_look_in(dir, weights_name, &sound));
-    FT_TRY(path_look_in(dir, "adapter_model.bin", &other));
+    FT_TRY(path_look_in(dir, format->tensors, &sound));
+    FT_TRY(path_look_in(dir, format->pickle, &other));
     FT_CHECK(sound == PATH_FILE || other != PATH_FILE, FT_EDATA,
-             "%s: adapter_model.bin is a Python pickle, which ft does not read; save the adapter "
-             "with safe_serialization=True",
-             ft_shows(dir));
-    return pe_file_open_named(out, dir, weights_name);
+             "%s: %s is a Python pickle, which ft does not read; save the adapter with %s",
+             ft_shows(dir), format->pickle, format->safe);
+    return open_at(out, dir, format->tensors, format->wrapped);
 }
 
 void pe_file_close(pe_file *f)

@@ -107,7 +107,7 @@ static ft_status open_part(work *w, part *p, int i)
     FT_TRY(check_config(p));
     FT_TRY(pe_lora_load_config(&p->c, &p->c.adapter));
     p->rank = largest_rank(&p->cfg);
-    return pe_file_open(&p->file, p->dir);
+    return pe_file_open(&p->file, p->dir, &pe_format_peft);
 }
 
 /* Values that replace the base's, by rules that would have to be told apart for each adapter. */

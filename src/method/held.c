@@ -155,7 +155,7 @@ static ft_status look_at_tables(const pe_file *f, const char *dir, const model *
 ft_status pe_adapter_vocabulary(const char *dir, const model *m, int64_t *rows)
 {
     pe_file *f;
-    ft_status rc = pe_file_open(&f, dir);
+    ft_status rc = pe_file_open(&f, dir, &pe_format_peft);
     *rows = m->d.vocab_size;
     if (rc == FT_ENOINPUT) { /* what this folder is instead, pe_open_adapter tells by its config */
         ft_error_clear();

@@ -25,6 +25,11 @@ const pe_method *pe_at(int i)
     return i >= 0 && i < (int)FT_COUNT_OF(rows) ? rows[i] : NULL;
 }
 
+const pe_format *pe_format_of(const pe_method *method)
+{
+    return method->format ? method->format : &pe_format_peft;
+}
+
 static bool name_fits(const char *pattern, const char *name)
 {
     const char *star = strchr(pattern, '*');
@@ -123,19 +128,25 @@ ft_status pe_read_config(pe_ctx *c, const char *dir)
     FT_CHECK(cJSON_IsObject(c->adapter.root), FT_EDATA, "%s: not a JSON object", ft_shows(path));
     FT_CHECK(!pe_is_mlx(&c->adapter), FT_EDATA, "%s: is an mlx-lm adapter; %s", ft_shows(dir),
              PE_MLX_REMEDY);
-    if (!js_get(c->adapter.root, "peft_type"))
+    if (!pe_adapter_type(&c->adapter) && !js_get(c->adapter.root, "peft_type"))
         return js_fail(&c->adapter, c->adapter.root, FT_EDATA, "peft_type",
                        "this key is missing, so the kind of adapter cannot be told; PEFT writes it "
                        "(\"LORA\", \"PROMPT_TUNING\")");
     return FT_OK;
 }
 
+/* Where the kind is said. */
+static const cJSON *type_node(const pe_ctx *c)
+{
+    const cJSON *v = js_get(c->adapter.root, "peft_type");
+    return v ? v : c->adapter.root;
+}
+
 static ft_status check_type(const pe_ctx *c)
 {
-    const char *type = NULL;
-    FT_TRY(js_get_str(&c->adapter, c->adapter.root, "peft_type", NULL, &type));
+    const char *type = pe_adapter_type(&c->adapter);
     if (type && c->method->peft_type && strcmp(type, c->method->peft_type) == 0) return FT_OK;
-    return js_fail(&c->adapter, js_get(c->adapter.root, "peft_type"), FT_EDATA, "peft_type",
+    return js_fail(&c->adapter, type_node(c), FT_EDATA, "peft_type",
                    "\"%s\" is not an adapter of method %s", ft_shows(type ? type : "(none)"),
                    c->method->name);
 }
@@ -143,7 +154,7 @@ static ft_status check_type(const pe_ctx *c)
 /* A mistake of the config is one of the adapter's, not of the user's. */
 static ft_status attach_and_load(pe_ctx *c, const char *dir)
 {
-    FT_TRY(pe_file_open(&c->file, dir));
+    FT_TRY(pe_file_open(&c->file, dir, pe_format_of(c->method)));
     if (c->load_dir) FT_TRY(pe_check_vocabulary(c));
     ft_status rc = c->method->attach(c);
     if (rc == FT_ECONFIG) {
@@ -231,15 +242,14 @@ static ft_status open_adapter(pe_ctx **out, model *m, const char *dir, size_t va
     ft_status rc;
     pe_ctx *c = NULL;
     const pe_method *method;
-    const char *type = NULL;
     *out = NULL;
     FT_TRY(new_ctx(&c, &pe_lora, m, values, false)); /* any row: replaced by the file's own below */
     FT_TRY_OUT(pe_read_config(c, dir));
-    FT_TRY_OUT(js_get_str(&c->adapter, c->adapter.root, "peft_type", NULL, &type));
+    const char *type = pe_adapter_type(&c->adapter);
     method = by_peft_type(type);
     if (!method) {
         rc = js_fail(
-            &c->adapter, js_get(c->adapter.root, "peft_type"), FT_EDATA, "peft_type",
+            &c->adapter, type_node(c), FT_EDATA, "peft_type",
             "\"%s\" is not a kind of adapter that ft (merge-adapter too) knows; if it changes "
             "weights, merge it with PEFT's merge_and_unload, and give the result as the "
             "model",

@@ -26,20 +26,19 @@ static inline nn_param **pe_own(pe_ctx *c, const nn_param *p)
     return &c->over.own[p->index];
 }
 
-/* adapter_config.json of a folder into c->adapter: a PEFT folder's, of whatever kind. */
+/* adapter_config.json of a folder into c->adapter: of whatever kind. */
 FT_MUST_USE ft_status pe_read_config(pe_ctx *c, const char *dir);
-/* The same file with the keys of every adapter and of `own`, which is freed (NULL: out of memory). */
+/* The same file with the keys of every adapter of PEFT's and of `own`, which is freed (NULL: out of memory). */
 FT_MUST_USE ft_status pe_write_config(const pe_ctx *c, cJSON *own, const char *dir);
-
-/* adapter_model.safetensors of the entries: f32. */
-FT_MUST_USE ft_status pe_write_tensors(const char *dir, const pe_entry *e, int64_t n);
-/* The same of another file beside it. */
+/* A file of tensors of these entries: f32. */
 FT_MUST_USE ft_status pe_write_entries(const char *dir, const char *name, const pe_entry *e,
                                        int64_t n);
+/* The adapter's own, and adapter_config.json of these keys alone; o is freed (NULL: out of memory). */
+FT_MUST_USE ft_status pe_write_folder(const pe_ctx *c, cJSON *o, const char *dir);
 
 /* An adapter's file, open while it is attached and loaded. */
 typedef struct pe_file pe_file;
-FT_MUST_USE ft_status pe_file_open(pe_file **out, const char *dir);
+FT_MUST_USE ft_status pe_file_open(pe_file **out, const char *dir, const pe_format *format);
 FT_MUST_USE ft_status pe_file_open_named(pe_file **out, const char *dir, const char *name);
 void pe_file_close(pe_file *f); /* accepts NULL */
 /* A tensor by an entry's key: without the names of adapters and wrappers that some writers leave in; NULL. */

@@ -42,21 +42,21 @@ static ft_status base_from_config(const char *adapter, const char *text, size_t 
 {
     ft_status rc;
     js_doc d = {0};
-    const char *value;
+    const char *value, *key = "base_model_name_or_path";
     FT_TRY(js_parse(&d, text, len, name, 1, JS_ALLOW_NONFINITE, FT_EDATA));
-    FT_TRY_OUT(js_get_str(&d, d.root, "base_model_name_or_path", NULL, &value));
+    if (!js_get(d.root, "peft_type") && pe_adapter_type(&d)) key = "model_name";
+    FT_TRY_OUT(js_get_str(&d, d.root, key, NULL, &value));
     FT_GUARD(value && value[0], FT_EDATA,
-             "%s: base_model_name_or_path: names no base; give the model with --base or --model",
-             name);
+             "%s: %s: names no base; give the model with --base or --model", name, key);
     value = arena_str(a, value);
     FT_GUARD(value, FT_EMEM, "%s: out of memory", name);
     FT_TRY_OUT(find_base(adapter, value, a, base));
     FT_GUARD(
         *base, FT_ENOINPUT,
-        "%s: base_model_name_or_path: no model at \"%s\" (looked from the adapter's folder and "
+        "%s: %s: no model at \"%s\" (looked from the adapter's folder and "
         "those above it, and from the current one); give it with --base or --model, fetched first "
         "where this is a name on a model hub (ft fetch ORG/NAME --out DIR)",
-        name, ft_shows(value));
+        name, key, ft_shows(value));
 out:
     js_close(&d);
     return rc;

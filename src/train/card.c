@@ -46,7 +46,7 @@ static void put_head(const train_session *s, str_buf *out)
     str_adds(out, "---\nbase_model: ");
     scalar(out, "", s->cfg.base_name);
     str_printf(out, "\nlibrary_name: %s\npipeline_tag: text-generation\ntags:\n- ",
-               peft ? "peft" : "ft");
+               peft ? pe_format_of(s->cfg.method)->tag : "ft");
     scalar(out, "base_model:adapter:", s->cfg.base_name);
     str_printf(out, "\n- %s\n- transformers\n- ft\n---\n\n", s->cfg.method->name);
 }
@@ -149,6 +149,19 @@ static void put_losses(const train_session *s, str_buf *out)
 }
 
 /* --- how to use it ------------------------------------------------------------------------------------------------------ */
+/* The library is laid over transformers' own class of the base. */
+static void put_adapters(const train_session *s, const char *name, str_buf *out)
+{
+    str_adds(out, "With adapters:\n\n```python\nimport adapters\n"
+                  "from transformers import AutoModelForCausalLM\n\n"
+                  "model = AutoModelForCausalLM.from_pretrained(");
+    str_json(out, s->cfg.base_name, strlen(s->cfg.base_name));
+    str_printf(out,
+               ")\nadapters.init(model)\n"
+               "model.load_adapter(%s, set_active=True, use_safetensors=True)\n```\n\n",
+               name);
+}
+
 static void put_peft(const train_session *s, const char *name, str_buf *out)
 {
     str_buf quoted = {0};
@@ -158,7 +171,9 @@ static void put_peft(const train_session *s, const char *name, str_buf *out)
         return;
     }
     str_json(&quoted, name, strlen(name)); /* a string of Python too */
-    if (!quoted.failed)
+    if (!quoted.failed && pe_format_of(s->cfg.method) == &pe_format_adapters)
+        put_adapters(s, quoted.data, out);
+    else if (!quoted.failed)
         str_printf(out,
                    "With PEFT:\n\n```python\nfrom peft import AutoPeftModelForCausalLM\n"
                    "from transformers import AutoTokenizer\n\n"

@@ -95,7 +95,8 @@ void assert_same_file(const char *a, const char *b, const char *name)
 
 void assert_same_run(const char *a, const char *b)
 {
-    assert_same_file(a, b, "adapter_model.safetensors");
+    static const char *const tensors[] = {"adapter_model.safetensors", "adapter.safetensors"};
+    assert_same_file(a, b, tensors[file_exists(test_path(in(a, tensors[1])))]);
     assert_same_file(a, b, "adapter_config.json");
     assert_same_file(a, b, "log.jsonl");
 }
@@ -121,7 +122,7 @@ void copy_run(const char *from, const char *to, int last_step)
 {
     char command[2048];
     snprintf(command, sizeof command,
-             "rm -rf '%s' && cp -r '%s' '%s' && cd '%s' && rm -f summary.json adapter_* "
+             "rm -rf '%s' && cp -r '%s' '%s' && cd '%s' && rm -f summary.json adapter* "
              "config.resolved.json",
              test_path(to), test_path(from), test_path(to), test_path(to));
     if (system(command) != 0) exit(2);
