@@ -205,12 +205,27 @@ static ft_status add_decl(work *w, const char *name, const value *v, int nd, con
     return FT_OK;
 }
 
+/* A copy of what the base has beside the factors, as PEFT saves it of embeddings, is the same in both. */
+static bool is_same_copy(const part *p, const io_tensor *t, const part *q, const char *name)
+{
+    const io_tensor *other = pe_file_find(q->file, name);
+    const cJSON *e;
+    for (int k = 0; k < 2; k++) cJSON_ArrayForEach(e, (k ? p : q)->cfg.target.modules_to_save)
+        {
+            if (strstr(name, e->valuestring)) return false;
+        }
+    return other->type == t->type && other->bytes == t->bytes &&
+           memcmp(other->data, t->data, t->bytes) == 0;
+}
+
 /* What stands in the place of the base's: a module, a bias, rows of tokens. */
 static ft_status keep_value(work *w, int i, const io_tensor *t, const char *name)
 {
     int64_t other;
     const part *p = &w->of[i];
-    if (map_get(&w->index, name, strlen(name), &other))
+    const bool again = map_get(&w->index, name, strlen(name), &other);
+    if (again && is_same_copy(p, t, &w->of[-1 - other], name)) return FT_OK;
+    if (again)
         return ft_fail(FT_EDATA,
                        "%s and %s both hold \"%s\" in the place of the base's (modules_to_save, a "
                        "bias, tokens): such values are not combined",
@@ -361,9 +376,9 @@ typedef struct tasks {
 
 static void add_task(const work *w, tasks *t, float *x, double weight, int64_t count, int i)
 {
-    if (w->kind->prune == COMBINE_LARGEST) combine_keep_largest(x, count, w->how->density);
+    if (w->kind->prune == COMBINE_LARGEST) pe_keep_largest(x, count, w->how->density);
     if (w->kind->prune == COMBINE_RANDOM)
-        combine_keep_some(x, count, w->how->density, rng_key(t->key, (uint64_t)i, 0));
+        pe_keep_some(x, count, w->how->density, rng_key(t->key, (uint64_t)i, 0));
     t->weight[t->n] = (float)weight;
     t->task[t->n++] = x;
 }
@@ -375,7 +390,7 @@ static void combine(const work *w, const tasks *t, float *out, int64_t count)
                              .n = t->n,
                              .elect = w->kind->elect,
                              .frequency = w->how->frequency};
-    combine_add(out, &sum, count);
+    pe_combine_add(out, &sum, count);
 }
 
 static ft_status open_tasks(const work *w, const char *path, const char *what, arena *mem, tasks *t)
@@ -731,8 +746,7 @@ static ft_status run(work *w, const char *dir)
 ft_status pe_combine_adapters(const pe_combine *how, const char *dir, pe_combined *out)
 {
     /* as PEFT: one adapter has nothing to be combined with, whatever the type */
-    work w = {
-        .how = how, .n = how->n, .kind = combine_kind_by_name(how->n == 1 ? "linear" : how->type)};
+    work w = {.how = how, .n = how->n, .kind = pe_combine_kind(how->n == 1 ? "linear" : how->type)};
     FT_CHECK(w.kind, FT_EINTERNAL, "no combination type \"%s\"", how->type);
     FT_TRY(arena_open(&w.mem, "combination", (size_t)4 << 30));
     const ft_status rc = run(&w, dir);

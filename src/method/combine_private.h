@@ -21,12 +21,12 @@ typedef struct combine_kind {
     combine_prune prune;
     bool elect; /* a value counts where it has the sign of most (TIES) */
 } combine_kind;
-const combine_kind *combine_kind_by_name(const char *name);
+const combine_kind *pe_combine_kind(const char *name);
 
 /* x [n]: keeps the floor(density · n) of largest |x|, of equal ones the first, and zeroes the others. */
-void combine_keep_largest(float *x, int64_t n, double density);
+void pe_keep_largest(float *x, int64_t n, double density);
 /* Keeps a value with probability `density`, divided by it, and zeroes the others: the same ones for the same key. */
-void combine_keep_some(float *x, int64_t n, double density, uint64_t key);
+void pe_keep_some(float *x, int64_t n, double density, uint64_t key);
 /* out = Σ weight[i] · task[i]. elect: over those whose sign is the elected one, and divided by their number; the sign of
  * the sum of the values, or with `frequency` of the sum of their signs, 0 counting as +. All [count]. */
 typedef struct combine_sum {
@@ -35,5 +35,5 @@ typedef struct combine_sum {
     int n;
     bool elect, frequency;
 } combine_sum;
-void combine_add(float *out, const combine_sum *s, int64_t count);
+void pe_combine_add(float *out, const combine_sum *s, int64_t count);
 #endif

@@ -30,7 +30,7 @@ const char *const *pe_combine_types(void)
     return names;
 }
 
-const combine_kind *combine_kind_by_name(const char *name)
+const combine_kind *pe_combine_kind(const char *name)
 {
     for (size_t i = 0; i < FT_COUNT_OF(kinds); i++)
         if (strcmp(kinds[i].name, name) == 0) return &kinds[i];
@@ -39,7 +39,7 @@ const combine_kind *combine_kind_by_name(const char *name)
 
 bool pe_combine_prunes(const char *type)
 {
-    const combine_kind *k = combine_kind_by_name(type);
+    const combine_kind *k = pe_combine_kind(type);
     return k && k->prune != COMBINE_ALL;
 }
 
@@ -69,7 +69,7 @@ static uint32_t least_kept(const float *x, int64_t n, int64_t *keep)
     return least;
 }
 
-void combine_keep_largest(float *x, int64_t n, double density)
+void pe_keep_largest(float *x, int64_t n, double density)
 {
     int64_t keep = (int64_t)(density * (double)n);
     if (keep >= n) return;
@@ -81,7 +81,7 @@ void combine_keep_largest(float *x, int64_t n, double density)
     }
 }
 
-void combine_keep_some(float *x, int64_t n, double density, uint64_t key)
+void pe_keep_some(float *x, int64_t n, double density, uint64_t key)
 {
     for (int64_t i = 0; i < n && density < 1.0; i++)
         x[i] = rng_uniform(key, (uint64_t)i) < density ? x[i] / (float)density : 0.0f;
@@ -107,7 +107,7 @@ static float elected(const combine_sum *s, int64_t at)
     return kept > 0 ? sum / (float)kept : 0.0f;
 }
 
-void combine_add(float *out, const combine_sum *s, int64_t count)
+void pe_combine_add(float *out, const combine_sum *s, int64_t count)
 {
     for (int64_t at = 0; at < count; at++) {
         float sum = 0.0f;
