@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# cli_combine.sh FT SOURCE – several adapters from outside: merge-adapter of two and more, what it writes, the same of --adapter
+# given twice, its refusals, and that nothing is left of what failed or was killed.
+. "$2/tests/support/cli.sh"
+tiny=$source/data/tiny
+config() { # NAME R TARGETS
+    cat > "$1.json" << END
+{"model": {"path": "$tiny"}, "method": {"type": "lora", "r": $2, "target_modules": $3},
+ "data": {"train": "$source/data/text/tiny.chat.jsonl", "max_length": 96},
+ "optim": {"learning_rate": 0.01}, "train": {"max_steps": 3, "batch_size": 4, "seed": $2}, "output": {"dir": "$1"}}
+END
+    expect 0 "$ft" train "$1.json" -q
+}
+config a 4 '["q_proj", "v_proj"]'
+config b 4 '["v_proj", "down_proj"]'
+config c 2 '"all-linear"'
+expect 0 "$ft" train a.json --out saved -q --set 'method.modules_to_save=["lm_head"]'
+expect 0 "$ft" train a.json --out prompt -q --set 'method={"type": "prompt_tuning", "num_virtual_tokens": 2}'
+
+# The model that has them folded in computes what they do together.
+for i in 1 2 3 4 5 6 7 8; do echo "{\"tokens\": [$i, 9, 300, $((17 * i)), 5, 77]}"; done > lines.jsonl
+logprobs() { "$ft" score "$@" < lines.jsonl 2> err.txt | sed 's/.*"logprob":\([^,}]*\).*/\1/' || bad "score: $(cat err.txt)"; }
+close() { paste "$1" "$2" | awk '{ d = $1 - $2; if (d * d > 1e-7) { print; exit 1 } }' || bad "$1 and $2 differ"; }
+expect 0 "$ft" merge-adapter a b c --weights 1,-0.5,0.25 --out sum --type f32 --json
+grep -q '"adapters":\["a","b","c"\],"weights":\[1,-0.5,0.25\],"combination_type":"cat","r":10,"modules":' out.txt || bad "--json: $(cat out.txt)"
+grep -q '"passed":true' out.txt || bad "no proof: $(cat out.txt)"
+logprobs --model sum > merged.txt
+logprobs --adapter a --adapter b=-0.5 --adapter c=0.25 > together.txt
+logprobs --model "$tiny" > base.txt
+close merged.txt together.txt
+cmp -s merged.txt base.txt && bad "the adapters change nothing"
+expect 0 "$ft" merge-adapter a b c --weights 1,-0.5,0.25 --out sum.gguf
+# eval and generate take several too
+expect 0 "$ft" eval --adapter a --adapter b=-0.5 --adapter c=0.25 --task perplexity --data "$source/data/text/tiny.eval.txt" --limit 1 --json
+both=$(sed 's/.*"perplexity":\([0-9.]*\).*/\1/' out.txt)
+expect 0 "$ft" eval --model sum --task perplexity --data "$source/data/text/tiny.eval.txt" --limit 1 --json
+awk -v a="$both" -v b="$(sed 's/.*"perplexity":\([0-9.]*\).*/\1/' out.txt)" 'BEGIN { exit !(a > 1 && (a - b) / a < 1e-5 && (b - a) / a < 1e-5) }' || bad "eval of several: $both, $(cat out.txt)"
+expect 0 "$ft" generate --adapter a --adapter b --prompt 'A duck' --max-new-tokens 4
+
+# The adapter alone: no base needed, with the tokenizer of the first; it is one like any other.
+(mkdir far && cp -r a b c far && cd far && for f in a b c; do sed -i 's/"base_model_name_or_path": "[^"]*"/"base_model_name_or_path": "gone"/' $f/adapter_config.json; done)
+expect 0 "$ft" merge-adapter far/a far/b far/c --weights=1,-0.5,0.25 --adapter-only --out far/one
+grep -q 'far/one: 3 adapters in one (cat): rank 10 on' out.txt || bad "--adapter-only: $(cat out.txt)"
+[ -e far/one/tokenizer.json ] || bad "no tokenizer beside the adapter"
+logprobs --model "$tiny" --adapter far/one > one.txt
+close one.txt together.txt
+expect 0 "$ft" merge-adapter far/one --base "$tiny" --out again --type f32
+logprobs --model again > again.txt
+close again.txt merged.txt
+expect 73 "$ft" merge-adapter a b --adapter-only --out far/one
+expect 0 "$ft" merge-adapter a b --adapter-only --out far/one --force
+expect 73 "$ft" merge-adapter a b --adapter-only --out a --force
+expect 73 "$ft" merge-adapter a b --out b --force
+
+# Every type; what draws draws the same for the same seed.
+for type in linear svd ties ties_svd dare_linear dare_linear_svd dare_ties dare_ties_svd magnitude_prune magnitude_prune_svd; do
+    expect 0 "$ft" merge-adapter a b --combination-type $type --density 0.5 --adapter-only --out "t/$type"
+    expect 0 "$ft" merge-adapter a b --combination-type $type --density 0.5 --adapter-only --out "u/$type" --threads 1
+    cmp "t/$type/adapter_model.safetensors" "u/$type/adapter_model.safetensors" || bad "$type: other bytes"
+    expect 0 "$ft" merge-adapter a b --combination-type $type --density 0.5 --adapter-only --out "v/$type" --seed 7
+    cmp -s "t/$type/adapter_model.safetensors" "v/$type/adapter_model.safetensors"
+    same=$?
+    [ $same = "$([[ $type == dare* ]] && echo 1 || echo 0)" ] || bad "$type: --seed"
+done
+expect 0 "$ft" merge-adapter a c --combination-type svd --svd-rank 3 --adapter-only --out rank
+grep -q '"r": 3,' rank/adapter_config.json || bad "--svd-rank: $(grep '"r"' rank/adapter_config.json)"
+expect 0 "$ft" merge-adapter a --weights 0.5 --out half --type f32
+logprobs --adapter a=0.5 > want.txt
+logprobs --model half > have.txt
+close have.txt want.txt
+expect 0 "$ft" merge-adapter a saved --weights 1,0.5 --out kept
+grep -q 'has no weight: it is taken as it is' err.txt || bad "a saved module with a weight: $(cat err.txt)"
+
+# Refusals: nothing is written.
+no() { # CODE WORDS COMMAND…
+    local code=$1 words=$2
+    shift 2
+    expect "$code" "$@" --out no
+    grep '^ft: error: ' err.txt | grep -qF -- "$words" || bad "$*: $(cat err.txt)"
+    [ "$(grep -c '^ft: error: ' err.txt)" = 1 ] || bad "$*: not one line: $(cat err.txt)"
+    compgen -G 'no*' > left.txt && bad "$*: left $(cat left.txt)"
+}
+merge="$ft merge-adapter"
+for more in '' --adapter-only; do
+    no 64 '--weights: 1 for 2 adapters' $merge a b --weights 1 $more
+    no 64 '--weights: 3 for 2 adapters' $merge a b --weights 1,2,3 $more
+    no 64 '--weights: "two" must be a number' $merge a b --weights 1,two $more
+    no 64 '--weights: "nan" must be a number' $merge a b --weights nan,1 $more
+    no 64 'did you mean "ties_svd"' $merge a b --combination-type ties_sdv $more
+    no 64 '--combination-type: "mean" is unknown' $merge a b --combination-type mean $more
+    no 64 '--density: "dare_ties" keeps a share' $merge a b --combination-type dare_ties $more
+    no 64 '--density: 0 must be greater than 0' $merge a b --combination-type ties --density 0 $more
+    no 64 '--density: 1.1 must be at most 1' $merge a b --combination-type ties --density 1.1 $more
+    no 64 '--majority-sign-method: "most"' $merge a b --combination-type ties --density 1 --majority-sign-method most $more
+    no 64 '--svd-rank: 0 must be at least 1' $merge a b --combination-type svd --svd-rank 0 $more
+    no 65 'a has 4, c has 2' $merge a c --combination-type linear $more
+    no 65 'prompt: is an adapter of type PROMPT_TUNING' $merge a prompt $more
+    no 65 'both hold "base_model.model.lm_head.weight"' $merge saved a saved $more
+    no 66 'gone' $merge a gone $more
+    no 80 'take smaller weights' $merge a b --weights 1e300,1 $more
+done
+no 64 '--type: is of a model' $merge a b --adapter-only --type f32
+cp -r a wide
+model_json 640 > other.json
+expect 0 "$ft" train a.json --out others -q --set "model={\"from_config\": \"other.json\", \"tokenizer\": \"$tiny\"}"
+no 65 'others/adapter_model.safetensors: does not fit the base' $merge a others --base "$tiny"
+
+# Killed at random: the next one clears up, its adapter in the making too.
+start=$(now_ms)
+expect 0 "$ft" merge-adapter a b c --out whole
+span=$(($(now_ms) - start))
+for i in 1 2 3 4 5 6; do
+    killed_within "$span" "$ft" merge-adapter a b c --out whole --force
+done
+expect 0 "$ft" merge-adapter a b c --out whole --force
+compgen -G 'whole?*' > left.txt && bad "left: $(cat left.txt)"
+finish cli_combine
