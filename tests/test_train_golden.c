@@ -347,7 +347,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lora_trains_as_peft_does),
         cmocka_unit_test(loraplus_trains_as_peft_does),
-        cmocka_unit_test(adalora_trains_as_peft_does),
         cmocka_unit_test(lotr_is_its_equation),
         cmocka_unit_test(delta_lora_is_its_equation),
         cmocka_unit_test(lora_drop_is_its_equation),
