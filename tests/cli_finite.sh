@@ -6,13 +6,10 @@ poke() { # FILE TENSOR HEX: the first bytes of a tensor of a .safetensors file
     perl -e 'my ($f, $name, $hex) = @ARGV; open my $h, "+<:raw", $f or die; read $h, my $n, 8; $n = unpack "Q<", $n; read $h, my $head, $n;
         $head =~ /"\Q$name\E":\{[^}]*"data_offsets":\[(\d+),/ or die "no $name"; seek $h, 8 + $n + $1, 0; print $h pack "H*", $hex' "$@" || bad "no $2 in $1"
 }
-expect() { # CODE TEXT COMMAND...
-    local want=$1 text=$2
-    shift 2
-    "$@" > out 2> err
-    local code=$?
-    [ $code = "$want" ] || bad "$* gave $code, not $want: $(tail -n 2 err)"
-    grep -qF -- "$text" err || bad "$*: no '$text': $(cat err)"
+expect_out=out expect_err=err expect_seconds=600
+refuses() { # CODE TEXT COMMAND...: in one line, and leaves nothing
+    local code=$1
+    expect_told "$@"
     [ "$code" = 0 ] || [ "$(grep -c '^ft: error:' err)" = 1 ] || bad "$*: not one error: $(cat err)"
     [ "$code" = 0 ] || [ -z "$(ls -d z* 2> /dev/null)" ] || bad "$*: left $(ls -d z*)"
     rm -rf z*
@@ -21,27 +18,27 @@ w=model.layers.1.mlp.down_proj.weight
 
 cp -r "$source/data/tiny" nan && poke nan/model.safetensors $w c07f # bf16
 for type in f32 bf16 f16; do
-    expect 65 "tensor \"$w\" holds NaN at [0, 0]" "$ft" convert nan --out z --type $type
-    expect 0 'holds NaN at [0, 0], and is written so' "$ft" convert nan --out z --type $type --allow-nonfinite
+    refuses 65 "tensor \"$w\" holds NaN at [0, 0]" "$ft" convert nan --out z --type $type
+    refuses 0 'holds NaN at [0, 0], and is written so' "$ft" convert nan --out z --type $type --allow-nonfinite
 done
-expect 65 'holds NaN at [0, 0]' "$ft" convert nan --out z
-expect 65 'holds NaN at [0, 0]' "$ft" convert nan --out z.gguf --type q8_0
-expect 0 'is written so' "$ft" convert nan --out z.gguf --type q8_0 --allow-nonfinite
-expect 65 'no finite number' "$ft" convert nan --out z --type nf4
+refuses 65 'holds NaN at [0, 0]' "$ft" convert nan --out z
+refuses 65 'holds NaN at [0, 0]' "$ft" convert nan --out z.gguf --type q8_0
+refuses 0 'is written so' "$ft" convert nan --out z.gguf --type q8_0 --allow-nonfinite
+refuses 65 'no finite number' "$ft" convert nan --out z --type nf4
 "$ft" convert nan --out nan.gguf --type q8_0 --allow-nonfinite > out 2>&1 || bad "--allow-nonfinite: $(cat out)"
-expect 65 'holds NaN at [0, 0]' "$ft" convert nan.gguf --out z.gguf --type q8_0 # the blocks as they are
+refuses 65 'holds NaN at [0, 0]' "$ft" convert nan.gguf --out z.gguf --type q8_0 # the blocks as they are
 cp -r "$source/data/tiny" inf && poke inf/model.safetensors $w 807f
-expect 65 "holds Inf at [0, 0]" "$ft" convert inf --out z
+refuses 65 "holds Inf at [0, 0]" "$ft" convert inf --out z
 
 cp -r "$source/data/tiny" large && poke large/model.safetensors $w 6e4e # 1e9
 "$ft" convert large --out z --type f32 > out 2> err || bad "1e9 in f32: $(cat err)"
 rm -rf z
 for to in "z --type f16" "z.gguf --type q8_0" "z.gguf --type q4_0" "z.gguf --type q4_1" "z.gguf --type f16"; do
-    expect 80 'is beyond the range of' "$ft" convert large --out $to
+    refuses 80 'is beyond the range of' "$ft" convert large --out $to
 done
 "$ft" convert "$source/data/tiny" --out most --type f32 > out 2>&1 && poke most/model.safetensors $w 0000c07f
 poke most/model.safetensors $w 9fcc7f7f # 3.4e38
-expect 80 "tensor \"$w\": 3.40016e+38 at [0, 0] is beyond the range of bf16; use --type f32" "$ft" convert most --out z --type bf16
+refuses 80 "tensor \"$w\": 3.40016e+38 at [0, 0] is beyond the range of bf16; use --type f32" "$ft" convert most --out z --type bf16
 
 # --- adapters ---------------------------------------------------------------------------------------------------------------
 cp -r "$source/data/tiny" m
@@ -50,18 +47,18 @@ head -n 20 "$source/data/instructions.jsonl" > d.jsonl
 b=base_model.model.model.layers.0.mlp.down_proj.lora_B.weight
 cp -r a anan && poke anan/adapter_model.safetensors $b 0000c07f
 for to in z z.gguf "z.gguf --type q8_0" "z --type nf4"; do
-    expect 80 'holds NaN' "$ft" merge-adapter anan --base m --out $to
+    refuses 80 'holds NaN' "$ft" merge-adapter anan --base m --out $to
 done
 cp -r a amost && poke amost/adapter_model.safetensors $b 9fcc7f7e && poke amost/adapter_model.safetensors ${b/lora_B/lora_A} 0000807f
-expect 80 '' "$ft" merge-adapter amost --base m --out z.gguf --type q8_0
+refuses 80 '' "$ft" merge-adapter amost --base m --out z.gguf --type q8_0
 cp -r a alarge && poke alarge/adapter_model.safetensors $b 6e6e6e6e # finite, and large: the sum is no number of the type
 for to in "z --type f16" "z.gguf --type q8_0" "z.gguf --type q4_0"; do
-    expect 80 'is beyond the range of' "$ft" merge-adapter alarge --base m --out $to
+    refuses 80 'is beyond the range of' "$ft" merge-adapter alarge --base m --out $to
 done
-expect 80 'NaN' "$ft" merge-adapter a --base nan --out z # of the base
-expect 80 'NaN' "$ft" merge-adapter a --base nan --out z.gguf --type q8_0
-expect 80 'holds NaN' "$ft" train --model m --data d.jsonl --out d --set method.init_from=anan --set train.max_steps=2
-expect 80 'NaN' "$ft" train --model nan --data d.jsonl --out d --set train.max_steps=2
+refuses 80 'NaN' "$ft" merge-adapter a --base nan --out z # of the base
+refuses 80 'NaN' "$ft" merge-adapter a --base nan --out z.gguf --type q8_0
+refuses 80 'holds NaN' "$ft" train --model m --data d.jsonl --out d --set method.init_from=anan --set train.max_steps=2
+refuses 80 'NaN' "$ft" train --model nan --data d.jsonl --out d --set train.max_steps=2
 for method in full lora; do # a value that diverges
     rm -rf d
     "$ft" train --model m --data d.jsonl --method $method --out d --set optim.learning_rate=1e30 --set optim.max_grad_norm=0 --set train.max_steps=4 -q 2> err

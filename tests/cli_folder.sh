@@ -3,13 +3,7 @@
 . "$2/tests/support/cli.sh"
 
 head -n 60 "$source/data/instructions.jsonl" > a.jsonl
-expect() { # CODE COMMAND...
-    local want=$1
-    shift
-    "$@" > said 2> err
-    local code=$?
-    [ $code = "$want" ] || bad "$* gave $code, not $want: $(tail -n 2 err)"
-}
+expect_out=said expect_err=err expect_seconds=600
 cp -r "$source/data/tiny" m
 
 steady=(--model m --data a.jsonl --set data.max_length=96 --set optim.lr_scheduler_type=constant -q)

@@ -6,14 +6,7 @@ tiny=$source/data/tiny
 head -n 60 "$source/data/instructions.jsonl" > a.jsonl
 tail -n 20 "$source/data/instructions.jsonl" > b.jsonl
 head -n 10 "$source/data/instructions.eval.jsonl" > e.jsonl
-expect() { # CODE TEXT COMMAND...: exit code, and what its messages hold
-    local want=$1 text=$2
-    shift 2
-    "$@" > said 2> err
-    local code=$?
-    [ $code = "$want" ] || bad "$* gave $code, not $want: $(tail -n 2 err)"
-    [ -z "$text" ] || grep -qF -- "$text" err || bad "$*: no '$text': $(cat err)"
-}
+expect_out=said expect_err=err expect_seconds=600
 same() { # A B: adapter and log
     cmp "$1/adapter_model.safetensors" "$2/adapter_model.safetensors" && cmp "$1/adapter_config.json" "$2/adapter_config.json" &&
         cmp "$1/log.jsonl" "$2/log.jsonl" || bad "$1 and $2 differ"
@@ -26,34 +19,34 @@ cat > run.json << END
 {"model": {"path": "m"}, "data": {"train": ["a.jsonl", "b.jsonl"], "eval": "e.jsonl", "max_length": 96},
  "train": {"max_steps": 3}, "output": {"dir": "given"}}
 END
-expect 0 '' "$ft" train run.json -q
-expect 0 '' "$ft" train --model m --data a.jsonl b.jsonl --eval e.jsonl "${few[@]}" -q
+expect_told 0 '' "$ft" train run.json -q
+expect_told 0 '' "$ft" train --model m --data a.jsonl b.jsonl --eval e.jsonl "${few[@]}" -q
 same given out
-expect 0 '' "$ft" train --data a.jsonl --data b.jsonl --model m --out twice --eval '{"path": "e.jsonl"}' "${few[@]}" -q
+expect_told 0 '' "$ft" train --data a.jsonl --data b.jsonl --model m --out twice --eval '{"path": "e.jsonl"}' "${few[@]}" -q
 same given twice
-expect 0 '' "$ft" train out/config.resolved.json --out again -q
+expect_told 0 '' "$ft" train out/config.resolved.json --out again -q
 same out again
 grep -qF "\"dir\": \"$work/out\"" out/config.resolved.json || bad "the resolved output.dir: $(grep dir out/config.resolved.json)"
-expect 73 'holds a run' "$ft" train --model m --data a.jsonl
-expect 0 'nothing to do' "$ft" train --model m --data a.jsonl b.jsonl --eval e.jsonl "${few[@]}" --resume
-expect 0 '' "$ft" train run.json --data b.jsonl --method full --out other -q # they override
+expect_told 73 'holds a run' "$ft" train --model m --data a.jsonl
+expect_told 0 'nothing to do' "$ft" train --model m --data a.jsonl b.jsonl --eval e.jsonl "${few[@]}" --resume
+expect_told 0 '' "$ft" train run.json --data b.jsonl --method full --out other -q # they override
 [ -s other/model.safetensors ] && grep -q '"name": "b"' other/summary.json || bad "a config that is overridden: $(ls other)"
-expect 0 '' "$ft" check run.json --model m --eval a.jsonl --out fresh
+expect_told 0 '' "$ft" check run.json --model m --eval a.jsonl --out fresh
 for words in "" "--model m" "--data a.jsonl" "run.json run.json" "run.json --method lra --data a.jsonl"; do
-    expect 64 '' "$ft" train $words
+    expect_told 64 '' "$ft" train $words
 done
 grep -qF 'did you mean "lora"' err || bad "--method: $(cat err)"
-expect 78 '--data: ' "$ft" train run.json --data '{"pth": "a.jsonl"}' --out fresh
-expect 78 'data.train.limit: train is a string' "$ft" train run.json --data a.jsonl --set data.train.limit=3 --out fresh
-expect 66 'nowhere' "$ft" train --model m --data nowhere.jsonl --out fresh
+expect_told 78 '--data: ' "$ft" train run.json --data '{"pth": "a.jsonl"}' --out fresh
+expect_told 78 'data.train.limit: train is a string' "$ft" train run.json --data a.jsonl --set data.train.limit=3 --out fresh
+expect_told 66 'nowhere' "$ft" train --model m --data nowhere.jsonl --out fresh
 [ -e fresh ] && bad "a refused run left a folder"
 
 # --- a config to begin with; comments in one ------------------------------------------------------------------------------
 for method in lora loraplus full bitfit prompt_tuning; do
     "$ft" init --model m --data a.jsonl --method $method > first.json || bad "init of $method"
-    expect 0 '' "$ft" check first.json --out fresh
+    expect_told 0 '' "$ft" check first.json --out fresh
 done
-expect 64 'did you mean "bitfit"' "$ft" init --method bitfi
+expect_told 64 'did you mean "bitfit"' "$ft" init --method bitfi
 cat > run.jsonc << 'END'
 // a run
 { "model": {"path": "m"}, /* of two layers: "ü", 'x' */ "data": {
@@ -61,13 +54,13 @@ cat > run.jsonc << 'END'
     "eval": "e.jsonl", "max_length": 96, /**/ }, "train": {"max_steps": 3,
   }, "output": {"dir": "commented"} }
 END
-expect 0 '' "$ft" train run.jsonc -q
+expect_told 0 '' "$ft" train run.jsonc -q
 same given commented
 cp run.jsonc plain.json
-expect 78 'plain.json:1:1: comments are not JSON' "$ft" check plain.json
+expect_told 78 'plain.json:1:1: comments are not JSON' "$ft" check plain.json
 place() { # PLACE TEXT
     printf '%b' "$2" > c.jsonc
-    expect 78 "c.jsonc:$1: " "$ft" check c.jsonc
+    expect_told 78 "c.jsonc:$1: " "$ft" check c.jsonc
     [ "$(wc -l < err)" = 1 ] || bad "not one line: $(cat err)"
 }
 place 1:14 '/* é */ {"a" 1}'
@@ -80,8 +73,8 @@ place 1:9 '{"a": 1 # no\n}'
 
 # --- for a time: from the start of the program, to the same bytes ------------------------------------------------------------
 long=(--model m --data a.jsonl --eval e.jsonl --set data.max_length=96 --set train.epochs=3 --set train.eval_every=7)
-expect 75 'before the first step' "$ft" train "${long[@]}" --out short --set train.max_seconds=0.001
-expect 0 '' "$ft" train "${long[@]}" --out whole -q
+expect_told 75 'before the first step' "$ft" train "${long[@]}" --out short --set train.max_seconds=0.001
+expect_told 0 '' "$ft" train "${long[@]}" --out whole -q
 for i in $(seq 40); do
     "$ft" train "${long[@]}" --out timed --set train.max_seconds="$(awk -v i="$i" 'BEGIN { print 0.25 * i }')" --resume > said 2> err
     code=$?
@@ -91,7 +84,7 @@ for i in $(seq 40); do
 done
 [ $code = 0 ] || bad "the last part gave $code: $(tail -n 1 err)"
 same whole timed
-expect 0 '' "$ft" train "${long[@]}" --out unseen --set train.eval_on_start=false -q
+expect_told 0 '' "$ft" train "${long[@]}" --out unseen --set train.eval_on_start=false -q
 cmp <(sed 1d whole/log.jsonl) unseen/log.jsonl || bad "eval_on_start false changed the log"
 cmp whole/adapter_model.safetensors unseen/adapter_model.safetensors || bad "eval_on_start false changed the values"
 grep -q '"first":' unseen/summary.json && bad "a first loss without a first evaluation"
@@ -104,7 +97,7 @@ cat > deep/run.json << END
 {"model": {"path": "../m"}, "data": {"train": "../a.jsonl", "eval": "../e.jsonl", "max_length": 96},
  "train": {"max_steps": 3, "sample_prompts": "prompts.jsonl", "sample_max_new_tokens": 12}, "output": {"dir": "../asked"}}
 END
-expect 0 '' "$ft" train deep/run.json
+expect_told 0 '' "$ft" train deep/run.json
 grep -q '^step 3, sample 2: ' err || bad "no sample for the eye: $(cat err)"
 [ "$(wc -l < asked/samples.jsonl)" = 4 ] || bad "samples: $(cat asked/samples.jsonl)"
 answers() { # a text is a user turn; {"prompt"} stands as it is
@@ -112,7 +105,7 @@ answers() { # a text is a user turn; {"prompt"} stands as it is
     "$ft" generate --model m --adapter asked --max-new-tokens 12 --json --prompt $'Question: 2 + 2\nAnswer:'
 }
 cmp <(answers | grep -o '"text":"[^"]*"') <(tail -n 2 asked/samples.jsonl | grep -o '"text":"[^"]*"') || bad "samples: $(tail -n 2 asked/samples.jsonl) but $(answers)"
-expect 0 '' "$ft" train asked/config.resolved.json --out asked2 -q
+expect_told 0 '' "$ft" train asked/config.resolved.json --out asked2 -q
 cmp asked/samples.jsonl asked2/samples.jsonl || bad "the resolved config has other prompts"
 
 # --- on a terminal: never wider than it, the time left to the last ---------------------------------------------------------------

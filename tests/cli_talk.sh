@@ -5,20 +5,13 @@
 . "$(dirname "$0")/support/cli.sh"
 tiny=$source/data/tiny
 
-expect() { # CODE TEXT COMMAND…: the exit code, and TEXT in stderr
-    local code=$1 text=$2 got
-    shift 2
-    "$@" > out 2> err < in
-    got=$?
-    [ $got -eq "$code" ] || bad "$* gave $got instead of $code: $(head -c 300 err)"
-    [ -z "$text" ] || grep -qF -- "$text" err || bad "$*: stderr lacks '$text': $(head -c 300 err)"
-}
+expect_in=in expect_out=out expect_err=err expect_seconds=600
 is() { # WANTED: all of stdout
     [ "$(cat out)" = "$1" ] || bad "stdout is not '$1': $(head -c 400 out)"
 }
 has() { grep -qF -- "$1" out || bad "stdout lacks '$1': $(head -c 400 out)"; }
 field() { sed -n "${2:-1}p" out | sed 's/.*"'"$1"'":\([^,}]*\).*/\1/'; }
-gen() { expect 0 '' "$ft" generate --model "$tiny" "$@"; }
+gen() { expect_told 0 '' "$ft" generate --model "$tiny" "$@"; }
 : > in
 
 # --- choices ----------------------------------------------------------------------------------------------------
@@ -31,10 +24,10 @@ for penalty in --repetition-penalty=1.8 --presence-penalty=4 '--repetition-penal
 done
 gen --prompt 'Tom Tom Tom' --max-new-tokens 30 --min-new-tokens 30 --json --temperature 5 --min-p 1
 [ "$(sed 's/,"seconds.*//' out)" = "$(sed 's/,"seconds.*//' plain)" ] || bad "min-p 1 is not greedy"
-expect 64 '--repetition-penalty: 0 must be greater than 0' "$ft" generate --model "$tiny" --prompt a --repetition-penalty 0
-expect 64 '--min-p: 1.5 must be at most 1' "$ft" generate --model "$tiny" --prompt a --min-p 1.5
-expect 64 '--top-k: given twice' "$ft" generate --model "$tiny" --prompt a --top-k 1 --top-k 2
-expect 64 '--chat: given twice' "$ft" generate --model "$tiny" --prompt a --chat=true --chat=false
+expect_told 64 '--repetition-penalty: 0 must be greater than 0' "$ft" generate --model "$tiny" --prompt a --repetition-penalty 0
+expect_told 64 '--min-p: 1.5 must be at most 1' "$ft" generate --model "$tiny" --prompt a --min-p 1.5
+expect_told 64 '--top-k: given twice' "$ft" generate --model "$tiny" --prompt a --top-k 1 --top-k 2
+expect_told 64 '--chat: given twice' "$ft" generate --model "$tiny" --prompt a --chat=true --chat=false
 
 # --- stop strings -------------------------------------------------------------------------------------------------
 gen --prompt 'Once upon a time' --max-new-tokens 40 --min-new-tokens 40
@@ -51,25 +44,25 @@ gen --prompt 'Once upon a time' --max-new-tokens $((tokens - 1)) --stop "$stop" 
 has '"stop":"length"'
 gen --prompt 'Once upon a time' --max-new-tokens 40 --stop "$stop"
 is "${text%%"$stop"*}"
-expect 64 '--stop: must not be empty' "$ft" generate --model "$tiny" --prompt a --stop ''
-expect 64 'is not UTF-8' "$ft" generate --model "$tiny" --prompt a --stop $'\xff'
+expect_told 64 '--stop: must not be empty' "$ft" generate --model "$tiny" --prompt a --stop ''
+expect_told 64 'is not UTF-8' "$ft" generate --model "$tiny" --prompt a --stop $'\xff'
 
 # the end of a turn that is no token of the model ends an answer of --chat
 cp -r "$tiny" dotted
 printf '%s' '{% for m in messages %}{% if m.role == "assistant" %}{{ m.content + ".\n" }}{% else %}{{ m.content + "\n" }}{% endif %}{% endfor %}' \
     > dotted/chat_template.jinja
-expect 0 '' "$ft" generate --model dotted --chat --prompt 'Once upon a time' --max-new-tokens 60 --json
+expect_told 0 '' "$ft" generate --model dotted --chat --prompt 'Once upon a time' --max-new-tokens 60 --json
 has '"stop":"string","stop_string":"."'
-expect 0 '' "$ft" generate --model dotted --prompt 'Once upon a time' --max-new-tokens 60 --json
+expect_told 0 '' "$ft" generate --model dotted --prompt 'Once upon a time' --max-new-tokens 60 --json
 grep -qF '"stop":"string"' out && bad "a plain prompt ended at the template's end of turn"
 
 # --- turns ------------------------------------------------------------------------------------------------------------
 printf '%s' '{% for m in messages %}{{ m.role + ": " + m.content + "\n" }}{% endfor %}' > dotted/chat_template.jinja
 printf '%s\n' '{"messages": [{"role": "system", "content": "Be."}, {"role": "user", "content": "Hi"}]}' > in
-expect 0 '' "$ft" generate --model dotted --max-new-tokens 6 --json
+expect_told 0 '' "$ft" generate --model dotted --max-new-tokens 6 --json
 cp out turns
 same() { # WHAT COMMAND…: the answer is that of the messages, from as many prompt tokens
-    expect 0 '' "${@:2}"
+    expect_told 0 '' "${@:2}"
     [ "$(sed 's/,"seconds.*//' out)" = "$(sed 's/,"seconds.*//' turns)" ] || bad "$1: $(cat out)"
 }
 same '--system before a prompt' "$ft" generate --model dotted --max-new-tokens 6 --json --chat --system Be. --prompt Hi
@@ -78,10 +71,10 @@ printf '%s\n' '{"messages": [{"role": "user", "content": "Hi"}]}' > in
 same '--system before messages' "$ft" generate --model dotted --max-new-tokens 6 --json --chat --system Be.
 printf '%s\n' '{"prompt": "Hi", "system": "Be."}' > in
 same "a line's system" "$ft" generate --model dotted --max-new-tokens 6 --json --chat --system Other
-expect 65 'standard input:1:28: system: goes with messages, or with --chat' "$ft" generate --model dotted
-expect 64 '--system: goes with --chat' "$ft" generate --model dotted --prompt a --system b
+expect_told 65 'standard input:1:28: system: goes with messages, or with --chat' "$ft" generate --model dotted
+expect_told 64 '--system: goes with --chat' "$ft" generate --model dotted --prompt a --system b
 printf '%s\n' '{"system": "a", "messages": [{"role": "system", "content": "b"}, {"role": "user", "content": "c"}]}' > in
-expect 65 'a system turn of their own' "$ft" generate --model dotted
+expect_told 65 'a system turn of their own' "$ft" generate --model dotted
 
 # --- lines ------------------------------------------------------------------------------------------------------------
 cat > in << 'END'
@@ -113,7 +106,7 @@ is "=== 1 ===
 ${text%%"$stop"*}"
 while IFS='|' read -r line message; do
     printf '%s\n' '"a"' "$line" > in
-    expect 65 "standard input:2:$message" "$ft" generate --model "$tiny" --max-new-tokens 2 --min-new-tokens 2
+    expect_told 65 "standard input:2:$message" "$ft" generate --model "$tiny" --max-new-tokens 2 --min-new-tokens 2
 done << 'END'
 {"prompt": "a", "stop": [""]}|26: stop: must be a list of strings
 {"prompt": "a", "stop": [1]}|26: stop: must be a list of strings
@@ -153,7 +146,7 @@ printf '{"tokens": [%s,%s], "start": %d}\n' "$(tr -d '[]' <<< "$prompt")" "$ids"
 paste -d' ' <(tr , '\n' <<< "$logprobs") <(sed 's/.*logprobs":\[\([^]]*\)\].*/\1/' scored | tr , '\n') |
     awk '{ d = $1 - $2; n++ } d > 1e-5 || d < -1e-5 { exit 1 } END { exit n != 5 }' ||
     bad "logprobs of a greedy sample: $logprobs, score: $(cat scored)"
-expect 64 '--num-samples: 0 must be at least 1' "$ft" generate --model "$tiny" --prompt a --num-samples 0
+expect_told 64 '--num-samples: 0 must be at least 1' "$ft" generate --model "$tiny" --prompt a --num-samples 0
 
 # --- adapters that add up -----------------------------------------------------------------------------------------------
 cat > lora.json << END
@@ -161,36 +154,36 @@ cat > lora.json << END
  "data": {"train": "$source/data/text/tiny.chat.jsonl", "max_length": 32},
  "optim": {"learning_rate": 0.01}, "train": {"max_steps": 1, "batch_size": 1}, "output": {"dir": "a"}}
 END
-expect 0 '' "$ft" train lora.json --quiet
-expect 0 '' "$ft" train lora.json --quiet --out b=1 --set method.r=3 --set 'method.target_modules=["q_proj", "down_proj"]'
+expect_told 0 '' "$ft" train lora.json --quiet
+expect_told 0 '' "$ft" train lora.json --quiet --out b=1 --set method.r=3 --set 'method.target_modules=["q_proj", "down_proj"]'
 printf '%s\n' '{"text": "Once upon a time"}' > in
-logprob() { expect 0 '' "$ft" score "$@" && field logprob; }
+logprob() { expect_told 0 '' "$ft" score "$@" && field logprob; }
 near() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a - b < 1e-4 && b - a < 1e-4) }'; }
 base=$(logprob --model "$tiny") a=$(logprob --adapter a) both=$(logprob --adapter a --adapter b=1=1)
 near "$base" "$(logprob --adapter a=0)" || bad "a=0 is not the base"
 near "$a" "$(logprob --adapter a=0.25 --adapter a=.75)" || bad "a quarter and three are not one"
 near "$both" "$(logprob --adapter b=1=1 --model "$tiny" --adapter a)" || bad "the order of two adapters"
 near "$a" "$both" && bad "the second adapter adds nothing"
-expect 0 '' "$ft" generate --adapter a=0.5 --adapter b=1=-1 --prompt Once --max-new-tokens 3
+expect_told 0 '' "$ft" generate --adapter a=0.5 --adapter b=1=-1 --prompt Once --max-new-tokens 3
 printf 'Once upon a time there was a dog.' > text.txt
-expect 0 '' "$ft" eval --model "$tiny" --adapter a --adapter b=1=1 --task perplexity --data text.txt
+expect_told 0 '' "$ft" eval --model "$tiny" --adapter a --adapter b=1=1 --task perplexity --data text.txt
 cp out by_flags
 printf '%s' '{"model": {"path": "tiny"}, "adapter": ["a", "b=1=1"], "tasks": [{"type": "perplexity", "data": "text.txt"}]}' > eval.json
 ln -s "$tiny" tiny
-expect 0 '' "$ft" eval eval.json
+expect_told 0 '' "$ft" eval eval.json
 cmp -s out by_flags || bad "adapters of a config and of options: $(cat out by_flags)"
-expect 0 '' "$ft" eval eval.json --adapter a
+expect_told 0 '' "$ft" eval eval.json --adapter a
 cmp -s out by_flags && bad "--adapter does not take the place of the config's"
-expect 64 'a=inf": "inf" must be finite' "$ft" score --adapter a=inf
-expect 64 'is an adapter, not a model; give it with --adapter' "$ft" generate --model a --prompt b
-expect 66 'nowhere' "$ft" score --model "$tiny" --adapter nowhere=2
+expect_told 64 'a=inf": "inf" must be finite' "$ft" score --adapter a=inf
+expect_told 64 'is an adapter, not a model; give it with --adapter' "$ft" generate --model a --prompt b
+expect_told 66 'nowhere' "$ft" score --model "$tiny" --adapter nowhere=2
 printf '%s' '{"model": {"path": "tiny"}, "adapter": ["a", 1], "tasks": [{"type": "perplexity", "data": "text.txt"}]}' > eval.json
-expect 78 'eval.json:1:46: adapter: must be a folder' "$ft" eval eval.json
+expect_told 78 'eval.json:1:46: adapter: must be a folder' "$ft" eval eval.json
 
 # --- score, kept open ---------------------------------------------------------------------------------------------------
 # whatever stands behind a whole line (nothing, an empty line, half of the next one), the line is answered
 mkfifo ask.in answer.in
-expect 65 'ask.in: is a pipe' "$ft" score --model "$tiny" --data ask.in
+expect_told 65 'ask.in: is a pipe' "$ft" score --model "$tiny" --data ask.in
 exec 3<> ask.in 4<> answer.in
 "$ft" score --model "$tiny" < ask.in > answer.in 2> err 3>&- 4>&- &
 child=$!
@@ -215,9 +208,9 @@ wait $child || bad "score ended with $?: $(cat err)"
 
 printf '%s\n' '{"id": "a", "tokens": [1, 2]}' '{"id": 2, "tokens": [1, 99999]}' '{"id": {"k": 3}, "txt": "a"}' \
     '{"id": 4, "text"' '[1]' '7' '' '{"id": 5, "context": "a"}' '{"id": 6, "text": "Once upon a time"}' > in
-expect 65 'standard input:2:' "$ft" score --model "$tiny"
+expect_told 65 'standard input:2:' "$ft" score --model "$tiny"
 [ "$(wc -l < out)" = 1 ] || bad "lines before a wrong one: $(cat out)"
-expect 0 '6 lines were answered with an error' "$ft" score --model "$tiny" --keep-going
+expect_told 0 '6 lines were answered with an error' "$ft" score --model "$tiny" --keep-going
 [ "$(cut -d, -f1 out | tr '\n' ' ')" = '{"id":"a" {"id":2 {"id":{"k":3} {"id":null {"id":null {"id":null {"id":5 {"id":6 ' ] ||
     bad "order of --keep-going: $(cat out)"
 has '{"id":2,"error":"standard input:2:25: tokens: not a token id of this model'

@@ -11,6 +11,20 @@ for verb in fetch data init check train generate eval merge-adapter convert repo
     grep -q "^$verb " tour.txt || bad "README's tour has no ft $verb"
 done
 
+# What `ft` alone prints is the same tour: the same verbs in the same order, and each of its options is in README's command,
+# as are the repository and the folders that one step leaves to the next.
+"$ft" help tour > brief.txt
+"$ft" 2> err.txt | cmp -s - brief.txt || bad "ft alone prints another tour than ft help tour"
+sed 's/ *#.*//; s/^ft //; s/ > .*//' brief.txt | while read -r verb words; do
+    line=$(grep "^$verb " tour.txt)
+    for word in $words; do
+        case $word in --* | out | merged | run.json | */*) [[ " $line " = *" $word "* ]] || echo "$verb: $word is not in README's $line" ;; esac
+    done
+done > differs.txt
+[ ! -s differs.txt ] || bad "$(cat differs.txt)"
+cut -d' ' -f1 tour.txt > readme.verbs
+sed 's/^ft \([a-z-]*\).*/\1/' brief.txt | cmp -s - readme.verbs || bad "README's tour goes another way than ft's"
+
 name=$(sed -n 's/^fetch \([^ ]*\) .*/\1/p' tour.txt)
 mkdir -p "h/repo/$name" data
 cp "$source"/data/tiny/* "h/repo/$name"

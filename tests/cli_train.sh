@@ -58,13 +58,7 @@ for i in 1 2 3 4; do
 done
 
 # Exit codes.
-expect() {
-    local want=$1
-    shift
-    "$@" > out.txt 2> err.txt
-    local code=$?
-    [ $code = "$want" ] || bad "$* gave $code, not $want: $(cat err.txt)"
-}
+expect_seconds=600
 expect 73 "$ft" train run.json
 expect 0 "$ft" train run.json --resume
 expect 78 "$ft" train run.json --resume --set method.r=8

@@ -18,12 +18,21 @@ finish() { # NAME: the last line of a test
     exit $failed
 }
 
-expect() { # CODE COMMAND…: what it prints is in out.txt and err.txt
-    local code=$1 got
+# Where a command finds its input and leaves what it prints, and how long it may take; a test may name others.
+expect_in=/dev/null expect_out=out.txt expect_err=err.txt expect_seconds=60
+expect() { # CODE COMMAND…
+    local code=$1 got limit=(timeout $expect_seconds)
     shift
-    timeout 60 "$@" > out.txt 2> err.txt < /dev/null
+    [ "$(type -t "$1")" != function ] || limit=() # of the test itself
+    "${limit[@]}" "$@" > $expect_out 2> $expect_err < $expect_in
     got=$?
-    [ $got = "$code" ] || bad "$*: exit $got instead of $code: $(tail -n 1 err.txt)"
+    [ $got = "$code" ] || bad "$*: exit $got instead of $code: $(tail -n 2 $expect_err)"
+}
+expect_told() { # CODE TEXT COMMAND…: and TEXT stands on stderr; an empty one is not looked for
+    local code=$1 text=$2
+    shift 2
+    expect "$code" "$@"
+    grep -qF -- "$text" $expect_err || [ -z "$text" ] || bad "$*: '$text' is not told: $(head -c 300 $expect_err)"
 }
 
 model_json() { # VOCABULARY: config.json of a model of two layers
