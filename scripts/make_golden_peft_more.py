@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""make_golden_peft_more.py - goldens of the adapters beside LoRA's family: VeRA, IA3.
+"""make_golden_peft_more.py - goldens of the adapters beside LoRA's family: VeRA, IA3, LN tuning.
 
     python scripts/make_golden_peft_more.py [--out tests/golden/peft] [--only CASE ...]
 
@@ -30,6 +30,9 @@ ADAPTERS = {
     "llama_ia3_regex": ("llama_bias_tied", {"type": "IA3", "target_modules": r".*\.(k|o|gate|down)_proj",
                                             "feedforward_modules": r".*\.1\..*(gate|o)_proj",
                                             "modules_to_save": ["norm"]}),
+    "llama_ln": ("llama", {"type": "LN_TUNING"}),
+    "qwen3_ln": ("qwen3", {"type": "LN_TUNING", "target_modules": r".*\.(q_norm|k_norm|norm|1\.input_layernorm)"}),
+    "gpt2_ln": ("gpt2", {"type": "LN_TUNING", "exclude_modules": ["0.ln_1"]}),
 }
 
 TRAIN = {
@@ -44,6 +47,11 @@ TRAIN = {
     "train_ia3_gpt2": {"base": "gpt2", "learning_rate": 2e-2, "weight_decay": 0.0, "warmup_steps": 0,
                        "method": {"type": "ia3", "target_modules": ["c_attn", "c_proj"],
                                   "feedforward_modules": ["c_proj"], "init_from": "init"}},
+    "train_ln": {"base": "qwen3", "learning_rate": 3e-2, "weight_decay": 0.1, "warmup_steps": 4,
+                 "method": {"type": "ln_tuning", "target_modules": ["q_norm", "post_attention_layernorm", "norm"],
+                            "init_from": "init"}},
+    "train_ln_gpt2": {"base": "gpt2", "learning_rate": 2e-2, "weight_decay": 0.0, "warmup_steps": 0,
+                      "method": {"type": "ln_tuning", "init_from": "init"}},
 }
 
 
@@ -64,7 +72,7 @@ def start(config, spec, dtype, init):
     from peft import set_peft_model_state_dict
 
     fields = {k: v for k, v in spec["method"].items() if k != "init_from"}
-    if config["model_type"] == "gpt2":
+    if config["model_type"] == "gpt2" and fields["type"] != "ln_tuning":
         fields["fan_in_fan_out"] = True
     torch.manual_seed(7)
     model = attach(build_model(dict(config)), fields)

@@ -85,7 +85,7 @@ bad 78 'c.json:1:' result "$ft" train c.json
 
 # vera, ia3
 vector() { # METHOD KEYS: good.json of that method
-    sed "s/\"type\": \"lora\", \"r\": 2/\"type\": \"$1\"${2-}/" good.json >c.json
+    sed "s/\"type\": \"lora\", \"r\": 2/\"type\": \"$1\"${2:-}/" good.json >c.json
 }
 for key in r=0 projection_prng_key=-1 projection_prng_key=4294967296 d_initial=0 vera_dropout=1 \
     save_projection=1 bias=lora_only lora_alpha=8; do

@@ -373,6 +373,10 @@ static const struct {
      "{\"r\": 8, \"save_projection\": false, \"vera_dropout\": 0.2, \"exclude_modules\": "
      "[\"q_proj\"], \"bias\": \"all\"}"},
     {"vera", "gpt2", "{\"r\": 8, \"modules_to_save\": [\"ln_f\"], \"layers_to_transform\": 1}"},
+    {"ln_tuning", NULL, "{}"},
+    {"ln_tuning", "llama",
+     "{\"target_modules\": [\"norm\", \"input_layernorm\"], \"layers_to_transform\": 1, "
+     "\"modules_to_save\": [\"lm_head\"]}"},
     {"ia3", NULL, "{}"},
     {"ia3", "llama",
      "{\"target_modules\": \"all-linear\", \"layers_to_transform\": [0], "

@@ -183,8 +183,9 @@ static void loraplus_trains_as_peft_does(void **state)
 static void further_adapters_train_as_peft_does(void **state)
 {
     static const char *const cases[][2] = {
-        {"train_vera", "llama"},    {"train_vera_gpt2", "gpt2"}, {"train_ia3", "qwen2"},
-        {"train_ia3_gpt2", "gpt2"}, {"train_adalora", "llama"},  {"train_adalora_gpt2", "gpt2"}};
+        {"train_vera", "llama"},    {"train_vera_gpt2", "gpt2"},   {"train_ia3", "qwen2"},
+        {"train_ia3_gpt2", "gpt2"}, {"train_ln", "qwen3"},         {"train_ln_gpt2", "gpt2"},
+        {"train_adalora", "llama"}, {"train_adalora_gpt2", "gpt2"}};
     (void)state;
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++)
         check_run(cases[i][0], cases[i][1], "adapter_model.safetensors");

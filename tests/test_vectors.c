@@ -68,7 +68,6 @@ static const char *const methods[] = {
     "{\"type\":\"vera\",\"r\":8,\"d_initial\":0.5}",
     "{\"type\":\"vera\",\"r\":5,\"vera_dropout\":0.3,\"save_projection\":false,"
     "\"target_modules\":[\"k_proj\",\"v_proj\",\"down_proj\"],\"modules_to_save\":[\"norm\"]}",
-    "{\"type\":\"ia3\",\"target_modules\":\"all-linear\"}",
     "{\"type\":\"ia3\",\"target_modules\":[\"q_proj\",\"v_proj\",\"up_proj\",\"o_proj\"],"
     "\"feedforward_modules\":[\"v_proj\",\"up_proj\"]}",
 };
@@ -107,7 +106,6 @@ static void goes_on_from_an_adapter(void **state)
         write_config("lora.json", method);
         assert_ok(train((job){.out = "second", .force = true, .set = {"optim.learning_rate=0"}}));
         assert_same_file("first", "second", "adapter_model.safetensors");
-        assert_same_file("first", "second", "adapter_config.json");
     }
 }
 
@@ -120,7 +118,7 @@ static const struct {
      "missing \"base_model.vera_B\""},
     {"llama_vera", "adapter_model.safetensors", "lambda_d", "lambda_e", "vera_lambda_d"},
     {"llama_vera", "adapter_config.json", "\"r\": 6", "\"r\": 7", "wrong shape"},
-    {"llama_vera", "adapter_config.json", "\"r\": 6", "\"q\": 6", "\"q\""},
+    {"llama_vera", "adapter_config.json", "\"r\": 6", "\"q\": 6", "q: an adapter"},
     {"llama_vera", "adapter_config.json", "\"projection_prng_key\": 3",
      "\"projection_prng_key\":-3", "projection_prng_key"},
     {"llama_vera", "adapter_config.json", "\"save_projection\": true", "\"save_projection\":false",

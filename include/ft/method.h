@@ -249,6 +249,8 @@ FT_MUST_USE ft_status pe_load_target(pe_target *t, const js_doc *adapter_config)
  * is 78; so is a name in a config that matches nothing (an adapter's names may: PEFT passes over them). */
 FT_MUST_USE ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
                                        ft_status (*attach)(pe_ctx *c, nn_site *s));
+/* The same for norms, which are no sites: the chosen ones are trained in the model's place, PATH INSIDE .weight in the file. */
+FT_MUST_USE ft_status pe_attach_norms(pe_ctx *c, const pe_target *t, const char *inside);
 /* Names as a JSON list, in c->mem: PEFT's targets of a model that a config leaves to it. */
 FT_MUST_USE ft_status pe_name_list(pe_ctx *c, const char *const *names, const cJSON **out);
 /* For `attach` there: a table is none of PEFT's targets of this method (78). */

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""vectors.py - adapters that are vectors (VeRA, IA3) both ways between ft and PEFT, and merging.
+"""vectors.py - adapters that are vectors (VeRA, IA3, LN tuning) both ways between ft and PEFT, and merging.
 
     python scripts/parity/vectors.py FT [--only PART_OF_A_NAME]
 
@@ -40,11 +40,17 @@ CASES = {
     "ia3 gpt2": ("gpt2", {"type": "ia3"}),
     "ia3 gpt2 all": ("gpt2-relu-inner", {"type": "ia3", "target_modules": "all-linear",
                                          "feedforward_modules": r".*c_proj"}),
+    "ln_tuning llama": ("llama", {"type": "ln_tuning"}),
+    "ln_tuning layers": ("llama-mlp-bias", {"type": "ln_tuning", "layers_to_transform": [0, 2],
+                                            "target_modules": ["input_layernorm"], "modules_to_save": ["lm_head"]}),
+    "ln_tuning qwen3": ("qwen3-bias-tied", {"type": "ln_tuning", "target_modules": r".*(_norm|\.1\..*layernorm)"}),
+    "ln_tuning gpt2": ("gpt2-relu-inner", {"type": "ln_tuning", "exclude_modules": ["ln_f"]}),
 }
 
 # What adapter_config.json may say beside the keys of the config's class.
 BESIDE = {"peft_type"}
-LACKING = {"vera": {"exclude_modules"}, "ia3": {"bias", "layers_to_transform", "layers_pattern"}}
+LACKING = {"vera": {"exclude_modules"}, "ln_tuning": {"layers_to_transform"},
+           "ia3": {"bias", "layers_to_transform", "layers_pattern"}}
 
 
 def config_class(kind):
@@ -73,7 +79,7 @@ def from_peft(ft, work, base, method, rows, report, name):
     from peft import get_peft_model
 
     fields = {k: v for k, v in method.items() if k != "type" and k not in LACKING[method["type"]]}
-    if "gpt2" in name:
+    if "gpt2" in name and method["type"] != "ln_tuning":
         fields["fan_in_fan_out"] = True
     model = get_peft_model(load_model(base), config_class(method["type"])(task_type="CAUSAL_LM", **fields)).eval()
     torch.manual_seed(5)

@@ -246,24 +246,25 @@ static int layer_wanted(const pe_target *t, const char *path)
     return 0;
 }
 
-/* Exclusions, then a regex of the whole path, or a list of suffixes with the layer filter. 1, 0, −1. */
-static int is_target(const pe_target *t, const nn_site *s)
+/* Exclusions, then a regex of the whole path, or a list of suffixes with the layer filter; s: NULL of a module that is no
+ * site. 1, 0, −1. */
+static int is_target(const pe_target *t, const char *path, const nn_site *s)
 {
     const cJSON *list = t->target_modules;
-    int out = is_excluded(t, s->path);
+    int out = is_excluded(t, path);
     bool named;
     if (out != 0) return out < 0 ? out : 0;
     if (pe_is_null(list)) /* PEFT's default targets */
-        named = s->role == NN_Q || s->role == NN_V || s->role == NN_QKV;
+        named = s && (s->role == NN_Q || s->role == NN_V || s->role == NN_QKV);
     else if (pe_is_all_linear(list))
-        named = is_linear(s) && s->role != NN_HEAD;
+        named = s && is_linear(s) && s->role != NN_HEAD;
     else if (cJSON_IsString(list))
-        return pe_match_full(list->valuestring, s->path);
-    else if (pe_list_has(list, s->path, equal))
+        return pe_match_full(list->valuestring, path);
+    else if (pe_list_has(list, path, equal))
         return 1;
     else
-        named = pe_list_has(list, s->path, pe_match_suffix);
-    return named ? layer_wanted(t, s->path) : 0;
+        named = pe_list_has(list, path, pe_match_suffix);
+    return named ? layer_wanted(t, path) : 0;
 }
 
 int pe_pattern_value(const cJSON *pattern, const char *path, double *value)
@@ -502,7 +503,7 @@ ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
     for (int64_t i = 0; i < c->m->n_site; i++) {
         nn_site *s = &c->m->site[i];
         const char *entry = NULL;
-        int hit = is_target(t, s);
+        int hit = is_target(t, s->path, s);
         if (hit < 0) return hit == -2 ? FT_EMEM : FT_ECONFIG;
         if (hit == 0) {
             if (!is_tied_target(c, t, s)) continue;
@@ -521,6 +522,53 @@ ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
         targets++;
     }
     if (targets == 0) return no_target(c, t);
+    FT_TRY(attach_rest(c, t));
+    return pe_attach_held(c, t);
+}
+
+/* Names of a list that are no norm's. */
+static ft_status check_norm_names(pe_ctx *c, const cJSON *list)
+{
+    const char *name;
+    for (int i = 0; cJSON_IsArray(list) && (name = name_at(list, i)); i++) {
+        bool found = false;
+        for (int64_t k = 0; k < c->m->n_param && !found; k++) {
+            const char *module = module_of(c, &c->m->param[k]);
+            if (!module) return FT_EMEM;
+            found = !model_site(c->m, module) && pe_match_suffix(name, module);
+        }
+        FT_CHECK(found, FT_ECONFIG,
+                 "method.target_modules: no norm of this %s model matches \"%s\"",
+                 model_family_name(c->m), ft_shows(name));
+    }
+    return FT_OK;
+}
+
+ft_status pe_attach_norms(pe_ctx *c, const pe_target *t, const char *inside)
+{
+    const int64_t before = c->entries.n;
+    if (!c->adapter.root) {
+        FT_TRY(check_norm_names(c, t->target_modules));
+        FT_TRY(check_saved_names(c, t->modules_to_save));
+        FT_TRY(check_layers(c, t->layers_to_transform));
+    }
+    for (int64_t i = 0; i < c->m->n_param; i++) {
+        nn_param *p = &c->m->param[i];
+        const char *module = module_of(c, p);
+        if (!module) return FT_EMEM;
+        int hit = is_target(t, module, NULL);
+        if (hit < 0) return hit == -2 ? FT_EMEM : FT_ECONFIG;
+        if (hit == 0) continue;
+        FT_CHECK(!model_site(c->m, module), FT_ECONFIG,
+                 "method.target_modules: \"%s\" is no norm; %s takes norms alone", module,
+                 c->method->name);
+        const char *last = arena_printf(c->mem, "%s%s", inside, p->name + strlen(module));
+        if (!last) return FT_EMEM;
+        FT_TRY(train_whole(c, p, pe_file_key(c, module, last)));
+    }
+    FT_CHECK(c->entries.n > before, FT_ECONFIG,
+             "method.target_modules: no norm of this %s model is a target",
+             model_family_name(c->m));
     FT_TRY(attach_rest(c, t));
     return pe_attach_held(c, t);
 }
@@ -568,19 +616,25 @@ static bool is_in_out(const model *m)
     return false;
 }
 
+/* A key of PEFT's config, where it has it; v NULL: null. */
+static void put(const pe_ctx *c, cJSON *own, const char *key, const cJSON *v)
+{
+    if (!is_lacking(c, key)) pe_put_json(own, key, v);
+}
+
 ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own, const char *dir)
 {
     if (own) {
-        cJSON_AddStringToObject(own, "bias", t->bias ? t->bias : "none");
-        pe_put_json(own, "exclude_modules", t->exclude_modules);
-        cJSON_AddBoolToObject(own, "fan_in_fan_out", is_in_out(c->m));
-        pe_put_json(own, "layers_pattern", t->layers_pattern);
-        pe_put_json(own, "layers_to_transform", t->layers_to_transform);
-        pe_put_json(own, "modules_to_save", t->modules_to_save);
+        const char *bias = t->bias ? t->bias : "none";
+        if (!is_lacking(c, "bias")) cJSON_AddStringToObject(own, "bias", bias);
+        if (!is_lacking(c, "fan_in_fan_out"))
+            cJSON_AddBoolToObject(own, "fan_in_fan_out", is_in_out(c->m));
+        put(c, own, "exclude_modules", t->exclude_modules);
+        put(c, own, "layers_pattern", t->layers_pattern);
+        put(c, own, "layers_to_transform", t->layers_to_transform);
+        put(c, own, "modules_to_save", t->modules_to_save);
         cJSON_AddItemToObject(own, "target_modules", target_names(c, t));
     }
-    for (const char *const *key = c->method->lacks; key && *key; key++)
-        cJSON_DeleteItemFromObject(own, *key);
     return pe_save_files(c, own, dir);
 }
 
