@@ -30,6 +30,15 @@ for text in '1024 x  1024 x  1024' 'GB/s read by one thread' 'ceiling'; do
     grep -q "$text" out.txt || bad "the table lacks $text"
 done
 grep -q tokens/s out.txt && bad "a speed without a config"
+# --- a limit of memory: what there is no room for is not measured, and nothing is killed
+mkdir group && echo 33554432 > group/memory.max && echo 0 > group/memory.current
+if ! grep -q ':memory:' /proc/self/cgroup || grep -q '^0::/$' /proc/self/cgroup; then
+    FT_CGROUP_ROOT=$PWD/group "$ft" bench --seconds 0.02 > out.txt 2> err.txt || bad "bench in 32 MiB gave $?: $(cat err.txt)"
+    grep -q 'memory *not measured' out.txt || bad "256 MB are read where 32 are granted: $(head -n 20 out.txt)"
+    FT_CGROUP_ROOT=$PWD/group "$ft" bench --seconds 0.02 --json > out.txt 2> err.txt
+    grep -q '"memory_bandwidth_bytes_per_s":null' out.txt || bad "a rate that was not measured: $(cat out.txt)"
+fi
+
 "$ft" bench gone.json > out.txt 2> err.txt
 [ $? = 66 ] || bad "a config that is not there"
 finish cli_bench

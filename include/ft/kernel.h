@@ -239,5 +239,6 @@ typedef struct kn_shape {
 } kn_shape;
 /* GFLOP/s (two operations a multiply-add); 0: there is no memory for the operands. */
 double kn_bench_gemm(kn_precision precision, kn_form form, const kn_shape *s, double seconds);
-double kn_bench_bandwidth(double seconds, bool alone); /* bytes a second, read by all threads, or one */
+double kn_bench_bandwidth(double seconds,
+                          bool alone); /* bytes a second, read by all threads, or one; 0 likewise */
 #endif

@@ -61,21 +61,21 @@ static ft_status measure(ceilings *c, const train_bench_result *r, double second
 }
 
 /* null: not measured. */
-static void add_rate(cJSON *o, int precision, double rate)
+static void add_rate(cJSON *o, const char *key, double rate)
 {
-    static const char *const keys[PRECISIONS] = {"f32_gflops", "bf16_gflops"};
     if (rate > 0)
-        cJSON_AddNumberToObject(o, keys[precision], rate);
+        cJSON_AddNumberToObject(o, key, rate);
     else
-        cJSON_AddNullToObject(o, keys[precision]);
+        cJSON_AddNullToObject(o, key);
 }
+static const char *const gflops[PRECISIONS] = {"f32_gflops", "bf16_gflops"};
 
 static void add_ceilings(cJSON *root, const ceilings *c)
 {
     cJSON *o = cJSON_AddObjectToObject(root, "ceiling");
-    for (int p = 0; p < PRECISIONS; p++) add_rate(o, p, c->best[p]);
-    cJSON_AddNumberToObject(root, "memory_bandwidth_bytes_per_s", c->memory);
-    cJSON_AddNumberToObject(root, "memory_bandwidth_1_thread_bytes_per_s", c->memory_alone);
+    for (int p = 0; p < PRECISIONS; p++) add_rate(o, gflops[p], c->best[p]);
+    add_rate(root, "memory_bandwidth_bytes_per_s", c->memory);
+    add_rate(root, "memory_bandwidth_1_thread_bytes_per_s", c->memory_alone);
     cJSON *list = cJSON_AddArrayToObject(root, "rates");
     for (int i = 0; i < c->n; i++) {
         const product *q = &c->row[i];
@@ -84,7 +84,7 @@ static void add_ceilings(cJSON *root, const ceilings *c)
         cJSON_AddNumberToObject(e, "rows", (double)q->shape.rows);
         cJSON_AddNumberToObject(e, "out", (double)q->shape.out);
         cJSON_AddNumberToObject(e, "in", (double)q->shape.in);
-        for (int p = 0; p < PRECISIONS; p++) add_rate(e, p, q->rate[p]);
+        for (int p = 0; p < PRECISIONS; p++) add_rate(e, gflops[p], q->rate[p]);
         cJSON_AddItemToArray(list, e);
     }
 }
@@ -96,8 +96,11 @@ static ft_status print_rate(double rate)
 
 static ft_status print_ceilings(const ceilings *c)
 {
-    FT_TRY(cli_printf("memory    %.1f GB/s read by one thread, %.1f by all\n\n",
-                      c->memory_alone * 1e-9, c->memory * 1e-9));
+    if (c->memory > 0)
+        FT_TRY(cli_printf("memory    %.1f GB/s read by one thread, %.1f by all\n\n",
+                          c->memory_alone * 1e-9, c->memory * 1e-9));
+    else
+        FT_TRY(cli_outs("memory    not measured: there is no room for what would be read\n\n"));
     FT_TRY(cli_printf("%-10s %24s", "GFLOP/s", "tokens x out x in"));
     for (int p = 0; p < PRECISIONS; p++) FT_TRY(cli_printf(" %8s", precisions[p]));
     FT_TRY(cli_outs("\n"));

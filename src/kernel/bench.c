@@ -6,6 +6,13 @@
 
 #include <stdatomic.h>
 
+/* Room for what is measured on, or NULL: an allocation that succeeds is no grant, and its pages are all written. */
+static float *ask_floats(size_t n)
+{
+    const ft_grant g = ft_memory_more(n * sizeof(float));
+    return g.need <= g.limit ? ft_alloc(n, sizeof(float)) : NULL;
+}
+
 /* Rows from before a product and weights are bf16 where the precision is, gradients f32 in both: as in a step. */
 typedef struct operands {
     const kn_shape *s;
@@ -48,7 +55,7 @@ double kn_bench_gemm(kn_precision precision, kn_form form, const kn_shape *s, do
     const bool bf16 = precision == KN_BF16;
     const int64_t nx = s->rows * s->in, ny = s->rows * s->out, nw = s->out * s->in;
     const int64_t most = nx > ny ? nx > nw ? nx : nw : ny > nw ? ny : nw;
-    float *data = ft_alloc((size_t)(nx + ny + nw + most), sizeof *data);
+    float *data = ask_floats((size_t)(nx + ny + nw + most));
     if (!data) return 0;
     float *x = data, *w = data + nx;
     rng_fill_uniform(data, nx + nw + ny, 1, -1.0f, 1.0f);
@@ -84,7 +91,7 @@ static void read_tile(void *ctx, int64_t tile, int thread)
 double kn_bench_bandwidth(double seconds, bool alone)
 {
     enum { TILES = 256 }; /* 256 MB: beyond any cache in reach */
-    float *data = ft_alloc((size_t)TILES * READ_FLOATS, sizeof *data);
+    float *data = ask_floats((size_t)TILES * READ_FLOATS);
     double best = 0, start = ft_seconds();
     if (!data) return 0;
     rng_fill_uniform(data, (int64_t)TILES * READ_FLOATS, 1, -1.0f, 1.0f);
