@@ -295,7 +295,11 @@ static void check_contract(const pe_method *method, const char *family, const ch
         pe_close(c);
         assert_memory_equal(logits_of(&b, NULL), base, bytes);
         assert_ok(pe_open_adapter(&again, b.m, out));
-        assert_same_logits(method, logits_of(&b, &again->over), tuned, n);
+        const float *opened = logits_of(&b, &again->over);
+        if (strstr(json, "\"pissa") || strstr(json, "\"olora")) /* other products of the same sum */
+            assert_true(max_abs_diff(opened, tuned, n) < 1e-4);
+        else
+            assert_same_logits(method, opened, tuned, n);
         pe_close(again);
     } else {
         model *saved = NULL, *mine = b.m;

@@ -253,10 +253,12 @@ ft_status pe_lora_add(pe_ctx *sum, const pe_ctx *part, double scale)
 /* --- files -------------------------------------------------------------------------------------------------------------- */
 ft_status pe_lora_save(const pe_ctx *c, const char *dir)
 {
+    return pe_residual_parts(c) ? pe_residual_save(c, dir) : pe_lora_write(c, dir);
+}
+
+ft_status pe_lora_write(const pe_ctx *c, const char *dir)
+{
     const lora_cfg *cfg = c->cfg;
-    int64_t iterations;
-    if (pe_residual_of(cfg->init_lora_weights, &iterations) != PE_NO_RESIDUAL)
-        return pe_residual_save(c, dir);
     cJSON *o = cJSON_CreateObject(), *empty = cJSON_CreateObject();
     pe_put_json(o, "alpha_pattern", pe_is_null(cfg->alpha_pattern) ? empty : cfg->alpha_pattern);
     if (pe_is_null(cfg->init_lora_weights))

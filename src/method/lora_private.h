@@ -48,6 +48,7 @@ typedef enum pe_residual_word {
 pe_residual_word pe_residual_of(const cJSON *init_lora_weights, int64_t *iterations);
 FT_MUST_USE ft_status pe_residual_attach(pe_ctx *c);
 void pe_residual_load(pe_ctx *c); /* one that is opened becomes a plain LoRA */
+bool pe_residual_parts(const pe_ctx *c); /* Has it some? Then it is saved by: */
 FT_MUST_USE ft_status pe_residual_save(const pe_ctx *c, const char *dir);
 /* Of a module's path: what a projection is called. */
 static inline const char *pe_lora_last_name(const char *path)
@@ -67,6 +68,7 @@ FT_MUST_USE ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, 
 bool pe_lora_low_rank(const pe_ctx *c, const nn_site *s, model_low_rank *out);
 FT_MUST_USE ft_status pe_lora_add(pe_ctx *sum, const pe_ctx *part, double scale);
 FT_MUST_USE ft_status pe_lora_save(const pe_ctx *c, const char *dir);
+FT_MUST_USE ft_status pe_lora_write(const pe_ctx *c, const char *dir); /* the entries as they are */
 FT_MUST_USE ft_status pe_lora_load_config(pe_ctx *c, const js_doc *adapter_config);
 
 /* What the rows of these methods have in common; `attach` is each one's own. */

@@ -306,8 +306,17 @@ void pe_residual_load(pe_ctx *c)
         if (!slot || !slot->a0) continue;
         if (!c->dry) join(slot, false, tn_f32(&slot->joined_a->t), tn_f32(&slot->joined_b->t));
         *slot = (lora_slot){.a = slot->joined_a, .b = slot->joined_b, .scale = slot->scale};
+        c->over.hooks = &c->method->hooks;
     }
-    if (is_opened(c)) c->over.hooks = &c->method->hooks;
+}
+
+bool pe_residual_parts(const pe_ctx *c)
+{
+    for (int64_t i = 0; i < c->m->n_site; i++) {
+        const lora_slot *slot = nn_slot_of(&c->over, &c->m->site[i]);
+        if (slot && slot->a0) return true;
+    }
+    return false;
 }
 
 static cJSON *doubled(const cJSON *pattern)
@@ -386,7 +395,7 @@ ft_status pe_residual_save(const pe_ctx *c, const char *dir)
     ft_status rc = convert(c, &v);
     as.cfg = &twice;
     as.entries.entry = v.entry;
-    if (rc == FT_OK) rc = pe_lora_save(&as, dir);
+    if (rc == FT_OK) rc = pe_lora_write(&as, dir);
     cJSON_Delete(ranks);
     cJSON_Delete(alphas);
     ft_free(v.entry);
