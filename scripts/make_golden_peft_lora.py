@@ -30,7 +30,7 @@ ADAPTERS = {
     "llama_pissa": ("llama", {"r": 4, "lora_alpha": 6, "init_lora_weights": "pissa",
                               "target_modules": ["q_proj", "k_proj", "down_proj"], "rank_pattern": {"k_proj": 2}}),
     "gpt2_pissa": ("gpt2", {"r": 3, "lora_alpha": 3, "init_lora_weights": "pissa", "fan_in_fan_out": True,
-                            "target_modules": ["c_attn", "mlp.c_proj"]}),
+                            "target_modules": ["attn.c_proj", "c_fc"]}),
     "qwen3_olora": ("qwen3", {"r": 4, "lora_alpha": 2, "init_lora_weights": "olora", "use_rslora": True,
                               "target_modules": "all-linear"}),
 }
@@ -134,6 +134,9 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     golden.start, golden.make_optimizer = start, make_optimizer
+    # in f32 the vectors of singular values that are close (those of random weights are) hold noise above 1e-6
+    svd = torch.linalg.svd
+    torch.linalg.svd = lambda w, **how: tuple(t.to(w.dtype) for t in svd(w.double(), **how))
     for name, (family, fields) in ADAPTERS.items():
         if not arguments.only or name in arguments.only:
             golden.make_adapter(name, family, fields, arguments.out)

@@ -14,15 +14,15 @@ from harness import PADDING, Report, ft_logprobs, hf_logprobs, make_model, token
 DORA = {"type": "dora"}
 CASES = {
     "dora all-linear": ("llama", {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}, DORA),
-    "dora one layer, tied ends": ("llama-one-layer-tied", {"r": 3, "lora_alpha": 5,
-                                                           "target_modules": ["embed_tokens", "q_proj"]}, DORA),
+    "dora one layer": ("llama-one-layer-tied", {"r": 3, "lora_alpha": 5,
+                                                           "target_modules": ["o_proj", "q_proj"]}, DORA),
     "dora wide heads, biases": ("llama-wide-heads", {"r": 1, "lora_alpha": 3, "use_rslora": True, "bias": "all",
                                                      "target_modules": ["q_proj", "v_proj", "o_proj"]}, DORA),
     "dora mlp bias": ("llama-mlp-bias", {"r": 5, "lora_alpha": 3, "rank_pattern": {"up_proj": 2},
                                          "target_modules": ["up_proj", "down_proj"]}, DORA),
     "dora on bf16": ("llama-bf16", {"r": 4, "lora_alpha": 8, "target_modules": ["k_proj", "gate_proj"]}, DORA),
     "dora qwen3": ("qwen3-bias-tied", {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}, DORA),
-    "dora gpt2": ("gpt2", {"r": 4, "lora_alpha": 8, "target_modules": ["c_attn", "c_proj", "wte", "wpe"]}, DORA),
+    "dora gpt2": ("gpt2", {"r": 4, "lora_alpha": 8, "target_modules": ["c_attn", "c_proj", "wpe"]}, DORA),
     "dora with dropout": ("mistral", {"r": 4, "lora_alpha": 8, "lora_dropout": 0.3,
                                       "target_modules": ["q_proj", "k_proj", "down_proj"]}, DORA),
     "lorafa": ("llama", {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}, {"type": "lorafa"}),
@@ -65,9 +65,8 @@ def main():
             peft = {k: v for k, v in method.items() if k != "lora_dropout"}
             if ours == DORA:
                 peft["use_dora"] = True
-            if not (base_name.startswith("gpt2") and "wte" in method["target_modules"]):
-                adapter.from_peft(arguments.ft, work, base, peft, rows, report,
-                                  "gpt2 " + name if base_name.startswith("gpt2") else name)
+            adapter.from_peft(arguments.ft, work, base, peft, rows, report,
+                              "gpt2 " + name if base_name.startswith("gpt2") else name)
     report.end()
 
 
