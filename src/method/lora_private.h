@@ -47,7 +47,7 @@ typedef enum pe_residual_word {
 } pe_residual_word;
 pe_residual_word pe_residual_of(const cJSON *init_lora_weights, int64_t *iterations);
 FT_MUST_USE ft_status pe_residual_attach(pe_ctx *c);
-void pe_residual_load(pe_ctx *c); /* one that is opened becomes a plain LoRA */
+void pe_residual_load(pe_ctx *c);        /* one that is opened becomes a plain LoRA */
 bool pe_residual_parts(const pe_ctx *c); /* Has it some? Then it is saved by: */
 FT_MUST_USE ft_status pe_residual_save(const pe_ctx *c, const char *dir);
 /* Of a module's path: what a projection is called. */
