@@ -432,7 +432,8 @@ def make_training(name, spec, out):
     save_file(tensors, os.path.join(folder, "golden.safetensors"), metadata={"format": "pt"})
     moved = max((float((final[n] - first[n]).abs().max()) for n in final if final[n].shape == first[n].shape),
                 default=0)
-    off = max(float((final64[n] - final[n]).norm() / (final64[n].norm() + 1e-30)) for n in final)
+    off = max(float((final64[n] - final[n]).norm() / (final64[n].norm() + 1e-30))
+              if final64[n].shape == final[n].shape else math.inf for n in final)  # inf: other triplets were kept
     more = "".join(f"; {key[4:]} {values[0]:.5g} -> {values[-1]:.5g}" for key, values in logs.items() if "log." in key)
     print(f"  {name:20} loss {logs['losses'][0]:.4f} -> {logs['losses'][-1]:.4f}, norms {min(logs['grad_norms']):.2f}.."
           f"{max(logs['grad_norms']):.2f}, weights moved {moved:.3f}{more}; float64 differs by {off:.1e} relative in "
