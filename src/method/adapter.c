@@ -310,11 +310,12 @@ static const bottleneck *find(const nn_run *r, int layer, nn_part part)
     return ((const adapters *)c->priv)->at[layer][part];
 }
 
+/* Where the stream that h is added to is read by itself, their sum is a brief one: a pass more, an activation less. */
 static nn_takes takes(const nn_run *r, int layer, nn_part part)
 {
     const adapter_cfg *cfg = ((const pe_ctx *)r->over->ctx)->cfg;
     if (!find(r, layer, part)) return NN_TAKES_NONE;
-    return cfg->is_parallel || cfg->original_ln_before ? NN_TAKES_SUM : NN_TAKES_OUTPUT;
+    return cfg->original_ln_before && !cfg->is_parallel ? NN_TAKES_SUM : NN_TAKES_OUTPUT;
 }
 
 static tn_tensor *sublayer(nn_run *r, int layer, nn_part part, tn_tensor *x, tn_tensor *y,
