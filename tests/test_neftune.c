@@ -3,6 +3,7 @@
 #include "train_fixture.h"
 
 #include "ft/kernel.h"
+#include "ft/method.h"
 
 enum { T = 12 };
 
@@ -107,6 +108,49 @@ static void runs_with_noise_keep_their_bits(void **state)
     assert_same_run("half", "noisy");
 }
 
+static void assert_same_result(const pe_method *row, const char *a, const char *b)
+{
+    arena *mem = NULL;
+    const char **names;
+    int64_t n, compared = 0;
+    assert_ok(arena_open(&mem, "names", (size_t)1 << 20));
+    assert_ok(dir_list(test_path(a), mem, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        if (!pe_leaves(row, names[i])) continue;
+        assert_same_file(a, b, names[i]);
+        compared++;
+    }
+    assert_true(compared > 0);
+    assert_same_file(a, b, "log.jsonl");
+    arena_close(mem);
+}
+
+/* By the example of its row: training hears the noise, and neither packing nor the split is seen in what it leaves. */
+static void every_method_takes_it(void **state)
+{
+    static const char alpha[] = "train.neftune_noise_alpha=5";
+    (void)state;
+    for (int i = 0; pe_at(i); i++) {
+        char plain[64], noisy[64], packed[64];
+        const pe_method *row = pe_at(i);
+        snprintf(plain, sizeof plain, "%s plain", row->name);
+        snprintf(noisy, sizeof noisy, "%s noisy", row->name);
+        snprintf(packed, sizeof packed, "%s packed", row->name);
+        write_config("each.json", row->example);
+        assert_ok(train((job){.config = "each.json", .out = plain}));
+        assert_ok(train((job){.config = "each.json", .out = noisy, .set = {alpha}}));
+        double before = number_in(plain, "summary.json", "first_loss", NULL, NULL);
+        double after = number_in(noisy, "summary.json", "first_loss", NULL, NULL);
+        if (!(before != after && fabs(before - after) < 0.2 * before))
+            fail_msg("%s: first loss %g, %g with noise", row->name, before, after);
+        assert_ok(train((job){.config = "each.json",
+                              .out = packed,
+                              .set = {alpha, "train.micro_batch_size=3", "data.packing=true",
+                                      "train.gradient_checkpointing=true"}}));
+        assert_same_result(row, noisy, packed);
+    }
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -122,6 +166,7 @@ int main(void)
         cmocka_unit_test(noise_is_uniform),
         cmocka_unit_test(noise_is_of_the_sample),
         cmocka_unit_test(runs_with_noise_keep_their_bits),
+        cmocka_unit_test(every_method_takes_it),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, setup, NULL);
