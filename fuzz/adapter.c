@@ -1,5 +1,5 @@
-/* A PEFT folder on a small model. Byte 0 picks: adapter_config.json, NUL, adapter_model.safetensors; the config beside sound
- * tensors; or the tensors beside a sound config. What is accepted is finite, and can be folded. */
+/* An adapter folder on a small model. Byte 0 picks: adapter_config.json, NUL, the tensors (by PEFT's name and by that of the
+ * adapters library); the config beside sound tensors; or the tensors beside a sound config. What is accepted is finite. */
 #include "fuzz.h"
 
 #include "ft/method.h"
@@ -24,6 +24,12 @@ static void make_adapter(void)
     mkdir(fz_path("a"), 0700);
 }
 
+static void put_tensors(const fz_input *in)
+{
+    fz_put("a/adapter_model.safetensors", in->p, in->left);
+    fz_put("a/adapter.safetensors", in->p, in->left);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     pe_ctx *c = NULL;
@@ -34,12 +40,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fz_input in = {data + 1, size - 1, false};
     if (data[0] % 3 == 2) {
         fz_copy(fz_path("sound/adapter_config.json"), "a/adapter_config.json");
-        fz_put("a/adapter_model.safetensors", in.p, in.left);
+        put_tensors(&in);
     } else {
         fz_part(&in, &part, &n);
         fz_put("a/adapter_config.json", part, n);
         if (data[0] % 3 == 0)
-            fz_put("a/adapter_model.safetensors", in.p, in.left);
+            put_tensors(&in);
         else
             fz_copy(fz_path("sound/adapter_model.safetensors"), "a/adapter_model.safetensors");
     }
