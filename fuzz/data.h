@@ -9,6 +9,7 @@
 
 static tok_tokenizer *fz_tok;
 static chat *fz_template;
+static bool fz_untold; /* the model has no template */
 
 /* The tokenizer of data/tiny, with its chat template. */
 static inline void fz_data_start(void)
@@ -92,7 +93,8 @@ static inline void fz_data(const char *source, const char *const *how, int n_how
     opt.vocab_size = tok_size(fz_tok);
     opt.seed = 1;
     fz_must(cfg_done(&doc));
-    ft_status rc = data_open(&d, &doc, opt.train, &opt, fz_tok, fz_template, true);
+    ft_status rc =
+        data_open(&d, &doc, opt.train, &opt, fz_tok, fz_untold ? NULL : fz_template, true);
     fz_status(rc);
     if (rc == FT_OK) fz_set(d, &opt, mem);
     data_close(d);

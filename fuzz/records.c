@@ -1,5 +1,5 @@
 /* Records in every format. Byte 0: the format; byte 1: a .jsonl, a .json (a list) or a .txt; byte 2: how it is packed, whether
- * windows are made of it, what is lost. The rest is the file. */
+ * windows are made of it, what is lost; of byte 0 the bit of 32: without a chat template. The rest is the file. */
 #include "data.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -12,6 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char source[1000];
     if (fz_start()) fz_data_start();
     if (size < 3) return 0;
+    fz_untold = data[0] & 32;
     const char *path = fz_put(names[data[1] % 3], data + 3, size - 3);
     snprintf(source, sizeof source, "{\"path\":\"%s\",\"format\":\"%s\"%s}", path,
              formats[data[0] % FT_COUNT_OF(formats)],

@@ -434,6 +434,53 @@ static void data_records(void)
          "\"tool\",\"content\":\"r\"}],\"tools\":[{}],\"chat_template_kwargs\":{\"x\":1}}\n");
     PUTS("records",
          "\6\0\0{\"input_ids\":[1,2,3,4],\"labels\":[-100,2,3,4],\"seq_lengths\":[2,2]}\n");
+    /* keys of each form that few records have; with a template, and without */
+    static const struct {
+        char format;
+        const char *line;
+    } forms[] = {
+        {3, "{'messages':[{'role':'user','content':'q'},{'role':'assistant','content':'a'}],'tools'"
+            ":'[{}]'}"},
+        {3, "{'messages':[{'role':'user','content':'q'},{'role':'assistant','content':'a'}],'tools'"
+            ":'x'}"},
+        {3, "{'messages':[{'role':'user','content':'q'},{'role':'assistant','content':'a'}],'tools'"
+            ":[1]}"},
+        {3, "{'messages':[{'role':'system','content':'s'},{'role':'user','content':'q'},{'role':"
+            "'assistant','content':'a','reasoning_content':'r','weight':0}],'system':'t'}"},
+        {3, "{'messages':[{'role':'user','content':'q'},{'role':'assistant','content':'a','train':"
+            "false},"
+            "{'role':'user','content':'q'},{'role':'assistant','content':'b'}]}"},
+        {3, "{'messages':'[{\\'role\\':\\'user\\',\\'content\\':\\'q\\'}]'}"},
+        {2, "{'prompt':[{'role':'user','content':'q'}],'completion':[{'role':'assistant','content':"
+            "'a'}]}"},
+        {2, "{'prompt':'q','completion':[{'role':'assistant','content':'a'}]}"},
+        {2, "{'prompt':'','completion':'a','id':7}"},
+        {4, "{'instruction':'i','input':'n','output':'o','system':'s','history':[['a','b'],['c','d'"
+            "]]}"},
+        {4, "{'instruction':'i','output':'o','history':[['a']]}"},
+        {4, "{'instruction':'i','output':'o','history':'h'}"},
+        {4, "{'instruction':'i','input':'','output':'o','tools':[{'name':'f'}]}"},
+        {5, "{'conversations':[{'from':'human','value':'q'},{'from':'gpt','value':'a'}],'system':'"
+            "s'}"},
+        {5, "{'conversations':[{'from':'system','value':'s'},{'from':'human','value':'q'},{'from':"
+            "'function_call','value':'{}'},{'from':'observation','value':'r'},{'from':'gpt','value'"
+            ":'a'}],"
+            "'tools':'[]'}"},
+        {6, "{'input_ids':[1,2,3],'seq_lengths':[1,1]}"},
+        {6, "{'input_ids':[1,2,3],'seq_lengths':[0,3]}"},
+        {6, "{'input_ids':[1,2,3],'seq_lengths':'x','labels':[1]}"},
+        {6, "{'input_ids':[1,2,3],'labels':'x'}"},
+        {6, "{'input_ids':[1,2,3],'attention_mask':[1,1,0],'position_ids':[0,1,2]}"},
+        {1, "{'text':'a','id':'x','meta':{'k':1}}"}};
+    for (size_t i = 0; i < FT_COUNT_OF(forms); i++)
+        for (char plain = 0; plain < 64; plain += 35) { /* 35: the bit of 32, the same format */
+            str_buf s = {0};
+            char head[3] = {(char)(forms[i].format + plain), 0, (char)(i * 29)};
+            for (const char *c = forms[i].line; *c; c++) str_addc(&s, *c == '\'' ? '"' : *c);
+            str_addc(&s, '\n');
+            put_with("records", head, 3, s.data, s.len);
+            str_free(&s);
+        }
     PUTS("csv", "\0prompt,completion\n\"a \"\"b\"\"\",c\nd,\"e\nf\"\n");
     PUTS("csv", "\1prompt\tcompletion\na\tb\n");
     PUTS("csv", "\6\xef\xbb\xbf"
