@@ -42,7 +42,7 @@ CASES = {
                                          "feedforward_modules": r".*c_proj"}),
     "ln_tuning llama": ("llama", {"type": "ln_tuning"}),
     "ln_tuning layers": ("llama-mlp-bias", {"type": "ln_tuning", "layers_to_transform": [0, 2],
-                                            "target_modules": ["input_layernorm"], "modules_to_save": ["lm_head"]}),
+                                            "target_modules": ["input_layernorm"]}),
     "ln_tuning qwen3": ("qwen3-bias-tied", {"type": "ln_tuning", "target_modules": r".*(_norm|\.1\..*layernorm)"}),
     "ln_tuning gpt2": ("gpt2-relu-inner", {"type": "ln_tuning", "exclude_modules": ["ln_f"]}),
 }
