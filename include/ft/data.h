@@ -34,6 +34,7 @@ typedef struct data_cfg {
     const char *tokenizer_key; /* no key: the one that would name a tokenizer, for messages; NULL: none would */
     const char *key; /* no key: what the sources are called in messages; NULL: data.train, data.eval */
     int64_t limit;   /* no key: records of each source at most, beside its own limit; 0: all */
+    unsigned wants;  /* no key: data_gives that the objective asks for; 0: any */
     bool ids;        /* no key: `extra` of a sample is {"id": …} of a record that has one */
 } data_cfg;
 extern const cfg_field data_fields[];
@@ -49,6 +50,7 @@ typedef struct data_sample {
     int64_t len;
     int64_t whole; /* tokens before it was cut at max_length */
     int n_seq, source;
+    int64_t index;     /* in its set; −1: made otherwise */
     const char *path;  /* of its file; of a row of text that of its source */
     int64_t line;      /* where it stands in its file, from 1; 0 for rows of a text source */
     double value;      /* see data_gives */
@@ -63,7 +65,8 @@ typedef enum data_gives {
                           many as it holds documents */
     DATA_PAIRS = 2,    /* two sequences, chosen first; value: a margin, 0 where there is none */
     DATA_LABELLED = 4, /* one sequence; value: 1 desirable, 0 not */
-    DATA_PROMPTS = 8   /* one sequence, nothing supervised: what is asked */
+    DATA_PROMPTS = 8,  /* one sequence, nothing supervised: what is asked */
+    DATA_TRIPLES = 16  /* pairs with a third sequence, an answer that is learned */
 } data_gives;
 
 /* --- a data set: the samples of one list of sources, tokenised ------------------------------------
@@ -99,6 +102,7 @@ typedef struct data_source_stats {
     int64_t unprinted;      /* records with a turn that is not learned, and not in the rendering either */
     int64_t duplicates;     /* records equal to an earlier one of the set (not counted in .txt) */
     int64_t empty;          /* records whose completion, assistant turn or text is empty or white space */
+    int64_t same;           /* pairs of equal answers */
     int64_t merged_borders; /* records in which the first token learned begins in the text before it */
     const data_unread *unread; /* [n_unread] keys of records that their format does not read, as they
                                   are met; "…": all beyond 63 */

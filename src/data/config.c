@@ -270,6 +270,7 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     d->ids = opt->ids;
     d->vocab_size = opt->vocab_size || !d->tok ? opt->vocab_size : tok_size(d->tok);
     d->completion_only = opt->completion_only_loss;
+    d->wants = opt->wants;
     d->assistant_only = opt->assistant_only_loss;
     d->shuffle = opt->shuffle;
     d->count_first = opt->count_first;
@@ -310,6 +311,9 @@ static ft_status read_all(data_set *d)
         s->stats.format = s->format ? s->format->name : s->format_name;
         s->stats.gives = s->format ? (data_gives)s->format->gives : DATA_TOKENS;
         const char *path = s->n_files == 1 ? s->file[0].name : s->path;
+        FT_CHECK(s->stats.same < s->stats.records || !s->stats.same, FT_EDATA,
+                 "%s: chosen is equal to rejected in every record: there is nothing to prefer",
+                 path);
         FT_CHECK(s->stats.samples || !s->stats.lost, FT_EDATA,
                  "%s: no sample is left: the chat template does not print what would be learned "
                  "(data.on_loss \"drop\")",

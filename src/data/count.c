@@ -147,6 +147,7 @@ ft_status data_count_item(data_set *d, data_source *s, const data_item *it)
         FT_TRY(before(&d->seen, it->identity, &there)); /* of a stream there is no end */
     st->duplicates += there;
     st->empty += it->empty;
+    st->same += it->same;
     st->merged_borders += it->merged;
     for (size_t i = 0; i < it->unread_len; i += strlen(it->unread + i) + 1)
         FT_TRY(count_key(s, it->unread + i));

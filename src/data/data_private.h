@@ -188,6 +188,7 @@ struct data_set {
     file_watch **watch; /* [n_watch] of all files */
     int64_t n_watch, cap_watch;
     int64_t max_length, vocab_size, window_tokens, limit;
+    unsigned wants;
     bool ids, concat, completion_only, assistant_only, shuffle, training, weighted, count_first,
         count, look;
     data_source *source;
@@ -224,9 +225,11 @@ typedef struct data_item {
     const cJSON **origin; /* of the view's members */
     tok_ids ids;
     int32_t *labels;    /* [ids.n], unshifted; NULL: the ids (text) */
-    int32_t seq_len[2]; /* of a record of two sequences; 0: it is one, or */
-    tok_ids seq;        /* the lengths of as many as it holds, where it says so */
-    double value;       /* as in data_sample */
+    tok_ids seq;   /* the lengths of the sequences that it holds; empty: it is one */
+    bool all;      /* each of them must keep a token to learn */
+    bool same;     /* the answers of a pair are equal */
+    bool apart;    /* they are samples of their own, the first desirable, the others not */
+    double value;  /* as in data_sample */
     char *extra;
     char *unread; /* keys that the format does not read, one after another */
     size_t unread_len;
@@ -246,6 +249,7 @@ typedef struct data_item {
 struct data_format {
     const char *name;
     const char *const *keys; /* a record that has all of these is of this format */
+    bool (*fits)(const cJSON *rec); /* the same where that is not said by keys alone; NULL: it is */
     ft_status (*render)(data_item *it);
     const char *const
         *reads;     /* further keys; of what a chat template renders also those of count.c */
@@ -255,10 +259,22 @@ struct data_format {
 };
 const data_format *data_format_find(const char *name);
 /* Sets the format of a source, and the columns that go with it, by its first record; 65 naming its keys when none fits. */
-FT_MUST_USE ft_status data_format_detect(data_source *s, const js_doc *doc, const cJSON *rec);
+FT_MUST_USE ft_status data_format_detect(const data_set *d, data_source *s, const js_doc *doc,
+                                         const cJSON *rec);
 /* `what` of path is text, which is told where there is no tokenizer. */
 FT_MUST_USE ft_status data_needs_tokenizer(const data_set *d, const char *path, const char *what);
 bool data_format_is_text(const data_format *f);
+/* format.c: pieces that several formats share. Ids of a text, with one BOS where the tokenizer adds it, and (close) EOS. */
+FT_MUST_USE ft_status data_plain_ids(const tok_tokenizer *tok, const char *text, size_t n,
+                                     bool close, tok_ids *out);
+/* "tools" as a list of schemas: a list, or one written as text; bare functions are wrapped as templates expect them. An
+ * empty list is a list: it chooses the template for tools. *out stays NULL when nothing is given. */
+FT_MUST_USE ft_status data_read_tools(const data_item *it, cJSON **out);
+/* What stands beside the turns, of which `first` (may be NULL) is the first: "system" in front of them, then "history". */
+FT_MUST_USE ft_status data_turns_before(const data_item *it, cJSON *list, const cJSON *first);
+/* "instruction" and "input": Stanford's prompt, or the user's turn after what stands before it. */
+FT_MUST_USE ft_status data_alpaca_text(const data_item *it, str_buf *out);
+FT_MUST_USE ft_status data_alpaca_turns(const data_item *it, cJSON *list);
 
 /* fields.c: a member of an object by its very key, else by a dotted path; NULL: it is not there */
 const cJSON *data_path(const cJSON *object, const char *path);

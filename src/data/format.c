@@ -33,6 +33,26 @@ static bool is_blank(const char *s)
 }
 
 /* --- prompt and completion as plain text -------------------------------------------------------------- */
+/* A text that begins with BOS where the tokenizer adds one: it stands there once. */
+static bool doubled_bos(const tok_tokenizer *tok, tok_ids *ids)
+{
+    const int32_t bos = tok_bos(tok);
+    if (ids->n < 2 || bos < 0 || ids->id[0] != bos || ids->id[1] != bos || !tok_adds_bos(tok))
+        return false;
+    memmove(ids->id, ids->id + 1, (size_t)--ids->n * sizeof *ids->id);
+    return true;
+}
+
+ft_status data_plain_ids(const tok_tokenizer *tok, const char *text, size_t n, bool close,
+                         tok_ids *out)
+{
+    const int32_t eos = tok_eos(tok);
+    FT_TRY(tok_encode(tok, text ? text : "", n, true, out));
+    doubled_bos(tok, out);
+    bool ends = out->n > 0 && out->id[out->n - 1] == eos;
+    return close && eos >= 0 && !ends ? tok_ids_push(out, eos) : FT_OK;
+}
+
 /* Both are tokenised as one text. The prompt's tokens are those it has in common with the text on its own, so a
  * token that spans the border belongs to the completion. */
 static ft_status plain(data_item *it, const char *prompt, const char *completion)
@@ -40,7 +60,7 @@ static ft_status plain(data_item *it, const char *prompt, const char *completion
     const tok_tokenizer *tok = it->d->tok;
     str_buf text = {0};
     tok_ids head = {0};
-    int32_t bos = tok_bos(tok), eos = tok_eos(tok);
+    int32_t eos = tok_eos(tok);
     int64_t k = 0;
     ft_status rc;
     str_adds(&text, prompt);
@@ -53,12 +73,7 @@ static ft_status plain(data_item *it, const char *prompt, const char *completion
     it->empty = is_blank(completion);
     bool closed = head.n > 0 && eos >= 0 && head.id[head.n - 1] == eos; /* by the post-processor */
     it->merged = k < head.n - closed;
-    if (it->ids.n > 1 && bos >= 0 && it->ids.id[0] == bos && it->ids.id[1] == bos &&
-        tok_adds_bos(tok)) {
-        memmove(it->ids.id, it->ids.id + 1,
-                (size_t)--it->ids.n * sizeof *it->ids.id); /* the text had it */
-        k -= k > 0;
-    }
+    if (doubled_bos(tok, &it->ids)) k -= k > 0; /* the text had it */
     if (k == it->ids.n && k && it->ids.id[k - 1] == eos && !*completion) k--;
     if (eos >= 0 && (k == it->ids.n || it->ids.id[it->ids.n - 1] != eos)) {
         FT_TRY_OUT(tok_ids_push(&it->ids, eos));
@@ -75,9 +90,7 @@ out:
 }
 
 /* --- messages ------------------------------------------------------------------------------------------------ */
-/* "tools" as a list of schemas: a list, or one written as text; bare functions are wrapped as the templates
- * expect them. An empty list is a list: it chooses the template for tools. *out stays NULL when nothing is given. */
-static ft_status read_tools(const data_item *it, cJSON **out)
+ft_status data_read_tools(const data_item *it, cJSON **out)
 {
     const cJSON *tools = js_get(it->rec, "tools");
     js_doc doc = {0};
@@ -144,8 +157,7 @@ static ft_status add_history(const data_item *it, cJSON *list)
     return FT_OK;
 }
 
-/* What stands beside the turns: "system" in front of them, then "history". */
-static ft_status add_before(const data_item *it, cJSON *list, const cJSON *first)
+ft_status data_turns_before(const data_item *it, cJSON *list, const cJSON *first)
 {
     const char *system;
     FT_TRY(optional_string(it, it->rec, "system", &system));
@@ -181,7 +193,7 @@ static ft_status chat_sample(data_item *it, const cJSON *node, cJSON *list, int 
     cJSON *tools = NULL;
     const cJSON *vars = js_get(it->rec, "chat_template_kwargs");
     ft_status rc = refuse_unknown(it);
-    if (rc == FT_OK) rc = read_tools(it, &tools);
+    if (rc == FT_OK) rc = data_read_tools(it, &tools);
     if (rc == FT_OK && !list->child) rc = data_fail(it, node, NULL, "an empty conversation");
     chat_input in = {
         .messages = list, .tools = tools, .vars = vars && !cJSON_IsNull(vars) ? vars : NULL};
@@ -197,7 +209,7 @@ static ft_status messages(data_item *it)
     cJSON *list = cJSON_CreateArray();
     if (!list) return out_of_memory(true);
     if (!from) from = js_get(it->rec, "conversations");
-    ft_status rc = add_before(it, list, from ? from->child : NULL);
+    ft_status rc = data_turns_before(it, list, from ? from->child : NULL);
     if (rc == FT_OK) {
         rc = from ? data_turn_list(it, from, false, list)
                   : data_fail(it, it->rec, "messages", "is missing in this record");
@@ -251,34 +263,49 @@ static ft_status no_turns(const data_item *it)
     return FT_OK;
 }
 
-static ft_status alpaca(data_item *it)
+ft_status data_alpaca_text(const data_item *it, str_buf *out)
 {
-    const char *instruction, *input, *output;
-    str_buf s = {0};
-    ft_status rc;
+    const char *instruction, *input;
     FT_TRY(want_string(it, it->rec, "instruction", &instruction));
     FT_TRY(optional_string(it, it->rec, "input", &input));
+    FT_TRY(no_turns(it));
+    if (*input)
+        str_printf(out, with_input, instruction, input);
+    else
+        str_printf(out, without_input, instruction);
+    return str_ok(out);
+}
+
+ft_status data_alpaca_turns(const data_item *it, cJSON *list)
+{
+    const char *instruction, *input;
+    str_buf s = {0};
+    FT_TRY(want_string(it, it->rec, "instruction", &instruction));
+    FT_TRY(optional_string(it, it->rec, "input", &input));
+    FT_TRY(data_turns_before(it, list, NULL));
+    str_adds(&s, instruction);
+    if (*input) str_printf(&s, "\n\n%s", input);
+    ft_status rc = out_of_memory(s.failed || !data_turn_add(list, "user", s.data ? s.data : ""));
+    str_free(&s);
+    return rc;
+}
+
+static ft_status alpaca(data_item *it)
+{
+    const char *output;
+    str_buf s = {0};
+    ft_status rc;
+    FT_TRY(want_string(it, it->rec, "instruction", &output)); /* in the order of the keys */
     FT_TRY(want_string(it, it->rec, "output", &output));
     if (!it->d->chat) {
-        FT_TRY(no_turns(it));
-        if (*input)
-            str_printf(&s, with_input, instruction, input);
-        else
-            str_printf(&s, without_input, instruction);
-        rc = str_ok(&s);
+        rc = data_alpaca_text(it, &s);
         if (rc == FT_OK) rc = plain(it, s.data, output);
         str_free(&s);
         return rc;
     }
-    str_adds(&s, instruction);
-    if (*input) str_printf(&s, "\n\n%s", input);
     cJSON *list = cJSON_CreateArray();
-    rc = list ? add_before(it, list, NULL) : FT_EMEM;
-    if (rc == FT_OK && (s.failed || !data_turn_add(list, "user", s.data ? s.data : "") ||
-                        !data_turn_add(list, "assistant", output))) {
-        rc = out_of_memory(true);
-    }
-    str_free(&s);
+    rc = list ? data_alpaca_turns(it, list) : FT_EMEM;
+    if (rc == FT_OK && !data_turn_add(list, "assistant", output)) rc = out_of_memory(true);
     if (rc == FT_OK) return chat_sample(it, it->rec, list, 0);
     cJSON_Delete(list);
     return rc;
@@ -291,7 +318,7 @@ static ft_status sharegpt(data_item *it)
         return data_fail(it, turns ? turns : it->rec, "conversations", "must be a list of turns");
     }
     cJSON *list = cJSON_CreateArray();
-    ft_status rc = list ? add_before(it, list, turns->child) : out_of_memory(true);
+    ft_status rc = list ? data_turns_before(it, list, turns->child) : out_of_memory(true);
     if (rc == FT_OK) rc = data_turn_list(it, turns, true, list);
     if (rc == FT_OK) return chat_sample(it, turns, list, 0);
     cJSON_Delete(list);

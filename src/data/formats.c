@@ -64,7 +64,8 @@ static ft_status unknown_format(const data_item *it)
     ft_status rc =
         data_fail(it, it->rec, NULL,
                   "cannot tell the format of this record (keys: %s); known are text, prompt + "
-                  "completion, messages, instruction + output, conversations, input_ids%s; "
+                  "completion, messages, instruction + output, conversations, chosen + rejected, "
+                  "input_ids%s; "
                   "\"columns\" of the source says which key is which",
                   keys.data ? keys.data : "none", known.data ? known.data : "");
     str_free(&keys);
@@ -72,13 +73,23 @@ static ft_status unknown_format(const data_item *it)
     return rc;
 }
 
-ft_status data_format_detect(data_source *s, const js_doc *doc, const cJSON *rec)
+static bool fits(const data_format *f, const cJSON *rec)
+{
+    return f->fits ? f->fits(rec) : has_all(rec, f->keys);
+}
+
+/* A record may have the keys of several: what the objective asks for comes first. */
+ft_status data_format_detect(const data_set *d, data_source *s, const js_doc *doc, const cJSON *rec)
 {
     data_item it = {.src = s, .doc = doc, .rec = rec};
     if (!cJSON_IsObject(rec)) return data_fail(&it, rec, NULL, "a record must be an object");
     ft_status rc = data_view_open(&it);
-    for (size_t i = 0; rc == FT_OK && !s->format && i < FT_COUNT_OF(rows); i++)
-        if (has_all(it.rec, rows[i]->keys)) s->format = rows[i];
+    for (int wanted = 1; rc == FT_OK && wanted >= 0; wanted--) {
+        for (size_t i = 0; !s->format && i < FT_COUNT_OF(rows); i++) {
+            const bool asked = !d->wants || (rows[i]->gives & d->wants);
+            if (asked == (wanted == 1) && fits(rows[i], it.rec)) s->format = rows[i];
+        }
+    }
     if (rc == FT_OK && !s->format && data_known(s, it.rec)) s->format = &data_format_alpaca;
     if (rc == FT_OK && !s->format) rc = unknown_format(&it);
     data_view_close(&it);

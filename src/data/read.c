@@ -237,7 +237,7 @@ static ft_status detect(reader *r, const record *x)
     const data_file *f = file_of(r);
     FT_TRY(parse_record(f, x->text, x->len, x->line, x->col, &doc));
     ft_status rc = f->kind->separator ? data_csv_reach(r->src, &doc) : FT_OK;
-    if (rc == FT_OK) rc = data_format_detect(r->src, &doc, doc.root);
+    if (rc == FT_OK) rc = data_format_detect(r->d, r->src, &doc, doc.root);
     js_close(&doc);
     return rc;
 }

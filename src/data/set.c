@@ -117,6 +117,7 @@ static ft_status look(data_set *d, data_source *s, int64_t at, data_sample *out,
         FT_TRY(data_unpack(&s->store, at, out, &file, mem));
     }
     out->source = s->index;
+    out->index = s->stats.first + at;
     out->path = file < 0 ? s->path : s->file[file].name;
     return FT_OK;
 }

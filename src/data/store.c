@@ -53,12 +53,12 @@ ft_status data_store_row(const data_set *d, data_store *to, data_source_stats *s
     return FT_OK;
 }
 
-/* Appends the first `len` tokens of the sequence that begins at `from` in the item. */
 static int32_t kept_of(const data_item *it, int32_t len)
 {
     return (int32_t)(len < it->d->max_length ? len : it->d->max_length);
 }
 
+/* Appends the first `len` tokens of the sequence that begins at `from` in the item. */
 static void append(data_store *to, const data_item *it, int64_t from, int64_t len)
 {
     memcpy(to->ids + to->n_ids, it->ids.id + from, (size_t)len * sizeof *to->ids);
@@ -67,30 +67,13 @@ static void append(data_store *to, const data_item *it, int64_t from, int64_t le
     to->n_labels += len;
 }
 
-/* Every sequence is cut for itself. What gives tokens must keep one to learn, a pair one on each side. */
-ft_status data_store_item(data_source *s, const data_item *it)
+/* Sequences seq[0 … n) of the item, which begin at `from`, as one sample; each is cut for itself. `whole`: tokens of them. */
+static ft_status store(data_source *s, const data_item *it, int64_t from, const int32_t *seq, int n,
+                       int64_t whole, double value)
 {
     data_store *to = &s->store;
-    data_source_stats *st = &s->stats;
-    const int32_t whole = (int32_t)it->ids.n;
-    const int n_seq = it->seq_len[0] ? 2 : it->seq.n > 1 ? (int)it->seq.n : 1;
-    const int32_t *seq = it->seq_len[0] ? it->seq_len : n_seq > 1 ? it->seq.id : &whole;
-    int64_t from = 0, total = 0;
-    int useful = 0;
-    bool cut = false;
-    for (int i = 0; i < n_seq; from += seq[i], i++) {
-        const int32_t len = kept_of(it, seq[i]);
-        if (seq[i] > st->longest) st->longest = seq[i];
-        cut = cut || len < seq[i];
-        total += len;
-        useful += it->format->gives == DATA_PROMPTS ||
-                  data_supervised(it->labels + from, &len, 1, it->d->count_first) > 0;
-    }
-    if (useful < (it->seq_len[0] ? 2 : 1)) {
-        st->dropped++;
-        return FT_OK;
-    }
-    st->truncated += cut;
+    int64_t total = 0;
+    for (int i = 0; i < n; i++) total += kept_of(it, seq[i]);
     FT_TRY(data_reserve(&to->ids, &to->cap_ids, to->n_ids + total, sizeof *to->ids));
     FT_TRY(data_reserve(&to->labels, &to->cap_labels, to->n_labels + total, sizeof *to->labels));
     data_row row = {.ids_at = to->n_ids,
@@ -98,19 +81,47 @@ ft_status data_store_item(data_source *s, const data_item *it)
                     .seq_at = -1,
                     .line = it->line,
                     .file = it->mark.file,
-                    .value = it->value,
+                    .value = value,
                     .extra = it->extra,
                     .len = (int32_t)total,
-                    .whole = whole,
-                    .n_seq = n_seq};
-    if (n_seq > 1) {
-        FT_TRY(data_reserve(&to->seq, &to->cap_seq, to->n_seq + n_seq, sizeof *to->seq));
+                    .whole = (int32_t)whole,
+                    .n_seq = n};
+    if (n > 1) {
+        FT_TRY(data_reserve(&to->seq, &to->cap_seq, to->n_seq + n, sizeof *to->seq));
         row.seq_at = to->n_seq;
-        for (int i = 0; i < n_seq; i++) to->seq[to->n_seq++] = kept_of(it, seq[i]);
+        for (int i = 0; i < n; i++) to->seq[to->n_seq++] = kept_of(it, seq[i]);
     }
+    for (int i = 0; i < n; from += seq[i], i++) append(to, it, from, kept_of(it, seq[i]));
+    return data_store_row(it->d, to, &s->stats, row);
+}
+
+/* What is learned of must keep something to learn: a pair on each side. */
+ft_status data_store_item(data_source *s, const data_item *it)
+{
+    data_source_stats *st = &s->stats;
+    const int32_t whole = (int32_t)it->ids.n;
+    const int n = it->seq.n > 0 ? (int)it->seq.n : 1;
+    const int32_t *seq = it->seq.n > 0 ? it->seq.id : &whole;
+    int64_t from = 0;
+    int useful = 0;
+    bool cut = false;
+    for (int i = 0; i < n; from += seq[i], i++) {
+        const int32_t len = kept_of(it, seq[i]);
+        if (seq[i] > st->longest) st->longest = seq[i];
+        cut = cut || len < seq[i];
+        useful += it->format->gives == DATA_PROMPTS ||
+                  data_supervised(it->labels + from, &len, 1, it->d->count_first) > 0;
+    }
+    if (useful < (it->all ? n : 1)) {
+        st->dropped++;
+        return FT_OK;
+    }
+    st->truncated += cut;
+    if (!it->apart) return store(s, it, 0, seq, n, whole, it->value);
     from = 0;
-    for (int i = 0; i < n_seq; from += seq[i], i++) append(to, it, from, kept_of(it, seq[i]));
-    return data_store_row(it->d, to, st, row);
+    for (int i = 0; i < n; from += seq[i], i++)
+        FT_TRY(store(s, it, from, &seq[i], 1, seq[i], i == 0));
+    return FT_OK;
 }
 
 void data_store_close(data_store *s)

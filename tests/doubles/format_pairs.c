@@ -1,10 +1,10 @@
-/* format_pairs.c – the double of a format that gives pairs: "chosen" and "rejected" after a "prompt", by the tokens of each
+/* format_pairs.c – the double of a format that gives pairs: "better" and "worse" after a "prompt", by the tokens of each
  * for itself; "margin" is the value, what stands under "answer" goes along. */
 #include "data/data_private.h"
 
 #include <string.h>
 
-static ft_status side(data_item *it, const char *prompt, const char *key, int32_t *len)
+static ft_status side(data_item *it, const char *prompt, const char *key)
 {
     const cJSON *text = js_get(it->rec, key);
     int64_t from = it->ids.n;
@@ -16,8 +16,7 @@ static ft_status side(data_item *it, const char *prompt, const char *key, int32_
     if (!labels) return FT_EMEM;
     for (int64_t i = from; i < it->ids.n; i++) labels[i] = i < begin ? DATA_IGNORE : it->ids.id[i];
     it->labels = labels;
-    *len = (int32_t)(it->ids.n - from);
-    return FT_OK;
+    return tok_ids_push(&it->seq, (int32_t)(it->ids.n - from));
 }
 
 static ft_status pairs(data_item *it)
@@ -25,8 +24,9 @@ static ft_status pairs(data_item *it)
     const cJSON *prompt = js_get(it->rec, "prompt"), *margin = js_get(it->rec, "margin");
     const cJSON *answer = js_get(it->rec, "answer");
     const char *p = cJSON_IsString(prompt) ? prompt->valuestring : "";
-    FT_TRY(side(it, p, "chosen", &it->seq_len[0]));
-    FT_TRY(side(it, p, "rejected", &it->seq_len[1]));
+    FT_TRY(side(it, p, "better"));
+    FT_TRY(side(it, p, "worse"));
+    it->all = true;
     it->value = cJSON_IsNumber(margin) ? margin->valuedouble : 0;
     if (!cJSON_IsString(answer)) return FT_OK;
     str_buf extra = {0};
@@ -37,7 +37,7 @@ static ft_status pairs(data_item *it)
     return str_ok(&extra);
 }
 
-static const char *const keys[] = {"chosen", "rejected", NULL};
+static const char *const keys[] = {"better", "worse", NULL};
 static const char *const reads[] = {"prompt", "margin", "answer", NULL};
 extern const data_format data_format_pairs;
 const data_format data_format_pairs = {
@@ -47,4 +47,4 @@ const data_format data_format_pairs = {
     .reads = reads,
     .gives = DATA_PAIRS,
     .help = "which of two answers is better",
-    .example = "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}"};
+    .example = "{\"prompt\": \"a\", \"better\": \"b\", \"worse\": \"c\"}"};

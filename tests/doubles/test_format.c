@@ -3,9 +3,9 @@
 #include "data_fixture.h"
 
 static const char records[] =
-    "{\"prompt\":\"ab\",\"chosen\":\"cd\",\"rejected\":\"e\",\"margin\":0.5}\n"
-    "{\"prompt\":\"p\",\"chosen\":\"qrstuvw\",\"rejected\":\"x\",\"answer\":\"4\\\"2\",\"id\":1}\n"
-    "{\"prompt\":\"123456\",\"chosen\":\"7\",\"rejected\":\"\"}\n";
+    "{\"prompt\":\"ab\",\"better\":\"cd\",\"worse\":\"e\",\"margin\":0.5}\n"
+    "{\"prompt\":\"p\",\"better\":\"qrstuvw\",\"worse\":\"x\",\"answer\":\"4\\\"2\",\"id\":1}\n"
+    "{\"prompt\":\"123456\",\"better\":\"7\",\"worse\":\"\"}\n";
 
 static void pairs_are_two_sequences(void **state)
 {
@@ -58,8 +58,8 @@ static void pairs_are_two_sequences(void **state)
 
     assert_ok(data_sha256(f.set, one));
     put("p.jsonl",
-        "{\"prompt\":\"ab\",\"chosen\":\"cd\",\"rejected\":\"e\",\"margin\":0.25}\n"
-        "{\"prompt\":\"p\",\"chosen\":\"qrstuvw\",\"rejected\":\"x\",\"answer\":\"4\\\"2\"}\n");
+        "{\"prompt\":\"ab\",\"better\":\"cd\",\"worse\":\"e\",\"margin\":0.25}\n"
+        "{\"prompt\":\"p\",\"better\":\"qrstuvw\",\"worse\":\"x\",\"answer\":\"4\\\"2\"}\n");
     assert_ok(load(&f, "{\"data\":{\"train\":\"p.jsonl\",\"max_length\":5}}", true));
     assert_ok(data_sha256(f.set, two));
     assert_string_not_equal(one, two);
@@ -72,7 +72,7 @@ static void shipped_formats_come_first(void **state)
     fixture f;
     (void)state;
     begin(&f, "first", NULL, false);
-    put("b.jsonl", "{\"prompt\":\"a\",\"completion\":\"b\",\"chosen\":\"c\",\"rejected\":\"d\"}\n");
+    put("b.jsonl", "{\"prompt\":\"a\",\"completion\":\"b\",\"better\":\"c\",\"worse\":\"d\"}\n");
     assert_ok(load(&f, "{\"data\":{\"train\":\"b.jsonl\"}}", true));
     assert_string_equal(data_stats(f.set, 0)->format, "completion");
     assert_ok(load(&f, "{\"data\":{\"train\":{\"path\":\"b.jsonl\",\"format\":\"pairs\"}}}", true));
