@@ -21,7 +21,7 @@ model:     base cfg tensor kernel io autograd token nn
 infer:     base tensor kernel autograd token nn model
 method:    base cfg tensor kernel io autograd token nn model
 data:      base cfg io token template nn
-objective: base cfg tensor kernel io autograd token nn model infer data
+objective: base cfg tensor kernel io autograd token nn model infer method data
 optim:     base cfg tensor kernel nn
 train:     base cfg tensor kernel io autograd token template nn model infer method data objective optim
 tool:      base cfg tensor kernel io autograd token template nn model infer method data objective optim train

@@ -36,7 +36,13 @@ while read -r record; do
     echo "$record" > one.jsonl
     accepted "$record" "$ft" data one.jsonl --model "$model" --chat-template chatml --json --set train.batch_size=1
     grep -q '"samples":1' out.txt || bad "$record is no sample: $(cat out.txt)"
-    accepted "$record" "$ft" check --model "$model" --data one.jsonl --set data.chat_template=chatml --set train.batch_size=1 --out o
+    case $record in
+    *'"chosen"'*) objective=dpo ;;
+    *'"label"'*) objective=kto ;;
+    *) objective=sft ;;
+    esac
+    accepted "$record" "$ft" check --model "$model" --data one.jsonl --set data.chat_template=chatml --set train.batch_size=1 \
+        --set objective.type=$objective --out o
 done < all.txt
 for name in $names; do
     help "$name"

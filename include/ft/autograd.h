@@ -284,6 +284,7 @@ typedef struct ag_score {
     int64_t chunk;        /* rows at a time; 0: 256, or as many as make 64 MB of logits. Changes no bit */
     float *logprob;       /* out [S], log softmax(head(x))[label] */
     float *entropy;       /* out [S] of the softmax */
+    float *power;         /* out [S], log Σ p² of it */
     float smoothing;      /* ε of cross-entropy: targets of 1 − ε, and of ε/V for every entry besides */
     float *smooth;        /* out [S], with ε: (1 − ε) log p(label) + ε/V Σ log p, what the loss adds up */
     int32_t *best;        /* out [S], arg max. Each may be NULL; the arrays need not outlive the call */

@@ -196,6 +196,7 @@ typedef struct kn_softmax {
     const int32_t *target; /* [T] */
     float *logprob;        /* out [T]: log p(target) */
     float *entropy;        /* out [T]: −Σ p log p; may be NULL */
+    float *power;          /* out [T]: log Σ p²; may be NULL */
     float smoothing;       /* ε: the target counts 1 − ε, and every column ε/V besides, in `smooth` and the gradient */
     float *smooth;         /* out [T], with ε: (1 − ε) log p(target) + ε/V Σ log p */
     int32_t *best;         /* out [T]: smallest index of the largest logit; may be NULL */

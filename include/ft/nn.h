@@ -96,6 +96,7 @@ typedef struct nn_batch {
                              virtual one stands before it; NULL: none */
     const uint64_t *row_key; /* [tokens] identity of each row for dropout; NULL: none */
     uint64_t key;            /* of the optimizer step, for dropout */
+    bool calm;    /* no dropout, in a run that records either */
     float noise; /* NEFTune's alpha: embeddings get noise in a run that records; 0: none. Needs row_key */
 } nn_batch;
 
@@ -116,6 +117,7 @@ typedef struct nn_run { /* one forward pass, made by nn_run_open */
     const int64_t *row_of; /* [tokens of the batch] where each row of the batch stands; NULL: where it stood */
     const nn_cache *cache; /* generating: the tokens extend its sequences; else NULL */
     float noise;           /* of the batch, in a run that records; else 0 */
+    bool drops;            /* dropout is on: it records, and the batch is not calm */
     bool checkpoint;       /* gradient checkpointing: keep block inputs only, recompute the rest */
     nn_watch watch;        /* set after nn_run_open by who wants to look; NULL: nobody */
     void *watch_ctx;

@@ -8,6 +8,7 @@
 
 #include "ft/data.h"
 #include "ft/infer.h"
+#include "ft/method.h"
 #include "ft/model.h"
 
 typedef struct obj_objective obj_objective;
@@ -24,6 +25,9 @@ typedef struct obj_ctx {
     ag_tape *tape;            /* of the run; free for passes of prepare's own, each of which resets it */
     arena *mem, *step_mem;    /* of the run; of this optimizer step */
     uint64_t seed;
+    const char *init_from;    /* the adapter that `tuned` begins as; NULL: it begins as the base */
+    data_set *train, *eval;   /* eval may be NULL */
+    int64_t batch_size, max_length;
     size_t bytes; /* out of `open`, for the plan: what the objective holds beside the policy (further models, caches) */
     void *priv;     /* the objective's */
 } obj_ctx;
@@ -45,6 +49,7 @@ typedef struct obj_metric {
 /* Sums of a step or of an evaluation. A micro-batch adds to them in the order of its tokens or samples. */
 typedef struct obj_stats {
     double loss, units; /* Σ of the losses of units, and their number */
+    obj_metric more;    /* a further mean that joins theirs: over tokens, beside a loss of pairs */
     int64_t tokens;     /* supervised */
     obj_metric *metric; /* by the order of row->metrics */
 } obj_stats;
@@ -61,9 +66,12 @@ struct obj_objective {
     unsigned wants; /* data_gives: what its sources must give */
     obj_unit unit;
     bool reference; /* it reads the model without `tuned` too: values that are trained stay there beside their copies */
+    bool calm;      /* dropout is off while it trains */
+    double learning_rate, adapter_rate; /* defaults of optim.learning_rate, the second for adapters; 0: the method's */
     const char *const *metrics; /* further fields of log.jsonl, NULL-terminated; with "eval_" before them in an
                                    evaluation. NULL: none */
     /* All below may be NULL, except loss. */
+    void (*derive)(double *values); /* metrics that are functions of others, of the same mean */
     void (*check)(cfg_doc *d, const cJSON *object, void *cfg); /* across keys */
     /* Before the optimizer. weights false: for the plan, on a model without weights; nothing is read. */
     ft_status (*open)(obj_ctx *c, bool weights);
@@ -86,7 +94,9 @@ const obj_objective *obj_by_name(const char *name);
 const obj_objective *obj_at(int i);
 const char *const *obj_names(void);
 int obj_metrics(const obj_objective *o); /* their number */
-void obj_metric_values(const obj_metric *sums, int n, double *out); /* the quotients; NAN without weight */
+double obj_mean(const obj_stats *s);     /* the loss that is logged */
+/* The quotients, NAN without weight; what follows from them. */
+void obj_metric_values(const obj_objective *o, const obj_metric *sums, double *out);
 /* The context's row, cfg, model and so on are filled already. obj_close follows in any case. */
 FT_MUST_USE ft_status obj_open(obj_ctx *c, bool weights);
 void obj_close(obj_ctx *c); /* accepts one that was never filled */

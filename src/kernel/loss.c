@@ -25,6 +25,18 @@ static float entropy(const float *x, int64_t v, float max, int thread)
     return (float)(log((double)total) - sum / (double)total);
 }
 
+/* log Σ p² = log Σ exp(x − max)² − 2 log Σ exp(x − max). */
+static float power(const float *x, int64_t v, float max, int thread)
+{
+    float *e = pool_scratch(thread, 0, (size_t)v * sizeof *e);
+    double sum = 0.0;
+    if (!e) return 0.0f;
+    memcpy(e, x, (size_t)v * sizeof *e);
+    const float total = kern->exp_sum(e, v, max, true);
+    for (int64_t i = 0; i < v; i++) sum += (double)e[i] * (double)e[i];
+    return (float)(log(sum) - 2.0 * log((double)total));
+}
+
 /* Σ (x − max)/V in double, eight chains. */
 static double mean_below(const float *x, int64_t v, float max)
 {
@@ -75,6 +87,7 @@ static void softmax_tile(void *ctx, int64_t t, int thread)
         s->best[t] = at < 0 ? 0 : (int32_t)at;
     }
     if (s->entropy) s->entropy[t] = entropy(x, s->v, max, thread);
+    if (s->power) s->power[t] = power(x, s->v, max, thread);
     const float own = counts ? x[target] : 0.0f;
     const double mean = s->smoothing > 0 && counts ? mean_below(x, s->v, max) : 0.0;
     const float sum = kern->exp_sum(x, s->v, max, grad);

@@ -138,7 +138,7 @@ void pe_lora_weight(nn_run *r, const nn_site *s, ag_weight *w)
     w->low = (ag_low_rank){.a = &slot->a->t,
                            .b = &slot->b->t,
                            .scale = slot->scale,
-                           .dropout = r->t->record ? slot->dropout : 0.0f,
+                           .dropout = r->drops ? slot->dropout : 0.0f,
                            .key = slot->key};
 }
 

@@ -77,6 +77,7 @@ ft_status nn_run_open(nn_run *r, ag_tape *t, const nn_batch *b, const nn_overlay
     t->few = (how & NN_FEW) != 0;
     r->checkpoint = (how & NN_CHECKPOINT) != 0;
     r->noise = t->record ? b->noise : 0.0f;
+    r->drops = t->record && !b->calm;
     *rows = (ag_rows){
         .n = b->tokens, .n_seq = b->n_seq, .len = b->len, .key = b->row_key, .mask_key = b->key};
     if (nn_virtual(over) > 0) FT_TRY(insert_virtual(r, rows, b, over));

@@ -40,6 +40,11 @@ int obj_metrics(const obj_objective *o)
     return n;
 }
 
+double obj_mean(const obj_stats *s)
+{
+    return s->loss / s->units + (s->more.weight > 0 ? s->more.sum / s->more.weight : 0);
+}
+
 ft_status obj_open(obj_ctx *c, bool weights)
 {
     return c->row->open ? c->row->open(c, weights) : FT_OK;
@@ -51,8 +56,9 @@ void obj_close(obj_ctx *c)
     *c = (obj_ctx){0};
 }
 
-void obj_metric_values(const obj_metric *sums, int n, double *out)
+void obj_metric_values(const obj_objective *o, const obj_metric *sums, double *out)
 {
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < obj_metrics(o); i++)
         out[i] = sums[i].weight > 0 ? sums[i].sum / sums[i].weight : (double)NAN;
+    if (o->derive) o->derive(out);
 }

@@ -371,6 +371,15 @@ static void put_defaults(cfg_field *rows, const pe_default *d)
     }
 }
 
+/* The objective's where it has one. */
+static double default_rate(const train_config *c)
+{
+    const obj_objective *o = c->objective;
+    const bool adapter = c->method && c->method->result == PE_ADAPTER;
+    const double own = !o ? 0 : adapter ? o->adapter_rate : o->learning_rate;
+    return own > 0 ? own : c->method ? c->method->learning_rate : 2e-4;
+}
+
 static ft_status read_optim(train_config *c, arena *mem)
 {
     const cJSON *object = js_get(c->doc.js.root, "optim");
@@ -391,8 +400,7 @@ static ft_status read_optim(train_config *c, arena *mem)
         read_type_only(&c->doc, object, "optim", c->optim_rows, c->optim);
     if (c->rule && c->rule->check && c->doc.errors == before)
         c->rule->check(&c->doc, object, c->optim, c->rule_cfg);
-    if (isnan(c->optim->learning_rate))
-        c->optim->learning_rate = c->method ? c->method->learning_rate : 2e-4;
+    if (isnan(c->optim->learning_rate)) c->optim->learning_rate = default_rate(c);
     if (c->doc.errors == before) opt_check(&c->doc, object, c->optim);
     return FT_OK;
 }

@@ -65,7 +65,7 @@ static ft_status evaluate(train_session *s, train_eval *out, arena *mem)
 {
     ft_status rc = FT_OK;
     int n = s->state.n_evals, metrics = obj_metrics(s->cfg.objective);
-    double sum = 0, units = 0;
+    obj_stats all = {0};
     obj_metric *metric = arena_get(mem, (size_t)(metrics + 1) * sizeof *metric);
     *out = (train_eval){0};
     out->loss = arena_get(mem, (size_t)n * sizeof *out->loss);
@@ -77,16 +77,18 @@ static ft_status evaluate(train_session *s, train_eval *out, arena *mem)
         obj_stats stats = {.metric = metric};
         rc = evaluate_source(s, i, &stats, mem);
         out->tokens[i] = stats.tokens;
-        out->loss[i] = stats.loss / stats.units;
+        out->loss[i] = obj_mean(&stats);
         out->total += stats.tokens;
-        sum += stats.loss;
-        units += stats.units;
+        all.loss += stats.loss;
+        all.units += stats.units;
+        all.more.sum += stats.more.sum;
+        all.more.weight += stats.more.weight;
     }
     FT_TRY(rc);
-    out->mean = sum / units;
+    out->mean = obj_mean(&all);
     FT_CHECK(isfinite(out->mean), FT_EDIVERGED, "step %lld: the eval_loss is %s",
              (long long)s->state.step, isnan(out->mean) ? "NaN" : "infinite");
-    obj_metric_values(metric, metrics, out->metric);
+    obj_metric_values(s->cfg.objective, metric, out->metric);
     return FT_OK;
 }
 

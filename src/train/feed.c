@@ -57,7 +57,7 @@ static ft_status run(feed *f, const int64_t *sample, int n, const nn_overlay *ov
     if (gradients) nn_store_begin(&s->pe->store);
     for (int i = 0; i < plan.n_micro; i++) FT_TRY(train_micro(s, &pass, &plan.micro[i]));
     if (gradients) nn_store_finish(&s->pe->store);
-    if (loss) *loss = stats.loss / step.units;
+    if (loss) *loss = obj_mean(&stats);
     return FT_OK;
 }
 

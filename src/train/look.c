@@ -336,6 +336,7 @@ static ft_status report(look *l, train_session *s, const train_options *opt, str
 {
     const char *part = l->opt->eval ? "eval" : "train";
     FT_TRY(train_session_config(s, opt));
+    s->any_data = !opt->config && s->cfg.objective == obj_at(0);
     FT_TRY(train_session_open(s, false, false));
     l->set = l->opt->eval ? s->eval : s->train;
     FT_CHECK(l->set, FT_EUSAGE, "--part eval: there is no data.eval and no data.eval_split");

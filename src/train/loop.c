@@ -63,7 +63,7 @@ static ft_status accumulate(train_session *s, obj_stats *stats, train_record *re
     spent->backward += pass.spent.backward;
     rec->tokens = pass.tokens;
     rec->supervised = stats->tokens;
-    rec->loss = stats->loss / step.units;
+    rec->loss = obj_mean(stats);
     return FT_OK;
 }
 
@@ -93,7 +93,7 @@ static ft_status update(train_session *s, train_record *rec)
 static void take_metrics(train_session *s, const obj_stats *stats)
 {
     int own = obj_metrics(s->cfg.objective);
-    obj_metric_values(stats->metric, own, s->state.metric);
+    obj_metric_values(s->cfg.objective, stats->metric, s->state.metric);
     for (int i = own; i < s->state.n_metrics; i++) s->state.metric[i] = s->pe->metric[i - own];
 }
 

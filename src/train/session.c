@@ -190,7 +190,12 @@ ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, boo
                      .tape = s->tape,
                      .mem = s->mem,
                      .step_mem = s->batch,
-                     .seed = (uint64_t)s->cfg.train.seed};
+                     .seed = (uint64_t)s->cfg.train.seed,
+                     .init_from = s->cfg.method_head->init_from,
+                     .train = s->train,
+                     .eval = s->eval,
+                     .batch_size = s->cfg.train.batch_size,
+                     .max_length = s->cfg.data.max_length};
     return obj_open(out, weights);
 }
 
@@ -203,16 +208,17 @@ static ft_status check_wants(const train_session *s, const data_set *d, const ch
     } kinds[] = {{DATA_TOKENS, "tokens to learn"},
                  {DATA_PAIRS, "pairs of a chosen and a rejected answer"},
                  {DATA_LABELLED, "answers labelled good or bad"},
-                 {DATA_PROMPTS, "prompts"}};
+                 {DATA_PROMPTS, "prompts"},
+                 {DATA_TRIPLES, "pairs with a reference answer"}};
     const obj_objective *row = s->cfg.objective;
     const char *wanted = "", *given = "";
     for (size_t i = 0; i < FT_COUNT_OF(kinds); i++)
-        if (row->wants & kinds[i].bit) wanted = kinds[i].what;
+        if (row->wants & kinds[i].bit) wanted = kinds[i].what; /* the last: the most */
     for (int k = 0; k < data_sources(d); k++) {
         const data_source_stats *t = data_stats(d, k);
         for (size_t i = 0; i < FT_COUNT_OF(kinds); i++)
-            if (t->gives == kinds[i].bit) given = kinds[i].what;
-        FT_CHECK(row->wants & t->gives, FT_ECONFIG,
+            if ((t->gives & kinds[i].bit) && !*given) given = kinds[i].what;
+        FT_CHECK((row->wants & t->gives) || s->any_data, FT_ECONFIG,
                  "%s: %s: %s (format %s) gives %s; objective.type \"%s\" wants %s", s->config_name,
                  key, ft_shows(t->path), t->format, given, row->name, wanted);
     }
@@ -289,6 +295,7 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     FT_TRY(train_stop());
     d->vocab_size = s->m->d.vocab_size;
     d->count_first = s->cfg.method->virtual_predict;
+    d->wants = s->any_data ? 0 : s->cfg.objective->wants;
     d->seed = (uint64_t)t->seed;
     d->count = t->max_steps == 0; /* the steps follow from the tokens */
     d->look = look;

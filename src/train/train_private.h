@@ -177,6 +177,7 @@ typedef struct train_session {
     int64_t epoch_steps, total_steps;
     train_state state;
     int64_t resumed_from; /* step; −1: afresh */
+    bool any_data;        /* data is looked at for itself: whatever it gives */
     int64_t saved_step;   /* of the newest checkpoint on disk that this run may use; −1: none */
     train_sample *sample; /* [n_samples] train.sample_prompts */
     int64_t n_samples;

@@ -28,21 +28,63 @@ static void write_records(const char *name, int n, int low, int high, uint64_t s
     str_free(&s);
 }
 
-/* n pairs of a short prompt and two answers; with `even` all alike, of one length and with nothing before them. */
-static void write_pairs(const char *name, int n, bool even, uint64_t seed)
+/* What objectives want beside tokens: the files' name, and their format. */
+typedef enum judged { PAIRS, TRIPLES, LABELS, JUDGED } judged;
+static const struct {
+    unsigned wants;
+    const char *name, *format;
+    const char *even, *uneven; /* a record of four words, all alike, or after a prompt */
+} kinds[JUDGED] = {
+    [PAIRS] = {DATA_PAIRS, "pairs-", "pairs", "{\"better\":\"%s, %s\",\"worse\":\"%s, %s\"}\n",
+               "{\"prompt\":\"%s and \",\"better\":\"%s is %s.\",\"worse\":\"%s\"}\n"},
+    [TRIPLES] = {DATA_TRIPLES, "triples-", "preference",
+                 "{\"prompt\":\"\",\"chosen\":\"%s, a\",\"rejected\":\"%s, b\",\"reference\":\"%s, "
+                 "%s\"}\n",
+                 "{\"prompt\":\"%s and \",\"chosen\":\"%s is %s.\",\"rejected\":\"%s\","
+                 "\"reference\":\"all\"}\n"},
+    [LABELS] = {DATA_LABELLED, "labels-", "unpaired",
+                "{\"prompt\":\"\",\"completion\":\"%s, %s, %s, and %s\",\"label\":true}\n",
+                "{\"prompt\":\"%s and\",\"completion\":\" %s %s %s\",\"label\":false}\n"},
+};
+
+static int kind_of(unsigned wants) /* JUDGED: tokens */
+{
+    int k = 0;
+    while (k < JUDGED && !(wants & kinds[k].wants)) k++;
+    return k;
+}
+
+/* Every %s of the form by the next word. */
+static void record(char *out, size_t size, const char *form, const char *const *w)
+{
+    size_t at = 0;
+    for (const char *p = form; *p && at + 40 < size; p++) {
+        if (strncmp(p, "%s", 2) == 0) {
+            at += (size_t)snprintf(out + at, size - at, "%s", *w++);
+            p++;
+        } else {
+            out[at++] = *p;
+        }
+    }
+    out[at] = '\0';
+}
+
+/* n records of a short prompt and answers; with `even` all alike, of one length. */
+static void write_judged(judged kind, const char *name, int n, bool even, uint64_t seed)
 {
     static const char *const words[] = {"the boat", "a small dog", "rain", "stones", "the old man"};
     str_buf s = {0};
+    char path[64];
     for (int i = 0; i < n; i++) {
         const char *w[4];
         for (int k = 0; k < 4; k++)
             w[k] = words[even ? 4 : test_u64(seed, (uint64_t)(4 * i + k)) % FT_COUNT_OF(words)];
-        str_printf(&s,
-                   even ? "{\"chosen\":\"%s, %s\",\"rejected\":\"%s, %s\"}\n"
-                        : "{\"prompt\":\"%s and \",\"chosen\":\"%s is %s.\",\"rejected\":\"%s\"}\n",
-                   w[0], w[1], w[2], w[3]);
+        char line[400];
+        record(line, sizeof line, even ? kinds[kind].even : kinds[kind].uneven, w);
+        str_adds(&s, line);
     }
-    test_write_file(test_path(name), s.data, s.len);
+    snprintf(path, sizeof path, "%s%s.jsonl", kinds[kind].name, name);
+    test_write_file(test_path(path), s.data, s.len);
     str_free(&s);
 }
 
@@ -51,12 +93,12 @@ static const char wide_json[] =
     "\"hidden_size\":32,\"intermediate_size\":48,\"num_hidden_layers\":2,\"num_attention_heads\":4,"
     "\"num_key_value_heads\":2,\"max_position_embeddings\":64,\"tie_word_embeddings\":true}";
 
-/* A source of what the objective wants: NAME.jsonl, or pairs-NAME.jsonl. */
+/* A source of what the objective wants: NAME.jsonl, or pairs-NAME.jsonl and so on. */
 static void add_source(str_buf *s, const obj_objective *row, const char *name)
 {
-    bool pairs = (row->wants & DATA_PAIRS) != 0;
-    str_printf(s, "{\"path\":\"%s%s.jsonl\",\"format\":\"%s\"}", pairs ? "pairs-" : "", name,
-               pairs ? "pairs" : "tokens");
+    const int k = kind_of(row->wants);
+    str_printf(s, "{\"path\":\"%s%s.jsonl\",\"format\":\"%s\"}", k < JUDGED ? kinds[k].name : "",
+               name, k < JUDGED ? kinds[k].format : "tokens");
 }
 
 /* 37 samples, batches of 8 with a short last one, two epochs, or one in which every batch serves two steps: 10 steps. */
@@ -66,7 +108,7 @@ static void write_run(const char *name, const obj_objective *row, const char *tr
     str_printf(&s,
                "{\"model\":{\"from_config\":\"%s\",\"tokenizer\":\"%s\"},"
                "\"method\":{\"type\":\"lora\",\"r\":4,\"lora_dropout\":0.1},\"data\":{\"train\":",
-               row->wants & DATA_PAIRS ? "wide.json" : "model.json", source_path("data/tiny"));
+               kind_of(row->wants) < JUDGED ? "wide.json" : "model.json", source_path("data/tiny"));
     add_source(&s, row, train);
     if (eval) {
         str_adds(&s, ",\"eval\":");
@@ -89,9 +131,11 @@ static int setup(void **state)
     write_records("even.jsonl", 16, 20, 20, 4);
     write_records("eval.jsonl", 9, 6, 20, 2);
     test_write_file(test_path("wide.json"), wide_json, strlen(wide_json));
-    write_pairs("pairs-train.jsonl", 37, false, 1);
-    write_pairs("pairs-even.jsonl", 16, true, 4);
-    write_pairs("pairs-eval.jsonl", 9, false, 2);
+    for (judged k = PAIRS; k < JUDGED; k++) {
+        write_judged(k, "train", 37, false, 1);
+        write_judged(k, "even", 16, true, 4);
+        write_judged(k, "eval", 9, false, 2);
+    }
     return 0;
 }
 
@@ -201,7 +245,7 @@ static void pairs_fit_the_model(void **state)
     job j = {.config = "fits.json", .out = "fits", .set = {"train.max_steps=1", set}};
     (void)state;
     for (int side = 0; side < 2; side++) {
-        str_adds(&s, side ? "\",\"rejected\":\"" : "{\"chosen\":\"");
+        str_adds(&s, side ? "\",\"worse\":\"" : "{\"better\":\"");
         for (int i = 0; i < 150; i++) str_addc(&s, "xqzw"[(i * i + side) % 4]);
     }
     str_adds(&s, "\"}\n");
@@ -267,8 +311,8 @@ static double plain_loss(const char *file, const char *run, double m, double *re
         for (int tuned = 0; tuned < 2; tuned++) {
             const char *prompt = js_get(d.root, "prompt")->valuestring;
             c.over = tuned ? &pe->over : NULL;
-            delta[tuned] = plain_logprob(&c, tok, prompt, js_get(d.root, "chosen")->valuestring) -
-                           plain_logprob(&c, tok, prompt, js_get(d.root, "rejected")->valuestring);
+            delta[tuned] = plain_logprob(&c, tok, prompt, js_get(d.root, "better")->valuestring) -
+                           plain_logprob(&c, tok, prompt, js_get(d.root, "worse")->valuestring);
         }
         sum += log1p(exp(-0.5 * (delta[1] - delta[0] - m)));
         *ref += delta[0];

@@ -88,6 +88,7 @@ static void softmax(const score_attr *a, tn_tensor *logits, int64_t first, float
                     .target = a->label + first,
                     .logprob = a->logprob + first,
                     .entropy = a->s.entropy && !again ? a->s.entropy + first : NULL,
+                    .power = a->s.power && !again ? a->s.power + first : NULL,
                     .smoothing = a->s.smoothing,
                     .smooth = a->s.smooth ? a->s.smooth + first : NULL,
                     .best = a->s.best && !again ? a->s.best + first : NULL,
