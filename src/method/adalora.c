@@ -269,7 +269,7 @@ static void weight(nn_run *r, const nn_site *s, ag_weight *w)
                            .b = &slot->f[B].p->t,
                            .mid = &slot->f[E].p->t,
                            .scale = slot->scale,
-                           .dropout = r->t->record ? slot->dropout : 0.0f,
+                           .dropout = r->drops ? slot->dropout : 0.0f,
                            .key = slot->key};
 }
 

@@ -326,7 +326,7 @@ static tn_tensor *sublayer(nn_run *r, int layer, nn_part part, tn_tensor *x, tn_
     const bottleneck *b = find(r, layer, part);
     const ag_weight down = {.w = &b->down->t, .b = &b->down_bias->t},
                     up = {.w = &b->up->t, .b = &b->up_bias->t};
-    const float scale = (float)cfg->scaling, dropout = r->t->record ? (float)cfg->dropout : 0.0f;
+    const float scale = (float)cfg->scaling, dropout = r->drops ? (float)cfg->dropout : 0.0f;
     const bool plain = scale == 1.0f && dropout == 0.0f;
     const bool apart = takes(r, layer, part) == NN_TAKES_OUTPUT;
     ag_tape *t = r->t;

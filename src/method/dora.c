@@ -176,7 +176,7 @@ static void begin_with_lengths(const pe_ctx *c)
 /* --- forward ---------------------------------------------------------------------------------------------------------- */
 static bool drops(const nn_run *r, const lora_slot *slot)
 {
-    return r->t->record && slot->dropout > 0.0f;
+    return r->drops && slot->dropout > 0.0f;
 }
 
 /* The bias is added behind the scaling. */

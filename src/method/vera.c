@@ -158,7 +158,7 @@ static void weight(nn_run *r, const nn_site *s, ag_weight *w)
                            .out = &slot->b->t,
                            .width = s->out,
                            .scale = 1.0f,
-                           .dropout = r->t->record ? (float)cfg->vera_dropout : 0.0f,
+                           .dropout = r->drops ? (float)cfg->vera_dropout : 0.0f,
                            .key = slot->key};
 }
 
