@@ -64,6 +64,7 @@ done
 # module: files that may call each other, and why it cannot be otherwise
 circles='
 base: error memory str: an error is text, text takes memory, memory that is not there is an error
+method: dora lora residual: options of LoRA make it a DoRA, or take its first part out of the base; both are LoRA in all else
 template: arith filter func print str value: a value finds its methods by name, methods, filters and tests take values
 '
 calls() { # FOLDER: "caller callee function", a line each, by the names of files without .c

@@ -11,21 +11,21 @@ budgets='
 base       2550  memory, text, errors, threads, random numbers: small because libc has the rest
 cfg        2600  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions
 tensor     1200  a row a storage format
-kernel     7200  every loop on numbers, once, for each instruction set, in f32 and bf16
-io         5900  files of others, read as hostile, packed or not, mapped whole or in pieces, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
-autograd   3300  the tape, and an operation a file
+kernel     7400  every loop on numbers, once, for each instruction set, in f32 and bf16
+io         6100  files of others, read as hostile, packed or not, mapped whole or in pieces, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
+autograd   3450  the tape, and an operation a file
 token      8250  frozen: tokenizers of the reference library to the letter; changes when a real model fails, or hostile input has no bound
 template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails
 nn         1100  parameters, overlays, runs, the one linear layer
-model      6500  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope, LoRA files of llama.cpp
-method     9000  a file a method; targets and adapter files as PEFT has them
+model      6600  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope, LoRA files of llama.cpp
+method     9600  a file a method; targets and adapter files as PEFT has them
 infer      1600  scoring and generating many sequences, below objectives
-data       7400  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
-objective  1000  a file a loss
+data       8200  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
+objective  2200  a file a loss: of tokens, of judged answers
 optim      1800  a file an update rule, schedules and the keys each goes by
-train      6900  the loop, checkpoints, resume, plan, reports
-tool      10900  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations; what leaves for llama.cpp and Ollama; transfers from a hub that is not believed
-cli        6300  words to structs and results to text; help, man pages and completion from the tables; the chat of a terminal; what stands in the place of a config
+train      7100  the loop, checkpoints, resume, plan, reports
+tool      11200  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations; what leaves for llama.cpp and Ollama; transfers from a hub that is not believed
+cli        6500  words to structs and results to text; help, man pages and completion from the tables; the chat of a terminal; what stands in the place of a config
 '
 bad=0
 complain() { echo "check-style: $*" >&2; bad=1; }

@@ -51,7 +51,7 @@ expect_told 66 'PEFT folder' "$ft" score --model m --adapter lora.gguf
 expect_told 66 'PEFT folder' "$ft" merge-adapter lora.gguf --out x
 cp -r run dora && sed -i 's/"use_dora": false/"use_dora": true/' dora/adapter_config.json
 expect_told 65 'lora_magnitude_vector' "$ft" convert dora --out x.gguf --base m
-cp -r run other && sed -i 's/"LORA"/"IA3"/' other/adapter_config.json
+cp -r run other && sed -i 's/"LORA"/"BOFT"/' other/adapter_config.json
 expect_told 65 'merge-adapter' "$ft" convert other --out x.gguf --base m
 cp -r run moved && sed -i 's/"base_model_name_or_path": "[^"]*"/"base_model_name_or_path": "gone"/' moved/adapter_config.json
 expect_told 66 '--base' "$ft" convert moved --out x.gguf

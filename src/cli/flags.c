@@ -1,5 +1,6 @@
 /* flags.c – a row of a table as an option: its words, and what stands behind it. */
 #include "cli.h"
+#include "help.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -46,4 +47,15 @@ void cli_flag_help(str_buf *out, const cfg_field *r)
 bool cli_flag_fits(const cli_verb *v, const cfg_field *r)
 {
     return strcmp(r->key, "precision") != 0 || (v->needs & CLI_MODEL) == CLI_MODEL;
+}
+
+void cli_help_flag(str_buf *out, const cfg_field *r)
+{
+    char flag[128], line[256];
+    const char *value = cli_value_word(r);
+    cli_flag_word(flag, sizeof flag, r->key);
+    snprintf(line, sizeof line, "--%s%s%s", flag, value[0] ? " " : "", value);
+    str_printf(out, "  %-26s ", line);
+    cli_flag_help(out, r);
+    str_addc(out, '\n');
 }

@@ -13,7 +13,7 @@ void cli_help_section(str_buf *out, const char *word, const cli_table *tables, i
 /* --- help_rest.c: keys of a config of ft eval, bounds of gates, options --------------------------------------- */
 int cli_help_rest(str_buf *out, const char *word);     /* how many were found */
 int cli_help_rest_words(const char **names, int room); /* all of them; how many */
-void cli_help_flag(str_buf *out, const cfg_field *r);  /* verb_help.c: the line of an option */
+void cli_help_flag(str_buf *out, const cfg_field *r);  /* flags.c: the line of an option */
 
 /* --- help_topics.c ---------------------------------------------------------------------------------------- */
 /* What a word of `ft help` may be beside verbs and keys: a topic, or an entry of one (a format, a task, a template). */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { KEY_BYTES = 128, NAMES = 1024 };
+enum { NAMES = 1024 };
 
 typedef struct options {
     const char *completion;
@@ -21,17 +21,6 @@ static const cfg_field flags[] = {
     CFG_END};
 
 /* --- verbs ------------------------------------------------------------------------------------------- */
-void cli_help_flag(str_buf *out, const cfg_field *r)
-{
-    char flag[KEY_BYTES], line[2 * KEY_BYTES];
-    const char *value = cli_value_word(r);
-    cli_flag_word(flag, sizeof flag, r->key);
-    snprintf(line, sizeof line, "--%s%s%s", flag, value[0] ? " " : "", value);
-    str_printf(out, "  %-26s ", line);
-    cli_flag_help(out, r);
-    str_addc(out, '\n');
-}
-
 static void verb_help_text(str_buf *out, const cli_verb *v)
 {
     str_printf(out, "ft %s – %s\n\nusage: ft %s %s\n", v->name, v->help, v->name, v->usage);
@@ -114,7 +103,7 @@ static ft_status one_word(str_buf *out, const char *word, const cli_table *table
         cli_help_section(out, word, tables, n, mem);
     else
         found += cli_help_key(out, word, tables, n, mem);
-    if (!v && !found) found = cli_help_rest(out, word);
+    if (!v) found += cli_help_rest(out, word);
     return v || found ? FT_OK : unknown(word, tables, n);
 }
 

@@ -224,12 +224,12 @@ typedef struct data_item {
     cJSON *view;
     const cJSON **origin; /* of the view's members */
     tok_ids ids;
-    int32_t *labels;    /* [ids.n], unshifted; NULL: the ids (text) */
-    tok_ids seq;   /* the lengths of the sequences that it holds; empty: it is one */
-    bool all;      /* each of them must keep a token to learn */
-    bool same;     /* the answers of a pair are equal */
-    bool apart;    /* they are samples of their own, the first desirable, the others not */
-    double value;  /* as in data_sample */
+    int32_t *labels; /* [ids.n], unshifted; NULL: the ids (text) */
+    tok_ids seq;     /* the lengths of the sequences that it holds; empty: it is one */
+    bool all;        /* each of them must keep a token to learn */
+    bool same;       /* the answers of a pair are equal */
+    bool apart;      /* they are samples of their own, the first desirable, the others not */
+    double value;    /* as in data_sample */
     char *extra;
     char *unread; /* keys that the format does not read, one after another */
     size_t unread_len;
@@ -248,7 +248,7 @@ typedef struct data_item {
 /* A row of formats.def: how a record is recognised and rendered, and what `ft help` shows of it. */
 struct data_format {
     const char *name;
-    const char *const *keys; /* a record that has all of these is of this format */
+    const char *const *keys;        /* a record that has all of these is of this format */
     bool (*fits)(const cJSON *rec); /* the same where that is not said by keys alone; NULL: it is */
     ft_status (*render)(data_item *it);
     const char *const

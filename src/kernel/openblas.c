@@ -12,7 +12,9 @@
 static const char *core_for_cpu(void)
 {
 #if defined(__x86_64__)
-    if (kern_level_at(2) == &kern_avx512) return "SkylakeX";
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return "SkylakeX";
     if (__builtin_cpu_supports("avx")) return "Sandybridge";
     return __builtin_cpu_supports("sse4.2") ? "Nehalem" : "Prescott";
 #else

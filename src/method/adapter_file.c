@@ -21,6 +21,11 @@ const pe_format pe_format_adapters = {.library = "adapters",
                                       .tensors = "adapter.safetensors",
                                       .pickle = "pytorch_adapter.bin",
                                       .safe = "use_safetensors=True"};
+const pe_format *pe_format_of(const pe_method *method)
+{
+    return method->format ? method->format : &pe_format_peft;
+}
+
 const char *const pe_adapter_files[] = {"adapter_config.json", "adapter_model.safetensors", NULL};
 
 /* --- what it holds ---------------------------------------------------------------------------------------------- */

@@ -25,11 +25,6 @@ const pe_method *pe_at(int i)
     return i >= 0 && i < (int)FT_COUNT_OF(rows) ? rows[i] : NULL;
 }
 
-const pe_format *pe_format_of(const pe_method *method)
-{
-    return method->format ? method->format : &pe_format_peft;
-}
-
 static bool name_fits(const char *pattern, const char *name)
 {
     const char *star = strchr(pattern, '*');

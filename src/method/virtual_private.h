@@ -9,13 +9,11 @@ enum { PE_MAX_VIRTUAL = 65536 };
 
 /* A row of `fields`; default_tokens: as JSON, or NULL. */
 #define PE_VIRTUAL_FIELD(cfg, default_tokens)                                                      \
-    {.key = "num_virtual_tokens",                                                                  \
-     .type = CFG_INT,                                                                              \
-     .offset = offsetof(cfg, num_virtual_tokens),                                                  \
-     .def = default_tokens,                                                                        \
-     .low = 1,                                                                                     \
-     .high = PE_MAX_VIRTUAL,                                                                       \
-     .help = "virtual tokens before every sequence"}
+    {                                                                                              \
+        .key = "num_virtual_tokens", .type = CFG_INT, .offset = offsetof(cfg, num_virtual_tokens), \
+        .def = default_tokens, .low = 1, .high = PE_MAX_VIRTUAL,                                   \
+        .help = "virtual tokens before every sequence"                                             \
+    }
 /* Rows of a method's keys of adapter_config.json. */
 #define PE_VIRTUAL_KEYS                                                                            \
     {"num_virtual_tokens", NULL}, {"token_dim", NULL}, {"num_transformer_submodules", NULL},       \
@@ -47,9 +45,10 @@ typedef struct pe_virtual { /* a method's pe_ctx.priv */
     bool prefix;            /* keys and values of each layer; else embeddings */
     int64_t parts, dim;     /* of a row of the table; of a token as PEFT counts (token_dim) */
     nn_param *table;        /* [tokens, parts · cols] as the file has it */
-    nn_param *drawn;        /* as a pass that records sees it: the same, but where an encoder has dropout */
+    nn_param
+        *drawn; /* as a pass that records sees it: the same, but where an encoder has dropout */
     tn_tensor table_rows, drawn_rows; /* both as passes take them, [tokens · parts, cols] */
-    pe_encoder *encoder;    /* NULL: the table is trained itself, or of an adapter */
+    pe_encoder *encoder;              /* NULL: the table is trained itself, or of an adapter */
 } pe_virtual;
 
 /* For a `check`: their number is given, unless the adapter of init_from has it. */

@@ -107,10 +107,10 @@ static void log_pair(pairs *p, const pairs_sample *x, obj_stats *stats)
     const pairs_side *w = &x->side[PAIRS_CHOSEN], *l = &x->side[PAIRS_REJECTED];
     const double nw = by_length(c) ? (double)w->n : 1, nl = by_length(c) ? (double)l->n : 1;
     double unused;
-    pairs_log_rewards(p, stats, c->pairs.beta * score_of(c, w, &unused),
-                      c->pairs.beta * score_of(c, l, &unused));
-    pairs_log(p, stats, PAIRS_LOGPS_CHOSEN, w->logp / nw, 1);
-    pairs_log(p, stats, PAIRS_LOGPS_REJECTED, l->logp / nl, 1);
+    obj_pairs_log_rewards(p, stats, c->pairs.beta * score_of(c, w, &unused),
+                          c->pairs.beta * score_of(c, l, &unused));
+    obj_pairs_log(p, stats, PAIRS_LOGPS_CHOSEN, w->logp / nw, 1);
+    obj_pairs_log(p, stats, PAIRS_LOGPS_REJECTED, l->logp / nl, 1);
 }
 
 static ft_status open_side(obj_ctx *c, bool weights, int side)
@@ -118,7 +118,7 @@ static ft_status open_side(obj_ctx *c, bool weights, int side)
     const cpo_cfg *cfg = c->cfg;
     const pairs_kind kind = {
         .tail = 1, .nll = cfg->nll, .nll_side = side, .each = each, .log = log_pair};
-    return pairs_open(c, weights, &kind);
+    return obj_pairs_open(c, weights, &kind);
 }
 
 static ft_status open_cpo(obj_ctx *c, bool weights)
@@ -138,8 +138,8 @@ static const char *const cpo_metrics[] = {REWARDS, "nll_loss", NULL};
 static const char *const tpo_metrics[] = {REWARDS, "entropy", NULL};
 
 #define ROW                                                                                        \
-    .cfg_size = sizeof(cpo_cfg), .unit = OBJ_SAMPLES, .calm = true, .close = pairs_close,          \
-    .prepare = pairs_prepare, .loss = pairs_loss
+    .cfg_size = sizeof(cpo_cfg), .unit = OBJ_SAMPLES, .calm = true, .close = obj_pairs_close,      \
+    .prepare = obj_pairs_prepare, .loss = obj_pairs_loss
 
 const obj_objective obj_cpo = {
     .name = "cpo",

@@ -396,10 +396,10 @@ static void log_pair(pairs *p, const pairs_sample *x, obj_stats *stats)
 {
     const dpo_cfg *c = p->c->cfg;
     const pairs_side *w = &x->side[PAIRS_CHOSEN], *l = &x->side[PAIRS_REJECTED];
-    pairs_log_rewards(p, stats, c->pairs.beta * (w->logp - w->ref),
-                      c->pairs.beta * (l->logp - l->ref));
-    pairs_log(p, stats, PAIRS_LOGPS_CHOSEN, w->logp, 1);
-    pairs_log(p, stats, PAIRS_LOGPS_REJECTED, l->logp, 1);
+    obj_pairs_log_rewards(p, stats, c->pairs.beta * (w->logp - w->ref),
+                          c->pairs.beta * (l->logp - l->ref));
+    obj_pairs_log(p, stats, PAIRS_LOGPS_CHOSEN, w->logp, 1);
+    obj_pairs_log(p, stats, PAIRS_LOGPS_REJECTED, l->logp, 1);
 }
 
 static ft_status open(obj_ctx *c, bool weights)
@@ -418,7 +418,7 @@ static ft_status open(obj_ctx *c, bool weights)
         kind.whole = kind.whole || (row->traits & SORTED) || cfg->use_weighting;
         if (row->traits & SFT) kind.nll += weight_at(cfg, i);
     }
-    return pairs_open(c, weights, &kind);
+    return obj_pairs_open(c, weights, &kind);
 }
 
 /* --- ipo: dpo with one loss ------------------------------------------------------------------------------------------ */
@@ -444,7 +444,7 @@ static ft_status open_ipo(obj_ctx *c, bool weights)
                              .tail = isnan(cfg->ld_alpha) ? 1 : cfg->ld_alpha,
                              .each = each_ipo,
                              .log = log_pair};
-    return pairs_open(c, weights, &kind);
+    return obj_pairs_open(c, weights, &kind);
 }
 
 static const char *const metrics[] = {
@@ -454,7 +454,7 @@ static const char *const metrics[] = {
 #define ROW                                                                                        \
     .cfg_size = sizeof(dpo_cfg), .wants = DATA_PAIRS, .unit = OBJ_SAMPLES, .reference = true,      \
     .calm = true, .learning_rate = 1e-6, .adapter_rate = 1e-5, .metrics = metrics,                 \
-    .close = pairs_close, .prepare = pairs_prepare, .loss = pairs_loss
+    .close = obj_pairs_close, .prepare = obj_pairs_prepare, .loss = obj_pairs_loss
 
 const obj_objective obj_dpo = {
     .name = "dpo",

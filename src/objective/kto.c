@@ -58,10 +58,10 @@ static void log_answer(pairs *p, const pairs_sample *x, obj_stats *stats)
     const kto_cfg *c = p->c->cfg;
     const bool good = x->value != 0;
     const pairs_side *y = &x->side[0];
-    pairs_log(p, stats, good ? PAIRS_REWARD_CHOSEN : PAIRS_REWARD_REJECTED,
-              c->pairs.beta * (y->logp - y->ref), 1);
-    pairs_log(p, stats, good ? PAIRS_LOGPS_CHOSEN : PAIRS_LOGPS_REJECTED, y->logp, 1);
-    pairs_log(p, stats, PAIRS_KL, p->shared, 1);
+    obj_pairs_log(p, stats, good ? PAIRS_REWARD_CHOSEN : PAIRS_REWARD_REJECTED,
+                  c->pairs.beta * (y->logp - y->ref), 1);
+    obj_pairs_log(p, stats, good ? PAIRS_LOGPS_CHOSEN : PAIRS_LOGPS_REJECTED, y->logp, 1);
+    obj_pairs_log(p, stats, PAIRS_KL, p->shared, 1);
 }
 
 enum { CHOSEN, REJECTED, MARGINS };
@@ -89,7 +89,7 @@ static ft_status open(obj_ctx *c, bool weights)
                              .step = step,
                              .each = each,
                              .log = log_answer};
-    return pairs_open(c, weights, &kind);
+    return obj_pairs_open(c, weights, &kind);
 }
 
 const obj_objective obj_kto = {
@@ -106,7 +106,7 @@ const obj_objective obj_kto = {
     .metrics = metrics,
     .derive = derive,
     .open = open,
-    .close = pairs_close,
-    .prepare = pairs_prepare,
-    .loss = pairs_loss,
+    .close = obj_pairs_close,
+    .prepare = obj_pairs_prepare,
+    .loss = obj_pairs_loss,
 };

@@ -39,11 +39,11 @@ static void log_pair(pairs *p, const pairs_sample *x, obj_stats *stats)
     const pairs_cfg *c = p->c->cfg;
     const double w = average(&x->side[PAIRS_CHOSEN]), l = average(&x->side[PAIRS_REJECTED]);
     const double o = log_odds(x);
-    pairs_log_rewards(p, stats, c->beta * w, c->beta * l);
-    pairs_log(p, stats, PAIRS_LOGPS_CHOSEN, w, 1);
-    pairs_log(p, stats, PAIRS_LOGPS_REJECTED, l, 1);
-    pairs_log(p, stats, PAIRS_ODDS_RATIO, pairs_log_sigmoid(o), 1);
-    pairs_log(p, stats, PAIRS_ODDS_CHOSEN, o, 1);
+    obj_pairs_log_rewards(p, stats, c->beta * w, c->beta * l);
+    obj_pairs_log(p, stats, PAIRS_LOGPS_CHOSEN, w, 1);
+    obj_pairs_log(p, stats, PAIRS_LOGPS_REJECTED, l, 1);
+    obj_pairs_log(p, stats, PAIRS_ODDS_RATIO, pairs_log_sigmoid(o), 1);
+    obj_pairs_log(p, stats, PAIRS_ODDS_CHOSEN, o, 1);
 }
 
 static ft_status open(obj_ctx *c, bool weights)
@@ -54,7 +54,7 @@ static ft_status open(obj_ctx *c, bool weights)
                              .nll_prompt = true,
                              .each = each,
                              .log = log_pair};
-    return pairs_open(c, weights, &kind);
+    return obj_pairs_open(c, weights, &kind);
 }
 
 static const char *const metrics[] = {
@@ -73,7 +73,7 @@ const obj_objective obj_orpo = {
     .adapter_rate = 1e-5,
     .metrics = metrics,
     .open = open,
-    .close = pairs_close,
-    .prepare = pairs_prepare,
-    .loss = pairs_loss,
+    .close = obj_pairs_close,
+    .prepare = obj_pairs_prepare,
+    .loss = obj_pairs_loss,
 };

@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const pairs_references[] = {"base", NULL};
+const char *const obj_pairs_references[] = {"base", NULL};
 
-const char *const pairs_metric_names[PAIRS_METRICS] = {
+const char *const obj_pairs_metric_names[PAIRS_METRICS] = {
     [PAIRS_REWARD_CHOSEN] = "rewards/chosen",
     [PAIRS_REWARD_REJECTED] = "rewards/rejected",
     [PAIRS_MARGINS] = "rewards/margins",
@@ -70,7 +70,7 @@ static void close_reference(pairs *p)
     p->ref_over = NULL;
 }
 
-ft_status pairs_open(obj_ctx *c, bool weights, const pairs_kind *kind)
+ft_status obj_pairs_open(obj_ctx *c, bool weights, const pairs_kind *kind)
 {
     pairs *p = c->priv = arena_get(c->mem, sizeof *p);
     if (!p) return FT_EMEM;
@@ -79,13 +79,13 @@ ft_status pairs_open(obj_ctx *c, bool weights, const pairs_kind *kind)
     for (int m = 0; m < PAIRS_METRICS; m++) {
         p->at[m] = -1;
         for (int i = 0; c->row->metrics[i]; i++)
-            if (strcmp(c->row->metrics[i], pairs_metric_names[m]) == 0) p->at[m] = i;
+            if (strcmp(c->row->metrics[i], obj_pairs_metric_names[m]) == 0) p->at[m] = i;
     }
     (void)weights;
     return kind->reference ? open_reference(p, c->cfg) : FT_OK;
 }
 
-void pairs_close(obj_ctx *c)
+void obj_pairs_close(obj_ctx *c)
 {
     pairs *p = c->priv;
     if (!p) return;
@@ -353,7 +353,7 @@ static int64_t nll_tokens(const pairs *p, const obj_step *s, const data_sample *
     return n;
 }
 
-ft_status pairs_prepare(obj_ctx *c, obj_step *s)
+ft_status obj_pairs_prepare(obj_ctx *c, obj_step *s)
 {
     pairs *p = c->priv;
     const pairs_kind *kind = &p->kind;
@@ -384,19 +384,19 @@ ft_status pairs_prepare(obj_ctx *c, obj_step *s)
 }
 
 /* --- the loss ---------------------------------------------------------------------------------------------------- */
-void pairs_log(const pairs *p, obj_stats *stats, pairs_metric m, double value, double weight)
+void obj_pairs_log(const pairs *p, obj_stats *stats, pairs_metric m, double value, double weight)
 {
     if (p->at[m] < 0) return;
     stats->metric[p->at[m]].sum += value * weight;
     stats->metric[p->at[m]].weight += weight;
 }
 
-void pairs_log_rewards(const pairs *p, obj_stats *stats, double chosen, double rejected)
+void obj_pairs_log_rewards(const pairs *p, obj_stats *stats, double chosen, double rejected)
 {
-    pairs_log(p, stats, PAIRS_REWARD_CHOSEN, chosen, 1);
-    pairs_log(p, stats, PAIRS_REWARD_REJECTED, rejected, 1);
-    pairs_log(p, stats, PAIRS_MARGINS, chosen - rejected, 1);
-    pairs_log(p, stats, PAIRS_ACCURACIES, chosen > rejected, 1);
+    obj_pairs_log(p, stats, PAIRS_REWARD_CHOSEN, chosen, 1);
+    obj_pairs_log(p, stats, PAIRS_REWARD_REJECTED, rejected, 1);
+    obj_pairs_log(p, stats, PAIRS_MARGINS, chosen - rejected, 1);
+    obj_pairs_log(p, stats, PAIRS_ACCURACIES, chosen > rejected, 1);
 }
 
 /* Every sample of the batch once, in its order. */
@@ -423,19 +423,20 @@ static void weigh(pairs *p, const data_batch *b, const scored *s, double units, 
         const double lp = (double)s->logprob[i];
         double w = 0;
         if (place >= 0 && units > 0) w = x->side[side].slope * weight_of(p, x, place) / units;
-        if (place >= 0) pairs_log(p, stats, PAIRS_ENTROPY, (double)s->entropy[i], 1);
+        if (place >= 0) obj_pairs_log(p, stats, PAIRS_ENTROPY, (double)s->entropy[i], 1);
         if (kind->nll != 0 && side == kind->nll_side && (place >= 0 || kind->nll_prompt)) {
             if (units > 0) w -= kind->nll / p->nll_tokens;
             stats->more.sum -= kind->nll * lp;
             stats->more.weight++;
-            pairs_log(p, stats, PAIRS_NLL, -lp, 1);
+            obj_pairs_log(p, stats, PAIRS_NLL, -lp, 1);
         }
         stats->tokens += place >= 0;
         weight[i] = (float)w;
     }
 }
 
-tn_tensor *pairs_loss(obj_ctx *c, nn_run *r, const data_batch *b, double units, obj_stats *stats)
+tn_tensor *obj_pairs_loss(obj_ctx *c, nn_run *r, const data_batch *b, double units,
+                          obj_stats *stats)
 {
     pairs *p = c->priv;
     scored s;

@@ -29,14 +29,14 @@ typedef struct pairs_cfg {
     {.key = "reference",                                                                           \
      .type = CFG_PATH,                                                                             \
      .offset = PAIRS_AT(reference),                                                                \
-     .choices = pairs_references,                                                                  \
+     .choices = obj_pairs_references,                                                              \
      .help = "model or adapter that the policy is held to; default: what it begins as"},           \
     {                                                                                              \
         .key = "precompute_ref_log_probs", .type = CFG_BOOL,                                       \
         .offset = PAIRS_AT(precompute_ref_log_probs), .def = "false",                              \
         .help = "log-probabilities of the reference once for all samples, before step 1"           \
     }
-extern const char *const pairs_references[];
+extern const char *const obj_pairs_references[];
 
 /* One answer of a sample. */
 typedef struct pairs_side {
@@ -71,7 +71,7 @@ typedef enum pairs_metric {
     PAIRS_KL,
     PAIRS_METRICS
 } pairs_metric;
-extern const char *const pairs_metric_names[PAIRS_METRICS];
+extern const char *const obj_pairs_metric_names[PAIRS_METRICS];
 
 typedef struct pairs pairs;
 
@@ -89,7 +89,7 @@ typedef struct pairs_kind {
     void (*step)(pairs *p);
     /* Loss and slopes of one sample. */
     void (*each)(pairs *p, pairs_sample *x);
-    /* Rewards of a sample and what else it logs (pairs_log). */
+    /* Rewards of a sample and what else it logs (obj_pairs_log). */
     void (*log)(pairs *p, const pairs_sample *x, obj_stats *stats);
 } pairs_kind;
 
@@ -113,13 +113,14 @@ struct pairs {
 };
 
 /* Rows of `objective`: open makes the pairs from the cfg's kind. */
-FT_MUST_USE ft_status pairs_open(obj_ctx *c, bool weights, const pairs_kind *kind);
-void pairs_close(obj_ctx *c);
-FT_MUST_USE ft_status pairs_prepare(obj_ctx *c, obj_step *s);
-tn_tensor *pairs_loss(obj_ctx *c, nn_run *r, const data_batch *b, double units, obj_stats *stats);
-void pairs_log(const pairs *p, obj_stats *stats, pairs_metric m, double value, double weight);
+FT_MUST_USE ft_status obj_pairs_open(obj_ctx *c, bool weights, const pairs_kind *kind);
+void obj_pairs_close(obj_ctx *c);
+FT_MUST_USE ft_status obj_pairs_prepare(obj_ctx *c, obj_step *s);
+tn_tensor *obj_pairs_loss(obj_ctx *c, nn_run *r, const data_batch *b, double units,
+                          obj_stats *stats);
+void obj_pairs_log(const pairs *p, obj_stats *stats, pairs_metric m, double value, double weight);
 /* Rewards of both, their margin and accuracy. */
-void pairs_log_rewards(const pairs *p, obj_stats *stats, double chosen, double rejected);
+void obj_pairs_log_rewards(const pairs *p, obj_stats *stats, double chosen, double rejected);
 
 /* log σ(z), σ(z), and d σ(z)/dz. */
 static inline double pairs_log_sigmoid(double z)
