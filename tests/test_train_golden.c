@@ -98,7 +98,11 @@ static void compare_run(const char *name, const char *config, const char *golden
     arena *mem;
     st_file want;
     snprintf(beside, sizeof beside, "%s/%s/base", golden_path("peft"), name);
-    snprintf(set, sizeof set, "model.path=%s", base ? base_model(base) : beside);
+    const bool tiny = base && strcmp(base, "tiny") == 0;
+    snprintf(set, sizeof set, "model.path=%s",
+             tiny   ? source_path("data/tiny")
+             : base ? base_model(base)
+                    : beside);
     const char *out = test_path(name);
     train_options o = {.config = config, .sets = sets, .n_sets = also ? 2 : 1, .out = out};
     assert_ok(train_run(&o, &result));
@@ -343,6 +347,20 @@ static void bitfit_is_that_of_torch(void **state)
     }
 }
 
+/* TRL's trainers on the embedded model (scripts/make_golden_preference.py). */
+static void preferences_train_as_trl_s_do(void **state)
+{
+    static const char *const cases[] = {"dpo",  "dpo_sorted", "dpo_weighted", "kto",
+                                        "orpo", "simpo",      "tpo"};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        char config[600], golden[600];
+        snprintf(config, sizeof config, "%s/%s.json", golden_path("preference"), cases[i]);
+        snprintf(golden, sizeof golden, "%s/%s.safetensors", golden_path("preference"), cases[i]);
+        compare_run(cases[i], config, golden, "tiny", "adapter_model.safetensors", NULL);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -361,6 +379,7 @@ int main(void)
         cmocka_unit_test(prompts_train_as_peft_does),
         cmocka_unit_test(encoders_train_as_peft_s_do),
         cmocka_unit_test(adapters_train_as_the_library_does),
+        cmocka_unit_test(preferences_train_as_trl_s_do),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""bottleneck.py - bottleneck adapters both ways between ft and the adapters library, on models the goldens do not have.
+"""bottlenecks.py - bottleneck adapters both ways between ft and the adapters library, on models the goldens do not have.
 
-    python scripts/parity/bottleneck.py FT [--only NAME]
+    python scripts/parity/bottlenecks.py FT [--only NAME]
 
 Wants the library's own Python (adapters 1.3 and its transformers). For each case: 20 optimizer steps from one
 adapter in both, every loss and norm, and the adapter at the end; the library loads what ft wrote with nothing

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# cli_preference.sh FT SOURCE – preference objectives through the program: a reference that is computed beforehand changes no bit,
+# files of several forms, and what is wrong in a config or a record is told in one line.
+. "$2/tests/support/cli.sh"
+tiny=$source/data/tiny
+cat > run.json <<EOF
+{"model": {"path": "$tiny"}, "method": {"type": "lora", "r": 2},
+ "objective": {"type": "dpo"},
+ "data": {"train": "$source/data/preference.jsonl", "eval": "p.jsonl", "max_length": 128},
+ "optim": {"learning_rate": 1e-3}, "train": {"batch_size": 8, "max_steps": 3, "eval_every": 2, "precision": "f32"},
+ "output": {"dir": "out"}}
+EOF
+head -n 6 "$source/data/preference.jsonl" > p.jsonl
+
+# --- the reference
+expect 0 "$ft" train run.json -q
+expect 0 "$ft" train run.json --out early -q --set objective.precompute_ref_log_probs=true
+cmp out/log.jsonl early/log.jsonl || bad 'precomputed: the log differs'
+cmp out/adapter_model.safetensors early/adapter_model.safetensors || bad 'precomputed: the adapter differs'
+expect 0 "$ft" train run.json --out base -q --set objective.reference=base
+cmp out/log.jsonl base/log.jsonl || bad 'reference base is not the base'
+expect 0 "$ft" train run.json --out model -q --set "objective.reference=$tiny"
+cmp out/log.jsonl model/log.jsonl || bad 'the base as a folder of its own is not the base'
+# going on from an adapter: it is the reference as it was, and so the first loss is log 2
+expect 0 "$ft" train run.json --out on -q --set method.type=lora --set method.init_from=out --set method.r=2
+sed -n 2p on/log.jsonl | grep -q '"loss":0.69314' || bad "on: $(sed -n 2p on/log.jsonl)"
+expect 0 "$ft" train run.json --out on2 -q --set method.init_from=out --set method.r=2 --set objective.reference=base
+sed -n 2p on2/log.jsonl | grep -q '"loss":0.69314' && bad "on2: $(sed -n 2p on2/log.jsonl)"
+expect 0 "$ft" train run.json --out full -q --set 'method={"type": "full"}'
+sed -n 2p full/log.jsonl | grep -q '"loss":0.69314' || bad "full: $(sed -n 2p full/log.jsonl)"
+
+# --- forms of records: each gives the same pair
+one() { # NAME RECORD
+    printf '%s\n' "$2" > "$1.jsonl"
+    expect 0 "$ft" data "$1.jsonl" --model "$tiny" --json -q --samples 1 --chat-template chatml --set train.batch_size=1
+    grep -o '"segments":.*' out.txt > "$1.txt"
+    [ -s "$1.txt" ] || bad "$1: no sample"
+}
+one a '{"prompt": [{"role": "user", "content": "hi"}], "chosen": [{"role": "assistant", "content": "yes"}], "rejected": [{"role": "assistant", "content": "no"}]}'
+one b '{"chosen": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}], "rejected": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "no"}]}'
+one c '{"instruction": "hi", "input": "", "chosen": "yes", "rejected": "no"}'
+one d '{"conversations": [{"from": "human", "value": "hi"}], "chosen": {"from": "gpt", "value": "yes"}, "rejected": {"from": "gpt", "value": "no"}}'
+for form in b c d; do cmp -s a.txt $form.txt || bad "$form is another pair: $(cat a.txt $form.txt)"; done
+one e '{"prompt": "Q: hi A:", "chosen": " yes", "rejected": " no"}'
+one f '{"chosen": "Q: hi A: yes", "rejected": "Q: hi A: no"}'
+cmp -s e.txt f.txt || bad "what two texts begin with is no prompt: $(cat e.txt f.txt)"
+expect 0 "$ft" train run.json --out kto -q --set objective.type=kto
+grep -q '"kl":' kto/log.jsonl || bad 'kto takes pairs'
+
+# --- records that are wrong
+wrong() { # TEXT RECORD [OBJECTIVE]
+    printf '%s\n%s\n' "$(head -n 1 p.jsonl)" "$2" > w.jsonl
+    expect_told 65 "$1" "$ft" train run.json --out w -q --set data.train=w.jsonl --set objective.type="${3:-dpo}"
+    [ ! -e w ] || bad "$2 left a folder"
+}
+wrong 'w.jsonl:2:1: rejected: is missing' '{"prompt": "a", "chosen": "b", "rejected": null}'
+wrong 'w.jsonl:2:' '{"prompt": "a", "chosen": "b"}'
+wrong 'texts go with texts' '{"prompt": "a", "chosen": "b", "rejected": [{"role": "assistant", "content": "c"}]}'
+wrong 'texts go with texts' '{"prompt": [{"role": "user", "content": "a"}], "chosen": "b", "rejected": "c"}'
+wrong 'margin: must be a number' '{"prompt": "a", "chosen": "b", "rejected": "c", "margin": "d"}'
+wrong 'reference: is missing' '{"prompt": "a", "chosen": "b", "rejected": "c"}' tpo
+printf '{"prompt": "a", "chosen": "b", "rejected": "b"}\n' > w.jsonl
+expect_told 65 'equal to rejected in every record' "$ft" train run.json --out w -q --set data.train=w.jsonl
+printf '{"prompt": "a", "completion": "b", "label": "yes"}\n' > w.jsonl
+expect_told 65 'label: must be true or false' "$ft" train run.json --out w -q --set data.train=w.jsonl --set objective.type=kto
+expect_told 78 'gives tokens to learn; objective.type "dpo" wants pairs' "$ft" train run.json --out w -q --set "data.train=$source/data/completion.jsonl"
+
+# --- configs that are wrong
+refused() { # TEXT SETS…
+    local text=$1 sets=()
+    shift
+    for set; do sets+=(--set "objective.$set"); done
+    expect_told 78 "$text" "$ft" train run.json --out w -q "${sets[@]}"
+}
+refused 'did you mean "sigmoid"' loss_type=sigmod
+refused 'must be a list of 2 numbers' 'loss_type=["sigmoid", "sft"]' 'loss_weights=[1]'
+refused objective.beta beta=0
+refused objective.label_smoothing label_smoothing=0.5
+refused objective.label_smoothing loss_type=exo_pair
+refused objective.f_divergence_type loss_type=nca_pair f_divergence_type=forward_kl
+refused objective.use_weighting loss_type=aot use_weighting=true
+refused objective.simpo_gamma simpo_gamma=1
+refused objective.loss_type type=cpo loss_type=exo_pair
+refused objective.reference type=orpo reference=base
+expect_told 66 nowhere "$ft" train run.json --out w -q --set objective.reference=nowhere
+[ ! -e w ] || bad 'a folder is left'
+finish cli_preference
