@@ -21,6 +21,25 @@ expect 0 "$ft" train run.json --out base -q --set objective.reference=base
 cmp out/log.jsonl base/log.jsonl || bad 'reference base is not the base'
 expect 0 "$ft" train run.json --out model -q --set "objective.reference=$tiny"
 cmp out/log.jsonl model/log.jsonl || bad 'the base as a folder of its own is not the base'
+# steps in bf16, evaluations exact: each reads the reference as it reads the policy
+expect 0 "$ft" train run.json --out half -q --set train.precision=bf16
+expect 0 "$ft" train run.json --out half2 -q --set train.precision=bf16 --set objective.precompute_ref_log_probs=true
+cmp half/log.jsonl half2/log.jsonl || bad 'precomputed in bf16: the log differs'
+# kto's mismatched answers need the reference at every step
+for early in false true; do
+    expect 0 "$ft" train run.json --out kto-$early -q --set objective.type=kto --set objective.reference=out --set objective.precompute_ref_log_probs=$early
+done
+cmp kto-false/log.jsonl kto-true/log.jsonl || bad 'kto, precomputed: the log differs'
+# what is opened beside the policy is in the plan
+weights() { "$ft" check run.json --json -q "$@" 2> /dev/null | grep -o '"weights_bytes": *[0-9]*' | grep -o '[0-9]*$'; }
+[ "$(weights --set objective.reference="$tiny")" -gt "$(weights)" ] || bad 'a reference of its own is not in the plan'
+# records that carry what the reference would say need none
+cat > carry.jsonl <<EOF
+{"prompt": "", "chosen": "a", "rejected": "b", "ref_chosen_logps": -3.5, "ref_rejected_logps": -2}
+{"prompt": "Q: hi", "chosen": " yes", "rejected": " no", "ref_chosen_logps": -3, "ref_rejected_logps": -2.25}
+EOF
+expect 0 "$ft" train run.json --out carry -q --set data.train=carry.jsonl --set data.eval=carry.jsonl --set objective.reference=nowhere
+expect_told 66 nowhere "$ft" train run.json --out w -q --set data.train=carry.jsonl --set objective.reference=nowhere
 # going on from an adapter: it is the reference as it was, and so the first loss is log 2
 expect 0 "$ft" train run.json --out on -q --set method.type=lora --set method.init_from=out --set method.r=2
 sed -n 2p on/log.jsonl | grep -q '"loss":0.69314' || bad "on: $(sed -n 2p on/log.jsonl)"

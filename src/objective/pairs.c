@@ -29,36 +29,94 @@ const char *const obj_pairs_metric_names[PAIRS_METRICS] = {
     [PAIRS_KL] = "kl",
 };
 
+/* --- what records carry ----------------------------------------------------------------------------------------- */
+/* A log-probability of the reference that the record carries. */
+static bool carried(const data_sample *d, const char *key, double *out)
+{
+    char quoted[64];
+    if (!d->extra) return false;
+    snprintf(quoted, sizeof quoted, "\"%s\":", key);
+    const char *at = strstr(d->extra, quoted);
+    if (at) *out = strtod(at + strlen(quoted), NULL);
+    return at != NULL;
+}
+
+static bool all_carried(const data_sample *d, pairs_sample *x)
+{
+    if (d->n_seq == 1) return carried(d, "ref_logps", &x->side[0].ref);
+    return carried(d, "ref_chosen_logps", &x->side[PAIRS_CHOSEN].ref) &&
+           carried(d, "ref_rejected_logps", &x->side[PAIRS_REJECTED].ref);
+}
+
+/* Every record has all that is asked of the reference. Of a stream that is not known before it is read. */
+static ft_status set_carries(const pairs *p, data_set *set, bool *all)
+{
+    arena *mem = p->c->step_mem;
+    for (int i = 0; i < data_sources(set); i++) *all = *all && data_stats(set, i)->whole;
+    for (int64_t i = 0; *all && i < data_count(set); i++) {
+        const size_t mark = arena_mark(mem);
+        data_sample d;
+        pairs_sample x = {0};
+        double other;
+        FT_TRY(data_get(set, i, &d, mem));
+        *all = all_carried(&d, &x) && (!p->kind.mismatched || carried(&d, "ref_KL_logps", &other));
+        arena_reset(mem, mark);
+    }
+    return FT_OK;
+}
+
+static ft_status none_needed(const pairs *p, bool *out)
+{
+    *out = true;
+    FT_TRY(set_carries(p, p->c->train, out));
+    return p->c->eval ? set_carries(p, p->c->eval, out) : FT_OK;
+}
+
 /* --- the reference ---------------------------------------------------------------------------------------------- */
-static ft_status open_model(pairs *p, const char *path)
+static ft_status open_model(pairs *p, const char *path, size_t *held)
 {
     const model_options mo = {.path = path};
     FT_TRY(model_open(&p->ref_model, &mo));
-    const int64_t mine = p->c->m->d.vocab_size, its = p->ref_model->d.vocab_size;
+    const model *r = p->ref_model;
+    const int64_t mine = p->c->m->d.vocab_size, its = r->d.vocab_size;
     FT_CHECK(mine == its, FT_EDATA,
              "%s: the reference has a vocabulary of %lld tokens, the model of %lld: both must read "
              "the same ids",
              ft_shows(path), (long long)its, (long long)mine);
+    int64_t longest = data_longest_sequence(p->c->train, 1);
+    if (p->c->eval && data_longest_sequence(p->c->eval, 1) > longest)
+        longest = data_longest_sequence(p->c->eval, 1);
+    FT_CHECK(!r->position || longest <= r->d.max_position, FT_EDATA,
+             "%s: the reference has %lld positions, a sequence has up to %lld tokens; lower "
+             "data.max_length",
+             ft_shows(path), (long long)r->d.max_position, (long long)longest);
+    *held += model_bytes(r);
     return FT_OK;
 }
 
-static ft_status open_adapter(pairs *p, const char *path)
+static ft_status open_adapter(pairs *p, const char *path, size_t *held)
 {
     FT_TRY(pe_open_adapter(&p->ref_adapter, p->c->m, path));
     p->ref_over = &p->ref_adapter->over;
+    const nn_store *s = &p->ref_adapter->store;
+    *held += (size_t)(s->count + s->state_count + s->derived_count) * sizeof(float);
     return FT_OK;
 }
 
-static ft_status open_reference(pairs *p, const pairs_cfg *cfg)
+/* *held: bytes of what is opened. */
+static ft_status open_reference(pairs *p, const pairs_cfg *cfg, size_t *held)
 {
     path_kind kind;
-    const char *told = cfg->reference;
-    if (!told && p->c->init_from) return open_adapter(p, p->c->init_from);
-    if (!told || strcmp(told, "base") == 0) return FT_OK;
+    bool have;
+    const char *told = cfg->reference, *from = p->c->init_from;
+    if (told ? strcmp(told, "base") == 0 : !from) return FT_OK;
+    FT_TRY(none_needed(p, &have));
+    if (have) return FT_OK;
+    if (!told) return open_adapter(p, from, held);
     const char *config = path_join(p->c->mem, told, "adapter_config.json");
     if (!config) return FT_EMEM;
     FT_TRY(path_look(config, &kind));
-    return kind == PATH_FILE ? open_adapter(p, told) : open_model(p, told);
+    return kind == PATH_FILE ? open_adapter(p, told, held) : open_model(p, told, held);
 }
 
 static void close_reference(pairs *p)
@@ -68,6 +126,13 @@ static void close_reference(pairs *p)
     p->ref_adapter = NULL;
     p->ref_model = NULL;
     p->ref_over = NULL;
+}
+
+static size_t table_bytes(const pairs *p)
+{
+    const obj_ctx *c = p->c;
+    const int64_t n = data_count(c->train) + (c->eval ? data_count(c->eval) : 0);
+    return ((size_t)n * PAIRS_SIDES + 1) * sizeof *p->table;
 }
 
 ft_status obj_pairs_open(obj_ctx *c, bool weights, const pairs_kind *kind)
@@ -81,8 +146,11 @@ ft_status obj_pairs_open(obj_ctx *c, bool weights, const pairs_kind *kind)
         for (int i = 0; c->row->metrics[i]; i++)
             if (strcmp(c->row->metrics[i], obj_pairs_metric_names[m]) == 0) p->at[m] = i;
     }
-    (void)weights;
-    return kind->reference ? open_reference(p, c->cfg) : FT_OK;
+    if (!kind->reference) return FT_OK;
+    const pairs_cfg *cfg = c->cfg;
+    if (weights) p->precision = c->tape->precision;
+    if (cfg->precompute_ref_log_probs) c->bytes += table_bytes(p);
+    return open_reference(p, cfg, &c->bytes);
 }
 
 void obj_pairs_close(obj_ctx *c)
@@ -209,24 +277,6 @@ static ft_status pass(pairs *p, const data_sample *d, int n, const data_split *h
     return FT_OK;
 }
 
-/* A log-probability of the reference that the record carries. */
-static bool carried(const data_sample *d, const char *key, double *out)
-{
-    char quoted[64];
-    if (!d->extra) return false;
-    snprintf(quoted, sizeof quoted, "\"%s\":", key);
-    const char *at = strstr(d->extra, quoted);
-    if (at) *out = strtod(at + strlen(quoted), NULL);
-    return at != NULL;
-}
-
-static bool all_carried(const data_sample *d, pairs_sample *x)
-{
-    if (d->n_seq == 1) return carried(d, "ref_logps", &x->side[0].ref);
-    return carried(d, "ref_chosen_logps", &x->side[PAIRS_CHOSEN].ref) &&
-           carried(d, "ref_rejected_logps", &x->side[PAIRS_REJECTED].ref);
-}
-
 /* Of the samples whose records do not have them. */
 static ft_status pass_reference(pairs *p, const data_sample *d, int n, const data_split *how,
                                 pairs_sample *out)
@@ -270,17 +320,21 @@ static ft_status precompute_set(pairs *p, data_set *set, const data_split *how, 
 static ft_status precompute(pairs *p, const data_split *how)
 {
     const obj_ctx *c = p->c;
-    const int64_t train = data_count(c->train), eval = c->eval ? data_count(c->eval) : 0;
-    double *table = ft_alloc((size_t)(train + eval) * PAIRS_SIDES + 1, sizeof *table);
+    const kn_precision now = c->tape->precision;
+    double *table = ft_alloc(table_bytes(p), 1);
     if (!table) return FT_EMEM;
+    c->tape->precision = p->precision;
     ft_status rc = precompute_set(p, c->train, how, table);
-    if (rc == FT_OK && eval) rc = precompute_set(p, c->eval, how, table + train * PAIRS_SIDES);
+    c->tape->precision = KN_F32;
+    if (rc == FT_OK && c->eval)
+        rc = precompute_set(p, c->eval, how, table + data_count(c->train) * PAIRS_SIDES);
+    c->tape->precision = now;
     if (rc != FT_OK) {
         ft_free(table);
         return rc;
     }
     p->table = table;
-    close_reference(p);
+    if (!p->kind.mismatched) close_reference(p); /* which answers meet, the step tells */
     return FT_OK;
 }
 
@@ -297,15 +351,28 @@ static ft_status reference(pairs *p, const obj_step *s)
 }
 
 /* --- answers of others ---------------------------------------------------------------------------------------------- */
+/* Tokens that a sequence may have: what is put together anew may be longer than any of the data. */
+static int64_t most_tokens(const pairs *p)
+{
+    const obj_ctx *c = p->c;
+    const model *ref = p->ref_model;
+    int64_t most = c->max_length;
+    const int64_t mine = c->m->d.max_position - nn_virtual(c->tuned);
+    if (c->m->position && mine < most) most = mine;
+    if (ref && ref->position && ref->d.max_position < most) most = ref->d.max_position;
+    return most;
+}
+
 /* The prompt of `d` with the answer of `from`. */
-static ft_status mismatch(const obj_ctx *c, const data_sample *d, const data_sample *from,
+static ft_status mismatch(const pairs *p, const data_sample *d, const data_sample *from,
                           data_sample *out)
 {
+    const obj_ctx *c = p->c;
     int64_t prompt = 0, skip = 0, n;
     while (prompt < d->len && d->labels[prompt] == DATA_IGNORE) prompt++;
     while (skip < from->len && from->labels[skip] == DATA_IGNORE) skip++;
     n = prompt + from->len - skip;
-    if (n > c->max_length) n = c->max_length;
+    if (n > most_tokens(p)) n = most_tokens(p);
     int32_t *ids = arena_get(c->step_mem, (2 * (size_t)n + 2) * sizeof *ids);
     if (!ids) return FT_EMEM;
     int32_t *labels = ids + n, *len = labels + n;
@@ -329,7 +396,7 @@ static ft_status mismatched(pairs *p, const obj_step *s)
     p->other = arena_get(c->step_mem, (size_t)s->n * sizeof *p->other);
     if (!d || !p->other) return FT_EMEM;
     for (int i = 0; i < s->n; i++) {
-        FT_TRY(mismatch(c, &s->sample[i], &s->sample[i > 0 ? i - 1 : s->n - 1], &d[i]));
+        FT_TRY(mismatch(p, &s->sample[i], &s->sample[i > 0 ? i - 1 : s->n - 1], &d[i]));
         measure(&d[i], i, &p->other[i]);
     }
     int have = 0;

@@ -101,6 +101,7 @@ struct pairs {
     const nn_overlay *ref_over; /* with ref_model: NULL; NULL of the policy's model: the base */
     model *ref_model;           /* of its own, or NULL: the policy's */
     pe_ctx *ref_adapter;
+    kn_precision precision; /* of steps; evaluations are exact */
     double *table; /* [samples of both sets, SIDES] of precompute_ref_log_probs */
     /* the step */
     pairs_sample *sample; /* [n] */
