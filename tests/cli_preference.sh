@@ -63,6 +63,15 @@ for form in b c d; do cmp -s a.txt $form.txt || bad "$form is another pair: $(ca
 one e '{"prompt": "Q: hi A:", "chosen": " yes", "rejected": " no"}'
 one f '{"chosen": "Q: hi A: yes", "rejected": "Q: hi A: no"}'
 cmp -s e.txt f.txt || bad "what two texts begin with is no prompt: $(cat e.txt f.txt)"
+# tables: text stays text, turns are turns, and what pandas calls True is true
+cat > t.csv <<'EOF'
+prompt,chosen,rejected,margin,ref_chosen_logps
+hi, yes,[1] no,1.5,-2
+"[{""role"": ""user"", ""content"": ""hi""}]","[{""role"": ""assistant"", ""content"": ""yes""}]","[{""role"": ""assistant"", ""content"": ""no""}]",,
+EOF
+expect 0 "$ft" train run.json --out table -q --set data.train=t.csv --set data.chat_template=chatml
+printf 'prompt,completion,label\nhi, yes,True\n,no,false\n' > k.csv
+expect 0 "$ft" train run.json --out labels -q --set objective.type=kto --set data.train=k.csv
 expect 0 "$ft" train run.json --out kto -q --set objective.type=kto
 grep -q '"kl":' kto/log.jsonl || bad 'kto takes pairs'
 
@@ -78,6 +87,8 @@ wrong 'texts go with texts' '{"prompt": "a", "chosen": "b", "rejected": [{"role"
 wrong 'texts go with texts' '{"prompt": [{"role": "user", "content": "a"}], "chosen": "b", "rejected": "c"}'
 wrong 'margin: must be a number' '{"prompt": "a", "chosen": "b", "rejected": "c", "margin": "d"}'
 wrong 'reference: is missing' '{"prompt": "a", "chosen": "b", "rejected": "c"}' tpo
+wrong 'must end with an answer' '{"messages": [], "label": true}' kto
+wrong 'prompt: must be a string or a list' '{"prompt": 3, "chosen": "b", "rejected": "c"}'
 printf '{"prompt": "a", "chosen": "b", "rejected": "b"}\n' > w.jsonl
 expect_told 65 'equal to rejected in every record' "$ft" train run.json --out w -q --set data.train=w.jsonl
 printf '{"prompt": "a", "completion": "b", "label": "yes"}\n' > w.jsonl

@@ -243,6 +243,12 @@ out:
 }
 
 /* --- fields that are more than text ---------------------------------------------------------------------------------- */
+/* As tables of Python write them. */
+static int bool_of(const char *text)
+{
+    return !strcmp(text, "True") ? cJSON_True : !strcmp(text, "False") ? cJSON_False : 0;
+}
+
 /* The field becomes what its text says; blank: nothing. FT_EDATA for text that is not JSON. */
 static ft_status as_json(const js_doc *doc, cJSON *field)
 {
@@ -251,6 +257,9 @@ static ft_status as_json(const js_doc *doc, cJSON *field)
     if (!text) return FT_OK;
     if (lines_blank(text, strlen(text))) {
         field->type = cJSON_NULL;
+        field->valuestring = NULL;
+    } else if (bool_of(text)) {
+        field->type = bool_of(text);
         field->valuestring = NULL;
     } else {
         FT_TRY(js_parse(&value, text, strlen(text), doc->name, doc->line0,
@@ -266,6 +275,31 @@ static ft_status as_json(const js_doc *doc, cJSON *field)
     }
     ft_free(text);
     return FT_OK;
+}
+
+static bool is_turn(const cJSON *v)
+{
+    return js_get(v, "role") || js_get(v, "from");
+}
+
+/* Text stays text, whatever it looks like, but for a turn or a list of turns. */
+static ft_status as_turns(const js_doc *doc, cJSON *field)
+{
+    js_doc value;
+    const char *text = cJSON_IsString(field) ? field->valuestring : "";
+    const char first = text[strspn(text, " \t\r\n")];
+    if (first != '[' && first != '{') return FT_OK;
+    const ft_status rc = js_parse(&value, text, strlen(text), doc->name, doc->line0,
+                                  JS_BIG_NUMBERS | JS_RECORD | JS_NO_POSITIONS, FT_EDATA);
+    if (rc == FT_EDATA) {
+        ft_error_clear();
+        return FT_OK;
+    }
+    FT_TRY(rc);
+    const cJSON *v = value.root;
+    const bool turns = is_turn(cJSON_IsArray(v) ? v->child : v);
+    js_close(&value);
+    return turns ? as_json(doc, field) : FT_OK;
 }
 
 ft_status data_csv_reach(const data_source *s, const js_doc *doc)
@@ -297,5 +331,8 @@ ft_status data_csv_values(const data_item *it)
                            "the field must be JSON (a list, a number, true or false)");
         FT_TRY(rc);
     }
+    for (const char *const *key = it->format->turns; key && *key; key++)
+        FT_TRY(as_turns(it->doc, cJSON_GetObjectItemCaseSensitive(it->doc->root,
+                                                                  data_key_text(it->src, *key))));
     return FT_OK;
 }

@@ -254,7 +254,8 @@ struct data_format {
     const char *const
         *reads;     /* further keys; of what a chat template renders also those of count.c */
     unsigned gives; /* data_gives; only what gives tokens must have a supervised one */
-    const char *const *json;    /* keys that hold more than text: read as JSON in a .csv */
+    const char *const *json;    /* keys that hold more than text: read as JSON in a .csv, */
+    const char *const *turns;   /* and these, text or turns, where they hold turns */
     const char *help, *example; /* what is trained on; a record as one line */
 };
 const data_format *data_format_find(const char *name);

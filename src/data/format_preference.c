@@ -248,6 +248,8 @@ static ft_status check_forms(const sides *x)
                              "is %s, and %s is not: texts go with texts, messages with messages",
                              cJSON_IsString(v) ? "text" : "a list of messages", x->key[0]);
     }
+    if (is_given(prompt) && !cJSON_IsString(prompt) && !cJSON_IsArray(prompt))
+        return data_fail(it, prompt, "prompt", "must be a string or a list of messages");
     if (is_given(prompt) && cJSON_IsString(prompt) != cJSON_IsString(member(x, 0)))
         return data_fail(it, prompt, "prompt",
                          "is %s, and %s is not: texts go with texts, messages with messages",
@@ -333,14 +335,13 @@ static ft_status last_turn(sides *x)
     FT_TRY(data_turns_before(it, x->before, talk->child));
     FT_TRY(data_turn_list(it, talk, !js_get(it->rec, "messages"), x->before));
     const int n = cJSON_GetArraySize(x->before);
-    cJSON *last = cJSON_DetachItemFromArray(x->before, n - 1);
-    const cJSON *role = js_get(last, "role");
-    if (!last || !cJSON_AddItemToArray(x->turns[0], last)) return no_memory();
-    if (n < 2 || !cJSON_IsString(role) || strcmp(role->valuestring, "assistant") != 0)
+    const cJSON *role = n < 2 ? NULL : js_get(cJSON_GetArrayItem(x->before, n - 1), "role");
+    if (!cJSON_IsString(role) || strcmp(role->valuestring, "assistant") != 0)
         return data_fail(it, talk, NULL,
                          "must end with an answer of the assistant, which the label "
                          "judges, after what it answers");
-    return FT_OK;
+    cJSON *last = cJSON_DetachItemFromArray(x->before, n - 1);
+    return cJSON_AddItemToArray(x->turns[0], last) ? FT_OK : no_memory();
 }
 
 static ft_status read_label(data_item *it)
@@ -388,27 +389,20 @@ static const char *const k_preference[] = {"chosen", "rejected", NULL};
 static const char *const r_preference[] = {
     "prompt",  "reference", "margin",           "instruction",        "input",         "system",
     "history", "tools",     "ref_chosen_logps", "ref_rejected_logps", "conversations", NULL};
-static const char *const j_preference[] = {"prompt",        "chosen", "rejected",
-                                           "reference",     "tools",  "history",
-                                           "conversations", "margin", "chat_template_kwargs",
-                                           "messages",      NULL};
+static const char *const j_preference[] = {
+    "tools",    "history", "conversations",    "chat_template_kwargs",
+    "messages", "margin",  "ref_chosen_logps", "ref_rejected_logps",
+    NULL};
+static const char *const t_preference[] = {"prompt", "chosen", "rejected", "reference", NULL};
 static const char *const k_unpaired[] = {"label", NULL};
 static const char *const r_unpaired[] = {
     "kto_tag",  "prompt",        "completion", "chosen",       "rejected",
     "messages", "conversations", "system",     "history",      "instruction",
     "input",    "tools",         "ref_logps",  "ref_KL_logps", NULL};
-static const char *const j_unpaired[] = {"prompt",
-                                         "completion",
-                                         "chosen",
-                                         "rejected",
-                                         "messages",
-                                         "label",
-                                         "conversations",
-                                         "tools",
-                                         "history",
-                                         "kto_tag",
-                                         "chat_template_kwargs",
-                                         NULL};
+static const char *const j_unpaired[] = {
+    "tools", "history", "conversations", "chat_template_kwargs", "messages",
+    "label", "kto_tag", "ref_logps",     "ref_KL_logps",         NULL};
+static const char *const t_unpaired[] = {"prompt", "completion", "chosen", "rejected", NULL};
 
 const data_format data_format_preference = {
     .name = "preference",
@@ -417,6 +411,7 @@ const data_format data_format_preference = {
     .reads = r_preference,
     .gives = DATA_PAIRS | DATA_TRIPLES,
     .json = j_preference,
+    .turns = t_preference,
     .help =
         "which of two answers is better: the tokens of each after the prompt. Texts, or lists of "
         "messages; without a prompt it is what both begin with. Also instruction (and input) "
@@ -431,6 +426,7 @@ const data_format data_format_unpaired = {
     .reads = r_unpaired,
     .gives = DATA_LABELLED,
     .json = j_unpaired,
+    .turns = t_unpaired,
     .help =
         "whether an answer is good (label, or kto_tag): its tokens after the prompt. Or messages "
         "that end with it; a preference record is two of them.",
