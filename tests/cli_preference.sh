@@ -88,6 +88,7 @@ wrong 'texts go with texts' '{"prompt": [{"role": "user", "content": "a"}], "cho
 wrong 'margin: must be a number' '{"prompt": "a", "chosen": "b", "rejected": "c", "margin": "d"}'
 wrong 'reference: is missing' '{"prompt": "a", "chosen": "b", "rejected": "c"}' tpo
 wrong 'must end with an answer' '{"messages": [], "label": true}' kto
+wrong 'must be a list of turns' '{"conversations": "a", "chosen": "b", "rejected": "c"}'
 wrong 'prompt: must be a string or a list' '{"prompt": 3, "chosen": "b", "rejected": "c"}'
 printf '{"prompt": "a", "chosen": "b", "rejected": "b"}\n' > w.jsonl
 expect_told 65 'equal to rejected in every record' "$ft" train run.json --out w -q --set data.train=w.jsonl

@@ -221,8 +221,8 @@ static ft_status turn_sides(sides *x)
         FT_TRY(data_alpaca_turns(it, x->before));
     } else {
         FT_TRY(data_turns_before(it, x->before, from ? from->child : NULL));
-        if (cJSON_IsString(from)) {
-            if (!data_turn_add(x->before, "user", from->valuestring)) return no_memory();
+        if (cJSON_IsString(prompt)) {
+            if (!data_turn_add(x->before, "user", prompt->valuestring)) return no_memory();
         } else if (from) {
             FT_TRY(data_turn_list(it, from, talk == from, x->before));
         }
