@@ -101,6 +101,10 @@ for key in 'feedforward_modules=[1]' 'feedforward_modules=(up' 'bias=none' 'r=8'
     bad 78 "method.${key%%=*}" result "$ft" train c.json --set "method.$key"
 done
 
+# a rank that no decomposition has, by the key it came from
+vector lora ', "r": 2, "init_lora_weights": "olora", "rank_pattern": {"k_proj": 49}'
+bad 78 'method.rank_pattern: 49 is above' result "$ft" train c.json
+
 # --- data: 65, named by file and line, before step 1 -----------------------------------------------------------
 bad 66 'nothing.jsonl' result "$ft" train good.json --set data.train=nothing.jsonl
 printf '{"text": "fine"}\n{"text": "cut\n' >d.jsonl

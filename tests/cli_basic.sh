@@ -169,6 +169,10 @@ has 'q_proj.lora_a'
 cp "$adapter/adapter_config.json" mlx/
 printf '\110\0\0\0\0\0\0\0{"lora_A.weight":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}      }' >mlx/adapter_model.safetensors
 plain 65 'zero_to_fp32.py' "$ft" inspect mlx
+# no values, but two dimensions: a module of which AdaLoRA kept no rank
+printf '\110\0\0\0\0\0\0\0{"lora_A":{"dtype":"F32","shape":[0,8],"data_offsets":[0,0]}           }' >mlx/adapter_model.safetensors
+plain 0 '' "$ft" inspect mlx
+has 'lora_A'
 mkdir empty
 plain 65 'is this a model folder?' "$ft" inspect empty
 printf '\200\002}q' >model.bin

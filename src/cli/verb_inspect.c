@@ -52,13 +52,14 @@ static void count(report *r, const char *key, double value)
 }
 
 /* --- tensors ------------------------------------------------------------------------------------------ */
-/* Of a model or adapter that is not whole: one line, whoever left it so. */
-static ft_status check_empty(const report *r)
+/* Of a model or adapter that is not whole: one line, whoever left it so. A matrix of an adapter may be empty: of rank 0,
+ * where AdaLoRA kept nothing of a module. */
+static ft_status check_empty(const report *r, bool rank_0)
 {
     int64_t n = 0;
     const char *first = NULL;
     for (int64_t i = 0; i < r->n; i++) {
-        if (r->tensor[i].bytes > 0) continue;
+        if (r->tensor[i].bytes > 0 || (rank_0 && r->tensor[i].nd == 2)) continue;
         if (n++ == 0) first = r->tensor[i].name;
     }
     return n == 0 ? FT_OK
@@ -102,7 +103,7 @@ static ft_status weights_facts(report *r, const char *path)
     fact(r, "format", w->gguf ? "gguf" : "safetensors");
     if (!w->gguf) count(r, "files", w->n_shards);
     FT_TRY(tensor_facts(r, w->tensor, w->n));
-    return check_empty(r);
+    return check_empty(r, false);
 }
 
 /* --- GGUF ------------------------------------------------------------------------------------------------ */
@@ -339,7 +340,7 @@ static ft_status inspect_adapter(report *r)
     FT_TRY(st_open(f, weights, r->mem));
     fact(r, "format", "safetensors");
     FT_TRY(tensor_facts(r, f->tensor, f->n));
-    return check_empty(r);
+    return check_empty(r, true);
 }
 
 /* --- checkpoints -------------------------------------------------------------------------------------------- */

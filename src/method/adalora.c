@@ -89,7 +89,7 @@ static void check(cfg_doc *d, const cJSON *object, void *ctx)
         cfg_fail(d, js_get(object, "beta1"), "method.beta1", "must be below 1, is %g", c->beta1);
     if (c->beta2 >= 1)
         cfg_fail(d, js_get(object, "beta2"), "method.beta2", "must be below 1, is %g", c->beta2);
-    if (c->target_r > c->init_r && !js_get(object, "init_from"))
+    if (c->target_r > c->init_r && c->init_r > 0 && !js_get(object, "init_from"))
         cfg_fail(d, js_get(object, js_get(object, "target_r") ? "target_r" : "init_r"),
                  "method.target_r",
                  "%lld is more than init_r (%lld), from which the budget shrinks",

@@ -60,6 +60,8 @@ static ft_status attach(pe_ctx *c)
                                {.name = "transform.2", .out = 2 * c->m->d.n_layer * dim}};
     const pe_encoder_plan plan = {
         .dim = dim, .stage = stages, .n = 2, .zero = cfg->init_weights != NULL};
+    if (c->dry && !c->file && cfg->encoder_hidden_size && !cfg->prefix_projection)
+        log_warn("method.encoder_hidden_size has no effect: it is of prefix_projection");
     FT_TRY(
         pe_virtual_attach(c, cfg->num_virtual_tokens, true, cfg->prefix_projection ? &plan : NULL));
     const pe_virtual *v = c->priv;

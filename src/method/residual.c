@@ -207,13 +207,15 @@ static ft_status check_site(const pe_ctx *c, const nn_site *s, int64_t rank)
 {
     const tn_tensor *w = &s->w->t;
     const int64_t least = s->out < s->in ? s->out : s->in;
+    const lora_cfg *cfg = c->cfg;
     FT_CHECK(w->type->block == 1 && !w->type->read, FT_ECONFIG,
              "method.init_lora_weights: \"%s\" changes the base, and %s is in blocks (%s), which "
              "are not written anew; use true, or a model in f32, bf16 or f16",
-             ((const lora_cfg *)c->cfg)->init_lora_weights->valuestring, s->path, w->type->name);
+             cfg->init_lora_weights->valuestring, s->path, w->type->name);
     FT_CHECK(rank <= least, FT_ECONFIG,
-             "method.r: %lld is above what %s of %lld x %lld can be decomposed into; at most %lld",
-             (long long)rank, s->path, (long long)s->out, (long long)s->in, (long long)least);
+             "method.%s: %lld is above what %s of %lld x %lld can be decomposed into; at most %lld",
+             rank == cfg->r ? "r" : "rank_pattern", (long long)rank, s->path, (long long)s->out,
+             (long long)s->in, (long long)least);
     return FT_OK;
 }
 
