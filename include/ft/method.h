@@ -76,6 +76,7 @@ typedef struct pe_ctx {
     pe_rows rows[2];       /* of the embedding, of the head */
     ag_tape *tape;         /* for what the method computes beside the passes, opened by attach; NULL: nothing. What a dry one
                               has counted is in the plan */
+    size_t opening; /* bytes that attach takes and gives back before the first pass; set by a dry one too, for the plan */
     double metric[PE_MAX_METRICS]; /* of the step at hand, by the order of method->metrics; NAN: left out */
     const char *base_name; /* as in pe_start */
     const char *load_dir;  /* adapter to load, or NULL */

@@ -261,6 +261,19 @@ static tn_tensor *post(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *y)
 
 static const nn_hooks hooks = {.weight = pe_lora_weight, .post = post, .embed = pe_lora_embed};
 
+/* What threads decompose at a time: matrix and factors in doubles, and as much again as LAPACK works in. */
+static size_t decompose_bytes(const job *j)
+{
+    int64_t most = 0;
+    for (int64_t i = 0; i < j->n; i++) {
+        const int64_t out = j->at[i].site->out, in = j->at[i].site->in, k = out < in ? out : in;
+        const int64_t doubles = 2 * out * in + k * (j->word == PE_OLORA ? k : 5 * k);
+        if (doubles > most) most = doubles;
+    }
+    const int64_t at_once = j->n < pool_threads() ? j->n : pool_threads();
+    return j->word == PE_PISSA_FAST ? 0 : (size_t)(at_once * most) * sizeof(double);
+}
+
 ft_status pe_residual_attach(pe_ctx *c)
 {
     const lora_cfg *cfg = c->cfg;
@@ -274,6 +287,7 @@ ft_status pe_residual_attach(pe_ctx *c)
         if (slot && !pe_lora_is_table(s)) FT_TRY(attach_site(c, s, slot, &j.at[j.n++]));
     }
     c->over.hooks = &hooks;
+    c->opening = decompose_bytes(&j);
     if (c->dry) return FT_OK;
     FT_TRY(decompose(&j));
     for (int64_t i = 0; !c->file && i < j.n; i++) {

@@ -346,6 +346,7 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
     p->gradients = (size_t)(store->count + store->alias_count) * sizeof(float);
     p->optimizer = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, store);
     p->workspace = workspace(s, pe);
+    if (pe->opening > p->activations) p->workspace += pe->opening - p->activations;
     p->total =
         p->weights + p->trainable + p->gradients + p->optimizer + p->activations + p->workspace;
     /* pages of the weights' files need not stay in memory; what was quantised reads them once */
