@@ -49,11 +49,11 @@ END
 END
     "$ft" train wide.json -q || bad "a model of 80 MB"
     "$ft" train coded.json -q || bad "qlora"
-    (ulimit -v 140000 && "$ft" train coded.json --out coded2 -q) 2> few.err || bad "qlora with 140 MB: $(cat few.err)"
+    (ulimit -v 150000 && "$ft" train coded.json --out coded2 -q) 2> few.err || bad "qlora with 150 MB: $(cat few.err)"
     cmp -s coded/adapter_model.safetensors coded2/adapter_model.safetensors || bad "qlora under ulimit -v is another result"
     "$ft" convert base --out base.gguf --type f16 -q > /dev/null || bad "to f16"
     sed -i 's/"base"/"base.gguf"/' coded.json
-    (ulimit -v 140000 && "$ft" train coded.json --out coded3 -q) 2> few.err || bad "qlora on a .gguf with 140 MB: $(cat few.err)"
+    (ulimit -v 165000 && "$ft" train coded.json --out coded3 -q) 2> few.err || bad "qlora on a .gguf with 165 MB: $(cat few.err)"
     (ulimit -v 180000 && "$ft" convert base.gguf --out again --type f32 -q) > /dev/null 2> few.err || bad "convert with 180 MB: $(cat few.err)"
     rm -rf wide base base.gguf coded* again
 fi

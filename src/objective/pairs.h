@@ -102,7 +102,7 @@ struct pairs {
     model *ref_model;           /* of its own, or NULL: the policy's */
     pe_ctx *ref_adapter;
     kn_precision precision; /* of steps; evaluations are exact */
-    double *table; /* [samples of both sets, SIDES] of precompute_ref_log_probs */
+    double *table;          /* [samples of both sets, SIDES] of precompute_ref_log_probs */
     /* the step */
     pairs_sample *sample; /* [n] */
     const data_sample *of;
