@@ -179,7 +179,7 @@ ft_status report_run_read(report_run *r, const char *dir, arena *mem)
 static double sum_of(const report_series *s)
 {
     double sum = 0;
-    if (s->step[s->n - 1] != (double)s->n) return NAN;
+    if (s->step[s->n - 1] != (double)s->n) return (double)NAN;
     for (int64_t i = 0; i < s->n; i++) sum += s->value[i];
     return sum;
 }
@@ -216,14 +216,14 @@ double report_told(const report_run *r, const char *key)
                 {"seconds", "seconds", sum_of}, {"peak_rss_bytes", "rss_bytes", most_of}};
     const cJSON *v = js_get(r->summary.doc.root, key);
     if (cJSON_IsNumber(v)) return v->valuedouble;
-    if (r->summary.doc.root) return NAN;
+    if (r->summary.doc.root) return (double)NAN;
     if (strcmp(key, "tokens_per_s") == 0)
         return report_told(r, "tokens") / report_told(r, "seconds");
     for (size_t i = 0; i < FT_COUNT_OF(rows); i++) {
         const report_series *s = report_find(r, rows[i].series);
         if (strcmp(key, rows[i].key) == 0 && s && s->n > 0) return rows[i].of(s);
     }
-    return NAN;
+    return (double)NAN;
 }
 
 static void free_docs(report_doc *d, int64_t n)
