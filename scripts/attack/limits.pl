@@ -10,6 +10,7 @@ my ($schema, $into) = @ARGV;
 my %sections = (
     model => {path => 'b'}, method => {type => 'lora'}, optim => {type => 'adamw'}, objective => {type => 'sft'},
     data => {train => {path => 'd.jsonl'}, eval => {path => 'e.jsonl'}, max_length => 32}, train => {max_steps => 1}, output => {dir => 'fresh'});
+my %needs = (prefix_tuning => {num_virtual_tokens => 4}, p_tuning => {num_virtual_tokens => 4}); # required beside what is tried
 my $json = JSON::PP->new->canonical;
 my $count = 0;
 
@@ -62,6 +63,7 @@ sub walk { # PATH NODE [PATH and TYPE of the object around it that has types]
     if (defined $type) {
         $object = $object->{$_} //= {} for split /\./, $head;
         $object->{type} = $type;
+        $object->{$_} = $needs{$type}{$_} for keys %{$needs{$type} // {}};
         $object = $tree;
     }
     $object = $object->{$_} //= {} for @path[0 .. $#path - 1];

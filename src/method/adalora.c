@@ -62,14 +62,15 @@ typedef struct adalora {
         .key = #k, .type = CFG_FLOAT, .offset = AT(k), .def = d, .low = 0, .high = hi, .help = h,  \
         __VA_ARGS__                                                                                \
     }
+#define BELOW_ONE 0.999999
 static const cfg_field fields[] = {
     RANK(target_r, "8", "triplets a module that are left in the end, on average"),
     RANK(init_r, "12", "triplets of each module at first"),
     COUNT(tinit, tinit, "0", 0, "steps before the budget shrinks"),
     COUNT(tfinal, tfinal, "0", 0, "last steps, with the triplets that are left"),
     COUNT(deltaT, delta_t, "1", 1, "steps from one choice of triplets to the next"),
-    NUMBER(beta1, "0.85", 1, "of the running mean of sensitivities", .low_open = true),
-    NUMBER(beta2, "0.85", 1, "of the running mean of their uncertainty", .low_open = true),
+    NUMBER(beta1, "0.85", BELOW_ONE, "of the running mean of sensitivities", .low_open = true),
+    NUMBER(beta2, "0.85", BELOW_ONE, "of the running mean of their uncertainty", .low_open = true),
     NUMBER(orth_reg_weight, "0.5", 1e9, "weight of the term that keeps A and B orthogonal", ),
     COUNT(total_step, total_step, NULL, 1,
           "steps that the budget is planned for: those of the run"),
@@ -85,10 +86,6 @@ static void check(cfg_doc *d, const cJSON *object, void *ctx)
     static const char *const settled[] = {"init_r", "lora_alpha", NULL};
     const adalora_cfg *c = ctx;
     pe_check_target(d, object, &c->target, settled);
-    if (c->beta1 >= 1)
-        cfg_fail(d, js_get(object, "beta1"), "method.beta1", "must be below 1, is %g", c->beta1);
-    if (c->beta2 >= 1)
-        cfg_fail(d, js_get(object, "beta2"), "method.beta2", "must be below 1, is %g", c->beta2);
     if (c->target_r > c->init_r && c->init_r > 0 && !js_get(object, "init_from"))
         cfg_fail(d, js_get(object, js_get(object, "target_r") ? "target_r" : "init_r"),
                  "method.target_r",
