@@ -20,12 +20,13 @@ nn:        base tensor kernel autograd
 model:     base cfg tensor kernel io autograd token nn
 infer:     base tensor kernel autograd token nn model
 method:    base cfg tensor kernel io autograd token nn model
+reward:    base cfg tensor kernel io autograd token nn model infer method
 data:      base cfg io token template nn
-objective: base cfg tensor kernel io autograd token nn model infer method data
+objective: base cfg tensor kernel io autograd token nn model infer method reward data
 optim:     base cfg tensor kernel nn
-train:     base cfg tensor kernel io autograd token template nn model infer method data objective optim
-tool:      base cfg tensor kernel io autograd token template nn model infer method data objective optim train
-cli:       base cfg tensor kernel io autograd token template nn model infer method data objective optim train tool
+train:     base cfg tensor kernel io autograd token template nn model infer method reward data objective optim
+tool:      base cfg tensor kernel io autograd token template nn model infer method reward data objective optim train
+cli:       base cfg tensor kernel io autograd token template nn model infer method reward data objective optim train tool
 '
 bad=0
 complain() { echo "check-layers: $*" >&2; bad=1; }

@@ -20,6 +20,7 @@ nn         1100  parameters, overlays, runs, the one linear layer
 model      6600  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope, LoRA files of llama.cpp
 method     9600  a file a method; targets and adapter files as PEFT has them
 infer      1600  scoring and generating many sequences, below objectives
+reward     1500  a file a reward: comparisons, patterns, lengths, reward models, programs of the user
 data       8200  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
 objective  2200  a file a loss: of tokens, of judged answers
 optim      1800  a file an update rule, schedules and the keys each goes by
@@ -70,6 +71,7 @@ base:malloc|calloc|realloc|free|strdup|strndup|asprintf|vasprintf|aligned_alloc|
 cli:printf|fprintf|vprintf|vfprintf|puts|fputs|putchar|perror
 template train:time|localtime|gmtime
 base cli:exit|_exit|_Exit|abort|quick_exit
+reward:posix_spawn|posix_spawnp
 none:setlocale|system|popen|fork|vfork|execv|execve|execvp|execl|execlp|gets|strcpy|strcat|sprintf|vsprintf|rand|srand|random|alloca
 cfg:cJSON_Parse|cJSON_ParseWithLength|cJSON_ParseWithOpts|cJSON_Print|cJSON_PrintUnformatted|cJSON_PrintBuffered|cJSON_Minify
 none:cJSON_GetObjectItem|cJSON_HasObjectItem|cJSON_DeleteItemFromObject|cJSON_ReplaceItemInObject
@@ -101,6 +103,7 @@ template:tpl_|chat_
 nn:nn_
 model:model_|family_|part_|norm_|rope_|save_|bnb_
 method:pe_
+reward:rw_
 data:data_
 objective:obj_
 optim:opt_

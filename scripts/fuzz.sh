@@ -115,7 +115,7 @@ parsers() {
     ls src/io/{bytes,gguf,gguf_get,lines,safetensors,weights}.c src/cfg/*.c src/template/*.c src/token/*.c \
         src/data/{chat_lost,chat_mask,chat_turns,config,csv,fields,format,offsets,read,read_text,record_turns}.c \
         src/method/{adapter_config,adapter_file,match,target}.c src/model/{config,gguf_config,keys}.c \
-        src/train/{config,state}.c src/tool/{eval_config,eval_match,fetch_list,fetch_pick,request,score}.c |
+        src/reward/{match,pattern}.c src/train/{config,state}.c src/tool/{eval_config,fetch_list,fetch_pick,request,score}.c |
         grep -vE '_(tab)\.c$'
 }
 

@@ -339,20 +339,20 @@ static void answers_match(void **state)
     };
     bool hit;
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
-        const tool_match *m = tool_match_by_name(cases[i].match);
+        const rw_match *m = rw_match_by_name(cases[i].match);
         assert_ok(m->match(cases[i].output, strlen(cases[i].output), cases[i].answer, &hit));
         if (hit != cases[i].hit)
             print_error("%s: %s against %s\n", m->name, cases[i].output, cases[i].answer);
         assert_int_equal(hit, cases[i].hit);
     }
-    assert_null(tool_match_by_name("fuzzy"));
-    const tool_match *regex = tool_match_by_name("regex");
+    assert_null(rw_match_by_name("fuzzy"));
+    const rw_match *regex = rw_match_by_name("regex");
     char long_text[5000];
     memset(long_text, 'a', sizeof long_text);
     long_text[sizeof long_text - 1] = 'c';
     assert_fails(regex->match(long_text, sizeof long_text, "^(a|a)*$", &hit), FT_EDATA, "simplify");
     assert_fails(regex->match("a", 1, "(", &hit), FT_EDATA, "regex \"(\"");
-    assert_fails(tool_match_by_name("last_number")->match("4", 1, "four", &hit), FT_EDATA,
+    assert_fails(rw_match_by_name("last_number")->match("4", 1, "four", &hit), FT_EDATA,
                  "no number");
 }
 

@@ -10,6 +10,7 @@
 #include "ft/infer.h"
 #include "ft/method.h"
 #include "ft/model.h"
+#include "ft/reward.h"
 #include "ft/template.h"
 
 /* --- where results go --------------------------------------------------------- */
@@ -163,14 +164,6 @@ typedef struct tool_bound {
 bool tool_bound_at(int i, tool_bound *out);
 /* FT_EGATE when a gate was missed: everything is printed, the message names the missed ones. */
 FT_MUST_USE ft_status tool_eval(const tool_eval_options *opt, const tool_sink *out);
-
-/* How an answer is compared (rows of eval_match.c): exact, contains, regex, last_number. */
-typedef struct tool_match {
-    const char *name;
-    ft_status (*match)(const char *output, size_t n, const char *answer, bool *hit);
-} tool_match;
-const tool_match *tool_match_by_name(const char *name);
-extern const char *const tool_match_names[]; /* NULL-terminated */
 
 /* --- merge and convert ----------------------------------------------------------------------------------------- */
 typedef struct tool_proof {

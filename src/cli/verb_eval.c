@@ -18,7 +18,7 @@ static const cfg_field flags[] = {
     {"task", CFG_STR, offsetof(options, task), .choices = tool_task_names,
      .help = "in place of the config's tasks"},
     {"data", CFG_PATH, offsetof(options, data), .help = "file of that task"},
-    {"match", CFG_STR, offsetof(options, match), .choices = tool_match_names,
+    {"match", CFG_STR, offsetof(options, match), .choices = rw_match_names,
      .help = "how the answers of a generate task are compared"},
     {"limit", CFG_INT, offsetof(options, limit), .def = "0", .low = 0, .high = 1e15,
      .help = "records to use; 0: all"},

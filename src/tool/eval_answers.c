@@ -23,7 +23,7 @@ typedef struct asked { /* of a record, until its answer is there */
 struct eval_answers {
     tool_model *t;
     eval_task *task;
-    const tool_match *match;
+    const rw_match *match;
     char *name; /* of the file */
     asked q[ROUND];
     inf_answer answer[ROUND];
@@ -183,7 +183,7 @@ ft_status eval_answers_open(eval_answers **out, tool_model *t, eval_task *task)
     if (!*out) return FT_EMEM;
     (*out)->t = t;
     (*out)->task = task;
-    (*out)->match = tool_match_by_name(task->match);
+    (*out)->match = rw_match_by_name(task->match);
     return FT_OK;
 }
 
@@ -219,7 +219,7 @@ static const cfg_field fields[] = {
      .type = CFG_ENUM,
      .offset = AT(match),
      .def = "\"exact\"",
-     .choices = tool_match_names,
+     .choices = rw_match_names,
      .help = "how the output is compared with the answer"},
     {.key = "max_new_tokens",
      .type = CFG_INT,

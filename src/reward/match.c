@@ -1,18 +1,8 @@
-/* eval_match.c – comparing what a model wrote with the answer: rows by name.
- *
- * Patterns come from data files, so PCRE2 runs under limits: a pattern that backtracks without end is an error,
- * not a hang. */
+/* match.c – comparing what a model wrote with the answer: rows by name. */
+#include "ft/reward.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-#include "tool_private.h"
-
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
-#define MATCH_STEPS 10000000u
-#define MATCH_DEPTH 100000u
-#define MATCH_HEAP_KIB 65536u
 
 static bool is_space(char c)
 {
@@ -42,50 +32,12 @@ static ft_status contains(const char *output, size_t n, const char *answer, bool
     return FT_OK;
 }
 
-static ft_status search(const pcre2_code *code, const char *text, size_t n, const char *pattern,
-                        bool *hit)
-{
-    PCRE2_UCHAR why[256] = "";
-    pcre2_match_data *data = pcre2_match_data_create_from_pattern(code, NULL);
-    pcre2_match_context *limits = pcre2_match_context_create(NULL);
-    ft_status rc = FT_OK;
-    if (!data || !limits) {
-        rc = ft_fail(FT_EMEM, "out of memory");
-        goto out;
-    }
-    pcre2_set_match_limit(limits, MATCH_STEPS);
-    pcre2_set_depth_limit(limits, MATCH_DEPTH);
-    pcre2_set_heap_limit(limits, MATCH_HEAP_KIB);
-    int found = pcre2_match(code, (PCRE2_SPTR)text, n, 0, 0, data, limits);
-    *hit = found >= 0;
-    if (found < 0 && found != PCRE2_ERROR_NOMATCH) {
-        pcre2_get_error_message(found, why, sizeof why);
-        rc =
-            ft_fail(found == PCRE2_ERROR_NOMEMORY ? FT_EMEM : FT_EDATA,
-                    "regex \"%s\": %s; simplify the pattern", ft_shows(pattern), (const char *)why);
-    }
-out:
-    pcre2_match_data_free(data);
-    pcre2_match_context_free(limits);
-    return rc;
-}
-
 static ft_status regex(const char *output, size_t n, const char *answer, bool *hit)
 {
-    PCRE2_UCHAR why[256] = "";
-    int error;
-    PCRE2_SIZE at;
-    pcre2_code *code =
-        pcre2_compile((PCRE2_SPTR)answer, PCRE2_ZERO_TERMINATED,
-                      PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &error, &at, NULL);
-    if (!code) {
-        pcre2_get_error_message(error, why, sizeof why);
-        return ft_fail(error == PCRE2_ERROR_HEAP_FAILED ? FT_EMEM : FT_EDATA,
-                       "regex \"%s\": %s at character %zu", ft_shows(answer), (const char *)why,
-                       (size_t)at + 1);
-    }
-    ft_status rc = search(code, output, n, answer, hit);
-    pcre2_code_free(code);
+    rw_pattern *p;
+    FT_TRY(rw_pattern_open(&p, answer, false, FT_EDATA));
+    ft_status rc = rw_pattern_match(p, output, n, hit);
+    rw_pattern_close(p);
     return rc;
 }
 
@@ -155,11 +107,11 @@ static ft_status last_number(const char *output, size_t n, const char *answer, b
     return FT_OK;
 }
 
-static const tool_match rows[] = {
+static const rw_match rows[] = {
     {"exact", exact}, {"contains", contains}, {"regex", regex}, {"last_number", last_number}};
-const char *const tool_match_names[] = {"exact", "contains", "regex", "last_number", NULL};
+const char *const rw_match_names[] = {"exact", "contains", "regex", "last_number", NULL};
 
-const tool_match *tool_match_by_name(const char *name)
+const rw_match *rw_match_by_name(const char *name)
 {
     for (size_t i = 0; name && i < FT_COUNT_OF(rows); i++)
         if (strcmp(rows[i].name, name) == 0) return &rows[i];
