@@ -13,6 +13,11 @@
 
 typedef struct obj_objective obj_objective;
 
+/* Samples that are made of each one, and tokens that are added to every one of them, at most. */
+typedef struct obj_made {
+    int64_t copies, tokens; /* copies 0: those that are drawn */
+} obj_made;
+
 /* What an objective works with. The policy is m under `tuned`; the reference is the same model with no overlay, or
  * another overlay or model that `open` made. */
 typedef struct obj_ctx {
@@ -29,6 +34,9 @@ typedef struct obj_ctx {
     data_set *train, *eval;   /* eval may be NULL */
     int64_t batch_size, max_length;
     size_t bytes; /* out of `open`, for the plan: what the objective holds beside the policy (further models, caches) */
+    size_t passes; /* likewise: activations of the largest pass of prepare's own */
+    obj_made made, made_of_eval; /* likewise: what prepare makes of the samples that are drawn */
+    bool calm;                   /* dropout is off while it trains; the row's, unless open says otherwise */
     void *priv;     /* the objective's */
 } obj_ctx;
 
@@ -70,13 +78,20 @@ struct obj_objective {
     double learning_rate, adapter_rate; /* defaults of optim.learning_rate, the second for adapters; 0: the method's */
     const char *const *metrics; /* further fields of log.jsonl, NULL-terminated; with "eval_" before them in an
                                    evaluation. NULL: none */
+    bool unbroken; /* batches go on where an epoch ends, and so are all of batch_size samples */
+    const char *artifact; /* a file that it writes line by line; NULL: none */
     /* All below may be NULL, except loss. */
+    /* The fields of log.jsonl where the config says more of them than `metrics`: those first. */
+    ft_status (*names)(const void *cfg, arena *mem, const char *const **out);
     void (*derive)(double *values); /* metrics that are functions of others, of the same mean */
     void (*check)(cfg_doc *d, const cJSON *object, void *cfg); /* across keys */
     /* Before the optimizer. weights false: for the plan, on a model without weights; nothing is read. */
     ft_status (*open)(obj_ctx *c, bool weights);
     void (*close)(obj_ctx *c);
     int64_t (*reuse)(const void *cfg); /* optimizer steps that one drawn batch serves; NULL: 1 */
+    /* The samples that stand in a file for each of a batch's, where that takes the place of data.train: objective.rollouts is
+     * its path then. 0: it does not. */
+    int64_t (*replays)(const void *cfg);
     /* Before the micro-batches, with passes of its own that record nothing: a pure function of values, state and samples, as
      * a step that is interrupted is dropped and made again. FT_ESIGNAL once a stop was asked for, where it takes long. */
     ft_status (*prepare)(obj_ctx *c, obj_step *s);
@@ -85,6 +100,7 @@ struct obj_objective {
      * On a dry tape nothing is read or added. */
     tn_tensor *(*loss)(obj_ctx *c, nn_run *r, const data_batch *b, double units, obj_stats *stats);
     ft_status (*after_update)(obj_ctx *c, int64_t step); /* the step is done: here the state changes */
+    ft_status (*lines)(obj_ctx *c, str_buf *out); /* of the artifact, of the step that is done; before after_update */
     /* What a checkpoint keeps beside values (rollouts in use, running means): nn_array_of for each. After
      * open(weights false) shapes are enough. */
     ft_status (*state)(obj_ctx *c, nn_arrays *a);
