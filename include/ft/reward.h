@@ -33,20 +33,23 @@ bool rw_wants_answer(const rw_list *list); /* an item without one is 65 */
 int rw_count(const rw_list *list);
 const char *rw_name(const rw_list *list, int i);
 double rw_weight(const rw_list *list, int i);
-/* For help and schema: the keys of every reward, and of each by its row (NULL: past the end). */
-extern const cfg_field rw_fields[];
+/* For help: a row's name, what it is, its keys; NULL past the end. help, fields may be NULL. */
 const char *rw_type_at(int i, const char **help, const cfg_field **fields);
+extern const char *const rw_shapes[]; /* of the value, NULL-terminated */
 /* Rows of an objective, for its members of type const cJSON *. */
 #define RW_ROWS(rewards_at, weights_at)                                                            \
     {.key = "rewards",                                                                             \
      .type = CFG_JSON,                                                                             \
      .offset = rewards_at,                                                                         \
-     .sub = rw_fields,                                                                             \
+     .choices = rw_shapes,                                                                             \
      .help = "what completions are worth: a list of {type, weight, name, …}"},                     \
     {                                                                                              \
         .key = "reward_weights", .type = CFG_JSON, .offset = weights_at,                           \
         .help = "a weight for each reward of the list, in place of its own"                        \
     }
+
+/* In the folder of a run: what its programs write to standard error. */
+#define RW_ERRORS "rewards.stderr"
 
 /* --- judging ------------------------------------------------------------------------------------------------------ */
 typedef struct rw_ctx {

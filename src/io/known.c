@@ -66,6 +66,7 @@ static const struct {
     {RESULT, "log.csv", IO_OF_RUN, NOWHERE},
     {RESULT, "summary.json", IO_OF_RUN | WHOLE, NOWHERE},
     {RESULT, "merges.jsonl", IO_OF_RUN, NOWHERE},
+    {RESULT, "rewards.stderr", IO_OF_RUN, NOWHERE}, /* of programs that judge: RW_ERRORS */
     {RESULT, "report.html", IO_OF_RUN, NOWHERE},
     {RESULT, "tensorboard", IO_OF_RUN, EVENTS},
     {EVENTS, "events.out.tfevents.*.ft", IO_OF_RUN, NOWHERE},

@@ -1,0 +1,141 @@
+/* command.c – a number that a program of the user's gives: {"type": "command", "argv": ["./judge"], "timeout": 10}.
+ *
+ * For each completion it reads a line of JSON: the record's own keys, and `completion`, `answer` where there is one, `prompt`
+ * (the text, where there is no record), `tokens`, `finished`. It answers a line with one number for each, in their order. */
+#include "program.h"
+#include "reward_private.h"
+
+#include "ft/io.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct command_cfg {
+    rw_head head;
+    const cJSON *words;
+    double timeout;
+    char **argv; /* NULL-terminated */
+} command_cfg;
+
+#define AT(member) offsetof(command_cfg, member)
+static const char *const shapes[] = {"list of words", NULL};
+static const cfg_field fields[] = {RW_HEAD_ROWS,
+                                   {.key = "argv",
+                                    .type = CFG_JSON,
+                                    .offset = AT(words),
+                                    .required = true,
+                                    .choices = shapes,
+                                    .help = "the program, and what it is given; no shell reads it"},
+                                   {.key = "timeout",
+                                    .type = CFG_FLOAT,
+                                    .offset = AT(timeout),
+                                    .def = "10",
+                                    .low = 0,
+                                    .high = 1e6,
+                                    .low_open = true,
+                                    .help = "seconds that an answer may take"},
+                                   CFG_END};
+
+/* A program with a slash is a path, as all paths of a config; other names are looked up in PATH. */
+static ft_status check(cfg_doc *d, const cJSON *node, const char *key, void *cfg)
+{
+    command_cfg *c = cfg;
+    const char *at = arena_printf(d->mem, "%s.argv", key);
+    const int n = cJSON_IsArray(c->words) ? cJSON_GetArraySize(c->words) : 0;
+    int k = 0;
+    if (!at) return FT_EMEM;
+    if (n == 0) {
+        cfg_fail(d, c->words ? c->words : node, at, "must be a list of words, the program first");
+        return FT_OK;
+    }
+    c->argv = arena_get(d->mem, ((size_t)n + 1) * sizeof *c->argv);
+    if (!c->argv) return FT_EMEM;
+    for (cJSON *w = c->words->child; w; w = w->next, k++) {
+        const char *word = cJSON_IsString(w) ? w->valuestring : NULL;
+        if (!word || (k == 0 && !word[0])) {
+            cfg_fail(d, w, at, word ? "the program has no name" : "each word must be a string");
+            return FT_OK;
+        }
+        if (k == 0 && strchr(word, '/')) FT_TRY(rw_settle_path(d, w, &word));
+        c->argv[k] = arena_str(d->mem, word);
+        if (!c->argv[k]) return FT_EMEM;
+    }
+    return FT_OK;
+}
+
+static ft_status open(rw_one *r)
+{
+    const command_cfg *c = r->cfg;
+    if (r->c->dry) return FT_OK;
+    rw_program *p = arena_get(r->c->mem, sizeof *p);
+    if (!p) return FT_EMEM;
+    *p = (rw_program){.argv = c->argv, .name = c->head.name, .timeout = c->timeout};
+    if (r->c->dir) {
+        p->errors = path_join(r->c->mem, r->c->dir, RW_ERRORS);
+        if (!p->errors) return FT_EMEM;
+    }
+    r->priv = p;
+    return rw_program_start(p);
+}
+
+static void set_text(str_buf *line, const char *key, const char *text)
+{
+    str_buf value = {0};
+    if (!text) return;
+    str_json(&value, text, strlen(text));
+    js_set_member(line, key, value.data);
+    line->failed |= value.failed;
+    str_free(&value);
+}
+
+static void write_line(str_buf *out, str_buf *line, const rw_item *it)
+{
+    char count[32];
+    str_clear(line);
+    str_adds(line, it->extra ? it->extra : "{}");
+    if (!it->extra) set_text(line, "prompt", it->prompt_text);
+    set_text(line, "completion", it->text);
+    set_text(line, "answer", it->answer);
+    snprintf(count, sizeof count, "%lld", (long long)it->tokens);
+    js_set_member(line, "tokens", count);
+    js_set_member(line, "finished", it->finished ? "true" : "false");
+    for (size_t i = 0; i < line->len; i++)
+        if (line->data[i] == '\n' || line->data[i] == '\r') line->data[i] = ' ';
+    str_add(out, line->data ? line->data : "", line->len);
+    str_addc(out, '\n');
+    out->failed |= line->failed;
+}
+
+static ft_status judge(rw_one *r, const rw_item *item, int64_t n, double *out)
+{
+    str_buf text = {0}, line = {0};
+    size_t *at = ft_alloc((size_t)n + 1, sizeof *at);
+    int64_t *number = ft_alloc((size_t)n + 1, sizeof *number);
+    ft_status rc = at && number ? FT_OK : FT_EMEM;
+    for (int64_t i = 0; rc == FT_OK && i < n; i++) {
+        number[i] = item[i].line;
+        write_line(&text, &line, &item[i]);
+        at[i + 1] = text.len;
+    }
+    if (rc == FT_OK) rc = str_ok(&text);
+    if (rc == FT_OK) rc = rw_program_ask(r->priv, out, text.data, at, number, n);
+    str_free(&text);
+    str_free(&line);
+    ft_free(number);
+    ft_free(at);
+    return rc;
+}
+
+static void close(rw_one *r)
+{
+    if (r->priv) rw_program_end(r->priv);
+}
+
+const rw_reward rw_reward_command = {.name = "command",
+                                     .help = "a number that a program of yours gives",
+                                     .fields = fields,
+                                     .cfg_size = sizeof(command_cfg),
+                                     .check = check,
+                                     .open = open,
+                                     .judge = judge,
+                                     .close = close};
