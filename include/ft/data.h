@@ -66,7 +66,9 @@ typedef enum data_gives {
     DATA_PAIRS = 2,    /* two sequences, chosen first; value: a margin, 0 where there is none */
     DATA_LABELLED = 4, /* one sequence; value: 1 desirable, 0 not */
     DATA_PROMPTS = 8,  /* one sequence, nothing supervised: what is asked */
-    DATA_TRIPLES = 16  /* pairs with a third sequence, an answer that is learned */
+    DATA_TRIPLES = 16, /* pairs with a third sequence, an answer that is learned */
+    DATA_ROLLOUTS = 32 /* prompts with one answer that was sampled before, supervised; value: batches that an epoch
+                          had, 0 where that is not said */
 } data_gives;
 
 /* --- a data set: the samples of one list of sources, tokenised ------------------------------------

@@ -33,6 +33,8 @@ typedef struct obj_ctx {
     const char *init_from;    /* the adapter that `tuned` begins as; NULL: it begins as the base */
     data_set *train, *eval;   /* eval may be NULL */
     int64_t batch_size, max_length;
+    int64_t epoch_batches; /* batches that an epoch is */
+    const char *dir; /* the output folder, where it is there; or NULL */
     size_t bytes; /* out of `open`, for the plan: what the objective holds beside the policy (further models, caches) */
     size_t passes; /* likewise: activations of the largest pass of prepare's own */
     obj_made made, made_of_eval; /* likewise: what prepare makes of the samples that are drawn */
@@ -59,7 +61,7 @@ typedef struct obj_stats {
     double loss, units; /* Σ of the losses of units, and their number */
     obj_metric more;    /* a further mean that joins theirs: over tokens, beside a loss of pairs */
     int64_t tokens;     /* supervised */
-    obj_metric *metric; /* by the order of row->metrics */
+    obj_metric *metric; /* by the order of obj_names_of */
 } obj_stats;
 
 typedef enum obj_unit {
@@ -81,8 +83,8 @@ struct obj_objective {
     bool unbroken; /* batches go on where an epoch ends, and so are all of batch_size samples */
     const char *artifact; /* a file that it writes line by line; NULL: none */
     /* All below may be NULL, except loss. */
-    /* The fields of log.jsonl where the config says more of them than `metrics`: those first. */
-    ft_status (*names)(const void *cfg, arena *mem, const char *const **out);
+    /* Fields of log.jsonl that follow `metrics` where config or data name them; NULL-terminated. */
+    ft_status (*names)(const void *cfg, data_set *train, arena *mem, const char *const **out);
     void (*derive)(double *values); /* metrics that are functions of others, of the same mean */
     void (*check)(cfg_doc *d, const cJSON *object, void *cfg); /* across keys */
     /* Before the optimizer. weights false: for the plan, on a model without weights; nothing is read. */
@@ -109,10 +111,13 @@ struct obj_objective {
 const obj_objective *obj_by_name(const char *name);
 const obj_objective *obj_at(int i);
 const char *const *obj_names(void);
-int obj_metrics(const obj_objective *o); /* their number */
+int obj_metrics(const obj_objective *o); /* the number of row->metrics */
+/* All fields of log.jsonl that it adds, row->metrics first. */
+FT_MUST_USE ft_status obj_names_of(const obj_objective *o, const void *cfg, data_set *train, arena *mem,
+                                   const char *const **out, int *n);
 double obj_mean(const obj_stats *s);     /* the loss that is logged */
 /* The quotients, NAN without weight; what follows from them. */
-void obj_metric_values(const obj_objective *o, const obj_metric *sums, double *out);
+void obj_metric_values(const obj_objective *o, const obj_metric *sums, int n, double *out);
 /* The context's row, cfg, model and so on are filled already. obj_close follows in any case. */
 FT_MUST_USE ft_status obj_open(obj_ctx *c, bool weights);
 void obj_close(obj_ctx *c); /* accepts one that was never filled */

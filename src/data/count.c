@@ -17,6 +17,7 @@ static const char *const of_chat[] = {"tools", "chat_template_kwargs", NULL};
 static bool is_read(const data_item *it, const char *key)
 {
     const data_format *f = it->format;
+    if (f->gives & (DATA_PROMPTS | DATA_ROLLOUTS)) return true; /* rewards read any */
     if (listed(f->keys, key) || listed(f->reads, key)) return true;
     if (!it->chat) return false;
     bool instead = !strcmp(key, "conversations") && !js_get(it->rec, "messages");

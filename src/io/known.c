@@ -63,6 +63,7 @@ static const struct {
     {RESULT, "log.jsonl", IO_OF_RUN, NOWHERE},
     {RESULT, "time.jsonl", IO_OF_RUN, NOWHERE},
     {RESULT, "samples.jsonl", IO_OF_RUN, NOWHERE},
+    {RESULT, "rollouts.jsonl", IO_OF_RUN, NOWHERE},
     {RESULT, "log.csv", IO_OF_RUN, NOWHERE},
     {RESULT, "summary.json", IO_OF_RUN | WHOLE, NOWHERE},
     {RESULT, "merges.jsonl", IO_OF_RUN, NOWHERE},

@@ -40,6 +40,23 @@ int obj_metrics(const obj_objective *o)
     return n;
 }
 
+ft_status obj_names_of(const obj_objective *o, const void *cfg, data_set *train, arena *mem,
+                       const char *const **out, int *n)
+{
+    static const char *const none[] = {NULL};
+    const char *const *more = none;
+    const int own = obj_metrics(o);
+    if (o->names) FT_TRY(o->names(cfg, train, mem, &more));
+    for (*n = 0; more[*n];) ++*n;
+    const char **all = arena_get(mem, (size_t)(own + *n + 1) * sizeof *all);
+    if (!all) return FT_EMEM;
+    for (int i = 0; i < own; i++) all[i] = o->metrics[i];
+    for (int i = 0; i < *n; i++) all[own + i] = more[i];
+    *out = all;
+    *n += own;
+    return FT_OK;
+}
+
 double obj_mean(const obj_stats *s)
 {
     return s->loss / s->units + (s->more.weight > 0 ? s->more.sum / s->more.weight : 0);
@@ -56,9 +73,9 @@ void obj_close(obj_ctx *c)
     *c = (obj_ctx){0};
 }
 
-void obj_metric_values(const obj_objective *o, const obj_metric *sums, double *out)
+void obj_metric_values(const obj_objective *o, const obj_metric *sums, int n, double *out)
 {
-    for (int i = 0; i < obj_metrics(o); i++)
+    for (int i = 0; i < n; i++)
         out[i] = sums[i].weight > 0 ? sums[i].sum / sums[i].weight : (double)NAN;
     if (o->derive) o->derive(out);
 }

@@ -153,7 +153,8 @@ typedef struct roll_kind {
     ft_status (*judge)(roll *p, roll_batch *b);
     /* Which completions a step trains on: out [b->n], their number. NULL: all. */
     int (*pick)(const roll *p, const roll_batch *b, int64_t turn, int32_t *out);
-    /* Loss and slopes of one completion that counts: of the mean over all completions of the step. */
+    /* Loss and slopes of one completion, of the mean over all of the step; of one that does not count they are 0,
+     * whatever is left in them. */
     void (*each)(roll *p, roll_view *x, obj_stats *stats);
 } roll_kind;
 
@@ -177,10 +178,17 @@ struct roll {
     obj_ctx *c;
     roll_kind kind;
     int at[ROLL_METRICS]; /* index among the row's metrics; −1: not logged */
-    int first_reward;     /* of "rewards/NAME/mean" */
+    int first_reward;     /* index of the first "rewards/NAME/mean"; */
+    int n_rewards;
+    const char *const *reward; /* [n_rewards] their names */
     obj_reference ref;
     rw_ctx judge_ctx;
-    rw_set *judges;
+    rw_set *judges;    /* NULL: every completion comes with what it is worth */
+    bool replays;      /* training takes its completions from a file */
+    int64_t longest;   /* tokens of a prompt, at most */
+    size_t cache;      /* bytes of keys and values while it samples */
+    int64_t reuse;     /* steps that a batch serves */
+    bool dry;          /* for the plan: without weights */
     arena *mem;       /* of `held` */
     roll_batch held;  /* of training */
     roll_batch *now;  /* of the step at hand */
@@ -191,7 +199,7 @@ struct roll {
 };
 
 /* Rows of `objective`, and what stands in them. */
-ft_status obj_roll_names(const void *cfg, arena *mem, const char *const **out);
+ft_status obj_roll_names(const void *cfg, data_set *train, arena *mem, const char *const **out);
 void obj_roll_check(cfg_doc *d, const cJSON *object, void *cfg);
 int64_t obj_roll_replays(const void *cfg);
 FT_MUST_USE ft_status obj_roll_open(obj_ctx *c, bool weights, const roll_kind *kind);

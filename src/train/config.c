@@ -329,6 +329,19 @@ static void check_loop(train_config *c)
                  "needs evaluations during the run; set train.eval_every");
 }
 
+/* A file of completions takes the place of data.train: it is read as such, in its order. */
+static void use_rollouts(train_config *c)
+{
+    const obj_objective *o = c->objective;
+    const cJSON *object = js_get(c->doc.js.root, "data");
+    if (!o || !o->replays || o->replays(c->objective_cfg) == 0) return;
+    c->data.train = js_get(js_get(c->doc.js.root, "objective"), "rollouts");
+    c->data.shuffle = false;
+    if (c->data.eval_split > 0)
+        cfg_fail(&c->doc, js_get(object, "eval_split"), "data.eval_split",
+                 "there is no data.train to hold records out of: objective.rollouts is replayed");
+}
+
 static void check_data(train_config *c)
 {
     const cJSON *object = js_get(c->doc.js.root, "data");
@@ -471,6 +484,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     if (cfg_done(d) == FT_EMEM) return FT_EMEM;
     if (!opt->config && !c->output.dir) c->output.dir = "out";
     check_model(c, mem);
+    use_rollouts(c);
     check_data(c);
     check_loop(c);
     check_prompts(c);
@@ -583,6 +597,7 @@ static const char *const free_keys[] = {
     "data.train",
     "data.eval",
     "data.chat_template",
+    "objective.rollouts",
     "data.max_unpacked_bytes",
     "train.max_steps",
     "train.epochs",

@@ -64,7 +64,7 @@ static ft_status evaluate_source(train_session *s, int source, obj_stats *stats,
 static ft_status evaluate(train_session *s, train_eval *out, arena *mem)
 {
     ft_status rc = FT_OK;
-    int n = s->state.n_evals, metrics = obj_metrics(s->cfg.objective);
+    int n = s->state.n_evals, metrics = s->n_own;
     obj_stats all = {0};
     obj_metric *metric = arena_get(mem, (size_t)(metrics + 1) * sizeof *metric);
     *out = (train_eval){0};
@@ -88,7 +88,7 @@ static ft_status evaluate(train_session *s, train_eval *out, arena *mem)
     out->mean = obj_mean(&all);
     FT_CHECK(isfinite(out->mean), FT_EDIVERGED, "step %lld: the eval_loss is %s",
              (long long)s->state.step, isnan(out->mean) ? "NaN" : "infinite");
-    obj_metric_values(s->cfg.objective, metric, out->metric);
+    obj_metric_values(s->cfg.objective, metric, metrics, out->metric);
     return FT_OK;
 }
 

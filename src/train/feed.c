@@ -43,8 +43,8 @@ static ft_status run(feed *f, const int64_t *sample, int n, const nn_overlay *ov
     train_session *s = f->s;
     obj_step step = {.step = -1, .split = train_split(s, over)};
     data_step plan;
-    obj_stats stats = {.metric = arena_get(s->batch, (size_t)(obj_metrics(s->cfg.objective) + 1) *
-                                                         sizeof *stats.metric)};
+    obj_stats stats = {.metric =
+                           arena_get(s->batch, (size_t)(s->n_own + 1) * sizeof *stats.metric)};
     if (!stats.metric) return FT_EMEM;
     FT_TRY(take(s, sample, n, &step));
     FT_TRY(train_cut(s, &step, &plan));

@@ -43,7 +43,7 @@ static ft_status name_columns(train_session *s)
     FT_TRY(add_names(s, "", step));
     for (int i = 0; st->n_sources > 1 && i < st->n_sources; i++)
         FT_TRY(add_column(s, "source_tokens.", data_stats(s->train, i)->name));
-    FT_TRY(add_names(s, "", s->cfg.objective->metrics));
+    FT_TRY(add_names(s, "", s->metrics));
     FT_TRY(add_names(s, "", s->cfg.method->metrics));
     if (!s->eval) return FT_OK;
     FT_TRY(add_names(s, "", eval));
@@ -51,7 +51,7 @@ static ft_status name_columns(train_session *s)
         FT_TRY(add_column(s, "eval_loss.", data_stats(s->eval, i)->name));
         FT_TRY(add_column(s, "eval_tokens.", data_stats(s->eval, i)->name));
     }
-    return add_names(s, "eval_", s->cfg.objective->metrics);
+    return add_names(s, "eval_", s->metrics);
 }
 
 /* RFC 4180: quoted where it must be. */

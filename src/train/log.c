@@ -62,6 +62,8 @@ ft_status train_log_open(train_session *s)
     FT_TRY(open_log(s));
     FT_TRY(open_one(s, TIMES, &s->times, &s->state.time_bytes));
     if (s->n_samples > 0) FT_TRY(open_one(s, SAMPLES, &s->samples, &s->state.sample_bytes));
+    if (s->cfg.objective->artifact)
+        FT_TRY(open_one(s, s->cfg.objective->artifact, &s->artifact, &s->state.artifact_bytes));
     return train_follow_open(s);
 }
 
@@ -70,7 +72,8 @@ void train_log_close(train_session *s)
     file_log_close(s->log);
     file_log_close(s->times);
     file_log_close(s->samples);
-    s->log = s->times = s->samples = NULL;
+    file_log_close(s->artifact);
+    s->log = s->times = s->samples = s->artifact = NULL;
     train_follow_close(s);
 }
 
@@ -79,6 +82,7 @@ ft_status train_log_sync(const train_session *s)
     FT_TRY(file_log_sync(s->log));
     FT_TRY(file_log_sync(s->times));
     FT_TRY(file_log_sync(s->samples));
+    FT_TRY(file_log_sync(s->artifact));
     return train_follow_sync(s);
 }
 
@@ -101,6 +105,18 @@ ft_status train_log_samples(train_session *s, const str_buf *lines)
     FT_TRY(file_log_add(s->samples, lines->data, lines->len));
     s->state.sample_bytes += (int64_t)lines->len;
     return FT_OK;
+}
+
+ft_status train_log_artifact(train_session *s)
+{
+    const obj_objective *row = s->cfg.objective;
+    str_buf lines = {0};
+    if (!row->lines || !s->artifact) return FT_OK;
+    ft_status rc = row->lines(&s->objective, &lines);
+    if (rc == FT_OK && lines.len > 0) rc = file_log_add(s->artifact, lines.data, lines.len);
+    if (rc == FT_OK) s->state.artifact_bytes += (int64_t)lines.len;
+    str_free(&lines);
+    return rc;
 }
 
 static void add_value(str_buf *out, double v)
@@ -150,7 +166,7 @@ static void add_eval(const train_session *s, const train_eval *e, str_buf *out)
         add_named(out, "eval_tokens.", name);
         str_printf(out, "%lld", (long long)e->tokens[i]);
     }
-    add_metrics("eval_", s->cfg.objective->metrics, e->metric, obj_metrics(s->cfg.objective), out);
+    add_metrics("eval_", s->metrics, e->metric, s->n_own, out);
 }
 
 static ft_status log_times(train_session *s, double seconds, int64_t tokens)
@@ -207,9 +223,8 @@ ft_status train_log_step(train_session *s, const train_eval *eval, double second
         }
         str_addc(&line, '}');
     }
-    int own = obj_metrics(s->cfg.objective);
-    add_metrics("", s->cfg.objective->metrics, st->metric, own, &line);
-    add_metrics("", s->cfg.method->metrics, st->metric + own, st->n_metrics - own, &line);
+    add_metrics("", s->metrics, st->metric, s->n_own, &line);
+    add_metrics("", s->cfg.method->metrics, st->metric + s->n_own, st->n_metrics - s->n_own, &line);
     if (eval) add_eval(s, eval, &line);
     FT_TRY(append(s, s->log, &line, &s->state.log_bytes));
     if (eval) {

@@ -13,17 +13,29 @@
 #define STEP_KEY 0x73746570u /* identity of an optimizer step's random numbers: "step" */
 
 /* --- the samples of a step ----------------------------------------------------------------------------------- */
+/* Batch `at` of the run. One that goes on where an epoch ends is drawn sample by sample. */
+static ft_status draw(train_session *s, int64_t at, obj_step *step)
+{
+    const uint64_t seed = (uint64_t)s->cfg.train.seed;
+    int one;
+    if (!s->cfg.objective->unbroken)
+        return data_take(s->train, seed, at, s->drawn, step->sample, &step->n, s->batch);
+    for (; step->n < s->drawn; step->n++)
+        FT_TRY(data_take(s->train, seed, at * s->drawn + step->n, 1, &step->sample[step->n], &one,
+                         s->batch));
+    return FT_OK;
+}
+
 /* Draws the samples, lets the objective look at all of them, and cuts the step. */
 static ft_status take_step(train_session *s, obj_step *step, data_step *plan)
 {
-    int64_t batch = s->cfg.train.batch_size, at = s->state.step;
+    int64_t at = s->state.step;
     *step = (obj_step){.step = at,
                        .turn = at % s->reuse,
-                       .sample = arena_get(s->batch, (size_t)batch * sizeof *step->sample),
+                       .sample = arena_get(s->batch, (size_t)s->drawn * sizeof *step->sample),
                        .split = train_split(s, &s->pe->over)};
     if (!step->sample) return FT_EMEM;
-    FT_TRY(data_take(s->train, (uint64_t)s->cfg.train.seed, at / s->reuse, batch, step->sample,
-                     &step->n, s->batch));
+    FT_TRY(draw(s, at / s->reuse, step));
     FT_TRY(train_cut(s, step, plan));
     for (int i = 0; i < step->n; i++)
         s->state.step_sources[step->sample[i].source] += step->sample[i].len;
@@ -86,14 +98,15 @@ static ft_status update(train_session *s, train_record *rec)
                       .norm = rec->grad_norm,
                       .gscale = opt_clip(s->cfg.optim, rec->grad_norm)};
     if (method->after_update) FT_TRY(method->after_update(s->pe, &done));
+    FT_TRY(train_log_artifact(s));
     return objective->after_update ? objective->after_update(&s->objective, s->state.step) : FT_OK;
 }
 
 /* The fields of log.jsonl that objective and method add. */
 static void take_metrics(train_session *s, const obj_stats *stats)
 {
-    int own = obj_metrics(s->cfg.objective);
-    obj_metric_values(s->cfg.objective, stats->metric, s->state.metric);
+    const int own = s->n_own;
+    obj_metric_values(s->cfg.objective, stats->metric, own, s->state.metric);
     for (int i = own; i < s->state.n_metrics; i++) s->state.metric[i] = s->pe->metric[i - own];
 }
 

@@ -42,7 +42,7 @@ ft_status train_micro(train_session *s, train_pass *p, const data_micro *micro)
 
     FT_TRY_OUT(train_stop());
     FT_TRY_OUT(data_batch_make(p->sample, micro, p->key, &b, s->batch));
-    b.in.calm = s->cfg.objective->calm;
+    b.in.calm = s->objective.calm;
     b.in.noise = (float)s->cfg.train.neftune_noise_alpha;
     t1 = ft_seconds();
     ag_reset(s->tape);

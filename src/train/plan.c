@@ -145,6 +145,17 @@ static ft_status thought_batch(const train_session *s, int64_t tokens, int64_t s
     return FT_OK;
 }
 
+/* Tokens of the `n` largest samples that the objective makes of those of a set, which it may lengthen up to data.max_length. */
+static int64_t made_tokens(const train_session *s, const data_set *d, obj_made made, int64_t n)
+{
+    const int64_t copies = made.copies > 0 ? made.copies : 1, whole = n / copies;
+    const int64_t before = whole > 0 ? data_longest(d, whole) : 0;
+    const int64_t rest = n % copies ? data_longest(d, whole + 1) - before : 0;
+    const int64_t all = copies * before + n % copies * rest + n * made.tokens;
+    const int64_t most = n * s->cfg.data.max_length;
+    return made.tokens > 0 && all > most ? most : all;
+}
+
 /* Sequences of a sample, at most: each has virtual rows of its own. Without those only tokens count, but for pairs. */
 static int64_t sequences(const train_session *s, const data_set *d, const nn_overlay *over)
 {
@@ -163,12 +174,15 @@ static ft_status full_batch(const train_session *s, int64_t least, int64_t bound
 }
 
 /* Where nothing can be drawn: tokens of the n longest samples, or of whole rows, cut as the plan has it. */
-static ft_status worst_batch(const train_session *s, const nn_overlay *over, data_batch *b)
+static ft_status worst_batch(const train_session *s, const obj_ctx *o, data_batch *b)
 {
-    const int64_t batch = s->cfg.train.batch_size, given = s->cfg.train.micro_batch_size;
+    const nn_overlay *over = o->tuned;
+    const int64_t copies = o->made.copies > 0 ? o->made.copies : 1;
+    const int64_t batch = s->drawn * copies, given = s->cfg.train.micro_batch_size;
     bool autos = given == CFG_AUTO, joined = cJSON_IsString(s->cfg.data.packing);
     int64_t n = autos || given > batch ? batch : given;
-    int64_t tokens = data_longest(s->train, n), least = data_longest(s->train, 1);
+    int64_t tokens = made_tokens(s, s->train, o->made, n),
+            least = made_tokens(s, s->train, o->made, 1);
     int64_t seqs = sequences(s, s->train, over), rows;
     if (joined && least < s->cfg.data.max_length) least = s->cfg.data.max_length;
     if (tokens < least) tokens = least;
@@ -393,7 +407,7 @@ static ft_status plan_step(train_session *s, obj_ctx *o, size_t *bytes)
 {
     train_plan *p = &s->plan;
     data_batch b;
-    FT_TRY(draws_what_it_trains(s) ? drawn_batch(s, o->tuned, &b) : worst_batch(s, o->tuned, &b));
+    FT_TRY(draws_what_it_trains(s) ? drawn_batch(s, o->tuned, &b) : worst_batch(s, o, &b));
     p->micro_tokens = b.in.tokens;
     return dry_pass(s, o, &b, train_recording(s), bytes, &p->rooms);
 }
@@ -402,7 +416,9 @@ static ft_status plan_step(train_session *s, obj_ctx *o, size_t *bytes)
 static ft_status plan_evaluation(train_session *s, obj_ctx *o, size_t *bytes)
 {
     data_batch b;
-    int64_t longest = data_longest(s->eval, 1), rows = data_longest(s->eval, MICRO_TOKENS);
+    const obj_made made = o->made_of_eval;
+    int64_t longest = made_tokens(s, s->eval, made, 1);
+    int64_t rows = made_tokens(s, s->eval, made, MICRO_TOKENS);
     for (int i = 0; i < data_sources(s->eval); i++)
         rows += data_stats(s->eval, i)->sequences * nn_virtual(o->tuned);
     FT_TRY(full_batch(s, longest, rows < MICRO_TOKENS ? rows : MICRO_TOKENS,
@@ -421,6 +437,7 @@ static ft_status plan_activations(train_session *s, obj_ctx *o, const pe_ctx *pe
     if (rc == FT_OK && s->eval) rc = plan_evaluation(s, o, &eval);
     arena_reset(s->batch, mark);
     p->activations = step > eval ? step : eval;
+    if (o->passes > p->activations) p->activations = o->passes;
     if (rc == FT_OK) plan_sums(s, o, pe);
     return rc;
 }

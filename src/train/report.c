@@ -20,15 +20,31 @@ const char *train_left_text(const train_session *s)
     return text;
 }
 
+/* "  reward 0.41": the figure that tells more than the loss, where the objective has one. */
+static const char *telling(const train_session *s)
+{
+    static const char *const names[] = {"reward", "objective/scores", "rewards/margins"};
+    static char text[60];
+    for (size_t k = 0; k < FT_COUNT_OF(names); k++)
+        for (int i = 0; i < s->n_own; i++) {
+            if (strcmp(s->metrics[i], names[k]) != 0 || isnan(s->state.metric[i])) continue;
+            const char *name = strrchr(names[k], '/');
+            snprintf(text, sizeof text, "  %s %.4f", name ? name + 1 : names[k],
+                     s->state.metric[i]);
+            return text;
+        }
+    return "";
+}
+
 /* The live line, and every half minute one that stays, for logs of pipelines. Parts stand two spaces apart: a narrow terminal
  * drops them from the left. */
 void train_show_step(train_session *s, double seconds)
 {
     const train_record *r = &s->state.record;
     double now = ft_seconds();
-    char line[200];
-    snprintf(line, sizeof line, "step %lld/%lld  loss %.4f  lr %.3g  %.0f tok/s%s",
-             (long long)r->step, (long long)s->total_steps, r->loss, r->rate,
+    char line[240];
+    snprintf(line, sizeof line, "step %lld/%lld  loss %.4f%s  lr %.3g  %.0f tok/s%s",
+             (long long)r->step, (long long)s->total_steps, r->loss, telling(s), r->rate,
              seconds > 0 ? (double)r->tokens / seconds : 0, train_left_text(s));
     if (now - s->shown < 30) {
         log_progress("%s", line);

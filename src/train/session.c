@@ -195,7 +195,10 @@ ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, boo
                      .train = s->train,
                      .eval = s->eval,
                      .batch_size = s->cfg.train.batch_size,
-                     .max_length = s->cfg.data.max_length};
+                     .max_length = s->cfg.data.max_length,
+                     .epoch_batches = s->epoch_steps / s->reuse,
+                     .dir = weights && s->lock >= 0 ? s->out : NULL,
+                     .calm = s->cfg.objective->calm};
     return obj_open(out, weights);
 }
 
@@ -208,8 +211,9 @@ static ft_status check_wants(const train_session *s, const data_set *d, const ch
     } kinds[] = {{DATA_TOKENS, "tokens to learn"},
                  {DATA_PAIRS, "pairs of a chosen and a rejected answer"},
                  {DATA_LABELLED, "answers labelled good or bad"},
-                 {DATA_PROMPTS, "prompts"},
-                 {DATA_TRIPLES, "pairs with a reference answer"}};
+                 {DATA_TRIPLES, "pairs with a reference answer"},
+                 {DATA_ROLLOUTS, "completions that were sampled before"},
+                 {DATA_PROMPTS, "prompts"}};
     const obj_objective *row = s->cfg.objective;
     const char *wanted = "", *given = "";
     for (size_t i = 0; i < FT_COUNT_OF(kinds); i++)
@@ -270,6 +274,59 @@ static ft_status hash_data(train_session *s)
     return FT_OK;
 }
 
+/* Lines of a file of completions that stand for each sample of a batch; 0: data.train is read. */
+static int64_t replays(const train_session *s)
+{
+    const obj_objective *o = s->cfg.objective;
+    return o->replays ? o->replays(s->cfg.objective_cfg) : 0;
+}
+
+/* Completions for all steps are there, and each line has one. */
+static ft_status check_replay(const train_session *s)
+{
+    const data_source_stats *t = data_stats(s->train, 0);
+    const int64_t need = (s->total_steps + s->reuse - 1) / s->reuse * s->drawn;
+    FT_CHECK(t->gives == DATA_ROLLOUTS, FT_EDATA,
+             "%s: is of format %s; objective.rollouts wants lines with prompt_ids and "
+             "completion_ids",
+             ft_shows(t->path), t->format);
+    FT_CHECK(t->dropped == 0, FT_EDATA,
+             "%s: the prompts of %lld lines fill data.max_length, which leaves none of their "
+             "completions; raise it",
+             ft_shows(t->path), (long long)t->dropped);
+    FT_CHECK(t->samples >= need, FT_EDATA,
+             "%s: %lld steps need %lld completions (%lld a batch), it holds %lld",
+             ft_shows(t->path), (long long)s->total_steps, (long long)need, (long long)s->drawn,
+             (long long)t->samples);
+    return FT_OK;
+}
+
+/* Batches of an epoch: as the completions that are replayed tell, or as there are samples. */
+static ft_status epoch_batches(train_session *s, int64_t *out)
+{
+    const int64_t n = data_epoch_length(s->train);
+    data_sample first;
+    *out = (n + s->drawn - 1) / s->drawn;
+    if (replays(s) == 0) return FT_OK;
+    FT_TRY(data_get(s->train, 0, &first, s->batch));
+    *out = first.value >= 1 ? (int64_t)first.value : n > s->drawn ? n / s->drawn : 1;
+    return FT_OK;
+}
+
+static ft_status count_steps(train_session *s)
+{
+    const obj_objective *o = s->cfg.objective;
+    const loop_cfg *t = &s->cfg.train;
+    int64_t batches;
+    s->reuse = o->reuse ? o->reuse(s->cfg.objective_cfg) : 1;
+    s->drawn = t->batch_size * (replays(s) > 0 ? replays(s) : 1);
+    FT_TRY(epoch_batches(s, &batches));
+    s->epoch_steps = batches * s->reuse;
+    s->total_steps =
+        t->max_steps > 0 ? t->max_steps : (int64_t)ceil(t->epochs * (double)s->epoch_steps);
+    return replays(s) > 0 ? check_replay(s) : FT_OK;
+}
+
 /* Steps against the schedule. Where `ft check` read a sample of a text, their number is an estimate: then it is only told. */
 static ft_status check_steps(const train_session *s)
 {
@@ -295,7 +352,8 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     FT_TRY(train_stop());
     d->vocab_size = s->m->d.vocab_size;
     d->count_first = s->cfg.method->virtual_predict;
-    d->wants = s->any_data ? 0 : s->cfg.objective->wants;
+    d->wants = s->any_data ? 0 : replays(s) > 0 ? DATA_ROLLOUTS : s->cfg.objective->wants;
+    d->key = replays(s) > 0 ? "objective.rollouts" : NULL;
     d->seed = (uint64_t)t->seed;
     d->count = t->max_steps == 0; /* the steps follow from the tokens */
     d->look = look;
@@ -303,21 +361,22 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     FT_TRY(data_open(&s->train, &s->cfg.doc, d->train, d, s->tok, s->chat, true));
     FT_TRY(train_stop());
     d->count = true;
+    d->wants = s->any_data ? 0 : s->cfg.objective->wants;
+    d->key = NULL;
     if (d->eval) FT_TRY(data_open(&s->eval, &s->cfg.doc, d->eval, d, s->tok, s->chat, false));
     if (d->eval_split > 0) FT_TRY(data_open_held(&s->eval, s->train, d));
     FT_TRY(train_stop());
-    FT_TRY(check_data(s, s->train, "data.train"));
+    FT_TRY(check_data(s, s->train, replays(s) > 0 ? "objective.rollouts" : "data.train"));
     if (s->eval) FT_TRY(check_data(s, s->eval, d->eval ? "data.eval" : "data.eval_split"));
     train_warn(s);
     FT_TRY(hash_data(s));
-    s->reuse = s->cfg.objective->reuse ? s->cfg.objective->reuse(s->cfg.objective_cfg) : 1;
-    s->epoch_steps = (data_epoch_length(s->train) + t->batch_size - 1) / t->batch_size * s->reuse;
-    s->total_steps =
-        t->max_steps > 0 ? t->max_steps : (int64_t)ceil(t->epochs * (double)s->epoch_steps);
+    FT_TRY(count_steps(s));
     FT_TRY(check_steps(s));
+    FT_TRY(obj_names_of(s->cfg.objective, s->cfg.objective_cfg, s->train, s->mem, &s->metrics,
+                        &s->n_own));
     ft_give_back(); /* what reading took: a run is long */
     return train_state_init(&s->state, data_sources(s->train), s->eval ? data_sources(s->eval) : 0,
-                            obj_metrics(s->cfg.objective) + pe_metrics(s->cfg.method), s->mem);
+                            s->n_own + pe_metrics(s->cfg.method), s->mem);
 }
 
 static ft_status hash_base(train_session *s)

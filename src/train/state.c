@@ -144,6 +144,8 @@ ft_status train_state_write(const train_state *s, const str_buf *places, const c
             str_adds(&out, *(const bool *)at ? "true" : "false");
     }
     str_printf(&out, ",\n  \"sample_bytes\": %lld", (long long)s->sample_bytes);
+    if (s->artifact_bytes > 0)
+        str_printf(&out, ",\n  \"artifact_bytes\": %lld", (long long)s->artifact_bytes);
     if (s->rates >= 0) str_printf(&out, ",\n  \"rates\": %lld", (long long)s->rates);
     if (s->log_hash >= 0) str_printf(&out, ",\n  \"log_hash\": %lld", (long long)s->log_hash);
     add_ints(&out, "source_tokens", s->source_tokens, s->n_sources);
@@ -188,6 +190,7 @@ static ft_status read_fields(train_state *s, const js_doc *d)
     /* not in older ones */
     FT_TRY(js_get_int(d, d->root, "rates", -1, 0, INT64_MAX, &s->rates));
     FT_TRY(js_get_int(d, d->root, "sample_bytes", 0, 0, INT64_MAX, &s->sample_bytes));
+    FT_TRY(js_get_int(d, d->root, "artifact_bytes", 0, 0, INT64_MAX, &s->artifact_bytes));
     FT_TRY(js_get_int(d, d->root, "log_hash", -1, 0, INT64_MAX, &s->log_hash));
     FT_TRY(read_list(d, "source_tokens", s->n_sources, s->source_tokens, NULL));
     FT_TRY(read_list(d, "step_sources", s->n_sources, s->step_sources, NULL));

@@ -104,7 +104,7 @@ typedef struct train_state {
     bool pending;  /* `record` is done but not yet evaluated and logged */
     train_record record;
     double seconds; /* of all parts of the run */
-    int64_t log_bytes, time_bytes, sample_bytes;
+    int64_t log_bytes, time_bytes, sample_bytes, artifact_bytes;
     int64_t log_hash; /* of the bytes of log.jsonl; −1: not known */
     int n_sources, n_evals;
     int64_t *source_tokens;         /* [n_sources] of the whole run */
@@ -174,6 +174,9 @@ typedef struct train_session {
     const char
         *schedule; /* what is another one than when the run began, of its schedule; NULL: nothing */
     int64_t reuse; /* optimizer steps that one drawn batch serves */
+    int64_t drawn; /* samples of one */
+    const char *const *metrics; /* [n_own] fields of log.jsonl that the objective adds */
+    int n_own;
     int64_t epoch_steps, total_steps;
     train_state state;
     int64_t resumed_from; /* step; −1: afresh */
@@ -182,7 +185,7 @@ typedef struct train_session {
     train_sample *sample; /* [n_samples] train.sample_prompts */
     int64_t n_samples;
     ag_tape *sample_tape;            /* of their answers, made for the first */
-    file_log *log, *times, *samples; /* NULL: not open */
+    file_log *log, *times, *samples, *artifact; /* NULL: not open; the last is the objective's */
     struct train_follow *follow;     /* log.csv and event files; NULL: none are wanted */
     double started, part_seconds;    /* clock at the start; seconds of earlier parts */
     double step_seconds;             /* of this part's steps, and their tokens */
@@ -374,6 +377,8 @@ void train_log_close(train_session *s);
 ft_status train_log_sync(const train_session *s);
 /* Lines of samples.jsonl. */
 ft_status train_log_samples(train_session *s, const str_buf *lines);
+/* What the objective writes of the step that is done. */
+ft_status train_log_artifact(train_session *s);
 /* The evaluation before step 1, as a line of step 0. */
 ft_status train_log_first(train_session *s, const train_eval *eval);
 ft_status train_log_step(train_session *s, const train_eval *eval, double seconds, int64_t tokens);
