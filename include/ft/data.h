@@ -35,6 +35,7 @@ typedef struct data_cfg {
     const char *key; /* no key: what the sources are called in messages; NULL: data.train, data.eval */
     int64_t limit;   /* no key: records of each source at most, beside its own limit; 0: all */
     unsigned wants;  /* no key: data_gives that the objective asks for; 0: any */
+    bool uncut;          /* no key: of the objective; a record of which a sequence would be cut is left out */
     bool ids;        /* no key: `extra` of a sample is {"id": …} of a record that has one */
 } data_cfg;
 extern const cfg_field data_fields[];
@@ -245,6 +246,7 @@ typedef struct data_batch {
                     of (key, slot of the sample in the step, position in the sample) */
     int64_t supervised;      /* labels that are not DATA_IGNORE */
     const int32_t *seq_slot; /* [n_seq] the (first) sample of each sequence */
+    const double *value;     /* [n_seq] of that sample */
 } data_batch;
 /* The batch of micro-batch m of the step s. key: of (seed, step). All arrays in `mem`. */
 FT_MUST_USE ft_status data_batch_make(const data_sample *s, const data_micro *m, uint64_t key,

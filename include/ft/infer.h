@@ -60,6 +60,9 @@ typedef struct inf_seq {
 #define INF_PASS_TOKENS 2048 /* rows of one forward pass; a longer sequence has a pass to itself */
 /* Runs the sequences in passes, in order. An id outside the vocabulary is 65, a number that is none 80. */
 FT_MUST_USE ft_status inf_score(const inf_ctx *c, inf_seq *seq, int64_t n);
+/* The rewards of texts, at least one token each, by a model that scores (model.h: MODEL_REWARD; 65 by another): out [n]. In
+ * passes, in order. An id outside the vocabulary is 65, a reward that is no number 80. */
+FT_MUST_USE ft_status inf_reward(const inf_ctx *c, const tok_ids *seq, int64_t n, double *out);
 /* Hidden states of one sequence: [n, hidden_size] on the tape (after the overlay's virtual rows, if any; model_logits
  * counts from the first of id), valid until the next pass. */
 FT_MUST_USE ft_status inf_hidden(const inf_ctx *c, const int32_t *id, int64_t n, nn_run *run,

@@ -165,6 +165,11 @@ FT_MUST_USE ft_status pe_attach(pe_ctx **out, const pe_method *method, const voi
 /* The vocabulary a PEFT adapter folder was trained with, where it holds embeddings of another length than the model's (its
  * own otherwise): for model_resize_vocabulary, before the adapter is opened. 65: it does not hold what it would need. */
 FT_MUST_USE ft_status pe_adapter_vocabulary(const char *dir, const model *m, int64_t *rows);
+/* Is the adapter of a PEFT folder one of a sequence classifier, with a head for it (task_type SEQ_CLS)? The base it is laid
+ * over is opened for MODEL_NEW_REWARD then. What is no adapter is none. */
+FT_MUST_USE ft_status pe_adapter_scores(const char *dir, bool *scores);
+/* Has this method's file a place for a head that is trained beside what the method trains? */
+bool pe_keeps_head(const pe_method *method);
 /* Opens a PEFT adapter folder on a model for use (eval, generate, merge). What does not fit is 65 with the list. */
 FT_MUST_USE ft_status pe_open_adapter(pe_ctx **out, model *m, const char *dir);
 /* A value that stands in the place of the base's (modules_to_save, a bias, tokens), by its name; NULL: none does. */

@@ -111,6 +111,9 @@ struct model {
     bool trained;    /* opened for training */
     bool bare;       /* a folder that holds no weights, opened for a plan of what they would take */
     bool apart;      /* no matrix that will be quantised, or none at all, is mapped: t.data is NULL */
+    bool scores;     /* a sequence classifier of one label: its head is [1, hidden_size], its logit a reward */
+    bool new_head;   /* and that head is of no file: random values, to be trained or replaced */
+    int64_t pad_token; /* of one that scores: the reward is read before those that end a text; −1: none */
     const model_quant *quant; /* the row that reads this folder, or NULL, and its keys */
     void *quant_cfg;
     io_weights weights;
@@ -134,10 +137,19 @@ struct model {
     model_layer *layer; /* [n_layer] */
 };
 
+/* What a model must end in. */
+typedef enum model_end {
+    MODEL_TOKENS,     /* a head over the vocabulary; a sequence classifier is 65 */
+    MODEL_ANY,        /* as it is */
+    MODEL_REWARD,     /* a sequence classifier; a language model is 65 */
+    MODEL_NEW_REWARD, /* one too, with a random head where the files have none: to be trained, or for an adapter */
+} model_end;
+
 typedef struct model_options {
     const char *path;        /* folder or .gguf; NULL with from_config */
     const char *from_config; /* config.json: random weights, f32 (init.c) */
-    uint64_t seed;           /* of those weights */
+    uint64_t seed;           /* of those weights, and of a new head */
+    model_end end;
     bool
         no_weights; /* for memory plans: values of random weights and of trained copies are not made */
     bool may_be_bare; /* with no_weights: a folder of a config.json alone will do (model.bare) */
@@ -184,10 +196,14 @@ ag_head model_head(const model *m, nn_run *r);
  * logprob and best. */
 tn_tensor *model_loss(model *m, nn_run *r, tn_tensor *hidden, float grad_scale, float *logprob,
                       int32_t *best);
-/* logits [rows, vocab_size] of selected rows of hidden (no tape); rows are those of the batch, virtual ones not counted.
+/* logits [rows, vocab_size], of a model that scores [rows, 1], of selected rows of hidden (no tape); rows are those of the batch, virtual ones not counted.
  * few: as ag_tape.few. */
 FT_MUST_USE ft_status model_logits(model *m, nn_run *r, tn_tensor *hidden,
                                    const int64_t *rows, int64_t n, float *logits, bool few);
+/* Where a model that scores reads the reward of ids [n], n ≥ 1: at the last one that is not pad_token, as transformers. */
+int64_t model_reward_row(const model *m, const int32_t *id, int64_t n);
+/* pad_token by a tokenizer whose pad token, else EOS, it is: so a reward model is trained. */
+void model_pad_with(model *m, int32_t pad, int32_t eos);
 /* f32 values that all layers keep of so many positions of one sequence: a page of nn_cache. */
 int64_t model_cache_floats(const model *m, int64_t positions);
 

@@ -77,6 +77,7 @@ struct obj_objective {
     obj_unit unit;
     bool reference; /* it reads the model without `tuned` too: values that are trained stay there beside their copies */
     bool calm;      /* dropout is off while it trains */
+    bool scores;    /* its model is a sequence classifier (MODEL_NEW_REWARD), and its records are not cut */
     double learning_rate, adapter_rate; /* defaults of optim.learning_rate, the second for adapters; 0: the method's */
     const char *const *metrics; /* further fields of log.jsonl, NULL-terminated; with "eval_" before them in an
                                    evaluation. NULL: none */

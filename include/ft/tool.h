@@ -33,13 +33,19 @@ typedef struct tool_model {
     size_t opened;      /* bytes that model, tokenizer and templates took beside the weights */
     bool warned_cut;    /* a context was too long: said once */
 } tool_model;
-/* model NULL: the base that the adapter's config names. A missing tokenizer is an error only when asked for. precision:
+/* Of `how`. */
+enum {
+    TOOL_TOKENIZER = 1, /* a missing tokenizer is an error */
+    TOOL_ANY = 2,       /* a reward model too (model.scores); else that is 65 */
+    TOOL_REWARD = 4     /* only a reward model: a sequence classifier, or the adapter of one */
+};
+/* model NULL: the base that the adapter's config names. precision:
  * as kn_precision_of, NULL: f32, so that what judges a model is exact unless it is asked not to be. */
 FT_MUST_USE ft_status tool_open(tool_model **out, const char *model_path, const char *adapter,
-                                bool need_tokenizer, const char *precision);
+                                unsigned how, const char *precision);
 /* The same with n adapters, whose changes add up. */
 FT_MUST_USE ft_status tool_open_adapters(tool_model **out, const char *model_path,
-                                         const pe_use *adapter, int n, bool need_tokenizer,
+                                         const pe_use *adapter, int n, unsigned how,
                                          const char *precision);
 /* Words of --adapter, "DIR" or "DIR=SCALE" (a number behind the last '='). 64: a scale that is not finite. */
 FT_MUST_USE ft_status tool_adapter_use(const char *text, arena *mem, pe_use *out);

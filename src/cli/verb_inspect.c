@@ -264,7 +264,7 @@ static void quantised_facts(report *r)
     bool coded = false;
     for (int64_t i = 0; i < r->n; i++) coded = coded || strstr(r->tensor[i].name, ".quant_state.");
     if (!coded) return;
-    if (model_open(&m, &(model_options){.path = r->path}) != FT_OK) {
+    if (model_open(&m, &(model_options){.path = r->path, .end = MODEL_ANY}) != FT_OK) {
         log_warn("%s", ft_error());
         ft_error_clear();
         return;
@@ -275,13 +275,29 @@ static void quantised_facts(report *r)
     model_close(m);
 }
 
+/* A reward model, where it has one label. */
+static ft_status is_classifier(const report *r, bool *is)
+{
+    js_doc doc;
+    char *text;
+    FT_TRY(open_json(r, "config.json", &doc, &text));
+    const cJSON *arch = cJSON_GetArrayItem(js_get(doc.root, "architectures"), 0);
+    *is = cJSON_IsString(arch) && str_ends(arch->valuestring, "ForSequenceClassification");
+    js_close(&doc);
+    ft_free(text);
+    return FT_OK;
+}
+
 static ft_status inspect_model(report *r)
 {
-    fact(r, "kind", "model");
+    bool scores;
+    FT_TRY(is_classifier(r, &scores));
+    fact(r, "kind", scores ? "sequence classifier" : "model");
     FT_TRY(json_facts(
         r, "config.json",
         "model_type hidden_size num_hidden_layers num_attention_heads num_key_value_heads "
         "intermediate_size vocab_size max_position_embeddings tie_word_embeddings torch_dtype"));
+    if (scores) FT_TRY(json_facts(r, "config.json", "id2label pad_token_id"));
     FT_TRY(weights_facts(r, r->path));
     quantised_facts(r);
     return tokenizer_facts(r);

@@ -108,6 +108,7 @@ ft_status data_step_plan(const data_sample *s, int n, const data_split *how, dat
 typedef struct writer {
     int32_t *len, *ids, *pos, *labels, *first, *seq_slot;
     uint64_t *row_key;
+    double *value;
     int64_t at; /* tokens written */
     int seqs;
 } writer;
@@ -126,8 +127,10 @@ static ft_status make_room(const data_sample *s, const data_micro *m, data_batch
                   .labels = arena_get(mem, tokens * sizeof *w->labels),
                   .first = arena_get(mem, seqs * sizeof *w->first),
                   .seq_slot = arena_get(mem, seqs * sizeof *w->seq_slot),
+                  .value = arena_get(mem, seqs * sizeof *w->value),
                   .row_key = arena_get(mem, tokens * sizeof *w->row_key)};
-    if (!w->len || !w->ids || !w->pos || !w->labels || !w->first || !w->seq_slot || !w->row_key)
+    if (!w->len || !w->ids || !w->pos || !w->labels || !w->first || !w->seq_slot || !w->value ||
+        !w->row_key)
         return FT_EMEM;
     *b = (data_batch){.in = {.len = w->len,
                              .tokens = (int64_t)tokens - 1,
@@ -136,7 +139,8 @@ static ft_status make_room(const data_sample *s, const data_micro *m, data_batch
                              .label = w->labels,
                              .first = w->first,
                              .row_key = w->row_key},
-                      .seq_slot = w->seq_slot};
+                      .seq_slot = w->seq_slot,
+                      .value = w->value};
     return FT_OK;
 }
 
@@ -154,6 +158,7 @@ static void put(writer *w, const data_sample *x, int32_t slot, uint64_t key, boo
     }
     for (int q = 0; q < x->n_seq; q++) {
         w->seq_slot[w->seqs] = slot;
+        w->value[w->seqs] = x->value;
         w->len[w->seqs++] = x->seq_len[q];
     }
 }

@@ -268,6 +268,7 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     d->key = opt->key ? opt->key : d->training ? "data.train" : "data.eval";
     d->limit = opt->limit;
     d->ids = opt->ids;
+    d->uncut = opt->uncut;
     d->vocab_size = opt->vocab_size || !d->tok ? opt->vocab_size : tok_size(d->tok);
     d->completion_only = opt->completion_only_loss;
     d->wants = opt->wants;
@@ -318,6 +319,10 @@ static ft_status read_all(data_set *d)
                  "%s: no sample is left: the chat template does not print what would be learned "
                  "(data.on_loss \"drop\")",
                  path);
+        FT_CHECK(s->stats.samples || !s->stats.records || !d->uncut, FT_EDATA,
+                 "%s: no sample is left: every record has a sequence of more than max_length %lld "
+                 "tokens; raise data.max_length",
+                 path, (long long)d->max_length);
         FT_CHECK(
             s->stats.samples || !s->stats.records, FT_EDATA,
             "%s: no sample is left: cutting at max_length %lld removed every supervised token of "

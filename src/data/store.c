@@ -113,7 +113,7 @@ ft_status data_store_item(data_source *s, const data_item *it)
                       ? seq[i] < it->d->max_length /* there is room for an answer */
                       : data_supervised(it->labels + from, &len, 1, it->d->count_first) > 0;
     }
-    if (useful < (it->all ? n : 1)) {
+    if (useful < (it->all ? n : 1) || (cut && it->d->uncut)) {
         st->dropped++;
         return FT_OK;
     }

@@ -361,6 +361,8 @@ static ft_status attach(pe_ctx *c)
     FT_TRY(choose(c, &all));
     for (int64_t i = 0; i < all.n; i++)
         if (all.at[i].parts) FT_TRY(train_bias(c, &all.at[i]));
+    nn_param *head = c->m->head->w;
+    if (pe_trains_head(c, head)) FT_TRY(pe_train_head(c, head, head->name));
     for (int64_t i = 0; i < all.n; i++) {
         const spot *s = &all.at[i];
         if (!s->parts && !s->p && s->key && is_added(c, &all, s->key)) FT_TRY(zero_bias(c, s));

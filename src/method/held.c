@@ -136,14 +136,14 @@ static ft_status look_at_tables(const pe_file *f, const char *dir, const model *
     char embed_key[300], head_key[300];
     int64_t base = m->d.vocab_size;
     int64_t embed = rows_held(f, m->embed, embed_key, sizeof embed_key);
-    int64_t head = rows_held(f, m->head, head_key, sizeof head_key);
+    int64_t head = m->scores ? 0 : rows_held(f, m->head, head_key, sizeof head_key);
     *rows = embed ? embed : head ? head : base;
     if (*rows == base && (!head || head == base)) return FT_OK;
     FT_CHECK(!embed || !head || embed == head, FT_EDATA,
              "%s: the embedding has %lld tokens (\"%s\"), the head %lld (\"%s\")", ft_shows(dir),
              (long long)embed, embed_key, (long long)head, head_key);
     FT_CHECK(
-        m->d.tied || (embed && head), FT_EDATA,
+        m->d.tied || m->scores || (embed && head), FT_EDATA,
         "%s: the adapter is of a vocabulary of %lld tokens, its base has %lld, and the adapter "
         "does not hold the %s, which a model of that vocabulary needs as well; save it with "
         "save_embedding_layers=True",

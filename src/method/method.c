@@ -130,6 +130,62 @@ ft_status pe_read_config(pe_ctx *c, const char *dir)
     return FT_OK;
 }
 
+static bool says_scores(const cJSON *root)
+{
+    const char *task = cJSON_GetStringValue(js_get(root, "task_type"));
+    return task && strcmp(task, PE_SCORES) == 0;
+}
+
+ft_status pe_adapter_scores(const char *dir, bool *scores)
+{
+    pe_ctx c = {0};
+    *scores = false;
+    FT_TRY(arena_open(&c.mem, "adapter", (size_t)1 << 20));
+    ft_status rc = pe_read_config(&c, dir);
+    if (rc == FT_OK) *scores = says_scores(c.adapter.root);
+    if (rc == FT_EDATA || rc == FT_ENOINPUT) { /* told on opening it */
+        ft_error_clear();
+        rc = FT_OK;
+    }
+    js_close(&c.adapter);
+    ft_free(c.adapter_text);
+    arena_close(c.mem);
+    return rc;
+}
+
+bool pe_keeps_head(const pe_method *method)
+{
+    bool saves = method->result != PE_ADAPTER;
+    for (const cfg_field *f = method->fields; f->key && !saves; f++)
+        saves = strcmp(f->key, "modules_to_save") == 0;
+    return saves;
+}
+
+bool pe_trains_head(const pe_ctx *c, const nn_param *p)
+{
+    const bool used = c->adapter.root && !c->load_dir;
+    return c->m->scores && p == c->m->head->w && (!used || says_scores(c->adapter.root));
+}
+
+ft_status pe_train_head(pe_ctx *c, nn_param *p, const char *key)
+{
+    FT_TRY(nn_train_copy(&c->store, &c->over, p));
+    FT_TRY(pe_add_entry(c, *pe_own(c, p), key, false));
+    c->entries.entry[c->entries.n - 1].optional = c->load_dir && !says_scores(c->adapter.root);
+    return FT_OK;
+}
+
+/* An adapter of a reward model over a language model would lose its head. */
+static ft_status check_task(const pe_ctx *c, const char *dir)
+{
+    FT_CHECK(c->m->scores || !says_scores(c->adapter.root), FT_EDATA,
+             "%s: is an adapter of a sequence classifier (task_type " PE_SCORES
+             "), a reward model: it gives texts a number and no tokens; ft score, rewards of type "
+             "model and objective.type \"reward\" read it",
+             ft_shows(dir));
+    return FT_OK;
+}
+
 /* Where the kind is said. */
 static const cJSON *type_node(const pe_ctx *c)
 {
@@ -187,6 +243,7 @@ static ft_status attach(pe_ctx **out, const pe_method *method, const void *cfg, 
     if (c->load_dir) {
         FT_TRY_OUT(pe_read_config(c, c->load_dir));
         FT_TRY_OUT(check_type(c));
+        FT_TRY_OUT(check_task(c, c->load_dir));
         FT_TRY_OUT(method->load_config(c, &c->adapter));
     }
     rc = c->load_dir ? attach_and_load(c, c->load_dir) : method->attach(c);
@@ -240,6 +297,7 @@ static ft_status open_adapter(pe_ctx **out, model *m, const char *dir, size_t va
     *out = NULL;
     FT_TRY(new_ctx(&c, &pe_lora, m, values, false)); /* any row: replaced by the file's own below */
     FT_TRY_OUT(pe_read_config(c, dir));
+    FT_TRY_OUT(check_task(c, dir));
     const char *type = pe_adapter_type(&c->adapter);
     method = by_peft_type(type);
     if (!method) {

@@ -8,6 +8,8 @@
 
 extern const pe_method pe_lora, pe_dora;
 
+#define PE_SCORES "SEQ_CLS" /* task_type of an adapter of a sequence classifier */
+
 /* Nothing, in one of the ways in which a key says it. */
 static inline bool pe_is_empty(const cJSON *v)
 {
@@ -35,6 +37,12 @@ FT_MUST_USE ft_status pe_write_entries(const char *dir, const char *name, const 
                                        int64_t n);
 /* The adapter's own, and adapter_config.json of these keys alone; o is freed (NULL: out of memory). */
 FT_MUST_USE ft_status pe_write_folder(const pe_ctx *c, cJSON *o, const char *dir);
+
+/* Is p the head of a sequence classifier that this adapter has values of? So has every one that is trained on such a model, and
+ * every folder that says SEQ_CLS. */
+bool pe_trains_head(const pe_ctx *c, const nn_param *p);
+/* Trains it, under `key` in the file. An adapter of a language model that is gone on from has none yet. */
+FT_MUST_USE ft_status pe_train_head(pe_ctx *c, nn_param *p, const char *key);
 
 /* An adapter's file, open while it is attached and loaded. */
 typedef struct pe_file pe_file;

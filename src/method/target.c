@@ -450,6 +450,10 @@ static ft_status attach_rest(pe_ctx *c, const pe_target *t)
         nn_param *p = &m->param[i];
         const char *module = module_of(c, p);
         if (!module) return FT_EMEM;
+        if (pe_trains_head(c, p)) {
+            FT_TRY(pe_train_head(c, p, pe_file_key(c, p->name, "")));
+            continue;
+        }
         if (saved_in_full(t, module)) {
             FT_TRY(train_whole(c, p, pe_file_key(c, p->name, "")));
             continue;
@@ -518,6 +522,10 @@ ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
                  "method.modules_to_save: \"%s\" takes \"%s\" too, which is a target; a module is "
                  "saved in full or adapted, not both",
                  entry, s->path);
+        FT_CHECK(!pe_trains_head(c, s->w), FT_ECONFIG,
+                 "method.target_modules: takes \"%s\" too, the head of the reward, which is trained "
+                 "in full",
+                 s->path);
         FT_TRY(attach(c, s));
         targets++;
     }
@@ -622,6 +630,20 @@ static void put(const pe_ctx *c, cJSON *own, const char *key, const cJSON *v)
     if (!is_lacking(c, key)) pe_put_json(own, key, v);
 }
 
+/* modules_to_save, with the head that is trained. */
+static void put_saved(const pe_ctx *c, const pe_target *t, cJSON *own)
+{
+    const char *head = c->m->head->path;
+    put(c, own, "modules_to_save", t->modules_to_save);
+    if (!c->m->scores || saved_in_full(t, head)) return;
+    cJSON *list = cJSON_GetObjectItemCaseSensitive(own, "modules_to_save");
+    if (!cJSON_IsArray(list)) {
+        list = cJSON_CreateArray();
+        cJSON_ReplaceItemInObjectCaseSensitive(own, "modules_to_save", list);
+    }
+    cJSON_AddItemToArray(list, cJSON_CreateString(head));
+}
+
 ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own, const char *dir)
 {
     if (own) {
@@ -632,7 +654,7 @@ ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own, const
         put(c, own, "exclude_modules", t->exclude_modules);
         put(c, own, "layers_pattern", t->layers_pattern);
         put(c, own, "layers_to_transform", t->layers_to_transform);
-        put(c, own, "modules_to_save", t->modules_to_save);
+        put_saved(c, t, own);
         cJSON_AddItemToObject(own, "target_modules", target_names(c, t));
     }
     return pe_save_files(c, own, dir);

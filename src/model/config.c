@@ -204,7 +204,7 @@ static ft_status read_parts(model *m, const js_doc *d)
     return FT_OK;
 }
 
-ft_status model_read_config(model *m, const char *text, const char *name)
+ft_status model_read_config(model *m, const char *text, const char *name, model_end end)
 {
     js_doc d = {0};
     ft_status rc;
@@ -214,6 +214,7 @@ ft_status model_read_config(model *m, const char *text, const char *name)
     FT_TRY_OUT(find_family(m, &d));
     FT_TRY_OUT(model_quant_read(m, &d));
     FT_TRY_OUT(read_keys(m, &d, model_frame_keys, &m->d));
+    FT_TRY_OUT(model_read_end(m, &d, end));
     FT_TRY_OUT(read_blocks(m, &d));
     FT_TRY_OUT(model_check_keys(m, &d));
     rc = read_parts(m, &d);

@@ -204,7 +204,7 @@ ft_status model_logits(model *m, nn_run *r, tn_tensor *hidden, const int64_t *ro
     r->t->few = few;
     tn_tensor *y = logits_of(m, r, hidden, rows, n);
     if (r->t->status == FT_OK && !r->t->dry)
-        memcpy(logits, tn_f32(y), (size_t)(n * m->d.vocab_size) * sizeof(float));
+        memcpy(logits, tn_f32(y), (size_t)(n * m->head->out) * sizeof(float));
     ag_set_rows(r->t, before);
     r->t->record = record;
     r->t->few = was_few;

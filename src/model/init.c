@@ -48,6 +48,20 @@ ft_status model_init_open(model *m, uint64_t seed, double range)
     return arena_open_flat(&m->own, "random weights", bytes);
 }
 
+ft_status model_init_head(model *m, uint64_t seed)
+{
+    nn_param *p = m->head->w;
+    double range = 0.02;
+    FT_TRY(config_range(m, &range));
+    float *w = arena_get(m->mem, (size_t)tn_count(&p->t) * sizeof *w);
+    if (!w) return FT_EMEM;
+    fill(m, p->index, w, seed, range);
+    p->t.type = &dt_f32;
+    p->t.data = w;
+    p->file_type = m->dtype;
+    return FT_OK;
+}
+
 ft_status model_init_values(model *m, int64_t i)
 {
     nn_param *p = &m->param[i];

@@ -32,11 +32,18 @@ model_key family_key(const model_family *f, const model_key *key);
 const model_key *family_find_key(const model_key *keys, const char *name);
 /* A pattern of a name with its numbers: "%d" the layer, "%e" the expert. */
 void family_expand(str_buf *out, const char *pattern, int layer, int expert);
+/* classifier.c: does the config, opened for `end`, say a sequence classifier? Then m->scores and m->pad_token; 65 where it is
+ * not what was asked for, or has another number of labels than one. */
+FT_MUST_USE ft_status model_read_end(model *m, const js_doc *d, model_end end);
+extern const model_name model_score_name; /* of its head, in any family */
+/* The members of config.json that make it a classifier of one label, where `root` says otherwise. */
+void model_put_labels(const model *m, const cJSON *root, str_buf *out);
 /* keys.c: refuses keys of a config.json that would change numbers and are not computed; tells what it does not know. What
  * frame and parts read by their tables is known. */
 FT_MUST_USE ft_status model_check_keys(const model *m, const js_doc *d);
 /* Fills m->d, m->family, the parts in use and what layers are made of from config.json text (name: for messages). */
-FT_MUST_USE ft_status model_read_config(model *m, const char *text, const char *name);
+FT_MUST_USE ft_status model_read_config(model *m, const char *text, const char *name,
+                                        model_end end);
 /* config.json's quantization_config → m->quant and m->quant_cfg. */
 FT_MUST_USE ft_status model_quant_read(model *m, const js_doc *d);
 /* The tensor of a parameter's name + suffix (".absmax") in the model's files; NULL. */
@@ -97,6 +104,8 @@ FT_MUST_USE ft_status rope_to_gguf(struct save_meta *k, const model_rope *p, con
 /* --- random weights (init.c) ---------------------------------------------------------------------------------------------- */
 /* range: of config.json where it has none. No values are there yet. */
 FT_MUST_USE ft_status model_init_open(model *m, uint64_t seed, double range);
+/* The head of a classifier that no file has, as a random model's, in the model's dtype when it is saved. */
+FT_MUST_USE ft_status model_init_head(model *m, uint64_t seed);
 /* Those of parameter i into model->own, unless they are there, or the model is not random. */
 FT_MUST_USE ft_status model_init_values(model *m, int64_t i);
 

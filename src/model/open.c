@@ -119,6 +119,13 @@ static ft_status same_values(model *m, size_t bytes, bool *same)
 static ft_status bind_head(model *m, bool found)
 {
     nn_param *head = m->head->w, *embed = m->embed->w;
+    if (m->scores && m->new_head) {
+        m->new_head = !found;
+        return FT_OK;
+    }
+    FT_CHECK(found || !m->scores, FT_EDATA,
+             "%s: tensor \"%s\" is missing, which gives the reward of a sequence classifier",
+             ft_shows(m->path), head->name);
     FT_CHECK(found || m->d.tied, FT_EDATA,
              "%s: tensor \"%s\" is missing and config.json does not say tie_word_embeddings",
              ft_shows(m->path), head->name);
@@ -202,14 +209,14 @@ static ft_status bind_all(model *m)
 }
 
 /* --- opening -------------------------------------------------------------------------------------------------------- */
-static ft_status read_config_file(model *m, const char *path)
+static ft_status read_config_file(model *m, const char *path, model_end end)
 {
     size_t len;
     if (!path) return FT_EMEM;
     FT_TRY(file_read(&m->config, &len, path, (size_t)8 << 20));
     FT_CHECK(strlen(m->config) == len, FT_EDATA, "%s: holds a NUL byte; not a JSON file",
              ft_shows(path));
-    return model_read_config(m, m->config, path);
+    return model_read_config(m, m->config, path, end);
 }
 
 ft_status model_is_bare(const char *path, arena *mem, bool *bare)
@@ -251,9 +258,9 @@ static ft_status config_type(const model *m, const dt_type **type)
     return FT_OK;
 }
 
-static ft_status open_bare(model *m)
+static ft_status open_bare(model *m, model_end end)
 {
-    FT_TRY(read_config_file(m, path_join(m->mem, m->path, "config.json")));
+    FT_TRY(read_config_file(m, path_join(m->mem, m->path, "config.json"), end));
     FT_CHECK(!m->quant, FT_ENOINPUT,
              "%s: holds no weights, and what its quantization_config makes of them cannot be told "
              "without them; plan with the unquantised config.json and model.quantization",
@@ -292,20 +299,20 @@ static ft_status open_weights(model *m, const model_options *opt)
         ft_status rc = model_gguf_config(&m->weights, &text);
         m->config = text.data;
         if (rc != FT_OK) return rc;
-        FT_TRY(model_read_config(m, m->config, m->path));
+        FT_TRY(model_read_config(m, m->config, m->path, opt->end));
     } else {
-        FT_TRY(read_config_file(m, path_join(m->mem, m->path, "config.json")));
+        FT_TRY(read_config_file(m, path_join(m->mem, m->path, "config.json"), opt->end));
     }
     FT_TRY(model_build(m));
     if (m->weights.apart) FT_TRY(leave_apart(m));
     FT_TRY(bind_all(m));
     m->dtype = m->has_blocks ? &dt_bf16 : m->embed->w->file_type;
-    return FT_OK;
+    return m->new_head && !m->no_weights ? model_init_head(m, opt->seed) : FT_OK;
 }
 
 static ft_status open_random(model *m, const model_options *opt)
 {
-    FT_TRY(read_config_file(m, m->path));
+    FT_TRY(read_config_file(m, m->path, opt->end));
     FT_TRY(model_build(m));
     m->dtype = &dt_f32;
     if (opt->no_weights) return m->d.tied ? bind_head(m, false) : FT_OK;
@@ -329,7 +336,7 @@ ft_status model_open(model **out, const model_options *opt)
     if (opt->path && opt->may_be_bare && opt->no_weights)
         FT_TRY_OUT(model_is_bare(m->path, m->mem, &bare));
     if (bare)
-        rc = open_bare(m);
+        rc = open_bare(m, opt->end);
     else
         rc = opt->path ? open_weights(m, opt) : open_random(m, opt);
     if (rc == FT_OK && opt->make) {

@@ -26,7 +26,10 @@ static model_shape frame_shape(const model *m, const model_slot *s)
     const model_dims *d = &m->d;
     if (s->kind == SLOT_NORM)
         return (model_shape){.in = d->hidden_size, .bias = m->family->norm->bias};
-    return (model_shape){.out = s->role == NN_POSITION ? d->max_position : d->vocab_size,
+    const int64_t head = m->scores ? 1 : d->vocab_size;
+    return (model_shape){.out = s->role == NN_POSITION ? d->max_position
+                                : s->role == NN_HEAD   ? head
+                                                       : d->vocab_size,
                          .in = d->hidden_size};
 }
 
@@ -58,6 +61,7 @@ static bool look_up(model *m, const model_name *n, int layer, entry *e)
         e->slot = find_slot(l ? layer_slots : frame_slots, n->of, &e->index);
         assert(e->slot);
         if (l && e->index >= l->n_sub) return false;
+        if (!l && e->index == HEAD && m->scores) e->name = &model_score_name;
         e->base = l ? (char *)l : (char *)m;
         e->shape = frame_shape(m, e->slot);
         return true;

@@ -29,9 +29,10 @@ ft_status model_resize_vocabulary(model *m, int64_t rows)
     FT_TRY(resize(m->embed->w, rows, &m->resized[0]));
     if (m->d.tied)
         m->head->w->t = m->embed->w->t;
-    else
+    else if (!m->scores)
         FT_TRY(resize(m->head->w, rows, &m->resized[1]));
     m->file_vocabulary = m->d.vocab_size;
-    m->embed->out = m->head->out = m->d.vocab_size = rows;
+    m->embed->out = m->d.vocab_size = rows;
+    if (!m->scores) m->head->out = rows;
     return FT_OK;
 }

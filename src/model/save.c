@@ -8,6 +8,8 @@ ft_status model_save(model *m, const char *path, const model_save_options *opt)
     FT_CHECK(!opt || !opt->quant || !str_ends(path, ".gguf"), FT_EUSAGE,
              "type %s has no place in a .gguf; write a folder, or use q4_0 and its like",
              opt->quant->type);
+    FT_CHECK(!m->scores || !str_ends(path, ".gguf"), FT_EUSAGE,
+             "%s: a reward model has no place in a .gguf; write a folder", ft_shows(path));
     ft_status rc = save_plan_open(&p, m, opt ? opt : &defaults);
     if (rc == FT_OK) rc = str_ends(path, ".gguf") ? save_gguf(&p, path) : save_folder(&p, path);
     save_plan_close(&p);

@@ -241,12 +241,13 @@ ft_status model_config_text(const model *m, const dt_type *type, bool untie, str
         js_set_member(out, "torch_dtype", quoted); /* the older name: known to all versions */
     /* Families whose class ties by default need the key; for the others it does no harm. */
     const cJSON *tie = js_get(d.root, "tie_word_embeddings");
-    if ((untie || !m->d.tied) && !cJSON_IsFalse(tie))
+    if ((untie || !(m->d.tied || m->scores)) && !cJSON_IsFalse(tie))
         js_set_member(out, "tie_word_embeddings", "false");
     /* What is written is no longer quantised. */
     if (js_get(d.root, "quantization_config")) js_drop_member(out, "quantization_config");
     snprintf(quoted, sizeof quoted, "%lld", (long long)m->d.vocab_size);
     if (m->file_vocabulary > 0) js_set_member(out, "vocab_size", quoted);
+    if (m->scores) model_put_labels(m, d.root, out);
     js_close(&d);
     return str_ok(out);
 }

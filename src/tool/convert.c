@@ -20,7 +20,7 @@ typedef struct conversion {
 /* Opening checks every tensor's name and shape against the config; what is left is that nothing was lost. */
 static ft_status check_written(conversion *c)
 {
-    FT_TRY(model_open(&c->to, &(model_options){.path = c->target.temp, .unread = true}));
+    FT_TRY(model_open(&c->to, &(model_options){.path = c->target.temp, .unread = true, .end = MODEL_ANY}));
     FT_CHECK(model_count(c->to) == model_count(c->from), FT_EINTERNAL,
              "%s: %lld parameters were written of %lld", ft_shows(c->target.temp),
              (long long)model_count(c->to), (long long)model_count(c->from));
@@ -84,7 +84,7 @@ static ft_status run(conversion *c, str_buf *text)
     if (!c->quant) FT_TRY(tool_output_type(c->opt->type, c->target.path, &c->type));
     FT_TRY(model_check_links(c->opt->model, c->opt->follow_links));
     FT_TRY(model_watch(&c->watched, c->opt->model, c->mem));
-    FT_TRY(model_open(&c->from, &(model_options){.path = c->opt->model}));
+    FT_TRY(model_open(&c->from, &(model_options){.path = c->opt->model, .end = MODEL_ANY}));
     bool gguf = str_ends(c->target.path, ".gguf");
     if (!c->type) c->type = c->from->has_blocks && gguf ? &dt_f16 : c->from->dtype;
     FT_TRY(tool_check_space(c->from, &c->target, c->type, c->quant));

@@ -318,7 +318,7 @@ static ft_status open_inputs(merge *m)
         if (!m->adapter) return FT_EMEM;
         FT_TRY(tool_combine(opt->combine, m->base, m->adapter, &m->made));
     }
-    return tool_open(&m->on, m->base, m->adapter, false, opt->precision);
+    return tool_open(&m->on, m->base, m->adapter, TOOL_ANY, opt->precision);
 }
 
 static ft_status open_on(merge *m)
@@ -349,7 +349,8 @@ static ft_status prove(merge *m, const char *path, const dt_type *type, const mo
     model_save_options save;
     save_options(m, type, quant, &save);
     FT_TRY(tool_save(m->on->m, path, &save));
-    FT_TRY(tool_open(&m->merged, path, NULL, m->on->tok != NULL, m->opt->precision));
+    FT_TRY(tool_open(&m->merged, path, NULL,
+                     TOOL_ANY | (m->on->tok ? TOOL_TOKENIZER : 0), m->opt->precision));
     return tool_prove(m->on, m->merged, proof);
 }
 

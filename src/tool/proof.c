@@ -1,5 +1,7 @@
 /* proof.c – do two models compute the same? The same tokens through both, every logit compared.
  *
+ * A reward is one number: of it the chance that the text is preferred to one of reward 0 stands for the probabilities.
+ *
  * The texts are varied on purpose (prose, code, numbers, dialogue, other scripts, a list): a wrong scale or a missing
  * layer shows on any of them, a broken tokenizer or a changed head on some. */
 #include <math.h>
@@ -29,8 +31,8 @@ enum {
 
 typedef struct prover {
     tool_model *a, *b;
-    int64_t vocab;
-    float *la, *lb; /* [ROWS, vocab] */
+    int64_t vocab, out_n; /* ids; logits of a position */
+    float *la, *lb;       /* [ROWS, out_n] */
     tool_proof *out;
     double kl, nll[2];
     int64_t agree;
@@ -46,13 +48,12 @@ static int64_t arg_max(const float *x, int64_t n)
     return best;
 }
 
-/* next: the token that follows; < 0: none */
-static void compare(prover *p, const float *a, const float *b, int32_t next)
+/* Logits [n] of both. next: the token that follows; < 0: none */
+static void compare(prover *p, const float *a, const float *b, int64_t n, int32_t next)
 {
-    double lse_a = inf_lse(a, p->vocab), lse_b = inf_lse(b, p->vocab), kl = 0;
-    if (kn_find_nonfinite(a, p->vocab) >= 0 || kn_find_nonfinite(b, p->vocab) >= 0)
-        p->out->poisoned = true;
-    for (int64_t i = 0; i < p->vocab; i++) {
+    double lse_a = inf_lse(a, n), lse_b = inf_lse(b, n), kl = 0;
+    if (kn_find_nonfinite(a, n) >= 0 || kn_find_nonfinite(b, n) >= 0) p->out->poisoned = true;
+    for (int64_t i = 0; i < n; i++) {
         double logit = fabs((double)a[i] - (double)b[i]);
         double pa = (double)a[i] - lse_a, pb = (double)b[i] - lse_b;
         kl += exp(pa) * (pa - pb);
@@ -65,8 +66,18 @@ static void compare(prover *p, const float *a, const float *b, int32_t next)
         p->nll[1] += lse_b - (double)b[next];
         p->out->scored++;
     }
-    p->agree += arg_max(a, p->vocab) == arg_max(b, p->vocab);
+    p->agree += arg_max(a, n) == arg_max(b, n);
     p->out->tokens++;
+}
+
+static void compare_row(prover *p, int64_t row, int32_t next)
+{
+    const float *a = p->la + row * p->out_n, *b = p->lb + row * p->out_n;
+    const float ra[2] = {a[0], 0}, rb[2] = {b[0], 0};
+    if (p->out_n > 1)
+        compare(p, a, b, p->out_n, next);
+    else
+        compare(p, ra, rb, 2, -1);
 }
 
 /* --- one text --------------------------------------------------------------------------------------------------- */
@@ -83,9 +94,7 @@ static ft_status compare_text(prover *p, const int32_t *id, int64_t n)
         for (int64_t i = 0; i < k; i++) rows[i] = at + i;
         FT_TRY(model_logits(p->a->m, &ra, ha, rows, k, p->la, false));
         FT_TRY(model_logits(p->b->m, &rb, hb, rows, k, p->lb, false));
-        for (int64_t i = 0; i < k; i++)
-            compare(p, p->la + i * p->vocab, p->lb + i * p->vocab,
-                    at + i + 1 < n ? id[at + i + 1] : -1);
+        for (int64_t i = 0; i < k; i++) compare_row(p, i, at + i + 1 < n ? id[at + i + 1] : -1);
     }
     return FT_OK;
 }
@@ -103,7 +112,7 @@ static ft_status measure_effect(prover *p, const int32_t *id, int64_t n)
     FT_TRY(model_logits(p->a->m, &run, h, &last, 1, p->la, false));
     FT_TRY(inf_hidden(&p->a->inf, id, n, &run, &h));
     FT_TRY(model_logits(p->a->m, &run, h, &last, 1, p->lb, false));
-    for (int64_t i = 0; i < p->vocab; i++) {
+    for (int64_t i = 0; i < p->out_n; i++) {
         double d = fabs((double)p->la[i] - (double)p->lb[i]);
         if (d > p->out->effect || isnan(d)) p->out->effect = d;
         if (isnan(d)) break; /* and stays */
@@ -142,7 +151,7 @@ static ft_status run_texts(prover *p)
 
 ft_status tool_plan_proof(tool_model *a)
 {
-    const size_t logits = 2 * (size_t)(ROWS * a->m->d.vocab_size) * sizeof(float);
+    const size_t logits = 2 * (size_t)(ROWS * a->m->head->out) * sizeof(float);
     a->plan.tapes = 2;
     a->plan.beside = logits + a->opened; /* the other has its own tokenizer and tables */
     return inf_plan_for(&a->inf, &(inf_shape){.rows = PROOF_TOKENS, .seqs = 1, .wanted = ROWS});
@@ -150,14 +159,19 @@ ft_status tool_plan_proof(tool_model *a)
 
 ft_status tool_prove(tool_model *a, tool_model *b, tool_proof *out)
 {
-    prover p = {.a = a, .b = b, .vocab = a->m->d.vocab_size, .out = out};
+    prover p = {.a = a,
+                .b = b,
+                .vocab = a->m->d.vocab_size,
+                .out_n = a->m->head->out,
+                .out = out};
     ft_status rc;
     *out = (tool_proof){0};
     FT_CHECK(b->m->d.vocab_size == p.vocab, FT_EDATA,
              "the two models have vocabularies of %lld and %lld", (long long)p.vocab,
              (long long)b->m->d.vocab_size);
-    p.la = ft_alloc((size_t)(ROWS * p.vocab), sizeof *p.la);
-    p.lb = ft_alloc((size_t)(ROWS * p.vocab), sizeof *p.lb);
+    FT_CHECK(b->m->head->out == p.out_n, FT_EINTERNAL, "the two models have other heads");
+    p.la = ft_alloc((size_t)(ROWS * p.out_n), sizeof *p.la);
+    p.lb = ft_alloc((size_t)(ROWS * p.out_n), sizeof *p.lb);
     FT_TRY_OUT(p.la && p.lb ? FT_OK : FT_EMEM);
     FT_TRY_OUT(run_texts(&p));
     FT_GUARD(out->tokens >= MIN_TOKENS, FT_EINTERNAL, "a proof over %lld tokens is none",

@@ -176,8 +176,34 @@ static ft_status with_tokenizer(const pe_use *use, int n, const char **dir)
     return FT_OK;
 }
 
+/* An adapter of a sequence classifier brings the head to a language model. */
+static ft_status what_end(const pe_use *use, int n, unsigned how, model_end *end)
+{
+    bool scores = false;
+    for (int i = 0; i < n && !scores; i++) FT_TRY(pe_adapter_scores(use[i].dir, &scores));
+    if (!(how & (TOOL_ANY | TOOL_REWARD)))
+        *end = MODEL_TOKENS;
+    else if (scores)
+        *end = MODEL_NEW_REWARD;
+    else
+        *end = how & TOOL_REWARD ? MODEL_REWARD : MODEL_ANY;
+    return FT_OK;
+}
+
+/* The head is a file's, not one that was drawn; texts end as they did in training. */
+static ft_status check_head(tool_model *t)
+{
+    const model *m = t->m;
+    const bool brought = t->adapter && t->adapter->over.own[m->head->w->index];
+    FT_CHECK(!m->new_head || brought, FT_EDATA,
+             "%s: tensor \"%s\" is missing, in the adapter too: there is nothing that gives a reward",
+             ft_shows(m->path), m->head->w->name);
+    if (m->scores && brought && t->tok) model_pad_with(t->m, tok_pad(t->tok), tok_eos(t->tok));
+    return FT_OK;
+}
+
 static ft_status open_parts(tool_model *t, const char *path, const pe_use *use, int n,
-                            bool need_tok)
+                            unsigned how)
 {
     if (!path) {
         FT_CHECK(n > 0, FT_EUSAGE, "no model given; use --model PATH");
@@ -189,14 +215,17 @@ static ft_status open_parts(tool_model *t, const char *path, const pe_use *use, 
     FT_CHECK(!adapter, FT_EUSAGE,
              "%s: is an adapter, not a model; give it with --adapter (its base is found by itself)",
              ft_shows(path));
+    model_options mo = {.path = path};
+    FT_TRY(what_end(use, n, how, &mo.end));
     const size_t before = ft_rss();
-    FT_TRY(model_open(&t->m, &(model_options){.path = path}));
+    FT_TRY(model_open(&t->m, &mo));
     FT_TRY(with_tokenizer(use, n, &beside));
-    FT_TRY(open_tokenizer(t, path, beside, need_tok));
+    FT_TRY(open_tokenizer(t, path, beside, how & TOOL_TOKENIZER));
     FT_TRY(take_template(t, use, n));
     const size_t now = ft_rss(), weights = io_weights_rss(&t->m->weights);
     if (now > before + weights) t->opened = now - before - weights;
     FT_TRY(open_adapters(t, use, n));
+    FT_TRY(check_head(t));
     t->inf = (inf_ctx){.m = t->m, .over = t->adapter ? &t->adapter->over : NULL};
     t->plan.values = t->adapter ? nn_store_bytes(&t->adapter->store) : 0;
     t->inf.plan = &t->plan;
@@ -204,13 +233,13 @@ static ft_status open_parts(tool_model *t, const char *path, const pe_use *use, 
 }
 
 ft_status tool_open_adapters(tool_model **out, const char *model_path, const pe_use *use, int n,
-                             bool need_tokenizer, const char *precision)
+                             unsigned how, const char *precision)
 {
     *out = NULL;
     tool_model *t = ft_alloc(1, sizeof *t);
     if (!t) return FT_EMEM;
     ft_status rc = arena_open(&t->mem, "tokens of a pass", (size_t)1 << 34);
-    if (rc == FT_OK) rc = open_parts(t, model_path, use, n, need_tokenizer);
+    if (rc == FT_OK) rc = open_parts(t, model_path, use, n, how);
     if (rc == FT_OK) t->inf.tape->precision = kn_precision_of(precision ? precision : "f32");
     if (rc != FT_OK)
         tool_close(t);
@@ -220,10 +249,10 @@ ft_status tool_open_adapters(tool_model **out, const char *model_path, const pe_
 }
 
 ft_status tool_open(tool_model **out, const char *model_path, const char *adapter,
-                    bool need_tokenizer, const char *precision)
+                    unsigned how, const char *precision)
 {
     const pe_use use = {.dir = adapter, .scale = 1.0};
-    return tool_open_adapters(out, model_path, &use, adapter != NULL, need_tokenizer, precision);
+    return tool_open_adapters(out, model_path, &use, adapter != NULL, how, precision);
 }
 
 /* "DIR" or "DIR=SCALE": a number behind the last '=' is a scale. */

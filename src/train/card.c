@@ -45,8 +45,9 @@ static void put_head(const train_session *s, str_buf *out)
     const bool peft = s->pe->result == PE_ADAPTER;
     str_adds(out, "---\nbase_model: ");
     scalar(out, "", s->cfg.base_name);
-    str_printf(out, "\nlibrary_name: %s\npipeline_tag: text-generation\ntags:\n- ",
-               peft ? pe_format_of(s->cfg.method)->tag : "ft");
+    str_printf(out, "\nlibrary_name: %s\npipeline_tag: text-%s\ntags:\n- ",
+               peft ? pe_format_of(s->cfg.method)->tag : "ft",
+               s->m->scores ? "classification" : "generation");
     scalar(out, "base_model:adapter:", s->cfg.base_name);
     str_printf(out, "\n- %s\n- transformers\n- ft\n---\n\n", s->cfg.method->name);
 }

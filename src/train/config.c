@@ -427,6 +427,23 @@ static void set_base_name(train_config *c)
     c->base_name = c->model.name;
 }
 
+/* A reward model has a head beside what the method trains, and no tokens to say. */
+static void check_scores(train_config *c)
+{
+    cfg_doc *d = &c->doc;
+    if (!c->objective || !c->objective->scores) return;
+    if (c->method && !pe_keeps_head(c->method))
+        cfg_fail(d, js_get(js_get(d->js.root, "method"), "type"), "method.type",
+                 "\"%s\" has no place for the head of a reward model, which objective.type \"%s\" "
+                 "trains; use lora or its like, bitfit or full",
+                 c->method->name, c->objective->name);
+    if (c->train.sample_prompts && !cJSON_IsNull(c->train.sample_prompts))
+        cfg_fail(d, c->train.sample_prompts, "train.sample_prompts",
+                 "objective.type \"%s\" trains a model that answers with a number, not with "
+                 "tokens",
+                 c->objective->name);
+}
+
 static bool has_row(const cfg_field *rows, const char *key)
 {
     for (; rows && rows->key; rows++)
@@ -488,6 +505,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     check_data(c);
     check_loop(c);
     check_prompts(c);
+    check_scores(c);
     check_output(c, opt);
     set_base_name(c);
     return cfg_done(d);

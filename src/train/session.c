@@ -133,9 +133,12 @@ ft_status train_open_model(const train_session *s, bool weights, model **out)
                         .may_be_bare = !weights,
                         .weights_of = s->m,
                         .trained = true,
+                        .end = s->cfg.objective->scores ? MODEL_NEW_REWARD : MODEL_TOKENS,
                         .make = s->cfg.model.quant,
                         .make_cfg = s->cfg.model.quant_cfg};
-    return model_open(out, &mo);
+    FT_TRY(model_open(out, &mo));
+    if ((*out)->scores && s->tok) model_pad_with(*out, tok_pad(s->tok), tok_eos(s->tok));
+    return FT_OK;
 }
 
 /* Rounding a matrix on load that is then trained as a copy, and written as such, loses values and saves nothing. Blocks of
@@ -354,6 +357,7 @@ ft_status train_session_open(train_session *s, bool weights, bool look)
     d->count_first = s->cfg.method->virtual_predict;
     d->wants = s->any_data ? 0 : replays(s) > 0 ? DATA_ROLLOUTS : s->cfg.objective->wants;
     d->key = replays(s) > 0 ? "objective.rollouts" : NULL;
+    d->uncut = s->cfg.objective->scores;
     d->seed = (uint64_t)t->seed;
     d->count = t->max_steps == 0; /* the steps follow from the tokens */
     d->look = look;
