@@ -159,6 +159,9 @@ void data_source_text(str_buf *out, const char *word);
 /* How many of the sources of a config (a source, or a list of them) are standard input. */
 int data_reads_input(const cJSON *sources);
 
+/* Ids of a text as records have it, with one BOS where the tokenizer adds it, and (close) EOS. */
+FT_MUST_USE ft_status data_plain_ids(const tok_tokenizer *tok, const char *text, size_t n,
+                                     bool close, tok_ids *out);
 /* What reading on in a stream takes for a while, beside the window in memory, which the next one replaces:
  * 0 where `samples` samples of the set are in what is in memory. */
 size_t data_reading_bytes(const data_set *d, int64_t samples);

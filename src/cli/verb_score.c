@@ -31,7 +31,7 @@ static ft_status run(const cli_call *c)
     tool_model *t;
     pe_use *adapter;
     FT_TRY(tool_adapter_uses(o->adapter.v, o->adapter.n, c->mem, &adapter));
-    FT_TRY(tool_open_adapters(&t, o->model, adapter, o->adapter.n, false, c->precision));
+    FT_TRY(tool_open_adapters(&t, o->model, adapter, o->adapter.n, TOOL_ANY, c->precision));
     const tool_score_options opt = {.data = o->data,
                                     .per_token = o->per_token,
                                     .keep_going = o->keep_going,
@@ -44,7 +44,7 @@ static ft_status run(const cli_call *c)
 
 const cli_verb verb_score = {
     .name = "score",
-    .help = "log-probabilities of texts, continuations or token ids",
+    .help = "log-probabilities of texts, continuations or token ids; rewards by a reward model",
     .usage = "--model M [--adapter A[=SCALE]] [--per-token] [--top N] [--keep-going] < LINES",
     .more =
         "Each line is a JSON object with an optional \"id\" and one of\n"
@@ -54,7 +54,12 @@ const cli_verb verb_score = {
         "Each answer has id, tokens, logprob (natural log) and greedy. Answers come as soon as "
         "no further\n"
         "line is waiting, so one process may be kept and asked again. With --json the first has "
-        "\"memory\" too.\n",
+        "\"memory\" too.\n"
+        "By a reward model (objective reward) a line has one of\n"
+        "  {\"prompt\": P, \"completion\": C}      as trained on; texts, or lists of messages\n"
+        "  {\"messages\": [...]}                 by the chat template\n"
+        "  {\"text\": S}, {\"tokens\": [ids]}      as they stand\n"
+        "and its answer has id, tokens and reward.\n",
     .example = "ft score --model model --data lines.jsonl --top 5",
     .flags = flags,
     .opt_size = sizeof(options),

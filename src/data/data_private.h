@@ -265,9 +265,7 @@ FT_MUST_USE ft_status data_format_detect(const data_set *d, data_source *s, cons
 /* `what` of path is text, which is told where there is no tokenizer. */
 FT_MUST_USE ft_status data_needs_tokenizer(const data_set *d, const char *path, const char *what);
 bool data_format_is_text(const data_format *f);
-/* format.c: pieces that several formats share. Ids of a text, with one BOS where the tokenizer adds it, and (close) EOS. */
-FT_MUST_USE ft_status data_plain_ids(const tok_tokenizer *tok, const char *text, size_t n,
-                                     bool close, tok_ids *out);
+/* format.c: pieces that several formats share. */
 /* "tools" as a list of schemas: a list, or one written as text; bare functions are wrapped as templates expect them. An
  * empty list is a list: it chooses the template for tools. *out stays NULL when nothing is given. */
 FT_MUST_USE ft_status data_read_tools(const data_item *it, cJSON **out);

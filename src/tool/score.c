@@ -1,5 +1,5 @@
 /* score.c – `ft score`: JSON lines in, log-probabilities out, in the same order: the door for evaluation
- * harnesses.
+ * harnesses. By a reward model, rewards.
  *
  * Lines are gathered into passes of bounded tokens, but never waited for: when standard input has nothing more
  * to give, what has come so far is answered, so a program that asks line by line gets its answers. */
@@ -16,6 +16,7 @@ typedef struct item {
     float *logprob;
     int32_t *best;
     float *logits;
+    double reward;
 } item;
 
 #define MAX_ITEMS 512
@@ -79,20 +80,28 @@ static ft_status read_pair(scorer *s, const js_doc *d, item *it)
 static const char *const known_keys[] = {"id",    "context", "continuation", "text", "tokens",
                                          "start", NULL};
 
-static ft_status check_keys(const js_doc *d)
+/* What a line says, once. */
+static int kinds(const js_doc *d, bool rewards)
+{
+    const cJSON *o = d->root;
+    const char *a = rewards ? "prompt" : "context", *b = rewards ? "completion" : "continuation";
+    return (js_get(o, "text") != NULL) + (js_get(o, "tokens") != NULL) +
+           (js_get(o, a) || js_get(o, b)) + (rewards && js_get(o, "messages"));
+}
+
+static ft_status check_keys(const js_doc *d, bool rewards)
 {
     const cJSON *e;
+    const char *const *keys = rewards ? tool_reward_keys : known_keys;
     if (!cJSON_IsObject(d->root)) return js_fail(d, d->root, FT_EDATA, NULL, "must be an object");
-    int kinds = (js_get(d->root, "text") != NULL) + (js_get(d->root, "tokens") != NULL) +
-                (js_get(d->root, "context") || js_get(d->root, "continuation"));
-    if (kinds != 1)
-        return js_fail(d, d->root, FT_EDATA, NULL,
-                       "needs one of: context with continuation; text; tokens");
+    if (kinds(d, rewards) != 1)
+        return js_fail(d, d->root, FT_EDATA, NULL, "needs one of: %s; text; tokens",
+                       rewards ? "prompt with completion; messages" : "context with continuation");
     cJSON_ArrayForEach(e, d->root)
     {
         bool known = false;
-        for (int i = 0; known_keys[i]; i++) known = known || strcmp(e->string, known_keys[i]) == 0;
-        const char *near = known ? NULL : cfg_nearest(e->string, known_keys);
+        for (int i = 0; keys[i]; i++) known = known || strcmp(e->string, keys[i]) == 0;
+        const char *near = known ? NULL : cfg_nearest(e->string, keys);
         if (!known)
             return js_fail(d, e, FT_EDATA, ft_shows(e->string), "unknown key%s%s%s",
                            near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
@@ -123,9 +132,14 @@ static ft_status read_item(scorer *s, const js_doc *d, item *it)
     const cJSON *id = js_get(d->root, "id");
     if (id) print_id(&it->id, id);
     FT_TRY(str_ok(&it->id));
-    FT_TRY(check_keys(d));
+    FT_TRY(check_keys(d, s->t->m->scores));
     const cJSON *tokens = js_get(d->root, "tokens");
-    if (tokens) return read_tokens(d, tokens, it, s->t->m->d.vocab_size);
+    if (tokens) FT_TRY(read_tokens(d, tokens, it, s->t->m->d.vocab_size));
+    if (s->t->m->scores) it->from = INT32_MAX; /* no token is scored */
+    if (tokens && s->t->m->scores && it->ids.n == 0)
+        return js_fail(d, tokens, FT_EDATA, "tokens", "is empty: there is nothing to reward");
+    if (tokens) return FT_OK;
+    if (s->t->m->scores) return tool_reward_ids(s->t, d, &it->ids);
     FT_TRY(tool_string(d, d->root, "text", &text, &n));
     if (!text) return read_pair(s, d, it);
     it->from = 1;
@@ -135,11 +149,11 @@ static ft_status read_item(scorer *s, const js_doc *d, item *it)
 /* Before any work: attention over what a model has no positions for takes the square of it, and says nothing. */
 static ft_status check_length(const scorer *s, const js_doc *d, const item *it)
 {
-    const int64_t most =
-        s->t->m->d.max_position - nn_virtual(s->t->inf.over) + 1; /* the last is no input */
+    const int64_t holds = s->t->m->d.max_position - nn_virtual(s->t->inf.over);
+    const int64_t most = holds + !s->t->m->scores; /* the last of scored ones is no input */
     if (s->t->m->d.max_position <= 0 || it->ids.n <= most) return FT_OK;
     return js_fail(d, d->root, FT_EDATA, NULL, "%lld tokens, more than the model can hold (%lld)",
-                   (long long)it->ids.n, (long long)(most - 1));
+                   (long long)it->ids.n, (long long)holds);
 }
 
 static ft_status item_buffers(scorer *s, item *it)
@@ -241,6 +255,24 @@ static void write_error(str_buf *out, const item *it)
     str_adds(out, "}\n");
 }
 
+static void write_id(str_buf *out, const item *it)
+{
+    str_addc(out, '{');
+    if (it->id.len == 0) return;
+    tool_json_key(out, "id");
+    str_add(out, it->id.data, it->id.len);
+}
+
+static void write_reward(str_buf *out, const item *it)
+{
+    write_id(out, it);
+    tool_json_key(out, "tokens");
+    str_printf(out, "%lld", (long long)it->ids.n);
+    tool_json_key(out, "reward");
+    str_float(out, (float)it->reward);
+    str_adds(out, "}\n");
+}
+
 static void write_item(const scorer *s, str_buf *out, const item *it, int32_t *top)
 {
     int64_t n = it->from < it->ids.n ? it->ids.n - it->from : 0;
@@ -250,11 +282,7 @@ static void write_item(const scorer *s, str_buf *out, const item *it, int32_t *t
         sum += (double)it->logprob[i];
         greedy = greedy && it->best[i] == it->ids.id[it->from + i];
     }
-    str_addc(out, '{');
-    if (it->id.len > 0) {
-        tool_json_key(out, "id");
-        str_add(out, it->id.data, it->id.len);
-    }
+    write_id(out, it);
     tool_json_key(out, "tokens");
     str_printf(out, "%lld", (long long)n);
     tool_json_key(out, "logprob");
@@ -271,15 +299,11 @@ static void write_item(const scorer *s, str_buf *out, const item *it, int32_t *t
     str_adds(out, "}\n");
 }
 
-static ft_status flush(scorer *s)
+static ft_status run_scores(scorer *s)
 {
-    ft_status rc = FT_OK;
-    str_buf text = {0};
-    int64_t top_n = s->opt->top > 0 ? s->opt->top : 1;
-    int32_t *top = ft_alloc((size_t)top_n, sizeof *top);
     inf_seq *seq = ft_alloc((size_t)s->n + 1, sizeof *seq);
-    if (!seq || !top) rc = FT_EMEM;
-    for (int64_t i = 0; rc == FT_OK && i < s->n; i++) {
+    if (!seq) return FT_EMEM;
+    for (int64_t i = 0; i < s->n; i++) {
         item *it = &s->item[i];
         seq[i] = (inf_seq){.id = it->ids.id,
                            .n = it->ids.n,
@@ -288,12 +312,44 @@ static ft_status flush(scorer *s)
                            .best = it->best,
                            .logits = it->logits};
     }
-    if (rc == FT_OK) rc = inf_score(&s->t->inf, seq, s->n);
+    const ft_status rc = inf_score(&s->t->inf, seq, s->n);
+    ft_free(seq);
+    return rc;
+}
+
+/* Of the lines that are not wrong. */
+static ft_status run_rewards(scorer *s)
+{
+    int64_t n = 0, k = 0;
+    tok_ids *seq = ft_alloc((size_t)s->n + 1, sizeof *seq);
+    double *reward = ft_alloc((size_t)s->n + 1, sizeof *reward);
+    ft_status rc = seq && reward ? FT_OK : FT_EMEM;
+    for (int64_t i = 0; rc == FT_OK && i < s->n; i++)
+        if (!s->item[i].error) seq[n++] = s->item[i].ids;
+    if (rc == FT_OK) rc = inf_reward(&s->t->inf, seq, n, reward);
+    for (int64_t i = 0; rc == FT_OK && i < s->n; i++)
+        if (!s->item[i].error) s->item[i].reward = reward[k++];
+    ft_free(seq);
+    ft_free(reward);
+    return rc;
+}
+
+static ft_status flush(scorer *s)
+{
+    ft_status rc = FT_OK;
+    const bool rewards = s->t->m->scores;
+    str_buf text = {0};
+    int64_t top_n = s->opt->top > 0 ? s->opt->top : 1;
+    int32_t *top = ft_alloc((size_t)top_n, sizeof *top);
+    if (!top) rc = FT_EMEM;
+    if (rc == FT_OK) rc = rewards ? run_rewards(s) : run_scores(s);
     if (rc == FT_OK)
         rc = file_inputs_check(); /* of weights that changed under it, no number is told */
     for (int64_t i = 0; rc == FT_OK && i < s->n; i++) {
         if (s->item[i].error)
             write_error(&text, &s->item[i]);
+        else if (rewards)
+            write_reward(&text, &s->item[i]);
         else
             write_item(s, &text, &s->item[i], top);
         if (s->opt->json && !s->told) tool_json_memory(&text, &s->t->plan);
@@ -302,7 +358,6 @@ static ft_status flush(scorer *s)
     if (rc == FT_OK) rc = tool_put(s->out, &text);
     for (int64_t i = 0; i < s->n; i++) item_free(&s->item[i]);
     s->n = s->tokens = 0;
-    ft_free(seq);
     ft_free(top);
     str_free(&text);
     return rc;
@@ -335,6 +390,9 @@ ft_status tool_score_lines(tool_model *t, const tool_score_options *opt, const t
     scorer s = {.t = t, .opt = opt, .out = out};
     FT_CHECK(opt->top >= 0 && opt->top <= t->m->d.vocab_size, FT_EUSAGE,
              "--top: must be between 0 and the vocabulary of %lld", (long long)t->m->d.vocab_size);
+    FT_CHECK(!t->m->scores || !(opt->per_token || opt->top), FT_EUSAGE,
+             "%s: is of log-probabilities of tokens, and %s is a reward model",
+             opt->top ? "--top" : "--per-token", ft_shows(t->m->path));
     FT_TRY(lines_open(&lines, opt->data));
     s.item = ft_alloc(MAX_ITEMS, sizeof *s.item);
     ft_status rc = s.item ? score_all(&s, lines) : FT_EMEM;

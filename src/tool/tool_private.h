@@ -2,6 +2,7 @@
 #ifndef FT_TOOL_PRIVATE_H
 #define FT_TOOL_PRIVATE_H
 
+#include "ft/data.h"
 #include "ft/tool.h"
 
 /* lm-evaluation-harness keeps the last max_length inputs and the whole continuation: drops ids from the front. */
@@ -12,6 +13,10 @@ FT_MUST_USE ft_status tool_decode(const tool_model *t, const int32_t *id, int64_
 /* A string member of a JSON object with its length; absent gives NULL. A wrong type is 65 with line and column. */
 FT_MUST_USE ft_status tool_string(const js_doc *d, const cJSON *o, const char *key,
                                   const char **text, size_t *len);
+/* --- score_reward.c ------------------------------------------------------------------------------------------ */
+extern const char *const tool_reward_keys[]; /* of a line for a reward model, NULL-terminated */
+/* The ids of such a line that has no tokens of its own. */
+FT_MUST_USE ft_status tool_reward_ids(tool_model *t, const js_doc *d, tok_ids *out);
 /* --- text.c: an answer's text as its tokens come ------------------------------------------------------------- */
 typedef struct tool_text {
     const tool_model *t;
