@@ -52,7 +52,8 @@ CASES = {
     "grpo masked": ("llama", LORA, grpo(mask_truncated_completions=True, beta=0.1), 2, 3, 2e-3),
     "grpo masked sequence": ("llama", LORA, grpo(mask_truncated_completions=True, num_iterations=2, epsilon=1e-3,
                                                  importance_sampling_level="sequence"), 2, 3, 1e-2),
-    "grpo temperature": ("gpt2", GPT2, grpo(temperature=0.7, num_iterations=2), 2, 3, 2e-3),
+    "grpo temperature": ("llama", LORA, grpo(temperature=0.7, num_iterations=2), 2, 3, 2e-3),
+    "grpo gpt2": ("gpt2", GPT2, grpo(temperature=1.4, beta=0.1), 2, 3, 2e-3),
     "grpo bitfit": ("qwen2", {"type": "bitfit"}, grpo(beta=0.1), 2, 3, 2e-3),
     "rloo": ("llama", LORA, rloo(), 2, 3, 2e-3),
     "rloo pairs full": ("llama-one-layer-tied", FULL, rloo(num_generations=2, beta=0.2), 3, 2, 1e-3),
@@ -63,13 +64,14 @@ CASES = {
 }
 
 
-def make_rollouts(objective, batch, eos, vocab):
-    """Lines of rollouts.jsonl, as far as a replay needs them: `batch` prompts by turns, most of them ended."""
+def make_rollouts(objective, batch, eos, vocab, even=False):
+    """Lines of rollouts.jsonl, as far as a replay needs them: `batch` prompts by turns, most of them ended; even: prompts of
+    one length, where positions are learned, as TRL counts them from the padding on."""
     draw = random.Random(7)
     lines = []
     for _ in range(STEPS // objective.get("num_iterations", 1)):
         for _ in range(batch):
-            prompt = [draw.randrange(3, vocab) for _ in range(draw.randint(1, 6))]
+            prompt = [draw.randrange(3, vocab) for _ in range(4 if even else draw.randint(1, 6))]
             for _ in range(objective["num_generations"]):
                 ids = [draw.randrange(3, vocab) for _ in range(draw.randint(1, LENGTH - 1))]
                 ids = [i if i != eos else 3 for i in ids]
@@ -194,7 +196,7 @@ def run_case(ft, name, work, report):
     folder = os.path.join(work, "model")
     make_model(model_name, folder)
     lines = make_rollouts(objective, batch, AutoTokenizer.from_pretrained(folder).eos_token_id,
-                          AutoConfig.from_pretrained(folder).vocab_size)
+                          AutoConfig.from_pretrained(folder).vocab_size, even=model_name == "gpt2")
     data = os.path.join(work, "rollouts.jsonl")
     with open(data, "w") as out:
         out.writelines(json.dumps(line) + "\n" for line in lines)

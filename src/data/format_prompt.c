@@ -170,13 +170,11 @@ static ft_status rollouts(data_item *it)
 }
 
 /* --- the rows ------------------------------------------------------------------------------------------------------ */
-static const char *const k_prompt[] = {"prompt", NULL}, *const j_prompt[] = {"tools",
-                                                                            "chat_template_kwargs",
-                                                                            NULL};
+static const char *const k_prompt[] = {"prompt", NULL}, *const j_prompt[] = {
+                                                            "tools", "chat_template_kwargs", NULL};
 static const char *const k_rollouts[] = {"prompt_ids", "completion_ids", NULL};
-static const char *const j_rollouts[] = {"prompt_ids", "completion_ids", "reward",
-                                         "rewards",    "finished",       "epoch_batches",
-                                         NULL};
+static const char *const j_rollouts[] = {"prompt_ids", "completion_ids", "reward", "rewards",
+                                         "finished",   "epoch_batches",  NULL};
 
 const data_format data_format_prompt = {
     .name = "prompt",

@@ -141,8 +141,7 @@ static surrogate clipped(const grpo_cfg *c, double ratio, double a)
     const bool moves = free * a <= bound * a && free == ratio;
     return (surrogate){.loss = -(free * a < bound * a ? free * a : bound * a),
                        .by_ratio = moves ? -ratio * a : 0,
-                       .low = free < bottom && a < 0,
-                       .high = free > top && a > 0};
+                       .low = free < bottom && a<0, .high = free> top && a > 0};
 }
 
 static surrogate cispo(const grpo_cfg *c, double ratio, double a, double logp)
@@ -182,7 +181,7 @@ static void each(roll *p, roll_view *x, obj_stats *stats)
     const bool soft = says(c->loss_type, "cispo");
     const double w = share(p, x->one), a = x->one->advantage, log_mean = whole ? mean_ratio(x) : 0;
     const int64_t n = x->one->n;
-    double of_all = 0; /* d loss / d log ρ of the completion's one */
+    double of_all = 0;     /* d loss / d log ρ of the completion's one */
     if (!x->one->counts) { /* among the completions still */
         if (whole) log_clips(p, &(surrogate){0}, stats);
         return;

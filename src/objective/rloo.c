@@ -135,7 +135,7 @@ static void each(roll *p, roll_view *x, obj_stats *stats)
     const bool moves = ratio * a <= bound * a;
     if (x->one->counts) x->loss = -(moves ? ratio * a : bound * a);
     for (int64_t i = 0; moves && i < x->one->n; i++) x->slope[i] = -ratio * a;
-    const bool low = ratio < bottom && a < 0, high = ratio > top && a > 0;
+    const bool low = ratio < bottom && a<0, high = ratio> top && a > 0;
     obj_roll_log(p, stats, ROLL_CLIP_LOW, low, 1);
     obj_roll_log(p, stats, ROLL_CLIP_HIGH, high, 1);
     obj_roll_log(p, stats, ROLL_CLIP_REGION, low || high, 1);

@@ -274,7 +274,8 @@ static ft_status score_run(roll *p, roll_batch *b, const data_batch *d, bool ref
     obj_roll_score(p, &r, hidden, m, false, &rows);
     FT_TRY(c->tape->status);
     float *to = reference ? b->ref : b->old;
-    for (int64_t i = 0; i < rows.n; i++) to[b->one[rows.one[i]].at + rows.place[i]] = rows.logprob[i];
+    for (int64_t i = 0; i < rows.n; i++)
+        to[b->one[rows.one[i]].at + rows.place[i]] = rows.logprob[i];
     return !reference && p->kind.see ? p->kind.see(p, b, &r, hidden, &rows) : FT_OK;
 }
 
@@ -311,8 +312,9 @@ static ft_status put_samples(roll *p, const roll_batch *b, obj_step *s)
     if (!d) return FT_EMEM;
     for (int k = 0; k < p->n_picked; k++) {
         const roll_one *x = &b->one[p->picked[k]];
-        const data_sample *from =
-            &s->sample[drawn == b->n ? p->picked[k] : x->group < drawn ? x->group : 0];
+        const data_sample *from = &s->sample[drawn == b->n      ? p->picked[k]
+                                             : x->group < drawn ? x->group
+                                                                : 0];
         const int64_t n = x->prompt + x->n;
         int32_t *labels = arena_get(mem, ((size_t)n + 1) * sizeof *labels);
         if (!labels) return FT_EMEM;
@@ -449,8 +451,7 @@ static void weigh_one(roll *p, const roll_rows *rows, int64_t from, int64_t n, d
         obj_roll_log(p, stats, ROLL_ENTROPY, (double)rows->entropy[from + i], 1);
 }
 
-tn_tensor *obj_roll_loss(obj_ctx *c, nn_run *r, const data_batch *b, double units,
-                         obj_stats *stats)
+tn_tensor *obj_roll_loss(obj_ctx *c, nn_run *r, const data_batch *b, double units, obj_stats *stats)
 {
     roll *p = c->priv;
     roll_rows rows;

@@ -97,14 +97,14 @@ enum { ROLL_FIGURES = 4 };
 
 /* One completion. */
 typedef struct roll_one {
-    const int32_t *ids;  /* [prompt + n] */
-    int64_t prompt, n;   /* tokens of the prompt, and of the completion */
-    int64_t at;          /* its first token among those of all completions */
-    int32_t group;       /* number of its prompt in the batch */
-    bool finished;       /* it ends with EOS */
-    bool counts;         /* it is trained on: not masked */
-    double reward;       /* Σ weight · reward */
-    double advantage;    /* out of the objective's `judge`, as it is recorded */
+    const int32_t *ids;      /* [prompt + n] */
+    int64_t prompt, n;       /* tokens of the prompt, and of the completion */
+    int64_t at;              /* its first token among those of all completions */
+    int32_t group;           /* number of its prompt in the batch */
+    bool finished;           /* it ends with EOS */
+    bool counts;             /* it is trained on: not masked */
+    double reward;           /* Σ weight · reward */
+    double advantage;        /* out of the objective's `judge`, as it is recorded */
     const data_sample *from; /* the record it answers; while the batch is made and recorded */
 } roll_one;
 
@@ -113,22 +113,22 @@ typedef struct roll_batch {
     int64_t number; /* among the batches of the run, from 0; −1: of an evaluation */
     int n;          /* completions, those of a prompt side by side */
     int generations;
-    roll_one *one;   /* [n] */
-    int64_t tokens;  /* of all completions */
-    int64_t counted; /* of those that count */
-    float *old, *ref; /* [tokens] log π_old, log r (NULL: no reference is read) */
+    roll_one *one;               /* [n] */
+    int64_t tokens;              /* of all completions */
+    int64_t counted;             /* of those that count */
+    float *old, *ref;            /* [tokens] log π_old, log r (NULL: no reference is read) */
     float *figure[ROLL_FIGURES]; /* [tokens] the objective's own, by its names */
     double *rewards;             /* [n, rewards] by row; NAN: not known */
     double spread;               /* sample deviation of the rewards; */
     double even;                 /* share of prompts whose completions are all worth the same */
-    bool fresh; /* `old` is not there yet: the first step's own forward gives it */
+    bool fresh;                  /* `old` is not there yet: the first step's own forward gives it */
 } roll_batch;
 
 /* Rows of a run that are scored: the tokens of completions, in order. */
 typedef struct roll_rows {
     int64_t n;
-    int32_t *one;   /* [n] which completion of the batch, */
-    int32_t *place; /* [n] and which of its tokens */
+    int32_t *one;             /* [n] which completion of the batch, */
+    int32_t *place;           /* [n] and which of its tokens */
     float *logprob, *entropy; /* [n] once scored */
 } roll_rows;
 
@@ -146,7 +146,8 @@ typedef struct roll roll;
 typedef struct roll_kind {
     bool reference; /* log r is read */
     bool old;       /* log π_old is read before the first step, so a pass of its own makes it */
-    const char *const *figures; /* names in rollouts.jsonl of what `judge` makes by token; NULL: none */
+    const char *const
+        *figures; /* names in rollouts.jsonl of what `judge` makes by token; NULL: none */
     /* Every run of the pass that makes log π_old, once its rows are scored. NULL: nothing else is wanted of it. */
     ft_status (*see)(roll *p, roll_batch *b, nn_run *r, tn_tensor *hidden, const roll_rows *rows);
     /* Rewards and log-probabilities are there: advantages, and figures by token. */
@@ -183,16 +184,16 @@ struct roll {
     const char *const *reward; /* [n_rewards] their names */
     obj_reference ref;
     rw_ctx judge_ctx;
-    rw_set *judges;    /* NULL: every completion comes with what it is worth */
-    bool replays;      /* training takes its completions from a file */
-    int64_t longest;   /* tokens of a prompt, at most */
-    size_t cache;      /* bytes of keys and values while it samples */
-    int64_t reuse;     /* steps that a batch serves */
-    bool dry;          /* for the plan: without weights */
-    arena *mem;       /* of `held` */
-    roll_batch held;  /* of training */
-    roll_batch *now;  /* of the step at hand */
-    int32_t *picked;  /* [n_picked] completions of the step, by slot */
+    rw_set *judges;  /* NULL: every completion comes with what it is worth */
+    bool replays;    /* training takes its completions from a file */
+    int64_t longest; /* tokens of a prompt, at most */
+    size_t cache;    /* bytes of keys and values while it samples */
+    int64_t reuse;   /* steps that a batch serves */
+    bool dry;        /* for the plan: without weights */
+    arena *mem;      /* of `held` */
+    roll_batch held; /* of training */
+    roll_batch *now; /* of the step at hand */
+    int32_t *picked; /* [n_picked] completions of the step, by slot */
     int n_picked;
     int64_t turn, left; /* of the step at hand; steps that `held` is still to serve */
     void *own;          /* the objective's */

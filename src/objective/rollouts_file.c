@@ -98,10 +98,11 @@ enum { NUMBER, GENERATIONS, SPREAD, EVEN, COUNTED, FACTS };
 
 /* Arrays on their way into a checkpoint or out of one; data NULL: their sizes alone. */
 typedef struct kept {
-    int64_t all, n, tokens; /* ids of all completions with their prompts; completions; their tokens */
-    void *ids, *whole;      /* i32 [all], [n, WHOLE] */
-    void *worth, *facts;    /* f64 [n, WORTH], [FACTS] */
-    void *rewards;          /* i64 [n · rewards], as bits: one that is not known is no number */
+    int64_t all, n,
+        tokens;          /* ids of all completions with their prompts; completions; their tokens */
+    void *ids, *whole;   /* i32 [all], [n, WHOLE] */
+    void *worth, *facts; /* f64 [n, WORTH], [FACTS] */
+    void *rewards;       /* i64 [n · rewards], as bits: one that is not known is no number */
     void *old, *ref, *figure[ROLL_FIGURES]; /* f32 [tokens] */
 } kept;
 

@@ -174,8 +174,7 @@ static ft_status tell(void *ctx, int64_t prompt, int copy, const inf_answer *a, 
     (void)copy;
     (void)a;
     if (done)
-        log_progress("sampling: %lld of %lld completions", (long long)++c->done,
-                     (long long)c->all);
+        log_progress("sampling: %lld of %lld completions", (long long)++c->done, (long long)c->all);
     return FT_OK;
 }
 
@@ -201,8 +200,7 @@ static ft_status ask(const roll *p, const obj_step *s, int copies, inf_answer *o
 {
     obj_ctx *c = p->c;
     const kn_precision before = c->tape->precision;
-    const inf_ctx with = {
-        .m = c->m, .over = c->tuned, .tape = c->tape, .cache_limit = p->cache};
+    const inf_ctx with = {.m = c->m, .over = c->tuned, .tape = c->tape, .cache_limit = p->cache};
     count progress = {.all = (int64_t)s->n * copies};
     tok_ids *prompt = arena_get(mem, (size_t)s->n * sizeof *prompt);
     inf_sampling *how = arena_get(mem, (size_t)s->n * sizeof *how);
@@ -281,8 +279,9 @@ static ft_status read_reward(const roll *p, roll_one *x, double *each, bool *kno
     }
     x->reward = cJSON_IsNumber(whole) ? whole->valuedouble : sum;
     if (*known && isnan(x->reward))
-        rc = ft_fail(FT_EDATA, "%s:%lld: rewards: has not all of those that are weighed, and there "
-                               "is no \"reward\"",
+        rc = ft_fail(FT_EDATA,
+                     "%s:%lld: rewards: has not all of those that are weighed, and there "
+                     "is no \"reward\"",
                      ft_shows(x->from->path), (long long)x->from->line);
     js_close(&r);
     return rc;

@@ -29,7 +29,7 @@ static void write_records(const char *name, int n, int low, int high, uint64_t s
 }
 
 /* What objectives want beside tokens: the files' name, and their format. */
-typedef enum judged { PAIRS, TRIPLES, LABELS, JUDGED } judged;
+typedef enum judged { PAIRS, TRIPLES, LABELS, PROMPTS, JUDGED } judged;
 static const struct {
     unsigned wants;
     const char *name, *format;
@@ -45,6 +45,8 @@ static const struct {
     [LABELS] = {DATA_LABELLED, "labels-", "unpaired",
                 "{\"prompt\":\"\",\"completion\":\"%s, %s, %s, and %s\",\"label\":true}\n",
                 "{\"prompt\":\"%s and\",\"completion\":\" %s %s %s\",\"label\":false}\n"},
+    [PROMPTS] = {DATA_PROMPTS, "prompts-", "prompt", "{\"prompt\":\"%s, %s, %s, %s\"}\n",
+                 "{\"prompt\":\"%s and %s %s\",\"of\":\"%s\"}\n"},
 };
 
 static int kind_of(unsigned wants) /* JUDGED: tokens */
@@ -101,6 +103,27 @@ static void add_source(str_buf *s, const obj_objective *row, const char *name)
                name, k < JUDGED ? kinds[k].format : "tokens");
 }
 
+static bool has_key(const obj_objective *row, const char *key)
+{
+    const cfg_field *f = row->fields;
+    while (f && f->key && strcmp(f->key, key) != 0) f++;
+    return f && f->key;
+}
+
+/* Keys that an objective must have, and those that make a run of it short. */
+static void add_keys(str_buf *s, const obj_objective *row)
+{
+    static const struct {
+        const char *key, *value;
+    } keys[] = {
+        {"rewards", "[{\"type\":\"length\",\"max_completion_len\":8,\"soft_punish_cache\":6}]"},
+        {"num_generations", "2"},
+        {"max_completion_length", "8"},
+        {"num_iterations", "2"}};
+    for (size_t i = 0; i < FT_COUNT_OF(keys); i++)
+        if (has_key(row, keys[i].key)) str_printf(s, ",\"%s\":%s", keys[i].key, keys[i].value);
+}
+
 /* 37 samples, batches of 8 with a short last one, two epochs, or one in which every batch serves two steps: 10 steps. */
 static void write_run(const char *name, const obj_objective *row, const char *train, bool eval)
 {
@@ -114,11 +137,13 @@ static void write_run(const char *name, const obj_objective *row, const char *tr
         str_adds(&s, ",\"eval\":");
         add_source(&s, row, "eval");
     }
+    str_printf(&s, "},\"objective\":{\"type\":\"%s\"", row->name);
+    add_keys(&s, row);
     str_printf(&s,
-               "},\"objective\":{\"type\":\"%s\"},\"optim\":{\"learning_rate\":0.01},"
+               "},\"optim\":{\"learning_rate\":0.01},"
                "\"train\":{\"epochs\":%d,\"batch_size\":8,\"checkpoint_every\":1,"
                "\"keep_checkpoints\":99,\"eval_every\":3}}",
-               row->name, row->reuse ? 1 : 2);
+               row->reuse ? 1 : 2);
     test_write_file(test_path(name), s.data, s.len);
     str_free(&s);
 }
