@@ -361,6 +361,15 @@ static void preferences_train_as_trl_s_do(void **state)
     }
 }
 
+/* TRL's RewardTrainer on the embedded model (scripts/make_golden_reward.py). */
+static void reward_models_train_as_trl_s_do(void **state)
+{
+    (void)state;
+    compare_run("reward", golden_path("reward/reward.json"),
+                golden_path("reward/reward.safetensors"), "tiny", "adapter_model.safetensors",
+                NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -380,6 +389,7 @@ int main(void)
         cmocka_unit_test(encoders_train_as_peft_s_do),
         cmocka_unit_test(adapters_train_as_the_library_does),
         cmocka_unit_test(preferences_train_as_trl_s_do),
+        cmocka_unit_test(reward_models_train_as_trl_s_do),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

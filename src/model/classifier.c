@@ -15,8 +15,7 @@ const model_name model_score_name = {"head", "score", "cls.output"};
 
 static const char *architecture(const cJSON *root)
 {
-    const char *arch =
-        cJSON_GetStringValue(cJSON_GetArrayItem(js_get(root, "architectures"), 0));
+    const char *arch = cJSON_GetStringValue(cJSON_GetArrayItem(js_get(root, "architectures"), 0));
     return arch ? arch : "";
 }
 

@@ -20,7 +20,8 @@ static const cfg_field fields[] = {
     CFG_END};
 
 enum { ACCURACY, MARGIN, MIN, MEAN, MAX };
-static const char *const metrics[] = {"accuracy", "margin", "min_reward", "mean_reward", "max_reward", NULL};
+static const char *const metrics[] = {"accuracy",    "margin",     "min_reward",
+                                      "mean_reward", "max_reward", NULL};
 
 /* The rewards of a run's sequences: [sequences, 1]. */
 static tn_tensor *rewards(const model *m, nn_run *r, tn_tensor *hidden)

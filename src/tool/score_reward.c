@@ -60,8 +60,8 @@ static ft_status encode_pair(tool_model *t, const js_doc *d, const cJSON *prompt
     return rc;
 }
 
-const char *const tool_reward_keys[] = {"id", "text", "prompt", "completion", "messages", "tools",
-                                        "tokens", NULL};
+const char *const tool_reward_keys[] = {"id",       "text",  "prompt", "completion",
+                                        "messages", "tools", "tokens", NULL};
 
 ft_status tool_reward_ids(tool_model *t, const js_doc *d, tok_ids *out)
 {
