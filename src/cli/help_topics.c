@@ -126,6 +126,36 @@ static ft_status tasks(str_buf *out, const char *entry, arena *mem)
     return str_ok(out);
 }
 
+/* --- rewards ------------------------------------------------------------------------------------------------- */
+
+static const char *reward_name(int i)
+{
+    return rw_type_at(i, NULL, NULL);
+}
+
+static ft_status rewards(str_buf *out, const char *entry, arena *mem)
+{
+    const char *name, *help;
+    const cfg_field *fields;
+    (void)mem;
+    if (!entry)
+        str_adds(out, "rewards – what a completion is worth: objective.rewards is a list of them, "
+                      "\"exact\" or an object with type\n\n");
+    for (int i = 0; (name = rw_type_at(i, &help, &fields)); i++) {
+        if (!wanted(entry, name)) continue;
+        str_printf(out, "%s – %s%s\n", name, entry ? "a reward: " : "", help);
+        cfg_help(out, fields, "");
+        str_addc(out, '\n');
+    }
+    if (!entry || strcmp(entry, "command") == 0)
+        str_adds(out,
+                 "A command is started once and asked by lines of JSON on its standard input: the "
+                 "record's own keys,\ncompletion, answer, tokens, finished. For each it writes a "
+                 "line with one number, and flushes it. Its\nstandard error is added to " RW_ERRORS
+                 " in the output folder.\n");
+    return str_ok(out);
+}
+
 /* --- gates -------------------------------------------------------------------------------------------------- */
 
 static ft_status gates(str_buf *out, const char *entry, arena *mem)
@@ -342,6 +372,7 @@ static const cli_topic topics[] = {
      method_name},
     {"eval", "tasks of evaluations: a record each, metrics", tasks, task_name},
     {"gates", "bounds of metrics, for CI", gates, NULL},
+    {"rewards", "what completions are worth: each reward with its keys", rewards, reward_name},
     {"templates", "chat templates by name, and what they print", templates, template_name},
     {"exit-codes", "what the program ends with", exit_codes, NULL},
     {"paths", "what is a path, and what a relative one starts from", paths, NULL},

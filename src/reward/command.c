@@ -78,12 +78,22 @@ static ft_status open(rw_one *r)
     return rw_program_start(p);
 }
 
-static void set_text(str_buf *line, const char *key, const char *text)
+/* A member of the line's object; what the record has of its name goes. value NULL: none. */
+static void add(str_buf *line, const char *key, const char *value)
+{
+    if (!value) return;
+    js_drop_member(line, key);
+    while (line->len > 0 && line->data[line->len - 1] != '}') line->len--;
+    if (line->len > 0) line->len--;
+    str_printf(line, "%s\"%s\":%s}", line->len > 1 ? "," : "", key, value);
+}
+
+static void add_text(str_buf *line, const char *key, const char *text)
 {
     str_buf value = {0};
     if (!text) return;
     str_json(&value, text, strlen(text));
-    js_set_member(line, key, value.data);
+    add(line, key, value.data);
     line->failed |= value.failed;
     str_free(&value);
 }
@@ -91,14 +101,14 @@ static void set_text(str_buf *line, const char *key, const char *text)
 static void write_line(str_buf *out, str_buf *line, const rw_item *it)
 {
     char count[32];
+    snprintf(count, sizeof count, "%lld", (long long)it->tokens);
     str_clear(line);
     str_adds(line, it->extra ? it->extra : "{}");
-    if (!it->extra) set_text(line, "prompt", it->prompt_text);
-    set_text(line, "completion", it->text);
-    set_text(line, "answer", it->answer);
-    snprintf(count, sizeof count, "%lld", (long long)it->tokens);
-    js_set_member(line, "tokens", count);
-    js_set_member(line, "finished", it->finished ? "true" : "false");
+    if (!it->extra) add_text(line, "prompt", it->prompt_text);
+    add_text(line, "completion", it->text);
+    add_text(line, "answer", it->answer);
+    add(line, "tokens", count);
+    add(line, "finished", it->finished ? "true" : "false");
     for (size_t i = 0; i < line->len; i++)
         if (line->data[i] == '\n' || line->data[i] == '\r') line->data[i] = ' ';
     str_add(out, line->data ? line->data : "", line->len);

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 enum { SLICE_MS = 100, ANSWER_BYTES = 4096 };
-/* Seconds to end by itself: of one that is done with, and of one that a stop cuts short. */
+/* Seconds to end by itself: of one that is done with, and of one that has failed or that a stop cuts short. */
 #define PATIENCE 1.0
 #define HURRY 0.1
 
@@ -141,7 +141,7 @@ static int reap(rw_program *p, double patience)
 
 void rw_program_end(rw_program *p)
 {
-    if (p->pid > 0) reap(p, ft_stop_came() ? HURRY : PATIENCE);
+    if (p->pid > 0) reap(p, p->failed || ft_stop_came() ? HURRY : PATIENCE);
     str_free(&p->got);
 }
 
@@ -160,7 +160,8 @@ typedef struct talk {
 
 static ft_status failed(const talk *k, const char *what)
 {
-    const rw_program *p = k->p;
+    rw_program *p = k->p;
+    p->failed = true;
     const int64_t i = k->done < k->n ? k->done : k->n - 1;
     return ft_fail(FT_EIO, "reward %s: line %lld: %s %s%s%s", p->name, (long long)k->line[i],
                    ft_shows(p->argv[0]), what, p->errors ? "; what it says is in " : "",

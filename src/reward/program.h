@@ -17,6 +17,7 @@ typedef struct rw_program {
     int in, out;
     str_buf got;      /* of an answer that is not whole */
     int64_t answered; /* lines since it was started */
+    bool failed;      /* it is not waited for any more */
 } rw_program;
 
 /* Never by a shell; of our descriptors it has three. 74: it cannot be started. */
