@@ -63,6 +63,8 @@ FT_MUST_USE ft_status tool_use_chat(tool_model *t, const char *given);
 FT_MUST_USE ft_status tool_chat(tool_model *t, const chat **out);
 /* Appends the ids of messages rendered by the model's chat template, ready for the assistant to answer. */
 FT_MUST_USE ft_status tool_chat_ids(tool_model *t, const chat_input *in, tok_ids *out);
+/* The same as a text. */
+FT_MUST_USE ft_status tool_chat_text(tool_model *t, const chat_input *in, str_buf *out);
 /* What the template ends an assistant's turn with, where it is no token that ends an answer by itself; NULL: it is. */
 FT_MUST_USE ft_status tool_chat_end(tool_model *t, const char **end);
 /* As lm-evaluation-harness: ids of context + continuation, *from the first scored token. */
@@ -111,6 +113,29 @@ FT_MUST_USE ft_status tool_generate_check(const tool_generate_options *opt);
  * its prompt. */
 FT_MUST_USE ft_status tool_generate_lines(tool_model *t, const tool_generate_options *opt,
                                           const tool_sink *out);
+
+/* --- judge ------------------------------------------------------------------------------------------------ */
+typedef struct tool_judge_options {
+    const char *data;   /* NULL: standard input */
+    const char *out;    /* NULL: the sink */
+    const char *method, *to; /* of the names below */
+    const char *match;  /* of rw_match_names; NULL: not given, as all below */
+    const char *template, *labels; /* a file; labels with commas between */
+    const char *response_marker; /* only what follows its last one is judged */
+    const char *pairs;  /* of the names below */
+    double min_margin, threshold; /* NAN: not given */
+    uint64_t seed;      /* of best-random */
+    bool chat;          /* the filled template is a user's turn */
+    bool force;
+} tool_judge_options;
+extern const char *const tool_judge_methods[], *const tool_judge_forms[], *const tool_judge_pairs[];
+/* Does it ask a model, and how is that to be opened? */
+bool tool_judge_asks(const char *method, unsigned *how);
+/* 64 where the options do not go together; before a model is opened. */
+FT_MUST_USE ft_status tool_judge_check(const tool_judge_options *opt);
+/* Lines with prompt or messages and completions, each with its scores, or what `to` makes of them. t may be NULL where the
+ * method asks no model. */
+FT_MUST_USE ft_status tool_judge(tool_model *t, const tool_judge_options *opt, const tool_sink *out);
 
 /* --- a conversation ------------------------------------------------------------------------------------- */
 typedef struct tool_talk tool_talk;

@@ -344,13 +344,18 @@ ft_status tool_chat(tool_model *t, const chat **out)
     return FT_OK;
 }
 
-ft_status tool_chat_ids(tool_model *t, const chat_input *in, tok_ids *out)
+ft_status tool_chat_text(tool_model *t, const chat_input *in, str_buf *out)
 {
-    str_buf text = {0};
     chat_input with_prompt = *in;
     with_prompt.add_generation_prompt = true;
     FT_TRY(open_chat(t));
-    ft_status rc = chat_render(t->chat, &with_prompt, &text, NULL);
+    return chat_render(t->chat, &with_prompt, out, NULL);
+}
+
+ft_status tool_chat_ids(tool_model *t, const chat_input *in, tok_ids *out)
+{
+    str_buf text = {0};
+    ft_status rc = tool_chat_text(t, in, &text);
     if (rc == FT_OK) rc = tok_encode(t->tok, text.data ? text.data : "", text.len, false, out);
     str_free(&text);
     return rc;
