@@ -253,6 +253,58 @@ static tn_tensor *frozen_logprob_case(probe *p)
     return y;
 }
 
+/* A frozen head of other hidden states, of which one row is not there. */
+static tn_tensor *other_head(void *ctx, tn_tensor *x)
+{
+    static tn_tensor w = {.type = &dt_f32, .nd = 2, .dim = {21, 5}};
+    const probe *p = ctx;
+    if (!w.data) w.data = test_uniform(78, 21 * 5, -1.0f, 1.0f);
+    return ag_linear(p->t, x, &(ag_weight){.w = &w}, 1, NULL);
+}
+
+static ag_score other_score(probe *p, float beta)
+{
+    static tn_tensor x = {.type = &dt_f32, .nd = 2, .dim = {T, 5}};
+    static int64_t row[T];
+    if (!x.data) x.data = test_uniform(79, T * 5, -1.0f, 1.0f);
+    for (int i = 0; i < T; i++) row[i] = i == 1 ? -1 : T - 1 - i;
+    ag_score s = score_of(p, 21);
+    s.chunk = 3;
+    s.other = (ag_other){.head = {other_head, p, 21, false},
+                         .x = &x,
+                         .row = row,
+                         .beta = beta,
+                         .temperature = 1.3f,
+                         .own = 0.6f,
+                         .weight = 1.7f};
+    return s;
+}
+
+static tn_tensor *forward_case(probe *p)
+{
+    ag_score s = other_score(p, 0.0f);
+    return ag_cross_entropy(p->t, activation(p, p->leaf[0]), &s, 1.0f);
+}
+
+static tn_tensor *jsd_case(probe *p)
+{
+    ag_score s = other_score(p, 0.3f);
+    return ag_cross_entropy(p->t, activation(p, p->leaf[0]), &s, 1.0f);
+}
+
+static tn_tensor *reverse_case(probe *p)
+{
+    ag_score s = other_score(p, 1.0f);
+    s.other.own = 0.0f;
+    return ag_cross_entropy(p->t, activation(p, p->leaf[0]), &s, 1.0f);
+}
+
+static tn_tensor *apart_case(probe *p)
+{
+    ag_score s = other_score(p, 0.7f);
+    return seed(p, ag_logprob(p->t, activation(p, p->leaf[0]), &s));
+}
+
 static tn_tensor *dot_case(probe *p)
 {
     return seed(p, p->leaf[0]);
@@ -319,6 +371,10 @@ static const struct {
      {{T, 6}, {12, 6}, {12, 3}, {0, 12}, {0, 12}, {12, 6}, {12, 3}, {0, 12}, {0, 12}}},
     {"cross_entropy", cross_entropy_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
     {"cross_entropy", smoothed_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
+    {"cross_entropy", forward_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
+    {"cross_entropy", jsd_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
+    {"cross_entropy", reverse_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
+    {"logprob", apart_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
     {"logprob", logprob_case, 4, {{T, 9}, {21, 9}, {2, 9}, {21, 2}}},
     {"logprob", frozen_logprob_case, 1, {{T, 9}}},
     {"dot_const", dot_case, 1, {{T, 9}}},

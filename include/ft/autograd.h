@@ -277,6 +277,16 @@ typedef struct ag_head { /* logits: x [n, C] → [n, vocab], by calls of ops, so
     int64_t vocab;
     bool trained; /* something inside may want a gradient */
 } ag_head;
+/* Another model's view of the same rows, for how far the head's softmax p is from its q (kn_divergence). It gets no gradient,
+ * and its logits exist for one chunk at a time too. */
+typedef struct ag_other {
+    ag_head head;       /* as many entries as the other has */
+    tn_tensor *x;       /* [T', C'] its hidden states, f32; NULL: there is none */
+    const int64_t *row; /* [T] of x, for each row; < 0: none, and a divergence of 0. NULL: the same */
+    float beta, temperature; /* of the divergence; temperature 0: 1 */
+    float own, weight;  /* of ag_cross_entropy: Σ own · cross-entropy + weight · divergence */
+    float *divergence;  /* out [S]; may be NULL */
+} ag_other;
 typedef struct ag_score {
     ag_head head;
     const int32_t *label; /* [T]; < 0: the row is left out. S rows remain, in order */
@@ -288,9 +298,11 @@ typedef struct ag_score {
     float smoothing;      /* ε of cross-entropy: targets of 1 − ε, and of ε/V for every entry besides */
     float *smooth;        /* out [S], with ε: (1 − ε) log p(label) + ε/V Σ log p, what the loss adds up */
     int32_t *best;        /* out [S], arg max. Each may be NULL; the arrays need not outlive the call */
+    ag_other other;       /* not with smoothing */
 } ag_score;
 /* [S, 1]: the log-probabilities, whose weights in the loss come later. Head frozen: the gradient of each row is taken in
- * the same pass ([S, C] are kept) and scaled in the backward. Head trained: the backward makes each chunk again. */
+ * the same pass ([S, C] are kept) and scaled in the backward. Head trained: the backward makes each chunk again. With
+ * s->other [2, S]: log-probabilities, then divergences; the backward makes each chunk again. */
 tn_tensor *ag_logprob(ag_tape *t, tn_tensor *x, const ag_score *s);
 /* Scalar −Σ log-probabilities (smoothed ones with s->smoothing), with all gradients taken in the same pass times grad_scale: what the loss is multiplied by
  * (1/tokens of the optimizer step), known beforehand. The scalar itself may only be added to others. */

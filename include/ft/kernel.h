@@ -202,9 +202,22 @@ typedef struct kn_softmax {
     int32_t *best;         /* out [T]: smallest index of the largest logit; may be NULL */
     float scale;           /* ≠ 0: the logits are replaced by scale·weight[t]·d(−log p(target))/d logits */
     const float *weight;   /* [T]; NULL: 1 */
+    const float *more;     /* [T, V], row distance ld: a gradient that joins that one; NULL: none */
     bool half;             /* the gradient is rounded to bf16: row t is the first half of row t */
 } kn_softmax;
 void kn_softmax_rows(float *logits, const kn_softmax *s, int64_t t);
+
+/* How far p = softmax(x/τ) is from q = softmax(y/τ), rows x, y [T, V] of logits (Agarwal et al. 2023): at β = 0 KL(q‖p), at
+ * β = 1 KL(p‖q), between them β KL(q‖m) + (1 − β) KL(p‖m) of m = (1 − β) p + β q. */
+typedef struct kn_divergence {
+    int64_t v, ld_x, ld_y; /* columns, row distances */
+    float beta, temperature; /* τ 0: 1 */
+    const uint8_t *none;   /* [T] ≠ 0: nothing is known of y there: 0, and a gradient of zeros */
+    float *out;            /* [T] */
+    float scale;           /* ≠ 0: y is replaced by scale·weight[t]·d out/d x */
+    const float *weight;   /* [T]; NULL: 1 */
+} kn_divergence;
+void kn_divergence_rows(float *y, const float *x, const kn_divergence *d, int64_t t);
 
 /* AdamW on a flat range (Loshchilov & Hutter 2019, PyTorch's order of operations): decoupled decay,
  * c1 = 1−β1^s, c2 = 1−β2^s computed by the caller. g is multiplied by gscale (clipping) first. */

@@ -58,6 +58,7 @@ static void softmax_back(float *x, const kn_softmax *s, int64_t t, float scale, 
     if (counts) x[target] -= scale * (1.0f - s->smoothing);
     const float all = scale * s->smoothing / (float)s->v;
     for (int64_t i = 0; counts && s->smoothing > 0 && i < s->v; i++) x[i] -= all;
+    if (s->more) kern->axpy(x, 1.0f, s->more + t * s->ld, s->v);
     float piece[1024];
     for (int64_t i = 0; s->half && i < s->v; i += (int64_t)FT_COUNT_OF(piece)) {
         const int64_t left = s->v - i, most = FT_COUNT_OF(piece), n = left < most ? left : most;
@@ -73,7 +74,7 @@ static void softmax_tile(void *ctx, int64_t t, int thread)
     const kn_softmax *s = r->s;
     float *x = r->logits + t * s->ld;
     const int32_t target = s->target[t];
-    const bool counts = target >= 0 && target < s->v, grad = s->scale != 0.0f;
+    const bool counts = target >= 0 && target < s->v, grad = s->scale != 0.0f || s->more;
     const bool tempered = s->temperature != 0.0f && s->temperature != 1.0f;
     float scale = s->scale;
     if (tempered) {

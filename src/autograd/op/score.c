@@ -6,7 +6,8 @@
  * logits into their gradient where they lie, the walk goes back through the chunk's nodes, and the memory is reset. What
  * remains is the gradient of the picked rows ([S, C] in all) and what the head's own parameters got.
  *
- * A loss of another kind over whole distributions (a divergence from a teacher's) differs in the softmax alone. */
+ * Another model's head may run beside it over the same rows: its logits become the gradient of a divergence between the two,
+ * which joins that of the softmax. */
 #include "ft/autograd.h"
 #include "op_private.h"
 
@@ -23,7 +24,16 @@ typedef struct score_attr {
     float **
         dx; /* [chunks] gradients of each chunk's rows, from the free list; NULL where nothing below wants them */
     float *logprob; /* [n] */
+    int64_t *there; /* [n] of other.x: the row that stands for each, */
+    uint8_t *none;  /* or that there is none */
+    float *apart;   /* [n] divergences */
 } score_attr;
+
+/* What the gradient of a chunk is taken times: of the cross-entropy, of the divergence. */
+typedef struct factors {
+    float own, other;               /* 0: not taken */
+    const float *own_of, *other_of; /* [rows] further ones; NULL: 1 */
+} factors;
 
 /* The head is unpacked once for each chunk, forward and for dx, so a chunk has as many rows as 64 MB of logits allow:
  * at 85 rows unpacking took a tenth of a LoRA step on SmolLM2, at 256 it is lost in the products. */
@@ -52,6 +62,20 @@ static void cut_chunks(const ag_tape *t, score_attr *a, int64_t most)
     if (a->n > 0) a->start[++a->chunks] = a->n;
 }
 
+/* Where the other model's hidden states of the labelled rows are. */
+static void find_others(ag_tape *t, score_attr *a)
+{
+    const size_t n = (size_t)a->n + 1;
+    a->there = ag_meta(t, n * sizeof *a->there);
+    a->none = ag_meta(t, n);
+    a->apart = ag_meta(t, n * sizeof *a->apart);
+    for (int64_t i = 0; i < a->n && t->status == FT_OK; i++) {
+        const int64_t row = a->s.other.row ? a->s.other.row[a->row[i]] : a->row[i];
+        a->none[i] = row < 0;
+        a->there[i] = row < 0 ? 0 : row;
+    }
+}
+
 static score_attr *new_attr(ag_tape *t, const tn_tensor *x, const ag_score *s)
 {
     score_attr *a = ag_meta(t, sizeof *a);
@@ -69,7 +93,8 @@ static score_attr *new_attr(ag_tape *t, const tn_tensor *x, const ag_score *s)
     }
     cut_chunks(t, a, s->chunk > 0 ? s->chunk : chunk_rows(s->head.vocab));
     a->dx = ag_meta(t, (size_t)(a->chunks + 1) * sizeof *a->dx);
-    return a->dx ? a : NULL;
+    if (s->other.x) find_others(t, a);
+    return t->status == FT_OK ? a : NULL;
 }
 
 static int64_t rows_of_chunk(const score_attr *a, int64_t chunk)
@@ -77,11 +102,42 @@ static int64_t rows_of_chunk(const score_attr *a, int64_t chunk)
     return a->start[chunk + 1] - a->start[chunk];
 }
 
-/* The softmax of one chunk's logits; with a scale they become their gradient. */
-static void softmax(const score_attr *a, tn_tensor *logits, int64_t first, float scale,
-                    const float *weight, bool half)
+/* The other model's logits of a chunk. */
+static tn_tensor *other_logits(ag_tape *t, const score_attr *a, int64_t first, int64_t rows)
 {
-    const bool again = weight != NULL; /* the results are there already */
+    const ag_other *o = &a->s.other;
+    const bool record = t->record;
+    t->record = false;
+    tn_tensor *part = ag_new(t, rows, tn_cols(o->x)), *logits = part;
+    if (part && !t->dry)
+        kn_gather_rows(ag_rows_of(part), ag_rows_of(o->x), a->there + first, rows, tn_cols(o->x));
+    if (part) logits = o->head.fn(o->head.ctx, part);
+    OP_ASSERT(t, tn_rows(logits) == rows && tn_cols(logits) == a->s.head.vocab);
+    t->record = record;
+    return logits;
+}
+
+/* With factors the other's logits become the gradient of the divergence. */
+static void diverge(const score_attr *a, const tn_tensor *logits, tn_tensor *other, int64_t first,
+                    const factors *f)
+{
+    kn_divergence d = {.v = a->s.head.vocab,
+                       .ld_x = tn_cols(logits),
+                       .ld_y = tn_cols(other),
+                       .beta = a->s.other.beta,
+                       .temperature = a->s.other.temperature,
+                       .none = a->none + first,
+                       .out = a->apart + first,
+                       .scale = f->other,
+                       .weight = f->other_of};
+    kn_divergence_rows(tn_f32(other), tn_f32(logits), &d, tn_rows(logits));
+}
+
+/* The softmax of one chunk's logits; with factors they become their gradient. */
+static void softmax(const score_attr *a, tn_tensor *logits, const tn_tensor *other, int64_t first,
+                    const factors *f, bool half)
+{
+    const bool again = f->own_of != NULL; /* the results are there already */
     kn_softmax s = {.v = a->s.head.vocab,
                     .ld = tn_cols(logits),
                     .temperature = a->s.temperature,
@@ -92,32 +148,35 @@ static void softmax(const score_attr *a, tn_tensor *logits, int64_t first, float
                     .smoothing = a->s.smoothing,
                     .smooth = a->s.smooth ? a->s.smooth + first : NULL,
                     .best = a->s.best && !again ? a->s.best + first : NULL,
-                    .scale = scale,
-                    .weight = weight,
+                    .scale = f->own,
+                    .weight = f->own_of,
+                    .more = other && f->other != 0.0f ? tn_f32(other) : NULL,
                     .half = half};
     kn_softmax_rows(tn_f32(logits), &s, tn_rows(logits));
 }
 
-/* One chunk forward, and back with a scale: of each row's gradient, times weight [rows] where it is given. Returns the
- * gradient of the picked rows, NULL when x wants none. */
+/* One chunk forward, and back with factors. Returns the gradient of the picked rows, NULL when x wants none. */
 static float *run_chunk(ag_tape *t, const score_attr *a, const tn_tensor *x, int64_t chunk,
-                        float scale, const float *weight)
+                        const factors *f)
 {
     int64_t first = a->start[chunk], rows = rows_of_chunk(a, chunk), cols = tn_cols(x);
+    const bool taken = f->own != 0.0f || f->other != 0.0f;
     ag_mark mark = ag_enter(t);
     const ag_rows *before = ag_set_rows(t, ag_pick_rows(t, a->row + first, rows));
+    tn_tensor *other = a->s.other.x ? other_logits(t, a, first, rows) : NULL;
     tn_tensor *part = ag_new(t, rows, cols), *logits = part;
     float *dx = NULL;
     if (part) {
-        part->wants_grad = scale != 0.0f && x->wants_grad;
+        part->wants_grad = taken && x->wants_grad;
         if (!t->dry) kn_gather_rows(ag_rows_of(part), ag_rows_of(x), a->row + first, rows, cols);
         logits = a->s.head.fn(a->s.head.ctx, part);
     }
     if (t->status == FT_OK) {
         assert(tn_rows(logits) == rows && tn_cols(logits) == a->s.head.vocab);
-        const bool back = scale != 0.0f && logits->wants_grad;
+        const bool back = taken && logits->wants_grad;
         const bool half = back && ag_reads_rounded(t, t->last, logits);
-        if (!t->dry) softmax(a, logits, first, scale, weight, half);
+        if (!t->dry && other) diverge(a, logits, other, first, f);
+        if (!t->dry) softmax(a, logits, other, first, f, half);
         if (back) {
             ag_grad_turned(t, logits, half);
             ag_walk(t);
@@ -132,8 +191,13 @@ static float *run_chunk(ag_tape *t, const score_attr *a, const tn_tensor *x, int
 
 static void run_chunks(ag_tape *t, score_attr *a, const tn_tensor *x)
 {
+    const bool two = a->s.other.x != NULL;
+    const factors f = {.own = a->scale * (two ? a->s.other.own : 1.0f),
+                       .other = two ? a->scale * a->s.other.weight : 0.0f};
     for (int64_t k = 0; k < a->chunks && t->status == FT_OK; k++)
-        a->dx[k] = run_chunk(t, a, x, k, a->scale, NULL);
+        a->dx[k] = run_chunk(t, a, x, k, &f);
+    if (two && a->s.other.divergence && !t->dry)
+        memcpy(a->s.other.divergence, a->apart, (size_t)a->n * sizeof *a->apart);
 }
 
 /* dx += the gradients of the picked rows, times their weights. */
@@ -155,7 +219,11 @@ static void entropy_forward(ag_tape *t, ag_node *n)
     const float *each = a->s.smoothing > 0 ? a->s.smooth : a->logprob;
     double sum = 0.0;
     run_chunks(t, a, n->in[0]);
-    for (int64_t i = 0; i < a->n && !t->dry; i++) sum -= (double)each[i];
+    const double own = a->s.other.x ? (double)a->s.other.own : 1.0;
+    for (int64_t i = 0; i < a->n && !t->dry; i++) {
+        sum -= own * (double)each[i];
+        if (a->s.other.x) sum += (double)a->s.other.weight * (double)a->apart[i];
+    }
     if (!t->dry) tn_f32(n->out)[0] = (float)sum;
 }
 
@@ -181,6 +249,7 @@ tn_tensor *ag_cross_entropy(ag_tape *t, tn_tensor *x, const ag_score *s, float g
 {
     score_attr *a = new_attr(t, x, s);
     bool keep = t->record && (x->wants_grad || s->head.trained);
+    assert(!s->other.x || s->smoothing == 0.0f);
     if (!a) return x;
     a->scale = keep ? grad_scale : 0.0f;
     a->logprob = s->logprob ? s->logprob : ag_meta(t, (size_t)(a->n + 1) * sizeof *a->logprob);
@@ -198,8 +267,10 @@ static void logprob_forward(ag_tape *t, ag_node *n)
     score_attr *a = n->attr;
     a->logprob = tn_f32(n->out);
     run_chunks(t, a, n->in[0]);
-    if (a->s.logprob && !t->dry)
-        memcpy(a->s.logprob, a->logprob, (size_t)a->n * sizeof *a->logprob);
+    if (t->dry) return;
+    const size_t bytes = (size_t)a->n * sizeof *a->logprob;
+    if (a->s.logprob) memcpy(a->s.logprob, a->logprob, bytes);
+    if (a->s.other.x) memcpy(a->logprob + a->n, a->apart, bytes);
 }
 
 static void logprob_backward(ag_tape *t, ag_node *n)
@@ -210,8 +281,12 @@ static void logprob_backward(ag_tape *t, ag_node *n)
     float *dx = ag_grad(t, n->in[0]);
     for (int64_t k = 0; k < a->chunks && t->status == FT_OK; k++) {
         int64_t first = a->start[k];
-        bool taken = a->scale != 0.0f;
-        float *part = taken ? a->dx[k] : run_chunk(t, a, n->in[0], k, -1.0f, weight + first);
+        bool taken = a->scale != 0.0f, two = a->s.other.x != NULL;
+        const factors f = {.own = -1.0f,
+                           .own_of = weight + first,
+                           .other = two ? 1.0f : 0.0f,
+                           .other_of = two ? weight + a->n + first : NULL};
+        float *part = taken ? a->dx[k] : run_chunk(t, a, n->in[0], k, &f);
         if (dx && part) give_chunk(t, a, dx, k, part, taken ? weight + first : NULL, cols);
     }
 }
@@ -229,6 +304,7 @@ tn_tensor *ag_logprob(ag_tape *t, tn_tensor *x, const ag_score *s)
     bool keep = t->record && (x->wants_grad || s->head.trained);
     assert(s->smoothing == 0.0f);
     if (!a) return x;
-    a->scale = keep && !s->head.trained ? -1.0f : 0.0f;
-    return ag_call_kept(t, &ag_op_logprob, ag_new(t, a->n, 1), a, 1, &x, keep);
+    a->scale = keep && !s->head.trained && !s->other.x ? -1.0f : 0.0f;
+    tn_tensor *out = s->other.x ? ag_new(t, 2, a->n) : ag_new(t, a->n, 1);
+    return ag_call_kept(t, &ag_op_logprob, out, a, 1, &x, keep);
 }
