@@ -2,7 +2,8 @@
  *
  * Δ = log π − log r of an answer, r the reference; δ = s(Δ of the chosen) − s(Δ of the rejected), s by the f-divergence (Wang et
  * al. 2023). Further: weights for what goes beyond the shorter answer (LD-DPO, Liu et al. 2024), and for pairs that the policy
- * itself would have written (WPO, Zhou et al. 2024). Sorted losses (AOT, Melnyk et al. 2024) run over the step. */
+ * itself would have written (WPO, Zhou et al. 2024). Sorted losses (AOT, Melnyk et al. 2024) run over the step. Token-level
+ * ones (TDPO, Zeng et al. 2024) read K of an answer, Σ KL(r ‖ π) over its tokens; a reference may follow the policy (TR-DPO). */
 #include "pairs.h"
 
 #include <stdlib.h>
@@ -16,6 +17,10 @@ typedef struct dpo_cfg {
     double label_smoothing, discopop_tau, ld_alpha, f_alpha_divergence_coef;
     const char *f_divergence_type;
     bool use_weighting;
+    double tdpo_alpha;
+    bool sync_ref_model;
+    double ref_model_mixup_alpha;
+    int64_t ref_model_sync_steps;
 } dpo_cfg;
 
 #define AT(member) offsetof(dpo_cfg, member)
@@ -34,7 +39,8 @@ static const cfg_field dpo_fields[] = {
      .offset = AT(loss_type),
      .def = "\"sigmoid\"",
      .help = "a name or a list: sigmoid, hinge, ipo, sigmoid_norm, robust, exo_pair, nca_pair, "
-             "bco_pair, sppo_hard, apo_zero, apo_down, discopop, aot, aot_unpaired, sft"},
+             "bco_pair, sppo_hard, apo_zero, apo_down, discopop, aot, aot_unpaired, sft, tdpo1, "
+             "tdpo2"},
     {.key = "loss_weights",
      .type = CFG_JSON,
      .offset = AT(loss_weights),
@@ -72,6 +78,32 @@ static const cfg_field dpo_fields[] = {
      .offset = AT(use_weighting),
      .def = "false",
      .help = "weights pairs by how likely the policy writes them (WPO)"},
+    {.key = "tdpo_alpha",
+     .type = CFG_FLOAT,
+     .offset = AT(tdpo_alpha),
+     .def = "0.5",
+     .low = 0,
+     .high = 1e3,
+     .help = "tdpo2: weight of how far the policy is from the reference at each token"},
+    {.key = "sync_ref_model",
+     .type = CFG_BOOL,
+     .offset = AT(sync_ref_model),
+     .def = "false",
+     .help = "the reference follows the policy (TR-DPO); method full only"},
+    {.key = "ref_model_mixup_alpha",
+     .type = CFG_FLOAT,
+     .offset = AT(ref_model_mixup_alpha),
+     .def = "0.6",
+     .low = 0,
+     .high = 1,
+     .help = "the policy's share in it then"},
+    {.key = "ref_model_sync_steps",
+     .type = CFG_INT,
+     .offset = AT(ref_model_sync_steps),
+     .def = "512",
+     .low = 1,
+     .high = 1e9,
+     .help = "after every so many steps"},
     CFG_END};
 static const cfg_field ipo_fields[] = {COMMON, CFG_END};
 
@@ -81,7 +113,9 @@ typedef struct pair {
     const dpo_cfg *c;
     double b, w, l; /* beta; s(Δ) of both */
     double nw, nl;  /* lengths */
+    double kw, kl;  /* K of both */
     double gw, gl;  /* out */
+    double hw, hl;  /* out: the slopes by kw and kl; 0 where a loss says nothing */
 } pair;
 
 /* A loss of z = β(w − l): its slope by z. */
@@ -183,11 +217,33 @@ static double discopop(pair *p)
                 dm * (exponential - logistic) - (1 - m) * pairs_sigmoid(-z) - m * exponential);
 }
 
-enum { DIVERGENCE = 1, SORTED = 2, SORTED_SIDES = 4, SFT = 8, SMOOTHED = 16 };
+/* −log σ(β(δ − a (Kl − Kw))), Kw being held fixed in tdpo2. */
+static double token_level(pair *p, double a)
+{
+    const double z = p->b * (p->w - p->l - a * (p->kl - p->kw));
+    by_z(p, 0, -pairs_sigmoid(-z));
+    p->hl = -a * p->gw;
+    return -pairs_log_sigmoid(z);
+}
+
+static double tdpo1(pair *p)
+{
+    const double loss = token_level(p, 1);
+    p->hw = p->gw;
+    return loss;
+}
+
+static double tdpo2(pair *p)
+{
+    return token_level(p, p->c->tdpo_alpha);
+}
+
+enum { DIVERGENCE = 1, SORTED = 2, SORTED_SIDES = 4, SFT = 8, SMOOTHED = 16, APART = 32 };
 static const struct loss {
     const char *name;
     double (*of)(pair *p); /* NULL: not of a pair alone */
-    unsigned traits;       /* DIVERGENCE: with any; SMOOTHED: label_smoothing must be given */
+    unsigned
+        traits; /* DIVERGENCE: with any; SMOOTHED: label_smoothing must be given; APART: of K */
 } losses[] = {{"sigmoid", sigmoid, DIVERGENCE},
               {"hinge", hinge, DIVERGENCE},
               {"ipo", ipo, DIVERGENCE},
@@ -202,7 +258,9 @@ static const struct loss {
               {"discopop", discopop, DIVERGENCE},
               {"aot", NULL, SORTED},
               {"aot_unpaired", NULL, SORTED | SORTED_SIDES},
-              {"sft", NULL, DIVERGENCE | SFT}};
+              {"sft", NULL, DIVERGENCE | SFT},
+              {"tdpo1", tdpo1, APART},
+              {"tdpo2", tdpo2, APART}};
 
 static const struct loss *loss_named(const char *name)
 {
@@ -258,10 +316,12 @@ static void check(cfg_doc *d, const cJSON *object, void *cfg)
     const dpo_cfg *c = cfg;
     const cJSON *w;
     const int n = cJSON_IsArray(c->loss_type) ? cJSON_GetArraySize(c->loss_type) : 1;
-    (void)object;
     if (n == 0 || n > MAX_LOSSES)
         cfg_fail(d, c->loss_type, "objective.loss_type", "must name 1 to %d losses", MAX_LOSSES);
     for (int i = 0; i < n && n <= MAX_LOSSES; i++) check_loss(d, c, loss_at(c, i));
+    if (c->sync_ref_model && c->pairs.precompute_ref_log_probs)
+        cfg_fail(d, js_get(object, "sync_ref_model"), "objective.sync_ref_model",
+                 "does not go with precompute_ref_log_probs: the reference changes");
     if (!c->loss_weights || cJSON_IsNull(c->loss_weights)) return;
     bool numbers = cJSON_IsArray(c->loss_weights);
     cJSON_ArrayForEach(w, c->loss_weights) numbers = numbers && cJSON_IsNumber(w);
@@ -314,16 +374,21 @@ static void each(pairs *p, pairs_sample *x)
               .w = divergence(c, w->logp - w->ref, &sw),
               .l = divergence(c, l->logp - l->ref, &sl),
               .nw = (double)w->n,
-              .nl = (double)l->n};
+              .nl = (double)l->n,
+              .kw = w->apart,
+              .kl = l->apart};
     const double all = wpo_weight(c, x);
-    x->loss = w->slope = l->slope = 0;
+    x->loss = w->slope = l->slope = w->apart_slope = l->apart_slope = 0;
     for (int i = 0; loss_at(c, i); i++) {
         const struct loss *row = loss_named(loss_at(c, i)->valuestring);
         const double weight = weight_at(c, i) * all;
         if (!row->of) continue;
+        q.hw = q.hl = 0;
         x->loss += weight * row->of(&q);
         w->slope += weight * q.gw * sw;
         l->slope += weight * q.gl * sl;
+        w->apart_slope += weight * q.hw;
+        l->apart_slope += weight * q.hl;
     }
     if (!own) return;
     x->loss += own[x->slot].loss;
@@ -396,8 +461,8 @@ static void log_pair(pairs *p, const pairs_sample *x, obj_stats *stats)
 {
     const dpo_cfg *c = p->c->cfg;
     const pairs_side *w = &x->side[PAIRS_CHOSEN], *l = &x->side[PAIRS_REJECTED];
-    obj_pairs_log_rewards(p, stats, c->pairs.beta * (w->logp - w->ref),
-                          c->pairs.beta * (l->logp - l->ref));
+    obj_pairs_log_rewards(p, stats, c->pairs.beta * (w->logp - w->ref + w->apart),
+                          c->pairs.beta * (l->logp - l->ref + l->apart));
     obj_pairs_log(p, stats, PAIRS_LOGPS_CHOSEN, w->logp, 1);
     obj_pairs_log(p, stats, PAIRS_LOGPS_REJECTED, l->logp, 1);
 }
@@ -406,6 +471,7 @@ static ft_status open(obj_ctx *c, bool weights)
 {
     const dpo_cfg *cfg = c->cfg;
     pairs_kind kind = {.reference = true,
+                       .asked = cfg->sync_ref_model,
                        .aligned = cfg->use_weighting,
                        .tail = isnan(cfg->ld_alpha) ? 1 : cfg->ld_alpha,
                        .nll_side = PAIRS_CHOSEN,
@@ -413,12 +479,25 @@ static ft_status open(obj_ctx *c, bool weights)
                        .log = log_pair};
     for (int i = 0; loss_at(cfg, i); i++) {
         const struct loss *row = loss_named(loss_at(cfg, i)->valuestring);
+        if (row->traits & APART) kind.apart = kind.asked = true;
         if (row->of) continue;
         kind.step = step;
         kind.whole = kind.whole || (row->traits & SORTED) || cfg->use_weighting;
         if (row->traits & SFT) kind.nll += weight_at(cfg, i);
     }
-    return obj_pairs_open(c, weights, &kind);
+    FT_TRY(obj_pairs_open(c, weights, &kind));
+    pairs *p = c->priv;
+    return cfg->sync_ref_model ? obj_other_follow(c, "sync_ref_model", weights, &p->ref) : FT_OK;
+}
+
+/* The step is done: the reference follows. */
+static ft_status after_update(obj_ctx *c, int64_t step)
+{
+    const dpo_cfg *cfg = c->cfg;
+    pairs *p = c->priv;
+    if (cfg->sync_ref_model && (step + 1) % cfg->ref_model_sync_steps == 0)
+        obj_other_move(c, &p->ref, cfg->ref_model_mixup_alpha);
+    return FT_OK;
 }
 
 /* --- ipo: dpo with one loss ------------------------------------------------------------------------------------------ */
@@ -463,6 +542,7 @@ const obj_objective obj_dpo = {
     ROW,
     .check = check,
     .open = open,
+    .after_update = after_update,
 };
 const obj_objective obj_ipo = {
     .name = "ipo",

@@ -41,8 +41,9 @@ static bool carried(const data_sample *d, const char *key, double *out)
     return at != NULL;
 }
 
-static bool all_carried(const data_sample *d, pairs_sample *x)
+static bool all_carried(const pairs *p, const data_sample *d, pairs_sample *x)
 {
+    if (p->kind.asked) return false;
     if (d->n_seq == 1) return carried(d, "ref_logps", &x->side[0].ref);
     return carried(d, "ref_chosen_logps", &x->side[PAIRS_CHOSEN].ref) &&
            carried(d, "ref_rejected_logps", &x->side[PAIRS_REJECTED].ref);
@@ -59,7 +60,8 @@ static ft_status set_carries(const pairs *p, data_set *set, bool *all)
         pairs_sample x = {0};
         double other;
         FT_TRY(data_get(set, i, &d, mem));
-        *all = all_carried(&d, &x) && (!p->kind.mismatched || carried(&d, "ref_KL_logps", &other));
+        *all =
+            all_carried(p, &d, &x) && (!p->kind.mismatched || carried(&d, "ref_KL_logps", &other));
         arena_reset(mem, mark);
     }
     return FT_OK;
@@ -73,59 +75,15 @@ static ft_status none_needed(const pairs *p, bool *out)
 }
 
 /* --- the reference ---------------------------------------------------------------------------------------------- */
-static ft_status open_model(pairs *p, const char *path, size_t *held)
+static ft_status open_reference(pairs *p, const pairs_cfg *cfg, bool weights)
 {
-    const model_options mo = {.path = path};
-    FT_TRY(model_open(&p->ref_model, &mo));
-    const model *r = p->ref_model;
-    const int64_t mine = p->c->m->d.vocab_size, its = r->d.vocab_size;
-    FT_CHECK(mine == its, FT_EDATA,
-             "%s: the reference has a vocabulary of %lld tokens, the model of %lld: both must read "
-             "the same ids",
-             ft_shows(path), (long long)its, (long long)mine);
-    int64_t longest = data_longest_sequence(p->c->train, 1);
-    if (p->c->eval && data_longest_sequence(p->c->eval, 1) > longest)
-        longest = data_longest_sequence(p->c->eval, 1);
-    FT_CHECK(!r->position || longest <= r->d.max_position, FT_EDATA,
-             "%s: the reference has %lld positions, a sequence has up to %lld tokens; lower "
-             "data.max_length",
-             ft_shows(path), (long long)r->d.max_position, (long long)longest);
-    *held += model_bytes(r);
-    return FT_OK;
-}
-
-static ft_status open_adapter(pairs *p, const char *path, size_t *held)
-{
-    FT_TRY(pe_open_adapter(&p->ref_adapter, p->c->m, path));
-    p->ref_over = &p->ref_adapter->over;
-    const nn_store *s = &p->ref_adapter->store;
-    *held += (size_t)(s->count + s->state_count + s->derived_count) * sizeof(float);
-    return FT_OK;
-}
-
-/* *held: bytes of what is opened. */
-static ft_status open_reference(pairs *p, const pairs_cfg *cfg, size_t *held)
-{
-    path_kind kind;
     bool have;
-    const char *told = cfg->reference, *from = p->c->init_from;
+    const obj_ctx *c = p->c;
+    const char *told = cfg->reference, *from = c->init_from;
     if (told ? strcmp(told, "base") == 0 : !from) return FT_OK;
     FT_TRY(none_needed(p, &have));
     if (have) return FT_OK;
-    if (!told) return open_adapter(p, from, held);
-    const char *config = path_join(p->c->mem, told, "adapter_config.json");
-    if (!config) return FT_EMEM;
-    FT_TRY(path_look(config, &kind));
-    return kind == PATH_FILE ? open_adapter(p, told, held) : open_model(p, told, held);
-}
-
-static void close_reference(pairs *p)
-{
-    pe_close(p->ref_adapter);
-    model_close(p->ref_model);
-    p->ref_adapter = NULL;
-    p->ref_model = NULL;
-    p->ref_over = NULL;
+    return obj_other_open(c, "the reference", told ? told : from, NULL, weights, &p->ref);
 }
 
 static size_t table_bytes(const pairs *p)
@@ -141,6 +99,7 @@ ft_status obj_pairs_open(obj_ctx *c, bool weights, const pairs_kind *kind)
     if (!p) return FT_EMEM;
     p->c = c;
     p->kind = *kind;
+    p->ref = obj_other_base(c);
     for (int m = 0; m < PAIRS_METRICS; m++) {
         p->at[m] = -1;
         for (int i = 0; c->row->metrics[i]; i++)
@@ -150,14 +109,16 @@ ft_status obj_pairs_open(obj_ctx *c, bool weights, const pairs_kind *kind)
     const pairs_cfg *cfg = c->cfg;
     if (weights) p->precision = c->tape->precision;
     if (cfg->precompute_ref_log_probs) c->bytes += table_bytes(p);
-    return open_reference(p, cfg, &c->bytes);
+    FT_TRY(open_reference(p, cfg, weights));
+    c->bytes += p->ref.bytes;
+    return FT_OK;
 }
 
 void obj_pairs_close(obj_ctx *c)
 {
     pairs *p = c->priv;
     if (!p) return;
-    close_reference(p);
+    obj_other_close(&p->ref);
     ft_free(p->table);
 }
 
@@ -168,7 +129,7 @@ typedef struct scored {
     int32_t *label;       /* [rows of the run] */
     int32_t *seq, *place; /* [n] its sequence; which token of the answer, −1: of the prompt */
     int32_t *side;        /* [sequences] */
-    float *logprob, *entropy, *power; /* [n] */
+    float *logprob, *entropy, *power, *apart; /* [n] */
 } scored;
 
 static bool scored_room(ag_tape *t, const nn_run *r, const pairs *p, scored *s)
@@ -180,7 +141,8 @@ static bool scored_room(ag_tape *t, const nn_run *r, const pairs *p, scored *s)
                   .side = ag_meta(t, seqs * sizeof *s->side),
                   .logprob = ag_meta(t, n * sizeof *s->logprob),
                   .entropy = ag_meta(t, n * sizeof *s->entropy),
-                  .power = p->kind.aligned ? ag_meta(t, n * sizeof *s->power) : NULL};
+                  .power = p->kind.aligned ? ag_meta(t, n * sizeof *s->power) : NULL,
+                  .apart = p->kind.apart ? ag_meta(t, n * sizeof *s->apart) : NULL};
     return t->status == FT_OK;
 }
 
@@ -203,14 +165,15 @@ static bool find_scored(nn_run *r, const data_batch *b, const pairs *p, bool pro
     return true;
 }
 
-static tn_tensor *score(model *m, nn_run *r, const scored *s, bool figures)
+static tn_tensor *score(model *m, nn_run *r, const scored *s, bool figures, const ag_other *other)
 {
     tn_tensor *h = model_hidden(m, r);
     const ag_score what = {.head = model_head(m, r),
                            .label = s->label,
                            .logprob = s->logprob,
                            .entropy = figures ? s->entropy : NULL,
-                           .power = figures ? s->power : NULL};
+                           .power = figures ? s->power : NULL,
+                           .other = *other};
     return ag_logprob(r->t, h, &what);
 }
 
@@ -235,6 +198,7 @@ static void add_up(const pairs *p, const data_batch *b, const scored *s, pairs_s
         if (reference) continue;
         side->plain += lp;
         if (s->power) side->aligned += lp - (double)s->power[i];
+        if (s->apart) side->apart += (double)s->apart[i];
     }
 }
 
@@ -248,13 +212,27 @@ static void measure(const data_sample *d, int slot, pairs_sample *x)
     }
 }
 
+/* One micro-batch under the reference, or the policy, without a record. */
+static ft_status run_alone(const pairs *p, ag_tape *t, const data_batch *b, bool reference,
+                           scored *s)
+{
+    const obj_ctx *c = p->c;
+    nn_run r;
+    scored all;
+    FT_TRY(nn_run_open(&r, t, &b->in, reference ? p->ref.over : c->tuned, 0));
+    if (!find_scored(&r, b, p, false, &all)) return t->status;
+    score(reference ? p->ref.m : c->m, &r, &all, !reference, &(ag_other){0});
+    all.apart = NULL; /* nothing is asked of both */
+    *s = all;
+    return t->status;
+}
+
 /* Sums of every answer under the reference, or the policy, without a record. */
 static ft_status pass(pairs *p, const data_sample *d, int n, const data_split *how, bool reference,
                       pairs_sample *out)
 {
     const obj_ctx *c = p->c;
-    model *m = reference && p->ref_model ? p->ref_model : c->m;
-    const nn_overlay *over = reference ? p->ref_over : c->tuned;
+    const nn_overlay *over = reference ? p->ref.over : c->tuned;
     data_split split = *how;
     data_step plan;
     split.virtual_rows = nn_virtual(over);
@@ -263,14 +241,11 @@ static ft_status pass(pairs *p, const data_sample *d, int n, const data_split *h
     for (int i = 0; i < plan.n_micro; i++) {
         size_t mark = arena_mark(c->step_mem);
         data_batch b;
-        nn_run r;
         scored s;
         FT_TRY(ft_stop());
         FT_TRY(data_batch_make(d, &plan.micro[i], 0, &b, c->step_mem));
         ag_reset(c->tape);
-        FT_TRY(nn_run_open(&r, c->tape, &b.in, over, 0));
-        if (find_scored(&r, &b, p, false, &s)) score(m, &r, &s, !reference);
-        FT_TRY(c->tape->status);
+        FT_TRY(run_alone(p, c->tape, &b, reference, &s));
         add_up(p, &b, &s, out, reference);
         arena_reset(c->step_mem, mark);
     }
@@ -282,12 +257,12 @@ static ft_status pass_reference(pairs *p, const data_sample *d, int n, const dat
                                 pairs_sample *out)
 {
     int have = 0;
-    for (int i = 0; i < n; i++) have += all_carried(&d[i], &out[i]);
+    for (int i = 0; i < n; i++) have += all_carried(p, &d[i], &out[i]);
     if (have == n) return FT_OK;
     for (int i = 0; i < n; i++)
         for (int k = 0; k < PAIRS_SIDES; k++) out[i].side[k].ref = 0;
     FT_TRY(pass(p, d, n, how, true, out));
-    for (int i = 0; i < n; i++) all_carried(&d[i], &out[i]);
+    for (int i = 0; i < n; i++) all_carried(p, &d[i], &out[i]);
     return FT_OK;
 }
 
@@ -334,7 +309,8 @@ static ft_status precompute(pairs *p, const data_split *how)
         return rc;
     }
     p->table = table;
-    if (!p->kind.mismatched) close_reference(p); /* which answers meet, the step tells */
+    /* which answers meet, the step tells */
+    if (!p->kind.mismatched && !p->kind.asked) obj_other_close(&p->ref);
     return FT_OK;
 }
 
@@ -355,7 +331,7 @@ static ft_status reference(pairs *p, const obj_step *s)
 static int64_t most_tokens(const pairs *p)
 {
     const obj_ctx *c = p->c;
-    const model *ref = p->ref_model;
+    const model *ref = p->ref.own;
     int64_t most = c->max_length;
     const int64_t mine = c->m->d.max_position - nn_virtual(c->tuned);
     if (c->m->position && mine < most) most = mine;
@@ -441,7 +417,7 @@ ft_status obj_pairs_prepare(obj_ctx *c, obj_step *s)
         for (int i = 0; i < s->n; i++) {
             for (int k = 0; k < PAIRS_SIDES; k++) {
                 pairs_side *side = &p->sample[i].side[k];
-                side->logp = side->plain = side->aligned = 0;
+                side->logp = side->plain = side->aligned = side->apart = 0;
             }
         }
     } else if (kind->step) {
@@ -479,7 +455,7 @@ static void each_sample(pairs *p, const data_batch *b, obj_stats *stats)
     }
 }
 
-/* Of every scored row: d loss / d log-probability. */
+/* Of every scored row: d loss / d log-probability [n], and / d KL [n] where it is asked for. */
 static void weigh(pairs *p, const data_batch *b, const scored *s, double units, float *weight,
                   obj_stats *stats)
 {
@@ -499,17 +475,37 @@ static void weigh(pairs *p, const data_batch *b, const scored *s, double units, 
         }
         stats->tokens += place >= 0;
         weight[i] = (float)w;
+        if (s->apart && place >= 0 && units > 0)
+            weight[s->n + i] = (float)(x->side[side].apart_slope / units);
     }
+}
+
+/* On a dry tape: what a pass of the reference takes, which `prepare` makes. */
+static void count_reference(const pairs *p, const nn_run *r, const data_batch *b)
+{
+    ag_tape *t = r->t;
+    const bool record = t->record;
+    const ag_mark mark = ag_enter(t);
+    scored s;
+    const ft_status rc = run_alone(p, t, b, true, &s);
+    ag_leave(t, &mark);
+    ag_set_rows(t, r->rows);
+    t->record = record;
+    if (rc != FT_OK) ag_fail(t, rc);
 }
 
 tn_tensor *obj_pairs_loss(obj_ctx *c, nn_run *r, const data_batch *b, double units,
                           obj_stats *stats)
 {
     pairs *p = c->priv;
+    ag_other other = {0};
     scored s;
+    if (r->t->dry && p->kind.reference) count_reference(p, r, b);
     if (!find_scored(r, b, p, true, &s)) return NULL;
-    float *weight = ag_meta(r->t, ((size_t)s.n + 1) * sizeof *weight);
-    tn_tensor *y = score(c->m, r, &s, true);
+    if (p->kind.apart && !obj_other_see(&p->ref, r, b, &other)) return NULL;
+    other.divergence = s.apart; /* at beta 0: KL(r ‖ π) */
+    float *weight = ag_meta(r->t, (2 * (size_t)s.n + 1) * sizeof *weight);
+    tn_tensor *y = score(c->m, r, &s, true, &other);
     if (r->t->status != FT_OK || !weight) return NULL;
     if (!r->t->dry) {
         add_up(p, b, &s, p->sample, false);

@@ -6,7 +6,7 @@
 #ifndef FT_OBJECTIVE_PAIRS_H
 #define FT_OBJECTIVE_PAIRS_H
 
-#include "ft/objective.h"
+#include "other.h"
 
 #include <math.h>
 
@@ -44,8 +44,9 @@ typedef struct pairs_side {
         ref;      /* Σ weight · log-probability of its tokens: of the policy, of the reference */
     double plain; /* Σ log-probability of the policy, without weights */
     double aligned; /* Σ (log π(t) − log Σ π²), where the objective asks for it */
+    double apart;   /* Σ KL(r ‖ π) at its tokens, likewise */
     int64_t n;      /* its tokens */
-    double slope;   /* out: d loss / d logp */
+    double slope, apart_slope; /* out: d loss / d logp, / d apart */
 } pairs_side;
 
 typedef struct pairs_sample {
@@ -78,7 +79,9 @@ typedef struct pairs pairs;
 /* An objective's own, over its cfg. */
 typedef struct pairs_kind {
     bool reference;  /* it reads log r */
+    bool asked;      /* at every step, whatever records carry */
     bool aligned;    /* it reads pairs_side.aligned */
+    bool apart;      /* and pairs_side.apart, once the step's micro-batches run */
     bool whole;      /* `step` reads the policy's sums of the whole step */
     bool mismatched; /* and those of each prompt with the answer of the sample before it */
     double tail;     /* weight of tokens beyond the shorter answer's length; 1 */
@@ -97,10 +100,7 @@ struct pairs {
     const obj_ctx *c;
     pairs_kind kind;
     int at[PAIRS_METRICS]; /* index among the row's metrics; −1: not logged */
-    /* the reference */
-    const nn_overlay *ref_over; /* with ref_model: NULL; NULL of the policy's model: the base */
-    model *ref_model;           /* of its own, or NULL: the policy's */
-    pe_ctx *ref_adapter;
+    obj_other ref; /* the reference */
     kn_precision precision; /* of steps; evaluations are exact */
     double *table;          /* [samples of both sets, SIDES] of precompute_ref_log_probs */
     /* the step */
