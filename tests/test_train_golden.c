@@ -370,6 +370,19 @@ static void reward_models_train_as_trl_s_do(void **state)
                 NULL);
 }
 
+/* Plain loops on the embedded model (scripts/make_golden_distill.py). */
+static void distillation_is_that_of_torch(void **state)
+{
+    static const char *const cases[] = {"kd", "kd_forward", "kd_reverse", "tdpo1", "tdpo2"};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        char config[600], golden[600];
+        snprintf(config, sizeof config, "%s/%s.json", golden_path("distill"), cases[i]);
+        snprintf(golden, sizeof golden, "%s/%s.safetensors", golden_path("distill"), cases[i]);
+        compare_run(cases[i], config, golden, "tiny", "adapter_model.safetensors", NULL);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +403,7 @@ int main(void)
         cmocka_unit_test(adapters_train_as_the_library_does),
         cmocka_unit_test(preferences_train_as_trl_s_do),
         cmocka_unit_test(reward_models_train_as_trl_s_do),
+        cmocka_unit_test(distillation_is_that_of_torch),
     };
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -122,6 +122,7 @@ static void add_keys(str_buf *s, const obj_objective *row)
         {"num_iterations", "2"}};
     for (size_t i = 0; i < FT_COUNT_OF(keys); i++)
         if (has_key(row, keys[i].key)) str_printf(s, ",\"%s\":%s", keys[i].key, keys[i].value);
+    if (has_key(row, "teacher")) str_printf(s, ",\"teacher\":\"%s\"", source_path("data/tiny"));
 }
 
 /* 37 samples, batches of 8 with a short last one, two epochs, or one in which every batch serves two steps: 10 steps. */
@@ -131,7 +132,8 @@ static void write_run(const char *name, const obj_objective *row, const char *tr
     str_printf(&s,
                "{\"model\":{\"from_config\":\"%s\",\"tokenizer\":\"%s\"},"
                "\"method\":{\"type\":\"lora\",\"r\":4,\"lora_dropout\":0.1},\"data\":{\"train\":",
-               kind_of(row->wants) < JUDGED ? "wide.json" : "model.json", source_path("data/tiny"));
+               kind_of(row->wants) < JUDGED || has_key(row, "teacher") ? "wide.json" : "model.json",
+               source_path("data/tiny"));
     add_source(&s, row, train);
     if (eval) {
         str_adds(&s, ",\"eval\":");
