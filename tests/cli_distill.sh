@@ -40,6 +40,25 @@ for set in "teacher=$tiny objective.teacher_adapter=lora" teacher=lora; do
         --set method.type=prompt_tuning --set "objective.${sets[0]}" --set "${sets[1]:-train.max_steps=2}"
 done
 
+# --- completions that the student writes in some of the steps: recorded, and replayed
+own=(--set objective.lmbda=0.5 --set objective.max_completion_length=9 --set data.eval=null --set train.eval_every=0)
+with_lines() { # RUN OTHER
+    same "$1" "$2"
+    cmp "$1/rollouts.jsonl" "$2/rollouts.jsonl" || bad "$2: rollouts.jsonl differs from that of $1"
+}
+[ ! -e out/rollouts.jsonl ] || bad 'rollouts.jsonl without any'
+expect 0 "$ft" train kd.json --out own -q "${own[@]}"
+[ "$(wc -l < own/rollouts.jsonl)" = 16 ] || bad "lines of rollouts: $(wc -l < own/rollouts.jsonl)"
+cmp -s own/log.jsonl out/log.jsonl && bad 'the student wrote nothing'
+expect 0 "$ft" train kd.json --out own-cut -q --threads 1 "${own[@]}" --set train.micro_batch_size=1
+with_lines own own-cut
+expect 0 "$ft" train kd.json --out own-on -q "${own[@]}" --set train.max_steps=2
+expect 0 "$ft" train kd.json --out own-on -q "${own[@]}" --resume
+with_lines own own-on
+expect 0 "$ft" train kd.json --out own-replayed -q "${own[@]}" --set objective.rollouts=own/rollouts.jsonl
+with_lines own own-replayed
+expect_told 65 'need 20' "$ft" train kd.json --out w -q "${own[@]}" --set objective.rollouts=own/rollouts.jsonl --set train.max_steps=5
+
 # --- what is opened beside the policy, and what it computes, is in the plan
 of() { # FIELD ARGUMENTS…
     local field=$1
@@ -93,6 +112,7 @@ refused 78 objective.beta kd.json objective.beta=1.5
 refused 78 objective.temperature kd.json objective.temperature=0
 refused 78 objective.kd_alpha kd.json objective.kd_alpha=0 objective.kd_ce_alpha=0
 refused 78 objective.teacher kd.json objective.type=sft
+refused 78 objective.lmbda kd.json objective.lmbda=1.5
 refused 66 nowhere kd.json objective.teacher=nowhere
 refused 66 nowhere kd.json objective.teacher_adapter=nowhere
 model_json 700 > wide.json

@@ -62,8 +62,8 @@ ft_status train_log_open(train_session *s)
     FT_TRY(open_log(s));
     FT_TRY(open_one(s, TIMES, &s->times, &s->state.time_bytes));
     if (s->n_samples > 0) FT_TRY(open_one(s, SAMPLES, &s->samples, &s->state.sample_bytes));
-    if (s->cfg.objective->artifact)
-        FT_TRY(open_one(s, s->cfg.objective->artifact, &s->artifact, &s->state.artifact_bytes));
+    if (s->objective.artifact)
+        FT_TRY(open_one(s, s->objective.artifact, &s->artifact, &s->state.artifact_bytes));
     return train_follow_open(s);
 }
 

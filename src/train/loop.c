@@ -18,7 +18,7 @@ static ft_status draw(train_session *s, int64_t at, obj_step *step)
 {
     const uint64_t seed = (uint64_t)s->cfg.train.seed;
     int one;
-    if (!s->cfg.objective->unbroken)
+    if (!s->objective.unbroken)
         return data_take(s->train, seed, at, s->drawn, step->sample, &step->n, s->batch);
     for (; step->n < s->drawn; step->n++)
         FT_TRY(data_take(s->train, seed, at * s->drawn + step->n, 1, &step->sample[step->n], &one,

@@ -201,7 +201,9 @@ ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, boo
                      .max_length = s->cfg.data.max_length,
                      .epoch_batches = s->epoch_steps / s->reuse,
                      .dir = weights && s->lock >= 0 ? s->out : NULL,
-                     .calm = s->cfg.objective->calm};
+                     .calm = s->cfg.objective->calm,
+                     .unbroken = s->cfg.objective->unbroken,
+                     .artifact = s->cfg.objective->artifact};
     return obj_open(out, weights);
 }
 
@@ -211,11 +213,11 @@ static ft_status check_wants(const train_session *s, const data_set *d, const ch
     static const struct {
         unsigned bit;
         const char *what;
-    } kinds[] = {{DATA_TOKENS, "tokens to learn"},
+    } kinds[] = {{DATA_ROLLOUTS, "completions that were sampled before"},
+                 {DATA_TOKENS, "tokens to learn"},
                  {DATA_PAIRS, "pairs of a chosen and a rejected answer"},
                  {DATA_LABELLED, "answers labelled good or bad"},
                  {DATA_TRIPLES, "pairs with a reference answer"},
-                 {DATA_ROLLOUTS, "completions that were sampled before"},
                  {DATA_PROMPTS, "prompts"}};
     const obj_objective *row = s->cfg.objective;
     const char *wanted = "", *given = "";
