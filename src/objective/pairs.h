@@ -43,9 +43,9 @@ typedef struct pairs_side {
     double logp,
         ref;      /* Σ weight · log-probability of its tokens: of the policy, of the reference */
     double plain; /* Σ log-probability of the policy, without weights */
-    double aligned; /* Σ (log π(t) − log Σ π²), where the objective asks for it */
-    double apart;   /* Σ KL(r ‖ π) at its tokens, likewise */
-    int64_t n;      /* its tokens */
+    double aligned;            /* Σ (log π(t) − log Σ π²), where the objective asks for it */
+    double apart;              /* Σ KL(r ‖ π) at its tokens, likewise */
+    int64_t n;                 /* its tokens */
     double slope, apart_slope; /* out: d loss / d logp, / d apart */
 } pairs_side;
 
@@ -99,8 +99,8 @@ typedef struct pairs_kind {
 struct pairs {
     const obj_ctx *c;
     pairs_kind kind;
-    int at[PAIRS_METRICS]; /* index among the row's metrics; −1: not logged */
-    obj_other ref; /* the reference */
+    int at[PAIRS_METRICS];  /* index among the row's metrics; −1: not logged */
+    obj_other ref;          /* the reference */
     kn_precision precision; /* of steps; evaluations are exact */
     double *table;          /* [samples of both sets, SIDES] of precompute_ref_log_probs */
     /* the step */
