@@ -94,6 +94,8 @@ typedef struct kern_table {
                       int blocks, int cols);
     const kern_format *format; /* formats with vector loops, ended by a NULL name */
     kern_few few[3];           /* of floats */
+    /* few[2] of rows ≤ KERN_FEW rows of floats, an even number, for when more rows of x follow */
+    void (*many)(float *out, const float *const *w, int rows, const float *const *x, int64_t k);
     float (*inner)(const float *a, const float *b, int64_t n); /* Σ a·b */
 
     /* attention, see kern_attn.inc */
