@@ -47,6 +47,8 @@ typedef struct chat_input {
 } chat_input;
 /* From a line of JSON: the members messages, tools (a list or null) and chat_template_kwargs of `record`. */
 FT_MUST_USE ft_status chat_read(chat_input *in, const js_doc *d, const cJSON *record);
+/* The same where the messages stand under another key. */
+FT_MUST_USE ft_status chat_read_key(chat_input *in, const js_doc *d, const cJSON *record, const char *key);
 FT_MUST_USE ft_status chat_open(chat **out, const tok_tokenizer *t); /* 65: the model has no template */
 void chat_close(chat *c);
 /* spans (may be NULL): of {% generation %} blocks. 65 where the list of templates has no default for this input. */

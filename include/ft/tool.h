@@ -99,6 +99,10 @@ typedef struct tool_generate_options {
     const char *prompt; /* NULL: JSON lines ({"prompt"}, {"messages"} or {"tokens"}, or a string) from data */
     const char *data;   /* NULL: standard input */
     const char *system; /* with chat: the system turn of who brings none; may be NULL */
+    const char *const *systems; /* [n_systems] in the place of `system`: a line has one of them, drawn from the seed, or with
+                                   `cross` an answer by each in turn; where n_systems > 0 samples are wanted */
+    int n_systems;
+    bool cross;
     const char *const *stop; /* [n_stop] strings that end an answer, which is what stands before them */
     int n_stop;
     int samples; /* 0: one answer a line; else a JSON line with so many, and the line's own keys; wants
@@ -107,6 +111,8 @@ typedef struct tool_generate_options {
     bool stream; /* text in whole UTF-8 sequences as it comes, one line after another; else many lines advance together */
     inf_sampling sampling; /* a line may have another temperature, max_new_tokens, seed, stop, system */
 } tool_generate_options;
+/* A file of a text a line, those of spaces left out; 65 where there is none. */
+FT_MUST_USE ft_status tool_systems_read(tool_generate_options *opt, const char *path, arena *mem);
 /* 64 where the options do not go together; before a model is opened. */
 FT_MUST_USE ft_status tool_generate_check(const tool_generate_options *opt);
 /* Answers in the order of the lines, plain ones each below a line "=== N ===". The number of a line, from 0, is that of

@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 typedef struct options {
-    const char *model, *prompt, *data, *system, *chat_template;
+    const char *model, *prompt, *data, *system, *systems, *chat_template;
     cfg_list adapter, stop;
-    bool chat, no_chat;
+    bool chat, no_chat, cross;
     int64_t max_new_tokens, min_new_tokens, top_k, seed, num_samples;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty;
 } options;
@@ -27,6 +27,11 @@ static const cfg_field flags[] = {
     {"no_chat", CFG_BOOL, AT(no_chat), .def = "false",
      .help = "on a terminal: each line is continued as it is"},
     {"system", CFG_STR, AT(system), .help = "with --chat: the system turn of what brings none"},
+    {"systems", CFG_PATH, AT(systems),
+     .help =
+         "a file of system turns, one a line (personas): each prompt has one that the seed draws"},
+    {"cross", CFG_BOOL, AT(cross), .def = "false",
+     .help = "with --systems: each prompt with every one of them"},
     {"chat_template", CFG_PATH, AT(chat_template), .choices = chat_names,
      .help = "in place of the model's: the path of a Jinja file, or a name"},
     {"stop", CFG_LIST, AT(stop), .help = "an answer ends before this text"},
@@ -81,6 +86,7 @@ static ft_status run(const cli_call *c)
         .stop = o->stop.v,
         .n_stop = o->stop.n,
         .samples = o->num_samples > 0 ? (int)o->num_samples : 0,
+        .cross = o->cross,
         .chat = o->chat || (typed && !o->no_chat),
         .json = c->json,
         .stream = isatty(STDOUT_FILENO) == 1,
@@ -95,6 +101,7 @@ static ft_status run(const cli_call *c)
                      .logprobs = o->num_samples > 0,
                      .seed = (uint64_t)o->seed},
     };
+    if (o->systems) FT_TRY(tool_systems_read(&opt, o->systems, c->mem));
     FT_TRY(tool_generate_check(&opt));
     FT_TRY(tool_adapter_uses(o->adapter.v, o->adapter.n, c->mem, &adapter));
     FT_TRY(tool_open_adapters(&t, o->model, adapter, o->adapter.n, true, c->precision));
@@ -115,9 +122,10 @@ const cli_verb verb_generate = {
         "there lists\n"
         "/reset, /system, /save FILE, /quit; Ctrl-C ends an answer), or continues each line as "
         "it is.\n\n"
-        "Without --prompt each line of standard input is a JSON object with prompt, "
-        "messages or\n"
-        "tokens (ids), and an optional id, or a JSON string. What it says of system, stop (a "
+        "Without --prompt each line of standard input is a JSON object with prompt (a text or a "
+        "list of\n"
+        "messages), messages or tokens (ids), and an optional id, or a JSON string. What it says "
+        "of system, stop (a "
         "list), "
         "max_new_tokens,\n"
         "temperature and seed holds for it. With --json each answer has text, tokens (count), "

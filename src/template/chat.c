@@ -173,13 +173,13 @@ static ft_status check_vars(const cJSON *vars)
     return FT_OK;
 }
 
-ft_status chat_read(chat_input *in, const js_doc *d, const cJSON *record)
+ft_status chat_read_key(chat_input *in, const js_doc *d, const cJSON *record, const char *key)
 {
-    *in = (chat_input){.messages = js_get(record, "messages"),
+    *in = (chat_input){.messages = js_get(record, key),
                        .tools = js_get(record, "tools"),
                        .vars = js_get(record, "chat_template_kwargs")};
     if (!cJSON_IsArray(in->messages)) {
-        return js_fail(d, in->messages ? in->messages : record, FT_EDATA, "messages",
+        return js_fail(d, in->messages ? in->messages : record, FT_EDATA, key,
                        "must be a list of messages");
     }
     if (cJSON_IsNull(in->tools)) in->tools = NULL;
@@ -191,6 +191,11 @@ ft_status chat_read(chat_input *in, const js_doc *d, const cJSON *record)
                        "must be an object of the template's variables");
     }
     return FT_OK;
+}
+
+ft_status chat_read(chat_input *in, const js_doc *d, const cJSON *record)
+{
+    return chat_read_key(in, d, record, "messages");
 }
 
 /* Members of `from` by reference; those that are there already stay. */

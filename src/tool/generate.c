@@ -38,7 +38,7 @@ typedef struct round { /* lines that are answered together */
     int copies;
     bool stream;
     int64_t n, shown;
-    uint64_t first; /* number of its first line */
+    uint64_t lines; /* that came so far */
 } round;
 
 static void write_ids(str_buf *out, const tok_ids *ids)
@@ -138,7 +138,7 @@ static ft_status show_samples(round *r, int64_t i)
 static void write_number(const round *r, int64_t i, str_buf *out)
 {
     if (!r->opt->prompt)
-        str_printf(out, "=== %llu ===\n", (unsigned long long)(r->first + (uint64_t)i + 1));
+        str_printf(out, "=== %llu ===\n", (unsigned long long)(r->ask[i].s.first + 1));
 }
 
 static ft_status show_one(round *r, int64_t i)
@@ -148,7 +148,7 @@ static ft_status show_one(round *r, int64_t i)
     if (rc == FT_OK && !r->stream) rc = text_of(r, i, &text);
     if (r->opt->json) {
         tool_write_answer(&line, &r->ask[i], &r->answer[i], &r->text[i], &text);
-        if (r->first + (uint64_t)i == 0) tool_json_memory(&line, &r->t->plan);
+        if (r->ask[i].s.first == 0) tool_json_memory(&line, &r->t->plan);
     } else {
         if (!r->stream) write_number(r, i, &line);
         str_add(&line, text.data ? text.data : "", text.len);
@@ -197,7 +197,6 @@ static ft_status answer(round *r)
         const tool_request *q = &r->ask[i];
         r->prompt[i] = q->prompt;
         r->how[i] = q->s;
-        r->how[i].first = r->first + (uint64_t)i;
         r->how[i].stop = tok_stops(r->t->tok, &r->how[i].n_stop);
         r->left[i] = r->copies;
         for (int k = 0; k < r->copies; k++)
@@ -215,9 +214,35 @@ static ft_status answer(round *r)
 static ft_status finish(round *r)
 {
     ft_status rc = r->n > 0 ? answer(r) : FT_OK;
-    r->first += (uint64_t)r->n;
     forget(r);
     return rc;
+}
+
+/* The request of a line for its k-th system turn; doc NULL: opt->prompt. *last: there is none after it. */
+static ft_status add(round *r, const js_doc *d, int k, bool *last)
+{
+    const tool_generate_options *opt = r->opt;
+    tool_request q = {.s = opt->sampling, .system = tool_systems_turn(opt, r->lines, k)};
+    q.s.first = r->lines;
+    ft_status rc =
+        d ? tool_request_line(&q, r->t, opt, d) : tool_request_text(&q, r->t, opt, opt->prompt);
+    *last = !q.used || k + 1 == tool_systems_turns(opt);
+    if (rc == FT_OK)
+        r->ask[r->n++] = q;
+    else
+        tool_request_free(&q);
+    return rc;
+}
+
+static ft_status add_all(round *r, const js_doc *d)
+{
+    bool last = false;
+    for (int k = 0; !last; k++) {
+        if (r->n == ROUND) FT_TRY(finish(r));
+        FT_TRY(add(r, d, k, &last));
+    }
+    r->lines++;
+    return FT_OK;
 }
 
 static ft_status gather(round *r, line_reader *lines, const char *text, size_t len)
@@ -226,13 +251,8 @@ static ft_status gather(round *r, line_reader *lines, const char *text, size_t l
     FT_TRY(lines_record(lines, text, len, ""));
     FT_TRY(js_parse(&d, text, len, lines_name(lines), lines_number(lines),
                     JS_BIG_NUMBERS | JS_RECORD, FT_EDATA));
-    tool_request q = {.s = r->opt->sampling};
-    ft_status rc = tool_request_line(&q, r->t, r->opt, &d);
+    ft_status rc = add_all(r, &d);
     js_close(&d);
-    if (rc == FT_OK)
-        r->ask[r->n++] = q;
-    else
-        tool_request_free(&q);
     return rc;
 }
 
@@ -242,7 +262,7 @@ static ft_status answer_lines(round *r, line_reader *lines)
     size_t len;
     const int64_t most = r->stream ? 1 : ROUND;
     for (;;) {
-        if (r->n > 0 && (r->n == most || !lines_ready(lines))) FT_TRY(finish(r));
+        if (r->n > 0 && (r->n >= most || !lines_ready(lines))) FT_TRY(finish(r));
         ft_status rc = lines_next(lines, &text, &len);
         if (rc == FT_OK && !lines_blank(text, len)) rc = gather(r, lines, text, len);
         if (rc == FT_OK) continue;
@@ -277,6 +297,13 @@ ft_status tool_generate_check(const tool_generate_options *opt)
     FT_TRY(check_sampling(&opt->sampling));
     FT_CHECK(!opt->system || opt->chat, FT_EUSAGE,
              "--system: goes with --chat; without it a prompt has no turns");
+    FT_CHECK(opt->n_systems == 0 || opt->chat, FT_EUSAGE,
+             "--systems: goes with --chat; without it a prompt has no turns");
+    FT_CHECK(opt->n_systems == 0 || opt->samples > 0, FT_EUSAGE,
+             "--systems: goes with --num-samples, whose records tell which one it was");
+    FT_CHECK(opt->n_systems == 0 || !opt->system, FT_EUSAGE,
+             "--systems: not together with --system");
+    FT_CHECK(!opt->cross || opt->n_systems > 0, FT_EUSAGE, "--cross: goes with --systems");
     for (int i = 0; i < opt->n_stop; i++) {
         FT_CHECK(opt->stop[i][0], FT_EUSAGE, "--stop: must not be empty");
         FT_CHECK(utf8_valid(opt->stop[i], strlen(opt->stop[i])), FT_EUSAGE,
@@ -298,8 +325,7 @@ ft_status tool_generate_lines(tool_model *t, const tool_generate_options *opt, c
                  .stream = opt->stream && !opt->json && opt->samples == 0};
     ft_status rc;
     if (opt->prompt) {
-        r->ask[r->n++].s = opt->sampling;
-        rc = tool_request_text(&r->ask[0], t, opt, opt->prompt);
+        rc = add_all(r, NULL);
         if (rc == FT_OK) rc = finish(r);
     } else {
         rc = lines_open(&lines, opt->data);

@@ -176,17 +176,19 @@ static ft_status read_object(tool_request *q, tool_model *t, const tool_generate
                              const js_doc *d)
 {
     const char *text, *system;
-    size_t len, system_len;
+    size_t len = 0, system_len;
     chat_input in = {0};
-    const cJSON *root = d->root, *messages = js_get(root, "messages"),
-                *tokens = js_get(root, "tokens");
+    const cJSON *root = d->root, *tokens = js_get(root, "tokens");
+    const char *key = cJSON_IsArray(js_get(root, "prompt")) ? "prompt" : "messages";
+    const cJSON *messages = js_get(root, key);
     if (js_get(root, "id")) js_print(&q->id, js_get(root, "id"), false);
-    FT_TRY(tool_string(d, root, "prompt", &text, &len));
+    text = NULL;
+    if (strcmp(key, "prompt") != 0) FT_TRY(tool_string(d, root, "prompt", &text, &len));
     FT_TRY(tool_string(d, root, "system", &system, &system_len));
     if (text || messages) tokens = NULL; /* a key of the record's own */
     if ((text != NULL) + (messages != NULL) + (tokens != NULL) != 1)
         return js_fail(d, root, FT_EDATA, NULL, "needs one of prompt, messages and tokens");
-    if (messages) FT_TRY(chat_read(&in, d, root));
+    if (messages) FT_TRY(chat_read_key(&in, d, root, key));
     const bool turns = !tokens && (messages || opt->chat), has = begins_with_system(messages);
     if (system && !turns)
         return js_fail(d, js_get(root, "system"), FT_EDATA, "system",
@@ -194,11 +196,11 @@ static ft_status read_object(tool_request *q, tool_model *t, const tool_generate
     if (system && has)
         return js_fail(d, js_get(root, "system"), FT_EDATA, "system",
                        "the messages begin with a system turn of their own");
-    const bool given = !system && !has && turns && opt->chat;
-    if (given) system = opt->system;
+    q->used = !system && !has && turns && opt->chat && q->system;
+    if (q->used) system = q->system;
     FT_TRY(read_sampling(q, d));
     FT_TRY(set_stops(q, t, opt, d, turns));
-    if (opt->samples > 0) FT_TRY(record_of(q, root, NULL, given ? system : NULL));
+    if (opt->samples > 0) FT_TRY(record_of(q, root, NULL, q->used ? system : NULL));
     if (tokens) return read_ids(q, t, d, tokens);
     if (messages) return chat_ids(t, &in, system, &q->prompt);
     if (turns) return user_turn(t, text, system, &q->prompt);
@@ -208,7 +210,8 @@ static ft_status read_object(tool_request *q, tool_model *t, const tool_generate
 ft_status tool_request_text(tool_request *q, tool_model *t, const tool_generate_options *opt,
                             const char *text)
 {
-    const char *system = opt->chat ? opt->system : NULL;
+    const char *system = opt->chat ? q->system : NULL;
+    q->used = system != NULL;
     FT_TRY(set_stops(q, t, opt, NULL, opt->chat));
     if (opt->samples > 0) FT_TRY(record_of(q, NULL, text, system));
     if (opt->chat) return user_turn(t, text, system, &q->prompt);

@@ -37,9 +37,11 @@ FT_MUST_USE ft_status tool_text_put(tool_text *x, const tool_sink *out);
 void tool_text_free(tool_text *x);
 
 /* --- request.c: a prompt and how it is to be answered --------------------------------------------------------- */
-typedef struct tool_request { /* start with { 0 } and s */
+typedef struct tool_request { /* start with { 0 }, s and system */
     str_buf id;               /* JSON text; empty: none */
     str_buf record; /* with opt->samples: the line's own keys, an object without its end */
+    const char *system; /* to be set: the system turn, where the line brings none; NULL: none */
+    bool used;          /* it is the system turn */
     tok_ids prompt;
     inf_sampling s;
     char **stop; /* [n_stop], owned */
@@ -58,6 +60,11 @@ void tool_write_answer(str_buf *out, const tool_request *q, const inf_answer *a,
                        const str_buf *text);
 /* Appends {"role", "content"}; false: out of memory. */
 bool tool_add_turn(cJSON *list, const char *role, const char *text);
+
+/* --- systems.c ------------------------------------------------------------------------------------------------- */
+/* How many requests a line makes, if it brings no system turn, and the system turn of the k-th. */
+int tool_systems_turns(const tool_generate_options *opt);
+const char *tool_systems_turn(const tool_generate_options *opt, uint64_t line, int k);
 
 /* JSON string of bytes that need not be UTF-8: what is not becomes U+FFFD. */
 void tool_json_text(str_buf *out, const char *text, size_t n);
