@@ -26,7 +26,7 @@ typedef struct obj_ctx {
     model *m;
     const nn_overlay *tuned;
     const tok_tokenizer *tok; /* NULL: the run has none */
-    nn_store *store;          /* `open` may add what is trained beside the method's: heads */
+    nn_store *store;          /* `open` may add a head to what the method trains: a row of hidden_size, a bias */
     ag_tape *tape;            /* of the run; free for passes of prepare's own, each of which resets it */
     arena *mem, *step_mem;    /* of the run; of this optimizer step */
     uint64_t seed;
@@ -109,6 +109,10 @@ struct obj_objective {
     /* What a checkpoint keeps beside values (rollouts in use, running means): nn_array_of for each. After
      * open(weights false) shapes are enough. */
     ft_status (*state)(obj_ctx *c, nn_arrays *a);
+    /* Its own files of a result, and of every checkpoint, into an existing folder beside the method's; their names,
+     * NULL-terminated. */
+    ft_status (*save)(const obj_ctx *c, const char *dir);
+    const char *const *files;
 };
 
 const obj_objective *obj_by_name(const char *name);

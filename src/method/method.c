@@ -255,6 +255,12 @@ out:
     return rc;
 }
 
+/* Of a head that the objective may add: a row of the hidden size, and a bias. */
+static size_t head_room(const model *m)
+{
+    return (size_t)m->d.hidden_size * sizeof(float) + (size_t)2 * 64;
+}
+
 /* Twice, where the values are to be there: dry to count them. */
 ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m,
                     const pe_start *with)
@@ -265,7 +271,7 @@ ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, mode
         *out = dry;
         return FT_OK;
     }
-    const size_t values = room_of(&dry->store);
+    const size_t values = room_of(&dry->store) + head_room(m);
     pe_close(dry);
     return attach(out, method, cfg, m, with, values);
 }

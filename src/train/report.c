@@ -155,6 +155,15 @@ static void add_evals(const train_session *s, cJSON *root)
     cJSON_AddBoolToObject(best, "is_result", s->cfg.train.keep_best);
 }
 
+/* A file of the result that method or objective made. */
+static bool is_made(const train_session *s, const char *name)
+{
+    bool made = pe_leaves(s->cfg.method, name);
+    for (const char *const *f = s->cfg.objective->files; f && *f; f++)
+        made = made || strcmp(*f, name) == 0;
+    return made;
+}
+
 /* Of the files of the result that count, as they were in memory. */
 static void add_hashes(const train_session *s, const file_notes *notes, cJSON *root)
 {
@@ -166,7 +175,7 @@ static void add_hashes(const train_session *s, const file_notes *notes, cJSON *r
     for (int64_t i = 0; i < notes->n; i++) {
         const file_note *n = &notes->note[i];
         const char *name = path_base(n->path);
-        if (pe_leaves(s->cfg.method, name) && file_notes_find(notes, n->path) == n)
+        if (is_made(s, name) && file_notes_find(notes, n->path) == n)
             cJSON_AddStringToObject(result, name, n->sha256);
     }
 }
