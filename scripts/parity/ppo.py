@@ -185,7 +185,7 @@ def run_loop(model, head, lines, cfg, batch, lr):
                 loss.backward()
                 norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
                 optimizer.step()
-                log.append({k: float(x) for k, x in {"loss": loss, "grad_norm": norm, **figures}.items()})
+                log.append({k: torch.as_tensor(x).item() for k, x in {"loss": loss, "grad_norm": norm, **figures}.items()})
         at += 1
     return log, told
 
@@ -231,8 +231,8 @@ def tensors_of(model, method):
     return {n: p.detach().double() for n, p in model.named_parameters() if p.requires_grad}
 
 
-def off(a, b):
-    return abs(a - b) / max(abs(b), 1e-2)
+def off(a, b, least=1e-2):
+    return abs(a - b) / max(abs(b), least)
 
 
 def worst_told(path, told):
@@ -247,7 +247,7 @@ def worst_told(path, told):
         for ours, theirs in keys.items():
             if theirs in y:
                 same = same and len(row[ours]) == len(y[theirs])
-                worst = max([worst, *(off(a, b) for a, b in zip(row[ours], y[theirs].tolist()))])
+                worst = max([worst, *(off(a, b, 0.1) for a, b in zip(row[ours], y[theirs].tolist()))])
     return worst, same
 
 

@@ -56,7 +56,7 @@ ft_status obj_value_open(const obj_ctx *c, const char *from, bool values, value_
 tn_tensor *obj_value(nn_run *r, const value_head *v, tn_tensor *h)
 {
     int64_t n = 0, *row = ag_meta(r->t, ((size_t)r->supervised + 1) * sizeof *row);
-    if (!row || r->supervised == 0) return NULL;
+    if (r->t->status != FT_OK) return h;
     for (int64_t i = 0; i < r->tokens; i++)
         if (r->label[i] >= 0) row[n++] = i;
     tn_tensor *x = ag_gather_rows(r->t, h, row, n);

@@ -14,7 +14,7 @@ extern const char *const obj_value_files[]; /* names that obj_value_save leaves 
  * are read. */
 FT_MUST_USE ft_status obj_value_open(const obj_ctx *c, const char *from, bool values,
                                      value_head *out);
-/* [S, 1] values at the rows of h [T, hidden_size] that have a label, in order; NULL where there are none. */
+/* [S, 1] values at the rows of h [T, hidden_size] that have a label, in order. */
 tn_tensor *obj_value(nn_run *r, const value_head *v, tn_tensor *h);
 FT_MUST_USE ft_status obj_value_save(const obj_ctx *c, const value_head *v, const char *dir);
 #endif

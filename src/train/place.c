@@ -13,8 +13,24 @@
 #define SUMMARY "summary.json"
 #define FORMER_SUMMARY IO_FORMER "/" SUMMARY
 
+enum { INPUTS = 16 };
+
+/* The files and folders that keys of the objective name: a reference, a value head, rollouts. */
+static int list_paths(const train_config *c, io_input *in)
+{
+    int n = 0;
+    for (const cfg_field *f = c->objective_rows; f && f->key && n < INPUTS / 2; f++) {
+        if (f->type != CFG_PATH) continue;
+        const char *path = *(const char *const *)((const char *)c->objective_head + f->offset);
+        const char *const *word = f->choices;
+        while (path && word && *word && strcmp(*word, path) != 0) word++;
+        if (path && !(word && *word)) in[n++] = (io_input){f->key, path, true};
+    }
+    return n;
+}
+
 /* What the run reads besides its data. */
-static int list_inputs(train_session *s, io_input in[8])
+static int list_inputs(train_session *s, io_input in[INPUTS])
 {
     const train_config *c = &s->cfg;
     const cJSON *prompts = c->train.sample_prompts;
@@ -28,12 +44,12 @@ static int list_inputs(train_session *s, io_input in[8])
     if (cJSON_IsString(prompts))
         in[n++] = (io_input){"the file of prompts",
                              cfg_path(&s->cfg.doc, prompts, prompts->valuestring), true};
-    return n;
+    return n + list_paths(c, in + n);
 }
 
 ft_status train_place_check(train_session *s)
 {
-    io_input in[8];
+    io_input in[INPUTS];
     const char *misfit;
     const int n = list_inputs(s, in);
     FT_TRY(io_out_check(s->out, in, n));
@@ -54,7 +70,7 @@ ft_status train_place_check(train_session *s)
 /* A config that lies in the folder is what its run began with: to go on with it changes nothing. */
 static ft_status read_by(train_session *s, const char *path, const char **what)
 {
-    io_input in[8];
+    io_input in[INPUTS];
     const int n = list_inputs(s, in);
     bool is = false;
     *what = NULL;
