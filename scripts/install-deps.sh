@@ -8,7 +8,7 @@ set -euo pipefail
 packages=(gcc libc6-dev cmake ninja-build pkg-config clang clang-format clang-tidy cppcheck
           libclang-rt-dev llvm xz-utils
           libopenblas-pthread-dev libcjson-dev libcmocka-dev zlib1g-dev libzstd-dev libpcre2-dev libutf8proc-dev
-          libedit-dev libcurl4-openssl-dev strace perl locales dpkg-dev
+          libedit-dev libyaml-dev libcurl4-openssl-dev strace perl locales dpkg-dev
           zstd time python3 util-linux)
 root=
 case ${1:-} in
@@ -23,7 +23,7 @@ esac
 arm_root() {
     local apt=$root.apt o
     local wanted="libc6-dev libgcc-s1 libcjson-dev libcmocka-dev zlib1g-dev libzstd-dev libpcre2-dev"
-    wanted+=" libutf8proc-dev libedit-dev libcurl4-openssl-dev"
+    wanted+=" libutf8proc-dev libedit-dev libyaml-dev libcurl4-openssl-dev"
     [ "$(cat "$root/complete" 2>/dev/null)" = "$wanted" ] && return
     rm -rf "$root" "$apt"
     mkdir -p "$root" "$apt/state/lists/partial" "$apt/cache/archives/partial"

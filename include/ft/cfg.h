@@ -21,6 +21,7 @@ typedef struct js_doc {
     size_t n_pos;
     int64_t line0; /* line number of the first line (JSONL), normally 1 */
     int64_t col0;  /* characters of that line before the text, normally 0 */
+    bool at_keys;  /* members stand where their keys do (YAML), not their values */
 } js_doc;
 typedef enum js_flags {
     JS_STRICT = 0,
@@ -37,6 +38,11 @@ FT_MUST_USE ft_status js_parse(js_doc *out, const char *text, size_t len, const 
 /* The same for a part of a text, which `col0` characters of its line stand before. */
 FT_MUST_USE ft_status js_parse_at(js_doc *out, const char *text, size_t len, const char *name,
                                   int64_t line0, int64_t col0, js_flags flags, ft_status status);
+/* The same tree from YAML 1.1, of the kind that recipes are written in: one document without anchors, aliases, tags and
+ * merge keys, which are refused. Plain words are null, booleans (true, yes, on …) and decimal numbers as in YAML, also 1e-4;
+ * all others are strings. */
+FT_MUST_USE ft_status js_parse_yaml(js_doc *out, const char *text, size_t len, const char *name,
+                                    ft_status status);
 void js_close(js_doc *doc);
 /* Turns the C0 80 of JS_NUL into NUL characters, in place; the new length. */
 size_t js_nul(char *text, size_t n);
@@ -163,6 +169,9 @@ typedef struct cfg_doc {
  * as JSON, else a string). Missing file 66; syntax 78. */
 FT_MUST_USE ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_sets,
                                arena *mem);
+/* The same, and what ends in .yml or .yaml is YAML. */
+FT_MUST_USE ft_status cfg_open_yaml(cfg_doc *d, const char *path, const char *const *sets,
+                                    int n_sets, arena *mem);
 /* A config without a file, made of --set strings alone (verbs that take flags). */
 FT_MUST_USE ft_status cfg_open_empty(cfg_doc *d, const char *const *sets, int n_sets, arena *mem);
 /* A --set in words: its keys (between dots, or ["…"]), its path as written, and the text of its value; of mem. 64 where it

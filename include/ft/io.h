@@ -176,6 +176,7 @@ typedef struct io_target {
     const char *beside_what;
 } io_target;
 #define IO_TARGET_ADAPTER "adapter" /* in `work`: an adapter that the result is made of */
+#define IO_TARGET_MERGED "merged"   /* config and tokenizer of models that become one */
 /* Removes what dead processes left beside path. */
 FT_MUST_USE ft_status io_target_open(io_target *t, const char *path, bool force, const io_input *in,
                                      int n_in, arena *mem);

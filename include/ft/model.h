@@ -216,7 +216,14 @@ typedef struct model_fold {
     ft_status (*fold)(void *ctx, const nn_site *s, float *w, float *b);
     void *ctx;
 } model_fold;
+/* Values that are made elsewhere, of a model that may be bare: rows [row0, row0 + n) of parameter i as f32. May be asked for
+ * more than once. NULL: they are the model's. */
+typedef struct model_source {
+    ft_status (*rows)(void *ctx, int64_t i, int64_t row0, int64_t n, float *out);
+    void *ctx;
+} model_source;
 typedef struct model_save_options {
+    model_source source; /* with one, neither overlay nor fold nor quant count */
     const nn_overlay *over; /* trained values in the model's place, biases that it adds (with the keys of config.json that say
                                so), sites that are folded; NULL: the model itself */
     const dt_type *
@@ -260,6 +267,28 @@ const char *model_lora_refuses(const model *m, const nn_site *s);
 /* 65 naming the module whose change llama.cpp does not add: the ends of a tied model, a table of positions. */
 FT_MUST_USE ft_status model_save_lora(model *m, const char *path, const model_lora *l,
                                       model_lora_told *told);
+/* Parameter i as a folder holds it, t: [rows, cols] in its own type, or as f32 where it is turned or an adapter is folded in
+ * (over and fold of opt; NULL: none). A model that was opened unread is mapped for so long. */
+typedef struct model_view {
+    tn_tensor t;
+    model *m;
+    struct model_lent *lent;
+    int64_t of[3]; /* what was lent; n_lent of them */
+    int n_lent;
+    float *values;
+} model_view;
+FT_MUST_USE ft_status model_view_open(model_view *v, model *m, int64_t i,
+                                      const model_save_options *opt);
+void model_view_close(model_view *v); /* accepts { 0 } */
+/* The layer that parameter i belongs to; −1: none. */
+int model_param_layer(const model *m, int64_t i);
+/* The parameter of m that is in its layer `layer` what parameter i of `like`, a model of the same family, is in its own; of
+ * a tied head the embedding. −1: it has none. */
+int64_t model_param_like(const model *m, int layer, const model *like, int64_t i);
+/* config.json of m with other layers, of which each is as layer[k] of m, another vocabulary, and not quantised: text into
+ * out. untie: the head is a matrix of its own. */
+FT_MUST_USE ft_status model_config_shape(const model *m, const int *layer, int64_t n_layer,
+                                         int64_t vocabulary, bool untie, str_buf *out);
 /* config.json of a folder by another dtype or untied: text into out. */
 FT_MUST_USE ft_status model_config_text(const model *m, const dt_type *type, bool untie,
                                         str_buf *out);

@@ -64,6 +64,17 @@ const char *tok_template_file(const tok_tokenizer *t); /* that file; NULL: none,
 /* A complete tokenizer.json / tokenizer_config.json of this tokenizer, whatever it was read from. */
 FT_MUST_USE ft_status tok_write_json(const tok_tokenizer *t, str_buf *tokenizer_json,
                                      str_buf *tokenizer_config);
+/* An added token, with its flags as tokenizer.json has them. */
+typedef struct tok_added {
+    const char *text;
+    size_t n;
+    bool single_word, lstrip, rstrip, normalized, special;
+} tok_added;
+bool tok_added_at(const tok_tokenizer *t, int32_t id, tok_added *out); /* false: id is none */
+/* tok_write_json without the added tokens from id `below` on, and with n others behind the rest, which get the next ids. */
+FT_MUST_USE ft_status tok_write_more(const tok_tokenizer *t, int64_t below, const tok_added *more,
+                                     int64_t n, str_buf *tokenizer_json,
+                                     str_buf *tokenizer_config);
 /* The tokenizer.ggml.* keys of this tokenizer (vocabulary padded to vocab_size with unused tokens). 65 with the
  * reason when GGUF cannot hold it. */
 FT_MUST_USE ft_status tok_write_gguf(const tok_tokenizer *t, gguf_writer *w, int64_t vocab_size);

@@ -245,6 +245,17 @@ typedef struct tool_convert_options {
 } tool_convert_options;
 FT_MUST_USE ft_status tool_convert(const tool_convert_options *opt, const tool_sink *out);
 
+/* --- merge whole models -------------------------------------------------------------------------------------- */
+typedef struct tool_recipe_options {
+    const char *recipe, *out; /* a recipe of ft/merge.h, JSON or YAML; a folder or a .gguf */
+    const char *const *sets;  /* [n_sets] --set strings */
+    int n_sets;
+    bool follow_links; /* as model_check_links */
+    bool force, json;
+} tool_recipe_options;
+/* The result with its merge_recipe.json, which gives the same again; with json a line a tensor. */
+FT_MUST_USE ft_status tool_merge(const tool_recipe_options *opt, const tool_sink *out);
+
 /* --- report ------------------------------------------------------------------------------------------------- */
 /* Folders of training runs, finished or not, as one HTML page of inline SVG and tables, which refers to nothing outside of it.
  * Curves are <polyline data-run="FOLDER" data-series="KEY">, a point for each logged step, 2,000 at most. A folder that holds

@@ -144,7 +144,7 @@ void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, cons
         int64_t line = 1;
         int col = 1;
         size_t at = place ? (size_t)place->offset : 0;
-        if (at_key && place) at = key_offset(d->js.text, at);
+        if (at_key && place && !d->js.at_keys) at = key_offset(d->js.text, at);
         if (place) json_line_col(d->js.text, d->js.text + at, 1, &line, &col);
         snprintf(where, sizeof where, "%.300s:%lld:%d: ", d->js.name, (long long)line, col);
     }
@@ -356,7 +356,22 @@ static bool is_yaml(const char *name, const char *text, size_t n)
     return word > i && word < n && text[word] == ':';
 }
 
-ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_sets, arena *mem)
+/* The text as a tree, by the name of the file. */
+static ft_status parse(cfg_doc *d, const char *name, size_t len, bool yaml)
+{
+    cfg_state *s = d->sets;
+    const bool named = str_ends(name, ".yaml") || str_ends(name, ".yml");
+    if (yaml && named) return js_parse_yaml(&d->js, s->text, len, name, FT_ECONFIG);
+    if (str_ends(name, ".jsonc")) FT_TRY(cfg_jsonc(s->text, &len, name));
+    const ft_status rc = js_parse(&d->js, s->text, len, name, 1, JS_STRICT, FT_ECONFIG);
+    if (rc == FT_OK || rc == FT_EMEM || !is_yaml(name, s->text, len)) return rc;
+    if (yaml) return ft_fail(FT_ECONFIG, "%s: this is YAML; name the file .yml", name);
+    return ft_fail(FT_ECONFIG,
+                   "%s: this is YAML; a config of ft is JSON (ft schema prints its schema)", name);
+}
+
+static ft_status open_as(cfg_doc *d, const char *path, bool yaml, const char *const *sets,
+                         int n_sets, arena *mem)
 {
     ft_status rc;
     size_t len;
@@ -367,11 +382,7 @@ ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_
     FT_TRY_OUT(folder_of(d, path));
     const char *name = arena_str(mem, path);
     FT_GUARD(name, FT_EMEM, "out of memory");
-    if (str_ends(path, ".jsonc")) FT_TRY_OUT(cfg_jsonc(s->text, &len, name));
-    rc = js_parse(&d->js, s->text, len, name, 1, JS_STRICT, FT_ECONFIG);
-    FT_GUARD(rc == FT_OK || rc == FT_EMEM || !is_yaml(name, s->text, len), FT_ECONFIG,
-             "%s: this is YAML; a config of ft is JSON (ft schema prints its schema)", name);
-    if (rc != FT_OK) goto out;
+    FT_TRY_OUT(parse(d, name, len, yaml));
     if (!cJSON_IsObject(d->js.root)) {
         rc = js_fail(&d->js, d->js.root, FT_ECONFIG, NULL, "a config is an object, not %s",
                      json_kind(d->js.root));
@@ -382,6 +393,17 @@ ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_
 out:
     if (rc != FT_OK) cfg_close(d);
     return rc;
+}
+
+ft_status cfg_open(cfg_doc *d, const char *path, const char *const *sets, int n_sets, arena *mem)
+{
+    return open_as(d, path, false, sets, n_sets, mem);
+}
+
+ft_status cfg_open_yaml(cfg_doc *d, const char *path, const char *const *sets, int n_sets,
+                        arena *mem)
+{
+    return open_as(d, path, true, sets, n_sets, mem);
 }
 
 ft_status cfg_open_empty(cfg_doc *d, const char *const *sets, int n_sets, arena *mem)

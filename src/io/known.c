@@ -44,6 +44,7 @@ static const struct {
     {RESULT, "value_head.safetensors", IO_OF_RESULT, NOWHERE},
     {RESULT, "lora_drop.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "adapter.safetensors", IO_OF_RESULT | TELLS, NOWHERE}, /* of the adapters library */
+    {RESULT, "merge_recipe.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "README.md", IO_OF_RESULT, NOWHERE},
     {RESULT, "Modelfile", IO_OF_RESULT, NOWHERE},
     {RESULT, "tokenizer.json", IO_OF_RESULT | TELLS, NOWHERE},

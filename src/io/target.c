@@ -95,6 +95,7 @@ static ft_status look_into(const char *path, const char *name, arena *a, bool *w
         const bool part = strcmp(names[i], name) == 0 || strcmp(names[i], OLD) == 0 ||
                           strcmp(names[i], "numbers") == 0 || strcmp(names[i], ".lock") == 0 ||
                           strcmp(names[i], IO_TARGET_ADAPTER) == 0 ||
+                          strcmp(names[i], IO_TARGET_MERGED) == 0 ||
                           (str_ends(name, ".gguf") && str_starts(names[i], name));
         *work = *work && part;
     }

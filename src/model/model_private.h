@@ -114,6 +114,8 @@ FT_MUST_USE ft_status model_init_values(model *m, int64_t i);
 bool model_part_of(const model *m, int64_t i, const io_tensor *t, io_tensor *part);
 bool model_misaligned(const io_tensor *t,
                       const void *data); /* values that may not be read as they lie */
+/* The number of matrix i of the files: of a tied head the embedding's. */
+int64_t model_file_param(const model *m, int64_t i);
 /* Those of matrix i of a model that has them apart, in m->param[i].t.data until they are given back. */
 typedef struct model_lent {
     io_tensor t;

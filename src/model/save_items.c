@@ -66,6 +66,7 @@ void save_plan_close(save_plan *p)
 
 typedef struct piece {
     const tn_tensor *src; /* [rows, cols] */
+    int64_t first;        /* row of the tensor that it begins with */
     const int32_t *order;
     const dt_type *type;
     uint8_t *out;
@@ -107,7 +108,7 @@ static void pack_tile(void *ctx, int64_t tile, int thread)
     float *row = pool_scratch(thread, 0, (size_t)p->cols * sizeof *row);
     if (!row) return;
     for (int64_t r = first; r < end; r++) {
-        int64_t from = p->order ? p->order[p->row0 + r] : p->row0 + r;
+        int64_t from = p->order ? p->order[p->row0 + r] : p->row0 + r - p->first;
         uint8_t *to = p->out + (size_t)r * p->row_bytes;
         const bool copies = p->type == p->src->type && !p->type->read;
         if (copies) {
@@ -130,6 +131,13 @@ static void put_place(str_buf *s, const piece *p, int64_t at)
         str_printf(s, "[%lld, %lld]", (long long)r, (long long)c);
 }
 
+/* Rows that are packed between two writes. */
+static int64_t rows_at_once(const tn_tensor *t)
+{
+    const int64_t n = PIECE_FLOATS / tn_cols(t) > 0 ? PIECE_FLOATS / tn_cols(t) : 1;
+    return n < tn_rows(t) ? n : tn_rows(t);
+}
+
 /* What the tiles have found, as the first element; overflow counts in any case. */
 static ft_status judge(const save_plan *p, const save_item *it, piece *of)
 {
@@ -141,7 +149,7 @@ static ft_status judge(const save_plan *p, const save_item *it, piece *of)
     float x[DT_BLOCK_MAX];
     const int64_t r = at / of->cols, c = at % of->cols, block = of->type->block;
     const dt_data src = {of->src->data, of->src->side};
-    int64_t row = of->order ? of->order[r] : r, worst = 0;
+    int64_t row = of->order ? of->order[r] : r - of->first, worst = 0;
     if (of->src->row_of) row = of->src->row_of[row];
     dt_read(of->src->type, x, &src, row * of->cols + c, made ? block : 1);
     for (int64_t i = 1; made && i < block; i++)
@@ -166,8 +174,16 @@ static ft_status judge(const save_plan *p, const save_item *it, piece *of)
     return rc;
 }
 
-static ft_status put_rows(const save_plan *plan, const tn_tensor *src, const save_item *it,
-                          save_put put, void *ctx)
+/* The next rows of a source, in the memory of src. */
+static ft_status make_rows(const save_plan *plan, const tn_tensor *src, piece *p, int64_t param)
+{
+    p->first = p->row0;
+    return plan->opt->source.rows(plan->opt->source.ctx, param, p->row0, p->rows, src->data);
+}
+
+/* made: a parameter whose rows come from the source, piece by piece, into src; −1: all of src is there. */
+static ft_status put_rows(const save_plan *plan, const tn_tensor *src, int64_t made,
+                          const save_item *it, save_put put, void *ctx)
 {
     ft_status rc = FT_OK;
     piece p = {
@@ -182,13 +198,13 @@ static ft_status put_rows(const save_plan *plan, const tn_tensor *src, const sav
     FT_CHECK(dt_bytes(it->type, p.cols, &p.row_bytes), FT_EINTERNAL,
              "\"%s\": rows of %lld values do not fit type %s", it->name, (long long)p.cols,
              it->type->name);
-    int64_t at_once = PIECE_FLOATS / p.cols > 0 ? PIECE_FLOATS / p.cols : 1;
-    if (at_once > rows) at_once = rows;
+    const int64_t at_once = rows_at_once(src);
     p.tile_rows = TILE_FLOATS / p.cols > 0 ? TILE_FLOATS / p.cols : 1;
     p.out = ft_alloc((size_t)at_once, p.row_bytes);
     if (!p.out) return FT_EMEM;
     for (p.row0 = 0; p.row0 < rows; p.row0 += p.rows) {
         p.rows = rows - p.row0 < at_once ? rows - p.row0 : at_once;
+        if (made >= 0) FT_TRY_OUT(make_rows(plan, src, &p, made));
         pool_run(pack_tile, &p, (p.rows + p.tile_rows - 1) / p.tile_rows);
         FT_GUARD(!pool_failed(), FT_EMEM, "out of memory while writing \"%s\"", it->name);
         FT_TRY_OUT(judge(plan, it, &p));
@@ -200,7 +216,7 @@ out:
     return rc;
 }
 
-static ft_status turned(float **w, int64_t rows, int64_t cols)
+ft_status save_turn(float **w, int64_t rows, int64_t cols)
 {
     float *t = ft_alloc((size_t)(rows * cols), sizeof *t);
     if (!t) return FT_EMEM;
@@ -211,16 +227,42 @@ static ft_status turned(float **w, int64_t rows, int64_t cols)
     return FT_OK;
 }
 
+/* Of a source: in pieces, or all at once where the rows of the file are others. */
+static ft_status put_made(save_plan *p, const save_item *it, int64_t param, save_put put, void *ctx)
+{
+    const tn_tensor *t = &p->m->param[param].t;
+    const int64_t rows = tn_rows(t), cols = tn_cols(t);
+    const bool whole = it->transpose || it->order;
+    tn_tensor src = {.type = &dt_f32, .nd = 2, .dim = {rows, cols}};
+    float *w = ft_alloc((size_t)(whole ? rows : rows_at_once(t)), (size_t)cols * sizeof *w);
+    ft_status rc = w ? FT_OK : FT_EMEM;
+    if (rc == FT_OK && whole) rc = p->opt->source.rows(p->opt->source.ctx, param, 0, rows, w);
+    if (rc == FT_OK && it->transpose) {
+        rc = save_turn(&w, rows, cols);
+        src.dim[0] = cols;
+        src.dim[1] = rows;
+    }
+    if (whole && t->nd == 1) { /* a bias whose values have another order */
+        src.dim[0] = cols;
+        src.dim[1] = 1;
+    }
+    src.data = w;
+    if (rc == FT_OK) rc = put_rows(p, &src, whole ? -1 : param, it, put, ctx);
+    ft_free(w);
+    return rc;
+}
+
 static ft_status put_param(save_plan *p, const save_item *it, int64_t param, save_put put,
                            void *ctx)
 {
+    if (p->opt->source.rows) return put_made(p, it, param, put, ctx);
     const tn_tensor *v = it->added ? &it->added->t : save_value(p, &p->m->param[param]);
     tn_tensor matrix = *v;
     float *w = NULL;
     ft_status rc = FT_OK;
     if (!it->added && (save_folds(p, param) || it->transpose)) {
         FT_TRY(save_folded(p, param, &w));
-        if (it->transpose) FT_TRY_OUT(turned(&w, v->dim[0], v->dim[1]));
+        if (it->transpose) FT_TRY_OUT(save_turn(&w, v->dim[0], v->dim[1]));
         matrix = (tn_tensor){.type = &dt_f32, .nd = v->nd, .dim = {v->dim[0], v->dim[1]}};
         if (it->transpose) {
             matrix.dim[0] = v->dim[1];
@@ -232,7 +274,7 @@ static ft_status put_param(save_plan *p, const save_item *it, int64_t param, sav
         matrix.nd = 2;
         matrix.dim[1] = 1;
     }
-    rc = put_rows(p, &matrix, it, put, ctx);
+    rc = put_rows(p, &matrix, -1, it, put, ctx);
 out:
     ft_free(w);
     return rc;
@@ -248,6 +290,7 @@ size_t model_save_bytes(const model *m, const model_save_options *opt)
         const bool coded = opt->quant && opt->quant->writer && opt->quant->writer->means(m, i);
         size_t bytes = n < PIECE_FLOATS ? values : (size_t)PIECE_FLOATS * sizeof(float);
         if (save_folds(&p, i)) bytes += 2 * values;
+        if (opt->source.rows) bytes += m->info[i].permute ? values : bytes;
         if (m->info[i].site && m->info[i].site->in_out && m->param[i].t.nd == 2) bytes += values;
         if (coded) bytes += 12 * n; /* measured: its values, blocks and codes, on their way */
         if (bytes > most) most = bytes;

@@ -53,6 +53,8 @@ const tn_tensor *save_value(const save_plan *p, nn_param *q);
 bool save_folds(const save_plan *p, int64_t param);
 /* The f32 matrix or bias of a parameter with the adapter's part; *out is ft_alloc'ed. */
 FT_MUST_USE ft_status save_folded(const save_plan *p, int64_t param, float **out);
+/* A matrix of f32, ft_alloc'ed, becomes its transpose. */
+FT_MUST_USE ft_status save_turn(float **w, int64_t rows, int64_t cols);
 /* The source of a parameter's values, with the adapter's part folded in: *w is its memory, ft_alloc'ed, or NULL. */
 FT_MUST_USE ft_status save_source(const save_plan *p, int64_t param, tn_tensor *src, float **w);
 /* What values of a folder in codes stand in otherwise. */

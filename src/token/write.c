@@ -17,24 +17,53 @@ static void span_json(str_buf *out, tk_span s)
     str_json(out, s.s, s.n);
 }
 
-static void write_added(const tok_tokenizer *t, str_buf *out)
+/* The added token of an id; NULL. */
+static const tk_added *added_of(const tok_tokenizer *t, int64_t id)
 {
+    int64_t at;
+    if (id < 0 || id >= t->size || !t->text[id].s ||
+        !map_get(&t->added.index, t->text[id].s, t->text[id].n, &at))
+        return NULL;
+    return t->added.tok[at].id == id ? &t->added.tok[at] : NULL;
+}
+
+bool tok_added_at(const tok_tokenizer *t, int32_t id, tok_added *out)
+{
+    const tk_added *a = added_of(t, id);
+    if (!a) return false;
+    *out = (tok_added){a->text.s, a->text.n,     a->single_word, a->lstrip,
+                       a->rstrip, a->normalized, a->special};
+    return true;
+}
+
+static void write_one(str_buf *out, int64_t id, const tok_added *a, bool first)
+{
+    str_printf(out, "%s\n    {\"id\": %lld, \"content\": ", first ? "" : ",", (long long)id);
+    str_json(out, a->text, a->n);
+    str_printf(out,
+               ", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, "
+               "\"special\": %s}",
+               a->single_word ? "true" : "false", a->lstrip ? "true" : "false",
+               a->rstrip ? "true" : "false", a->normalized ? "true" : "false",
+               a->special ? "true" : "false");
+}
+
+/* Those with an id below a bound, and others, whose ids are the library's: the next ones. */
+static void write_added(const tok_tokenizer *t, int64_t below, const tok_added *more, int64_t n,
+                        str_buf *out)
+{
+    int64_t next = t->model.vocab.entries;
+    tok_added a;
     str_addc(out, '[');
     bool first = true;
-    for (int64_t id = 0; id < t->size; id++) {
-        int64_t at;
-        if (!t->text[id].s || !map_get(&t->added.index, t->text[id].s, t->text[id].n, &at))
-            continue;
-        const tk_added *a = &t->added.tok[at];
-        if (a->id != id) continue;
-        str_printf(out, "%s\n    {\"id\": %d, \"content\": ", first ? "" : ",", a->id);
-        span_json(out, a->text);
-        str_printf(out,
-                   ", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, "
-                   "\"special\": %s}",
-                   a->single_word ? "true" : "false", a->lstrip ? "true" : "false",
-                   a->rstrip ? "true" : "false", a->normalized ? "true" : "false",
-                   a->special ? "true" : "false");
+    for (int64_t id = 0; id < t->size && id < below; id++) {
+        if (!tok_added_at(t, (int32_t)id, &a)) continue;
+        next += tk_vocab_id(&t->model.vocab, a.text, a.n) < 0;
+        write_one(out, id, &a, first);
+        first = false;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        write_one(out, next++, &more[i], first);
         first = false;
     }
     str_adds(out, first ? "]" : "\n  ]");
@@ -155,7 +184,7 @@ static ft_status write_tokenizer(const tok_tokenizer *t, str_buf *out)
 {
     str_adds(out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n"
                   "  \"added_tokens\": ");
-    write_added(t, out);
+    write_added(t, t->size, NULL, 0, out);
     str_printf(out, ",\n  \"normalizer\": %s,\n  \"pre_tokenizer\": %s,\n  \"post_processor\": ",
                t->json_normalizer ? t->json_normalizer : "null",
                t->json_pretokenizer ? t->json_pretokenizer : "null");
@@ -254,7 +283,7 @@ static ft_status copy_tokenizer(const tok_tokenizer *t, str_buf *out)
     str_buf value = {0};
     str_add(out, t->own_json, t->own_json_len);
     if (t->beside) {
-        write_added(t, &value);
+        write_added(t, t->size, NULL, 0, &value);
         set_part(out, "added_tokens", &value);
         write_post(t, &value);
         set_part(out, "post_processor", &value);
@@ -267,4 +296,15 @@ ft_status tok_write_json(const tok_tokenizer *t, str_buf *tokenizer_json, str_bu
 {
     FT_TRY(t->own_json ? copy_tokenizer(t, tokenizer_json) : write_tokenizer(t, tokenizer_json));
     return t->own_config ? copy_config(t, tokenizer_config) : write_config(t, tokenizer_config);
+}
+
+ft_status tok_write_more(const tok_tokenizer *t, int64_t below, const tok_added *more, int64_t n,
+                         str_buf *tokenizer_json, str_buf *tokenizer_config)
+{
+    str_buf list = {0};
+    FT_TRY(tok_write_json(t, tokenizer_json, tokenizer_config));
+    write_added(t, below, more, n, &list);
+    set_part(tokenizer_json, "added_tokens", &list);
+    str_free(&list);
+    return str_ok(tokenizer_json);
 }

@@ -1,0 +1,142 @@
+/* merge.c – `ft merge`: whole models as one by a recipe, opened again before the result is given its name. */
+#include <string.h>
+
+#include "ft/merge.h"
+#include "tool_private.h"
+
+typedef struct merging {
+    const tool_recipe_options *opt;
+    cfg_doc doc;
+    merge_recipe recipe;
+    merge_job *job;
+    io_target target;
+    model_watched watched;
+    file_watch *recipe_watch;
+    model *written;
+    inf_plan plan;
+    str_buf text; /* of the recipe, as it was understood */
+    arena *mem;
+} merging;
+
+static const char *const heads[] = {"{\n  \"merge_method\": ", NULL};
+
+static ft_status read_recipe(merging *m)
+{
+    const tool_recipe_options *opt = m->opt;
+    FT_TRY(cfg_open_yaml(&m->doc, opt->recipe, opt->sets, opt->n_sets, m->mem));
+    FT_TRY(merge_read(&m->recipe, &m->doc, NULL));
+    FT_TRY(cfg_done(&m->doc));
+    return merge_print(&m->recipe, &m->text);
+}
+
+static ft_status open_target(merging *m)
+{
+    const merge_recipe *r = &m->recipe;
+    io_input *in = arena_get(m->mem, (size_t)(2 * r->n_ref + 1) * sizeof *in);
+    int n = 0;
+    if (!in) return FT_EMEM;
+    in[n++] = (io_input){.what = "the recipe", .path = m->opt->recipe, .may_lie_in = false};
+    for (int i = 0; i < r->n_ref; i++) {
+        in[n++] = (io_input){.what = "a model of the recipe", .path = r->ref[i].path};
+        in[n++] = (io_input){.what = "an adapter of the recipe", .path = r->ref[i].adapter};
+    }
+    FT_TRY(io_target_open(&m->target, m->opt->out, m->opt->force, in, n, m->mem));
+    const char *name = path_base(m->target.path);
+    const size_t stem = strlen(name) - strlen(".gguf");
+    const char *beside = str_ends(m->target.path, ".gguf")
+                             ? arena_printf(m->mem, "%.*s.merge_recipe.json", (int)stem, name)
+                             : "merge_recipe.json";
+    if (!beside) return FT_EMEM;
+    return io_target_beside(&m->target, beside, heads, "a recipe that ft wrote");
+}
+
+/* Of what is copied; that of models and adapters that lend values is mapped, and watched so. */
+static ft_status watch(merging *m)
+{
+    for (int i = 0; i < m->recipe.n_ref; i++) {
+        const merge_ref *ref = &m->recipe.ref[i];
+        FT_TRY(model_check_links(ref->path, m->opt->follow_links));
+        FT_TRY(model_check_links(ref->adapter, m->opt->follow_links));
+        if (m->watched.n > 32) continue; /* files of so many models are enough */
+        FT_TRY(model_watch(&m->watched, ref->path, m->mem));
+        FT_TRY(model_watch(&m->watched, ref->adapter, m->mem));
+    }
+    return file_watch_open(&m->recipe_watch, m->opt->recipe, FILE_DONE);
+}
+
+/* Opening checks every tensor's name and shape against the config; what is left is that nothing was lost. */
+static ft_status check_written(merging *m)
+{
+    const int64_t n = model_count(merge_result(m->job));
+    FT_TRY(model_open(&m->written, &(model_options){.path = m->target.temp, .unread = true}));
+    FT_CHECK(model_count(m->written) == n, FT_EINTERNAL, "%s: %lld parameters were written of %lld",
+             ft_shows(m->target.temp), (long long)model_count(m->written), (long long)n);
+    return FT_OK;
+}
+
+static ft_status report(const merging *m, str_buf *s)
+{
+    const model *w = m->written;
+    const size_t bytes = model_bytes(w);
+    if (m->opt->json) {
+        FT_TRY(merge_lines(m->job, s));
+        str_adds(s, "{\"out\":");
+        tool_json_text(s, m->opt->out, strlen(m->opt->out));
+        str_printf(s, ",\"merge_method\":\"%s\",\"layers\":%lld,\"vocab_size\":%lld",
+                   m->recipe.method->name, (long long)w->d.n_layer, (long long)w->d.vocab_size);
+        str_printf(s, ",\"tensors\":%lld,\"parameters\":%lld,\"bytes\":%zu}\n",
+                   (long long)w->weights.n, (long long)model_count(w), bytes);
+        tool_json_memory(s, &m->plan);
+    } else {
+        str_printf(s, "%s: %s of %d models, %lld tensors, %lld parameters, %zu bytes\n",
+                   ft_shows(m->opt->out), m->recipe.method->name, m->recipe.n_ref,
+                   (long long)w->weights.n, (long long)model_count(w), bytes);
+    }
+    return str_ok(s);
+}
+
+static ft_status run(merging *m, str_buf *text)
+{
+    const bool gguf = str_ends(m->opt->out, ".gguf");
+    FT_TRY(read_recipe(m));
+    for (int i = 0; i < m->recipe.n_ref; i++) {
+        FT_TRY(io_model_exists(m->recipe.ref[i].path));
+        if (m->recipe.ref[i].adapter) FT_TRY(io_adapter_exists(m->recipe.ref[i].adapter));
+    }
+    FT_TRY(open_target(m));
+    FT_TRY(watch(m));
+    const char *dir = path_join(m->mem, m->target.work, IO_TARGET_MERGED);
+    if (!dir) return FT_EMEM;
+    FT_TRY(merge_open(&m->job, &m->recipe, dir));
+    const model_save_options save = merge_save_options(m->job, gguf);
+    model *made = merge_result(m->job);
+    const dt_type *type = save.type ? save.type : made->dtype;
+    FT_TRY(tool_check_space(made, &m->target, type, NULL));
+    const size_t saving = tool_saving_bytes(made, m->target.path, &save) + merge_bytes(m->job);
+    FT_TRY(tool_plan_conversion(&m->plan, made, saving, 0));
+    FT_TRY(tool_save(made, m->target.temp, &save));
+    FT_TRY(check_written(m));
+    FT_TRY(file_write(m->target.beside_temp, m->text.data, m->text.len));
+    FT_TRY(file_inputs_check());
+    FT_TRY(report(m, text)); /* before the rename: a failure leaves nothing */
+    return io_target_commit(&m->target);
+}
+
+ft_status tool_merge(const tool_recipe_options *opt, const tool_sink *out)
+{
+    merging m = {.opt = opt};
+    str_buf text = {0};
+    FT_TRY(arena_open(&m.mem, "a merge", (size_t)1 << 30));
+    ft_status rc = run(&m, &text);
+    if (rc == FT_OK) rc = tool_put(out, &text);
+    str_free(&text);
+    str_free(&m.text);
+    model_close(m.written);
+    merge_close(m.job);
+    file_watch_close(m.recipe_watch);
+    model_watched_close(&m.watched);
+    io_target_close(&m.target);
+    cfg_close(&m.doc);
+    arena_close(m.mem);
+    return rc;
+}
