@@ -10,7 +10,7 @@ out=build/logs
 mkdir -p $out
 tools=("$@")
 [ ${#tools[@]} -gt 0 ] || tools=(fanalyzer cppcheck tidy)
-libraries=(libcjson libpcre2-8 libutf8proc libedit libzstd zlib)
+libraries=(libcjson libpcre2-8 libutf8proc libedit yaml-0.1 libzstd zlib)
 flags=(-std=c11 -Iinclude -Isrc -D_GNU_SOURCE '-DFT_VERSION="x"')
 read -ra more < <(pkg-config --cflags "${libraries[@]}")
 flags+=("${more[@]}")

@@ -22,10 +22,10 @@ infer:     base tensor kernel autograd token nn model
 method:    base cfg tensor kernel io autograd token nn model
 reward:    base cfg tensor kernel io autograd token nn model infer method
 data:      base cfg io token template nn
-merge:     base cfg tensor io token template nn model method
 objective: base cfg tensor kernel io autograd token nn model infer method reward data
 optim:     base cfg tensor kernel nn
 train:     base cfg tensor kernel io autograd token template nn model infer method reward data objective optim
+merge:     base cfg tensor io token template nn model method
 tool:      base cfg tensor kernel io autograd token template nn model infer method reward data objective optim train merge
 cli:       base cfg tensor kernel io autograd token template nn model infer method reward data objective optim train merge tool
 '

@@ -124,6 +124,7 @@ extern const cfg_field merge_fields[];
 FT_MUST_USE ft_status merge_read(merge_recipe *r, cfg_doc *doc, const char *const *also);
 /* A reference to a model, "PATH" or "PATH+ADAPTER", a string or a map: its number; −1: a mistake was recorded. */
 int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key);
+cJSON *merge_ref_node(const merge_recipe *r, int ref); /* a reference as it holds from anywhere */
 /* The recipe as it was understood, which gives the same model again wherever it lies: JSON. */
 FT_MUST_USE ft_status merge_print(const merge_recipe *r, str_buf *out);
 
@@ -136,7 +137,7 @@ void merge_close(merge_job *j); /* accepts NULL; closes the models of the recipe
 /* A bare model of the result's shape, and the options that it is saved with: its values come from the merge, as often as it
  * is saved. */
 model *merge_result(merge_job *j);
-const model *merge_donor(const merge_job *j); /* whose config it has */
+model *merge_donor(const merge_job *j); /* whose config it has */
 model_save_options merge_save_options(merge_job *j, bool gguf);
 size_t merge_bytes(const merge_job *j); /* of memory while it is saved: mappings of the tensor at hand, too */
 /* What became of the tensors, after saving: a line of JSON each, {"name", "models", "norm"}. */

@@ -250,10 +250,13 @@ typedef struct tool_recipe_options {
     const char *recipe, *out; /* a recipe of ft/merge.h, JSON or YAML; a folder or a .gguf */
     const char *const *sets;  /* [n_sets] --set strings */
     int n_sets;
+    const char *precision; /* of evaluations, as tool_open */
     bool follow_links; /* as model_check_links */
+    bool resume;       /* of a recipe with a genome: a search goes on */
     bool force, json;
 } tool_recipe_options;
-/* The result with its merge_recipe.json, which gives the same again; with json a line a tensor. */
+/* The result with its merge_recipe.json, which gives the same again; with json a line a tensor. Of a recipe with a genome the
+ * best model of a search, with its best_recipe.json and a line an evaluation in evolve.jsonl. */
 FT_MUST_USE ft_status tool_merge(const tool_recipe_options *opt, const tool_sink *out);
 
 /* --- report ------------------------------------------------------------------------------------------------- */

@@ -43,7 +43,7 @@ KINDS = {
     "gpt2": {"model_type": "gpt2", "vocab_size": 96, "n_embd": 24, "n_layer": 3, "n_head": 3, "n_positions": 32,
              "bos_token_id": 0, "eos_token_id": 0},
 }
-NAMES = "abcd"
+NAMES = ["a", "b", "c", "d"]
 
 DARE = {"weight": 1.0, "density": 0.4}
 CONDITIONS = [{"filter": "self_attn", "value": [0.2, 1.0]}, {"filter": "mlp", "value": 0.7}, {"value": 0.45}]
@@ -132,18 +132,21 @@ def make_models(kind, folder):
         model.save_pretrained(path)
 
 
+def placed(node, folder):
+    """The recipe with whole paths: mergekit keeps loaders by what models are called."""
+    if isinstance(node, dict):
+        return {k: os.path.join(folder, v) if v in NAMES and k in ("model", "base_model", "source", "tokenizer_source")
+                else placed(v, folder) for k, v in node.items()}
+    return [placed(v, folder) for v in node] if isinstance(node, list) else node
+
+
 def mergekit(recipe, folder, out):
     from mergekit.config import MergeConfiguration
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
 
-    here = os.getcwd()
-    os.chdir(folder)
-    try:
-        run_merge(MergeConfiguration.model_validate(recipe), out,
-                  MergeOptions(write_model_card=False, copy_tokenizer=False, quiet=True))
-    finally:
-        os.chdir(here)
+    run_merge(MergeConfiguration.model_validate(placed(recipe, folder)), out,
+              MergeOptions(write_model_card=False, copy_tokenizer=False, quiet=True))
 
 
 def tensors(folder):
@@ -244,6 +247,84 @@ def run_random(ft, folder):
     return good
 
 
+WORDS = {"a": [], "b": [("<x>", True), ("foo bar", False)], "c": [("<y>", True), ("foo bar", False), ("<x>", True)]}
+TOKENS = {
+    "union": {"tokenizer_source": "union"},
+    "base": {"tokenizer_source": "base"},
+    "other": {"tokenizer_source": "b"},
+    "detail": {"tokenizer": {"source": "union", "pad_to_multiple_of": 16, "tokens": {
+        "<x>": {"source": "c"}, "foo bar": {"source": {"kind": "zero"}, "force": True},
+        "<z>": {"source": {"kind": "model_token", "model": "b", "token_id": 7}},
+        "<w>": {"source": {"kind": "model_token", "model": "c", "token": "<y>"}, "force": True}}}},
+}
+
+
+def token_models(folder):
+    """Three llamas of other vocabularies: tokens of their own, numbers of c's regular ones changed."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with open(os.path.join(harness.ROOT, "data", "tiny", "tokenizer.json"), encoding="utf-8") as f:
+        tiny = json.load(f)
+    for i, (name, words) in enumerate(WORDS.items()):
+        t = json.loads(json.dumps(tiny))
+        vocab = t["model"]["vocab"]
+        if name == "c":
+            special = {e["content"] for e in t["added_tokens"]}
+            plain = sorted((v, k) for k, v in vocab.items() if k not in special)
+            for (v, _), (_, k) in zip(plain, plain[1:] + plain[:1]):
+                vocab[k] = v
+        size = max(list(vocab.values()) + [e["id"] for e in t["added_tokens"]]) + 1
+        for text, special in words:
+            t["added_tokens"].append({"id": size, "content": text, "single_word": False, "lstrip": False,
+                                      "rstrip": False, "normalized": not special, "special": special})
+            size += 1
+        path = os.path.join(folder, name)
+        torch.manual_seed(i + 1)
+        config = AutoConfig.for_model(**{**KINDS["llama"], "vocab_size": size + (3 if name == "b" else 0)})
+        AutoModelForCausalLM.from_config(config).save_pretrained(path)
+        with open(os.path.join(path, "tokenizer.json"), "w", encoding="utf-8") as f:
+            json.dump(t, f)
+        shutil.copy(os.path.join(harness.ROOT, "data", "tiny", "tokenizer_config.json"), path)
+
+
+def run_tokens(ft, folder):
+    """Rows by the text of their tokens: mergekit gives added ones their numbers in the order of a hash table."""
+    from transformers import AutoTokenizer
+
+    good = True
+    for name, more in TOKENS.items():
+        for method in (task("ties", 1, 0.5, density=[0.5, 1]), {"merge_method": "linear", "models": models(1, 0.5)}):
+            recipe = {**method, **more, "dtype": "float32"}
+            recipe["models"] = recipe["models"][:2]
+            path = os.path.join(folder, "recipe.yml")
+            with open(path, "w", encoding="utf-8") as f:
+                yaml.safe_dump(recipe, f)
+            case = f"{name}-{method['merge_method']}"
+            ours, theirs = os.path.join(folder, "ft-" + case), os.path.join(folder, "mergekit-" + case)
+            harness.run_ft(ft, "merge", path, "--out", ours, "--force")
+            mergekit(json.loads(json.dumps(recipe)), folder, theirs)
+            vocab = [AutoTokenizer.from_pretrained(f).get_vocab() for f in (ours, theirs)]
+            x, y = tensors(ours), tensors(theirs)
+            keys = sorted(vocab[1])
+            same = sorted(vocab[0]) == keys
+            worst, where = compare({k: v for k, v in x.items() if "embed" not in k and "head" not in k},
+                                   {k: v for k, v in y.items() if "embed" not in k and "head" not in k})
+            shapes = True
+            for tensor in ("model.embed_tokens.weight", "lm_head.weight"):
+                shapes &= x[tensor].shape == y[tensor].shape
+                if not same or not shapes:
+                    continue
+                a = x[tensor][[vocab[0][k] for k in keys] + list(range(len(keys), x[tensor].shape[0]))]
+                b = y[tensor][[vocab[1][k] for k in keys] + list(range(len(keys), y[tensor].shape[0]))]
+                # what ties keeps of a tensor depends on the order of equal values alone: there are none
+                worst = max(worst, ((a - b).abs().max() / b.abs().max()).item())
+            ok = same and shapes and worst < 1e-5
+            good &= ok
+            print(f"tokens {case:20} {len(keys)} tokens, rows {tuple(x['lm_head.weight'].shape)}, worst {worst:.3g}"
+                  f"{'' if ok else f'   FAILED {same} {shapes}'}")
+    return good
+
+
 def main():
     parser = harness.parser(__doc__) if hasattr(harness, "parser") else __import__("argparse").ArgumentParser()
     if not any(a.dest == "ft" for a in parser._actions):
@@ -261,6 +342,11 @@ def main():
         for name, (kind, recipe) in CASES.items():
             if options.only in name:
                 good &= run_case(ft, name, kind, recipe, os.path.join(root, kind))
+        if options.only in "tokens":
+            folder = os.path.join(root, "tokens")
+            os.mkdir(folder)
+            token_models(folder)
+            good &= run_tokens(ft, folder)
         if options.only in "random":
             good &= run_random(ft, os.path.join(root, "llama"))
     finally:

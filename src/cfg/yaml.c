@@ -98,7 +98,7 @@ static ft_status set_plain(const reader *r, const yaml_mark_t *at, cJSON *node, 
     if (is_number(text, &whole)) {
         const double v = strtod(text, NULL);
         if (!isfinite(v)) return fail(r, at, "%s is beyond the range of a double", ft_shows(text));
-        if (whole && fabs(v) > JSON_EXACT_INT)
+        if (whole && fabs(v) >= JSON_EXACT_INT)
             return fail(r, at, "%s is beyond 2^53 and would lose digits; write it as a string",
                         ft_shows(text));
         node->type = cJSON_Number | (whole ? 0 : JS_FLOAT_BIT);

@@ -45,6 +45,8 @@ static const struct {
     {RESULT, "lora_drop.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "adapter.safetensors", IO_OF_RESULT | TELLS, NOWHERE}, /* of the adapters library */
     {RESULT, "merge_recipe.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "best_recipe.json", IO_OF_RESULT | TELLS, NOWHERE},
+    {RESULT, "evolve.jsonl", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "README.md", IO_OF_RESULT, NOWHERE},
     {RESULT, "Modelfile", IO_OF_RESULT, NOWHERE},
     {RESULT, "tokenizer.json", IO_OF_RESULT | TELLS, NOWHERE},

@@ -168,6 +168,21 @@ static void copy_types(merge_job *j)
     }
 }
 
+/* Tensors that the result would lack, as the biases of one of the models. */
+static ft_status check_lost(const merge_job *j, const merge_ref *ref)
+{
+    const model *m = ref->m, *made = j->result;
+    for (int64_t i = 0; m && i < m->n_param; i++) {
+        int layer = model_param_layer(m, i);
+        if (layer >= made->d.n_layer) layer = 0;
+        FT_CHECK(model_param_like(made, layer, m, i) >= 0, FT_EDATA,
+                 "%s: has a tensor \"%s\", and %s has none like it; models of one shape are merged",
+                 ft_shows(ref->text), ft_shows(m->param[i].name),
+                 ft_shows(j->r->ref[j->donor].text));
+    }
+    return FT_OK;
+}
+
 static ft_status open_result(merge_job *j)
 {
     FT_TRY(write_config(j));
@@ -379,6 +394,7 @@ static ft_status open_all(merge_job *j)
     FT_TRY(merge_vocab_open(&j->vocab, r, j->donor, j->dir));
     FT_TRY(open_result(j));
     FT_TRY(find_template(j));
+    for (int i = 0; i < r->n_ref; i++) FT_TRY(check_lost(j, &r->ref[i]));
     for (int64_t i = 0; i < j->result->n_param; i++) FT_TRY(find_tensor(j, i));
     return FT_OK;
 }
@@ -418,7 +434,7 @@ model *merge_result(merge_job *j)
     return j->result;
 }
 
-const model *merge_donor(const merge_job *j)
+model *merge_donor(const merge_job *j)
 {
     return j->r->ref[j->donor].m;
 }

@@ -18,7 +18,6 @@ bool merge_look_up(const cJSON *const *map, int n, const merge_param *p, const c
 /* --- tokens.c: what a recipe says of tokens ------------------------------------------------------------------------ */
 FT_MUST_USE ft_status merge_read_tokens(merge_recipe *r);
 void merge_print_tokens(const merge_recipe *r, cJSON *root);
-cJSON *merge_ref_node(const merge_recipe *r, int ref); /* a reference as it holds from anywhere */
 /* A key that is none of `keys` (NULL-terminated) is a mistake. */
 void merge_check_keys(merge_recipe *r, const cJSON *o, const char *path, const char *const *keys);
 

@@ -11,7 +11,7 @@
 #include "merge_private.h"
 
 #define TILE_FLOATS ((int64_t)64 << 10)
-enum { TILES_AT_ONCE = 64 }; /* between two looks for a stop signal */
+enum { TILES_AT_ONCE = 64, SUMS_AT_ONCE = 1 << 20 }; /* between two looks for a stop signal */
 
 typedef struct scan {
     const merge_tensor *t;
@@ -153,11 +153,13 @@ static ft_status run(scan *s, double *sum)
     s->tile_rows = merge_tile_rows(t);
     const int64_t tiles = (s->end - s->row0 + s->tile_rows - 1) / s->tile_rows;
     ft_status rc = FT_OK;
+    int64_t at_once = s->n > 0 ? SUMS_AT_ONCE / s->n : TILES_AT_ONCE;
+    at_once = at_once < 1 ? 1 : at_once > TILES_AT_ONCE ? TILES_AT_ONCE : at_once;
     atomic_store(&s->bad, LLONG_MAX);
-    s->part = ft_alloc((size_t)(TILES_AT_ONCE * s->n) + 1, sizeof *s->part);
+    s->part = ft_alloc((size_t)(at_once * s->n) + 1, sizeof *s->part);
     if (!s->part) return FT_EMEM;
-    for (s->first = 0; s->first < tiles; s->first += TILES_AT_ONCE) {
-        const int64_t left = tiles - s->first, n = left < TILES_AT_ONCE ? left : TILES_AT_ONCE;
+    for (s->first = 0; s->first < tiles; s->first += at_once) {
+        const int64_t left = tiles - s->first, n = left < at_once ? left : at_once;
         memset(s->part, 0, (size_t)(n * s->n) * sizeof *s->part);
         pool_run(run_tile, s, n);
         FT_GUARD(!pool_failed(), FT_EMEM, "out of memory while merging \"%s\"", t->name);

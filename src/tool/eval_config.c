@@ -91,13 +91,13 @@ static ft_status read_task(eval_config *e, const cJSON *node, eval_task *task)
         unknown_type(e, node);
         return FT_OK;
     }
-    cfg_read(&e->doc, node, "tasks", task->kind->fields, task, NULL);
+    cfg_read(&e->doc, node, "tasks", task->kind->fields, task, e->also);
     if (!task->name) task->name = task->kind->name;
     task->metrics = task->kind->metrics;
     return task->kind->check ? task->kind->check(task) : FT_OK;
 }
 
-static ft_status read_tasks(eval_config *e)
+ft_status eval_tasks_read(eval_config *e)
 {
     const cJSON *node;
     int n = cJSON_IsArray(e->tasks) ? cJSON_GetArraySize(e->tasks) : 0;
@@ -274,7 +274,7 @@ ft_status eval_config_read(eval_config *e, const tool_eval_options *opt)
                        : cfg_open_empty(&e->doc, sets, n, e->mem));
     cfg_read(&e->doc, e->doc.js.root, "", tool_eval_fields, e, NULL);
     FT_TRY(read_adapters(e));
-    FT_TRY(read_tasks(e));
+    FT_TRY(eval_tasks_read(e));
     FT_TRY(eval_gates_read(e));
     choose_base(e);
     check_input(e);

@@ -159,8 +159,10 @@ typedef struct eval_config {
     int n_task;
     eval_gate *gate;
     int n_gate;
+    const char *const *also; /* keys of tasks that somebody else reads, NULL-terminated; NULL: none */
     arena *mem;
 } eval_config;
+FT_MUST_USE ft_status eval_tasks_read(eval_config *e); /* e->tasks of e->doc into e->task */
 FT_MUST_USE ft_status eval_config_read(eval_config *e, const tool_eval_options *opt);
 FT_MUST_USE ft_status eval_gates_read(eval_config *e);
 void eval_gates_judge(eval_config *e);

@@ -1,8 +1,7 @@
 /* merge.c – `ft merge`: whole models as one by a recipe, opened again before the result is given its name. */
 #include <string.h>
 
-#include "ft/merge.h"
-#include "tool_private.h"
+#include "evolve_private.h"
 
 typedef struct merging {
     const tool_recipe_options *opt;
@@ -113,7 +112,7 @@ static ft_status run(merging *m, str_buf *text)
     const dt_type *type = save.type ? save.type : made->dtype;
     FT_TRY(tool_check_space(made, &m->target, type, NULL));
     const size_t saving = tool_saving_bytes(made, m->target.path, &save) + merge_bytes(m->job);
-    FT_TRY(tool_plan_conversion(&m->plan, made, saving, 0));
+    FT_TRY(tool_plan_conversion(&m->plan, merge_donor(m->job), saving, 0));
     FT_TRY(tool_save(made, m->target.temp, &save));
     FT_TRY(check_written(m));
     FT_TRY(file_write(m->target.beside_temp, m->text.data, m->text.len));
@@ -122,10 +121,29 @@ static ft_status run(merging *m, str_buf *text)
     return io_target_commit(&m->target);
 }
 
+/* Is it a recipe to be searched for? */
+static ft_status has_genome(const tool_recipe_options *opt, bool *has)
+{
+    cfg_doc d;
+    arena *mem;
+    FT_TRY(arena_open(&mem, "a recipe", (size_t)1 << 30));
+    const ft_status rc = cfg_open_yaml(&d, opt->recipe, opt->sets, opt->n_sets, mem);
+    if (rc == FT_OK) *has = js_get(d.js.root, "genome");
+    if (rc == FT_OK) cfg_close(&d);
+    arena_close(mem);
+    return rc;
+}
+
 ft_status tool_merge(const tool_recipe_options *opt, const tool_sink *out)
 {
     merging m = {.opt = opt};
     str_buf text = {0};
+    bool searches;
+    FT_TRY(has_genome(opt, &searches));
+    if (searches) return tool_evolve(opt, out);
+    FT_CHECK(!opt->resume, FT_EUSAGE,
+             "--resume: a merge is done at once; only a search by a "
+             "recipe with a genome goes on");
     FT_TRY(arena_open(&m.mem, "a merge", (size_t)1 << 30));
     ft_status rc = run(&m, &text);
     if (rc == FT_OK) rc = tool_put(out, &text);

@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# cli_merge.sh FT SOURCE – whole models as one from outside: recipes as YAML and JSON, layers stacked, an adapter folded in,
+# vocabularies that differ, what a wrong recipe is told, and that nothing is left of what failed or was killed.
+. "$2/tests/support/cli.sh"
+tiny=$source/data/tiny
+train() { # NAME MODEL METHOD
+    cat > "$1.json" << END
+{"model": $2, "method": $3, "data": {"train": "$source/data/text/tiny.chat.jsonl", "max_length": 48},
+ "optim": {"learning_rate": 0.01}, "train": {"max_steps": 1, "batch_size": 1}, "output": {"dir": "$1"}}
+END
+    expect 0 "$ft" train "$1.json" -q
+}
+cp -r "$tiny" a
+train b '{"path": "a"}' '{"type": "full"}'
+train l '{"path": "a"}' '{"type": "lora", "r": 2, "target_modules": ["q_proj", "down_proj"]}'
+cat > c.json << END
+{"merge_method": "linear", "models": [{"model": "a", "parameters": {"weight": 3}},
+ {"model": "b", "parameters": {"weight": {"filter": "mlp", "value": -2}}}], "parameters": {"weight": 1}}
+END
+expect 0 "$ft" merge c.json --out c -q
+
+cat > ties.yml << END
+merge_method: ties # as mergekit reads it
+base_model: a
+models:
+  - model: b
+    parameters:
+      weight: 1
+      density: [1e-1, 0.9]
+  - model: c
+    parameters: {weight: {filter: mlp, value: 0.5}, density: 0.3}
+parameters: {weight: 0.25}
+END
+expect 0 "$ft" merge ties.yml --out m --json
+grep -q '"name":"model.embed_tokens.weight","models":\["b","c","a"\],"norm":' out.txt || bad "--json: $(head -c 300 out.txt)"
+for f in config.json tokenizer.json merge_recipe.json model.safetensors; do [ -e m/$f ] || bad "m has no $f"; done
+expect 0 "$ft" merge m/merge_recipe.json --out n --threads 1
+cmp m/model.safetensors n/model.safetensors || bad "its recipe gives another model"
+cmp m/merge_recipe.json n/merge_recipe.json || bad "and another recipe"
+expect 0 "$ft" generate --model m --prompt 'A duck' --max-new-tokens 4
+expect_told 73 'exists already' "$ft" merge ties.yml --out m
+expect 0 "$ft" merge ties.yml --out m --force
+expect_told 73 'is a model of the recipe' "$ft" merge ties.yml --out b --force
+expect 0 "$ft" merge ties.yml --out m.gguf --set out_dtype=float16
+[ -e m.merge_recipe.json ] || bad "no recipe beside the .gguf"
+
+# layers on top of each other; an adapter becomes part of the model before
+layers=$(sed -n 's/.*"num_hidden_layers": *\([0-9]*\).*/\1/p' a/config.json)
+cat > deep.yml << END
+merge_method: passthrough
+slices:
+- sources: [{model: a, layer_range: [0, $layers]}]
+- sources: [{model: b, layer_range: [1, $layers]}]
+END
+expect 0 "$ft" merge deep.yml --out deep
+grep -q "\"num_hidden_layers\": *$((2 * layers - 1))" deep/config.json || bad "layers: $(cat deep/config.json)"
+expect 0 "$ft" generate --model deep --prompt 'A duck' --max-new-tokens 2
+echo '{"merge_method": "linear", "models": [{"model": "a+l"}], "parameters": {"weight": 1}, "dtype": "float32"}' > lora.json
+expect 0 "$ft" merge lora.json --out folded
+expect 0 "$ft" merge-adapter l --base a --out merged --type f32
+cmp folded/model.safetensors merged/model.safetensors || bad "a+l is not what merge-adapter makes"
+expect 0 "$ft" merge "$source/configs/merge.yml" --out half --set 'models=[{"model": "a+l", "parameters": {"weight": 1}}]' \
+    --set base_model=a
+
+# What is wrong is told where it stands, and leaves nothing.
+wrong() { # CODE TEXT [SED…]: ties.yml, changed
+    local code=$1 text=$2
+    shift 2
+    sed "$@" ties.yml > w.yml
+    expect_told "$code" "$text" "$ft" merge w.yml --out w
+    [ ! -e w ] || bad "$text: something was written"
+}
+wrong 78 'w.yml:1:1: merge_method: "tis" is unknown; did you mean "ties"?' 's/ties/tis/'
+wrong 78 'models[0].parameters.densty: ties has no such parameter; did you mean "density"?' '0,/density/s//densty/'
+wrong 78 'w.yml:2:1: base_modell: unknown key' 's/base_model/base_modell/'
+wrong 78 'base_model: missing; ties needs one' '/base_model/d'
+wrong 78 'weight: missing; ties needs it of c' '/^parameters/d'
+wrong 78 'must be a number, a list of them, or {filter, value}' 's/weight: 1$/weight: one/'
+wrong 78 'is no parameter that a model may have' 's/weight: 1$/lambda: 1/'
+wrong 78 'modules: is of models with several modules' 's/^models/modules/'
+wrong 78 'anchors (&x) are not read' 's/weight: 1$/weight: \&x 1/'
+wrong 78 'the same model is here twice' 's/model: c/model: b/'
+wrong 78 'dtype: "int8" is no type of a merge' '$a dtype: int8'
+wrong 78 'either models or slices' '$a slices: []'
+wrong 78 'model_stock takes at least 3 models' -e 's/ties/model_stock/;/- model: c/,+1d' -e '/parameters/,/density/d;$d'
+wrong 66 'gone: no such model' 's/model: c/model: gone/'
+sed 's/\[1, /[0, /; s/\[0, [0-9]*\]/[0, 99]/' deep.yml > w.yml
+expect_told 78 'layer_range: a has' "$ft" merge w.yml --out w
+sed 's/passthrough/linear/; s/^- sources: \[{model: b/- sources: [{model: c, layer_range: [0, 1]}, {model: b/' deep.yml > w.yml
+expect_told 78 'sources of a slice have the same number' "$ft" merge w.yml --out w
+sed 's/"vocab_size": 640/"vocab_size": 704/' "$tiny/config.json" > wider.json
+train wide "{\"from_config\": \"wider.json\", \"tokenizer\": \"a\"}" '{"type": "full"}'
+wrong 65 'tokenizer_source: union, base, or a model' 's/model: c/model: wide/'
+sed 's/model: c/model: wide/; $a tokenizer_source: base' ties.yml > w.yml
+expect 0 "$ft" merge w.yml --out narrow --set 'dtype=float32'
+grep -q '"vocab_size": *640' narrow/config.json || bad "vocabulary: $(cat narrow/config.json)"
+sed 's/"model_type": "llama"/"model_type": "mistral"/; s/Llama/Mistral/' a/config.json > x.json
+cp -r a other && cp x.json other/config.json
+wrong 65 'models of one family are merged' 's/model: c/model: other/'
+
+# A search: the start is the first line, the best gives the same bytes again, and what was cut short goes on as it would have.
+cat > search.json << END
+{"genome": {"models": ["b", "c"], "merge_method": "task_arithmetic", "base_model": "a", "layer_granularity": 2,
+            "filters": ["mlp"]},
+ "tasks": [{"type": "perplexity", "data": "text.txt", "limit": 1, "weight": 2}], "max_fevals": 8, "population_size": 4,
+ "seed": 5}
+END
+head -c 300 "$source/data/text/tiny.eval.txt" > text.txt
+expect 0 "$ft" merge search.json --out s --json
+grep -q '"evaluations":8,"best_score":' out.txt || bad "search: $(cat out.txt)"
+head -n 1 s/evolve.jsonl | grep -q '^{"evaluation":1,"generation":0,"genotype":\[0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5\],"score":' ||
+    bad "the start: $(head -n 1 s/evolve.jsonl)"
+[ "$(wc -l < s/evolve.jsonl)" = 8 ] || bad "lines: $(wc -l < s/evolve.jsonl)"
+expect 0 "$ft" merge s/best_recipe.json --out best
+cmp s/model.safetensors best/model.safetensors || bad "best_recipe.json gives another model"
+mkdir t && head -n 6 s/evolve.jsonl > t/evolve.jsonl && printf '{"evaluation":7,"gen' >> t/evolve.jsonl
+expect 0 "$ft" merge search.json --out t --resume
+cmp s/evolve.jsonl t/evolve.jsonl || bad "a search that goes on has other lines"
+cmp s/model.safetensors t/model.safetensors || bad "and another result"
+expect_told 65 'is of another recipe' "$ft" merge search.json --out t --resume --set seed=6
+expect_told 73 'exists already' "$ft" merge search.json --out t
+expect_told 66 'no search to go on with' "$ft" merge search.json --out new --resume
+expect_told 64 '--resume' "$ft" merge ties.yml --out new --resume
+expect_told 78 'genome.base_model: missing' "$ft" merge search.json --out new --set 'genome={"models": ["a", "b"], "merge_method": "ties"}'
+expect_told 78 'does not divide' "$ft" merge search.json --out new --set genome.layer_granularity=3
+expect_told 78 'tasks.metric' "$ft" merge search.json --out new --set 'tasks=[{"type": "perplexity", "data": "text.txt", "metric": "acc"}]'
+
+# Killed at any time, nothing is there but what was.
+before=$(sha256sum m/model.safetensors)
+for _ in 1 2 3 4; do
+    killed_within 60 "$ft" merge ties.yml --out m --force --set seed=5
+    [ "$(sha256sum m/model.safetensors)" = "$before" ] || bad "killed: another model"
+done
+expect 0 "$ft" merge ties.yml --out m --force
+[ -z "$(find . -maxdepth 1 -name '*.tmp-*')" ] || bad "left: $(ls -d ./*.tmp-*)"
+finish cli_merge
