@@ -7,7 +7,8 @@ Writes tiny.txt and tiny.eval.txt: documents separated by one empty line ("docum
 no empty line inside a document. The same seed gives the same bytes; the two files are drawn with
 different seeds and no document stands in both. Everything is written here, so the text is the project's own.
 The same questions as chats (tiny.chat.jsonl, tiny.chat.eval.jsonl), as four-way choices (tiny.choices.jsonl)
-and as prompts with one right answer (tiny.answers.jsonl) feed the chat and evaluation configs.
+and as prompts with one right answer (tiny.answers.jsonl) feed the chat and evaluation configs; every question about animals
+and things (tiny.questions.jsonl) is what a policy is rewarded for.
 
 A model of half a million parameters has to learn it in minutes on one CPU, hence few names and many
 repetitions of the same facts; it must not be learnable by heart, hence free combination of the parts.
@@ -340,6 +341,19 @@ def answer_rows(seed, n):
     return rows
 
 
+def question_rows():
+    """What the model half knows: each fact about an animal or a thing."""
+    asked = []
+    for animal, (food, home, _, legs, _) in ANIMALS.items():
+        one = article(animal)
+        asked += [(f"What does {one} eat?", f"{cap(one)} eats {food}."),
+                  (f"Where does {one} live?", f"{cap(one)} lives in {home}."),
+                  (f"How many legs does {one} have?", f"{cap(one)} has {NUMBERS[legs]} legs.")]
+    asked += [(f"What is {article(thing)} for?", f"{cap(article(thing))} is for {use}.")
+              for thing, (_, use) in THINGS.items()]
+    return [{"prompt": f"Question: {question}\nAnswer:", "answer": answer} for question, answer in asked]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", default=os.path.join(HERE, "..", "data", "text"))
@@ -353,6 +367,7 @@ def main():
     write_lines(os.path.join(arguments.out, "tiny.chat.eval.jsonl"), chat_rows(4, 40))
     write_lines(os.path.join(arguments.out, "tiny.choices.jsonl"), choice_rows(5, 48))
     write_lines(os.path.join(arguments.out, "tiny.answers.jsonl"), answer_rows(6, 32))
+    write_lines(os.path.join(arguments.out, "tiny.questions.jsonl"), question_rows())
 
 
 if __name__ == "__main__":

@@ -86,6 +86,7 @@ struct obj_objective {
     bool unbroken; /* batches go on where an epoch ends, and so are all of batch_size samples */
     const char *artifact; /* a file that it writes line by line; NULL: none */
     /* All below may be NULL, except loss. */
+    bool (*refers)(const void *cfg); /* does it, where its keys can say no? NULL: as `reference` says */
     /* Fields of log.jsonl that follow `metrics` where config or data name them; NULL-terminated. */
     ft_status (*names)(const void *cfg, data_set *train, arena *mem, const char *const **out);
     void (*derive)(double *values); /* metrics that are functions of others, of the same mean */

@@ -218,6 +218,11 @@ static int64_t reuse(const void *cfg)
     return ((const grpo_cfg *)cfg)->num_iterations;
 }
 
+static bool refers(const void *cfg)
+{
+    return ((const grpo_cfg *)cfg)->beta != 0;
+}
+
 static const char *const metrics[] = {"reward",
                                       "reward_std",
                                       "frac_reward_zero_std",
@@ -243,6 +248,7 @@ const obj_objective obj_grpo = {
     .metrics = metrics,
     .check = obj_roll_check,
     .open = open,
+    .refers = refers,
     .reuse = reuse,
     .loss = obj_roll_loss,
 };

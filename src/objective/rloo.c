@@ -154,6 +154,11 @@ static int64_t reuse(const void *cfg)
     return ((const rloo_cfg *)cfg)->num_iterations;
 }
 
+static bool refers(const void *cfg)
+{
+    return ((const rloo_cfg *)cfg)->beta != 0;
+}
+
 static const char *const metrics[] = {"reward",
                                       "reward_std",
                                       "frac_reward_zero_std",
@@ -179,6 +184,7 @@ const obj_objective obj_rloo = {
     .metrics = metrics,
     .check = check,
     .open = open,
+    .refers = refers,
     .reuse = reuse,
     .loss = obj_roll_loss,
 };

@@ -173,10 +173,16 @@ ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
     return check_quantised(s, m, *out);
 }
 
+static bool refers(const train_config *c)
+{
+    const obj_objective *o = c->objective;
+    return o->refers ? o->refers(c->objective_cfg) : o->reference;
+}
+
 bool train_leaves(const train_session *s, const model *m, const nn_overlay *over, int64_t i)
 {
     const nn_param *p = &m->param[i];
-    if (!over->own || !over->own[i] || s->cfg.objective->reference) return false;
+    if (!over->own || !over->own[i] || refers(&s->cfg)) return false;
     if (m->d.tied && p == m->head->w) return false; /* counted as the embedding */
     return !m->d.tied || p != m->embed->w || over->own[m->head->w->index];
 }
