@@ -39,8 +39,10 @@ while read -r record; do
     case $record in
     *'"chosen"'*) objective=dpo ;;
     *'"label"'*) objective=kto ;;
+    *'"prompt_ids"'* | '{"prompt"'*'"answer"'*) objective='grpo --set objective.rewards=["format"]' ;;
     *) objective=sft ;;
     esac
+    # shellcheck disable=SC2086
     accepted "$record" "$ft" check --model "$model" --data one.jsonl --set data.chat_template=chatml --set train.batch_size=1 \
         --set objective.type=$objective --out o
 done < all.txt

@@ -78,19 +78,23 @@ static bool fits(const data_format *f, const cJSON *rec)
     return f->fits ? f->fits(rec) : has_all(rec, f->keys);
 }
 
-/* A record may have the keys of several: what the objective asks for comes first. */
+/* What is asked alone is what an objective wants, or all that there is to tell. */
+static bool asked(const data_set *d, const data_format *f)
+{
+    return d->wants ? (f->gives & d->wants) != 0 : f->gives != DATA_PROMPTS;
+}
+
+/* A record may have the keys of several: what the objective asks for comes first, then records known by their keys. */
 ft_status data_format_detect(const data_set *d, data_source *s, const js_doc *doc, const cJSON *rec)
 {
     data_item it = {.src = s, .doc = doc, .rec = rec};
     if (!cJSON_IsObject(rec)) return data_fail(&it, rec, NULL, "a record must be an object");
     ft_status rc = data_view_open(&it);
     for (int wanted = 1; rc == FT_OK && wanted >= 0; wanted--) {
-        for (size_t i = 0; !s->format && i < FT_COUNT_OF(rows); i++) {
-            const bool asked = !d->wants || (rows[i]->gives & d->wants);
-            if (asked == (wanted == 1) && fits(rows[i], it.rec)) s->format = rows[i];
-        }
+        for (size_t i = 0; !s->format && i < FT_COUNT_OF(rows); i++)
+            if (asked(d, rows[i]) == (wanted == 1) && fits(rows[i], it.rec)) s->format = rows[i];
+        if (!s->format && data_known(s, it.rec)) s->format = &data_format_alpaca;
     }
-    if (rc == FT_OK && !s->format && data_known(s, it.rec)) s->format = &data_format_alpaca;
     if (rc == FT_OK && !s->format) rc = unknown_format(&it);
     data_view_close(&it);
     return rc;
