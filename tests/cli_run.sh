@@ -76,7 +76,7 @@ long=(--model m --data a.jsonl --eval e.jsonl --set data.max_length=96 --set tra
 expect_told 75 'before the first step' "$ft" train "${long[@]}" --out short --set train.max_seconds=0.001
 expect_told 0 '' "$ft" train "${long[@]}" --out whole -q
 for i in $(seq 40); do
-    "$ft" train "${long[@]}" --out timed --set train.max_seconds="$(awk -v i="$i" 'BEGIN { print 0.25 * i }')" --resume > said 2> err
+    "$ft" train "${long[@]}" --out timed --set train.max_seconds="$(awk -v i="$i" 'BEGIN { print '"$(often 0.25 1.5)"' * i }')" --resume > said 2> err
     code=$?
     [ $code = 75 ] || break
     tail -n 1 err | grep -q 'stopped by train.max_seconds .* --out timed .*--resume$' || bad "the hint: $(tail -n 1 err)"
@@ -119,7 +119,7 @@ widest() { # COLUMNS: the widest line of progress, and the first that does not e
         { if (length($0) > w) w = length($0); if ($0 ~ /[0-9]:[0-9][0-9]:[0-9][0-9]$/) { n++ } else if (n && $0 ~ /tok/) print "no time: " $0 }
         END { if (n < 10) print n + 0 " lines of progress"; if (w > c) print "a line of " w " columns" }'
 }
-for columns in 40 12 7; do
+for columns in $(often "40 12 7" 12); do
     told=$(widest $columns)
     [ -z "$told" ] || bad "$columns columns: $told"
 done

@@ -21,7 +21,10 @@ ends() {
     "$@" <&0 > out 2> err & # a background job has no input of its own
     local pid=$!
     case $wait in
-    *[!0-9.]*) for _ in $(seq 300); do [ -s "$wait" ] && break || sleep 0.1; done ;;
+    *[!0-9.]*)
+        for _ in $(seq 300); do [ -s "$wait" ] && break || sleep 0.1; done
+        [ -s "$wait" ] || bad "$name: $wait does not come"
+        ;;
     *) sleep "$wait" ;;
     esac
     kill -0 $pid 2> /dev/null || { bad "$name: was over before the signal: $(tail -n 1 err)"; return; }
@@ -46,7 +49,7 @@ ends "generate" TERM 143 0.5 "$ft" generate --model m --prompt "One" --max-new-t
 ends "eval" INT 130 0.5 "$ft" eval --model m --task perplexity --data long.txt --max-length 64 --stride 1
 ends "bench" TERM 143 0.5 "$ft" bench --seconds 30
 ends "bench of a config" INT 130 0.5 "$ft" bench run.json --steps 100000
-ends "train" TERM 143 out/log.jsonl "$ft" train run.json
+ends "train" TERM 143 run/log.jsonl "$ft" train run.json
 grep -q 'stopped by SIGTERM after step [0-9]* of 100000, saved; go on with' err || bad "train: nothing was saved: $(cat err)"
 ends "data, reading" TERM 143 0.3 "$ft" data big.jsonl --model m --threads 1
 finish cli_stop
