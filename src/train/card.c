@@ -165,6 +165,7 @@ static void put_adapters(const train_session *s, const char *name, str_buf *out)
 
 static void put_peft(const train_session *s, const char *name, str_buf *out)
 {
+    const char *end = s->m->scores ? "SequenceClassification" : "CausalLM";
     str_buf quoted = {0};
     if (s->pe->result != PE_ADAPTER) {
         str_adds(out,
@@ -176,11 +177,11 @@ static void put_peft(const train_session *s, const char *name, str_buf *out)
         put_adapters(s, quoted.data, out);
     else if (!quoted.failed)
         str_printf(out,
-                   "With PEFT:\n\n```python\nfrom peft import AutoPeftModelForCausalLM\n"
+                   "With PEFT:\n\n```python\nfrom peft import AutoPeftModelFor%s\n"
                    "from transformers import AutoTokenizer\n\n"
-                   "model = AutoPeftModelForCausalLM.from_pretrained(%s)\n"
+                   "model = AutoPeftModelFor%s.from_pretrained(%s%s)\n"
                    "tokenizer = AutoTokenizer.from_pretrained(%s)\n```\n\n",
-                   quoted.data, quoted.data);
+                   end, end, quoted.data, s->m->scores ? ", num_labels=1" : "", quoted.data);
     out->failed = out->failed || quoted.failed;
     str_free(&quoted);
 }
@@ -216,10 +217,19 @@ static void put_llama_cpp(const train_session *s, const char *name, str_buf *out
 
 static void put_use(const train_session *s, const char *name, str_buf *out)
 {
-    str_adds(out, "## Use\n\nWith ft:\n\n```sh\nft generate --adapter");
+    const bool scores = s->m->scores;
+    str_printf(out, "## Use\n\nWith ft:\n\n```sh\nft %s --adapter",
+               scores ? "score" : "generate");
     train_add_word(out, name, true);
-    str_printf(out, "%s --prompt \"...\"\n```\n\n", s->chat ? " --chat" : "");
+    str_printf(out, "%s\n```\n\n",
+               scores    ? " --data lines.jsonl"
+               : s->chat ? " --chat --prompt \"...\""
+                         : " --prompt \"...\"");
     put_peft(s, name, out);
+    if (scores) {
+        str_adds(out, "With llama.cpp: not at all; a reward model has no place in a .gguf.\n");
+        return;
+    }
     if (!s->cfg.method->fold) {
         str_printf(out, "With llama.cpp: not at all; no weight can take in what %s trains.\n",
                    s->cfg.method->name);
