@@ -189,8 +189,8 @@ struct data_set {
     int64_t n_watch, cap_watch;
     int64_t max_length, vocab_size, window_tokens, limit;
     unsigned wants;
-    bool ids, uncut, concat, completion_only, assistant_only, shuffle, training, weighted, count_first,
-        count, look;
+    bool ids, uncut, concat, completion_only, assistant_only, shuffle, training, weighted,
+        count_first, count, look;
     data_source *source;
     int n_sources;
     const data_source *all; /* [n_all] as they were found, before any was read or left out */

@@ -522,10 +522,11 @@ ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
                  "method.modules_to_save: \"%s\" takes \"%s\" too, which is a target; a module is "
                  "saved in full or adapted, not both",
                  entry, s->path);
-        FT_CHECK(!pe_trains_head(c, s->w), FT_ECONFIG,
-                 "method.target_modules: takes \"%s\" too, the head of the reward, which is trained "
-                 "in full",
-                 s->path);
+        FT_CHECK(
+            !pe_trains_head(c, s->w), FT_ECONFIG,
+            "method.target_modules: takes \"%s\" too, the head of the reward, which is trained "
+            "in full",
+            s->path);
         FT_TRY(attach(c, s));
         targets++;
     }

@@ -20,7 +20,8 @@ typedef struct conversion {
 /* Opening checks every tensor's name and shape against the config; what is left is that nothing was lost. */
 static ft_status check_written(conversion *c)
 {
-    FT_TRY(model_open(&c->to, &(model_options){.path = c->target.temp, .unread = true, .end = MODEL_ANY}));
+    FT_TRY(model_open(&c->to,
+                      &(model_options){.path = c->target.temp, .unread = true, .end = MODEL_ANY}));
     FT_CHECK(model_count(c->to) == model_count(c->from), FT_EINTERNAL,
              "%s: %lld parameters were written of %lld", ft_shows(c->target.temp),
              (long long)model_count(c->to), (long long)model_count(c->from));

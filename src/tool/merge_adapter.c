@@ -349,8 +349,8 @@ static ft_status prove(merge *m, const char *path, const dt_type *type, const mo
     model_save_options save;
     save_options(m, type, quant, &save);
     FT_TRY(tool_save(m->on->m, path, &save));
-    FT_TRY(tool_open(&m->merged, path, NULL,
-                     TOOL_ANY | (m->on->tok ? TOOL_TOKENIZER : 0), m->opt->precision));
+    FT_TRY(tool_open(&m->merged, path, NULL, TOOL_ANY | (m->on->tok ? TOOL_TOKENIZER : 0),
+                     m->opt->precision));
     return tool_prove(m->on, m->merged, proof);
 }
 

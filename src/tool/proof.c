@@ -159,11 +159,7 @@ ft_status tool_plan_proof(tool_model *a)
 
 ft_status tool_prove(tool_model *a, tool_model *b, tool_proof *out)
 {
-    prover p = {.a = a,
-                .b = b,
-                .vocab = a->m->d.vocab_size,
-                .out_n = a->m->head->out,
-                .out = out};
+    prover p = {.a = a, .b = b, .vocab = a->m->d.vocab_size, .out_n = a->m->head->out, .out = out};
     ft_status rc;
     *out = (tool_proof){0};
     FT_CHECK(b->m->d.vocab_size == p.vocab, FT_EDATA,

@@ -195,15 +195,15 @@ static ft_status check_head(tool_model *t)
 {
     const model *m = t->m;
     const bool brought = t->adapter && t->adapter->over.own[m->head->w->index];
-    FT_CHECK(!m->new_head || brought, FT_EDATA,
-             "%s: tensor \"%s\" is missing, in the adapter too: there is nothing that gives a reward",
-             ft_shows(m->path), m->head->w->name);
+    FT_CHECK(
+        !m->new_head || brought, FT_EDATA,
+        "%s: tensor \"%s\" is missing, in the adapter too: there is nothing that gives a reward",
+        ft_shows(m->path), m->head->w->name);
     if (m->scores && brought && t->tok) model_pad_with(t->m, tok_pad(t->tok), tok_eos(t->tok));
     return FT_OK;
 }
 
-static ft_status open_parts(tool_model *t, const char *path, const pe_use *use, int n,
-                            unsigned how)
+static ft_status open_parts(tool_model *t, const char *path, const pe_use *use, int n, unsigned how)
 {
     if (!path) {
         FT_CHECK(n > 0, FT_EUSAGE, "no model given; use --model PATH");
@@ -248,8 +248,8 @@ ft_status tool_open_adapters(tool_model **out, const char *model_path, const pe_
     return rc;
 }
 
-ft_status tool_open(tool_model **out, const char *model_path, const char *adapter,
-                    unsigned how, const char *precision)
+ft_status tool_open(tool_model **out, const char *model_path, const char *adapter, unsigned how,
+                    const char *precision)
 {
     const pe_use use = {.dir = adapter, .scale = 1.0};
     return tool_open_adapters(out, model_path, &use, adapter != NULL, how, precision);
