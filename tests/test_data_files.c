@@ -112,8 +112,8 @@ static void csv_mistakes_name_the_line_of_the_record(void **state)
         {"prompt,completion\na,b\nc,d\0e\n", "d.csv:3: field 2 holds a NUL byte", 28},
         {"prompt,completion\n", "holds no records", 0},
         {"", "holds no records", 0},
-        {"prompt,answr\na,b\n",
-         "d.csv:2:1: cannot tell the format of this record (keys: prompt, answr)", 0},
+        {"promt,answr\na,b\n",
+         "d.csv:2:1: cannot tell the format of this record (keys: promt, answr)", 0},
     };
     fixture f;
     (void)state;

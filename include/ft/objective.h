@@ -83,6 +83,7 @@ struct obj_objective {
     double learning_rate, adapter_rate; /* defaults of optim.learning_rate, the second for adapters; 0: the method's */
     const char *const *metrics; /* further fields of log.jsonl, NULL-terminated; with "eval_" before them in an
                                    evaluation. NULL: none */
+    const char *telling; /* the one of them that the live line prints beside the loss; NULL: none */
     bool unbroken; /* batches go on where an epoch ends, and so are all of batch_size samples */
     const char *artifact; /* a file that it writes line by line; NULL: none */
     /* All below may be NULL, except loss. */

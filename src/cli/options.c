@@ -91,9 +91,18 @@ static ft_status bad_value(const char *flag, const char *text, const char *wante
     return ft_fail(FT_EUSAGE, "%s: \"%s\" must be %s", flag, ft_shows(text), wanted);
 }
 
+/* A decimal number, ".5" too. */
+static bool is_number(const char *text, double *v)
+{
+    char *end;
+    if (!*text || text[strspn(text, "+-.0123456789eE")]) return false;
+    *v = strtod(text, &end);
+    return !*end && isfinite(*v);
+}
+
 static ft_status read_number(const cfg_field *r, void *to, const char *flag, const char *text)
 {
-    js_doc doc;
+    double v;
     bool whole = r->type != CFG_FLOAT;
     const char *wanted = r->type == CFG_AUTO_INT ? "an integer or auto"
                          : whole                 ? "an integer"
@@ -102,12 +111,7 @@ static ft_status read_number(const cfg_field *r, void *to, const char *flag, con
         *(int64_t *)to = CFG_AUTO;
         return FT_OK;
     }
-    ft_status rc = js_parse(&doc, text, strlen(text), flag, 1, JS_NO_POSITIONS, FT_EUSAGE);
-    if (rc == FT_EMEM) return rc;
-    bool number = rc == FT_OK && cJSON_IsNumber(doc.root);
-    double v = number ? doc.root->valuedouble : 0;
-    if (rc == FT_OK) js_close(&doc);
-    if (!number || (whole && (v != floor(v) || fabs(v) > 0x1p53)))
+    if (!is_number(text, &v) || (whole && (v != floor(v) || fabs(v) > 0x1p53)))
         return bad_value(flag, text, wanted);
     if (r->low < r->high) {
         if (v < r->low || (r->low_open && v == r->low))

@@ -249,7 +249,8 @@ typedef struct data_item {
 struct data_format {
     const char *name;
     const char *const *keys;        /* a record that has all of these is of this format */
-    bool (*fits)(const cJSON *rec); /* the same where that is not said by keys alone; NULL: it is */
+    /* the same where that is not said by keys alone; NULL: it is. asked: the objective wants what it gives */
+    bool (*fits)(const cJSON *rec, bool asked);
     ft_status (*render)(data_item *it);
     const char *const
         *reads;     /* further keys; of what a chat template renders also those of count.c */

@@ -329,6 +329,9 @@ static ft_status last_turn(sides *x)
     const data_item *it = x->it;
     const cJSON *talk = js_get(it->rec, "messages");
     if (!talk) talk = js_get(it->rec, "conversations");
+    if (!talk)
+        return data_fail(it, it->rec, "completion", "is missing in this %s record",
+                         it->format->name);
     x->before = cJSON_CreateArray();
     x->turns[0] = cJSON_CreateArray();
     if (!x->before || !x->turns[0]) return no_memory();
@@ -359,12 +362,19 @@ static bool has_pair(const cJSON *rec)
     return js_get(rec, "chosen") && js_get(rec, "rejected");
 }
 
+/* LLaMA-Factory's alpaca form: an answer to an instruction. */
+static bool is_instruction(const cJSON *rec)
+{
+    return js_get(rec, "instruction") && js_get(rec, "output");
+}
+
 static ft_status unpaired(data_item *it)
 {
     static const char *const numbers[] = {"ref_logps", "ref_KL_logps", NULL};
     sides x = {.it = it, .key = {"completion"}, .n = 1};
     ft_status rc = FT_OK;
-    const bool pair = has_pair(it->rec), talk = !js_get(it->rec, "completion");
+    if (is_instruction(it->rec)) x.key[0] = "output";
+    const bool pair = has_pair(it->rec), talk = !js_get(it->rec, x.key[0]);
     if (pair)
         it->all = it->apart = true;
     else
@@ -376,12 +386,13 @@ static ft_status unpaired(data_item *it)
     return rc;
 }
 
-static bool is_unpaired(const cJSON *rec)
+/* A label of another kind than true and false is wrong where labels are asked for, and else a key like others. */
+static bool is_unpaired(const cJSON *rec, bool asked)
 {
-    const bool labelled = js_get(rec, "label") || js_get(rec, "kto_tag");
-    const bool answer =
-        js_get(rec, "completion") || js_get(rec, "messages") || js_get(rec, "conversations");
-    return has_pair(rec) || (labelled && answer);
+    const cJSON *label = js_get(rec, "label") ? js_get(rec, "label") : js_get(rec, "kto_tag");
+    const bool answer = js_get(rec, "completion") || js_get(rec, "messages") ||
+                        js_get(rec, "conversations") || is_instruction(rec);
+    return has_pair(rec) || (answer && (asked ? label != NULL : cJSON_IsBool(label)));
 }
 
 /* --- the rows ------------------------------------------------------------------------------------------------------ */
@@ -395,10 +406,10 @@ static const char *const j_preference[] = {
     NULL};
 static const char *const t_preference[] = {"prompt", "chosen", "rejected", "reference", NULL};
 static const char *const k_unpaired[] = {"label", NULL};
-static const char *const r_unpaired[] = {
-    "kto_tag",  "prompt",        "completion", "chosen",       "rejected",
-    "messages", "conversations", "system",     "history",      "instruction",
-    "input",    "tools",         "ref_logps",  "ref_KL_logps", NULL};
+static const char *const r_unpaired[] = {"kto_tag",  "prompt",      "completion",    "chosen",
+                                         "rejected", "messages",    "conversations", "system",
+                                         "history",  "instruction", "input",         "output",
+                                         "tools",    "ref_logps",   "ref_KL_logps",  NULL};
 static const char *const j_unpaired[] = {
     "tools", "history", "conversations", "chat_template_kwargs", "messages",
     "label", "kto_tag", "ref_logps",     "ref_KL_logps",         NULL};
@@ -429,5 +440,6 @@ const data_format data_format_unpaired = {
     .turns = t_unpaired,
     .help =
         "whether an answer is good (label, or kto_tag): its tokens after the prompt. Or messages "
-        "that end with it; a preference record is two of them.",
+        "that end with it, or instruction (and input) with output; a preference record is two of "
+        "them.",
     .example = "{\"prompt\": \"What is 2 + 2?\", \"completion\": \" It is 4.\", \"label\": true}"};

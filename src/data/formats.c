@@ -73,15 +73,18 @@ static ft_status unknown_format(const data_item *it)
     return rc;
 }
 
-static bool fits(const data_format *f, const cJSON *rec)
+static bool fits(const data_format *f, const cJSON *rec, bool asked)
 {
-    return f->fits ? f->fits(rec) : has_all(rec, f->keys);
+    return f->fits ? f->fits(rec, asked) : has_all(rec, f->keys);
 }
 
-/* What is asked alone is what an objective wants, or all that there is to tell. */
-static bool asked(const data_set *d, const data_format *f)
+/* What the objective wants is looked for first, the rest so that it can be refused by its name. A prompt may be all that is left
+ * of a record whose other keys are misspelt: it is one where prompts are wanted, or where no one asks. */
+static int turn_of(const data_set *d, const data_format *f)
 {
-    return d->wants ? (f->gives & d->wants) != 0 : f->gives != DATA_PROMPTS;
+    if (d->wants & f->gives) return 0;
+    if (f->gives == DATA_PROMPTS) return d->wants ? -1 : 1;
+    return d->wants ? 1 : 0;
 }
 
 /* A record may have the keys of several: what the objective asks for comes first, then records known by their keys. */
@@ -90,9 +93,10 @@ ft_status data_format_detect(const data_set *d, data_source *s, const js_doc *do
     data_item it = {.src = s, .doc = doc, .rec = rec};
     if (!cJSON_IsObject(rec)) return data_fail(&it, rec, NULL, "a record must be an object");
     ft_status rc = data_view_open(&it);
-    for (int wanted = 1; rc == FT_OK && wanted >= 0; wanted--) {
+    for (int turn = 0; rc == FT_OK && turn < 2; turn++) {
         for (size_t i = 0; !s->format && i < FT_COUNT_OF(rows); i++)
-            if (asked(d, rows[i]) == (wanted == 1) && fits(rows[i], it.rec)) s->format = rows[i];
+            if (turn_of(d, rows[i]) == turn && fits(rows[i], it.rec, rows[i]->gives & d->wants))
+                s->format = rows[i];
         if (!s->format && data_known(s, it.rec)) s->format = &data_format_alpaca;
     }
     if (rc == FT_OK && !s->format) rc = unknown_format(&it);

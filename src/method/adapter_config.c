@@ -213,7 +213,7 @@ static void put_common(const pe_ctx *c, cJSON *o)
     cJSON_AddBoolToObject(o, "inference_mode", true);
     cJSON_AddStringToObject(o, "peft_type", c->method->peft_type);
     cJSON_AddNullToObject(o, "revision");
-    cJSON_AddStringToObject(o, "task_type", c->m->scores ? PE_SCORES : "CAUSAL_LM");
+    cJSON_AddStringToObject(o, "task_type", c->m && c->m->scores ? PE_SCORES : "CAUSAL_LM");
 }
 
 /* A new object with the members of o, which loses them, in the order of their keys, as PEFT writes them. */

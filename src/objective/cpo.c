@@ -150,6 +150,7 @@ const obj_objective obj_cpo = {
     .learning_rate = 1e-6,
     .adapter_rate = 1e-5,
     .metrics = cpo_metrics,
+    .telling = "rewards/margins",
     .open = open_cpo,
 };
 const obj_objective obj_simpo = {
@@ -161,6 +162,7 @@ const obj_objective obj_simpo = {
     .learning_rate = 1e-6,
     .adapter_rate = 1e-5,
     .metrics = cpo_metrics,
+    .telling = "rewards/margins",
     .open = open_cpo,
 };
 const obj_objective obj_tpo = {
@@ -172,5 +174,6 @@ const obj_objective obj_tpo = {
     .learning_rate = 5e-7,
     .adapter_rate = 5e-6,
     .metrics = tpo_metrics,
+    .telling = "rewards/margins",
     .open = open_tpo,
 };

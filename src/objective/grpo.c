@@ -246,6 +246,7 @@ const obj_objective obj_grpo = {
     .learning_rate = 1e-6,
     .adapter_rate = 1e-5,
     .metrics = metrics,
+    .telling = "reward",
     .check = obj_roll_check,
     .open = open,
     .refers = refers,

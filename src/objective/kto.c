@@ -104,6 +104,7 @@ const obj_objective obj_kto = {
     .learning_rate = 1e-6,
     .adapter_rate = 1e-5,
     .metrics = metrics,
+    .telling = "rewards/margins",
     .derive = derive,
     .open = open,
     .close = obj_pairs_close,

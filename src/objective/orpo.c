@@ -72,6 +72,7 @@ const obj_objective obj_orpo = {
     .learning_rate = 1e-6,
     .adapter_rate = 1e-5,
     .metrics = metrics,
+    .telling = "rewards/margins",
     .open = open,
     .close = obj_pairs_close,
     .prepare = obj_pairs_prepare,

@@ -104,5 +104,6 @@ const obj_objective obj_reward = {
     .learning_rate = 1e-4,
     .adapter_rate = 1e-4,
     .metrics = metrics,
+    .telling = "margin",
     .loss = loss,
 };

@@ -182,6 +182,7 @@ const obj_objective obj_rloo = {
     .learning_rate = 1e-6,
     .adapter_rate = 1e-5,
     .metrics = metrics,
+    .telling = "reward",
     .check = check,
     .open = open,
     .refers = refers,

@@ -244,10 +244,48 @@ static bool drawn(const char *name)
     return !str_starts(name, "eval_tokens");
 }
 
-/* A chart of the losses of the evaluations together, and one of every other series. */
+/* Series of one unit that are read against each other. */
+static const struct shared {
+    const char *title, *name[4];
+} shared[] = {
+    {"rewards of both answers", {"rewards/chosen", "rewards/rejected"}},
+    {"log-probabilities of both answers", {"logps/chosen", "logps/rejected"}},
+    {"rewards", {"min_reward", "mean_reward", "max_reward"}},
+    {"share of clipped ratios",
+     {"clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"}},
+};
+
+/* An evaluation's name of a metric is the metric's, but for the losses. */
+static const char *plain(const char *name)
+{
+    return str_starts(name, "eval_") && !str_starts(name, "eval_loss") ? name + 5 : name;
+}
+
+static const char *title_of(const char *name)
+{
+    for (size_t i = 0; i < FT_COUNT_OF(shared); i++)
+        for (size_t k = 0; k < FT_COUNT_OF(shared[i].name) && shared[i].name[k]; k++)
+            if (strcmp(shared[i].name[k], plain(name)) == 0) return shared[i].title;
+    return plain(name);
+}
+
+/* On one chart: the losses of the evaluations, a metric in training and in evaluations, what shares a title. */
 static bool together(const char *a, const char *b)
 {
-    return strcmp(a, b) == 0 || (str_starts(a, "eval_loss") && str_starts(b, "eval_loss"));
+    return strcmp(title_of(a), title_of(b)) == 0 ||
+           (str_starts(a, "eval_loss") && str_starts(b, "eval_loss"));
+}
+
+/* What a metric's name begins with, up to the slash: "" for those that have none. */
+static size_t group_of(const char *name)
+{
+    const char *slash = strchr(plain(name), '/');
+    return slash ? (size_t)(slash - plain(name)) : 0;
+}
+
+static bool same_group(const char *a, const char *b)
+{
+    return group_of(a) == group_of(b) && strncmp(plain(a), plain(b), group_of(a)) == 0;
 }
 
 static int curves_like(curve *c, const report_run *run, int n, const char *name)
@@ -265,10 +303,35 @@ static int curves_like(curve *c, const report_run *run, int n, const char *name)
     return count;
 }
 
+static const char *const first_charts[] = {"loss", "eval_loss", "learning_rate", "grad_norm",
+                                           "tokens_per_s"};
+
+/* Is there a chart of its own for it, and is none that is `like` it before series k of run i? */
+static bool is_first(const report_run *run, int i, int k, bool (*like)(const char *, const char *))
+{
+    const char *name = run[i].series[k].name;
+    if (!drawn(name)) return false;
+    for (size_t j = 0; j < FT_COUNT_OF(first_charts); j++)
+        if (together(name, first_charts[j])) return false;
+    for (int r = 0; r <= i; r++)
+        for (int j = 0; j < (r < i ? run[r].n_series : k); j++)
+            if (drawn(run[r].series[j].name) && like(run[r].series[j].name, name)) return false;
+    return true;
+}
+
+static void put_group(str_buf *s, const report_run *run, int n, curve *c, const char *group)
+{
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < run[i].n_series; k++) {
+            const char *name = run[i].series[k].name;
+            if (same_group(name, group) && is_first(run, i, k, together))
+                put_chart(s, title_of(name), c, curves_like(c, run, n, name));
+        }
+    str_adds(s, "</div>\n");
+}
+
 static void put_charts(str_buf *s, const report_run *run, int n)
 {
-    static const char *const first[] = {"loss", "eval_loss", "learning_rate", "grad_norm",
-                                        "tokens_per_s"};
     int all = 0;
     for (int i = 0; i < n; i++) all += run[i].n_series;
     curve *c = ft_alloc((size_t)all + 1, sizeof *c);
@@ -277,21 +340,24 @@ static void put_charts(str_buf *s, const report_run *run, int n)
         return;
     }
     str_adds(s, "<h2>Curves</h2>\n<div class=\"grid\">\n");
-    for (size_t i = 0; i < FT_COUNT_OF(first); i++) {
-        const int count = curves_like(c, run, n, first[i]);
-        if (count > 0) put_chart(s, first[i], c, count);
+    for (size_t i = 0; i < FT_COUNT_OF(first_charts); i++) {
+        const int count = curves_like(c, run, n, first_charts[i]);
+        if (count > 0) put_chart(s, first_charts[i], c, count);
     }
-    for (int i = 0; i < n; i++) {
+    put_group(s, run, n, c, "");
+    for (int i = 0; i < n; i++)
         for (int k = 0; k < run[i].n_series; k++) {
             const char *name = run[i].series[k].name;
-            bool done = !drawn(name);
-            for (size_t j = 0; j < FT_COUNT_OF(first); j++) done = done || together(name, first[j]);
-            for (int j = 0; j < i; j++) done = done || report_find(&run[j], name);
-            if (!done) put_chart(s, name, c, curves_like(c, run, n, name));
+            if (group_of(name) == 0 || !is_first(run, i, k, same_group)) continue;
+            str_adds(s, "<h2>Curves: ");
+            char *group = ft_strdup(plain(name));
+            if (group) group[group_of(name)] = 0;
+            if (group) put_text(s, group);
+            ft_free(group);
+            str_adds(s, "</h2>\n<div class=\"grid\">\n");
+            put_group(s, run, n, c, name);
         }
-    }
     ft_free(c);
-    str_adds(s, "</div>\n");
 }
 
 /* --- tables ----------------------------------------------------------------------------------------------------------- */

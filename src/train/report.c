@@ -23,17 +23,13 @@ const char *train_left_text(const train_session *s)
 /* "  reward 0.41": the figure that tells more than the loss, where the objective has one. */
 static const char *telling(const train_session *s)
 {
-    static const char *const names[] = {"reward", "objective/scores", "rewards/margins"};
+    const char *key = s->cfg.objective->telling, *name = key ? strrchr(key, '/') : NULL;
     static char text[60];
-    for (size_t k = 0; k < FT_COUNT_OF(names); k++)
-        for (int i = 0; i < s->n_own; i++) {
-            if (strcmp(s->metrics[i], names[k]) != 0 || isnan(s->state.metric[i])) continue;
-            const char *name = strrchr(names[k], '/');
-            snprintf(text, sizeof text, "  %s %.4f", name ? name + 1 : names[k],
-                     s->state.metric[i]);
-            return text;
-        }
-    return "";
+    int i = 0;
+    while (key && i < s->n_own && strcmp(s->metrics[i], key) != 0) i++;
+    if (!key || i == s->n_own || isnan(s->state.metric[i])) return "";
+    snprintf(text, sizeof text, "  %s %.4f", name ? name + 1 : key, s->state.metric[i]);
+    return text;
 }
 
 /* The live line, and every half minute one that stays, for logs of pipelines. Parts stand two spaces apart: a narrow terminal
