@@ -248,7 +248,7 @@ typedef struct data_item {
 /* A row of formats.def: how a record is recognised and rendered, and what `ft help` shows of it. */
 struct data_format {
     const char *name;
-    const char *const *keys;        /* a record that has all of these is of this format */
+    const char *const *keys; /* a record that has all of these is of this format */
     /* the same where that is not said by keys alone; NULL: it is. asked: the objective wants what it gives */
     bool (*fits)(const cJSON *rec, bool asked);
     ft_status (*render)(data_item *it);

@@ -532,8 +532,9 @@ static const char *const metrics[] = {
 
 #define ROW                                                                                        \
     .cfg_size = sizeof(dpo_cfg), .wants = DATA_PAIRS, .unit = OBJ_SAMPLES, .reference = true,      \
-    .calm = true, .learning_rate = 1e-6, .adapter_rate = 1e-5, .metrics = metrics, .telling = "rewards/margins",                 \
-    .close = obj_pairs_close, .prepare = obj_pairs_prepare, .loss = obj_pairs_loss
+    .calm = true, .learning_rate = 1e-6, .adapter_rate = 1e-5, .metrics = metrics,                 \
+    .telling = "rewards/margins", .close = obj_pairs_close, .prepare = obj_pairs_prepare,          \
+    .loss = obj_pairs_loss
 
 const obj_objective obj_dpo = {
     .name = "dpo",

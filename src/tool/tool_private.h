@@ -39,7 +39,7 @@ void tool_text_free(tool_text *x);
 /* --- request.c: a prompt and how it is to be answered --------------------------------------------------------- */
 typedef struct tool_request { /* start with { 0 }, s and system */
     str_buf id;               /* JSON text; empty: none */
-    str_buf record; /* with opt->samples: the line's own keys, an object without its end */
+    str_buf record;     /* with opt->samples: the line's own keys, an object without its end */
     const char *system; /* to be set: the system turn, where the line brings none; NULL: none */
     bool used;          /* it is the system turn */
     tok_ids prompt;
