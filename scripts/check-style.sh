@@ -22,7 +22,7 @@ method     9600  a file a method; targets and adapter files as PEFT has them
 infer      1600  scoring and generating many sequences, below objectives
 reward     1500  a file a reward: comparisons, patterns, lengths, reward models, programs of the user
 data       8200  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
-objective  2200  a file a loss: of tokens, of judged answers
+objective  5200  a file a loss: of tokens, of judged answers, of completions that are sampled
 optim      1800  a file an update rule, schedules and the keys each goes by
 train      7100  the loop, checkpoints, resume, plan, reports
 merge      2900  whole models as one: recipes, a file a method, tiles over the inputs, vocabularies by tokens

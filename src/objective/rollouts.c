@@ -69,7 +69,7 @@ static ft_status reward_names(const roll_cfg *cfg, data_set *train, arena *mem,
     *out = name;
     if (n > 0 || !cfg->rollouts || data_count(train) == 0) return FT_OK;
     FT_TRY(data_get(train, 0, &first, mem));
-    FT_TRY(roll_record(&first, &r));
+    FT_TRY(obj_roll_record(&first, &r));
     const cJSON *all = js_get(r.root, "rewards"), *v;
     int k = 0;
     name = arena_get(mem, ((size_t)cJSON_GetArraySize(all) + 1) * sizeof *name);
@@ -109,8 +109,8 @@ static ft_status check_records(const roll *p, data_set *set, bool replays, bool 
         const char *answer = NULL;
         bool judged = false;
         FT_TRY(data_get(set, i, &d, mem));
-        if (replays) FT_TRY(roll_is_judged(&d, &judged));
-        if (!judged && wants) FT_TRY(roll_answer(&d, mem, &answer));
+        if (replays) FT_TRY(obj_roll_is_judged(&d, &judged));
+        if (!judged && wants) FT_TRY(obj_roll_answer(&d, mem, &answer));
         FT_CHECK(judged || !wants || answer, FT_EDATA,
                  "%s:%lld: answer: is missing, and objective.rewards compares with it",
                  ft_shows(d.path), (long long)d.line);
@@ -131,11 +131,21 @@ static ft_status check_room(roll *p)
     if (c->eval && data_longest_sequence(c->eval, 1) > p->longest)
         p->longest = data_longest_sequence(c->eval, 1);
     if (p->longest >= c->max_length) p->longest = c->max_length - 1; /* others are left out */
-    FT_CHECK(p->longest == 0 || roll_room(p, p->longest) > 0, FT_EDATA,
+    FT_CHECK(p->longest == 0 || obj_roll_room(p, p->longest) > 0, FT_EDATA,
              "data.max_length: a prompt has up to %lld tokens, and the model has %lld positions: "
              "there is no room for an answer",
              (long long)p->longest, (long long)c->m->d.max_position);
     return FT_OK;
+}
+
+/* Ids, labels, log-probabilities of policy and reference, and what answers take before they are put together. */
+static size_t batch_bytes(const roll *p)
+{
+    enum { ARRAYS = 6 };
+    const roll_cfg *cfg = p->c->cfg;
+    const int64_t one = p->replays ? data_longest_sequence(p->c->train, 1)
+                                   : p->longest + obj_roll_room(p, p->longest);
+    return (size_t)(p->c->batch_size * cfg->num_generations * one) * ARRAYS * sizeof(float);
 }
 
 /* For the plan: what is made of the samples, and what the passes of prepare take. */
@@ -144,11 +154,12 @@ static ft_status plan(roll *p)
     obj_ctx *c = p->c;
     const roll_cfg *cfg = c->cfg;
     const obj_made made = {cfg->num_generations, cfg->max_completion_length};
+    c->bytes += batch_bytes(p);
     if (!p->replays) c->made = made;
     c->made_of_eval = made;
     if (p->longest == 0) return FT_OK; /* nothing is sampled */
     c->bytes += p->cache;
-    return roll_plan(p, p->judge_ctx.tape);
+    return obj_roll_plan(p, p->judge_ctx.tape);
 }
 
 static ft_status open_judges(roll *p, bool weights)
@@ -194,7 +205,7 @@ static ft_status open(roll *p, bool weights)
              "objective.type: \"%s\" samples answers, and the model has no tokenizer to say what "
              "ends them",
              c->row->name);
-    if (p->longest > 0) p->cache = roll_cache_bytes(p);
+    if (p->longest > 0) p->cache = obj_roll_cache_bytes(p);
     FT_TRY(open_judges(p, weights));
     if (p->kind.reference)
         FT_TRY(obj_reference_open(&p->ref, c, cfg->reference, longest, &c->bytes));
@@ -359,8 +370,8 @@ static ft_status make(roll *p, const obj_step *s, roll_batch *b, arena *mem)
 {
     obj_step all = *s;
     double *reward;
-    FT_TRY(roll_make(p, s, b, mem));
-    FT_TRY(roll_reward(p, b, p->c->step_mem));
+    FT_TRY(obj_roll_make(p, s, b, mem));
+    FT_TRY(obj_roll_reward(p, b, p->c->step_mem));
     FT_TRY(pick(p, b, true));
     FT_TRY(put_samples(p, b, &all));
     if (p->kind.old) FT_TRY(score(p, b, &all, false));

@@ -54,12 +54,12 @@ static ft_status add_texts(const roll *p, const roll_one *x, str_buf *out)
 {
     const char *answer;
     str_buf text = {0};
-    ft_status rc = p->c->tok ? roll_text(p, x, &text) : FT_OK;
+    ft_status rc = p->c->tok ? obj_roll_text(p, x, &text) : FT_OK;
     if (p->c->tok) add_string(out, "completion", text.data ? text.data : "", text.len);
     str_free(&text);
     FT_TRY(rc);
     str_printf(out, ",\"finished\":%s", x->finished ? "true" : "false");
-    FT_TRY(roll_answer(x->from, p->c->step_mem, &answer));
+    FT_TRY(obj_roll_answer(x->from, p->c->step_mem, &answer));
     if (answer) add_string(out, "answer", answer, strlen(answer));
     return FT_OK;
 }

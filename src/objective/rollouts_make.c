@@ -14,14 +14,14 @@
 enum { LIVE = 32 };          /* answers that advance together */
 #define PAGE 32              /* positions of a page of the cache */
 
-int64_t roll_prompt(const data_sample *d)
+int64_t obj_roll_prompt(const data_sample *d)
 {
     int64_t n = 0;
     while (n < d->len && d->labels[n] == DATA_IGNORE) n++;
     return n;
 }
 
-int64_t roll_room(const roll *p, int64_t prompt)
+int64_t obj_roll_room(const roll *p, int64_t prompt)
 {
     const roll_cfg *cfg = p->c->cfg;
     const model *m = p->c->m;
@@ -33,19 +33,19 @@ int64_t roll_room(const roll *p, int64_t prompt)
 }
 
 /* --- records ---------------------------------------------------------------------------------------------------- */
-ft_status roll_record(const data_sample *d, js_doc *out)
+ft_status obj_roll_record(const data_sample *d, js_doc *out)
 {
     const char *text = d->extra ? d->extra : "{}";
     *out = (js_doc){0};
     return js_parse(out, text, strlen(text), d->path, (int)d->line, JS_BIG_NUMBERS, FT_EDATA);
 }
 
-ft_status roll_answer(const data_sample *d, arena *mem, const char **out)
+ft_status obj_roll_answer(const data_sample *d, arena *mem, const char **out)
 {
     js_doc r;
     str_buf s = {0};
     *out = NULL;
-    FT_TRY(roll_record(d, &r));
+    FT_TRY(obj_roll_record(d, &r));
     const cJSON *v = js_get(r.root, "answer");
     ft_status rc = FT_OK;
     if (cJSON_IsString(v)) {
@@ -61,16 +61,16 @@ ft_status roll_answer(const data_sample *d, arena *mem, const char **out)
     return rc;
 }
 
-ft_status roll_is_judged(const data_sample *d, bool *out)
+ft_status obj_roll_is_judged(const data_sample *d, bool *out)
 {
     js_doc r;
-    FT_TRY(roll_record(d, &r));
+    FT_TRY(obj_roll_record(d, &r));
     *out = cJSON_IsNumber(js_get(r.root, "reward")) || cJSON_IsObject(js_get(r.root, "rewards"));
     js_close(&r);
     return FT_OK;
 }
 
-ft_status roll_text(const roll *p, const roll_one *x, str_buf *out)
+ft_status obj_roll_text(const roll *p, const roll_one *x, str_buf *out)
 {
     const tok_tokenizer *tok = p->c->tok;
     tok_ids shown = {0};
@@ -135,7 +135,7 @@ static ft_status read_end(const roll *p, roll_one *x)
 {
     const roll_cfg *cfg = p->c->cfg;
     js_doc r;
-    FT_TRY(roll_record(x->from, &r));
+    FT_TRY(obj_roll_record(x->from, &r));
     const cJSON *v = js_get(r.root, "finished");
     if (cJSON_IsBool(v)) x->finished = cJSON_IsTrue(v);
     x->counts = x->finished || !cfg->mask_truncated_completions;
@@ -149,12 +149,12 @@ static ft_status replay(const roll *p, const obj_step *s, roll_batch *b, arena *
     int32_t *ids;
     for (int i = 0; i < b->n; i++) {
         all += s->sample[i].len;
-        tokens += s->sample[i].len - roll_prompt(&s->sample[i]);
+        tokens += s->sample[i].len - obj_roll_prompt(&s->sample[i]);
     }
     FT_TRY(room(p, b, all, tokens, mem, &ids));
     for (int i = 0; i < b->n; i++) {
         const data_sample *d = &s->sample[i];
-        const int64_t prompt = roll_prompt(d);
+        const int64_t prompt = obj_roll_prompt(d);
         put(p, b, i, d, prompt, d->ids + prompt, d->len - prompt, ids);
         FT_TRY(read_end(p, &b->one[i]));
         ids += d->len;
@@ -187,7 +187,7 @@ static inf_sampling sampling(const roll *p, const obj_step *s, int i, int64_t pr
     how.top_k = cfg->top_k;
     how.top_p = cfg->top_p;
     how.min_p = isnan(cfg->min_p) ? 0 : cfg->min_p;
-    how.max_new = roll_room(p, prompt);
+    how.max_new = obj_roll_room(p, prompt);
     how.seed = eval ? rng_key(p->c->seed, EVAL_KEY, 0)
                     : rng_key(p->c->seed, ROLL_KEY, (uint64_t)(s->step / p->reuse));
     how.first = (uint64_t)(eval ? s->sample[i].index : i);
@@ -206,7 +206,7 @@ static ft_status ask(const roll *p, const obj_step *s, int copies, inf_answer *o
     inf_sampling *how = arena_get(mem, (size_t)s->n * sizeof *how);
     if (!prompt || !how) return FT_EMEM;
     for (int i = 0; i < s->n; i++) {
-        const int64_t n = roll_prompt(&s->sample[i]);
+        const int64_t n = obj_roll_prompt(&s->sample[i]);
         prompt[i] = (tok_ids){.id = (int32_t *)(uintptr_t)s->sample[i].ids, .n = n};
         how[i] = sampling(p, s, i, n);
     }
@@ -222,13 +222,13 @@ static ft_status take_answers(const roll *p, const obj_step *s, const inf_answer
     int64_t all = 0, tokens = 0;
     int32_t *ids;
     for (int i = 0; i < b->n; i++) {
-        all += roll_prompt(&s->sample[i / b->generations]) + a[i].ids.n;
+        all += obj_roll_prompt(&s->sample[i / b->generations]) + a[i].ids.n;
         tokens += a[i].ids.n;
     }
     FT_TRY(room(p, b, all, tokens, mem, &ids));
     for (int i = 0; i < b->n; i++) {
         const data_sample *d = &s->sample[i / b->generations];
-        const int64_t prompt = roll_prompt(d);
+        const int64_t prompt = obj_roll_prompt(d);
         put(p, b, i, d, prompt, a[i].ids.id, a[i].ids.n, ids);
         ids += prompt + a[i].ids.n;
     }
@@ -246,10 +246,10 @@ static ft_status sample(const roll *p, const obj_step *s, roll_batch *b, arena *
     return rc;
 }
 
-ft_status roll_make(roll *p, const obj_step *s, roll_batch *b, arena *mem)
+ft_status obj_roll_make(roll *p, const obj_step *s, roll_batch *b, arena *mem)
 {
     const roll_cfg *cfg = p->c->cfg;
-    const bool there = p->replays && roll_prompt(&s->sample[0]) < s->sample[0].len;
+    const bool there = p->replays && obj_roll_prompt(&s->sample[0]) < s->sample[0].len;
     *b = (roll_batch){.number = s->step < 0 ? -1 : s->step / p->reuse,
                       .generations = (int)cfg->num_generations,
                       .fresh = !p->kind.old};
@@ -269,7 +269,7 @@ static ft_status read_reward(const roll *p, roll_one *x, double *each, bool *kno
     js_doc r;
     ft_status rc = FT_OK;
     double sum = 0;
-    FT_TRY(roll_record(x->from, &r));
+    FT_TRY(obj_roll_record(x->from, &r));
     const cJSON *whole = js_get(r.root, "reward"), *all = js_get(r.root, "rewards");
     *known = cJSON_IsNumber(whole) || cJSON_IsObject(all);
     for (int k = 0; k < p->n_rewards; k++) {
@@ -300,8 +300,8 @@ static ft_status show(const roll *p, const roll_batch *b, int i, rw_item *out, a
                      .n_ids = x->n,
                      .finished = x->finished,
                      .line = (b->number < 0 ? 0 : b->number) * b->n + i + 1};
-    FT_TRY(roll_answer(x->from, mem, &out->answer));
-    ft_status rc = roll_text(p, x, &text);
+    FT_TRY(obj_roll_answer(x->from, mem, &out->answer));
+    ft_status rc = obj_roll_text(p, x, &text);
     if (rc == FT_OK) out->text = arena_strn(mem, text.data ? text.data : "", text.len);
     str_free(&text);
     return rc == FT_OK && !out->text ? FT_EMEM : rc;
@@ -332,7 +332,7 @@ static ft_status judge(roll *p, roll_batch *b, const int *which, int n, arena *m
     return FT_OK;
 }
 
-ft_status roll_reward(roll *p, roll_batch *b, arena *mem)
+ft_status obj_roll_reward(roll *p, roll_batch *b, arena *mem)
 {
     int n = 0;
     int *open = arena_get(mem, ((size_t)b->n + 1) * sizeof *open);
@@ -340,7 +340,7 @@ ft_status roll_reward(roll *p, roll_batch *b, arena *mem)
     for (int i = 0; i < b->n; i++) {
         bool known = false;
         roll_one *x = &b->one[i];
-        if (roll_prompt(x->from) < x->from->len && p->replays)
+        if (obj_roll_prompt(x->from) < x->from->len && p->replays)
             FT_TRY(read_reward(p, x, &b->rewards[(size_t)i * (size_t)p->n_rewards], &known));
         if (!known) open[n++] = i;
     }
@@ -357,11 +357,11 @@ static int64_t live(const roll *p)
 
 static int64_t longest(const roll *p)
 {
-    return p->longest + roll_room(p, p->longest) + nn_virtual(p->c->tuned);
+    return p->longest + obj_roll_room(p, p->longest) + nn_virtual(p->c->tuned);
 }
 
 /* Room for all that advance together, or for a quarter of the memory: others wait then. */
-size_t roll_cache_bytes(const roll *p)
+size_t obj_roll_cache_bytes(const roll *p)
 {
     const int64_t pages = longest(p) / PAGE + 2;
     const size_t one = (size_t)pages * (size_t)model_cache_floats(p->c->m, PAGE) * sizeof(float);
@@ -372,7 +372,7 @@ size_t roll_cache_bytes(const roll *p)
 /* A piece of a prompt is so long; several go together up to that. */
 enum { PIECE = 512 };
 
-ft_status roll_plan(roll *p, ag_tape *dry)
+ft_status obj_roll_plan(roll *p, ag_tape *dry)
 {
     const obj_ctx *c = p->c;
     const int64_t n = c->batch_size, one = p->longest < PIECE ? p->longest : PIECE;
@@ -393,7 +393,7 @@ ft_status roll_plan(roll *p, ag_tape *dry)
     if (!out || !item) return FT_EMEM;
     for (int64_t i = 0; i < live(p); i++)
         item[i] = (rw_item){.n_prompt = p->longest,
-                            .n_ids = roll_room(p, p->longest),
+                            .n_ids = obj_roll_room(p, p->longest),
                             .tokens = cfg->max_completion_length};
     FT_TRY(rw_judge(p->judges, item, live(p), out));
     const size_t seen = ag_peak_bytes(dry);

@@ -6,23 +6,23 @@
 
 /* --- rollouts_make.c: completions, and what they are worth ------------------------------------------------------------- */
 /* Fills b, in mem, with completions of the step's prompts: sampled, or those that the samples hold. */
-FT_MUST_USE ft_status roll_make(roll *p, const obj_step *s, roll_batch *b, arena *mem);
+FT_MUST_USE ft_status obj_roll_make(roll *p, const obj_step *s, roll_batch *b, arena *mem);
 /* Their rewards, by the judges or as the records say. */
-FT_MUST_USE ft_status roll_reward(roll *p, roll_batch *b, arena *mem);
+FT_MUST_USE ft_status obj_roll_reward(roll *p, roll_batch *b, arena *mem);
 /* Tokens of a sample before its first supervised one; has it one at all? */
-int64_t roll_prompt(const data_sample *d);
+int64_t obj_roll_prompt(const data_sample *d);
 /* Tokens that may follow a prompt of so many. */
-int64_t roll_room(const roll *p, int64_t prompt);
+int64_t obj_roll_room(const roll *p, int64_t prompt);
 /* The text of a completion without special tokens. */
-FT_MUST_USE ft_status roll_text(const roll *p, const roll_one *x, str_buf *out);
+FT_MUST_USE ft_status obj_roll_text(const roll *p, const roll_one *x, str_buf *out);
 /* The record's `answer` as text, in mem; NULL: it has none. */
-FT_MUST_USE ft_status roll_answer(const data_sample *d, arena *mem, const char **out);
+FT_MUST_USE ft_status obj_roll_answer(const data_sample *d, arena *mem, const char **out);
 /* `extra` of a sample; js_close in any case. */
-FT_MUST_USE ft_status roll_record(const data_sample *d, js_doc *out);
+FT_MUST_USE ft_status obj_roll_record(const data_sample *d, js_doc *out);
 /* A record says itself what its completion is worth. */
-FT_MUST_USE ft_status roll_is_judged(const data_sample *d, bool *out);
+FT_MUST_USE ft_status obj_roll_is_judged(const data_sample *d, bool *out);
 /* Bytes of keys and values that sampling takes at most. */
-size_t roll_cache_bytes(const roll *p);
+size_t obj_roll_cache_bytes(const roll *p);
 /* What sampling takes beside the cache, on a dry tape. */
-FT_MUST_USE ft_status roll_plan(roll *p, ag_tape *dry);
+FT_MUST_USE ft_status obj_roll_plan(roll *p, ag_tape *dry);
 #endif

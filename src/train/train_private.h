@@ -184,11 +184,11 @@ typedef struct train_session {
     int64_t saved_step;   /* of the newest checkpoint on disk that this run may use; −1: none */
     train_sample *sample; /* [n_samples] train.sample_prompts */
     int64_t n_samples;
-    ag_tape *sample_tape;            /* of their answers, made for the first */
+    ag_tape *sample_tape;                       /* of their answers, made for the first */
     file_log *log, *times, *samples, *artifact; /* NULL: not open; the last is the objective's */
-    struct train_follow *follow;     /* log.csv and event files; NULL: none are wanted */
-    double started, part_seconds;    /* clock at the start; seconds of earlier parts */
-    double step_seconds;             /* of this part's steps, and their tokens */
+    struct train_follow *follow;                /* log.csv and event files; NULL: none are wanted */
+    double started, part_seconds;               /* clock at the start; seconds of earlier parts */
+    double step_seconds;                        /* of this part's steps, and their tokens */
     int64_t part_tokens;
     double shown; /* clock of the last line that stays */
 } train_session;
