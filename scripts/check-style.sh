@@ -109,7 +109,7 @@ data:data_
 objective:obj_
 optim:opt_
 train:train_
-tool:tool_|eval_|fetch_|report_
+tool:tool_|eval_|fetch_|report_|judge_
 cli:cli_|verb_
 '
 objects=$build/CMakeFiles/ft_core.dir/src
