@@ -49,5 +49,5 @@ EOF
 fi
 run written --set "data.train={\"path\": \"$out/written.jsonl\", \"format\": \"text\"}"
 
-printf '%-40s %s\n' "loss after $steps steps" "$(basename "$student")" "the labels alone" "$(last labels eval_loss)" \
+printf '%-40s %s\n' "learned from, $steps steps" "loss on unseen text" "the labels alone" "$(last labels eval_loss)" \
     "and the teacher's distributions" "$(last teacher eval_ce_loss)" "text that the teacher wrote" "$(last written eval_loss)"

@@ -50,7 +50,7 @@ CASES = {
     "dpo alpha": ("llama", LORA, dpo(f_divergence_type="alpha_divergence", f_alpha_divergence_coef=0.7, beta=0.05), 4, 2),
     "dpo ld_alpha": ("llama", LORA, dpo(ld_alpha=0.4), 4, 2),
     "dpo wpo": ("llama", LORA, dpo(use_weighting=True, beta=2.0), 4, 2),
-    "dpo tr": ("llama", FULL, dpo(sync_ref_model=True, ref_model_mixup_alpha=0.4, ref_model_sync_steps=3), 4, 2),
+    "dpo tr": ("qwen3", FULL, dpo(beta=0.3, sync_ref_model=True, ref_model_mixup_alpha=0.4, ref_model_sync_steps=3), 4, 2),
     "dpo tr tied": ("llama-one-layer-tied", FULL, dpo(sync_ref_model=True, ref_model_sync_steps=4), 4, 2),
     "dpo precomputed gpt2": ("gpt2", {"type": "lora", "r": 3, "lora_alpha": 8, "target_modules": ["c_attn", "c_fc"]},
                              dpo(precompute_ref_log_probs=True), 4, 2),
