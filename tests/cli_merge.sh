@@ -55,10 +55,13 @@ END
 expect 0 "$ft" merge deep.yml --out deep
 grep -q "\"num_hidden_layers\": *$((2 * layers - 1))" deep/config.json || bad "layers: $(cat deep/config.json)"
 expect 0 "$ft" generate --model deep --prompt 'A duck' --max-new-tokens 2
-echo '{"merge_method": "linear", "models": [{"model": "a+l"}], "parameters": {"weight": 1}, "dtype": "float32"}' > lora.json
-expect 0 "$ft" merge lora.json --out folded
-expect 0 "$ft" merge-adapter l --base a --out merged --type f32
-cmp folded/model.safetensors merged/model.safetensors || bad "a+l is not what merge-adapter makes"
+train k '{"path": "a"}' '{"type": "lora", "r": 2, "target_modules": ["v_proj"], "modules_to_save": ["lm_head"]}'
+for k in l k; do
+    echo "{\"merge_method\": \"linear\", \"models\": [{\"model\": \"a+$k\"}], \"parameters\": {\"weight\": 1}, \"dtype\": \"float32\"}" > lora.json
+    expect 0 "$ft" merge lora.json --out folded --force
+    expect 0 "$ft" merge-adapter $k --base a --out merged --type f32 --force
+    cmp folded/model.safetensors merged/model.safetensors || bad "a+$k is not what merge-adapter makes"
+done
 expect 0 "$ft" merge "$source/configs/merge.yml" --out half --set 'models=[{"model": "a+l", "parameters": {"weight": 1}}]' \
     --set base_model=a
 

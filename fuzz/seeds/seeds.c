@@ -163,15 +163,20 @@ static void configs(void)
     PUTS("json", "\x01[NaN,Infinity,-Infinity]");
     PUTS("json", "\x04[12345678901234567890123]");
     PUTS("json", "\x02{\"a\":\"x\",\"a\":1}");
-    PUTS("recipe", "\2merge_method: ties\nbase_model: a\nmodels:\n- model: b+c\n  parameters: {weight: 1e-1,"
-                   " density: [0.5, 1]}\n- model: {model: {path: d}, lora: e}\n  parameters:\n"
-                   "    weight: [{filter: mlp, value: 2}, {value: 1}]\nparameters: {lambda: 0.5, normalize: no}\n"
-                   "dtype: bfloat16\ntokenizer:\n  source: union\n  pad_to_multiple_of: 8\n  tokens:\n"
-                   "    \"<x>\": {source: b, force: true}\n    y: {source: {kind: model_token, model: b, token_id: 3}}\n");
-    PUTS("recipe", "\2merge_method: passthrough\nslices:\n- sources: [{model: a, layer_range: [0, 2]}]\n"
-                   "- sources:\n  - model: a\n    layer_range: [1, 2]\n    parameters: {scale: 0.5}\n");
-    PUTS("recipe", "\1{\"merge_method\": \"slerp\", \"base_model\": \"a\", \"models\": [{\"model\": \"a\"},"
-                   " {\"model\": \"b\"}], \"parameters\": {\"t\": [0, 1]}}\0seed=4\0out_dtype=float16");
+    PUTS("recipe",
+         "\2merge_method: ties\nbase_model: a\nmodels:\n- model: b+c\n  parameters: {weight: 1e-1,"
+         " density: [0.5, 1]}\n- model: {model: {path: d}, lora: e}\n  parameters:\n"
+         "    weight: [{filter: mlp, value: 2}, {value: 1}]\nparameters: {lambda: 0.5, normalize: "
+         "no}\n"
+         "dtype: bfloat16\ntokenizer:\n  source: union\n  pad_to_multiple_of: 8\n  tokens:\n"
+         "    \"<x>\": {source: b, force: true}\n    y: {source: {kind: model_token, model: b, "
+         "token_id: 3}}\n");
+    PUTS("recipe",
+         "\2merge_method: passthrough\nslices:\n- sources: [{model: a, layer_range: [0, 2]}]\n"
+         "- sources:\n  - model: a\n    layer_range: [1, 2]\n    parameters: {scale: 0.5}\n");
+    PUTS("recipe",
+         "\1{\"merge_method\": \"slerp\", \"base_model\": \"a\", \"models\": [{\"model\": \"a\"},"
+         " {\"model\": \"b\"}], \"parameters\": {\"t\": [0, 1]}}\0seed=4\0out_dtype=float16");
     PUTS("jsonc", "{\"a\": [1, 2,], // x\r\n \"b\": \"//\", /* \xc3\xa4 */}\n");
 }
 

@@ -1,7 +1,5 @@
 /* recipe.c – a recipe as mergekit has it: models by their paths, layers in slices, parameters where they stand; and the same
  * printed as it was understood. */
-#include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "merge_private.h"
@@ -37,109 +35,7 @@ const cfg_field merge_fields[] = {
      .help = "of random masks"},
     CFG_END};
 
-/* --- references ---------------------------------------------------------------------------------------------- */
-
-/* "PATH+ADAPTER" cut in two, unless the whole of it is there. */
-static ft_status cut(merge_recipe *r, const cJSON *node, const char *text, merge_ref *ref)
-{
-    const char *plus = strrchr(text, '+');
-    path_kind kind;
-    ref->text = ref->path = cfg_path(r->doc, node, text);
-    if (!ref->path) return FT_EMEM;
-    FT_TRY(path_look(ref->path, &kind));
-    if (!plus || kind != PATH_NONE) return FT_OK;
-    const char *front = arena_strn(r->mem, text, (size_t)(plus - text));
-    if (!front) return FT_EMEM;
-    ref->path = cfg_path(r->doc, node, front);
-    ref->adapter = cfg_path(r->doc, node, plus + 1);
-    return ref->path && ref->adapter ? FT_OK : FT_EMEM;
-}
-
-/* The path of {path, revision}, or of a string; NULL: it is neither. */
-static const char *path_text(const cJSON *v)
-{
-    const cJSON *e, *path = cJSON_IsObject(v) ? js_get(v, "path") : v;
-    if (cJSON_IsObject(v)) cJSON_ArrayForEach(e, v)
-        {
-            const bool known = strcmp(e->string, "path") == 0 ||
-                               (strcmp(e->string, "revision") == 0 && cJSON_IsNull(e));
-            if (!known) return NULL;
-        }
-    return cJSON_IsString(path) && path->valuestring[0] ? path->valuestring : NULL;
-}
-
-/* {model, lora}, or a string. */
-static bool ref_words(const cJSON *node, const char **path, const char **lora)
-{
-    const cJSON *e;
-    *lora = NULL;
-    if (!cJSON_IsObject(node)) {
-        *path = path_text(node);
-        return *path != NULL;
-    }
-    cJSON_ArrayForEach(e, node) if (strcmp(e->string, "model") != 0 &&
-                                    strcmp(e->string, "lora") != 0) return false;
-    const cJSON *l = js_get(node, "lora");
-    *path = path_text(js_get(node, "model"));
-    *lora = l && !cJSON_IsNull(l) ? path_text(l) : NULL;
-    return *path && (*lora || !l || cJSON_IsNull(l));
-}
-
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-static ft_status read_ref(merge_recipe *r, const cJSON *node, const char *key, int *out)
-{
-    const char *path, *lora;
-    merge_ref ref = {.node = node};
-    *out = -1;
-    if (!ref_words(node, &path, &lora)) {
-        cfg_fail(r->doc, node, key, "must be the path of a model, or PATH+ADAPTER");
-        return FT_OK;
-    }
-    FT_TRY(cut(r, node, path, &ref));
-    if (lora) {
-        ref.adapter = cfg_path(r->doc, node, lora);
-        ref.text = arena_printf(r->mem, "%s+%s", ref.path, lora);
-        if (!ref.adapter || !ref.text) return FT_EMEM;
-    }
-    for (int i = 0; i < r->n_ref && *out < 0; i++)
-        if (same_text(r->ref[i].path, ref.path) && same_text(r->ref[i].adapter, ref.adapter))
-            *out = i;
-    if (*out >= 0) return FT_OK;
-    if (r->n_ref == MERGE_MODELS) {
-        cfg_fail(r->doc, node, key, "more than %d models", MERGE_MODELS);
-        return FT_OK;
-    }
-    r->ref[r->n_ref] = ref;
-    *out = r->n_ref++;
-    return FT_OK;
-}
-
-int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key)
-{
-    int i;
-    return read_ref(r, node, key, &i) == FT_OK ? i : -1;
-}
-
 /* --- slices -------------------------------------------------------------------------------------------------- */
-
-void merge_check_keys(merge_recipe *r, const cJSON *o, const char *path, const char *const *keys)
-{
-    const cJSON *e;
-    cJSON_ArrayForEach(e, o)
-    {
-        bool known = false;
-        for (int i = 0; keys[i]; i++) known = known || strcmp(keys[i], e->string) == 0;
-        if (known) continue;
-        const char *near = cfg_nearest(e->string, keys);
-        const char *key = arena_printf(r->mem, "%s.%s", path, e->string);
-        cfg_fail(r->doc, e, key ? key : path, "unknown key%s%s%s", near ? "; did you mean \"" : "",
-                 near ? near : "", near ? "\"?" : "");
-    }
-}
 
 /* A member; NULL where there is none, or null. */
 static const cJSON *member(const cJSON *o, const char *key)
@@ -182,7 +78,7 @@ static ft_status read_source(merge_recipe *r, const cJSON *node, const char *pat
     const cJSON *named = member(node, "model");
     if (!key || !parameters) return FT_EMEM;
     if (named)
-        FT_TRY(read_ref(r, named, key, &s->ref));
+        FT_TRY(merge_take_ref(r, named, key, &s->ref));
     else
         cfg_fail(r->doc, node, key, "missing");
     if (range) read_range(r, member(node, "layer_range"), path, s);
@@ -233,7 +129,8 @@ static ft_status read_slice(merge_recipe *r, const cJSON *node, int i, merge_sli
     const char *parameters = arena_printf(r->mem, "%s.parameters", path);
     if (!sources || !base || !parameters) return FT_EMEM;
     FT_TRY(read_sources(r, member(node, "sources"), sources, true, s));
-    if (member(node, "base_model")) FT_TRY(read_ref(r, member(node, "base_model"), base, &s->base));
+    if (member(node, "base_model"))
+        FT_TRY(merge_take_ref(r, member(node, "base_model"), base, &s->base));
     s->parameters = member(node, "parameters");
     merge_check_parameters(r, s->parameters, parameters, MERGE_SHARED);
     for (int k = 1; k < s->n; k++) {
@@ -363,7 +260,7 @@ ft_status merge_read(merge_recipe *r, cfg_doc *doc, const char *const *also)
     find_method(r);
     r->cast = read_dtype(r, "dtype", r->dtype_name);
     r->out = read_dtype(r, "out_dtype", r->out_dtype_name);
-    if (r->base_model) FT_TRY(read_ref(r, r->base_model, "base_model", &r->base));
+    if (r->base_model) FT_TRY(merge_take_ref(r, r->base_model, "base_model", &r->base));
     FT_TRY(read_inputs(r));
     merge_check_parameters(r, r->parameters, "parameters", MERGE_SHARED);
     FT_TRY(merge_read_tokens(r));
@@ -373,21 +270,6 @@ ft_status merge_read(merge_recipe *r, cfg_doc *doc, const char *const *also)
 }
 
 /* --- printing -------------------------------------------------------------------------------------------------- */
-
-/* Where a path leads, from anywhere. */
-static const char *whole_path(const char *path, char out[PATH_MAX])
-{
-    return realpath(path, out) ? out : path;
-}
-
-cJSON *merge_ref_node(const merge_recipe *r, int ref)
-{
-    char path[PATH_MAX], adapter[PATH_MAX];
-    const merge_ref *of = &r->ref[ref];
-    const char *text = whole_path(of->path, path);
-    if (of->adapter) text = arena_printf(r->mem, "%s+%s", text, whole_path(of->adapter, adapter));
-    return cJSON_CreateString(text ? text : "");
-}
 
 static void add_copy(cJSON *to, const char *key, const cJSON *v)
 {

@@ -50,12 +50,17 @@ ft_status model_view_open(model_view *v, model *m, int64_t i, const model_save_o
     return rc;
 }
 
+/* Values that are read where the file is mapped may leave memory until they are read again. */
+static void forget(const model_view *v)
+{
+    const io_tensor *t =
+        v->n_lent > 0 && v->m->weights.n > 0 ? model_find_tensor(v->m, v->of[0], "") : NULL;
+    if (t && t->data && t->data == v->m->param[v->of[0]].t.data) file_map_forget(t->data, t->bytes);
+}
+
 void model_view_close(model_view *v)
 {
-    size_t bytes;
-    const dt_type *type = v->t.type;
-    const bool mapped = v->m && !v->m->apart && !v->values && v->t.data && v->t.nd == 2;
-    if (mapped && dt_bytes(type, tn_count(&v->t), &bytes)) file_map_forget(v->t.data, bytes);
+    if (v->m) forget(v);
     for (int k = 0; k < v->n_lent; k++) model_lend_end(v->m, v->of[k], &v->lent[k]);
     ft_free(v->lent);
     ft_free(v->values);

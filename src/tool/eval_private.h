@@ -159,7 +159,8 @@ typedef struct eval_config {
     int n_task;
     eval_gate *gate;
     int n_gate;
-    const char *const *also; /* keys of tasks that somebody else reads, NULL-terminated; NULL: none */
+    const char *const
+        *also; /* keys of tasks that somebody else reads, NULL-terminated; NULL: none */
     arena *mem;
 } eval_config;
 FT_MUST_USE ft_status eval_tasks_read(eval_config *e); /* e->tasks of e->doc into e->task */

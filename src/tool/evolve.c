@@ -101,10 +101,10 @@ static ft_status read_config(evolution *v)
     v->goal = arena_get(v->mem, (size_t)(v->e.n_task + 1) * sizeof *v->goal);
     if (!v->goal) return FT_EMEM;
     for (int i = 0; i < v->e.n_task; i++) read_goal(v, &v->e.task[i], &v->goal[i]);
-    FT_TRY(genome_read(&v->g, d, v->genome_node, v->mem));
+    FT_TRY(evolve_genome_read(&v->g, d, v->genome_node, v->mem));
     FT_TRY(cfg_done(d));
-    FT_TRY(genome_layers(&v->g));
-    const int n = genome_size(&v->g);
+    FT_TRY(evolve_genome_layers(&v->g));
+    const int n = evolve_genome_size(&v->g);
     FT_CHECK(n <= 512, FT_ECONFIG, "genome: %d numbers are more than 512; take larger groups", n);
     return FT_OK;
 }
@@ -184,7 +184,7 @@ static ft_status make(evolution *v, const double *x)
     FT_TRY(dir_remove(dir));
     FT_TRY(dir_remove(v->target.temp));
     FT_TRY(dir_make(dir));
-    ft_status rc = genome_recipe(&v->g, x, v->dtype, v->seed, &text);
+    ft_status rc = evolve_genome_recipe(&v->g, x, v->dtype, v->seed, &text);
     if (rc == FT_OK) rc = file_write(path, text.data, text.len);
     if (rc == FT_OK) rc = merge_recipe_at(v, path, dir);
     str_free(&text);
@@ -263,7 +263,7 @@ static ft_status score_of(evolution *v, int64_t generation, const double *x, dou
     v->done++;
     str_printf(&line, "{\"evaluation\":%lld,\"generation\":%lld,\"genotype\":", (long long)v->done,
                (long long)generation);
-    for (int i = 0; i < genome_size(&v->g); i++) {
+    for (int i = 0; i < evolve_genome_size(&v->g); i++) {
         str_adds(&line, i ? "," : "[");
         str_double(&line, x[i]);
     }
@@ -283,7 +283,7 @@ static ft_status score_of(evolution *v, int64_t generation, const double *x, dou
     v->fresh = !known && (v->done == 1 || *score > v->best_score);
     if (v->done == 1 || *score > v->best_score) {
         v->best_score = *score;
-        memcpy(v->best, x, (size_t)genome_size(&v->g) * sizeof *x);
+        memcpy(v->best, x, (size_t)evolve_genome_size(&v->g) * sizeof *x);
     }
     log_info("evaluation %lld of %lld: score %.6g, best %.6g", (long long)v->done,
              (long long)v->max_fevals, *score, v->best_score);
@@ -296,21 +296,22 @@ static ft_status generation(evolution *v, double *x, double *cost)
     const int d = c->d;
     for (int k = 0; k < c->lambda; k++) {
         if (v->done == v->max_fevals) return FT_OK;
-        cma_sample(c, k, x + k * d);
+        evolve_cma_sample(c, k, x + k * d);
         FT_TRY(score_of(v, c->generation, x + k * d, &cost[k]));
         cost[k] = -cost[k];
     }
-    return cma_tell(c, x, cost);
+    return evolve_cma_tell(c, x, cost);
 }
 
 static ft_status search(evolution *v)
 {
-    const int d = genome_size(&v->g);
+    const int d = evolve_genome_size(&v->g);
     double *start = arena_get(v->mem, (size_t)d * sizeof *start), score;
     v->best = arena_get(v->mem, (size_t)d * sizeof *start);
     if (!start || !v->best) return FT_EMEM;
-    genome_start(&v->g, v->random_init, (uint64_t)v->seed, start);
-    FT_TRY(cma_open(&v->search, d, start, v->sigma, (int)v->population, (uint64_t)v->seed, v->mem));
+    evolve_genome_start(&v->g, v->random_init, (uint64_t)v->seed, start);
+    FT_TRY(evolve_cma_open(&v->search, d, start, v->sigma, (int)v->population, (uint64_t)v->seed,
+                           v->mem));
     double *x = arena_get(v->mem, (size_t)(v->search.lambda * d) * sizeof *x);
     double *cost = arena_get(v->mem, (size_t)v->search.lambda * sizeof *cost);
     if (!x || !cost) return FT_EMEM;
@@ -327,7 +328,7 @@ static ft_status finish(evolution *v)
     if (!v->fresh) FT_TRY(make(v, v->best));
     const char *path = path_join(v->mem, v->target.temp, "best_recipe.json");
     if (!path) return FT_EMEM;
-    ft_status rc = genome_recipe(&v->g, v->best, v->dtype, v->seed, &text);
+    ft_status rc = evolve_genome_recipe(&v->g, v->best, v->dtype, v->seed, &text);
     if (rc == FT_OK) rc = file_write(path, text.data, text.len);
     str_free(&text);
     if (rc == FT_OK) rc = file_log_sync(v->log);

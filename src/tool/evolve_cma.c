@@ -36,8 +36,8 @@ static void choose_weights(cma *c)
     c->chi = sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d));
 }
 
-ft_status cma_open(cma *c, int d, const double *start, double sigma, int lambda, uint64_t seed,
-                   arena *mem)
+ft_status evolve_cma_open(cma *c, int d, const double *start, double sigma, int lambda,
+                          uint64_t seed, arena *mem)
 {
     bool ok = true;
     *c = (cma){.d = d,
@@ -67,7 +67,7 @@ static double normal(uint64_t key, uint64_t i)
     return sqrt(-2 * log(u)) * cos(2 * 3.14159265358979323846 * v);
 }
 
-void cma_sample(const cma *c, int k, double *x)
+void evolve_cma_sample(const cma *c, int k, double *x)
 {
     const uint64_t key = rng_key(c->seed, (uint64_t)c->generation, (uint64_t)k);
     const int d = c->d;
@@ -136,7 +136,7 @@ static void spread(cma *c, const double *x, const int *order, const double *old,
         }
 }
 
-ft_status cma_tell(cma *c, const double *x, const double *cost)
+ft_status evolve_cma_tell(cma *c, const double *x, const double *cost)
 {
     const int d = c->d;
     const size_t mark = arena_mark(c->mem);

@@ -16,7 +16,7 @@ static const struct {
                {"slerp", {"t"}, false, false}};
 static const char *const names[] = {"linear",    "task_arithmetic", "ties",
                                     "dare_ties", "slerp",           NULL};
-const cfg_field genome_fields[] = {
+const cfg_field evolve_genome_fields[] = {
     {"models", CFG_JSON, AT(models), .required = true, .help = "paths of the models"},
     {"merge_method", CFG_ENUM, AT(method), .required = true, .choices = names,
      .help = "how they become one"},
@@ -64,14 +64,14 @@ static void read_filters(genome *g, cfg_doc *d)
     g->sets += cJSON_GetArraySize(g->filters);
 }
 
-ft_status genome_read(genome *g, cfg_doc *d, const cJSON *node, arena *mem)
+ft_status evolve_genome_read(genome *g, cfg_doc *d, const cJSON *node, arena *mem)
 {
     *g = (genome){.base = -1, .tokens = -1};
     g->refs = arena_get(mem, sizeof *g->refs);
     merge_ref *room = arena_get(mem, MERGE_MODELS * sizeof *room);
     if (!g->refs || !room) return FT_EMEM;
     *g->refs = (merge_recipe){.doc = d, .mem = mem, .ref = room};
-    cfg_read(d, node, "genome", genome_fields, g, NULL);
+    cfg_read(d, node, "genome", evolve_genome_fields, g, NULL);
     if (!g->models || !g->method) return FT_OK; /* recorded */
     const int row = row_of(g);
     const cJSON *t = g->tokenizer_source;
@@ -93,7 +93,7 @@ ft_status genome_read(genome *g, cfg_doc *d, const cJSON *node, arena *mem)
     return FT_OK;
 }
 
-ft_status genome_layers(genome *g)
+ft_status evolve_genome_layers(genome *g)
 {
     model *m;
     const char *path = g->refs->ref[g->model[0]].path;
@@ -108,7 +108,7 @@ ft_status genome_layers(genome *g)
     return FT_OK;
 }
 
-int genome_size(const genome *g)
+int evolve_genome_size(const genome *g)
 {
     return (int)g->groups * g->n * g->sets * g->values;
 }
@@ -118,9 +118,9 @@ static int at(const genome *g, int64_t group, int m, int set, int value)
     return (((int)group * g->n + m) * g->sets + set) * g->values + value;
 }
 
-void genome_start(const genome *g, bool random, uint64_t seed, double *x)
+void evolve_genome_start(const genome *g, bool random, uint64_t seed, double *x)
 {
-    for (int i = 0; i < genome_size(g); i++)
+    for (int i = 0; i < evolve_genome_size(g); i++)
         x[i] = random               ? rng_uniform(rng_key(seed, 0, 0), (uint64_t)i)
                : i % g->values == 0 ? 1.0 / g->n
                                     : 1;
@@ -228,8 +228,8 @@ static void add_slices(const genome *g, const double *x, cJSON *root)
     }
 }
 
-ft_status genome_recipe(const genome *g, const double *x, const char *dtype, int64_t seed,
-                        str_buf *out)
+ft_status evolve_genome_recipe(const genome *g, const double *x, const char *dtype, int64_t seed,
+                               str_buf *out)
 {
     cJSON *root = cJSON_CreateObject();
     const int row = row_of(g);

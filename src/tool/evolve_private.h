@@ -17,12 +17,12 @@ typedef struct cma {
     arena *mem;
 } cma;
 /* lambda 0: 4 + ⌊3 ln d⌋ */
-FT_MUST_USE ft_status cma_open(cma *c, int d, const double *start, double sigma, int lambda,
-                               uint64_t seed, arena *mem);
+FT_MUST_USE ft_status evolve_cma_open(cma *c, int d, const double *start, double sigma, int lambda,
+                                      uint64_t seed, arena *mem);
 /* Candidate k of the generation that comes next: x [d]. */
-void cma_sample(const cma *c, int k, double *x);
+void evolve_cma_sample(const cma *c, int k, double *x);
 /* All of it was evaluated: x [lambda, d], cost [lambda], the least is the best. */
-FT_MUST_USE ft_status cma_tell(cma *c, const double *x, const double *cost);
+FT_MUST_USE ft_status evolve_cma_tell(cma *c, const double *x, const double *cost);
 
 /* --- evolve_genome.c ---------------------------------------------------------------------------------------------- */
 typedef struct genome {
@@ -37,14 +37,14 @@ typedef struct genome {
     int64_t n_layer, groups;
     int sets, values; /* filters and what is left; parameters of the method */
 } genome;
-extern const cfg_field genome_fields[];
-FT_MUST_USE ft_status genome_read(genome *g, cfg_doc *d, const cJSON *node, arena *mem);
-FT_MUST_USE ft_status genome_layers(genome *g); /* looks into the first model */
-int genome_size(const genome *g);
+extern const cfg_field evolve_genome_fields[];
+FT_MUST_USE ft_status evolve_genome_read(genome *g, cfg_doc *d, const cJSON *node, arena *mem);
+FT_MUST_USE ft_status evolve_genome_layers(genome *g); /* looks into the first model */
+int evolve_genome_size(const genome *g);
 /* The start: the first parameter 1/n, densities 1; or uniform numbers. */
-void genome_start(const genome *g, bool random, uint64_t seed, double *x);
+void evolve_genome_start(const genome *g, bool random, uint64_t seed, double *x);
 /* An ordinary recipe. dtype may be NULL. */
-FT_MUST_USE ft_status genome_recipe(const genome *g, const double *x, const char *dtype,
-                                    int64_t seed, str_buf *out);
+FT_MUST_USE ft_status evolve_genome_recipe(const genome *g, const double *x, const char *dtype,
+                                           int64_t seed, str_buf *out);
 FT_MUST_USE ft_status tool_evolve(const tool_recipe_options *opt, const tool_sink *out);
 #endif

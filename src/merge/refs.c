@@ -1,0 +1,121 @@
+/* refs.c – the models that a recipe names, each once: by a path, with an adapter or without, and as they are printed. */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "merge_private.h"
+
+/* "PATH+ADAPTER" cut in two, unless the whole of it is there. */
+static ft_status cut(merge_recipe *r, const cJSON *node, const char *text, merge_ref *ref)
+{
+    const char *plus = strrchr(text, '+');
+    path_kind kind;
+    ref->text = ref->path = cfg_path(r->doc, node, text);
+    if (!ref->path) return FT_EMEM;
+    FT_TRY(path_look(ref->path, &kind));
+    if (!plus || kind != PATH_NONE) return FT_OK;
+    const char *front = arena_strn(r->mem, text, (size_t)(plus - text));
+    if (!front) return FT_EMEM;
+    ref->path = cfg_path(r->doc, node, front);
+    ref->adapter = cfg_path(r->doc, node, plus + 1);
+    return ref->path && ref->adapter ? FT_OK : FT_EMEM;
+}
+
+/* The path of {path, revision}, or of a string; NULL: it is neither. */
+static const char *path_text(const cJSON *v)
+{
+    const cJSON *e, *path = cJSON_IsObject(v) ? js_get(v, "path") : v;
+    if (cJSON_IsObject(v)) cJSON_ArrayForEach(e, v)
+        {
+            const bool known = strcmp(e->string, "path") == 0 ||
+                               (strcmp(e->string, "revision") == 0 && cJSON_IsNull(e));
+            if (!known) return NULL;
+        }
+    return cJSON_IsString(path) && path->valuestring[0] ? path->valuestring : NULL;
+}
+
+/* {model, lora}, or a string. */
+static bool ref_words(const cJSON *node, const char **path, const char **lora)
+{
+    const cJSON *e;
+    *lora = NULL;
+    if (!cJSON_IsObject(node)) {
+        *path = path_text(node);
+        return *path != NULL;
+    }
+    cJSON_ArrayForEach(e, node) if (strcmp(e->string, "model") != 0 &&
+                                    strcmp(e->string, "lora") != 0) return false;
+    const cJSON *l = js_get(node, "lora");
+    *path = path_text(js_get(node, "model"));
+    *lora = l && !cJSON_IsNull(l) ? path_text(l) : NULL;
+    return *path && (*lora || !l || cJSON_IsNull(l));
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+ft_status merge_take_ref(merge_recipe *r, const cJSON *node, const char *key, int *out)
+{
+    const char *path, *lora;
+    merge_ref ref = {.node = node};
+    *out = -1;
+    if (!ref_words(node, &path, &lora)) {
+        cfg_fail(r->doc, node, key, "must be the path of a model, or PATH+ADAPTER");
+        return FT_OK;
+    }
+    FT_TRY(cut(r, node, path, &ref));
+    if (lora) {
+        ref.adapter = cfg_path(r->doc, node, lora);
+        ref.text = arena_printf(r->mem, "%s+%s", ref.path, lora);
+        if (!ref.adapter || !ref.text) return FT_EMEM;
+    }
+    for (int i = 0; i < r->n_ref && *out < 0; i++)
+        if (same_text(r->ref[i].path, ref.path) && same_text(r->ref[i].adapter, ref.adapter))
+            *out = i;
+    if (*out >= 0) return FT_OK;
+    if (r->n_ref == MERGE_MODELS) {
+        cfg_fail(r->doc, node, key, "more than %d models", MERGE_MODELS);
+        return FT_OK;
+    }
+    r->ref[r->n_ref] = ref;
+    *out = r->n_ref++;
+    return FT_OK;
+}
+
+int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key)
+{
+    int i;
+    return merge_take_ref(r, node, key, &i) == FT_OK ? i : -1;
+}
+
+/* Where a path leads, from anywhere. */
+static const char *whole_path(const char *path, char out[PATH_MAX])
+{
+    return realpath(path, out) ? out : path;
+}
+
+cJSON *merge_ref_node(const merge_recipe *r, int ref)
+{
+    char path[PATH_MAX], adapter[PATH_MAX];
+    const merge_ref *of = &r->ref[ref];
+    const char *text = whole_path(of->path, path);
+    if (of->adapter) text = arena_printf(r->mem, "%s+%s", text, whole_path(of->adapter, adapter));
+    return cJSON_CreateString(text ? text : "");
+}
+
+void merge_check_keys(merge_recipe *r, const cJSON *o, const char *path, const char *const *keys)
+{
+    const cJSON *e;
+    cJSON_ArrayForEach(e, o)
+    {
+        bool known = false;
+        for (int i = 0; keys[i]; i++) known = known || strcmp(keys[i], e->string) == 0;
+        if (known) continue;
+        const char *near = cfg_nearest(e->string, keys);
+        const char *key = arena_printf(r->mem, "%s.%s", path, e->string);
+        cfg_fail(r->doc, e, key ? key : path, "unknown key%s%s%s", near ? "; did you mean \"" : "",
+                 near ? near : "", near ? "\"?" : "");
+    }
+}
