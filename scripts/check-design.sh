@@ -9,7 +9,7 @@ page=docs/design.md
 bad=0
 complain() { echo "check-design: $page: $*" >&2; bad=1; }
 
-[ "$(wc -l <"$page")" -le 280 ] || complain "more than 272 lines"
+[ "$(wc -l <"$page")" -le 290 ] || complain "more than 290 lines"
 [ "$(wc -L <"$page")" -le 100 ] || complain "lines of more than 100 columns"
 
 code=$(find src include -type f | sort | xargs cat)

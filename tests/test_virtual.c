@@ -246,7 +246,8 @@ static const struct {
     int of;
     const char *key, *value, *says; /* says NULL: it does not matter */
 } changed_keys[] = {
-    {PREFIX, "task_type", "\"SEQ_CLS\"", "task_type: must be \"CAUSAL_LM\""},
+    {PREFIX, "task_type", "\"TOKEN_CLS\"", "task_type: must be \"CAUSAL_LM\""},
+    {PREFIX, "task_type", "\"SEQ_CLS\"", "an adapter of a sequence classifier"},
     {PREFIX, "num_virtual_tokens", "5",
      "\"prompt_embeddings\" (f32 [3, 64] where the base needs [5"},
     {PREFIX, "token_dim", "32", "token_dim: 32, the base has keys and values of 16"},

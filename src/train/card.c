@@ -218,8 +218,7 @@ static void put_llama_cpp(const train_session *s, const char *name, str_buf *out
 static void put_use(const train_session *s, const char *name, str_buf *out)
 {
     const bool scores = s->m->scores;
-    str_printf(out, "## Use\n\nWith ft:\n\n```sh\nft %s --adapter",
-               scores ? "score" : "generate");
+    str_printf(out, "## Use\n\nWith ft:\n\n```sh\nft %s --adapter", scores ? "score" : "generate");
     train_add_word(out, name, true);
     str_printf(out, "%s\n```\n\n",
                scores    ? " --data lines.jsonl"
