@@ -337,6 +337,7 @@ static ft_status open(obj_ctx *c, bool weights)
         obj_other_open(c, "the teacher", cfg->teacher, cfg->teacher_adapter, weights, &k->teacher));
     c->bytes += k->teacher.bytes;
     c->unbroken = cfg->lmbda > 0 || cfg->rollouts;
+    c->as_drawn = !c->unbroken;
     if (!c->unbroken) c->artifact = NULL;
     if (cfg->lmbda == 0 || cfg->rollouts) return FT_OK;
     FT_CHECK(c->tok, FT_ECONFIG,

@@ -60,11 +60,11 @@ static size_t piece_bytes(const model *m)
 }
 
 /* --- the largest micro-batch ----------------------------------------------------------------------------------- */
-static bool draws_what_it_trains(const train_session *s)
+static bool draws_what_it_trains(const train_session *s, const obj_ctx *o)
 {
     for (int i = 0; i < data_sources(s->train); i++)
         if (data_stats(s->train, i)->windows > 0) return false;
-    return !s->cfg.objective->prepare;
+    return o->as_drawn || !o->row->prepare;
 }
 
 /* Where it is. */
@@ -407,7 +407,7 @@ static ft_status plan_step(train_session *s, obj_ctx *o, size_t *bytes)
 {
     train_plan *p = &s->plan;
     data_batch b;
-    FT_TRY(draws_what_it_trains(s) ? drawn_batch(s, o->tuned, &b) : worst_batch(s, o, &b));
+    FT_TRY(draws_what_it_trains(s, o) ? drawn_batch(s, o->tuned, &b) : worst_batch(s, o, &b));
     p->micro_tokens = b.in.tokens;
     return dry_pass(s, o, &b, train_recording(s), bytes, &p->rooms);
 }
