@@ -173,6 +173,19 @@ static ft_status full_batch(const train_session *s, int64_t least, int64_t bound
     return thought_batch(s, tokens > least ? tokens : least, seqs, b);
 }
 
+/* Of sequences that the objective lengthens only what it adds is supervised. */
+static ft_status label_made(const train_session *s, obj_made made, data_batch *b)
+{
+    if (made.tokens == 0) return FT_OK;
+    int32_t *label = arena_get(s->batch, (size_t)b->in.tokens * sizeof *label);
+    if (!label) return FT_EMEM;
+    for (int64_t i = 0, at = 0; i < b->in.n_seq; i++)
+        for (int32_t k = 0; k < b->in.len[i]; k++)
+            label[at++] = k + made.tokens < b->in.len[i] ? DATA_IGNORE : 0;
+    b->in.label = label;
+    return FT_OK;
+}
+
 /* Where nothing can be drawn: tokens of the n longest samples, or of whole rows, cut as the plan has it. */
 static ft_status worst_batch(const train_session *s, const obj_ctx *o, data_batch *b)
 {
@@ -187,7 +200,10 @@ static ft_status worst_batch(const train_session *s, const obj_ctx *o, data_batc
     if (joined && least < s->cfg.data.max_length) least = s->cfg.data.max_length;
     if (tokens < least) tokens = least;
     rows = tokens + n * seqs * nn_virtual(over);
-    if (!autos) return thought_batch(s, tokens, n * seqs, b);
+    if (!autos) {
+        FT_TRY(thought_batch(s, tokens, n * seqs, b));
+        return label_made(s, o->made, b);
+    }
     return full_batch(s, least, rows < s->plan.micro_bound ? rows : s->plan.micro_bound, seqs, over,
                       b);
 }
