@@ -12,7 +12,7 @@
 #   PROMPTS=SOURCE to answer; default: the prompts of the pairs
 #   SFT=WORDS REWARD=WORDS PPO=WORDS   more of ft train, as --set train.max_steps=40
 set -euo pipefail
-case ${1:-} in -*) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'; [ "$1" = --help ]; exit $(($? * 64)) ;; esac
+case ${1:-} in -*) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'; [ "$1" = --help ] && exit 0; exit 64 ;; esac
 complain() { echo "rlhf: $*" >&2; }
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=${1:-$root/out/rlhf} model=${MODEL:-$root/data/tiny} pairs=$root/data/text/tiny.preference.jsonl
