@@ -113,27 +113,28 @@ ft_status rw_program_start(rw_program *p)
     return FT_OK;
 }
 
-/* Has it ended by itself within so many seconds? It is no zombie then. */
-static bool gone_within(pid_t pid, double seconds, int *how)
+/* So many seconds to end by itself. It is not reaped, so its number stays its own. */
+static void give_time(pid_t pid, double seconds)
 {
     const double end = ft_seconds() + seconds;
     for (;;) {
-        const pid_t got = waitpid(pid, how, WNOHANG);
-        if (got == pid || (got < 0 && errno == ECHILD)) return true;
-        if (ft_seconds() >= end) return false;
+        siginfo_t who = {0};
+        if (waitid(P_PID, (id_t)pid, &who, WEXITED | WNOHANG | WNOWAIT) < 0 || who.si_pid == pid)
+            return;
+        if (ft_seconds() >= end) return;
         nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
     }
 }
 
-/* Ends it, and says how it ended. */
+/* Ends it and what it has started, and says how it ended. */
 static int reap(rw_program *p, double patience)
 {
     int how = 0;
     shut(&p->in);
     shut(&p->out);
-    const bool gone = gone_within(p->pid, patience, &how);
-    kill(-p->pid, SIGKILL); /* what it has started, too */
-    while (!gone && waitpid(p->pid, &how, 0) < 0 && errno == EINTR) {
+    give_time(p->pid, patience);
+    kill(-p->pid, SIGKILL);
+    while (waitpid(p->pid, &how, 0) < 0 && errno == EINTR) {
     }
     p->pid = 0;
     return how;
