@@ -7,8 +7,10 @@
 
 #include "ft/io.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct command_cfg {
     rw_head head;
@@ -63,10 +65,14 @@ static ft_status check(cfg_doc *d, const cJSON *node, const char *key, void *cfg
     return FT_OK;
 }
 
-static ft_status open(rw_one *r)
+/* It is started by the first question: the folder of the run is there then. */
+static ft_status open_program(rw_one *r)
 {
     const command_cfg *c = r->cfg;
     if (r->c->dry) return FT_OK;
+    if (strchr(c->argv[0], '/') && access(c->argv[0], X_OK) != 0)
+        return ft_fail(FT_EIO, "reward %s: %s: cannot be started: %s", c->head.name,
+                       ft_shows(c->argv[0]), strerror(errno));
     rw_program *p = arena_get(r->c->mem, sizeof *p);
     if (!p) return FT_EMEM;
     *p = (rw_program){.argv = c->argv, .name = c->head.name, .timeout = c->timeout};
@@ -75,7 +81,7 @@ static ft_status open(rw_one *r)
         if (!p->errors) return FT_EMEM;
     }
     r->priv = p;
-    return rw_program_start(p);
+    return FT_OK;
 }
 
 /* A member of the line's object; what the record has of its name goes. value NULL: none. */
@@ -136,7 +142,7 @@ static ft_status judge(rw_one *r, const rw_item *item, int64_t n, double *out)
     return rc;
 }
 
-static void close(rw_one *r)
+static void end_program(rw_one *r)
 {
     if (r->priv) rw_program_end(r->priv);
 }
@@ -146,6 +152,6 @@ const rw_reward rw_reward_command = {.name = "command",
                                      .fields = fields,
                                      .cfg_size = sizeof(command_cfg),
                                      .check = check,
-                                     .open = open,
+                                     .open = open_program,
                                      .judge = judge,
-                                     .close = close};
+                                     .close = end_program};
