@@ -44,7 +44,8 @@ static ft_status open_ref(merge_ref *ref)
 {
     if (ref->m) return FT_OK;
     FT_TRY(io_model_exists(ref->path));
-    FT_TRY(model_open(&ref->m, &(model_options){.path = ref->path, .unread = !ref->adapter}));
+    FT_TRY(model_open(
+        &ref->m, &(model_options){.path = ref->path, .end = MODEL_ANY, .unread = !ref->adapter}));
     return ref->adapter ? open_adapter(ref) : FT_OK;
 }
 
@@ -186,8 +187,10 @@ static ft_status check_lost(const merge_job *j, const merge_ref *ref)
 static ft_status open_result(merge_job *j)
 {
     FT_TRY(write_config(j));
-    FT_TRY(model_open(&j->result,
-                      &(model_options){.path = j->dir, .no_weights = true, .may_be_bare = true}));
+    FT_TRY(model_open(&j->result, &(model_options){.path = j->dir,
+                                                   .end = MODEL_ANY,
+                                                   .no_weights = true,
+                                                   .may_be_bare = true}));
     copy_types(j);
     j->square = arena_get(j->r->mem, (size_t)j->result->n_param * sizeof *j->square);
     return j->square ? FT_OK : FT_EMEM;
@@ -277,7 +280,7 @@ static void shape_of(const nn_param *p, int64_t *rows, int64_t *cols)
 static bool has_tokens(const model *m, int64_t i)
 {
     const nn_param *p = &m->param[i];
-    return p == m->embed->w || p == m->head->w;
+    return p == m->embed->w || (p == m->head->w && !m->scores);
 }
 
 /* The tensor of a model at the place of parameter i. */

@@ -67,7 +67,8 @@ static ft_status watch(merging *m)
 static ft_status check_written(merging *m)
 {
     const int64_t n = model_count(merge_result(m->job));
-    FT_TRY(model_open(&m->written, &(model_options){.path = m->target.temp, .unread = true}));
+    FT_TRY(model_open(&m->written,
+                      &(model_options){.path = m->target.temp, .end = MODEL_ANY, .unread = true}));
     FT_CHECK(model_count(m->written) == n, FT_EINTERNAL, "%s: %lld parameters were written of %lld",
              ft_shows(m->target.temp), (long long)model_count(m->written), (long long)n);
     return FT_OK;
