@@ -86,6 +86,7 @@ wrong 78 'the same model is here twice' 's/model: c/model: b/'
 wrong 78 'dtype: "int8" is no type of a merge' '$a dtype: int8'
 wrong 78 'either models or slices' '$a slices: []'
 wrong 78 'model_stock takes at least 3 models' -e 's/ties/model_stock/;/- model: c/,+1d' -e '/parameters/,/density/d;$d'
+expect_told 64 'ft merge-adapter folds it' "$ft" merge l --out w
 wrong 66 'gone: no such model' 's/model: c/model: gone/'
 sed 's/\[1, /[0, /; s/\[0, [0-9]*\]/[0, 99]/' deep.yml > w.yml
 expect_told 78 'layer_range: a has' "$ft" merge w.yml --out w

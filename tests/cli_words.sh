@@ -50,7 +50,6 @@ told 78 'model.path' "$ft" train --data x.jsonl --out o --set model.path=m --set
 
 # Verbs and options; a key of the config as an option; a word that is nobody's.
 while read -r theirs ours; do told 64 "ft has it as $ours" "$ft" "$theirs"; done << END
-merge merge-adapter
 export merge-adapter
 finetune train
 sft train

@@ -8,20 +8,15 @@ typedef struct word {
 } word;
 
 static const word verb_words[] = {
-    {"merge", "merge-adapter"}, {"export", "merge-adapter"},
-    {"fuse", "merge-adapter"},  {"finetune", "train"},
-    {"fine-tune", "train"},     {"sft", "train"},
-    {"fit", "train"},           {"pretrain", "train"},
-    {"lora", "train"},          {"chat", "generate"},
-    {"infer", "generate"},      {"inference", "generate"},
-    {"run", "generate"},        {"predict", "generate"},
-    {"complete", "generate"},   {"download", "fetch"},
-    {"pull", "fetch"},          {"evaluate", "eval"},
-    {"test", "eval"},           {"perplexity", "eval"},
-    {"validate", "check"},      {"quantize", "convert"},
-    {"quantise", "convert"},    {"show", "inspect"},
-    {"info", "inspect"},        {"encode", "tokenize"},
-    {"dataset", "data"},        {"new", "init"},
+    {"export", "merge-adapter"}, {"fuse", "merge-adapter"}, {"finetune", "train"},
+    {"fine-tune", "train"},      {"sft", "train"},          {"fit", "train"},
+    {"pretrain", "train"},       {"lora", "train"},         {"chat", "generate"},
+    {"infer", "generate"},       {"inference", "generate"}, {"run", "generate"},
+    {"predict", "generate"},     {"complete", "generate"},  {"download", "fetch"},
+    {"pull", "fetch"},           {"evaluate", "eval"},      {"test", "eval"},
+    {"perplexity", "eval"},      {"validate", "check"},     {"quantize", "convert"},
+    {"quantise", "convert"},     {"show", "inspect"},       {"info", "inspect"},
+    {"encode", "tokenize"},      {"dataset", "data"},       {"new", "init"},
     {"template", "init"},
 };
 

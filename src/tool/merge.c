@@ -127,6 +127,10 @@ static ft_status has_genome(const tool_recipe_options *opt, bool *has)
 {
     cfg_doc d;
     arena *mem;
+    bool adapter;
+    FT_TRY(io_is_adapter(opt->recipe, &adapter));
+    FT_CHECK(!adapter, FT_EUSAGE, "%s: is an adapter, no recipe; ft merge-adapter folds it",
+             ft_shows(opt->recipe));
     FT_TRY(arena_open(&mem, "a recipe", (size_t)1 << 30));
     const ft_status rc = cfg_open_yaml(&d, opt->recipe, opt->sets, opt->n_sets, mem);
     if (rc == FT_OK) *has = js_get(d.js.root, "genome");
