@@ -128,6 +128,7 @@ static ft_status has_genome(const tool_recipe_options *opt, bool *has)
     cfg_doc d;
     arena *mem;
     bool adapter;
+    *has = false;
     FT_TRY(io_is_adapter(opt->recipe, &adapter));
     FT_CHECK(!adapter, FT_EUSAGE, "%s: is an adapter, no recipe; ft merge-adapter folds it",
              ft_shows(opt->recipe));
