@@ -333,8 +333,8 @@ static ft_status open(obj_ctx *c, bool weights)
     const kd_cfg *cfg = c->cfg;
     kd *k = c->priv = arena_get(c->mem, sizeof *k);
     if (!k) return FT_EMEM;
-    FT_TRY(
-        obj_other_open(c, "the teacher", cfg->teacher, cfg->teacher_adapter, weights, &k->teacher));
+    FT_TRY(obj_other_open(c, "the teacher", cfg->teacher, cfg->teacher_adapter,
+                          cfg->lmbda > 0 ? c->max_length : 0, weights, &k->teacher));
     c->bytes += k->teacher.bytes;
     c->unbroken = cfg->lmbda > 0 || cfg->rollouts;
     c->as_drawn = !c->unbroken;
@@ -399,6 +399,7 @@ const obj_objective obj_kd = {
     .unit = OBJ_TOKENS,
     .calm = true,
     .metrics = metrics,
+    .telling = "kd_loss",
     .artifact = "rollouts.jsonl",
     .check = check,
     .open = open,

@@ -7,6 +7,8 @@
 
 #include "ft/io.h"
 
+#include <string.h>
+
 obj_other obj_other_base(const obj_ctx *c)
 {
     return (obj_other){.m = c->m};
@@ -43,18 +45,23 @@ static ft_status open_adapter(const char *path, obj_other *o)
     return FT_OK;
 }
 
-static ft_status check_positions(const obj_ctx *c, const char *what, const char *path,
+static ft_status check_positions(const char *what, const char *path, int64_t longest,
                                  const obj_other *o)
 {
-    const int64_t most = o->m->d.max_position - nn_virtual(o->over), longest = longest_sequence(c);
+    const int64_t most = o->m->d.max_position - nn_virtual(o->over);
     FT_CHECK(!o->m->position || longest <= most, FT_EDATA,
              "%s: %s has %lld positions, a sequence has up to %lld tokens; lower data.max_length",
              ft_shows(path), what, (long long)most, (long long)longest);
     return FT_OK;
 }
 
+const char *obj_other_reference(const obj_ctx *c, const char *told)
+{
+    return !told ? c->init_from : strcmp(told, "base") == 0 ? NULL : told;
+}
+
 ft_status obj_other_open(const obj_ctx *c, const char *what, const char *path, const char *adapter,
-                         bool weights, obj_other *out)
+                         int64_t longest, bool weights, obj_other *out)
 {
     path_kind kind;
     *out = obj_other_base(c);
@@ -66,7 +73,7 @@ ft_status obj_other_open(const obj_ctx *c, const char *what, const char *path, c
     else
         FT_TRY(open_model(c, what, path, weights, out));
     if (adapter) FT_TRY(open_adapter(adapter, out));
-    return check_positions(c, what, path, out);
+    return check_positions(what, path, longest > 0 ? longest : longest_sequence(c), out);
 }
 
 void obj_other_close(obj_other *o)

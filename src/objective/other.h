@@ -17,10 +17,15 @@ typedef struct obj_other {
 
 /* The policy's model without what is trained. */
 obj_other obj_other_base(const obj_ctx *c);
+/* The path of what a policy is held to, as `reference` tells it: "base", a path, or NULL: as the policy began. NULL: the policy's
+ * model without what is trained. */
+const char *obj_other_reference(const obj_ctx *c, const char *told);
 /* path: a model folder, a .gguf, or an adapter on the policy's base; adapter: over that model, or NULL. what: of messages ("the
- * reference"). 65, naming the path, for another vocabulary or too few positions. Close in any case. */
+ * reference"). longest: tokens of a sequence; 0: of those of the data. 65, naming the path, for another vocabulary or too few
+ * positions. Close in any case. */
 FT_MUST_USE ft_status obj_other_open(const obj_ctx *c, const char *what, const char *path,
-                                     const char *adapter, bool weights, obj_other *out);
+                                     const char *adapter, int64_t longest, bool weights,
+                                     obj_other *out);
 void obj_other_close(obj_other *o);
 
 /* What it says of the batch of the run r, which is in force before and after: its hidden states, on the same tape without

@@ -79,11 +79,11 @@ static ft_status open_reference(pairs *p, const pairs_cfg *cfg, bool weights)
 {
     bool have;
     const obj_ctx *c = p->c;
-    const char *told = cfg->reference, *from = c->init_from;
-    if (told ? strcmp(told, "base") == 0 : !from) return FT_OK;
+    const char *path = obj_other_reference(c, cfg->reference);
+    if (!path) return FT_OK;
     FT_TRY(none_needed(p, &have));
     if (have) return FT_OK;
-    return obj_other_open(c, "the reference", told ? told : from, NULL, weights, &p->ref);
+    return obj_other_open(c, "the reference", path, NULL, 0, weights, &p->ref);
 }
 
 static size_t table_bytes(const pairs *p)

@@ -344,6 +344,7 @@ const obj_objective obj_ppo = {
     .learning_rate = 1e-6,
     .adapter_rate = 1e-5,
     .metrics = metrics,
+    .telling = "objective/scores",
     .check = obj_roll_check,
     .open = open,
     .reuse = reuse,

@@ -207,8 +207,10 @@ static ft_status open(roll *p, bool weights)
              c->row->name);
     if (p->longest > 0) p->cache = obj_roll_cache_bytes(p);
     FT_TRY(open_judges(p, weights));
-    if (p->kind.reference)
-        FT_TRY(obj_reference_open(&p->ref, c, cfg->reference, longest, &c->bytes));
+    const char *reference = obj_other_reference(c, cfg->reference);
+    if (p->kind.reference && reference)
+        FT_TRY(obj_other_open(c, "the reference", reference, NULL, longest, weights, &p->ref));
+    c->bytes += p->ref.bytes;
     return weights ? FT_OK : plan(p);
 }
 
@@ -221,6 +223,7 @@ ft_status obj_roll_open(obj_ctx *c, bool weights, const roll_kind *kind)
     p->kind = *kind;
     p->replays = cfg->rollouts != NULL;
     p->reuse = c->row->reuse ? c->row->reuse(cfg) : 1;
+    p->ref = obj_other_base(c);
     p->dry = !weights;
     c->calm = cfg->disable_dropout;
     p->judge_ctx.tape = c->tape;
@@ -233,7 +236,7 @@ void obj_roll_close(obj_ctx *c)
     roll *p = c->priv;
     if (!p) return;
     rw_close(p->judges);
-    obj_reference_close(&p->ref);
+    obj_other_close(&p->ref);
     arena_close(p->mem);
     if (p->dry) ag_close(p->judge_ctx.tape);
 }
@@ -275,7 +278,7 @@ tn_tensor *obj_roll_score(const roll *p, nn_run *r, tn_tensor *hidden, model *m,
 static ft_status score_run(roll *p, roll_batch *b, const data_batch *d, bool reference)
 {
     obj_ctx *c = p->c;
-    model *m = reference && p->ref.model ? p->ref.model : c->m;
+    model *m = reference ? p->ref.m : c->m;
     nn_run r;
     roll_rows rows;
     ag_reset(c->tape);

@@ -8,7 +8,7 @@
 #ifndef FT_OBJECTIVE_ROLLOUTS_H
 #define FT_OBJECTIVE_ROLLOUTS_H
 
-#include "reference.h"
+#include "other.h"
 
 #include "ft/reward.h"
 
@@ -182,7 +182,7 @@ struct roll {
     int first_reward;     /* index of the first "rewards/NAME/mean"; */
     int n_rewards;
     const char *const *reward; /* [n_rewards] their names */
-    obj_reference ref;
+    obj_other ref;
     rw_ctx judge_ctx;
     rw_set *judges;  /* NULL: every completion comes with what it is worth */
     bool replays;    /* training takes its completions from a file */

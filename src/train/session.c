@@ -206,7 +206,7 @@ ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, boo
                      .batch_size = s->cfg.train.batch_size,
                      .max_length = s->cfg.data.max_length,
                      .epoch_batches = s->epoch_steps / s->reuse,
-                     .dir = weights && s->lock >= 0 ? s->out : NULL,
+                     .dir = weights ? s->out : NULL,
                      .calm = s->cfg.objective->calm,
                      .unbroken = s->cfg.objective->unbroken,
                      .artifact = s->cfg.objective->artifact};
