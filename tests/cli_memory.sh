@@ -119,7 +119,7 @@ END
 printf '[%s,\n  %s]\n' "$(sed -n 1p pairs.jsonl)" "$(sed -n 2p pairs.jsonl)" > pairs.json
 same_samples pairs.json
 gzip -k pairs.json && same_samples pairs.json.gz
-tells '[{"prompt": "a"}' "1:2: "
+tells '[{"promt": "a"}' "1:2: "
 tells '[{"prompt": "a", "completion": "b"}\n' "2:1: expected ',' or ']', found the end of the text"
 tells '[{"prompt": "a", "completion": "b"},\n ]' "1:36: a comma behind the last entry"
 tells '[{"prompt": "a", "completion": "b"}\n {}]' "2:2: expected ',' or ']', found {"

@@ -168,7 +168,7 @@ static void wrong_configs_are_told(void **state)
 static const struct {
     const char *key, *value, *says; /* says NULL: it does not matter */
 } changed_keys[] = {
-    {"task_type", "\"SEQ_CLS\"", "task_type: must be \"CAUSAL_LM\""},
+    {"task_type", "\"SEQ_CLS\"", "an adapter of a sequence classifier"},
     {"task_type", NULL, "task_type: must be \"CAUSAL_LM\""},
     {"num_virtual_tokens", NULL, "num_virtual_tokens: is missing"},
     {"num_virtual_tokens", "0", "num_virtual_tokens: 0 is not between"},
