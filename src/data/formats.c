@@ -78,13 +78,12 @@ static bool fits(const data_format *f, const cJSON *rec, bool asked)
     return f->fits ? f->fits(rec, asked) : has_all(rec, f->keys);
 }
 
-/* What the objective wants is looked for first, the rest so that it can be refused by its name. A prompt may be all that is left
- * of a record whose other keys are misspelt: it is one where prompts are wanted, or where no one asks. */
+/* What the objective wants is looked for first, the rest so that it can be refused by its name. A prompt alone is what other keys
+ * leave, so it comes late where no one asks for it. */
 static int turn_of(const data_set *d, const data_format *f)
 {
     if (d->wants & f->gives) return 0;
-    if (f->gives == DATA_PROMPTS) return d->wants ? -1 : 1;
-    return d->wants ? 1 : 0;
+    return d->wants || f->gives == DATA_PROMPTS;
 }
 
 /* A record may have the keys of several: what the objective asks for comes first, then records known by their keys. */
