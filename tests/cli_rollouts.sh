@@ -63,6 +63,9 @@ wrong 'w.jsonl:12:' '{"prompt_ids": [5], "completion_ids": [], "reward": 1}'
 wrong 'completion_ids: is empty' '{"prompt_ids": [5], "completion_ids": [], "reward": 1}'
 wrong 'must be token ids below' '{"prompt_ids": [5], "completion_ids": [99999], "reward": 1}'
 wrong 'reward: must be a number' '{"prompt_ids": [5], "completion_ids": [7], "reward": "much"}'
+wrong 'epoch_batches: must be a whole number' '{"prompt_ids": [5], "completion_ids": [7], "reward": 1, "epoch_batches": 1e300}'
+expect_told 65 'data.eval: there are no objective.rewards' "$ft" train replay.json --out w -q --set data.eval=p.jsonl
+expect_told 65 'data.max_length cuts' "$ft" train replay.json --out w -q --set data.max_length=7
 expect_told 65 'wants lines with prompt_ids' "$ft" train run.json --out w -q --set objective.rollouts=p.jsonl
 expect_told 66 nowhere "$ft" train run.json --out w -q --set objective.rollouts=nowhere.jsonl
 

@@ -97,6 +97,8 @@ struct obj_objective {
     ft_status (*open)(obj_ctx *c, bool weights);
     void (*close)(obj_ctx *c);
     int64_t (*reuse)(const void *cfg); /* optimizer steps that one drawn batch serves; NULL: 1 */
+    /* The i-th of the files and folders that stand inside its keys' values, which a run may not write over; NULL: no more. */
+    const char *(*reads)(const void *cfg, int i);
     /* The samples that stand in a file for each of a batch's, where that takes the place of data.train: objective.rollouts is
      * its path then. 0: it does not. */
     int64_t (*replays)(const void *cfg);

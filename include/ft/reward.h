@@ -33,6 +33,8 @@ bool rw_wants_answer(const rw_list *list); /* an item without one is 65 */
 int rw_count(const rw_list *list);
 const char *rw_name(const rw_list *list, int i);
 double rw_weight(const rw_list *list, int i);
+/* The i-th of the files and folders that its rewards read; NULL: there are no more. */
+const char *rw_path_at(const rw_list *list, int i);
 /* For help: a row's name, what it is, its keys; NULL past the end. help, fields may be NULL. */
 const char *rw_type_at(int i, const char **help, const cfg_field **fields);
 extern const char *const rw_shapes[]; /* of the value, NULL-terminated */

@@ -7,6 +7,8 @@
 #include <math.h>
 #include <string.h>
 
+#define MOST_BATCHES 1e9 /* of an epoch */
+
 static ft_status no_memory(void)
 {
     return ft_fail(FT_EMEM, "out of memory");
@@ -164,6 +166,9 @@ static ft_status rollouts(data_item *it)
     FT_TRY(read_ids(it, "completion_ids"));
     FT_TRY(check_worth(it));
     FT_TRY(want_number(it, epoch, "epoch_batches"));
+    if (cJSON_IsNumber(epoch) && !(epoch->valuedouble >= 1 && epoch->valuedouble <= MOST_BATCHES &&
+                                   epoch->valuedouble == floor(epoch->valuedouble)))
+        return data_fail(it, epoch, "epoch_batches", "must be a whole number from 1 to 1e9");
     it->value = cJSON_IsNumber(epoch) ? epoch->valuedouble : 0;
     FT_TRY(ask(it, n));
     return note_record(it, not_kept);

@@ -1,4 +1,5 @@
 /* tokens.c – what a recipe says of the result's tokens: whose tokenizer, and which rows stand for single tokens. */
+#include <math.h>
 #include <string.h>
 
 #include "merge_private.h"
@@ -35,7 +36,12 @@ static void read_kind(merge_recipe *r, const cJSON *v, const char *key, merge_to
     else
         t->ref = merge_read_ref(r, from, key);
     if (cJSON_IsString(token)) t->token = token->valuestring;
-    if (cJSON_IsNumber(id)) t->id = (int64_t)id->valuedouble;
+    if (!cJSON_IsNumber(id)) return;
+    if (!(id->valuedouble >= 0 && id->valuedouble <= INT32_MAX) ||
+        id->valuedouble != floor(id->valuedouble))
+        cfg_fail(r->doc, id, key, "token_id must be the number of a token");
+    else
+        t->id = (int64_t)id->valuedouble;
 }
 
 static void read_token(merge_recipe *r, const cJSON *v, merge_token *t)

@@ -24,7 +24,8 @@ static int64_t labels(const cJSON *root)
 {
     const cJSON *names = js_get(root, "id2label"), *n = js_get(root, "num_labels");
     if (cJSON_IsObject(names)) return cJSON_GetArraySize(names);
-    return cJSON_IsNumber(n) ? (int64_t)n->valuedouble : 2;
+    if (!cJSON_IsNumber(n)) return 2;
+    return n->valuedouble >= 0 && n->valuedouble < 1e9 ? (int64_t)n->valuedouble : -1;
 }
 
 static ft_status check_labels(const js_doc *d)

@@ -138,7 +138,7 @@ static surrogate clipped(const grpo_cfg *c, double ratio, double a)
     const double top = 1 + high(c), bottom = 1 - c->epsilon;
     const double free = ratio > c->delta ? c->delta : ratio; /* no delta: NAN is above nothing */
     const double bound = ratio < bottom ? bottom : ratio > top ? top : ratio;
-    const bool moves = free * a <= bound * a && free == ratio;
+    const bool moves = free * a <= bound * a ? free == ratio : bound == ratio;
     return (surrogate){.loss = -(free * a < bound * a ? free * a : bound * a),
                        .by_ratio = moves ? -ratio * a : 0,
                        .low = free < bottom && a<0, .high = free> top && a > 0};

@@ -2,7 +2,7 @@
  * which a row of the objective turns a completion's log-probabilities into a loss and its slopes.
  *
  * log π_old is that of the training forward before the batch's first step. Where nothing before that step reads it, the step's
- * own forward gives it, so it costs no pass; its bits are the same. */
+ * own forward gives it, so it costs no pass; where there is no dropout its bits are the same. */
 #include "rollouts_private.h"
 
 #include <stdio.h>
@@ -43,6 +43,11 @@ int64_t obj_roll_replays(const void *cfg)
 {
     const roll_cfg *c = cfg;
     return c->rollouts ? c->num_generations : 0;
+}
+
+const char *obj_roll_reads(const void *cfg, int i)
+{
+    return rw_path_at(((const roll_cfg *)cfg)->list, i);
 }
 
 void obj_roll_check(cfg_doc *d, const cJSON *object, void *cfg)
@@ -168,7 +173,9 @@ static ft_status open_judges(roll *p, bool weights)
     bool wanted = false;
     FT_TRY(check_records(p, p->c->train, p->replays, &wanted));
     FT_TRY(check_records(p, p->c->eval, false, &wanted));
-    if (!wanted || rw_count(cfg->list) == 0) return FT_OK;
+    FT_CHECK(!wanted || rw_count(cfg->list) > 0, FT_EDATA,
+             "data.eval: there are no objective.rewards to judge its answers by");
+    if (!wanted) return FT_OK;
     p->judge_ctx = (rw_ctx){.mem = p->c->mem,
                             .dir = p->c->dir,
                             .policy = p->c->m,

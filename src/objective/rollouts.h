@@ -203,6 +203,7 @@ struct roll {
 ft_status obj_roll_names(const void *cfg, data_set *train, arena *mem, const char *const **out);
 void obj_roll_check(cfg_doc *d, const cJSON *object, void *cfg);
 int64_t obj_roll_replays(const void *cfg);
+const char *obj_roll_reads(const void *cfg, int i);
 FT_MUST_USE ft_status obj_roll_open(obj_ctx *c, bool weights, const roll_kind *kind);
 void obj_roll_close(obj_ctx *c);
 FT_MUST_USE ft_status obj_roll_prepare(obj_ctx *c, obj_step *s);
@@ -214,6 +215,7 @@ ft_status obj_roll_state(obj_ctx *c, nn_arrays *a);
 #define ROLL_ROW                                                                                   \
     .wants = DATA_PROMPTS | DATA_ROLLOUTS, .unit = OBJ_SAMPLES, .unbroken = true,                  \
     .artifact = "rollouts.jsonl", .names = obj_roll_names, .replays = obj_roll_replays,            \
+    .reads = obj_roll_reads,                                                                       \
     .close = obj_roll_close, .prepare = obj_roll_prepare, .after_update = obj_roll_after_update,   \
     .lines = obj_roll_lines, .state = obj_roll_state
 

@@ -199,7 +199,10 @@ static void keep(keeper *w, const char *name, const char *type, int64_t *n, int6
     int64_t dim = *n * each;
     if (w->rc != FT_OK) return;
     w->rc = nn_array_of(w->a, name, dt_by_name(type), 1, &dim, data);
-    if (w->rc == FT_OK && w->a->loading && each > 0) *n = dim / each;
+    if (w->rc != FT_OK || !w->a->loading || each == 0) return;
+    if (*n > 0 && dim != *n * each)
+        w->rc = ft_fail(FT_EDATA, "the checkpoint's %s has not the length of the others", name);
+    *n = dim / each;
 }
 
 static void keep_figures(keeper *w, const roll *p, kept *k)
@@ -219,16 +222,15 @@ ft_status obj_roll_state(obj_ctx *c, nn_arrays *a)
     kept k = {0};
     keeper w = {.a = a};
     int64_t facts = FACTS;
-    if (p->dry && p->reuse > 1)
+    if (!a->loading && p->dry && p->reuse > 1)
         plan_sizes(p, &k);
     else if (!a->loading)
         FT_TRY(pack(p->left > 0 ? &p->held : &none, &k, a->mem));
-    int64_t rewards = k.n;
     keep(&w, "rollouts.facts", "f64", &facts, 1, &k.facts);
     keep(&w, "rollouts.ids", "i32", &k.all, 1, &k.ids);
     keep(&w, "rollouts.whole", "i32", &k.n, WHOLE, &k.whole);
     keep(&w, "rollouts.worth", "f64", &k.n, WORTH, &k.worth);
-    keep(&w, "rollouts.rewards", "i64", &rewards, p->n_rewards, &k.rewards);
+    keep(&w, "rollouts.rewards", "i64", &k.n, p->n_rewards, &k.rewards);
     keep(&w, "rollouts.old", "f32", &k.tokens, 1, &k.old);
     if (p->kind.reference) keep(&w, "rollouts.ref", "f32", &k.tokens, 1, &k.ref);
     keep_figures(&w, p, &k);

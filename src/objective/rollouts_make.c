@@ -252,7 +252,8 @@ ft_status obj_roll_make(roll *p, const obj_step *s, roll_batch *b, arena *mem)
     const bool there = p->replays && obj_roll_prompt(&s->sample[0]) < s->sample[0].len;
     *b = (roll_batch){.number = s->step < 0 ? -1 : s->step / p->reuse,
                       .generations = (int)cfg->num_generations,
-                      .fresh = !p->kind.old};
+                      /* with dropout only that forward has its masks */
+                      .fresh = !p->kind.old || !p->c->calm};
     b->n = there ? s->n : s->n * b->generations;
     b->one = arena_get(mem, ((size_t)b->n + 1) * sizeof *b->one);
     if (!b->one) return FT_EMEM;
@@ -287,6 +288,21 @@ static ft_status read_reward(const roll *p, roll_one *x, double *each, bool *kno
     return rc;
 }
 
+/* A text as judges have it, which ends at its NUL: one inside is no character of an answer. */
+static const char *text_for_judges(const str_buf *text, arena *mem)
+{
+    str_buf out = {0};
+    for (size_t i = 0; i < text->len; i++) {
+        if (text->data[i])
+            str_addc(&out, text->data[i]);
+        else
+            str_adds(&out, "\xef\xbf\xbd"); /* U+FFFD */
+    }
+    const char *copy = out.failed ? NULL : arena_strn(mem, out.data ? out.data : "", out.len);
+    str_free(&out);
+    return copy;
+}
+
 /* What the judges see of completion i. */
 static ft_status show(const roll *p, const roll_batch *b, int i, rw_item *out, arena *mem)
 {
@@ -302,7 +318,7 @@ static ft_status show(const roll *p, const roll_batch *b, int i, rw_item *out, a
                      .line = (b->number < 0 ? 0 : b->number) * b->n + i + 1};
     FT_TRY(obj_roll_answer(x->from, mem, &out->answer));
     ft_status rc = obj_roll_text(p, x, &text);
-    if (rc == FT_OK) out->text = arena_strn(mem, text.data ? text.data : "", text.len);
+    if (rc == FT_OK) out->text = text_for_judges(&text, mem);
     str_free(&text);
     return rc == FT_OK && !out->text ? FT_EMEM : rc;
 }

@@ -62,9 +62,10 @@ static int spawn(rw_program *p, int in, int out, int errors)
     bad = posix_spawn_file_actions_adddup2(&fds, in, STDIN_FILENO);
     if (!bad) bad = posix_spawn_file_actions_adddup2(&fds, out, STDOUT_FILENO);
     if (!bad && errors >= 0) bad = posix_spawn_file_actions_adddup2(&fds, errors, STDERR_FILENO);
-#if defined __GLIBC__ &&                                                                           \
-    __GLIBC_PREREQ(2, 34) /* elsewhere those that we were given ourselves stay */
+#ifdef __GLIBC__ /* elsewhere those that we were given ourselves stay */
+#if __GLIBC_PREREQ(2, 34)
     if (!bad) bad = posix_spawn_file_actions_addclosefrom_np(&fds, STDERR_FILENO + 1);
+#endif
 #endif
     if (!bad) bad = posix_spawnp(&p->pid, p->argv[0], &fds, &how, p->argv, environ);
     posix_spawnattr_destroy(&how);
@@ -186,10 +187,10 @@ static bool read_number(const char *text, double *out)
 {
     char *end;
     text += strspn(text, " \t");
-    if (strspn(text, "+-.0123456789eE") == 0) return false; /* words and hexadecimals of strtod */
+    const size_t n = strspn(text, "+-.0123456789eE"); /* no words and hexadecimals of strtod */
+    if (n == 0 || text[n + strspn(text + n, " \t\r")]) return false;
     *out = strtod(text, &end);
-    const bool some = end > text && text[1] != 'x' && text[1] != 'X';
-    return some && end[strspn(end, " \t\r")] == 0 && isfinite(*out);
+    return end == text + n && isfinite(*out);
 }
 
 /* Whole lines of what has come. */
@@ -200,7 +201,8 @@ static ft_status take_answers(talk *k)
     for (char *end; (end = memchr(got->data + from, '\n', got->len - from)) != NULL;) {
         if (k->done == k->n) return failed(k, "answers more lines than it is asked");
         *end = 0;
-        if (!read_number(got->data + from, &k->out[k->done])) {
+        if (strlen(got->data + from) != (size_t)(end - got->data) - from ||
+            !read_number(got->data + from, &k->out[k->done])) {
             char what[128];
             snprintf(what, sizeof what, "answers \"%s\", which is no number",
                      ft_shows(got->data + from));

@@ -60,6 +60,17 @@ static ft_status settle_paths(cfg_doc *d, const cJSON *node, const rw_one *r)
     return FT_OK;
 }
 
+const char *rw_path_at(const rw_list *l, int i)
+{
+    for (int k = 0; l && k < l->n; k++)
+        for (const cfg_field *f = l->one[k].row->fields; f->key; f++) {
+            if (f->type != CFG_PATH) continue;
+            const char *path = *(const char *const *)((const char *)l->one[k].cfg + f->offset);
+            if (path && i-- == 0) return path;
+        }
+    return NULL;
+}
+
 static const rw_reward *row_of(cfg_doc *d, const cJSON *node, const char *key)
 {
     const cJSON *type = cJSON_IsString(node) ? node : js_get(node, "type");
@@ -112,8 +123,10 @@ static ft_status read_one(cfg_doc *d, const cJSON *node, const char *key, rw_lis
     if (!r.cfg) return FT_EMEM;
     if (cJSON_IsString(node)) {
         named = cJSON_CreateObject();
-        if (!cJSON_AddStringToObject(named, "type", node->valuestring))
+        if (!cJSON_AddStringToObject(named, "type", node->valuestring)) {
+            cJSON_Delete(named);
             return ft_fail(FT_EMEM, "out of memory");
+        }
     }
     cfg_read(d, named ? named : node, key, r.row->fields, r.cfg, NULL);
     cJSON_Delete(named);

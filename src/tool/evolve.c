@@ -97,6 +97,9 @@ static ft_status read_config(evolution *v)
     v->e.mem = v->mem;
     v->e.also = also;
     cfg_read(d, d->js.root, "", fields, v, NULL);
+    if (v->population == 1) /* there is no better half of one */
+        cfg_fail(d, js_get(d->js.root, "population_size"), "population_size",
+                 "must be 2 or more, or 0");
     FT_TRY(eval_tasks_read(&v->e));
     v->goal = arena_get(v->mem, (size_t)(v->e.n_task + 1) * sizeof *v->goal);
     if (!v->goal) return FT_EMEM;

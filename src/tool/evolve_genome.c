@@ -59,6 +59,10 @@ static void read_filters(genome *g, cfg_doc *d)
     const cJSON *v;
     g->sets = 1;
     if (!g->filters || cJSON_IsNull(g->filters)) return;
+    if (!cJSON_IsArray(g->filters)) {
+        cfg_fail(d, g->filters, "genome.filters", "must be a list of parts of names");
+        return;
+    }
     cJSON_ArrayForEach(v, g->filters) if (!cJSON_IsString(v))
         cfg_fail(d, v, "genome.filters", "must be a list of parts of names");
     g->sets += cJSON_GetArraySize(g->filters);

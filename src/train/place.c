@@ -13,7 +13,7 @@
 #define SUMMARY "summary.json"
 #define FORMER_SUMMARY IO_FORMER "/" SUMMARY
 
-enum { INPUTS = 16 };
+enum { INPUTS = 64 };
 
 /* The files and folders that keys of the objective name: a reference, a value head, rollouts. */
 static int list_paths(const train_config *c, io_input *in)
@@ -25,6 +25,12 @@ static int list_paths(const train_config *c, io_input *in)
         const char *const *word = f->choices;
         while (path && word && *word && strcmp(*word, path) != 0) word++;
         if (path && !(word && *word)) in[n++] = (io_input){f->key, path, true};
+    }
+    const obj_objective *o = c->objective;
+    for (int i = 0; o && o->reads && n < INPUTS - 8; i++) {
+        const char *path = o->reads(c->objective_cfg, i);
+        if (!path) break;
+        in[n++] = (io_input){"objective.rewards", path, true};
     }
     return n;
 }

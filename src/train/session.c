@@ -305,6 +305,9 @@ static ft_status check_replay(const train_session *s)
              "%s: the prompts of %lld lines fill data.max_length, which leaves none of their "
              "completions; raise it",
              ft_shows(t->path), (long long)t->dropped);
+    FT_CHECK(t->truncated == 0, FT_EDATA,
+             "%s: data.max_length cuts %lld completions that are replayed; raise it",
+             ft_shows(t->path), (long long)t->truncated);
     FT_CHECK(t->samples >= need, FT_EDATA,
              "%s: %lld steps need %lld completions (%lld a batch), it holds %lld",
              ft_shows(t->path), (long long)s->total_steps, (long long)need, (long long)s->drawn,
