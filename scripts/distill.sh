@@ -6,6 +6,10 @@
 # TEACHER: a model folder or .gguf, by default the embedded model; STUDENT.json: config.json of a model of its vocabulary.
 # In the environment STEPS (150), BATCH (8), LENGTH (128), RATE (0.003), BETA (0), DOCUMENTS (400: what the teacher writes).
 set -euo pipefail
+case ${1:-} in
+-h | --help) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'; exit 0 ;;
+'') echo 'distill: which ft? distill.sh --help says more' >&2; exit 64 ;;
+esac
 ft=$(realpath "$1")
 cd "$(dirname "$0")/.."
 teacher=${2:-data/tiny} student=${3:-configs/student/config.json} out=${4:-out/distill}

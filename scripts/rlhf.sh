@@ -48,7 +48,8 @@ step "2. a reward model, from pairs of answers"
 run reward --model "$policy" --data "$train" --eval "$held" --set objective.type=reward ${reward[@]+"${reward[@]}"}
 step "3. PPO: what the reward model rewards"
 run ppo --model "$policy" --data "$prompts" --set objective.type=ppo --set "objective.rewards=[{\"type\": \"model\", \
-\"path\": \"$policy\", \"adapter\": \"$out/reward\"}]" ${ppo[@]+"${ppo[@]}"}
+\"path\": \"$policy\", \"adapter\": \"$out/reward\"}]" \
+    --set objective.max_completion_length=64 ${ppo[@]+"${ppo[@]}"}
 step "in short"
 echo "reward model: accuracy on held-out pairs $(figure reward eval_accuracy)"
 echo "policy: mean reward of its answers $(figure ppo objective/scores), KL from where it began $(figure ppo objective/kl)"

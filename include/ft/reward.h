@@ -30,6 +30,8 @@ typedef struct rw_list rw_list; /* of d->mem, as what it points to */
 FT_MUST_USE ft_status rw_read(rw_list **out, cfg_doc *d, const cJSON *list, const cJSON *weights,
                               const char *key);
 bool rw_wants_answer(const rw_list *list); /* an item without one is 65 */
+/* 65: one of them cannot compare with this answer. */
+FT_MUST_USE ft_status rw_check_answer(const rw_list *list, const char *answer);
 int rw_count(const rw_list *list);
 const char *rw_name(const rw_list *list, int i);
 double rw_weight(const rw_list *list, int i);

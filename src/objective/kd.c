@@ -9,7 +9,7 @@
  *
  * In a share of steps, `lmbda`, the student writes the completions itself that it is then corrected on: a pure function of seed,
  * step, place in the step and token. Such a run records what every step trains on, and replays it from that file. */
-#include "other.h"
+#include "rollouts.h"
 
 #include <string.h>
 
@@ -252,19 +252,13 @@ static bool ends(const tok_tokenizer *tok, int32_t id)
     return n > 0;
 }
 
-/* The text of a completion without special tokens. */
 static ft_status add_text(const tok_tokenizer *tok, const int32_t *id, int64_t n, str_buf *out)
 {
-    tok_ids shown = {0};
     str_buf text = {0};
-    ft_status rc = FT_OK;
-    for (int64_t i = 0; tok && rc == FT_OK && i < n; i++)
-        if (tok_text(tok, id[i]) && !tok_is_special(tok, id[i])) rc = tok_ids_push(&shown, id[i]);
-    if (tok && rc == FT_OK) rc = tok_decode(tok, shown.id, shown.n, &text);
+    ft_status rc = obj_roll_decode(tok, id, n, &text);
     str_adds(out, ",\"completion\":");
     str_json(out, text.data ? text.data : "", text.len);
     str_free(&text);
-    tok_ids_free(&shown);
     return rc;
 }
 

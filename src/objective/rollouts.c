@@ -119,6 +119,13 @@ static ft_status check_records(const roll *p, data_set *set, bool replays, bool 
         FT_CHECK(judged || !wants || answer, FT_EDATA,
                  "%s:%lld: answer: is missing, and objective.rewards compares with it",
                  ft_shows(d.path), (long long)d.line);
+        if (!judged && wants) {
+            const ft_status rc = rw_check_answer(cfg->list, answer);
+            const char *why = rc == FT_EDATA ? arena_str(mem, ft_error()) : NULL;
+            if (why)
+                return ft_fail(rc, "%s:%lld: answer: %s", ft_shows(d.path), (long long)d.line, why);
+            FT_TRY(rc);
+        }
         FT_CHECK(judged || rw_count(cfg->list) > 0, FT_EDATA,
                  "%s:%lld: reward: is missing, and there are no objective.rewards to judge it by",
                  ft_shows(d.path), (long long)d.line);

@@ -228,6 +228,9 @@ tn_tensor *obj_roll_score(const roll *p, nn_run *r, tn_tensor *hidden, model *m,
 void obj_roll_log(const roll *p, obj_stats *stats, roll_metric m, double value, double weight);
 /* Rewards and lengths of the completions whose sequences the batch has. */
 void obj_roll_log_rewards(const roll *p, const data_batch *b, obj_stats *stats);
+/* The text of ids without special tokens; bytes that are no UTF-8, and NUL, are U+FFFD. tok NULL: none. */
+FT_MUST_USE ft_status obj_roll_decode(const tok_tokenizer *tok, const int32_t *id, int64_t n,
+                                      str_buf *out);
 /* (x − mean)/…: the mean, and the sample deviation (n − 1; 0 of one) of x [n]. */
 double obj_roll_mean(const double *x, int n);
 double obj_roll_deviation(const double *x, int n);

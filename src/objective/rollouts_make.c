@@ -50,6 +50,9 @@ ft_status obj_roll_answer(const data_sample *d, arena *mem, const char **out)
     ft_status rc = FT_OK;
     if (cJSON_IsString(v)) {
         *out = arena_str(mem, v->valuestring);
+    } else if (v && !cJSON_IsNull(v) && !cJSON_IsNumber(v)) {
+        rc = ft_fail(FT_EDATA, "%s:%lld: answer: must be a text or a number", ft_shows(d->path),
+                     (long long)d->line);
     } else if (v && !cJSON_IsNull(v)) {
         js_print(&s, v, false);
         rc = str_ok(&s);
@@ -70,18 +73,35 @@ ft_status obj_roll_is_judged(const data_sample *d, bool *out)
     return FT_OK;
 }
 
+/* A NUL, which ends a text for judges and readers, is no character of one. */
+static void add_without_nul(str_buf *out, const str_buf *text)
+{
+    for (size_t i = 0; i < text->len; i++) {
+        if (text->data[i])
+            str_addc(out, text->data[i]);
+        else
+            str_adds(out, "\xef\xbf\xbd"); /* U+FFFD */
+    }
+}
+
+ft_status obj_roll_decode(const tok_tokenizer *tok, const int32_t *id, int64_t n, str_buf *out)
+{
+    tok_ids shown = {0};
+    str_buf text = {0};
+    ft_status rc = FT_OK;
+    for (int64_t i = 0; tok && rc == FT_OK && i < n; i++)
+        if (tok_text(tok, id[i]) && !tok_is_special(tok, id[i])) rc = tok_ids_push(&shown, id[i]);
+    if (rc == FT_OK && tok) rc = tok_decode(tok, shown.id, shown.n, &text);
+    if (rc == FT_OK) rc = str_ok(&text);
+    if (rc == FT_OK) add_without_nul(out, &text);
+    tok_ids_free(&shown);
+    str_free(&text);
+    return rc == FT_OK ? str_ok(out) : rc;
+}
+
 ft_status obj_roll_text(const roll *p, const roll_one *x, str_buf *out)
 {
-    const tok_tokenizer *tok = p->c->tok;
-    tok_ids shown = {0};
-    ft_status rc = FT_OK;
-    for (int64_t i = 0; tok && rc == FT_OK && i < x->n; i++) {
-        const int32_t id = x->ids[x->prompt + i];
-        if (tok_text(tok, id) && !tok_is_special(tok, id)) rc = tok_ids_push(&shown, id);
-    }
-    if (rc == FT_OK && tok) rc = tok_decode(tok, shown.id, shown.n, out);
-    tok_ids_free(&shown);
-    return rc == FT_OK ? str_ok(out) : rc;
+    return obj_roll_decode(p->c->tok, x->ids + x->prompt, x->n, out);
 }
 
 /* --- a batch ------------------------------------------------------------------------------------------------------ */
@@ -288,21 +308,6 @@ static ft_status read_reward(const roll *p, roll_one *x, double *each, bool *kno
     return rc;
 }
 
-/* A text as judges have it, which ends at its NUL: one inside is no character of an answer. */
-static const char *text_for_judges(const str_buf *text, arena *mem)
-{
-    str_buf out = {0};
-    for (size_t i = 0; i < text->len; i++) {
-        if (text->data[i])
-            str_addc(&out, text->data[i]);
-        else
-            str_adds(&out, "\xef\xbf\xbd"); /* U+FFFD */
-    }
-    const char *copy = out.failed ? NULL : arena_strn(mem, out.data ? out.data : "", out.len);
-    str_free(&out);
-    return copy;
-}
-
 /* What the judges see of completion i. */
 static ft_status show(const roll *p, const roll_batch *b, int i, rw_item *out, arena *mem)
 {
@@ -318,7 +323,7 @@ static ft_status show(const roll *p, const roll_batch *b, int i, rw_item *out, a
                      .line = (b->number < 0 ? 0 : b->number) * b->n + i + 1};
     FT_TRY(obj_roll_answer(x->from, mem, &out->answer));
     ft_status rc = obj_roll_text(p, x, &text);
-    if (rc == FT_OK) out->text = text_for_judges(&text, mem);
+    if (rc == FT_OK) out->text = arena_strn(mem, text.data ? text.data : "", text.len);
     str_free(&text);
     return rc == FT_OK && !out->text ? FT_EMEM : rc;
 }

@@ -69,10 +69,11 @@ static ft_status check(cfg_doc *d, const cJSON *node, const char *key, void *cfg
 static ft_status open_program(rw_one *r)
 {
     const command_cfg *c = r->cfg;
-    if (r->c->dry) return FT_OK;
     if (strchr(c->argv[0], '/') && access(c->argv[0], X_OK) != 0)
-        return ft_fail(FT_EIO, "reward %s: %s: cannot be started: %s", c->head.name,
-                       ft_shows(c->argv[0]), strerror(errno));
+        return ft_fail(errno == ENOENT ? FT_ENOINPUT : FT_EIO,
+                       "reward %s: %s: cannot be started: %s", c->head.name, ft_shows(c->argv[0]),
+                       strerror(errno));
+    if (r->c->dry) return FT_OK;
     rw_program *p = arena_get(r->c->mem, sizeof *p);
     if (!p) return FT_EMEM;
     *p = (rw_program){.argv = c->argv, .name = c->head.name, .timeout = c->timeout};

@@ -68,13 +68,15 @@ static ft_status text_of(const held *h, const model_cfg *c, const rw_item *it, b
                          tok_ids *out)
 {
     const int64_t n = it->n_prompt + it->n_ids, most = h->m->d.max_position;
+    const int64_t room = most > 0 ? most - nn_virtual(h->inf.over) : n;
     const int32_t some = h->m->pad_token == 0; /* no padding, which would not be run */
-    FT_CHECK(most <= 0 || n + nn_virtual(h->inf.over) <= most, FT_EDATA,
+    for (int64_t i = 0; dry && i < n && i < room; i++) FT_TRY(tok_ids_push(out, some));
+    if (dry) return FT_OK; /* of what is longer a run tells, should there be any */
+    FT_CHECK(n <= room, FT_EDATA,
              "%s: the reward model has %lld positions, line %lld has %lld tokens",
              ft_shows(c->path), (long long)most, (long long)it->line, (long long)n);
-    for (int64_t i = 0; i < it->n_prompt; i++)
-        FT_TRY(tok_ids_push(out, dry ? some : it->prompt[i]));
-    for (int64_t i = 0; i < it->n_ids; i++) FT_TRY(tok_ids_push(out, dry ? some : it->ids[i]));
+    for (int64_t i = 0; i < it->n_prompt; i++) FT_TRY(tok_ids_push(out, it->prompt[i]));
+    for (int64_t i = 0; i < it->n_ids; i++) FT_TRY(tok_ids_push(out, it->ids[i]));
     return FT_OK;
 }
 

@@ -60,6 +60,16 @@ static ft_status settle_paths(cfg_doc *d, const cJSON *node, const rw_one *r)
     return FT_OK;
 }
 
+ft_status rw_check_answer(const rw_list *l, const char *answer)
+{
+    for (int k = 0; l && k < l->n; k++) {
+        bool hit;
+        if (!l->one[k].row->answer) continue;
+        FT_TRY(rw_match_by_name(l->one[k].row->name)->match("", 0, answer, &hit));
+    }
+    return FT_OK;
+}
+
 const char *rw_path_at(const rw_list *l, int i)
 {
     for (int k = 0; l && k < l->n; k++)

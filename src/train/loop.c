@@ -124,7 +124,7 @@ ft_status train_step(train_session *s, train_seconds *spent)
     FT_TRY(train_before_step(s));
     FT_TRY(accumulate(s, &stats, &rec, spent));
     double t0 = ft_seconds();
-    FT_CHECK(isfinite(rec.loss), FT_EDIVERGED, "step %lld: the loss is infinite",
+    FT_CHECK(isfinite((float)rec.loss), FT_EDIVERGED, "step %lld: the loss is infinite",
              (long long)rec.step);
     FT_TRY(update(s, &rec));
     spent->optimizer += ft_seconds() - t0;
