@@ -10,7 +10,10 @@ my ($schema, $into) = @ARGV;
 my %sections = (
     model => {path => 'b'}, method => {type => 'lora'}, optim => {type => 'adamw'}, objective => {type => 'sft'},
     data => {train => {path => 'd.jsonl'}, eval => {path => 'e.jsonl'}, max_length => 32}, train => {max_steps => 1}, output => {dir => 'fresh'});
-my %needs = (prefix_tuning => {num_virtual_tokens => 4}, p_tuning => {num_virtual_tokens => 4}); # required beside what is tried
+my $rewards = {rewards => [{type => 'length', max_completion_len => 8, soft_punish_cache => 2}]};
+my %needs = ( # required beside what is tried
+    prefix_tuning => {num_virtual_tokens => 4}, p_tuning => {num_virtual_tokens => 4}, grpo => $rewards, rloo => $rewards, ppo => $rewards,
+    kd => {teacher => 'b', kd_ce_alpha => 1});
 my $json = JSON::PP->new->canonical;
 my $count = 0;
 
