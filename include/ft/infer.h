@@ -123,6 +123,18 @@ void inf_answers_free(inf_answer *a, int64_t n);
  * ends this answer with the token it has, any other status that is not FT_OK everything. */
 typedef ft_status (*inf_each)(void *ctx, int64_t prompt, int copy, const inf_answer *a, bool done);
 
+/* What a generation that is yet to come will take, for who plans it beside other things: n prompts of up to `prompt` tokens,
+ * `copies` answers to each, which make sequences of up to `longest`. */
+typedef struct inf_room {
+    int64_t live;       /* answers that advance together */
+    size_t activations; /* of its largest pass */
+    size_t cache;       /* for all of them, or a quarter of the memory: others wait then. For inf_ctx.cache_limit */
+    size_t logits;
+} inf_room;
+/* On c->tape, which is dry, unless c->tape is NULL: then without activations. c->plan is not used. */
+FT_MUST_USE ft_status inf_generate_room(const inf_ctx *c, int64_t n, int64_t copies, int64_t prompt,
+                                        int64_t longest, inf_room *out);
+
 /* Continues n prompts of at least one token each, `copies` times: out [n · copies], those of a prompt side by side. Many
  * advance together; one that is done makes room for the next. Keys and values lie in pages that the copies of a prompt
  * share until they differ, are made when needed and freed with the answer. 71 when a single answer passes the limit, 65

@@ -10,7 +10,7 @@
 #include "infer_private.h"
 
 enum {
-    MAX_LIVE = 32,
+    MAX_LIVE = 64,
     PIECE = 512, /* tokens of a prompt in one pass: bounds the activations of a long one */
 };
 
@@ -389,6 +389,29 @@ static ft_status plan(generation *g)
     s.buffers = (size_t)g->n_slots * (size_t)g->c->m->d.vocab_size * sizeof(float);
     FT_TRY(inf_plan_for(g->c, &s));
     if (g->c->plan) cache_pool_plan(&g->pool, g->c);
+    return FT_OK;
+}
+
+ft_status inf_generate_room(const inf_ctx *c, int64_t n, int64_t copies, int64_t prompt,
+                            int64_t longest, inf_room *out)
+{
+    const int64_t live = min64(n * copies, MAX_LIVE), rows = min64(prompt, PIECE);
+    const int64_t pages =
+        cache_pages(nn_virtual(c->over) + longest) + 1; /* a shared one is copied */
+    const size_t one = (size_t)pages * (size_t)model_cache_floats(c->m, CACHE_ROWS) * sizeof(float);
+    const size_t most = ft_memory_limit(NULL) / 4, all = one * (size_t)live;
+    const inf_shape shape = {
+        .rows = min64(n * rows, PIECE), .seqs = min64(n, MAX_LIVE), .few = live, .wanted = live};
+    inf_plan plan = {0};
+    inf_ctx with = *c;
+    with.plan = &plan;
+    if (c->tape) FT_TRY(inf_plan_for(&with, &shape));
+    *out = (inf_room){.live = live,
+                      .activations = plan.activations,
+                      .cache = all <= most  ? all
+                               : most > one ? most
+                                            : one,
+                      .logits = (size_t)live * (size_t)c->m->d.vocab_size * sizeof(float)};
     return FT_OK;
 }
 

@@ -11,10 +11,9 @@
 #include <string.h>
 
 typedef struct grpo_cfg {
-    roll_cfg roll;
+    roll_group_cfg group;
     const char *loss_type, *scale_rewards, *importance_sampling_level;
-    double beta, epsilon, epsilon_high, delta;
-    int64_t num_iterations;
+    double delta;
     bool use_bias_correction_kl;
 } grpo_cfg;
 
@@ -23,34 +22,13 @@ static const char *const losses[] = {"dapo", "grpo", "bnpo", "dr_grpo", "cispo",
 static const char *const scales[] = {"group", "batch", "none", NULL};
 static const char *const levels[] = {"token", "sequence", NULL};
 static const cfg_field fields[] = {
-    ROLL_KEYS("8", 2),
-    ROLL_DROPOUT("false"),
+    ROLL_GROUP_KEYS("8", "0", "how strongly the policy is held to the reference; 0: none is read"),
     {.key = "loss_type",
      .type = CFG_ENUM,
      .offset = AT(loss_type),
      .def = "\"dapo\"",
      .choices = losses,
      .help = "what the sum over tokens is divided by, and how it is clipped"},
-    {.key = "beta",
-     .type = CFG_FLOAT,
-     .offset = AT(beta),
-     .def = "0",
-     .low = 0,
-     .high = 1e6,
-     .help = "how strongly the policy is held to the reference; 0: none is read"},
-    {.key = "epsilon",
-     .type = CFG_FLOAT,
-     .offset = AT(epsilon),
-     .def = "0.2",
-     .low = 0,
-     .high = 1e6,
-     .help = "how far the ratio may fall below 1"},
-    {.key = "epsilon_high",
-     .type = CFG_FLOAT,
-     .offset = AT(epsilon_high),
-     .low = 0,
-     .high = 1e6,
-     .help = "how far it may rise above 1; default: epsilon"},
     {.key = "delta",
      .type = CFG_FLOAT,
      .offset = AT(delta),
@@ -58,13 +36,6 @@ static const cfg_field fields[] = {
      .high = 1e6,
      .low_open = true,
      .help = "bound of the ratio where it is not clipped; default: none"},
-    {.key = "num_iterations",
-     .type = CFG_INT,
-     .offset = AT(num_iterations),
-     .def = "1",
-     .low = 1,
-     .high = 1e6,
-     .help = "optimizer steps on each batch of completions"},
     {.key = "scale_rewards",
      .type = CFG_ENUM,
      .offset = AT(scale_rewards),
@@ -87,11 +58,6 @@ static const cfg_field fields[] = {
 static bool says(const char *value, const char *name)
 {
     return strcmp(value, name) == 0;
-}
-
-static double high(const grpo_cfg *c)
-{
-    return isnan(c->epsilon_high) ? c->epsilon : c->epsilon_high;
 }
 
 /* --- advantages ---------------------------------------------------------------------------------------------------- */
@@ -121,7 +87,7 @@ static double share(const roll *p, const roll_one *x)
 {
     const grpo_cfg *c = p->c->cfg;
     if (says(c->loss_type, "grpo")) return 1 / (double)x->n;
-    if (says(c->loss_type, "dr_grpo")) return 1 / (double)c->roll.max_completion_length;
+    if (says(c->loss_type, "dr_grpo")) return 1 / (double)c->group.roll.max_completion_length;
     return p->n_picked / (double)(p->now->counted > 0 ? p->now->counted : 1);
 }
 
@@ -135,7 +101,7 @@ typedef struct surrogate {
 
 static surrogate clipped(const grpo_cfg *c, double ratio, double a)
 {
-    const double top = 1 + high(c), bottom = 1 - c->epsilon;
+    const double top = 1 + obj_roll_high(&c->group), bottom = 1 - c->group.epsilon;
     const double free = ratio > c->delta ? c->delta : ratio; /* no delta: NAN is above nothing */
     const double bound = ratio < bottom ? bottom : ratio > top ? top : ratio;
     const bool moves = free * a <= bound * a ? free == ratio : bound == ratio;
@@ -146,9 +112,10 @@ static surrogate clipped(const grpo_cfg *c, double ratio, double a)
 
 static surrogate cispo(const grpo_cfg *c, double ratio, double a, double logp)
 {
-    const double weight = ratio < high(c) ? ratio : high(c);
-    return (surrogate){
-        .loss = -weight * a * logp, .by_logp = -weight * a, .high = ratio > high(c) && a > 0};
+    const double weight = ratio < obj_roll_high(&c->group) ? ratio : obj_roll_high(&c->group);
+    return (surrogate){.loss = -weight * a * logp,
+                       .by_logp = -weight * a,
+                       .high = ratio > obj_roll_high(&c->group) && a > 0};
 }
 
 /* k of a token, without the ratio, and its slope. */
@@ -157,13 +124,6 @@ static double divergence(const roll_view *x, int64_t i, double *slope)
     const double d = (double)x->ref[i] - (double)x->logp[i];
     *slope = 1 - exp(d);
     return exp(d) - d - 1;
-}
-
-static void log_clips(roll *p, const surrogate *s, obj_stats *stats)
-{
-    obj_roll_log(p, stats, ROLL_CLIP_LOW, s->low, 1);
-    obj_roll_log(p, stats, ROLL_CLIP_HIGH, s->high, 1);
-    obj_roll_log(p, stats, ROLL_CLIP_REGION, s->low || s->high, 1);
 }
 
 /* Mean of log π − log π_old. */
@@ -183,20 +143,20 @@ static void each(roll *p, roll_view *x, obj_stats *stats)
     const int64_t n = x->one->n;
     double of_all = 0;     /* d loss / d log ρ of the completion's one */
     if (!x->one->counts) { /* among the completions still */
-        if (whole) log_clips(p, &(surrogate){0}, stats);
+        if (whole) obj_roll_log_clip(p, stats, false, false);
         return;
     }
     for (int64_t i = 0; i < n; i++) {
         const double logp = (double)x->logp[i];
         const double ratio = exp(whole ? log_mean : logp - (double)x->old[i]);
         surrogate s = soft ? cispo(c, ratio, a, logp) : clipped(c, ratio, a);
-        if (!whole || i == 0) log_clips(p, &s, stats);
-        if (c->beta != 0) {
+        if (!whole || i == 0) obj_roll_log_clip(p, stats, s.low, s.high);
+        if (c->group.beta != 0) {
             double slope, k = divergence(x, i, &slope);
             const double by = c->use_bias_correction_kl ? ratio : 1;
-            s.loss += c->beta * k * by;
-            s.by_logp += c->beta * slope * by;
-            if (c->use_bias_correction_kl) s.by_ratio += c->beta * k * ratio;
+            s.loss += c->group.beta * k * by;
+            s.by_logp += c->group.beta * slope * by;
+            if (c->use_bias_correction_kl) s.by_ratio += c->group.beta * k * ratio;
             obj_roll_log(p, stats, ROLL_KL, k * by, 1);
         }
         x->loss += w * s.loss;
@@ -209,31 +169,9 @@ static void each(roll *p, roll_view *x, obj_stats *stats)
 static ft_status open(obj_ctx *c, bool weights)
 {
     const grpo_cfg *cfg = c->cfg;
-    const roll_kind kind = {.reference = cfg->beta != 0, .judge = judge, .each = each};
+    const roll_kind kind = {.reference = cfg->group.beta != 0, .judge = judge, .each = each};
     return obj_roll_open(c, weights, &kind);
 }
-
-static int64_t reuse(const void *cfg)
-{
-    return ((const grpo_cfg *)cfg)->num_iterations;
-}
-
-static bool refers(const void *cfg)
-{
-    return ((const grpo_cfg *)cfg)->beta != 0;
-}
-
-static const char *const metrics[] = {"reward",
-                                      "reward_std",
-                                      "frac_reward_zero_std",
-                                      "completions/mean_length",
-                                      "completions/clipped_ratio",
-                                      "kl",
-                                      "entropy",
-                                      "clip_ratio/low_mean",
-                                      "clip_ratio/high_mean",
-                                      "clip_ratio/region_mean",
-                                      NULL};
 
 const obj_objective obj_grpo = {
     .name = "grpo",
@@ -241,15 +179,7 @@ const obj_objective obj_grpo = {
             "and its relatives)",
     .fields = fields,
     .cfg_size = sizeof(grpo_cfg),
-    ROLL_ROW,
-    .reference = true,
-    .learning_rate = 1e-6,
-    .adapter_rate = 1e-5,
-    .metrics = metrics,
-    .telling = "reward",
+    ROLL_GROUP_ROW,
     .check = obj_roll_check,
     .open = open,
-    .refers = refers,
-    .reuse = reuse,
-    .loss = obj_roll_loss,
 };

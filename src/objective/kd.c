@@ -100,11 +100,6 @@ static void check(cfg_doc *d, const cJSON *object, void *cfg)
 
 /* --- completions of the student's own ------------------------------------------------------------------------------ */
 #define WRITE_KEY 0x6b64u /* identity of these steps' random numbers: "kd" */
-enum {
-    LIVE = 32,
-    PAGE = 32,
-    PIECE = 512
-}; /* advance together; positions of a page; of a prompt, at a time */
 
 /* Tokens of the first sequence before the first supervised one, at least its first. */
 static int64_t prompt_of(const data_sample *d)
@@ -237,31 +232,6 @@ static ft_status prepare(obj_ctx *c, obj_step *s)
     return FT_OK;
 }
 
-static void add_ids(str_buf *out, const char *key, const int32_t *id, int64_t n)
-{
-    str_printf(out, ",\"%s\":[", key);
-    for (int64_t i = 0; i < n; i++) str_printf(out, "%s%d", i ? "," : "", (int)id[i]);
-    str_addc(out, ']');
-}
-
-static bool ends(const tok_tokenizer *tok, int32_t id)
-{
-    int n = 0;
-    const int32_t *stop = tok ? tok_stops(tok, &n) : NULL;
-    while (n > 0 && stop[n - 1] != id) n--;
-    return n > 0;
-}
-
-static ft_status add_text(const tok_tokenizer *tok, const int32_t *id, int64_t n, str_buf *out)
-{
-    str_buf text = {0};
-    ft_status rc = obj_roll_decode(tok, id, n, &text);
-    str_adds(out, ",\"completion\":");
-    str_json(out, text.data ? text.data : "", text.len);
-    str_free(&text);
-    return rc;
-}
-
 static ft_status add_line(const obj_ctx *c, const obj_step *s, int i, str_buf *out)
 {
     const data_sample *d = &s->sample[i];
@@ -270,12 +240,13 @@ static ft_status add_line(const obj_ctx *c, const obj_step *s, int i, str_buf *o
     for (int64_t t = 0; t < d->len; t++)
         plain = plain && d->labels[t] == (t < prompt ? DATA_IGNORE : d->ids[t]);
     str_printf(out, "{\"batch\":%lld,\"group\":%d,\"sample\":0", (long long)s->step + 1, i);
-    add_ids(out, "prompt_ids", d->ids, prompt);
-    add_ids(out, "completion_ids", d->ids + prompt, d->len - prompt);
-    if (!plain) add_ids(out, "labels", d->labels, d->len);
-    FT_TRY(add_text(c->tok, d->ids + prompt, d->len - prompt, out));
+    obj_roll_add_ids(out, "prompt_ids", d->ids, prompt);
+    obj_roll_add_ids(out, "completion_ids", d->ids + prompt, d->len - prompt);
+    if (!plain) obj_roll_add_ids(out, "labels", d->labels, d->len);
+    FT_TRY(obj_roll_add_text(c->tok, d->ids + prompt, d->len - prompt, out));
     str_printf(out, ",\"finished\":%s,\"epoch_batches\":%lld}\n",
-               ends(c->tok, d->ids[d->len - 1]) ? "true" : "false", (long long)c->epoch_batches);
+               obj_roll_ends(c->tok, d->ids[d->len - 1]) ? "true" : "false",
+               (long long)c->epoch_batches);
     return str_ok(out);
 }
 
@@ -292,34 +263,16 @@ static int64_t replays(const void *cfg)
 }
 
 /* --- opening ---------------------------------------------------------------------------------------------------------- */
-/* For the plan: what the student's writing takes. */
-static ft_status plan_writing(obj_ctx *c)
+/* What the student's writing takes; without weights, for the plan, its passes too. */
+static ft_status measure_writing(obj_ctx *c, bool weights, inf_room *out)
 {
-    const kd_cfg *cfg = c->cfg;
-    const int64_t n = c->batch_size, longest = data_longest_sequence(c->train, 1),
-                  one = longest < PIECE ? longest : PIECE, live = n < LIVE ? n : LIVE;
-    inf_plan plan = {0};
     ag_tape *dry = NULL;
-    const inf_shape shape = {
-        .rows = n * one < PIECE ? n * one : PIECE, .seqs = live, .few = live, .wanted = live};
-    FT_TRY(ag_open(&dry, 0));
-    const inf_ctx with = {.m = c->m, .over = c->tuned, .tape = dry, .plan = &plan};
-    const ft_status rc = inf_plan_for(&with, &shape);
+    if (!weights) FT_TRY(ag_open(&dry, 0));
+    const inf_ctx with = {.m = c->m, .over = c->tuned, .tape = dry};
+    const ft_status rc = inf_generate_room(&with, c->batch_size, 1,
+                                           data_longest_sequence(c->train, 1), c->max_length, out);
     ag_close(dry);
-    c->passes = plan.activations;
-    c->made = (obj_made){1, cfg->max_completion_length};
-    c->bytes += (size_t)live * (size_t)c->m->d.vocab_size * sizeof(float);
     return rc;
-}
-
-/* Room for all that advance together, or for a quarter of the memory: others wait then. */
-static size_t cache_bytes(const obj_ctx *c)
-{
-    const int64_t live = c->batch_size < LIVE ? c->batch_size : LIVE;
-    const int64_t pages = (c->max_length + nn_virtual(c->tuned)) / PAGE + 2;
-    const size_t one = (size_t)pages * (size_t)model_cache_floats(c->m, PAGE) * sizeof(float);
-    const size_t most = ft_memory_limit(NULL) / 4, all = one * (size_t)live;
-    return all <= most ? all : most > one ? most : one;
 }
 
 static ft_status open(obj_ctx *c, bool weights)
@@ -337,9 +290,13 @@ static ft_status open(obj_ctx *c, bool weights)
     FT_CHECK(c->tok, FT_ECONFIG,
              "objective.lmbda: the student writes completions, and the model has no tokenizer to "
              "say what ends them");
-    k->cache = cache_bytes(c);
-    c->bytes += k->cache;
-    return weights ? FT_OK : plan_writing(c);
+    inf_room room;
+    FT_TRY(measure_writing(c, weights, &room));
+    k->cache = room.cache;
+    c->bytes += room.cache + room.logits;
+    c->passes = room.activations;
+    c->made = (obj_made){1, cfg->max_completion_length};
+    return FT_OK;
 }
 
 static void close(obj_ctx *c)

@@ -6,44 +6,16 @@
 #include "rollouts.h"
 
 typedef struct rloo_cfg {
-    roll_cfg roll;
-    double beta, epsilon, epsilon_high;
+    roll_group_cfg group;
     const cJSON *reward_clip_range;
-    int64_t num_iterations;
     bool normalize_advantages;
 } rloo_cfg;
 
 #define AT(member) offsetof(rloo_cfg, member)
 static const cfg_field fields[] = {
-    ROLL_KEYS("2", 2),
-    ROLL_DROPOUT("false"),
-    {.key = "beta",
-     .type = CFG_FLOAT,
-     .offset = AT(beta),
-     .def = "0.05",
-     .low = 0,
-     .high = 1e6,
-     .help = "how much the divergence from the reference takes off a reward; 0: none is read"},
-    {.key = "epsilon",
-     .type = CFG_FLOAT,
-     .offset = AT(epsilon),
-     .def = "0.2",
-     .low = 0,
-     .high = 1e6,
-     .help = "how far the ratio may fall below 1"},
-    {.key = "epsilon_high",
-     .type = CFG_FLOAT,
-     .offset = AT(epsilon_high),
-     .low = 0,
-     .high = 1e6,
-     .help = "how far it may rise above 1; default: epsilon"},
-    {.key = "num_iterations",
-     .type = CFG_INT,
-     .offset = AT(num_iterations),
-     .def = "1",
-     .low = 1,
-     .high = 1e6,
-     .help = "optimizer steps on each batch of completions"},
+    ROLL_GROUP_KEYS(
+        "2", "0.05",
+        "how much the divergence from the reference takes off a reward; 0: none is read"),
     {.key = "normalize_advantages",
      .type = CFG_BOOL,
      .offset = AT(normalize_advantages),
@@ -105,7 +77,7 @@ static ft_status judge(roll *p, roll_batch *b)
     if (!reward) return FT_EMEM;
     for (int i = 0; i < b->n; i++) {
         reward[i] = within(c, b->one[i].reward);
-        if (c->beta != 0) reward[i] -= c->beta * divergence(b, &b->one[i]);
+        if (c->group.beta != 0) reward[i] -= c->group.beta * divergence(b, &b->one[i]);
     }
     b->even = 0;
     for (int first = 0; first < b->n; first += b->generations) {
@@ -124,8 +96,7 @@ static void each(roll *p, roll_view *x, obj_stats *stats)
 {
     const rloo_cfg *c = p->c->cfg;
     const double a = x->one->advantage;
-    const double top = 1 + (isnan(c->epsilon_high) ? c->epsilon : c->epsilon_high);
-    const double bottom = 1 - c->epsilon;
+    const double top = 1 + obj_roll_high(&c->group), bottom = 1 - c->group.epsilon;
     double sum = 0;
     for (int64_t i = 0; x->one->counts && i < x->one->n; i++) {
         sum += (double)x->logp[i] - (double)x->old[i];
@@ -135,41 +106,16 @@ static void each(roll *p, roll_view *x, obj_stats *stats)
     const bool moves = ratio * a <= bound * a;
     if (x->one->counts) x->loss = -(moves ? ratio * a : bound * a);
     for (int64_t i = 0; moves && i < x->one->n; i++) x->slope[i] = -ratio * a;
-    const bool low = ratio < bottom && a<0, high = ratio> top && a > 0;
-    obj_roll_log(p, stats, ROLL_CLIP_LOW, low, 1);
-    obj_roll_log(p, stats, ROLL_CLIP_HIGH, high, 1);
-    obj_roll_log(p, stats, ROLL_CLIP_REGION, low || high, 1);
+    obj_roll_log_clip(p, stats, ratio < bottom && a<0, ratio> top && a > 0);
 }
 
 static ft_status open(obj_ctx *c, bool weights)
 {
     const rloo_cfg *cfg = c->cfg;
-    const bool held = cfg->beta != 0;
+    const bool held = cfg->group.beta != 0;
     const roll_kind kind = {.reference = held, .old = held, .judge = judge, .each = each};
     return obj_roll_open(c, weights, &kind);
 }
-
-static int64_t reuse(const void *cfg)
-{
-    return ((const rloo_cfg *)cfg)->num_iterations;
-}
-
-static bool refers(const void *cfg)
-{
-    return ((const rloo_cfg *)cfg)->beta != 0;
-}
-
-static const char *const metrics[] = {"reward",
-                                      "reward_std",
-                                      "frac_reward_zero_std",
-                                      "completions/mean_length",
-                                      "completions/clipped_ratio",
-                                      "kl",
-                                      "entropy",
-                                      "clip_ratio/low_mean",
-                                      "clip_ratio/high_mean",
-                                      "clip_ratio/region_mean",
-                                      NULL};
 
 const obj_objective obj_rloo = {
     .name = "rloo",
@@ -177,15 +123,7 @@ const obj_objective obj_rloo = {
             "(RLOO)",
     .fields = fields,
     .cfg_size = sizeof(rloo_cfg),
-    ROLL_ROW,
-    .reference = true,
-    .learning_rate = 1e-6,
-    .adapter_rate = 1e-5,
-    .metrics = metrics,
-    .telling = "reward",
+    ROLL_GROUP_ROW,
     .check = check,
     .open = open,
-    .refers = refers,
-    .reuse = reuse,
-    .loss = obj_roll_loss,
 };

@@ -61,6 +61,41 @@ void obj_roll_check(cfg_doc *d, const cJSON *object, void *cfg)
                     "[{\"type\": \"exact\"}]");
 }
 
+/* --- of objectives with groups -------------------------------------------------------------------------------------- */
+double obj_roll_high(const roll_group_cfg *c)
+{
+    return isnan(c->epsilon_high) ? c->epsilon : c->epsilon_high;
+}
+
+int64_t obj_roll_group_reuse(const void *cfg)
+{
+    return ((const roll_group_cfg *)cfg)->num_iterations;
+}
+
+bool obj_roll_group_refers(const void *cfg)
+{
+    return ((const roll_group_cfg *)cfg)->beta != 0;
+}
+
+const char *const obj_roll_group_metrics[] = {"reward",
+                                              "reward_std",
+                                              "frac_reward_zero_std",
+                                              "completions/mean_length",
+                                              "completions/clipped_ratio",
+                                              "kl",
+                                              "entropy",
+                                              "clip_ratio/low_mean",
+                                              "clip_ratio/high_mean",
+                                              "clip_ratio/region_mean",
+                                              NULL};
+
+void obj_roll_log_clip(const roll *p, obj_stats *stats, bool low, bool high)
+{
+    obj_roll_log(p, stats, ROLL_CLIP_LOW, low, 1);
+    obj_roll_log(p, stats, ROLL_CLIP_HIGH, high, 1);
+    obj_roll_log(p, stats, ROLL_CLIP_REGION, low || high, 1);
+}
+
 /* The names of the rewards: of the config's list, else of the first record that is replayed. */
 static ft_status reward_names(const roll_cfg *cfg, data_set *train, arena *mem,
                               const char *const **out)
@@ -170,7 +205,6 @@ static ft_status plan(roll *p)
     if (!p->replays) c->made = made;
     c->made_of_eval = made;
     if (p->longest == 0) return FT_OK; /* nothing is sampled */
-    c->bytes += p->cache;
     return obj_roll_plan(p, p->judge_ctx.tape);
 }
 
@@ -219,7 +253,7 @@ static ft_status open(roll *p, bool weights)
              "objective.type: \"%s\" samples answers, and the model has no tokenizer to say what "
              "ends them",
              c->row->name);
-    if (p->longest > 0) p->cache = obj_roll_cache_bytes(p);
+    if (p->longest > 0) FT_TRY(obj_roll_measure(p, weights ? NULL : p->judge_ctx.tape));
     FT_TRY(open_judges(p, weights));
     const char *reference = obj_other_reference(c, cfg->reference);
     if (p->kind.reference && reference)

@@ -91,6 +91,41 @@ typedef struct roll_cfg {
         .key = "disable_dropout", .type = CFG_BOOL, .offset = ROLL_AT(disable_dropout), .def = d,  \
         .help = "no dropout while it trains"                                                       \
     }
+/* The first member of the struct of an objective whose advantages are within groups, and that clips ratios. */
+typedef struct roll_group_cfg {
+    roll_cfg roll;
+    double beta, epsilon, epsilon_high; /* epsilon_high NAN: epsilon */
+    int64_t num_iterations;
+} roll_group_cfg;
+#define ROLL_GROUP_AT(member) offsetof(roll_group_cfg, member)
+#define ROLL_GROUP_KEYS(generations, beta_def, beta_help)                                          \
+    ROLL_KEYS(generations, 2), ROLL_DROPOUT("false"),                                              \
+        {.key = "beta",                                                                            \
+         .type = CFG_FLOAT,                                                                        \
+         .offset = ROLL_GROUP_AT(beta),                                                            \
+         .def = beta_def,                                                                          \
+         .low = 0,                                                                                 \
+         .high = 1e6,                                                                              \
+         .help = beta_help},                                                                       \
+        {.key = "epsilon",                                                                         \
+         .type = CFG_FLOAT,                                                                        \
+         .offset = ROLL_GROUP_AT(epsilon),                                                         \
+         .def = "0.2",                                                                             \
+         .low = 0,                                                                                 \
+         .high = 1e6,                                                                              \
+         .help = "how far the ratio may fall below 1"},                                            \
+        {.key = "epsilon_high",                                                                    \
+         .type = CFG_FLOAT,                                                                        \
+         .offset = ROLL_GROUP_AT(epsilon_high),                                                    \
+         .low = 0,                                                                                 \
+         .high = 1e6,                                                                              \
+         .help = "how far it may rise above 1; default: epsilon"},                                 \
+    {                                                                                              \
+        .key = "num_iterations", .type = CFG_INT, .offset = ROLL_GROUP_AT(num_iterations),         \
+        .def = "1", .low = 1, .high = 1e6, .help = "optimizer steps on each batch of completions"  \
+    }
+/* epsilon_high, by its default too. */
+double obj_roll_high(const roll_group_cfg *c);
 extern const char *const obj_roll_references[];
 
 enum { ROLL_FIGURES = 4 };
@@ -187,7 +222,7 @@ struct roll {
     rw_set *judges;  /* NULL: every completion comes with what it is worth */
     bool replays;    /* training takes its completions from a file */
     int64_t longest; /* tokens of a prompt, at most */
-    size_t cache;    /* bytes of keys and values while it samples */
+    inf_room room;   /* what sampling takes */
     int64_t reuse;   /* steps that a batch serves */
     bool dry;        /* for the plan: without weights */
     arena *mem;      /* of `held` */
@@ -215,9 +250,20 @@ ft_status obj_roll_state(obj_ctx *c, nn_arrays *a);
 #define ROLL_ROW                                                                                   \
     .wants = DATA_PROMPTS | DATA_ROLLOUTS, .unit = OBJ_SAMPLES, .unbroken = true,                  \
     .artifact = "rollouts.jsonl", .names = obj_roll_names, .replays = obj_roll_replays,            \
-    .reads = obj_roll_reads,                                                                       \
-    .close = obj_roll_close, .prepare = obj_roll_prepare, .after_update = obj_roll_after_update,   \
-    .lines = obj_roll_lines, .state = obj_roll_state
+    .reads = obj_roll_reads, .close = obj_roll_close, .prepare = obj_roll_prepare,                 \
+    .after_update = obj_roll_after_update, .lines = obj_roll_lines, .state = obj_roll_state
+
+/* And those of a group's objective. */
+int64_t obj_roll_group_reuse(const void *cfg);
+bool obj_roll_group_refers(const void *cfg);
+extern const char *const obj_roll_group_metrics[];
+#define ROLL_GROUP_ROW                                                                             \
+    ROLL_ROW, .reference = true, .learning_rate = 1e-6, .adapter_rate = 1e-5,                      \
+              .metrics = obj_roll_group_metrics, .telling = "reward",                              \
+              .refers = obj_roll_group_refers, .reuse = obj_roll_group_reuse,                      \
+              .loss = obj_roll_loss
+/* What of a token, or a completion, was clipped. */
+void obj_roll_log_clip(const roll *p, obj_stats *stats, bool low, bool high);
 
 /* Parts of obj_roll_loss, for a loss that reads more than log-probabilities. The rows of a run with completions, all on its
  * tape; false: the tape has failed. On a dry tape one and place are not filled. */
@@ -228,6 +274,13 @@ tn_tensor *obj_roll_score(const roll *p, nn_run *r, tn_tensor *hidden, model *m,
 void obj_roll_log(const roll *p, obj_stats *stats, roll_metric m, double value, double weight);
 /* Rewards and lengths of the completions whose sequences the batch has. */
 void obj_roll_log_rewards(const roll *p, const data_batch *b, obj_stats *stats);
+/* Does this token end a completion? tok NULL: none does. */
+bool obj_roll_ends(const tok_tokenizer *tok, int32_t id);
+/* ,"KEY":[ids]: a member of a line of rollouts.jsonl. */
+void obj_roll_add_ids(str_buf *out, const char *key, const int32_t *id, int64_t n);
+/* ,"completion":"…" of ids. */
+FT_MUST_USE ft_status obj_roll_add_text(const tok_tokenizer *tok, const int32_t *id, int64_t n,
+                                        str_buf *out);
 /* The text of ids without special tokens; bytes that are no UTF-8, and NUL, are U+FFFD. tok NULL: none. */
 FT_MUST_USE ft_status obj_roll_decode(const tok_tokenizer *tok, const int32_t *id, int64_t n,
                                       str_buf *out);

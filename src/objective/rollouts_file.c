@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* --- rollouts.jsonl -------------------------------------------------------------------------------------------------- */
-static void add_ids(str_buf *out, const char *key, const int32_t *id, int64_t n)
+void obj_roll_add_ids(str_buf *out, const char *key, const int32_t *id, int64_t n)
 {
     str_printf(out, ",\"%s\":[", key);
     for (int64_t i = 0; i < n; i++) str_printf(out, "%s%d", i ? "," : "", (int)id[i]);
@@ -34,6 +34,15 @@ static void add_string(str_buf *out, const char *key, const char *text, size_t n
     str_json(out, text, n);
 }
 
+ft_status obj_roll_add_text(const tok_tokenizer *tok, const int32_t *id, int64_t n, str_buf *out)
+{
+    str_buf text = {0};
+    ft_status rc = obj_roll_decode(tok, id, n, &text);
+    add_string(out, "completion", text.data ? text.data : "", text.len);
+    str_free(&text);
+    return rc;
+}
+
 /* Those that are known, by name. */
 static void add_rewards(const roll *p, const double *each, str_buf *out)
 {
@@ -53,11 +62,7 @@ static void add_rewards(const roll *p, const double *each, str_buf *out)
 static ft_status add_texts(const roll *p, const roll_one *x, str_buf *out)
 {
     const char *answer;
-    str_buf text = {0};
-    ft_status rc = p->c->tok ? obj_roll_text(p, x, &text) : FT_OK;
-    if (p->c->tok) add_string(out, "completion", text.data ? text.data : "", text.len);
-    str_free(&text);
-    FT_TRY(rc);
+    if (p->c->tok) FT_TRY(obj_roll_add_text(p->c->tok, x->ids + x->prompt, x->n, out));
     str_printf(out, ",\"finished\":%s", x->finished ? "true" : "false");
     FT_TRY(obj_roll_answer(x->from, p->c->step_mem, &answer));
     if (answer) add_string(out, "answer", answer, strlen(answer));
@@ -69,8 +74,8 @@ static ft_status add_line(const roll *p, const roll_batch *b, int i, str_buf *ou
     const roll_one *x = &b->one[i];
     str_printf(out, "{\"batch\":%lld,\"group\":%d,\"sample\":%d", (long long)b->number + 1,
                (int)x->group, i % b->generations);
-    add_ids(out, "prompt_ids", x->ids, x->prompt);
-    add_ids(out, "completion_ids", x->ids + x->prompt, x->n);
+    obj_roll_add_ids(out, "prompt_ids", x->ids, x->prompt);
+    obj_roll_add_ids(out, "completion_ids", x->ids + x->prompt, x->n);
     FT_TRY(add_texts(p, x, out));
     add_floats(out, "logprobs", &b->old[x->at], x->n);
     if (b->ref) add_floats(out, "ref_logprobs", &b->ref[x->at], x->n);

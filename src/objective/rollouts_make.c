@@ -11,8 +11,6 @@
 
 #define ROLL_KEY 0x726f6c6cu /* identity of a training batch's random numbers: "roll"; */
 #define EVAL_KEY 0x6576616cu /* of an evaluation's: "eval" */
-enum { LIVE = 32 };          /* answers that advance together */
-#define PAGE 32              /* positions of a page of the cache */
 
 int64_t obj_roll_prompt(const data_sample *d)
 {
@@ -99,6 +97,14 @@ ft_status obj_roll_decode(const tok_tokenizer *tok, const int32_t *id, int64_t n
     return rc == FT_OK ? str_ok(out) : rc;
 }
 
+bool obj_roll_ends(const tok_tokenizer *tok, int32_t id)
+{
+    int n = 0;
+    const int32_t *stop = tok ? tok_stops(tok, &n) : NULL;
+    while (n > 0 && stop[n - 1] != id) n--;
+    return n > 0;
+}
+
 ft_status obj_roll_text(const roll *p, const roll_one *x, str_buf *out)
 {
     return obj_roll_decode(p->c->tok, x->ids + x->prompt, x->n, out);
@@ -122,15 +128,6 @@ static ft_status room(const roll *p, roll_batch *b, int64_t ids, int64_t tokens,
     return ok ? FT_OK : FT_EMEM;
 }
 
-static bool is_stop(const roll *p, int32_t id)
-{
-    int n = 0;
-    const int32_t *stop = p->c->tok ? tok_stops(p->c->tok, &n) : NULL;
-    for (int i = 0; i < n; i++)
-        if (stop[i] == id) return true;
-    return false;
-}
-
 /* Prompt and completion, side by side at ids, as completion i of the batch. */
 static void put(const roll *p, roll_batch *b, int i, const data_sample *from, int64_t prompt,
                 const int32_t *completion, int64_t n, int32_t *ids)
@@ -144,7 +141,7 @@ static void put(const roll *p, roll_batch *b, int i, const data_sample *from, in
                     .n = n,
                     .at = i > 0 ? x[-1].at + x[-1].n : 0,
                     .group = i / b->generations,
-                    .finished = is_stop(p, completion[n - 1]),
+                    .finished = obj_roll_ends(p->c->tok, completion[n - 1]),
                     .from = from};
     x->counts = x->finished || !cfg->mask_truncated_completions;
 }
@@ -220,7 +217,8 @@ static ft_status ask(const roll *p, const obj_step *s, int copies, inf_answer *o
 {
     obj_ctx *c = p->c;
     const kn_precision before = c->tape->precision;
-    const inf_ctx with = {.m = c->m, .over = c->tuned, .tape = c->tape, .cache_limit = p->cache};
+    const inf_ctx with = {
+        .m = c->m, .over = c->tuned, .tape = c->tape, .cache_limit = p->room.cache};
     count progress = {.all = (int64_t)s->n * copies};
     tok_ids *prompt = arena_get(mem, (size_t)s->n * sizeof *prompt);
     inf_sampling *how = arena_get(mem, (size_t)s->n * sizeof *how);
@@ -369,54 +367,31 @@ ft_status obj_roll_reward(roll *p, roll_batch *b, arena *mem)
 }
 
 /* --- for the plan --------------------------------------------------------------------------------------------------- */
-static int64_t live(const roll *p)
+ft_status obj_roll_measure(roll *p, ag_tape *dry)
 {
-    const roll_cfg *cfg = p->c->cfg;
-    const int64_t n = p->c->batch_size * cfg->num_generations;
-    return n < LIVE ? n : LIVE;
+    const obj_ctx *c = p->c;
+    const inf_ctx with = {.m = c->m, .over = c->tuned, .tape = dry};
+    return inf_generate_room(&with, c->batch_size, ((const roll_cfg *)c->cfg)->num_generations,
+                             p->longest, p->longest + obj_roll_room(p, p->longest), &p->room);
 }
-
-static int64_t longest(const roll *p)
-{
-    return p->longest + obj_roll_room(p, p->longest) + nn_virtual(p->c->tuned);
-}
-
-/* Room for all that advance together, or for a quarter of the memory: others wait then. */
-size_t obj_roll_cache_bytes(const roll *p)
-{
-    const int64_t pages = longest(p) / PAGE + 2;
-    const size_t one = (size_t)pages * (size_t)model_cache_floats(p->c->m, PAGE) * sizeof(float);
-    const size_t most = ft_memory_limit(NULL) / 4, all = one * (size_t)live(p);
-    return all <= most ? all : most > one ? most : one;
-}
-
-/* A piece of a prompt is so long; several go together up to that. */
-enum { PIECE = 512 };
 
 ft_status obj_roll_plan(roll *p, ag_tape *dry)
 {
     const obj_ctx *c = p->c;
-    const int64_t n = c->batch_size, one = p->longest < PIECE ? p->longest : PIECE;
-    inf_plan plan = {0};
-    const inf_ctx with = {.m = c->m, .over = c->tuned, .tape = dry, .plan = &plan};
-    const inf_shape shape = {.rows = n * one < PIECE ? n * one : PIECE,
-                             .seqs = n < LIVE ? n : LIVE,
-                             .few = live(p),
-                             .wanted = live(p)};
-    FT_TRY(inf_plan_for(&with, &shape));
-    p->c->passes = plan.activations;
-    p->c->bytes += (size_t)live(p) * (size_t)c->m->d.vocab_size * sizeof(float);
+    const int64_t live = p->room.live;
+    p->c->passes = p->room.activations;
+    p->c->bytes += p->room.cache + p->room.logits;
     if (!p->judges) return FT_OK;
     /* the judges see completions that are as long as they may be */
     const roll_cfg *cfg = c->cfg;
-    double *out = arena_get(c->step_mem, (size_t)(live(p) * p->n_rewards + 1) * sizeof *out);
-    rw_item *item = arena_get(c->step_mem, (size_t)live(p) * sizeof *item);
+    double *out = arena_get(c->step_mem, (size_t)(live * p->n_rewards + 1) * sizeof *out);
+    rw_item *item = arena_get(c->step_mem, (size_t)live * sizeof *item);
     if (!out || !item) return FT_EMEM;
-    for (int64_t i = 0; i < live(p); i++)
+    for (int64_t i = 0; i < live; i++)
         item[i] = (rw_item){.n_prompt = p->longest,
                             .n_ids = obj_roll_room(p, p->longest),
                             .tokens = cfg->max_completion_length};
-    FT_TRY(rw_judge(p->judges, item, live(p), out));
+    FT_TRY(rw_judge(p->judges, item, live, out));
     const size_t seen = ag_peak_bytes(dry);
     if (seen > p->c->passes) p->c->passes = seen;
     return FT_OK;

@@ -21,8 +21,8 @@ FT_MUST_USE ft_status obj_roll_answer(const data_sample *d, arena *mem, const ch
 FT_MUST_USE ft_status obj_roll_record(const data_sample *d, js_doc *out);
 /* A record says itself what its completion is worth. */
 FT_MUST_USE ft_status obj_roll_is_judged(const data_sample *d, bool *out);
-/* Bytes of keys and values that sampling takes at most. */
-size_t obj_roll_cache_bytes(const roll *p);
-/* What sampling takes beside the cache, on a dry tape. */
+/* Fills p->room; dry NULL: without what passes take. */
+FT_MUST_USE ft_status obj_roll_measure(roll *p, ag_tape *dry);
+/* What sampling and judging take, for the plan, on a dry tape. */
 FT_MUST_USE ft_status obj_roll_plan(roll *p, ag_tape *dry);
 #endif
