@@ -19,7 +19,7 @@ template   6300  frozen: Jinja as chat templates use it, and nine templates by n
 nn         1100  parameters, overlays, runs, the one linear layer
 model      6600  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope, LoRA files of llama.cpp
 method     9600  a file a method; targets and adapter files as PEFT has them
-infer      1600  scoring and generating many sequences, below objectives
+infer      1700  scoring and generating many sequences, below objectives
 reward     1500  a file a reward: comparisons, patterns, lengths, reward models, programs of the user
 data       8200  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
 objective  5200  a file a loss: of tokens, of judged answers, of completions that are sampled

@@ -16,19 +16,18 @@ Needs what scripts/parity/distill.py needs.
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
 
 import torch
-from safetensors.torch import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(HERE, "parity"))
 from distill import STEPS, config_of, run_plain, token_records
 from harness import load_model
-from preference import make_records, tensors_of
+from preference import make_records
+from runs import save_golden, save_init
 
 TINY = os.path.join(ROOT, "data", "tiny")
 LORA = {"type": "lora", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
@@ -61,29 +60,12 @@ def main():
             teacher = PeftModel.from_pretrained(teacher, os.path.join(preference, "init")).eval()
         with tempfile.TemporaryDirectory() as work:
             model, history = run_plain(TINY, teacher, records, LORA, objective, 4, work, 10 if kd else 9)
-            init = os.path.join(work, "init")
             if kd:
-                os.makedirs(os.path.join(out, "init"), exist_ok=True)
-                shutil.copy(os.path.join(init, "adapter_model.safetensors"), os.path.join(out, "init"))
-                with open(os.path.join(init, "adapter_config.json")) as text:
-                    config = json.load(text)
-                config["base_model_name_or_path"] = "tiny"
-                with open(os.path.join(out, "init", "adapter_config.json"), "w") as text:
-                    json.dump(config, text, indent=2, sort_keys=True)
-        tensors = {"losses": [r["loss"] for r in history], "grad_norms": [r["grad_norm"] for r in history],
-                   "learning_rates": [r["learning_rate"] for r in history]}
-        for figure in FIGURES:
-            if figure in history[0]:
-                tensors["log." + figure] = [r[figure] for r in history]
-        tensors = {k: torch.tensor(v, dtype=torch.float32) for k, v in tensors.items()}
-        tensors.update({"final." + k: v.float().contiguous() for k, v in tensors_of(model, True).items()})
-        save_file(tensors, os.path.join(out, name + ".safetensors"))
+                save_init(work, out)
         own = {**objective, "teacher": "../preference/init"} if kd else {**objective, "reference": "base"}
         data = "tokens.jsonl" if kd else "../preference/preference.jsonl"
-        run = config_of("model", data, {"type": "lora", "init_from": "init" if kd else "../preference/init"}, own, 4, 3, "out")
-        with open(os.path.join(out, name + ".json"), "w") as text:
-            json.dump(run, text, indent=1)
-            text.write("\n")
+        run = config_of("model", data, {"type": "lora", "init_from": "init" if kd else "../preference/init"}, own, 4, 3)
+        save_golden(out, name, history, FIGURES, model, {**run, "output": {"dir": "out"}})
 
 
 if __name__ == "__main__":

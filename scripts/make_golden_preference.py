@@ -19,17 +19,14 @@ Needs what scripts/parity/preference.py needs.
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
-
-import torch
-from safetensors.torch import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(HERE, "parity"))
-from preference import STEPS, make_records, run_trl, tensors_of
+from preference import STEPS, make_records, run_trl
+from runs import save_golden, save_init
 
 LORA = {"type": "lora", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
 CASES = {
@@ -60,22 +57,7 @@ def main():
         records = [{k: v for k, v in r.items() if kind == "tpo" or k != "reference"} for r in files[data]]
         with tempfile.TemporaryDirectory() as work:
             model, history = run_trl(os.path.join(ROOT, "data", "tiny"), records, LORA, objective, 4, work)
-            init = os.path.join(out, "init")
-            os.makedirs(init, exist_ok=True)
-            shutil.copy(os.path.join(work, "init", "adapter_model.safetensors"), init)
-            with open(os.path.join(work, "init", "adapter_config.json")) as text:
-                config = json.load(text)
-        config["base_model_name_or_path"] = "tiny"
-        with open(os.path.join(init, "adapter_config.json"), "w") as text:
-            json.dump(config, text, indent=2, sort_keys=True)
-        tensors = {"losses": [r["loss"] for r in history], "grad_norms": [r["grad_norm"] for r in history],
-                   "learning_rates": [r["learning_rate"] for r in history]}
-        for figure in FIGURES:
-            if all(figure in r for r in history) and not (kind == "simpo" and figure == "nll_loss"):
-                tensors["log." + figure] = [r[figure] for r in history]
-        tensors = {k: torch.tensor([float(x) for x in v], dtype=torch.float32) for k, v in tensors.items()}
-        tensors.update({"final." + k: v.float().contiguous() for k, v in tensors_of(model, True).items()})
-        save_file(tensors, os.path.join(out, name + ".safetensors"))
+            save_init(work, out)
         own = dict(objective)
         if kind in ("dpo", "kto"):
             own["reference"] = "base"
@@ -84,9 +66,8 @@ def main():
                "optim": {"learning_rate": 2e-3, "lr_scheduler_type": "constant", "weight_decay": 0.0},
                "train": {"batch_size": 4, "max_steps": STEPS, "micro_batch_size": 3, "precision": "f32"},
                "output": {"dir": "out"}}
-        with open(os.path.join(out, name + ".json"), "w") as text:
-            json.dump(run, text, indent=1)
-            text.write("\n")
+        figures = [f for f in FIGURES if all(f in r for r in history) and not (kind == "simpo" and f == "nll_loss")]
+        save_golden(out, name, history, figures, model, run)
 
 
 if __name__ == "__main__":

@@ -20,17 +20,16 @@ Needs what scripts/parity/reward.py needs.
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
 
 import torch
-from safetensors.torch import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(HERE, "parity"))
-from reward import STEPS, hf_rewards, load_classifier, rows_of, run_trl, tensors_of, train_records
+from reward import STEPS, hf_rewards, load_classifier, rows_of, run_trl, train_records
+from runs import save_golden, save_init
 
 LORA = {"type": "lora", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
 KEYS = {"center_rewards_coefficient": 0.05}
@@ -60,28 +59,14 @@ def main():
         lines.writelines(json.dumps(r) + "\n" for r in records)
     with tempfile.TemporaryDirectory() as work:
         model, history = run_trl(base, records, LORA, KEYS, 4, work)
-        shutil.copy(os.path.join(work, "init", "adapter_model.safetensors"), init)
-        with open(os.path.join(work, "init", "adapter_config.json")) as text:
-            config = json.load(text)
-    config["base_model_name_or_path"] = "tiny"
-    with open(os.path.join(init, "adapter_config.json"), "w") as text:
-        json.dump(config, text, indent=2, sort_keys=True)
-    tensors = {"losses": [r["loss"] for r in history], "grad_norms": [r["grad_norm"] for r in history],
-               "learning_rates": [r["learning_rate"] for r in history]}
-    tensors.update({"log." + f: [r[f] for r in history] for f in FIGURES})
-    tensors = {k: torch.tensor([float(x) for x in v], dtype=torch.float32) for k, v in tensors.items()}
-    tensors.update({"final." + k: v.float().contiguous() for k, v in tensors_of(model, True).items()})
-    tensors.update(rewards_of(base, init))
-    save_file(tensors, os.path.join(out, "reward.safetensors"))
+        save_init(work, out)
     run = {"model": {"path": "model"}, "method": {"type": "lora", "init_from": "init"},
            "objective": {"type": "reward", **KEYS},
            "data": {"train": "reward.jsonl", "max_length": 64, "shuffle": False},
            "optim": {"learning_rate": 2e-3, "lr_scheduler_type": "constant", "weight_decay": 0.0},
            "train": {"batch_size": 4, "max_steps": STEPS, "micro_batch_size": 3, "precision": "f32"},
            "output": {"dir": "out"}}
-    with open(os.path.join(out, "reward.json"), "w") as text:
-        json.dump(run, text, indent=1)
-        text.write("\n")
+    save_golden(out, "reward", history, FIGURES, model, run, rewards_of(base, init))
 
 
 if __name__ == "__main__":

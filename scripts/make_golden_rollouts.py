@@ -19,18 +19,14 @@ Needs what scripts/parity/rollouts.py needs.
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
-
-import torch
-from safetensors.torch import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(HERE, "parity"))
-from preference import tensors_of
 from rollouts import LENGTH, STEPS, make_rollouts, run_trl
+from runs import save_golden, save_init
 
 BATCH, RATE = 2, 5e-3
 LORA = {"type": "lora", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
@@ -38,6 +34,7 @@ CASES = {
     "grpo": {"type": "grpo", "num_generations": 4, "beta": 0.04},
     "grpo_again": {"type": "grpo", "num_generations": 4, "beta": 0.2, "num_iterations": 4, "epsilon": 0.02, "delta": 1.05,
                    "loss_type": "grpo", "temperature": 0.8},
+    "grpo_delta": {"type": "grpo", "num_generations": 4, "num_iterations": 4, "delta": 0.99},
     "grpo_sequence": {"type": "grpo", "num_generations": 4, "beta": 0.1, "num_iterations": 2, "epsilon": 0.005,
                       "loss_type": "dr_grpo", "importance_sampling_level": "sequence", "scale_rewards": "batch"},
     "grpo_cispo": {"type": "grpo", "num_generations": 4, "loss_type": "cispo", "epsilon_high": 1.02, "num_iterations": 2,
@@ -62,22 +59,7 @@ def main():
     for name, objective in CASES.items():
         with tempfile.TemporaryDirectory() as work:
             model, history = run_trl(tiny, lines, LORA, objective, BATCH, RATE, work)
-            init = os.path.join(out, "init")
-            os.makedirs(init, exist_ok=True)
-            shutil.copy(os.path.join(work, "init", "adapter_model.safetensors"), init)
-            with open(os.path.join(work, "init", "adapter_config.json")) as text:
-                config = json.load(text)
-        config["base_model_name_or_path"] = "tiny"
-        with open(os.path.join(init, "adapter_config.json"), "w") as text:
-            json.dump(config, text, indent=2, sort_keys=True)
-        tensors = {"losses": [r["loss"] for r in history], "grad_norms": [r["grad_norm"] for r in history],
-                   "learning_rates": [r["learning_rate"] for r in history]}
-        for figure in FIGURES:
-            if any(figure in r for r in history):
-                tensors["log." + figure] = [r.get(figure, float("nan")) for r in history]
-        tensors = {k: torch.tensor([float(x) for x in v], dtype=torch.float32) for k, v in tensors.items()}
-        tensors.update({"final." + k: v.float().contiguous() for k, v in tensors_of(model, True).items()})
-        save_file(tensors, os.path.join(out, name + ".safetensors"))
+            save_init(work, out)
         own = dict(objective, rollouts="rollouts.jsonl", max_completion_length=LENGTH)
         if own.get("beta", 0) != 0 or own["type"] == "rloo":
             own["reference"] = "base"
@@ -86,9 +68,7 @@ def main():
                "optim": {"learning_rate": RATE, "lr_scheduler_type": "constant", "weight_decay": 0.0},
                "train": {"batch_size": BATCH, "max_steps": STEPS, "micro_batch_size": 3, "precision": "f32"},
                "output": {"dir": "out"}}
-        with open(os.path.join(out, name + ".json"), "w") as text:
-            json.dump(run, text, indent=1)
-            text.write("\n")
+        save_golden(out, name, history, FIGURES, model, run)
 
 
 if __name__ == "__main__":

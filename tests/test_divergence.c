@@ -4,6 +4,8 @@
 
 #include "ft/autograd.h"
 
+#define BOUND 3e-6
+
 enum { T = 11, C = 7, D = 5, V = 23, S = 8 };
 
 static const int32_t labels[T] = {3, -100, 22, 0, 7, -100, 7, 11, -1, 5, 19};
@@ -120,15 +122,6 @@ static void refer(const bench *b, double beta, double tau, const double *own, co
     }
 }
 
-static void close_to(const float *have, const double *want, int64_t n, const char *what)
-{
-    for (int64_t i = 0; i < n; i++) {
-        bool good = fabs((double)have[i] - want[i]) <= 3e-6 * (1 + fabs(want[i]));
-        if (!good) print_error("%s %d: %g, not %g\n", what, (int)i, (double)have[i], want[i]);
-        assert_true(good);
-    }
-}
-
 /* --- the ops -------------------------------------------------------------------------------------------------------- */
 static void check(float beta, float tau, bool trained)
 {
@@ -153,21 +146,21 @@ static void check(float beta, float tau, bool trained)
                 after ? ag_logprob(b.t, &b.x, &s) : ag_cross_entropy(b.t, &b.x, &s, 0.25f);
             assert_ok(b.t->status);
             refer(&b, (double)beta, tau == 0.0f ? 1.0 : (double)tau, own, apart, &r);
-            close_to(told, r.apart, S, "divergence");
+            test_close(told, r.apart, S, BOUND, "divergence");
             if (after) {
-                close_to(tn_f32(y), r.logprob, S, "log-probability");
-                close_to(tn_f32(y) + S, r.apart, S, "divergence");
+                test_close(tn_f32(y), r.logprob, S, BOUND, "log-probability");
+                test_close(tn_f32(y) + S, r.apart, S, BOUND, "divergence");
                 y = ag_dot_const(b.t, y, weight);
             } else {
                 double sum = 0;
                 for (int i = 0; i < S; i++)
                     sum += 4 * (own[i] * r.logprob[i] + apart[i] * r.apart[i]);
-                close_to(tn_f32(y), &sum, 1, "loss");
+                test_close(tn_f32(y), &sum, 1, BOUND, "loss");
             }
             memset(told, 0, sizeof told); /* it is the caller's again */
             assert_ok(ag_backward(b.t, y));
             assert_true(told[0] == 0.0f);
-            close_to(b.x.grad, r.dx, T * C, "dx");
+            test_close(b.x.grad, r.dx, T * C, BOUND, "dx");
             if (k == 0) memcpy(dx[after], b.x.grad, sizeof dx[after]);
             assert_memory_equal(dx[after], b.x.grad, sizeof dx[after]);
             if (trained && k == 0) memcpy(dw[after], b.w.grad, sizeof dw[after]);

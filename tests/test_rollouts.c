@@ -74,8 +74,8 @@ static void compare_result(const char *out, const st_file *want, arena *mem)
 
 static void they_train_as_trl_s_do(void **state)
 {
-    static const char *const cases[] = {"grpo", "grpo_again", "grpo_sequence", "grpo_cispo",
-                                        "rloo"};
+    static const char *const cases[] = {"grpo",          "grpo_again", "grpo_delta",
+                                        "grpo_sequence", "grpo_cispo", "rloo"};
     (void)state;
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
         char config[600], golden[600], set[600];

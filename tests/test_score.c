@@ -4,6 +4,8 @@
 
 #include "ft/autograd.h"
 
+#define BOUND 2e-6
+
 enum { T = 11, C = 7, V = 23, S = 8 };
 
 static const int32_t labels[T] = {3, -100, 22, 0, 7, -100, 7, 11, -1, 5, 19};
@@ -67,15 +69,6 @@ static void refer(const bench *b, double tau, const double *weight, reference *r
     }
 }
 
-static void close_to(const float *have, const double *want, int64_t n, const char *what)
-{
-    for (int64_t i = 0; i < n; i++) {
-        bool good = fabs((double)have[i] - want[i]) <= 2e-6 * (1 + fabs(want[i]));
-        if (!good) print_error("%s %d: %g, not %g\n", what, (int)i, (double)have[i], want[i]);
-        assert_true(good);
-    }
-}
-
 /* A loss whose weights come from the log-probabilities themselves: Σ ½ lp², so d/d lp = lp. */
 static void check_logprob(int64_t chunk, bool trained, float tau)
 {
@@ -104,10 +97,10 @@ static void check_logprob(int64_t chunk, bool trained, float tau)
     memset(best, 0, sizeof best);
     assert_ok(ag_backward(b.t, ag_dot_const(b.t, lp, weight)));
     refer(&b, tau == 0.0f ? 1.0 : (double)tau, wide, &r);
-    close_to(weight, r.logprob, S, "logprob");
-    close_to(entropy, r.entropy, S, "entropy");
-    close_to(b.x.grad, r.dx, T * C, "dx");
-    if (trained) close_to(b.w.grad, r.dw, V * C, "dw");
+    test_close(weight, r.logprob, S, BOUND, "logprob");
+    test_close(entropy, r.entropy, S, BOUND, "entropy");
+    test_close(b.x.grad, r.dx, T * C, BOUND, "dx");
+    if (trained) test_close(b.w.grad, r.dw, V * C, BOUND, "dw");
     for (int i = 0; i < S; i++) {
         assert_true(logprob[i] == 0.0f);
         assert_int_equal(best[i], 0);
@@ -164,10 +157,10 @@ static void cross_entropy_is_their_sum(void **state)
         for (int k = 0; k < S; k++) weight[k] = -0.25;
         refer(&b, 1.0, weight, &r);
         for (int k = 0; k < S; k++) sum -= r.logprob[k];
-        close_to(tn_f32(loss), &sum, 1, "loss");
-        close_to(logprob, r.logprob, S, "logprob");
-        close_to(b.x.grad, r.dx, T * C, "dx");
-        close_to(b.w.grad, r.dw, V * C, "dw");
+        test_close(tn_f32(loss), &sum, 1, BOUND, "loss");
+        test_close(logprob, r.logprob, S, BOUND, "logprob");
+        test_close(b.x.grad, r.dx, T * C, BOUND, "dx");
+        test_close(b.w.grad, r.dw, V * C, BOUND, "dw");
         if (i == 0) {
             memcpy(first_dx, b.x.grad, sizeof first_dx);
             memcpy(first_dw, b.w.grad, sizeof first_dw);

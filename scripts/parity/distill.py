@@ -14,11 +14,11 @@ import random
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import torch
-from safetensors.torch import load_file
 from trl.experimental.gkd import GKDTrainer
 
-from harness import load_model, make_model, run_cases, run_ft
-from preference import make_records, tensors_of
+from harness import load_model, make_model, run_cases
+from preference import make_records
+from runs import constant_rate, figures_apart, run_config, saved, tensors_of, told, weights_apart
 
 STEPS = 20
 LORA = {"type": "lora", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "up_proj"]}
@@ -160,12 +160,11 @@ def run_plain(folder, teacher, records, method, objective, batch, work, seed=9, 
     return model, history
 
 
-def config_of(folder, data, method, objective, batch, micro, out, rate=2e-3):
+def config_of(folder, data, method, objective, batch, micro, rate=2e-3):
     return {"model": {"path": folder}, "method": method, "objective": objective,
             "data": {"train": data, "max_length": 64, "shuffle": False},
-            "optim": {"learning_rate": rate, "lr_scheduler_type": "constant", "max_grad_norm": 1.0, "weight_decay": 0.0},
-            "train": {"batch_size": batch, "max_steps": STEPS, "micro_batch_size": micro, "precision": "f32"},
-            "output": {"dir": out}}
+            "optim": constant_rate(rate),
+            "train": {"batch_size": batch, "max_steps": STEPS, "micro_batch_size": micro, "precision": "f32"}}
 
 
 def run_case(ft, name, work, report):
@@ -187,27 +186,13 @@ def run_case(ft, name, work, report):
     model, history = run_plain(folder, teacher, records, method, objective, batch, work, rate=rate)
     if method["type"] == "lora":
         own_method = {"type": "lora", "init_from": os.path.join(work, "init")}
-    path = os.path.join(work, "config.json")
-    with open(path, "w") as out:
-        json.dump(config_of(folder, data, own_method, own_objective, batch, micro, os.path.join(work, "out"), rate), out)
-    run_ft(ft, "train", path, "-q")
-    with open(os.path.join(work, "out", "log.jsonl")) as lines:
-        log = [json.loads(line) for line in lines]
-    worst = {}
-    for mine, theirs in zip(log, history):
-        for key in theirs:
-            a, b = float(mine[key]), theirs[key]
-            least = 1.0 if key.startswith("rewards/") else 1e-2  # small differences of large sums
-            worst[key] = max(worst.get(key, 0.0), abs(a - b) / max(abs(b), least))
     lora = method["type"] == "lora"
-    final = load_file(os.path.join(work, "out", "adapter_model.safetensors" if lora else "model.safetensors"))
-    weights = 0.0
-    for key, want in tensors_of(model, lora).items():
-        if key in final:
-            weights = max(weights, float((final[key].double() - want).norm() / want.norm().clamp(min=1e-12)))
+    log = run_config(ft, work, config_of(folder, data, own_method, own_objective, batch, micro, rate))
+    # rewards are small differences of large sums
+    worst = figures_apart(log, history, lambda key: 1.0 if key.startswith("rewards/") else 1e-2, ())
+    weights = weights_apart(saved(work, lora), tensors_of(model, lora))
     ok = len(log) == STEPS and weights < 1e-4 and max(worst.values()) < 1e-4
-    report.line(name, ok, f"loss {worst['loss']:.1e}  weights {weights:.1e}  worst of {len(worst)}: "
-                + ", ".join(f"{k} {v:.1e}" for k, v in sorted(worst.items(), key=lambda item: -item[1])[:3]))
+    report.line(name, ok, told(worst, weights))
 
 
 if __name__ == "__main__":

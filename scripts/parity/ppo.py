@@ -16,7 +16,8 @@ import random
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness import load_model, make_model, run_cases, run_ft
+from harness import load_model, make_model, run_cases
+from runs import constant_rate, run_config, saved, told as told_of, weights_apart
 
 STEPS = 20
 EOS = 2
@@ -268,28 +269,17 @@ def run_case(ft, name, work, report):
         objective["value_head"] = given
     config = {"model": {"path": folder}, "objective": objective,
               "method": {"type": "lora", "init_from": os.path.join(work, "init")} if method["type"] == "lora" else method,
-              "data": {"max_length": 64},
-              "optim": {"learning_rate": 2e-3, "lr_scheduler_type": "constant", "max_grad_norm": 1.0, "weight_decay": 0.0},
-              "train": {"batch_size": batch, "max_steps": STEPS, "micro_batch_size": micro, "precision": "f32"},
-              "output": {"dir": os.path.join(work, "out")}}
-    path = os.path.join(work, "config.json")
-    with open(path, "w") as out:
-        json.dump(config, out)
-    run_ft(ft, "train", path, "-q")
-    with open(os.path.join(work, "out", "log.jsonl")) as text:
-        mine = [json.loads(line) for line in text]
+              "data": {"max_length": 64}, "optim": constant_rate(2e-3),
+              "train": {"batch_size": batch, "max_steps": STEPS, "micro_batch_size": micro, "precision": "f32"}}
+    mine = run_config(ft, work, config)
     worst = {key: max(off(a[key], b[key]) for a, b in zip(mine, log)) for key in log[0]}
     told_off, same = worst_told(os.path.join(work, "out", "rollouts.jsonl"), told)
-    final = load_file(os.path.join(work, "out", "adapter_model.safetensors" if method["type"] == "lora" else "model.safetensors"))
+    final = saved(work, method["type"] == "lora")
     final.update(load_file(os.path.join(work, "out", "value_head.safetensors")))
-    weights = 0.0
-    for key, want in {**tensors_of(model, method), **{f"v_head.summary.{k}": p.detach() for k, p in head.named_parameters()}}.items():
-        if not (model_name == "gpt2" and key.endswith("c_attn.bias")):
-            weights = max(weights, float((final[key].double() - want).norm() / want.norm().clamp(min=1e-12)))
+    weights = weights_apart(final, {**tensors_of(model, method),
+                                    **{f"v_head.summary.{k}": p.detach() for k, p in head.named_parameters()}})
     ok = len(mine) == STEPS and same and weights < 1e-4 and told_off < 1e-4 and worst["loss"] < 1e-4
-    figures = sorted(worst.items(), key=lambda item: -item[1])[:3]
-    report.line(name, ok, f"loss {worst['loss']:.1e}  weights {weights:.1e}  tokens {told_off:.1e}  worst of {len(worst)}: "
-                + ", ".join(f"{k} {v:.1e}" for k, v in figures))
+    report.line(name, ok, told_of(worst, weights, f"tokens {told_off:.1e}  "))
 
 
 if __name__ == "__main__":

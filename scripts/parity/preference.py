@@ -13,9 +13,9 @@ import random
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import torch
-from safetensors.torch import load_file
 
-from harness import load_model, make_model, run_cases, run_ft
+from harness import load_model, make_model, run_cases
+from runs import begin_elsewhere, constant_rate, figures_apart, run_config, saved, tensors_of, told, weights_apart
 
 STEPS = 20
 WORDS = "the cat dog sat on a mat red blue green tree fish swims fast slow old new and with".split()
@@ -141,22 +141,10 @@ def run_trl(folder, records, method, objective, batch, work):
                           target_modules=method["target_modules"], lora_dropout=0.0)
     trainer = trainer_class(model=model, args=config, train_dataset=Dataset.from_list(records),
                             processing_class=tokenizer, **({"peft_config": peft} if peft else {}))
-    if peft:  # both begin at factors that are not zero
-        generator = torch.Generator().manual_seed(9)
-        with torch.no_grad():
-            for name, p in trainer.model.named_parameters():
-                if "lora_B.default" in name or "lora_A.default" in name:
-                    p.copy_(torch.randn(p.shape, generator=generator) * 0.05)
-        trainer.model.save_pretrained(os.path.join(work, "init"), selected_adapters=["default"])
+    if peft:
+        begin_elsewhere(trainer.model, work)
     trainer.train()
     return trainer.model, [row for row in trainer.state.log_history if "loss" in row]
-
-
-def tensors_of(model, adapter):
-    if adapter:
-        from peft import get_peft_model_state_dict
-        return {n: t.detach().double() for n, t in get_peft_model_state_dict(model).items()}
-    return {n: p.detach().double() for n, p in model.named_parameters()}
 
 
 def run_case(ft, name, work, report):
@@ -175,33 +163,14 @@ def run_case(ft, name, work, report):
         own = {"type": "lora", "init_from": os.path.join(work, "init")}
         if objective["type"] in ("dpo", "kto"):
             own_objective["reference"] = "base"
-    config = {"model": {"path": folder}, "method": own, "objective": own_objective,
-              "data": {"train": data, "max_length": 64, "shuffle": False},
-              "optim": {"learning_rate": 2e-3, "lr_scheduler_type": "constant", "max_grad_norm": 1.0, "weight_decay": 0.0},
-              "train": {"batch_size": batch, "max_steps": STEPS, "micro_batch_size": micro, "precision": "f32"},
-              "output": {"dir": os.path.join(work, "out")}}
-    path = os.path.join(work, "config.json")
-    with open(path, "w") as out:
-        json.dump(config, out)
-    run_ft(ft, "train", path, "-q")
-    with open(os.path.join(work, "out", "log.jsonl")) as lines:
-        log = [json.loads(line) for line in lines]
-    worst = {}
-    for mine, theirs in zip(log, history):
-        for key in mine:
-            if key not in theirs or key in ("step", "epoch", "learning_rate"):
-                continue
-            a, b = float(mine[key]), float(theirs[key])
-            worst[key] = max(worst.get(key, 0.0), abs(a - b) / max(abs(b), 1e-2))
-    final = load_file(os.path.join(work, "out", "adapter_model.safetensors" if adapter else "model.safetensors"))
-    weights = 0.0
-    for key, want in tensors_of(model, adapter).items():
-        if key in final and not (model_name == "gpt2" and key.endswith("c_attn.bias")):
-            weights = max(weights, float((final[key].double() - want).norm() / want.norm().clamp(min=1e-12)))
+    log = run_config(ft, work, {
+        "model": {"path": folder}, "method": own, "objective": own_objective,
+        "data": {"train": data, "max_length": 64, "shuffle": False}, "optim": constant_rate(2e-3),
+        "train": {"batch_size": batch, "max_steps": STEPS, "micro_batch_size": micro, "precision": "f32"}})
+    worst = figures_apart(log, history, lambda key: 1e-2)
+    weights = weights_apart(saved(work, adapter), tensors_of(model, adapter))
     ok = len(log) == len(history) == STEPS and weights < 1e-4 and worst["loss"] < 1e-4
-    figures = sorted(worst.items(), key=lambda item: -item[1])[:3]
-    report.line(name, ok, f"loss {worst['loss']:.1e}  weights {weights:.1e}  worst of {len(worst)}: "
-                + ", ".join(f"{k} {v:.1e}" for k, v in figures))
+    report.line(name, ok, told(worst, weights))
 
 
 if __name__ == "__main__":

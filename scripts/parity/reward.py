@@ -16,10 +16,10 @@ import shutil
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import torch
-from safetensors.torch import load_file
 
 from harness import MODELS, ROOT, make_model, run_cases, run_ft
 from preference import STEPS, make_records
+from runs import begin_elsewhere, constant_rate, figures_apart, run_config, saved, tensors_of, weights_apart
 
 LORA = {"type": "lora", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "up_proj"]}
 GPT2 = {**LORA, "target_modules": ["c_attn", "c_fc"]}
@@ -87,22 +87,10 @@ def run_trl(folder, records, method, keys, batch, work):
                           target_modules=method["target_modules"], lora_dropout=0.0, modules_to_save=["score"])
     trainer = RewardTrainer(model=model, args=config, train_dataset=Dataset.from_list(records), processing_class=tokenizer,
                             **({"peft_config": peft} if peft else {}))
-    if peft:  # both begin at factors that are not zero
-        generator = torch.Generator().manual_seed(9)
-        with torch.no_grad():
-            for name, p in trainer.model.named_parameters():
-                if "lora_B.default" in name or "lora_A.default" in name:
-                    p.copy_(torch.randn(p.shape, generator=generator) * 0.05)
-        trainer.model.save_pretrained(os.path.join(work, "init"), selected_adapters=["default"])
+    if peft:
+        begin_elsewhere(trainer.model, work)
     trainer.train()
     return trainer.model, [row for row in trainer.state.log_history if "loss" in row]
-
-
-def tensors_of(model, adapter):
-    if adapter:
-        from peft import get_peft_model_state_dict
-        return {n: t.detach().double() for n, t in get_peft_model_state_dict(model).items()}
-    return {n: p.detach().double() for n, p in model.named_parameters()}
 
 
 def train_records(count, margins):
@@ -178,28 +166,14 @@ def run_case(ft, name, work, report):
     model, history = run_trl(folder, records, method, keys, batch, work)
     adapter = method["type"] == "lora"
     own = {"type": "lora", "init_from": os.path.join(work, "init")} if adapter else method
-    config = {"model": {"path": folder}, "method": own, "objective": {"type": "reward", **keys},
-              "data": {"train": data, "max_length": 64, "shuffle": False},
-              "optim": {"learning_rate": 2e-3, "lr_scheduler_type": "constant", "max_grad_norm": 1.0, "weight_decay": 0.0},
-              "train": {"batch_size": batch, "max_steps": STEPS, "micro_batch_size": micro, "precision": "f32"},
-              "output": {"dir": os.path.join(work, "out")}}
-    path = os.path.join(work, "config.json")
-    with open(path, "w") as out:
-        json.dump(config, out)
-    run_ft(ft, "train", path, "-q")
-    with open(os.path.join(work, "out", "log.jsonl")) as lines:
-        log = [json.loads(line) for line in lines]
-    worst = {}
-    for mine, theirs in zip(log, history):
-        for key in ("loss", "grad_norm", "accuracy", "margin", "min_reward", "mean_reward", "max_reward"):
-            a, b = float(mine[key]), float(theirs[key])
-            worst[key] = max(worst.get(key, 0.0), abs(a - b) / max(abs(b), 0.1 if key == "loss" else 1.0))
-    final = load_file(os.path.join(work, "out", "adapter_model.safetensors" if adapter else "model.safetensors"))
-    want = tensors_of(model, adapter)
-    weights = 0.0
-    for key, value in want.items():
-        if not (model_name.startswith("gpt2") and key.endswith("c_attn.bias")):  # of k: no gradient but rounding
-            weights = max(weights, float((final[key].double() - value).norm() / value.norm().clamp(min=1e-12)))
+    log = run_config(ft, work, {
+        "model": {"path": folder}, "method": own, "objective": {"type": "reward", **keys},
+        "data": {"train": data, "max_length": 64, "shuffle": False}, "optim": constant_rate(2e-3),
+        "train": {"batch_size": batch, "max_steps": STEPS, "micro_batch_size": micro, "precision": "f32"}})
+    worst = figures_apart(log, history, lambda key: 0.1 if key == "loss" else 1.0,
+                          ("step", "epoch", "learning_rate", "tokens"))
+    final, want = saved(work, adapter), tensors_of(model, adapter)
+    weights = weights_apart(final, want)
     trained_pad = model.config.pad_token_id
     rewards, told = judge(ft, folder, os.path.join(work, "out"), adapter, trained_pad, vocab)
     ok = (len(log) == len(history) == STEPS and weights < 1e-4 and max(worst.values()) < 1e-4 and base < 1e-5

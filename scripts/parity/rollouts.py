@@ -14,10 +14,9 @@ import random
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import torch
-from safetensors.torch import load_file
 
-from harness import load_model, make_model, run_cases, run_ft
-from preference import tensors_of
+from harness import load_model, make_model, run_cases
+from runs import begin_elsewhere, constant_rate, figures_apart, run_config, saved, tensors_of, told, weights_apart
 
 STEPS = 20
 LENGTH = 12  # tokens of a completion, at most
@@ -48,6 +47,7 @@ CASES = {
     "grpo no bias correction": ("llama", LORA, grpo(num_iterations=2, beta=0.2, use_bias_correction_kl=False), 2, 3, 1e-2),
     "grpo sequence": ("llama", LORA, grpo(importance_sampling_level="sequence", num_iterations=4, epsilon=3e-3, beta=0.1), 2, 3, 1e-2),
     "grpo delta": ("llama", LORA, grpo(num_iterations=4, delta=1.05, epsilon=0.02), 2, 3, 2e-2),
+    "grpo low delta": ("llama", LORA, grpo(num_iterations=4, delta=0.99, epsilon=0.2), 2, 3, 2e-2),
     "grpo batch": ("llama", LORA, grpo(scale_rewards="batch"), 3, 5, 2e-3),
     "grpo masked": ("llama", LORA, grpo(mask_truncated_completions=True, beta=0.1), 2, 3, 2e-3),
     "grpo masked sequence": ("llama", LORA, grpo(mask_truncated_completions=True, num_iterations=2, epsilon=1e-3,
@@ -152,13 +152,8 @@ def run_trl(folder, lines, method, objective, batch, rate, work):
         train_dataset=Dataset.from_list([{"prompt": "x"}] * (batch * STEPS)),
         **given, **({"peft_config": peft} if peft else {}))
     trainer.lines = lines
-    if peft:  # both begin at factors that are not zero
-        generator = torch.Generator().manual_seed(9)
-        with torch.no_grad():
-            for name, p in trainer.model.named_parameters():
-                if "lora_B.default" in name or "lora_A.default" in name:
-                    p.copy_(torch.randn(p.shape, generator=generator) * 0.05)
-        trainer.model.save_pretrained(os.path.join(work, "init"), selected_adapters=["default"])
+    if peft:
+        begin_elsewhere(trainer.model, work)
     trainer.train()
     return trainer.model, [row for row in trainer.state.log_history if "loss" in row]
 
@@ -172,22 +167,8 @@ def ft_config(folder, data, method, objective, batch, micro, rate, work):
         if own.get("beta", 0.05) != 0:
             own["reference"] = "base"
     return {"model": {"path": folder}, "method": method, "objective": own, "data": {"max_length": 64},
-            "optim": {"learning_rate": rate, "lr_scheduler_type": "constant", "max_grad_norm": 1.0,
-                      "weight_decay": 0.0},
-            "train": {"batch_size": batch, "max_steps": STEPS, "micro_batch_size": micro, "precision": "f32"},
-            "output": {"dir": os.path.join(work, "out")}}
-
-
-def compare(log, history):
-    """The largest difference of each figure that both have, against its size or 1e-2."""
-    worst = {}
-    for mine, theirs in zip(log, history):
-        for key in mine:
-            if key not in theirs or key in ("step", "epoch", "learning_rate", "tokens"):
-                continue
-            a, b = float(mine[key]), float(theirs[key])
-            worst[key] = max(worst.get(key, 0.0), abs(a - b) / max(abs(b), 1e-2))
-    return worst
+            "optim": constant_rate(rate),
+            "train": {"batch_size": batch, "max_steps": STEPS, "micro_batch_size": micro, "precision": "f32"}}
 
 
 def run_case(ft, name, work, report):
@@ -201,23 +182,12 @@ def run_case(ft, name, work, report):
     with open(data, "w") as out:
         out.writelines(json.dumps(line) + "\n" for line in lines)
     model, history = run_trl(folder, lines, method, objective, batch, rate, work)
-    path = os.path.join(work, "config.json")
-    with open(path, "w") as out:
-        json.dump(ft_config(folder, data, method, objective, batch, micro, rate, work), out)
-    run_ft(ft, "train", path, "-q")
-    with open(os.path.join(work, "out", "log.jsonl")) as logged:
-        log = [json.loads(line) for line in logged]
-    worst = compare(log, history)
     adapter = method["type"] == "lora"
-    final = load_file(os.path.join(work, "out", "adapter_model.safetensors" if adapter else "model.safetensors"))
-    weights = 0.0
-    for key, want in tensors_of(model, adapter).items():
-        if key in final and not (model_name == "gpt2" and key.endswith("c_attn.bias")):
-            weights = max(weights, float((final[key].double() - want).norm() / want.norm().clamp(min=1e-12)))
+    log = run_config(ft, work, ft_config(folder, data, method, objective, batch, micro, rate, work))
+    worst = figures_apart(log, history, lambda key: 1e-2, ("step", "epoch", "learning_rate", "tokens"))
+    weights = weights_apart(saved(work, adapter), tensors_of(model, adapter))
     ok = len(log) == len(history) == STEPS and weights < 1e-4 and worst["loss"] < 1e-4
-    figures = sorted(worst.items(), key=lambda item: -item[1])[:3]
-    report.line(name, ok, f"loss {worst['loss']:.1e}  weights {weights:.1e}  worst of {len(worst)}: "
-                + ", ".join(f"{k} {v:.1e}" for k, v in figures))
+    report.line(name, ok, told(worst, weights))
 
 
 if __name__ == "__main__":

@@ -149,7 +149,8 @@ static ft_status rewards(str_buf *out, const char *entry, arena *mem)
     }
     if (!entry || strcmp(entry, "command") == 0)
         str_adds(out,
-                 "A command is started once, and again when it ends, and asked by lines of JSON on its standard input: the "
+                 "A command is started once, and again when it ends, and asked by lines of JSON on "
+                 "its standard input: the "
                  "record's own keys,\ncompletion, answer, tokens, finished. For each it writes a "
                  "line with one number, and flushes it. Its\nstandard error is added to " RW_ERRORS
                  " in the output folder.\n");

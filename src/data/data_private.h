@@ -298,6 +298,10 @@ FT_MUST_USE ft_status data_speakers(data_set *d, data_source *s,
 FT_MUST_USE ft_status data_role(const data_item *it, const cJSON *name, const char *key,
                                 const char **role);
 
+/* The ids of messages by the chat template, with the record's chat_template_kwargs; prompt: and with what begins an answer.
+ * 65 names the record. */
+FT_MUST_USE ft_status data_chat_ids(const data_item *it, const cJSON *messages, const cJSON *tools,
+                                    bool prompt, tok_ids *out);
 /* record_turns.c: appends the messages that the turns of a record are; share: in ShareGPT's form where they show none */
 FT_MUST_USE ft_status data_turn_list(const data_item *it, const cJSON *from, bool share,
                                      cJSON *list);

@@ -53,37 +53,17 @@ static ft_status text_ids(const sides *x, int k, tok_ids *out)
     return rc;
 }
 
-/* The message of a failed rendering, with the place of the record in front. */
-static ft_status not_rendered(const data_item *it, ft_status rc)
-{
-    if (rc != FT_EDATA) return rc;
-    char *why = ft_strdup(ft_error());
-    rc = data_fail(it, it->rec, NULL, "%s", why ? why : "");
-    ft_free(why);
-    return rc;
-}
-
 static ft_status chat_ids(const sides *x, int k, const cJSON *tools, tok_ids *out)
 {
-    const data_item *it = x->it;
-    const cJSON *vars = js_get(it->rec, "chat_template_kwargs");
-    str_buf text = {0};
     cJSON *list = cJSON_Duplicate(x->before, true);
     bool ok = list != NULL;
     for (const cJSON *m = k >= 0 ? x->turns[k]->child : NULL; ok && m; m = m->next) {
         cJSON *copy = cJSON_Duplicate(m, true);
         ok = copy && cJSON_AddItemToArray(list, copy);
     }
-    chat_input in = {.messages = list,
-                     .tools = tools,
-                     .vars = is_given(vars) ? vars : NULL,
-                     .add_generation_prompt = k < 0};
     ft_status rc = ok ? FT_OK : no_memory();
-    if (rc == FT_OK && list->child)
-        rc = not_rendered(it, chat_render(it->d->chat, &in, &text, NULL));
-    if (rc == FT_OK) rc = tok_encode(it->d->tok, text.data ? text.data : "", text.len, false, out);
+    if (rc == FT_OK && list->child) rc = data_chat_ids(x->it, list, tools, k < 0, out);
     cJSON_Delete(list);
-    str_free(&text);
     return rc;
 }
 

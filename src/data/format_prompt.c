@@ -59,31 +59,6 @@ static ft_status plain_ids(data_item *it, const char *text)
     return FT_OK;
 }
 
-/* The message of a failed rendering, with the place of the record in front. */
-static ft_status not_rendered(const data_item *it, ft_status rc)
-{
-    if (rc != FT_EDATA) return rc;
-    char *why = ft_strdup(ft_error());
-    rc = data_fail(it, it->rec, NULL, "%s", why ? why : "");
-    ft_free(why);
-    return rc;
-}
-
-static ft_status chat_ids(data_item *it, const cJSON *list, const cJSON *tools)
-{
-    const cJSON *vars = js_get(it->rec, "chat_template_kwargs");
-    str_buf text = {0};
-    const chat_input in = {.messages = list,
-                           .tools = tools,
-                           .vars = vars && !cJSON_IsNull(vars) ? vars : NULL,
-                           .add_generation_prompt = true};
-    ft_status rc = not_rendered(it, chat_render(it->d->chat, &in, &text, NULL));
-    if (rc == FT_OK)
-        rc = tok_encode(it->d->tok, text.data ? text.data : "", text.len, false, &it->ids);
-    str_free(&text);
-    return rc;
-}
-
 static ft_status turns(data_item *it, const cJSON *prompt)
 {
     if (!it->d->chat)
@@ -95,7 +70,7 @@ static ft_status turns(data_item *it, const cJSON *prompt)
     it->chat = true;
     if (rc == FT_OK && !list->child) rc = data_fail(it, prompt, "prompt", "has no message");
     if (rc == FT_OK) rc = data_read_tools(it, &tools);
-    if (rc == FT_OK) rc = chat_ids(it, list, tools);
+    if (rc == FT_OK) rc = data_chat_ids(it, list, tools, true, &it->ids);
     cJSON_Delete(tools);
     cJSON_Delete(list);
     return rc;

@@ -183,3 +183,28 @@ bool data_turn_is_system(const data_item *it, const cJSON *node)
     if (!system) ft_error_clear();
     return system;
 }
+
+/* The message of a failed rendering, with the place of the record in front. */
+static ft_status not_rendered(const data_item *it, ft_status rc)
+{
+    if (rc != FT_EDATA) return rc;
+    char *why = ft_strdup(ft_error());
+    rc = data_fail(it, it->rec, NULL, "%s", why ? why : "");
+    ft_free(why);
+    return rc;
+}
+
+ft_status data_chat_ids(const data_item *it, const cJSON *messages, const cJSON *tools, bool prompt,
+                        tok_ids *out)
+{
+    const cJSON *vars = js_get(it->rec, "chat_template_kwargs");
+    str_buf text = {0};
+    const chat_input in = {.messages = messages,
+                           .tools = tools,
+                           .vars = vars && !cJSON_IsNull(vars) ? vars : NULL,
+                           .add_generation_prompt = prompt};
+    ft_status rc = not_rendered(it, chat_render(it->d->chat, &in, &text, NULL));
+    if (rc == FT_OK) rc = tok_encode(it->d->tok, text.data ? text.data : "", text.len, false, out);
+    str_free(&text);
+    return rc;
+}

@@ -265,3 +265,12 @@ uint8_t *test_gzip(const void *data, size_t n, size_t *out_n)
     deflateEnd(&z);
     return out;
 }
+
+void test_close(const float *have, const double *want, int64_t n, double bound, const char *what)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const bool good = fabs((double)have[i] - want[i]) <= bound * (1 + fabs(want[i]));
+        if (!good) print_error("%s %d: %g, not %g\n", what, (int)i, (double)have[i], want[i]);
+        assert_true(good);
+    }
+}

@@ -57,6 +57,8 @@ uint64_t test_u64(uint64_t seed, uint64_t i);
 /* ‖a − b‖₂ / ‖b‖₂ (‖a‖₂ when b is 0), and the largest |a − b|. NaN on either side gives NaN. */
 double rel_l2(const float *a, const float *b, int64_t n);
 double max_abs_diff(const float *a, const float *b, int64_t n);
+/* Fails, naming the first of n that is further than bound · (1 + |want|) from what is wanted. */
+void test_close(const float *have, const double *want, int64_t n, double bound, const char *what);
 
 /* A safetensors file of tests/golden, open until exit, and a tensor of it (f32: with n elements,
  * aligned). The program ends when there is no such thing. */
