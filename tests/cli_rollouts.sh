@@ -77,8 +77,8 @@ echo '{"prompt": "x"}' > none.jsonl
 expect_told 65 'none.jsonl:1: answer: is missing' "$ft" train run.json --out w -q --set data.train=none.jsonl
 echo '{"prompt": "x", "answer": "none"}' > odd.jsonl
 expect_told 65 'odd.jsonl:1: answer: match last_number' "$ft" check run.json --out w -q --set data.train=odd.jsonl --set 'objective.rewards=["last_number"]'
-echo '{"prompt": "x", "answer": ["a", "b"]}' > odd.jsonl
-expect_told 65 'odd.jsonl:1: answer: must be a text or a number' "$ft" train run.json --out w -q --set data.train=odd.jsonl
+echo '{"prompt": "x", "answer": {"a": "b"}}' > odd.jsonl
+expect_told 65 'odd.jsonl:1: answer: must be a text, a number, or a list of them' "$ft" train run.json --out w -q --set data.train=odd.jsonl
 expect_told 66 'cannot be started' "$ft" check run.json --out w -q --set 'objective.rewards=[{"type": "command", "argv": ["./nowhere"]}]'
 echo '{"prompt": 3}' > w.jsonl
 expect_told 65 'w.jsonl:1:12: prompt: must be a string' "$ft" train run.json --out w -q --set data.train=w.jsonl

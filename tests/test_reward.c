@@ -48,7 +48,15 @@ static void close_set(judged *j)
 
 static rw_item item_of(const char *text, const char *answer, int64_t line)
 {
-    return (rw_item){.text = text, .answer = answer, .tokens = 5, .finished = true, .line = line};
+    static const char *kept[64][2];
+    static int n;
+    const char **answers = kept[n++ % 64];
+    answers[0] = answer;
+    return (rw_item){.text = text,
+                     .answers = answer ? answers : NULL,
+                     .tokens = 5,
+                     .finished = true,
+                     .line = line};
 }
 
 static void rows_judge(void **state)
@@ -193,6 +201,8 @@ static void mistakes_are_told(void **state)
          "soft_punish_cache"},
         {"{\"r\":[\"exact\"],\"w\":[1,2]}", "objective.reward_weights: must be a list of 1 number"},
         {"{\"r\":[\"exact\"],\"w\":[\"a\"]}", "objective.reward_weights: must be a number"},
+        {"{\"r\":[\"exact\"],\"w\":[1e300]}", "objective.reward_weights: must be a number between"},
+        {"{\"r\":[{\"type\":\"exact\",\"weight\":1e300}]}", "objective.rewards.weight"},
         {"{\"r\":[{\"type\":\"command\",\"argv\":[]}]}", "objective.rewards.argv"},
         {"{\"r\":[{\"type\":\"command\",\"argv\":\"./judge\"}]}", "list of words"},
         {"{\"r\":[{\"type\":\"command\",\"argv\":[\"a\",1]}]}", "each word must be a string"},
@@ -272,6 +282,38 @@ static void program_is_told(void **state)
     assert_string_equal(test_read_file(test_path(RW_ERRORS), NULL), "started\n");
 }
 
+/* Any of a list of answers is right; a program sees the list as the record has it. */
+static void several_answers(void **state)
+{
+    (void)state;
+    judged j;
+    const char *const answers[] = {"7", "42", NULL}, *const words[] = {"7", "many", NULL};
+    rw_item it[] = {item_of("42", NULL, 1), item_of("8", NULL, 2), item_of("7", NULL, 3)};
+    double out[3];
+    for (int i = 0; i < 3; i++) it[i].answers = answers;
+    open_set(&j, "[\"exact\"]");
+    assert_ok(rw_judge(j.set, it, 3, out));
+    assert_true(out[0] == 1 && out[1] == 0 && out[2] == 1);
+    assert_ok(rw_check_answers(j.list, words));
+    close_set(&j);
+    open_set(&j, "[\"last_number\"]");
+    assert_fails(rw_check_answers(j.list, words), FT_EDATA, "\"many\" holds no number");
+    close_set(&j);
+    script("lists", "#!/bin/sh\nread -r a\necho \"$a\" > seen\necho 1\n");
+    char before[4096];
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(test_dir()), 0);
+    open_command(&j, "lists", "");
+    it[0].extra = "{\"answer\":[\"7\",\"42\"]}";
+    it[0].listed = true;
+    assert_ok(rw_judge(j.set, it, 1, out));
+    close_set(&j);
+    assert_int_equal(chdir(before), 0);
+    assert_string_equal(
+        test_read_file(test_path("seen"), NULL),
+        "{\"answer\":[\"7\",\"42\"],\"completion\":\"42\",\"tokens\":5,\"finished\":true}\n");
+}
+
 /* Far more than both pipes hold, to one that reads everything before it answers, and to one that answers much. */
 static void pipes_may_be_full(void **state)
 {
@@ -330,6 +372,7 @@ static void program_fails(void **state)
         {"kill -9 $$", "", "was ended by signal 9"},
         {"while read -r a; do case $a in *'\"b\"'*) exit 5;; esac; echo 1; done", "", "line 12: "},
         {"read -r a; echo one", "", "answers \"one\", which is no number"},
+        {"read -r a; echo 1e300", "", "answers \"1e300\", which is no number up to 1e9"},
         {"read -r a; echo nan", "", "no number"},
         {"read -r a; echo 1e999", "", "no number"},
         {"read -r a; echo", "", "no number"},
@@ -393,9 +436,9 @@ static void program_cannot_start(void **state)
     assert_fails(rw_judge(j.set, &it, 1, &out), FT_EIO, "plain: cannot be started");
     close_set(&j);
     assert_ok(read_list(&j, "{\"r\":[{\"type\":\"command\",\"argv\":[\"no-such-judge\"]}]}"));
-    assert_ok(rw_open(&j.set, j.list, &j.ctx));
-    assert_fails(rw_judge(j.set, &it, 1, &out), FT_EIO, "No such file");
-    rw_close(j.set);
+    assert_fails(rw_open(&j.set, j.list, &j.ctx), FT_ENOINPUT, "in no folder of PATH");
+    cfg_close(&j.doc);
+    assert_ok(read_list(&j, "{\"r\":[{\"type\":\"command\",\"argv\":[\"true\"]}]}"));
     j.ctx.dry = true; /* for a plan nothing is started */
     assert_ok(rw_open(&j.set, j.list, &j.ctx));
     assert_ok(rw_judge(j.set, &it, 1, &out));
@@ -447,6 +490,7 @@ int main(void)
         cmocka_unit_test(model_rewards),
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(program_is_told),
+        cmocka_unit_test(several_answers),
         cmocka_unit_test(pipes_may_be_full),
         cmocka_unit_test(program_is_started_again),
         cmocka_unit_test(program_fails),

@@ -38,6 +38,7 @@ typedef struct obj_ctx {
     size_t bytes; /* out of `open`, for the plan: what the objective holds beside the policy (further models, caches) */
     size_t passes; /* likewise: activations of the largest pass of prepare's own */
     obj_made made, made_of_eval; /* likewise: what prepare makes of the samples that are drawn */
+    size_t batch_line_bytes; /* likewise: by how much a drawn batch lets `artifact` grow, at most */
     bool as_drawn; /* likewise: prepare leaves the samples of training as they are */
     /* the row's, unless open says otherwise */
     bool calm, unbroken;

@@ -13,7 +13,8 @@
 typedef struct rw_item {
     const char *text;   /* the completion without special tokens, valid UTF-8 */
     int64_t tokens;     /* of the completion, its EOS among them */
-    const char *answer; /* of the record; NULL: it has none */
+    const char *const *answers; /* of the record, NULL-terminated: any of them is right; NULL: it has none */
+    bool listed;                /* the record has them as a list */
     const char *extra;  /* the record, as the text of a JSON object; NULL: none */
     const char *prompt_text; /* for programs, where the record has no `prompt`; NULL: unknown */
     const int32_t *prompt, *ids; /* [n_prompt], [n_ids] */
@@ -30,8 +31,8 @@ typedef struct rw_list rw_list; /* of d->mem, as what it points to */
 FT_MUST_USE ft_status rw_read(rw_list **out, cfg_doc *d, const cJSON *list, const cJSON *weights,
                               const char *key);
 bool rw_wants_answer(const rw_list *list); /* an item without one is 65 */
-/* 65: one of them cannot compare with this answer. */
-FT_MUST_USE ft_status rw_check_answer(const rw_list *list, const char *answer);
+/* 65: one of them cannot compare with one of these answers (NULL-terminated). */
+FT_MUST_USE ft_status rw_check_answers(const rw_list *list, const char *const *answers);
 int rw_count(const rw_list *list);
 const char *rw_name(const rw_list *list, int i);
 double rw_weight(const rw_list *list, int i);
@@ -52,6 +53,8 @@ extern const char *const rw_shapes[]; /* of the value, NULL-terminated */
         .help = "a weight for each reward of the list, in place of its own"                        \
     }
 
+#define RW_MOST 1e9 /* the largest reward, and weight, of either sign: sums and squares of them are finite in f32 too */
+
 /* In the folder of a run: what its programs write to standard error. */
 #define RW_ERRORS "rewards.stderr"
 
@@ -69,7 +72,7 @@ typedef struct rw_set rw_set;
 /* 65, 66 naming the path: a reward model that does not fit or is not there. The context outlives the set. */
 FT_MUST_USE ft_status rw_open(rw_set **out, const rw_list *list, rw_ctx *c);
 /* out [n, count], the rewards without weights. 65: an answer that cannot be compared with; 74, naming the line: a program
- * that fails; 80: a reward that is no finite number; FT_ESIGNAL once a stop was asked for. */
+ * that fails; 80: a reward that is no number up to RW_MOST; FT_ESIGNAL once a stop was asked for. */
 FT_MUST_USE ft_status rw_judge(rw_set *s, const rw_item *item, int64_t n, double *out);
 void rw_close(rw_set *s); /* accepts NULL; programs are ended */
 

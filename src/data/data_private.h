@@ -284,6 +284,10 @@ void data_view_close(data_item *it);
 /* 65 at the place of a node of the record or its view; key: ours. */
 ft_status data_fail(const data_item *it, const cJSON *node, const char *key, const char *fmt, ...)
     FT_PRINTF(4, 5);
+/* Of a record's numbers for an objective: sums and squares of these are finite in f32 too. */
+#define DATA_MOST_NUMBER 1e9
+/* Nothing, null, or such a number. */
+FT_MUST_USE ft_status data_want_number(const data_item *it, const cJSON *v, const char *key);
 const char *data_key_text(const data_source *s, const char *key); /* as the record has it */
 /* A member of the record that another one stands for; that a path goes into. */
 bool data_is_replaced(const data_item *it, const char *key);

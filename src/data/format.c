@@ -14,6 +14,13 @@ static ft_status want_string(const data_item *it, const cJSON *o, const char *ke
     return FT_OK;
 }
 
+ft_status data_want_number(const data_item *it, const cJSON *v, const char *key)
+{
+    if (!v || cJSON_IsNull(v) || (cJSON_IsNumber(v) && fabs(v->valuedouble) <= DATA_MOST_NUMBER))
+        return FT_OK;
+    return data_fail(it, v, key, "must be a number between -1e9 and 1e9");
+}
+
 static ft_status optional_string(const data_item *it, const cJSON *o, const char *key,
                                  const char **out)
 {

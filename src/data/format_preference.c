@@ -258,11 +258,10 @@ static ft_status note_numbers(data_item *it, const char *const *keys)
     str_buf s = {0};
     for (; *keys; keys++) {
         const cJSON *v = js_get(it->rec, *keys);
+        const ft_status rc = data_want_number(it, v, *keys);
+        if (rc != FT_OK) str_free(&s);
+        FT_TRY(rc);
         if (!is_given(v)) continue;
-        if (!cJSON_IsNumber(v)) {
-            str_free(&s);
-            return data_fail(it, v, *keys, "must be a number");
-        }
         str_printf(&s, "%s\"%s\":%.17g", s.len ? "," : "{", *keys, v->valuedouble);
     }
     if (!s.len) return FT_OK;
@@ -290,8 +289,7 @@ static ft_status preference(data_item *it)
     static const char *const numbers[] = {"ref_chosen_logps", "ref_rejected_logps", NULL};
     const cJSON *margin = js_get(it->rec, "margin");
     sides x;
-    if (is_given(margin) && !cJSON_IsNumber(margin))
-        return data_fail(it, margin, "margin", "must be a number");
+    FT_TRY(data_want_number(it, margin, "margin"));
     it->value = is_given(margin) ? margin->valuedouble : 0;
     it->all = true;
     ft_status rc = pair_sides(it, &x);

@@ -108,20 +108,14 @@ static ft_status read_ids(data_item *it, const char *key)
     return FT_OK;
 }
 
-static ft_status want_number(const data_item *it, const cJSON *v, const char *key)
-{
-    if (!v || cJSON_IsNull(v) || (cJSON_IsNumber(v) && isfinite(v->valuedouble))) return FT_OK;
-    return data_fail(it, v, key, "must be a number");
-}
-
 static ft_status check_worth(const data_item *it)
 {
     const cJSON *all = js_get(it->rec, "rewards"), *v;
     const cJSON *finished = js_get(it->rec, "finished");
-    FT_TRY(want_number(it, js_get(it->rec, "reward"), "reward"));
+    FT_TRY(data_want_number(it, js_get(it->rec, "reward"), "reward"));
     if (all && !cJSON_IsNull(all) && !cJSON_IsObject(all))
         return data_fail(it, all, "rewards", "must be an object of numbers");
-    cJSON_ArrayForEach(v, all) FT_TRY(want_number(it, v, "rewards"));
+    cJSON_ArrayForEach(v, all) FT_TRY(data_want_number(it, v, "rewards"));
     if (finished && !cJSON_IsBool(finished))
         return data_fail(it, finished, "finished", "must be true or false");
     return FT_OK;
@@ -140,11 +134,10 @@ static ft_status rollouts(data_item *it)
     const int64_t n = it->ids.n;
     FT_TRY(read_ids(it, "completion_ids"));
     FT_TRY(check_worth(it));
-    FT_TRY(want_number(it, epoch, "epoch_batches"));
-    if (cJSON_IsNumber(epoch) && !(epoch->valuedouble >= 1 && epoch->valuedouble <= MOST_BATCHES &&
-                                   epoch->valuedouble == floor(epoch->valuedouble)))
-        return data_fail(it, epoch, "epoch_batches", "must be a whole number from 1 to 1e9");
     it->value = cJSON_IsNumber(epoch) ? epoch->valuedouble : 0;
+    const bool whole = it->value >= 1 && it->value <= MOST_BATCHES && it->value == floor(it->value);
+    if (epoch && !cJSON_IsNull(epoch) && !whole)
+        return data_fail(it, epoch, "epoch_batches", "must be a whole number from 1 to 1e9");
     FT_TRY(ask(it, n));
     return note_record(it, not_kept);
 }

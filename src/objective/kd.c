@@ -275,6 +275,18 @@ static ft_status measure_writing(obj_ctx *c, bool weights, inf_room *out)
     return rc;
 }
 
+/* Lines of rollouts.jsonl, were all completions as long as they may be. */
+static size_t line_bytes(const obj_ctx *c)
+{
+    enum { REST = 160 };
+    const kd_cfg *cfg = c->cfg;
+    int64_t longest = data_longest_sequence(c->train, 1);
+    if (cfg->lmbda > 0) longest += cfg->max_completion_length;
+    if (longest > c->max_length) longest = c->max_length;
+    return (size_t)c->batch_size *
+           ((size_t)longest * (obj_roll_id_bytes(c->m->d.vocab_size) + OBJ_ROLL_TEXT) + REST);
+}
+
 static ft_status open(obj_ctx *c, bool weights)
 {
     const kd_cfg *cfg = c->cfg;
@@ -286,6 +298,7 @@ static ft_status open(obj_ctx *c, bool weights)
     c->unbroken = cfg->lmbda > 0 || cfg->rollouts;
     c->as_drawn = !c->unbroken;
     if (!c->unbroken) c->artifact = NULL;
+    c->batch_line_bytes = c->artifact ? line_bytes(c) : 0;
     if (cfg->lmbda == 0 || cfg->rollouts) return FT_OK;
     FT_CHECK(c->tok, FT_ECONFIG,
              "objective.lmbda: the student writes completions, and the model has no tokenizer to "

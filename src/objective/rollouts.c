@@ -137,7 +137,24 @@ ft_status obj_roll_names(const void *cfg, data_set *train, arena *mem, const cha
 }
 
 /* --- opening --------------------------------------------------------------------------------------------------------- */
-/* Records that nobody has judged have what the rewards want. *open: there are such. */
+/* It has an answer that the rewards can compare with. */
+static ft_status check_answer(const roll *p, const data_sample *d)
+{
+    const roll_cfg *cfg = p->c->cfg;
+    const char *const *answers;
+    bool listed;
+    FT_TRY(obj_roll_answers(d, p->c->step_mem, &answers, &listed));
+    FT_CHECK(answers, FT_EDATA,
+             "%s:%lld: answer: is missing, and objective.rewards compares with it",
+             ft_shows(d->path), (long long)d->line);
+    const ft_status rc = rw_check_answers(cfg->list, answers);
+    const char *why = rc == FT_EDATA ? arena_str(p->c->step_mem, ft_error()) : NULL;
+    if (!why) return rc;
+    return ft_fail(rc, "%s:%lld: answer: %s", ft_shows(d->path), (long long)d->line, why);
+}
+
+/* Records that are replayed say what they are worth, by the rewards that are weighed; those that nobody has judged have what
+ * the rewards want. *open: there are such. */
 static ft_status check_records(const roll *p, data_set *set, bool replays, bool *open)
 {
     const roll_cfg *cfg = p->c->cfg;
@@ -146,21 +163,12 @@ static ft_status check_records(const roll *p, data_set *set, bool replays, bool 
     for (int64_t i = 0; set && (replays || wants) && i < data_count(set); i++) {
         const size_t mark = arena_mark(mem);
         data_sample d;
-        const char *answer = NULL;
+        double *each = arena_get(mem, ((size_t)p->n_rewards + 1) * sizeof *each), reward;
         bool judged = false;
+        if (!each) return FT_EMEM;
         FT_TRY(data_get(set, i, &d, mem));
-        if (replays) FT_TRY(obj_roll_is_judged(&d, &judged));
-        if (!judged && wants) FT_TRY(obj_roll_answer(&d, mem, &answer));
-        FT_CHECK(judged || !wants || answer, FT_EDATA,
-                 "%s:%lld: answer: is missing, and objective.rewards compares with it",
-                 ft_shows(d.path), (long long)d.line);
-        if (!judged && wants) {
-            const ft_status rc = rw_check_answer(cfg->list, answer);
-            const char *why = rc == FT_EDATA ? arena_str(mem, ft_error()) : NULL;
-            if (why)
-                return ft_fail(rc, "%s:%lld: answer: %s", ft_shows(d.path), (long long)d.line, why);
-            FT_TRY(rc);
-        }
+        if (replays) FT_TRY(obj_roll_worth(p, &d, each, &reward, &judged));
+        if (!judged && wants) FT_TRY(check_answer(p, &d));
         FT_CHECK(judged || rw_count(cfg->list) > 0, FT_EDATA,
                  "%s:%lld: reward: is missing, and there are no objective.rewards to judge it by",
                  ft_shows(d.path), (long long)d.line);
@@ -171,6 +179,26 @@ static ft_status check_records(const roll *p, data_set *set, bool replays, bool 
     return FT_OK;
 }
 
+/* Positions for the longest prompt with its answer: from a table there must be as many; rotary ones go on, and what the model was
+ * not made for is told, once. */
+static ft_status check_positions(const roll *p)
+{
+    const obj_ctx *c = p->c;
+    const roll_cfg *cfg = c->cfg;
+    const int64_t holds = c->m->d.max_position - nn_virtual(c->tuned),
+                  room = c->max_length - p->longest;
+    const int64_t answer = room < cfg->max_completion_length ? room : cfg->max_completion_length;
+    if (c->m->d.max_position <= 0 || p->longest + answer <= holds) return FT_OK;
+    FT_CHECK(!c->m->position, FT_ECONFIG,
+             "objective.max_completion_length: a prompt of %lld tokens and an answer of up to %lld "
+             "do not fit into the model's %lld positions; lower it, or data.max_length",
+             (long long)p->longest, (long long)answer, (long long)holds);
+    if (p->dry)
+        log_warn("a prompt has %lld tokens, its answer up to %lld, and the model was made for %lld",
+                 (long long)p->longest, (long long)answer, (long long)holds);
+    return FT_OK;
+}
+
 static ft_status check_room(roll *p)
 {
     const obj_ctx *c = p->c;
@@ -178,11 +206,7 @@ static ft_status check_room(roll *p)
     if (c->eval && data_longest_sequence(c->eval, 1) > p->longest)
         p->longest = data_longest_sequence(c->eval, 1);
     if (p->longest >= c->max_length) p->longest = c->max_length - 1; /* others are left out */
-    FT_CHECK(p->longest == 0 || obj_roll_room(p, p->longest) > 0, FT_EDATA,
-             "data.max_length: a prompt has up to %lld tokens, and the model has %lld positions: "
-             "there is no room for an answer",
-             (long long)p->longest, (long long)c->m->d.max_position);
-    return FT_OK;
+    return p->longest > 0 ? check_positions(p) : FT_OK;
 }
 
 /* Ids, labels, log-probabilities of policy and reference, and what answers take before they are put together. */
@@ -195,6 +219,21 @@ static size_t batch_bytes(const roll *p)
     return (size_t)(p->c->batch_size * cfg->num_generations * one) * ARRAYS * sizeof(float);
 }
 
+/* Lines of rollouts.jsonl: ids, text and figures of each completion, were all as long as they may be. */
+static size_t line_bytes(const roll *p)
+{
+    enum { NUMBER = 16, REST = 256 }; /* a float and its comma; names of members, small numbers */
+    const roll_cfg *cfg = p->c->cfg;
+    const size_t id = obj_roll_id_bytes(p->c->m->d.vocab_size);
+    const int64_t room =
+        p->replays ? data_longest_sequence(p->c->train, 1) : obj_roll_room(p, p->longest);
+    size_t token = id + OBJ_ROLL_TEXT + NUMBER + (p->kind.reference ? NUMBER : 0), rest = REST;
+    for (int k = 0; p->kind.figures && p->kind.figures[k]; k++) token += NUMBER;
+    for (int k = 0; k < p->n_rewards; k++) rest += strlen(p->reward[k]) + 2 * NUMBER;
+    return (size_t)(p->c->batch_size * cfg->num_generations) *
+           ((size_t)p->longest * id + (size_t)room * token + rest);
+}
+
 /* For the plan: what is made of the samples, and what the passes of prepare take. */
 static ft_status plan(roll *p)
 {
@@ -202,6 +241,7 @@ static ft_status plan(roll *p)
     const roll_cfg *cfg = c->cfg;
     const obj_made made = {cfg->num_generations, cfg->max_completion_length};
     c->bytes += batch_bytes(p);
+    c->batch_line_bytes = line_bytes(p);
     if (!p->replays) c->made = made;
     c->made_of_eval = made;
     if (p->longest == 0) return FT_OK; /* nothing is sampled */

@@ -276,6 +276,9 @@ void obj_roll_log(const roll *p, obj_stats *stats, roll_metric m, double value, 
 void obj_roll_log_rewards(const roll *p, const data_batch *b, obj_stats *stats);
 /* Does this token end a completion? tok NULL: none does. */
 bool obj_roll_ends(const tok_tokenizer *tok, int32_t id);
+/* What an id below `vocab` takes there, with its comma; and about the text of a token. */
+enum { OBJ_ROLL_TEXT = 6 };
+size_t obj_roll_id_bytes(int64_t vocab);
 /* ,"KEY":[ids]: a member of a line of rollouts.jsonl. */
 void obj_roll_add_ids(str_buf *out, const char *key, const int32_t *id, int64_t n);
 /* ,"completion":"…" of ids. */

@@ -5,6 +5,13 @@
 #include <string.h>
 
 /* --- rollouts.jsonl -------------------------------------------------------------------------------------------------- */
+size_t obj_roll_id_bytes(int64_t vocab)
+{
+    size_t n = 2;
+    for (; vocab > 10; vocab /= 10) n++;
+    return n;
+}
+
 void obj_roll_add_ids(str_buf *out, const char *key, const int32_t *id, int64_t n)
 {
     str_printf(out, ",\"%s\":[", key);
@@ -59,14 +66,27 @@ static void add_rewards(const roll *p, const double *each, str_buf *out)
     str_addc(out, '}');
 }
 
+/* As the record has it: a text, or a list of texts; a number is a text here. */
+static ft_status add_answer(const roll *p, const data_sample *d, str_buf *out)
+{
+    const char *const *answer;
+    bool listed;
+    FT_TRY(obj_roll_answers(d, p->c->step_mem, &answer, &listed));
+    if (!answer) return FT_OK;
+    str_adds(out, listed ? ",\"answer\":[" : ",\"answer\":");
+    for (int i = 0; answer[i]; i++) {
+        if (i) str_addc(out, ',');
+        str_json(out, answer[i], strlen(answer[i]));
+    }
+    if (listed) str_addc(out, ']');
+    return FT_OK;
+}
+
 static ft_status add_texts(const roll *p, const roll_one *x, str_buf *out)
 {
-    const char *answer;
     if (p->c->tok) FT_TRY(obj_roll_add_text(p->c->tok, x->ids + x->prompt, x->n, out));
     str_printf(out, ",\"finished\":%s", x->finished ? "true" : "false");
-    FT_TRY(obj_roll_answer(x->from, p->c->step_mem, &answer));
-    if (answer) add_string(out, "answer", answer, strlen(answer));
-    return FT_OK;
+    return add_answer(p, x->from, out);
 }
 
 static ft_status add_line(const roll *p, const roll_batch *b, int i, str_buf *out)

@@ -38,37 +38,45 @@ ft_status obj_roll_record(const data_sample *d, js_doc *out)
     return js_parse(out, text, strlen(text), d->path, (int)d->line, JS_BIG_NUMBERS, FT_EDATA);
 }
 
-ft_status obj_roll_answer(const data_sample *d, arena *mem, const char **out)
+/* A text, or a number as one, in mem. */
+static ft_status answer_text(const data_sample *d, const cJSON *v, arena *mem, const char **out)
+{
+    str_buf s = {0};
+    FT_CHECK(cJSON_IsString(v) || cJSON_IsNumber(v), FT_EDATA,
+             "%s:%lld: answer: must be a text, a number, or a list of them", ft_shows(d->path),
+             (long long)d->line);
+    if (cJSON_IsNumber(v)) js_print(&s, v, false);
+    const ft_status rc = str_ok(&s);
+    *out = rc == FT_OK ? arena_str(mem, cJSON_IsString(v) ? v->valuestring : s.data) : NULL;
+    str_free(&s);
+    return rc == FT_OK && !*out ? FT_EMEM : rc;
+}
+
+static ft_status read_answers(const data_sample *d, const cJSON *v, arena *mem,
+                              const char *const **out)
+{
+    const bool list = cJSON_IsArray(v);
+    const int n = list ? cJSON_GetArraySize(v) : 1;
+    FT_CHECK(n > 0, FT_EDATA, "%s:%lld: answer: an empty list: nothing is right", ft_shows(d->path),
+             (long long)d->line);
+    const char **all = arena_get(mem, ((size_t)n + 1) * sizeof *all);
+    if (!all) return FT_EMEM;
+    *out = all;
+    for (const cJSON *e = list ? v->child : v; e; e = list ? e->next : NULL)
+        FT_TRY(answer_text(d, e, mem, all++));
+    return FT_OK;
+}
+
+ft_status obj_roll_answers(const data_sample *d, arena *mem, const char *const **out, bool *listed)
 {
     js_doc r;
-    str_buf s = {0};
     *out = NULL;
     FT_TRY(obj_roll_record(d, &r));
     const cJSON *v = js_get(r.root, "answer");
-    ft_status rc = FT_OK;
-    if (cJSON_IsString(v)) {
-        *out = arena_str(mem, v->valuestring);
-    } else if (v && !cJSON_IsNull(v) && !cJSON_IsNumber(v)) {
-        rc = ft_fail(FT_EDATA, "%s:%lld: answer: must be a text or a number", ft_shows(d->path),
-                     (long long)d->line);
-    } else if (v && !cJSON_IsNull(v)) {
-        js_print(&s, v, false);
-        rc = str_ok(&s);
-        if (rc == FT_OK) *out = arena_str(mem, s.data);
-    }
-    if (rc == FT_OK && v && !cJSON_IsNull(v) && !*out) rc = FT_EMEM;
-    str_free(&s);
+    *listed = cJSON_IsArray(v);
+    const ft_status rc = v && !cJSON_IsNull(v) ? read_answers(d, v, mem, out) : FT_OK;
     js_close(&r);
     return rc;
-}
-
-ft_status obj_roll_is_judged(const data_sample *d, bool *out)
-{
-    js_doc r;
-    FT_TRY(obj_roll_record(d, &r));
-    *out = cJSON_IsNumber(js_get(r.root, "reward")) || cJSON_IsObject(js_get(r.root, "rewards"));
-    js_close(&r);
-    return FT_OK;
 }
 
 /* A NUL, which ends a text for judges and readers, is no character of one. */
@@ -281,29 +289,44 @@ ft_status obj_roll_make(roll *p, const obj_step *s, roll_batch *b, arena *mem)
 }
 
 /* --- rewards ------------------------------------------------------------------------------------------------------- */
-/* As the record says; *known false: it does not. */
-static ft_status read_reward(const roll *p, roll_one *x, double *each, bool *known)
+/* The sum; without any, or where one is not told, it is no number. */
+static double weighed(const roll *p, const double *each)
 {
     const roll_cfg *cfg = p->c->cfg;
+    double sum = p->n_rewards > 0 ? 0 : (double)NAN;
+    for (int k = 0; k < p->n_rewards; k++)
+        sum += (k < rw_count(cfg->list) ? rw_weight(cfg->list, k) : 1) * each[k];
+    return sum;
+}
+
+static ft_status not_told(const roll *p, const data_sample *d, const double *each)
+{
+    int k = 0;
+    FT_CHECK(p->n_rewards > 0, FT_EDATA,
+             "%s:%lld: rewards: no reward is named that could be weighed, and there is no "
+             "\"reward\"",
+             ft_shows(d->path), (long long)d->line);
+    while (k < p->n_rewards - 1 && !isnan(each[k])) k++;
+    return ft_fail(FT_EDATA,
+                   "%s:%lld: rewards: \"%s\" is weighed and not among them, and there is no "
+                   "\"reward\"",
+                   ft_shows(d->path), (long long)d->line, ft_shows(p->reward[k]));
+}
+
+ft_status obj_roll_worth(const roll *p, const data_sample *d, double *each, double *reward,
+                         bool *known)
+{
     js_doc r;
-    ft_status rc = FT_OK;
-    double sum = 0;
-    FT_TRY(obj_roll_record(x->from, &r));
+    FT_TRY(obj_roll_record(d, &r));
     const cJSON *whole = js_get(r.root, "reward"), *all = js_get(r.root, "rewards");
     *known = cJSON_IsNumber(whole) || cJSON_IsObject(all);
     for (int k = 0; k < p->n_rewards; k++) {
         const cJSON *v = cJSON_IsObject(all) ? js_get(all, p->reward[k]) : NULL;
         each[k] = cJSON_IsNumber(v) ? v->valuedouble : (double)NAN;
-        sum += (k < rw_count(cfg->list) ? rw_weight(cfg->list, k) : 1) * each[k];
     }
-    x->reward = cJSON_IsNumber(whole) ? whole->valuedouble : sum;
-    if (*known && isnan(x->reward))
-        rc = ft_fail(FT_EDATA,
-                     "%s:%lld: rewards: has not all of those that are weighed, and there "
-                     "is no \"reward\"",
-                     ft_shows(x->from->path), (long long)x->from->line);
+    *reward = cJSON_IsNumber(whole) ? whole->valuedouble : weighed(p, each);
     js_close(&r);
-    return rc;
+    return *known && isnan(*reward) ? not_told(p, d, each) : FT_OK;
 }
 
 /* What the judges see of completion i. */
@@ -319,7 +342,7 @@ static ft_status show(const roll *p, const roll_batch *b, int i, rw_item *out, a
                      .n_ids = x->n,
                      .finished = x->finished,
                      .line = (b->number < 0 ? 0 : b->number) * b->n + i + 1};
-    FT_TRY(obj_roll_answer(x->from, mem, &out->answer));
+    FT_TRY(obj_roll_answers(x->from, mem, &out->answers, &out->listed));
     ft_status rc = obj_roll_text(p, x, &text);
     if (rc == FT_OK) out->text = arena_strn(mem, text.data ? text.data : "", text.len);
     str_free(&text);
@@ -359,8 +382,9 @@ ft_status obj_roll_reward(roll *p, roll_batch *b, arena *mem)
     for (int i = 0; i < b->n; i++) {
         bool known = false;
         roll_one *x = &b->one[i];
+        double *each = &b->rewards[(size_t)i * (size_t)p->n_rewards];
         if (obj_roll_prompt(x->from) < x->from->len && p->replays)
-            FT_TRY(read_reward(p, x, &b->rewards[(size_t)i * (size_t)p->n_rewards], &known));
+            FT_TRY(obj_roll_worth(p, x->from, each, &x->reward, &known));
         if (!known) open[n++] = i;
     }
     return n > 0 ? judge(p, b, open, n, mem) : FT_OK;

@@ -15,12 +15,15 @@ int64_t obj_roll_prompt(const data_sample *d);
 int64_t obj_roll_room(const roll *p, int64_t prompt);
 /* The text of a completion without special tokens. */
 FT_MUST_USE ft_status obj_roll_text(const roll *p, const roll_one *x, str_buf *out);
-/* The record's `answer` as text, in mem; NULL: it has none. */
-FT_MUST_USE ft_status obj_roll_answer(const data_sample *d, arena *mem, const char **out);
+/* The record's `answer` as texts, a NULL behind them, in mem; NULL: it has none. *listed: it has a list. */
+FT_MUST_USE ft_status obj_roll_answers(const data_sample *d, arena *mem, const char *const **out,
+                                       bool *listed);
 /* `extra` of a sample; js_close in any case. */
 FT_MUST_USE ft_status obj_roll_record(const data_sample *d, js_doc *out);
-/* A record says itself what its completion is worth. */
-FT_MUST_USE ft_status obj_roll_is_judged(const data_sample *d, bool *out);
+/* What the record says that its completion is worth: the sum in *reward, and each [n_rewards], NAN where it is not told.
+ * *known false: it says nothing. */
+FT_MUST_USE ft_status obj_roll_worth(const roll *p, const data_sample *d, double *each,
+                                     double *reward, bool *known);
 /* Fills p->room; dry NULL: without what passes take. */
 FT_MUST_USE ft_status obj_roll_measure(roll *p, ag_tape *dry);
 /* What sampling and judging take, for the plan, on a dry tape. */

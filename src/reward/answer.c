@@ -1,4 +1,4 @@
-/* answer.c – 1 where a completion agrees with the record's answer, else 0: a reward for each way to compare them. */
+/* answer.c – 1 where a completion agrees with the record's answer, or one of its answers, else 0: a reward for each way to compare them. */
 #include "reward_private.h"
 
 #include <string.h>
@@ -10,7 +10,8 @@ static ft_status judge(rw_one *r, const rw_item *item, int64_t n, double *out)
     const rw_match *m = rw_match_by_name(r->row->name);
     for (int64_t i = 0; i < n; i++) {
         bool hit = false;
-        FT_TRY(m->match(item[i].text, strlen(item[i].text), item[i].answer, &hit));
+        for (int k = 0; item[i].answers[k] && !hit; k++)
+            FT_TRY(m->match(item[i].text, strlen(item[i].text), item[i].answers[k], &hit));
         out[i] = hit;
     }
     return FT_OK;

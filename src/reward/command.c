@@ -1,6 +1,6 @@
 /* command.c – a number that a program of the user's gives: {"type": "command", "argv": ["./judge"], "timeout": 10}.
  *
- * For each completion it reads a line of JSON: the record's own keys, and `completion`, `answer` where there is one, `prompt`
+ * For each completion it reads a line of JSON: the record's own keys, and `completion`, `answer` as text where there is one, `prompt`
  * (the text, where there is no record), `tokens`, `finished`. It answers a line with one number for each, in their order. */
 #include "program.h"
 #include "reward_private.h"
@@ -9,7 +9,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct command_cfg {
@@ -65,14 +67,44 @@ static ft_status check(cfg_doc *d, const cJSON *node, const char *key, void *cfg
     return FT_OK;
 }
 
+static bool is_program(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+/* As posix_spawnp looks: in the folders of PATH, of which an empty one is the current one. */
+static ft_status find_in_path(const rw_one *r, const char *name)
+{
+    const char *at = getenv("PATH");
+    size_t n;
+    for (at = at ? at : "/bin:/usr/bin"; at; at = at[n] ? at + n + 1 : NULL) {
+        n = strcspn(at, ":");
+        const char *path = arena_printf(r->c->mem, "%.*s/%s", n ? (int)n : 1, n ? at : ".", name);
+        if (!path) return FT_EMEM;
+        if (is_program(path)) return FT_OK;
+    }
+    return ft_fail(FT_ENOINPUT,
+                   "reward %s: %s: cannot be started: it is in no folder of PATH; one of your own "
+                   "is named with a slash, such as ./%s",
+                   rw_head_of(r)->name, ft_shows(name), ft_shows(name));
+}
+
+static ft_status check_program(const rw_one *r, const char *name)
+{
+    if (!strchr(name, '/')) return find_in_path(r, name);
+    errno = 0;
+    if (is_program(name)) return FT_OK;
+    return ft_fail(errno == ENOENT || errno == ENOTDIR ? FT_ENOINPUT : FT_EIO,
+                   "reward %s: %s: cannot be started: %s", rw_head_of(r)->name, ft_shows(name),
+                   errno ? strerror(errno) : "it is no file");
+}
+
 /* It is started by the first question: the folder of the run is there then. */
 static ft_status open_program(rw_one *r)
 {
     const command_cfg *c = r->cfg;
-    if (strchr(c->argv[0], '/') && access(c->argv[0], X_OK) != 0)
-        return ft_fail(errno == ENOENT ? FT_ENOINPUT : FT_EIO,
-                       "reward %s: %s: cannot be started: %s", c->head.name, ft_shows(c->argv[0]),
-                       strerror(errno));
+    FT_TRY(check_program(r, c->argv[0]));
     if (r->c->dry) return FT_OK;
     rw_program *p = arena_get(r->c->mem, sizeof *p);
     if (!p) return FT_EMEM;
@@ -113,7 +145,7 @@ static void write_line(str_buf *out, str_buf *line, const rw_item *it)
     str_adds(line, it->extra ? it->extra : "{}");
     if (!it->extra) add_text(line, "prompt", it->prompt_text);
     add_text(line, "completion", it->text);
-    add_text(line, "answer", it->answer);
+    if (it->answers && !it->listed) add_text(line, "answer", it->answers[0]);
     add(line, "tokens", count);
     add(line, "finished", it->finished ? "true" : "false");
     for (size_t i = 0; i < line->len; i++)

@@ -4,6 +4,7 @@
  * waits for the other. It is the leader of a group of its own, so that a Ctrl-C of the terminal reaches it through us, and
  * what it has started ends with it. */
 #include "program.h"
+#include "reward_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -190,7 +191,7 @@ static bool read_number(const char *text, double *out)
     const size_t n = strspn(text, "+-.0123456789eE"); /* no words and hexadecimals of strtod */
     if (n == 0 || text[n + strspn(text + n, " \t\r")]) return false;
     *out = strtod(text, &end);
-    return end == text + n && isfinite(*out);
+    return end == text + n && fabs(*out) <= RW_MOST;
 }
 
 /* Whole lines of what has come. */
@@ -204,7 +205,7 @@ static ft_status take_answers(talk *k)
         if (strlen(got->data + from) != (size_t)(end - got->data) - from ||
             !read_number(got->data + from, &k->out[k->done])) {
             char what[128];
-            snprintf(what, sizeof what, "answers \"%s\", which is no number",
+            snprintf(what, sizeof what, "answers \"%s\", which is no number up to 1e9",
                      ft_shows(got->data + from));
             return failed(k, what);
         }

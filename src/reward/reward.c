@@ -60,12 +60,12 @@ static ft_status settle_paths(cfg_doc *d, const cJSON *node, const rw_one *r)
     return FT_OK;
 }
 
-ft_status rw_check_answer(const rw_list *l, const char *answer)
+ft_status rw_check_answers(const rw_list *l, const char *const *answers)
 {
     for (int k = 0; l && k < l->n; k++) {
         bool hit;
-        if (!l->one[k].row->answer) continue;
-        FT_TRY(rw_match_by_name(l->one[k].row->name)->match("", 0, answer, &hit));
+        const rw_match *m = l->one[k].row->answer ? rw_match_by_name(l->one[k].row->name) : NULL;
+        for (int i = 0; m && answers[i]; i++) FT_TRY(m->match("", 0, answers[i], &hit));
     }
     return FT_OK;
 }
@@ -161,8 +161,8 @@ static void read_weights(cfg_doc *d, const cJSON *weights, const char *key, rw_l
     }
     for (int i = 0; i < n; i++) {
         const cJSON *w = cJSON_GetArrayItem(weights, i);
-        if (!cJSON_IsNumber(w))
-            cfg_fail(d, w, at ? at : key, "must be a number");
+        if (!cJSON_IsNumber(w) || !(fabs(w->valuedouble) <= RW_MOST))
+            cfg_fail(d, w, at ? at : key, "must be a number between -1e9 and 1e9");
         else if (i < l->n)
             ((rw_head *)l->one[i].cfg)->weight = w->valuedouble;
     }
@@ -248,7 +248,7 @@ ft_status rw_open(rw_set **out, const rw_list *l, rw_ctx *c)
 static ft_status check_answers(const rw_one *r, const rw_item *item, int64_t n)
 {
     for (int64_t i = 0; r->row->answer && i < n; i++)
-        FT_CHECK(item[i].answer, FT_EDATA,
+        FT_CHECK(item[i].answers, FT_EDATA,
                  "line %lld: no \"answer\", which the reward \"%s\" needs", (long long)item[i].line,
                  rw_head_of(r)->name);
     return FT_OK;
@@ -266,9 +266,10 @@ ft_status rw_judge(rw_set *s, const rw_item *item, int64_t n, double *out)
         if (rc == FT_OK && (!s->c->dry || r->row->passes)) rc = r->row->judge(r, item, n, value);
         for (int64_t i = 0; rc == FT_OK && i < n; i++) {
             out[i * s->n + k] = value[i];
-            if (!isfinite(value[i]))
-                rc = ft_fail(FT_EDIVERGED, "line %lld: the reward \"%s\" is no finite number",
-                             (long long)item[i].line, rw_head_of(r)->name);
+            if (!(fabs(value[i]) <= RW_MOST))
+                rc = ft_fail(FT_EDIVERGED,
+                             "line %lld: the reward \"%s\" is %g, no number between -1e9 and 1e9",
+                             (long long)item[i].line, rw_head_of(r)->name, value[i]);
         }
     }
     ft_free(value);

@@ -23,8 +23,8 @@ typedef struct rw_head {
          .offset = RW_HEAD(name),                                                                  \
          .help = "name in logs; default: the type"},                                               \
     {                                                                                              \
-        .key = "weight", .type = CFG_FLOAT, .offset = RW_HEAD(weight), .def = "1", .low = -1e9,    \
-        .high = 1e9, .help = "factor of the reward in the sum"                                     \
+        .key = "weight", .type = CFG_FLOAT, .offset = RW_HEAD(weight), .def = "1",                 \
+        .low = -RW_MOST, .high = RW_MOST, .help = "factor of the reward in the sum"                \
     }
 
 /* A reward of a list, and of a set once it is open. */

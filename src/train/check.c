@@ -71,6 +71,7 @@ static void add_plan(const train_session *s, cJSON *root)
     add_bytes(o, "checkpoint_bytes", p->checkpoint_bytes);
     cJSON_AddNumberToObject(o, "checkpoints", (double)p->checkpoints);
     add_bytes(o, "result_bytes", p->result_bytes);
+    add_bytes(o, "lines_bytes", p->lines_bytes);
     add_bytes(o, "need_bytes", p->disk_need);
     add_bytes(o, "free_bytes", p->disk_free);
 }

@@ -390,7 +390,9 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
                           p->objective_bytes + folder_bytes(s, o->m, pe) + CHECKPOINT_TEXT;
     p->result_bytes = result_bytes(s, o->m, pe);
     p->checkpoints = checkpoints_at_once(s);
-    p->disk_need = (size_t)p->checkpoints * p->checkpoint_bytes + p->result_bytes;
+    p->lines_bytes = (size_t)((s->total_steps + s->reuse - 1) / s->reuse) * o->batch_line_bytes;
+    p->artifact = o->artifact;
+    p->disk_need = (size_t)p->checkpoints * p->checkpoint_bytes + p->result_bytes + p->lines_bytes;
     p->disk_free = s->out && s->out[0] ? dir_free_space(s->out) : SIZE_MAX;
 }
 
@@ -542,19 +544,41 @@ ft_status train_plan_memory(const train_session *s)
     return FT_OK;
 }
 
+/* Of what the run is to write, that is there already. */
+static ft_status written_bytes(const train_session *s, int64_t checkpoints, size_t *out)
+{
+    const train_plan *p = &s->plan;
+    int64_t lines = 0;
+    if (s->run_id[0] && p->lines_bytes > 0) {
+        const char *path = path_join(s->mem, s->out, p->artifact);
+        if (!path) return FT_EMEM;
+        FT_TRY(path_size(path, &lines));
+    }
+    *out = (size_t)checkpoints * p->checkpoint_bytes;
+    if (lines > 0) *out += (size_t)lines < p->lines_bytes ? (size_t)lines : p->lines_bytes;
+    return FT_OK;
+}
+
 ft_status train_plan_disk(const train_session *s)
 {
     const train_plan *p = &s->plan;
     train_found *found;
     int64_t there = 0;
+    size_t written;
     if (s->run_id[0]) FT_TRY(train_checkpoint_list(s, s->mem, &found, &there)); /* being resumed */
     if (there > p->checkpoints - 1) there = p->checkpoints - 1;
-    size_t need = p->disk_need - (size_t)there * p->checkpoint_bytes;
-    FT_CHECK(need <= p->disk_free, FT_EIO,
-             "%s: this run needs %s of disk space (%lld checkpoints of %s and a result of %s), %s "
-             "are free",
-             s->out, ft_bytes_text(need), (long long)(p->checkpoints - there),
-             ft_bytes_text(p->checkpoint_bytes), ft_bytes_text(p->result_bytes),
-             ft_bytes_text(p->disk_free));
+    FT_TRY(written_bytes(s, there, &written));
+    const size_t need = p->disk_need - written;
+    const char *lines = p->lines_bytes == 0 ? ""
+                                            : arena_printf(s->mem, "; %s up to %s", p->artifact,
+                                                           ft_bytes_text(p->lines_bytes));
+    if (!lines) return FT_EMEM;
+    FT_CHECK(
+        need <= p->disk_free, FT_EIO,
+        "%s: this run needs %s of disk space (%lld checkpoints of %s and a result of %s%s), %s "
+        "are free",
+        s->out, ft_bytes_text(need), (long long)(p->checkpoints - there),
+        ft_bytes_text(p->checkpoint_bytes), ft_bytes_text(p->result_bytes), lines,
+        ft_bytes_text(p->disk_free));
     return FT_OK;
 }
