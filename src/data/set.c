@@ -219,13 +219,23 @@ static bool trained(const data_set *d, const data_sample *x, int64_t i)
     return (first != i || d->count_first) && x->labels[i] != DATA_IGNORE;
 }
 
-/* The next piece of equal supervision from *at on. */
+/* Of a pair: which of its answers begins here; NULL. */
+static const char *side(const data_set *d, const data_sample *x, int64_t at)
+{
+    static const char *const names[] = {"chosen", "rejected", "reference"};
+    const bool pair = (d->source[x->source].stats.gives & DATA_PAIRS) && x->n_seq > 1;
+    for (int s = 0; pair && s < x->n_seq && s < (int)FT_COUNT_OF(names); at -= x->seq_len[s++])
+        if (at == 0) return names[s];
+    return NULL;
+}
+
+/* The next piece of equal supervision, and of one answer, from *at on. */
 static bool piece(const data_set *d, const data_sample *x, int64_t at, int64_t *end, bool *sup)
 {
     if (at >= x->len) return false;
     *sup = trained(d, x, at);
     *end = at + 1;
-    while (*end < x->len && trained(d, x, *end) == *sup) (*end)++;
+    while (*end < x->len && trained(d, x, *end) == *sup && !side(d, x, *end)) (*end)++;
     return true;
 }
 
@@ -262,6 +272,7 @@ ft_status data_show(data_set *d, int64_t sample, str_buf *out)
     for (int64_t at = 0, end; rc == FT_OK && piece(d, &x, at, &end, &sup); at = end) {
         str_clear(&text);
         rc = piece_text(d, x.ids + at, end - at, &text);
+        if (side(d, &x, at)) str_printf(out, " %s\n", side(d, &x, at));
         str_adds(out, sup ? "  train  " : "         ");
         str_json(out, text.data ? text.data : "", text.len);
         str_addc(out, '\n');
@@ -277,6 +288,7 @@ static cJSON *segment(const data_set *d, const data_sample *x, int64_t at, int64
     cJSON *o = cJSON_CreateObject();
     str_buf text = {0};
     bool ok = o && piece_text(d, x->ids + at, end - at, &text) == FT_OK;
+    if (ok && side(d, x, at)) ok = cJSON_AddStringToObject(o, "side", side(d, x, at)) != NULL;
     ok = ok && cJSON_AddBoolToObject(o, "supervised", sup) &&
          cJSON_AddStringToObject(o, "text", text.data ? text.data : "");
     cJSON *ids = ok ? cJSON_CreateIntArray(x->ids + at, (int)(end - at)) : NULL;

@@ -252,6 +252,10 @@ static ft_status text_sample(const look *l, int64_t i, str_buf *out)
     cJSON_ArrayForEach(s, js_get(o, "segments"))
     {
         const bool learned = cJSON_IsTrue(js_get(s, "supervised"));
+        const cJSON *side = js_get(s, "side");
+        if (side)
+            str_printf(out, "%s%s:\n", out->data[out->len - 1] == '\n' ? "" : "\n",
+                       side->valuestring);
         if (learned) str_adds(out, l->opt->colour ? "\x1b[32m" : "⟦");
         add_text(out, js_get(s, "text")->valuestring);
         if (learned) str_adds(out, l->opt->colour ? "\x1b[0m" : "⟧");
