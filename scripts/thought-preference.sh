@@ -35,6 +35,11 @@ step() { printf '\n== %s\n' "$*"; }
 escaped=$(printf %s "$thought" | sed 's/[\\"]/\\&/g; s/[&/\\]/\\&/g')
 sed -E "s/\"(prompt|content)\": *\"/&${thought:+$escaped\\\\n\\\\n}/" "$prompts" >"$out/prompts.jsonl"
 
+# What is wrong with CONFIG is told before the first sampling: on as many pairs as there may be.
+sed 's/.*/{"prompt": "a", "chosen": "b", "rejected": "c"}/' "$out/prompts.jsonl" >"$out/.check.jsonl"
+"$ft" check "$config" --model "$model" --out "$out/.check" --set data.train="$out/.check.jsonl" -q >"$out/.check.txt"
+rm -f "$out/.check.jsonl" "$out/.check.txt"
+
 from=()  # the adapter of the round before
 start=() # and as the config's
 for ((round = 1; round <= rounds; round++)); do

@@ -7,6 +7,10 @@ head -n 12 "$source/data/text/tiny.answers.jsonl" > prompts.jsonl
 sed "s#\"../data#\"$source/data#g; s/\"eval_every\": *[0-9]*/\"max_steps\": 2/; s/\"epochs\": *[0-9]*, *//" "$source/configs/dpo.json" > dpo.json
 export PROMPTS=$work/prompts.jsonl SAMPLES=4 TOKENS=24 TEMPERATURE=1
 
+# a config that is wrong is told before anything is sampled
+sed 's/"dpo"/"grpo"/' dpo.json > wrong.json
+expect_told 78 'objective.rewards' bash "$source/scripts/thought-preference.sh" wrong.json 1 "$work/never"
+[ -e never/samples-1.jsonl ] && bad 'a wrong config: sampled all the same'
 expect 0 env THOUGHT='Think "hard" & answer/\n.' MARKER= bash "$source/scripts/thought-preference.sh" dpo.json 2 "$work/thoughts"
 for round in 1 2; do
     [ -s thoughts/round-$round/adapter_model.safetensors ] || bad "round $round has no adapter"
