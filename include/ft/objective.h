@@ -76,6 +76,7 @@ typedef enum obj_unit {
 struct obj_objective {
     const char *name, *help;
     const cfg_field *fields;
+    const char *example; /* for help: the object `objective` of a config that runs; NULL: the type alone is one */
     size_t cfg_size;
     unsigned wants; /* data_gives: what its sources must give */
     obj_unit unit;

@@ -1,6 +1,8 @@
 /* help_keys.c – keys of a training config, as `ft help` shows them: from the tables that read it. */
 #include "help.h"
 
+#include "ft/objective.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -50,6 +52,35 @@ static void keys(str_buf *out, const cli_table *t, const cfg_field *rows)
     if (rows) cfg_help(out, rows, prefix);
 }
 
+/* Of an objective: a config that runs, once its paths are there, and a record of its data. */
+static void example(str_buf *out, const cli_table *t)
+{
+    static const struct {
+        unsigned gives;
+        const char *format;
+    } kinds[] = {{DATA_TOKENS, "completion"},
+                 {DATA_PAIRS, "preference"},
+                 {DATA_LABELLED, "unpaired"},
+                 {DATA_PROMPTS, "prompt"}};
+    const obj_objective *o = strcmp(t->section, "objective") == 0 ? obj_by_name(t->type) : NULL;
+    data_form f = {0};
+    for (size_t k = 0; o && k < FT_COUNT_OF(kinds); k++)
+        for (int i = 0; (o->wants & kinds[k].gives) && data_form_at(i, &f); i++)
+            if (strcmp(f.name, kinds[k].format) == 0) break;
+    if (!f.name) return;
+    str_adds(out,
+             "\na config:\n{\"model\": {\"path\": \"model\"}, \"method\": {\"type\": \"lora\"}, "
+             "\"objective\": ");
+    if (o->example)
+        str_adds(out, o->example);
+    else
+        str_printf(out, "{\"type\": \"%s\"}", o->name);
+    str_printf(out,
+               ", \"data\": {\"train\": \"%s.jsonl\"}, \"output\": {\"dir\": \"out\"}}\n"
+               "a line of %s.jsonl:\n%s\n",
+               f.name, f.name, f.example);
+}
+
 /* The whole section: the keys of every type once, then each type with its own. */
 static void whole_section(str_buf *out, const cli_table *t, bool first, arena *mem)
 {
@@ -92,6 +123,7 @@ int cli_help_key(str_buf *out, const char *key, const cli_table *tables, int n, 
         } else if (t->type && strcmp(rest, t->type) == 0) {
             table_title(out, t);
             keys(out, t, t->rows);
+            example(out, t);
         } else if (row && (first || !shared)) {
             one_row(out, t, row, rest, shared);
         } else {

@@ -178,6 +178,9 @@ const obj_objective obj_grpo = {
     .help = "sampled completions by their rewards beside those of the same prompt's others (GRPO "
             "and its relatives)",
     .fields = fields,
+    .example =
+        "{\"type\": \"grpo\", \"rewards\": [{\"type\": \"contains\"}], \"num_generations\": 4, "
+        "\"max_completion_length\": 64}",
     .cfg_size = sizeof(grpo_cfg),
     ROLL_GROUP_ROW,
     .check = obj_roll_check,

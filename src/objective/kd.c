@@ -358,6 +358,7 @@ const obj_objective obj_kd = {
     .name = "kd",
     .help = "the distributions of a teacher at every supervised token (distillation, GKD)",
     .fields = fields,
+    .example = "{\"type\": \"kd\", \"teacher\": \"teacher\"}",
     .cfg_size = sizeof(kd_cfg),
     .wants = DATA_TOKENS | DATA_ROLLOUTS,
     .unit = OBJ_TOKENS,

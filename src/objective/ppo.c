@@ -339,6 +339,8 @@ const obj_objective obj_ppo = {
     .name = "ppo",
     .help = "sampled completions, their rewards, and a value head that expects them (PPO)",
     .fields = fields,
+    .example = "{\"type\": \"ppo\", \"rewards\": [{\"type\": \"contains\"}], "
+               "\"max_completion_length\": 64}",
     .cfg_size = sizeof(ppo_cfg),
     .reference = true,
     .learning_rate = 1e-6,

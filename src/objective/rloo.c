@@ -122,6 +122,9 @@ const obj_objective obj_rloo = {
     .help = "sampled completions by their rewards against the mean of the same prompt's others "
             "(RLOO)",
     .fields = fields,
+    .example =
+        "{\"type\": \"rloo\", \"rewards\": [{\"type\": \"contains\"}], \"num_generations\": 4, "
+        "\"max_completion_length\": 64}",
     .cfg_size = sizeof(rloo_cfg),
     ROLL_GROUP_ROW,
     .check = check,
