@@ -53,6 +53,8 @@ FT_MUST_USE ft_status tool_adapter_uses(const char *const *text, int n, arena *m
 void tool_close(tool_model *t); /* accepts NULL */
 /* The base of a PEFT folder: base_model_name_or_path, relative to the folder or to the current one. */
 FT_MUST_USE ft_status tool_adapter_base(const char *adapter, arena *a, const char **base);
+/* Is this model, or adapter, one of a sequence classifier, by its config? With one label it is a reward model. */
+FT_MUST_USE ft_status tool_scores(const char *path, arena *a, bool *scores);
 
 /* Appends the ids of a text as a document begins: with BOS in front where the tokenizer adds one and the text
  * does not begin with it already; never with EOS (lm-evaluation-harness 0.4.11). */

@@ -102,10 +102,15 @@ FT_MUST_USE ft_status cli_printf(const char *fmt, ...) FT_PRINTF(1, 2);
 FT_MUST_USE ft_status cli_out_json(const cJSON *node);
 FT_MUST_USE ft_status cli_flush(void);
 
+/* What --data names: NULL, which is standard input, for "-" and where it is not given. */
+const char *cli_data(const char *path);
+
 /* After the results of a verb that went well, which it flushes: "next: COMMAND", for the eye; not where results are JSON. */
 FT_MUST_USE ft_status cli_next(const cli_call *c, const char *command); /* NULL: none */
 /* The words behind "ft", NULL-terminated; quoted for a shell. */
 FT_MUST_USE ft_status cli_next_words(const cli_call *c, const char *const *words);
+/* Of a model or an adapter that was made: its perplexity; a reward model scores lines. */
+FT_MUST_USE ft_status cli_next_measure(const cli_call *c, const char *result, bool adapter);
 
 /* --- facts.c: version, arithmetic, processor, libraries, threads; lines, or members of o -------------- */
 FT_MUST_USE ft_status cli_facts_print(void);

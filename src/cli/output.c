@@ -1,6 +1,8 @@
 /* output.c – what the program says: results on stdout, messages and progress on stderr. */
 #include "cli.h"
 
+#include "ft/tool.h"
+
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
@@ -396,6 +398,11 @@ static void on_log(void *ctx, log_level level, const char *line)
     }
 }
 
+const char *cli_data(const char *path)
+{
+    return path && strcmp(path, "-") == 0 ? NULL : path;
+}
+
 enum { NEXT = 900 }; /* a longer command is no help, and messages end somewhere */
 
 ft_status cli_next(const cli_call *c, const char *command)
@@ -417,6 +424,16 @@ ft_status cli_next_words(const cli_call *c, const char *const *words)
     if (rc == FT_OK) rc = cli_next(c, text.data);
     str_free(&text);
     return rc;
+}
+
+ft_status cli_next_measure(const cli_call *c, const char *result, bool adapter)
+{
+    bool scores;
+    FT_TRY(tool_scores(result, c->mem, &scores));
+    const char *of = adapter ? "--adapter" : "--model";
+    return cli_next_words(c, scores ? (const char *[]){"score", of, result, "--data", "LINES", NULL}
+                                    : (const char *[]){"eval", of, result, "--task", "perplexity",
+                                                       "--data", "FILE", NULL});
 }
 
 static volatile sig_atomic_t error_said;

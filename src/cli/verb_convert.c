@@ -55,9 +55,11 @@ static ft_status tell_modelfile(const cli_call *c, const char *out)
 /* A model that has a tokenizer answers. */
 static ft_status tell_next(const cli_call *c, const options *o)
 {
-    bool asks = true;
+    bool asks = true, scores;
     path_kind kind;
     if (o->modelfile) return tell_modelfile(c, o->out);
+    FT_TRY(tool_scores(o->out, c->mem, &scores));
+    if (scores) return cli_next_measure(c, o->out, false);
     FT_TRY(path_look(c->arg[0], &kind));
     if (kind == PATH_FOLDER) FT_TRY(tok_in_folder(c->arg[0], &asks));
     if (!asks) return FT_OK;

@@ -21,7 +21,8 @@ static const cfg_field flags[] = {
      .help = "PEFT adapter folder; A=SCALE scales what it changes, several add up"},
     {"prompt", CFG_STR, AT(prompt), .help = "text to continue"},
     {"data", CFG_PATH, AT(data),
-     .help = "JSON lines with prompt or messages, plain, .gz or .zst; default: standard input"},
+     .help =
+         "JSON lines with prompt or messages, plain, .gz or .zst; default, and -: standard input"},
     {"chat", CFG_BOOL, AT(chat), .def = "false",
      .help = "the prompt is a user's turn of the model's chat template"},
     {"no_chat", CFG_BOOL, AT(no_chat), .def = "false",
@@ -81,7 +82,7 @@ static ft_status run(const cli_call *c)
              "--num-samples: needs --prompt, --data, or lines that do not come from a terminal");
     tool_generate_options opt = {
         .prompt = o->prompt,
-        .data = o->data,
+        .data = cli_data(o->data),
         .system = o->system,
         .stop = o->stop.v,
         .n_stop = o->stop.n,

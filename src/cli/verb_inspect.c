@@ -6,6 +6,7 @@
 
 #include "ft/io.h"
 #include "ft/token.h"
+#include "ft/tool.h"
 #include "ft/train.h"
 
 #include <stdio.h>
@@ -275,23 +276,10 @@ static void quantised_facts(report *r)
     model_close(m);
 }
 
-/* A reward model, where it has one label. */
-static ft_status is_classifier(const report *r, bool *is)
-{
-    js_doc doc;
-    char *text;
-    FT_TRY(open_json(r, "config.json", &doc, &text));
-    const cJSON *arch = cJSON_GetArrayItem(js_get(doc.root, "architectures"), 0);
-    *is = cJSON_IsString(arch) && str_ends(arch->valuestring, "ForSequenceClassification");
-    js_close(&doc);
-    ft_free(text);
-    return FT_OK;
-}
-
 static ft_status inspect_model(report *r)
 {
     bool scores;
-    FT_TRY(is_classifier(r, &scores));
+    FT_TRY(tool_scores(r->path, r->mem, &scores));
     fact(r, "kind", scores ? "sequence classifier" : "model");
     FT_TRY(json_facts(
         r, "config.json",

@@ -20,7 +20,7 @@ static const cfg_field flags[] = {
     {"adapter", CFG_LIST, AT(adapter), .file = true,
      .help = "PEFT adapter folder; A=SCALE scales what it changes, several add up"},
     {"data", CFG_PATH, AT(data),
-     .help = "JSON lines with prompt or messages, and completions; default: standard input"},
+     .help = "JSON lines with prompt or messages, and completions; default, and -: standard input"},
     {"out", CFG_PATH, AT(out), .help = "file for the results; default: standard output"},
     {"match", CFG_ENUM, AT(match), .choices = rw_match_names,
      .help = "match: how a completion is compared with the line's answer"},
@@ -62,7 +62,7 @@ static ft_status run(const cli_call *c)
 {
     const options *o = c->opt;
     tool_model *t;
-    const tool_judge_options opt = {.data = o->data,
+    const tool_judge_options opt = {.data = cli_data(o->data),
                                     .out = o->out,
                                     .method = o->method,
                                     .to = o->to,

@@ -31,8 +31,7 @@ static ft_status run(const cli_call *c)
                                      .force = c->force,
                                      .json = c->json};
     FT_TRY(tool_merge(&opt, &(tool_sink){.put = cli_put}));
-    return cli_next_words(c, (const char *[]){"eval", "--model", o->out, "--task", "perplexity",
-                                              "--data", "FILE", NULL});
+    return cli_next_measure(c, o->out, false);
 }
 
 const cli_verb verb_merge = {

@@ -129,9 +129,7 @@ static ft_status run(const cli_call *c)
              "--type: is of a model; --adapter-only writes f32");
     FT_TRY(combination(c, &opt.combine));
     FT_TRY(tool_merge_adapter(&opt, &(tool_sink){.put = cli_put}));
-    return cli_next_words(c,
-                          (const char *[]){"eval", o->adapter_only ? "--adapter" : "--model",
-                                           o->out, "--task", "perplexity", "--data", "FILE", NULL});
+    return cli_next_measure(c, o->out, o->adapter_only);
 }
 
 const cli_verb verb_merge_adapter = {

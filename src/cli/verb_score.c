@@ -16,7 +16,7 @@ static const cfg_field flags[] = {
     {"adapter", CFG_LIST, offsetof(options, adapter), .file = true,
      .help = "PEFT adapter folder; A=SCALE scales what it changes, several add up"},
     {"data", CFG_PATH, offsetof(options, data),
-     .help = "JSON lines, plain, .gz or .zst; default: standard input"},
+     .help = "JSON lines, plain, .gz or .zst; default, and -: standard input"},
     {"per_token", CFG_BOOL, offsetof(options, per_token), .def = "false",
      .help = "add token_ids and token_logprobs"},
     {"top", CFG_INT, offsetof(options, top), .def = "0", .low = 0, .high = 1e6,
@@ -32,7 +32,7 @@ static ft_status run(const cli_call *c)
     pe_use *adapter;
     FT_TRY(tool_adapter_uses(o->adapter.v, o->adapter.n, c->mem, &adapter));
     FT_TRY(tool_open_adapters(&t, o->model, adapter, o->adapter.n, TOOL_ANY, c->precision));
-    const tool_score_options opt = {.data = o->data,
+    const tool_score_options opt = {.data = cli_data(o->data),
                                     .per_token = o->per_token,
                                     .keep_going = o->keep_going,
                                     .top = o->top,

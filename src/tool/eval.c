@@ -22,6 +22,10 @@ static ft_status look_for(const eval_task *task)
 {
     const char *path = data_path_of(task, task->sources);
     path_kind kind;
+    FT_CHECK(task->sources || !data_reads_input(js_get(task->node, "data")), FT_ECONFIG,
+             "task %s: data: - is JSON lines from standard input, and perplexity is of a text: "
+             "write it to a file, and name that",
+             ft_shows(task->name));
     if (!path || strpbrk(path, "*?[") || data_reads_input(task->sources)) return FT_OK;
     FT_TRY(path_look(path, &kind));
     return kind == PATH_FOLDER ? FT_OK : io_data_exists(path);

@@ -37,6 +37,7 @@ typedef struct round { /* lines that are answered together */
     int left[ROUND];         /* copies that are not complete */
     int copies;
     bool stream;
+    bool equal; /* it was told that all answers to a prompt are the same */
     int64_t n, shown;
     uint64_t lines; /* that came so far */
 } round;
@@ -103,6 +104,22 @@ static void write_sample(str_buf *out, const inf_answer *a, const tool_text *x)
     str_addc(out, '}');
 }
 
+/* Records of these texts are read again, by `ft judge` and as data, where a NUL is no character of a text: it is U+FFFD here;
+ * the ids tell. */
+static void add_text(str_buf *out, const str_buf *text)
+{
+    str_buf clean = {0};
+    for (size_t i = 0; i < text->len; i++) {
+        if (text->data[i])
+            str_addc(&clean, text->data[i]);
+        else
+            str_adds(&clean, "\xef\xbf\xbd");
+    }
+    tool_json_text(out, clean.data ? clean.data : "", clean.len);
+    out->failed |= clean.failed;
+    str_free(&clean);
+}
+
 /* The line's own keys with completions and samples. */
 static ft_status show_samples(round *r, int64_t i)
 {
@@ -112,7 +129,7 @@ static ft_status show_samples(round *r, int64_t i)
         str_clear(&text);
         rc = text_of(r, at, &text);
         str_addc(&texts, k ? ',' : '[');
-        tool_json_text(&texts, text.data ? text.data : "", text.len);
+        add_text(&texts, &text);
         str_addc(&samples, k ? ',' : '[');
         write_sample(&samples, &r->answer[at], &r->text[at]);
     }
@@ -218,6 +235,15 @@ static ft_status finish(round *r)
     return rc;
 }
 
+static void tell_equal(round *r, const inf_sampling *s)
+{
+    if (r->equal || r->copies < 2 || s->temperature > 0) return;
+    log_warn("at temperature 0 the %d answers to a prompt are all the same; --temperature 1 makes "
+             "them differ",
+             r->copies);
+    r->equal = true;
+}
+
 /* The request of a line for its k-th system turn; doc NULL: opt->prompt. *last: there is none after it. */
 static ft_status add(round *r, const js_doc *d, int k, bool *last)
 {
@@ -227,6 +253,7 @@ static ft_status add(round *r, const js_doc *d, int k, bool *last)
     ft_status rc =
         d ? tool_request_line(&q, r->t, opt, d) : tool_request_text(&q, r->t, opt, opt->prompt);
     *last = !q.used || k + 1 == tool_systems_turns(opt);
+    if (rc == FT_OK) tell_equal(r, &q.s);
     if (rc == FT_OK)
         r->ask[r->n++] = q;
     else

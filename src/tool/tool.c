@@ -62,6 +62,28 @@ out:
     return rc;
 }
 
+ft_status tool_scores(const char *path, arena *a, bool *scores)
+{
+    const char *name = path_join(a, path, "config.json");
+    path_kind kind;
+    js_doc d;
+    char *text;
+    size_t n;
+    if (!name) return FT_EMEM;
+    FT_TRY(pe_adapter_scores(path, scores));
+    FT_TRY(path_look(name, &kind));
+    if (*scores || kind != PATH_FILE) return FT_OK;
+    FT_TRY(file_read(&text, &n, name, (size_t)16 << 20));
+    const ft_status rc = js_parse(&d, text, n, name, 1, JS_ALLOW_NONFINITE, FT_EDATA);
+    if (rc == FT_OK) {
+        const cJSON *arch = cJSON_GetArrayItem(js_get(d.root, "architectures"), 0);
+        *scores = cJSON_IsString(arch) && str_ends(arch->valuestring, "ForSequenceClassification");
+        js_close(&d);
+    }
+    ft_free(text);
+    return rc;
+}
+
 ft_status tool_adapter_base(const char *adapter, arena *a, const char **base)
 {
     char *text;

@@ -103,10 +103,11 @@ static ft_status tell_next(const train_session *s, str_buf *out)
     int n = 0;
     if (!out) return FT_OK;
     if (s->tok) tok_chat_templates(s->tok, &n);
-    str_printf(out, "ft %s --%s", s->m->scores ? "score" : "generate",
+    const bool scores = s->m->scores || !s->tok; /* without a tokenizer it is asked by ids */
+    str_printf(out, "ft %s --%s", scores ? "score" : "generate",
                s->pe->result == PE_MODEL ? "model" : "adapter");
     train_add_word(out, s->out, false);
-    str_adds(out, s->m->scores ? " --data LINES" : n > 0 ? " --chat" : " --prompt TEXT");
+    str_adds(out, scores ? " --data LINES" : n > 0 ? " --chat" : " --prompt TEXT");
     if (s->pe->result != PE_MODEL && s->pe->method->fold) {
         str_adds(out, ", or ft merge-adapter");
         train_add_word(out, s->out, true);
