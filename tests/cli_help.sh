@@ -39,7 +39,7 @@ while read -r record; do
     case $record in
     *'"chosen"'*) objective=dpo ;;
     *'"label"'*) objective=kto ;;
-    *'"prompt_ids"'* | '{"prompt"'*'"answer"'*) objective='grpo --set objective.rewards=["format"]' ;;
+    *'"prompt_ids"'* | '{"prompt"'*'"answer"'*) objective='grpo --set objective.rewards=["format"] --set objective.max_completion_length=64' ;;
     *) objective=sft ;;
     esac
     # shellcheck disable=SC2086

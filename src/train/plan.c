@@ -569,16 +569,11 @@ ft_status train_plan_disk(const train_session *s)
     if (there > p->checkpoints - 1) there = p->checkpoints - 1;
     FT_TRY(written_bytes(s, there, &written));
     const size_t need = p->disk_need - written;
-    const char *lines = p->lines_bytes == 0 ? ""
-                                            : arena_printf(s->mem, "; %s up to %s", p->artifact,
-                                                           ft_bytes_text(p->lines_bytes));
-    if (!lines) return FT_EMEM;
-    FT_CHECK(
-        need <= p->disk_free, FT_EIO,
-        "%s: this run needs %s of disk space (%lld checkpoints of %s and a result of %s%s), %s "
-        "are free",
-        s->out, ft_bytes_text(need), (long long)(p->checkpoints - there),
-        ft_bytes_text(p->checkpoint_bytes), ft_bytes_text(p->result_bytes), lines,
-        ft_bytes_text(p->disk_free));
+    FT_CHECK(need <= p->disk_free, FT_EIO,
+             "%s: this run needs %s of disk space (%lld checkpoints of %s and a result of %s), %s "
+             "are free",
+             s->out, ft_bytes_text(need), (long long)(p->checkpoints - there),
+             ft_bytes_text(p->checkpoint_bytes), ft_bytes_text(p->result_bytes + p->lines_bytes),
+             ft_bytes_text(p->disk_free));
     return FT_OK;
 }

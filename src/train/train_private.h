@@ -138,7 +138,7 @@ typedef struct train_plan {
     size_t checkpoint_bytes, result_bytes, disk_need, disk_free;
     size_t lines_bytes;   /* of the objective's artifact, at most; */
     const char *artifact; /* its name */
-    int64_t checkpoints; /* at the same time */
+    int64_t checkpoints;  /* at the same time */
     int64_t trainable_count;
     int64_t virtual_rows; /* before every sequence; no count of tokens has them */
 } train_plan;
