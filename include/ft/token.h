@@ -31,6 +31,13 @@ void tok_close(tok_tokenizer *t);
  * in the text are recognised in both cases. Thread-safe. Linear in len. */
 FT_MUST_USE ft_status tok_encode(const tok_tokenizer *t, const char *text, size_t len, bool special,
                                  tok_ids *out);
+/* The same ids, as far as they are those of `with`, which must stay as it is; they are not held. */
+typedef struct tok_match {
+    int64_t n, same; /* ids of the text; of them, from the first on, those that `with` begins with */
+    int32_t last;    /* −1: there are none */
+} tok_match;
+FT_MUST_USE ft_status tok_compare(const tok_tokenizer *t, const char *text, size_t len, bool special,
+                                  const tok_ids *with, tok_match *out);
 /* Appends the text of ids: skips nothing, cleans up no spaces. An id outside the vocabulary is 65. Valid UTF-8:
  * bytes that make no character become U+FFFD, as in the reference library. */
 FT_MUST_USE ft_status tok_decode(const tok_tokenizer *t, const int32_t *ids, int64_t n,

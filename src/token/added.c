@@ -136,18 +136,18 @@ typedef struct hit { /* the longest token that begins at a place */
 
 /* The places of the piece where one begins, from the right. */
 static size_t find_hits(const tk_trie *trie, const char *s, const tk_piece *p, hit **out,
-                        bool *failed)
+                        ft_status *rc)
 {
     size_t n = 0, cap = 0;
     int32_t node = 0;
-    for (size_t at = p->to; at > p->from && !*failed; at--) {
+    for (size_t at = p->to; at > p->from && *rc == FT_OK; at--) {
         node = tk_trie_follow(trie, node, (unsigned char)s[at - 1]);
         int32_t entry = trie->out[node];
         if (entry < 0) continue;
         if (n == cap) {
             cap = cap ? 2 * cap : 64;
             hit *bigger = ft_realloc(*out, cap, sizeof *bigger);
-            *failed = !bigger;
+            if (!bigger) *rc = FT_EMEM;
             if (!bigger) break;
             *out = bigger;
         }
@@ -162,7 +162,7 @@ void tk_added_split(const tk_added_set *a, bool normalized, const char *s, const
     hit *hits = NULL;
     size_t done = p->from, at = p->from, n = 0;
     if (normalized ? a->any_normal : a->any_raw)
-        n = find_hits(normalized ? &a->normal : &a->raw, s, p, &hits, &out->failed);
+        n = find_hits(normalized ? &a->normal : &a->raw, s, p, &hits, &out->rc);
     while (n > 0) {
         const hit *h = &hits[--n];
         if (h->at < at) continue;

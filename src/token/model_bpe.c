@@ -63,10 +63,16 @@ FT_WRAPS static size_t seam_of(int32_t left, int32_t right)
     return (size_t)(h >> (64 - SEAM_BITS));
 }
 
-static bool may_merge(const tk_model *m, const tk_symbol *a, const tk_symbol *b)
+/* plain: one character that stands in the vocabulary as it is. */
+typedef struct symbol {
+    int32_t id;
+    bool plain;
+} symbol;
+
+static bool may_merge(const tk_model *m, symbol a, symbol b)
 {
-    if (!m->seam || !a->plain || !b->plain) return true;
-    size_t at = seam_of(a->id, b->id);
+    if (!m->seam || !a.plain || !b.plain) return true;
+    size_t at = seam_of(a.id, b.id);
     return m->seam[at >> 6] >> (at & 63) & 1;
 }
 
@@ -111,38 +117,45 @@ ft_status tk_bpe_ready(tk_model *m, arena *mem, const char *name)
     return chars_ready(m, mem);
 }
 
-/* --- encoding -------------------------------------------------------------------------------------------------- */
-static bool less(const tk_heap_entry *a, const tk_heap_entry *b)
+/* --- encoding --------------------------------------------------------------------------------------------------
+ * A stretch of a word is a list of places, one for each of the symbols that it began with. A symbol has its id at its first
+ * place; where it was merged of n, the others are negative, and the second and the last of them are −n: so the neighbours on
+ * both sides are found, and four bytes a symbol will do. */
+static int32_t behind(const int32_t *s, int32_t at, int32_t n)
 {
-    return a->rank != b->rank ? a->rank < b->rank : a->pos < b->pos;
+    return at + 1 < n && s[at + 1] < 0 ? at - s[at + 1] : at + 1;
 }
 
-static ft_status heap_push(tk_scratch *x, tk_heap_entry e)
+static int32_t before(const int32_t *s, int32_t at)
+{
+    return s[at - 1] < 0 ? at + s[at - 1] : at - 1;
+}
+
+/* Entries are ordered by rank, then by place. */
+static ft_status heap_push(tk_scratch *x, uint64_t e)
 {
     if (x->heap_n == x->heap_cap) {
         size_t cap = x->heap_cap ? x->heap_cap * 2 : 256;
-        tk_heap_entry *bigger = ft_realloc(x->heap, cap, sizeof *bigger);
+        uint64_t *bigger = ft_realloc(x->heap, cap, sizeof *bigger);
         if (!bigger) return FT_EMEM;
         x->heap = bigger;
         x->heap_cap = cap;
     }
     size_t i = x->heap_n++;
-    for (; i > 0 && less(&e, &x->heap[(i - 1) / 2]); i = (i - 1) / 2) {
-        x->heap[i] = x->heap[(i - 1) / 2];
-    }
+    for (; i > 0 && e < x->heap[(i - 1) / 2]; i = (i - 1) / 2) x->heap[i] = x->heap[(i - 1) / 2];
     x->heap[i] = e;
     return FT_OK;
 }
 
-static tk_heap_entry heap_pop(tk_scratch *x)
+static uint64_t heap_pop(tk_scratch *x)
 {
-    tk_heap_entry top = x->heap[0], e = x->heap[--x->heap_n];
+    const uint64_t top = x->heap[0], e = x->heap[--x->heap_n];
     size_t i = 0;
     for (;;) {
         size_t kid = 2 * i + 1;
         if (kid >= x->heap_n) break;
-        if (kid + 1 < x->heap_n && less(&x->heap[kid + 1], &x->heap[kid])) kid++;
-        if (!less(&x->heap[kid], &e)) break;
+        if (kid + 1 < x->heap_n && x->heap[kid + 1] < x->heap[kid]) kid++;
+        if (x->heap[kid] >= e) break;
         x->heap[i] = x->heap[kid];
         i = kid;
     }
@@ -150,64 +163,74 @@ static tk_heap_entry heap_pop(tk_scratch *x)
     return top;
 }
 
-static ft_status push_pair(const tk_model *m, tk_scratch *x, int32_t pos, int32_t left,
+static ft_status push_pair(const tk_model *m, tk_scratch *x, int32_t at, int32_t left,
                            int32_t right)
 {
     const tk_merge *e = pair_find(m, left, right);
-    if (!e) return FT_OK;
-    return heap_push(x, (tk_heap_entry){.rank = e->rank, .pos = pos, .made = e->made});
+    return e ? heap_push(x, (uint64_t)(uint32_t)e->rank << 32 | (uint32_t)at) : FT_OK;
 }
 
-/* Symbols from … to − 1, which the rest of the word does not touch. */
-static ft_status merge_part_of(const tk_model *m, tk_scratch *x, int32_t from, int32_t to)
+static int32_t made_by(const tk_model *m, int32_t rank)
 {
-    tk_symbol *s = x->sym;
+    const tk_pair p = m->pairs[rank];
+    return pair_find(m, p.left, p.right)->made;
+}
+
+static ft_status merge(const tk_model *m, tk_scratch *x, int32_t n)
+{
+    int32_t *s = x->sym;
     x->heap_n = 0;
-    s[from].prev = s[to - 1].next = -1;
-    for (int32_t i = from; i + 1 < to; i++) FT_TRY(push_pair(m, x, i, s[i].id, s[i + 1].id));
+    for (int32_t i = 0; i + 1 < n; i++) FT_TRY(push_pair(m, x, i, s[i], s[i + 1]));
     while (x->heap_n) {
-        tk_heap_entry top = heap_pop(x);
-        tk_symbol *left = &s[top.pos];
-        if (left->len == 0 || left->next < 0) continue;
-        tk_symbol *right = &s[left->next];
-        const tk_merge *e = pair_find(m, left->id, right->id);
-        if (!e || e->made != top.made) continue; /* stale */
-        left->id = top.made;
-        left->len = (left->len + right->len) & INT32_MAX;
-        right->len = 0;
-        left->next = right->next;
-        if (left->next >= 0) s[left->next].prev = top.pos;
-        if (left->prev >= 0) {
-            FT_TRY(push_pair(m, x, left->prev, s[left->prev].id, left->id));
+        const uint64_t top = heap_pop(x);
+        const int32_t at = (int32_t)(top & INT32_MAX), rank = (int32_t)(top >> 32);
+        if (s[at] < 0) continue;
+        const int32_t right = behind(s, at, n);
+        if (right == n) continue;
+        const tk_merge *e = pair_find(m, s[at], s[right]);
+        if (!e || (e->rank != rank && e->made != made_by(m, rank))) continue; /* stale */
+        const int32_t end = behind(s, right, n);
+        s[at] = e->made;
+        s[right] = -1;
+        s[at + 1] = s[end - 1] = at - end;
+        if (at > 0) {
+            const int32_t left = before(s, at);
+            FT_TRY(push_pair(m, x, left, s[left], s[at]));
         }
-        if (left->next >= 0) FT_TRY(push_pair(m, x, top.pos, left->id, s[left->next].id));
+        if (end < n) FT_TRY(push_pair(m, x, at, s[at], s[end]));
     }
     return FT_OK;
 }
 
-static ft_status merge_all(const tk_model *m, tk_scratch *x, int32_t n)
-{
-    for (int32_t from = 0, i = 1; i <= n; i++) {
-        if (i < n && may_merge(m, &x->sym[i - 1], &x->sym[i])) continue;
-        if (i - from > 1) FT_TRY(merge_part_of(m, x, from, i));
-        from = i;
-    }
-    return FT_OK;
-}
-
+/* A word on its way: symbols are gathered up to where no merge reaches across. */
 typedef struct builder {
+    const tk_model *m;
     tk_scratch *x;
+    tok_ids *out;
     int32_t n;
+    symbol last;
     ft_status rc;
 } builder;
 
-static void add_symbol(builder *b, int32_t id, int32_t len, bool plain)
+static ft_status end_stretch(builder *b)
+{
+    if (b->n > 1) FT_TRY(merge(b->m, b->x, b->n));
+    for (int32_t i = 0; i < b->n; i++) {
+        if (b->x->sym[i] >= 0) FT_TRY(tok_ids_push(b->out, b->x->sym[i]));
+    }
+    b->n = 0;
+    return FT_OK;
+}
+
+static void add_symbol(builder *b, int32_t id, bool plain)
 {
     tk_scratch *x = b->x;
+    const symbol next = {id, plain};
+    if (b->rc == FT_OK && b->n && !may_merge(b->m, b->last, next)) b->rc = end_stretch(b);
     if (b->rc != FT_OK) return;
     if ((size_t)b->n == x->sym_cap) {
         size_t cap = x->sym_cap ? x->sym_cap * 2 : 256;
-        tk_symbol *bigger = ft_realloc(x->sym, cap, sizeof *bigger);
+        int32_t *bigger = ft_realloc(x->sym, cap, sizeof *bigger);
         if (!bigger) {
             b->rc = FT_EMEM;
             return;
@@ -215,10 +238,8 @@ static void add_symbol(builder *b, int32_t id, int32_t len, bool plain)
         x->sym = bigger;
         x->sym_cap = cap;
     }
-    if (b->n) x->sym[b->n - 1].next = b->n;
-    x->sym[b->n] = (tk_symbol){
-        .id = id, .prev = b->n - 1, .next = -1, .plain = plain, .len = (uint32_t)len & INT32_MAX};
-    b->n++;
+    x->sym[b->n++] = id;
+    b->last = next;
 }
 
 /* The text a character is looked up by: with the prefix inside a word, with the suffix at its end. */
@@ -238,8 +259,7 @@ static bool add_bytes(const tk_model *m, builder *b, tk_span text)
     for (size_t i = 0; i < text.n; i++) {
         if (m->byte_id[(unsigned char)text.s[i]] < 0) return false;
     }
-    for (size_t i = 0; i < text.n; i++)
-        add_symbol(b, m->byte_id[(unsigned char)text.s[i]], 1, false);
+    for (size_t i = 0; i < text.n; i++) add_symbol(b, m->byte_id[(unsigned char)text.s[i]], false);
     return true;
 }
 
@@ -247,9 +267,8 @@ static bool add_bytes(const tk_model *m, builder *b, tk_span text)
  * follow it come first. */
 static ft_status symbols(const tk_model *m, tk_span word, builder *b)
 {
-    int32_t unk_len = 0;
     bool unk = false;
-    for (size_t i = 0; i < word.n;) {
+    for (size_t i = 0; i < word.n && b->rc == FT_OK;) {
         int32_t cp, id;
         size_t len = (size_t)utf8_next(word.s + i, word.n - i, &cp);
         tk_span c = dress(m, b->x, (tk_span){word.s + i, len}, i == 0, i + len == word.n);
@@ -257,24 +276,19 @@ static ft_status symbols(const tk_model *m, tk_span word, builder *b)
         id = plain && cp >= 0 && cp < TK_DIRECT ? m->char_id[cp] : tk_vocab_id(&m->vocab, c.s, c.n);
         i += len;
         if (id >= 0) {
-            if (unk) add_symbol(b, m->unk, unk_len, false);
+            if (unk) add_symbol(b, m->unk, false);
             unk = false;
-            add_symbol(b, id, (int32_t)len, plain);
+            add_symbol(b, id, plain);
             continue;
         }
         if (m->byte_fallback && add_bytes(m, b, c)) continue;
         if (!m->unk_text.s) continue;
         FT_CHECK(m->unk >= 0, FT_EDATA, "the unknown token %s is not in the vocabulary",
                  ft_show(m->unk_text.s, m->unk_text.n));
-        if (unk && m->fuse_unk) {
-            unk_len += (int32_t)len;
-        } else {
-            if (unk) add_symbol(b, m->unk, unk_len, false);
-            unk_len = (int32_t)len;
-            unk = true;
-        }
+        if (unk && !m->fuse_unk) add_symbol(b, m->unk, false);
+        unk = true;
     }
-    if (unk) add_symbol(b, m->unk, unk_len, false);
+    if (unk) add_symbol(b, m->unk, false);
     return b->rc;
 }
 
@@ -285,13 +299,9 @@ ft_status tk_bpe_encode(const tk_model *m, tk_span word, tk_scratch *x, tok_ids 
         int32_t id = tk_vocab_id(&m->vocab, word.s, word.n);
         if (id >= 0) return tok_ids_push(out, id);
     }
-    builder b = {.x = x};
+    builder b = {.m = m, .x = x, .out = out};
     FT_TRY(symbols(m, word, &b));
-    if (b.n > 1) FT_TRY(merge_all(m, x, b.n));
-    for (int32_t i = 0; i < b.n; i++) {
-        if (x->sym[i].len) FT_TRY(tok_ids_push(out, x->sym[i].id));
-    }
-    return FT_OK;
+    return end_stretch(&b);
 }
 
 /* --- reading ----------------------------------------------------------------------------------------------------- */

@@ -51,12 +51,12 @@ static int32_t first_token(const tk_model *m, tk_span word, size_t *end)
     return id;
 }
 
-/* x->sym[i].id: the longest token that goes on at i, −1 for none. */
+/* x->sym[i]: the longest token that goes on at i, −1 for none. */
 static ft_status find_further(const tk_model *m, tk_span word, size_t from, tk_scratch *x)
 {
     int32_t node = 0;
     if (x->sym_cap < word.n) {
-        tk_symbol *bigger = ft_realloc(x->sym, word.n, sizeof *bigger);
+        int32_t *bigger = ft_realloc(x->sym, word.n, sizeof *bigger);
         if (!bigger) return FT_EMEM;
         x->sym = bigger;
         x->sym_cap = word.n;
@@ -64,7 +64,7 @@ static ft_status find_further(const tk_model *m, tk_span word, size_t from, tk_s
     for (size_t at = word.n; at > from; at--) {
         node = tk_trie_follow(&m->more, node, (unsigned char)word.s[at - 1]);
         int32_t entry = m->more.out[node];
-        x->sym[at - 1].id = entry < 0 ? -1 : m->more.value[entry];
+        x->sym[at - 1] = entry < 0 ? -1 : m->more.value[entry];
     }
     return FT_OK;
 }
@@ -83,7 +83,7 @@ ft_status tk_wordpiece_encode(const tk_model *m, tk_span word, tk_scratch *x, to
     while (id >= 0) {
         FT_TRY(tok_ids_push(out, id));
         if (at == word.n) return FT_OK;
-        id = x->sym[at].id;
+        id = x->sym[at];
         if (id >= 0) at += m->vocab.by_id[id].n - m->prefix.n;
     }
     out->n = mark;

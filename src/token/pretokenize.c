@@ -1,14 +1,18 @@
 /* pretokenize.c – the pre-tokenizers: text in pieces → text in smaller pieces, sometimes rewritten. */
 #include "token_private.h"
 
-/* Pieces change, the text does not: its buffer moves on to the next stage. */
-static void share_text(tk_text *in, tk_text *out)
+/* Pieces change, the text does not. */
+static void share_text(const tk_text *in, tk_text *out)
 {
-    str_buf swap = out->own;
-    out->own = in->own;
-    in->own = swap;
     out->s = in->s;
     out->n = in->n;
+}
+
+/* A step that writes text begins it anew once what it wrote before is handed on. */
+static str_buf *fresh_text(tk_text *out)
+{
+    if (out->n_pieces == 0) str_clear(&out->own);
+    return &out->own;
 }
 
 /* --- splitting by matches ------------------------------------------------------------------------------------ */
@@ -82,8 +86,8 @@ static ft_status split_regex(const tk_regex *re, tk_behavior how, bool invert, c
     tk_find f;
     size_t last = p->from, start, end;
     FT_TRY(tk_find_open(&f, re, s + p->from, p->to - p->from, steps));
-    ft_status rc;
-    while ((rc = tk_find_next(&f, &start, &end)) == FT_OK) {
+    ft_status rc = FT_OK;
+    while (out->rc == FT_OK && (rc = tk_find_next(&f, &start, &end)) == FT_OK) {
         start += p->from;
         end += p->from;
         if (last != start) cut(&c, last, start, invert);
@@ -91,6 +95,7 @@ static ft_status split_regex(const tk_regex *re, tk_behavior how, bool invert, c
         last = end;
     }
     tk_find_close(&f);
+    FT_TRY(out->rc);
     if (rc != FT_END) return rc;
     if (last != p->to) cut(&c, last, p->to, invert);
     cut_flush(&c);
@@ -118,12 +123,10 @@ static void split_class(uint32_t classes, tk_behavior how, const char *s, const 
 
 static ft_status done(const tk_text *out)
 {
-    FT_CHECK(!out->failed && !out->own.failed, FT_EMEM, "out of memory for %zu pieces of text",
-             out->n_pieces);
-    return FT_OK;
+    return out->own.failed ? str_ok(&out->own) : out->rc;
 }
 
-static ft_status each_class(uint32_t classes, tk_behavior how, tk_text *in, tk_text *out)
+static ft_status each_class(uint32_t classes, tk_behavior how, const tk_text *in, tk_text *out)
 {
     share_text(in, out);
     for (size_t i = 0; i < in->n_pieces; i++) {
@@ -166,13 +169,18 @@ static ft_status run_whitespace_split(const tk_op *op, tk_text *in, tk_text *out
     return each_class(TK_SPACE, TK_REMOVED, in, out);
 }
 
+static ft_status cut_punctuation(void *ctx, tk_text *words)
+{
+    return each_class(TK_PUNCT, TK_ISOLATED, words, ctx);
+}
+
 static ft_status run_bert(const tk_op *op, tk_text *in, tk_text *out)
 {
-    tk_text mid = {0};
+    tk_text words = {.next = cut_punctuation, .ctx = out};
     (void)op;
-    ft_status rc = each_class(TK_SPACE, TK_REMOVED, in, &mid);
-    if (rc == FT_OK) rc = each_class(TK_PUNCT, TK_ISOLATED, &mid, out);
-    tk_text_free(&mid);
+    ft_status rc = each_class(TK_SPACE, TK_REMOVED, in, &words);
+    if (rc == FT_OK) rc = tk_hand_on(&words);
+    tk_text_free(&words);
     return rc;
 }
 
@@ -264,12 +272,25 @@ static ft_status run_fixed_length(const tk_op *op, tk_text *in, tk_text *out)
 }
 
 /* --- those that rewrite the text -------------------------------------------------------------------------------- */
+static ft_status write_alphabet(void *ctx, tk_text *words)
+{
+    tk_text *out = ctx;
+    for (size_t k = 0; k < words->n_pieces && out->rc == FT_OK; k++) {
+        const tk_piece *q = &words->piece[k];
+        const size_t from = fresh_text(out)->len;
+        tk_bytes_to_alphabet(&out->own, words->s + q->from, q->to - q->from);
+        tk_own_text(out);
+        tk_add_piece(out, from, out->own.len, -1, q->head ? 1 : 0);
+    }
+    return done(out);
+}
+
 static ft_status run_bytelevel(const tk_op *op, tk_text *in, tk_text *out)
 {
-    tk_text mid = {0}; /* pieces in `text`, the input with spaces added */
+    tk_text words = {.next = write_alphabet,
+                     .ctx = out}; /* in `text`, the input with spaces added */
     str_buf text = {0};
     ft_status rc = FT_OK;
-    str_clear(&out->own);
     for (size_t i = 0; i < in->n_pieces; i++) {
         const tk_piece *p = &in->piece[i];
         if (p->id >= 0) {
@@ -277,35 +298,27 @@ static ft_status run_bytelevel(const tk_op *op, tk_text *in, tk_text *out)
             continue;
         }
         tk_piece whole = *p;
-        const char *s = in->s;
+        words.s = in->s;
         if (op->on[0] && in->s[p->from] != ' ') {
             str_clear(&text);
             str_addc(&text, ' ');
             str_add(&text, in->s + p->from, p->to - p->from);
             FT_TRY_OUT(str_ok(&text));
-            s = text.data;
+            words.s = text.data;
             whole =
                 (tk_piece){.from = 0, .to = text.len, .id = -1, .head = p->head ? p->head + 1 : 0};
         }
-        mid.n_pieces = 0;
         if (op->on[2]) {
-            FT_TRY_OUT(split_regex(op->re, TK_ISOLATED, false, s, &whole, &mid, in->steps));
+            FT_TRY_OUT(split_regex(op->re, TK_ISOLATED, false, words.s, &whole, &words, in->steps));
         } else {
-            tk_add_piece(&mid, whole.from, whole.to, -1, whole.head);
+            tk_add_piece(&words, whole.from, whole.to, -1, whole.head);
         }
-        for (size_t k = 0; k < mid.n_pieces; k++) {
-            const tk_piece *q = &mid.piece[k];
-            size_t from = out->own.len;
-            tk_bytes_to_alphabet(&out->own, s + q->from, q->to - q->from);
-            tk_add_piece(out, from, out->own.len, -1, q->head ? 1 : 0);
-        }
+        FT_TRY_OUT(tk_hand_on(&words));
     }
-    out->s = out->own.data;
-    out->n = out->own.len;
-    rc = mid.failed ? ft_fail(FT_EMEM, "out of memory for pieces of text") : done(out);
+    rc = done(out);
 out:
     str_free(&text);
-    tk_text_free(&mid);
+    tk_text_free(&words);
     return rc;
 }
 
@@ -314,45 +327,42 @@ static bool begins_with(const char *s, size_t n, tk_span what)
     return n >= what.n && memcmp(s, what.s, what.n) == 0;
 }
 
+/* Words, each with the space in front of it, as text of `out`. */
 ft_status tk_metaspace_split(const tk_op *op, tk_text *in, tk_text *out)
 {
-    str_buf *text = &out->own;
-    str_clear(text);
-    for (size_t i = 0; i < in->n_pieces; i++) {
+    for (size_t i = 0; i < in->n_pieces && out->rc == FT_OK; i++) {
         const tk_piece *p = &in->piece[i];
         if (p->id >= 0) {
             tk_add_piece(out, 0, 0, p->id, 0);
             continue;
         }
         const char *s = in->s + p->from;
-        size_t n = p->to - p->from, start = text->len;
+        const size_t n = p->to - p->from;
+        str_buf *text = fresh_text(out);
+        size_t from = text->len;
+        uint32_t head = p->head ? 1 : 0;
         /* a replaced space belongs to the same character as before */
         bool has = n && (s[0] == ' ' || begins_with(s, n, op->a));
         bool add = !has && (op->num[0] == 0 || (op->num[0] == 1 && p->head > 0));
         if (add) str_add(text, op->a.s, op->a.n);
-        for (size_t k = 0; k < n; k++) {
-            if (s[k] == ' ') {
+        for (size_t k = 0; k < n && out->rc == FT_OK;) {
+            const bool space = s[k] == ' ', mark = space || begins_with(s + k, n - k, op->a);
+            if (op->on[0] && mark && text->len > from) {
+                tk_own_text(out);
+                tk_add_piece(out, from, text->len, -1, head);
+                head = 0;
+                from = fresh_text(out)->len;
+            }
+            if (mark)
                 str_add(text, op->a.s, op->a.n);
-            } else {
+            else
                 str_addc(text, s[k]);
-            }
+            k += mark && !space ? op->a.n : 1;
         }
-        FT_TRY(str_ok(text));
-        uint32_t head = p->head ? 1 : 0;
-        size_t from = start, at = start;
-        while (op->on[0] && at < text->len) {
-            if (begins_with(text->data + at, text->len - at, op->a)) {
-                tk_add_piece(out, from, at, -1, from == start ? head : 0);
-                from = at;
-                at += op->a.n;
-            } else {
-                at++;
-            }
-        }
-        tk_add_piece(out, from, text->len, -1, from == start ? head : 0);
+        tk_own_text(out);
+        FT_TRY(done(out));
+        tk_add_piece(out, from, text->len, -1, head);
     }
-    out->s = text->data;
-    out->n = text->len;
     return done(out);
 }
 

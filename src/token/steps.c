@@ -3,18 +3,35 @@
 
 void tk_add_piece(tk_text *t, size_t from, size_t to, int32_t id, uint32_t head)
 {
-    if (t->failed || (from == to && id < 0)) return;
+    if (t->rc != FT_OK || (from == to && id < 0)) return;
     if (t->n_pieces == t->cap) {
         size_t cap = t->cap ? t->cap * 2 : 64;
         tk_piece *bigger = ft_realloc(t->piece, cap, sizeof *bigger);
         if (!bigger) {
-            t->failed = true;
+            t->rc = FT_EMEM;
             return;
         }
         t->piece = bigger;
         t->cap = cap;
     }
     t->piece[t->n_pieces++] = (tk_piece){.from = from, .to = to, .id = id, .head = head};
+    if (t->n_pieces >= TK_BATCH && t->next) t->rc = tk_hand_on(t);
+}
+
+ft_status tk_hand_on(tk_text *t)
+{
+    if (t->rc == FT_OK && t->own.failed) t->rc = str_ok(&t->own);
+    if (t->rc == FT_OK && t->n_pieces > 0 && t->next) {
+        t->rc = t->next(t->ctx, t);
+        t->n_pieces = 0;
+    }
+    return t->rc;
+}
+
+void tk_own_text(tk_text *t)
+{
+    t->s = t->own.data;
+    t->n = t->own.len;
 }
 
 void tk_text_free(tk_text *t)

@@ -154,16 +154,26 @@ typedef struct tk_piece {
     int32_t id;      /* ≥ 0: an added token, left alone by all later steps */
     uint32_t head;   /* leading bytes that stem from the first character of the whole text */
 } tk_piece;
-typedef struct tk_text {
+enum { TK_BATCH = 1 << 11 };
+/* Text in pieces. What is made of a long text is handed on while it is made, a batch of pieces at a time, so that it takes no
+ * more memory than a short one: pieces that were handed on are gone, and a step that writes text of its own begins it anew. */
+typedef struct tk_text tk_text;
+struct tk_text {
     str_buf own;
-    const char *s; /* own.data, or the caller's text */
+    const char *s; /* own.data, or the text that another one holds */
     size_t n;
     tk_piece *piece;
     size_t n_pieces, cap;
-    bool failed;
+    ft_status rc;    /* what failed on the way; the rest is passed over then */
     tk_steps *steps; /* of the patterns that cut it */
-} tk_text;
+    ft_status (*next)(void *ctx, tk_text *t); /* takes the pieces; NULL: they stay */
+    void *ctx;
+};
 void tk_add_piece(tk_text *t, size_t from, size_t to, int32_t id, uint32_t head);
+/* The pieces that are there go on; t->rc. */
+FT_MUST_USE ft_status tk_hand_on(tk_text *t);
+/* Makes own the text of the pieces, after it was written to. */
+void tk_own_text(tk_text *t);
 void tk_text_free(tk_text *t);
 
 typedef struct tk_list { /* tokens on their way through the decoders */
@@ -251,18 +261,10 @@ typedef struct tk_merge { /* slot of the pair table */
 typedef struct tk_pair { /* a merge as listed in the file */
     int32_t left, right;
 } tk_pair;
-typedef struct tk_symbol {
-    int32_t id, prev, next;
-    uint32_t plain : 1; /* one character that stands in the vocabulary as it is */
-    uint32_t len : 31;  /* bytes; 0: merged away */
-} tk_symbol;
-typedef struct tk_heap_entry {
-    int32_t rank, pos, made;
-} tk_heap_entry;
 typedef struct tk_scratch { /* of one encode call */
-    tk_symbol *sym;
+    int32_t *sym;           /* ids at places of a word, see the models */
     size_t sym_cap;
-    tk_heap_entry *heap;
+    uint64_t *heap; /* rank << 32 | place */
     size_t heap_n, heap_cap;
     struct tk_best *best;
     size_t best_cap;

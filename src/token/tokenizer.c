@@ -10,19 +10,26 @@ typedef struct word {
     int32_t id[WORD_IDS];
 } word;
 
-/* What an encode call works with. */
+/* What an encode call works with. text[0] holds pieces of the caller's text, text[i] those that step i − 1 made of them: the
+ * normalizers, where there are any, and each pre-tokenizer. What the last one made becomes ids. */
 typedef struct work {
-    tk_text a, b;
+    const tok_tokenizer *t;
+    tk_text *text; /* [n_text] */
+    int n_text;
+    bool normalizes;
     tk_scratch x;
     tk_steps steps;
+    tok_ids *out;
+    const tok_ids *with; /* ids are compared with these, not kept; NULL: kept */
+    tok_match *match;
     word known[WORDS]; /* by the hash of the text */
 } work;
 enum { KEEP_BYTES = 1 << 20 }; /* buffers that a long text has made larger go back */
 
 static void work_free(work *w)
 {
-    tk_text_free(&w->a);
-    tk_text_free(&w->b);
+    for (int i = 0; i < w->n_text; i++) tk_text_free(&w->text[i]);
+    ft_free(w->text);
     tk_scratch_free(&w->x);
     ft_free(w);
 }
@@ -30,18 +37,33 @@ static void work_free(work *w)
 static void work_done(const tok_tokenizer *t, work *w)
 {
     ft_spare *spare = (ft_spare *)(uintptr_t)&t->spare;
-    size_t pieces = (w->a.cap + w->b.cap) * sizeof(tk_piece);
-    bool large = w->a.own.cap + w->b.own.cap + pieces > KEEP_BYTES ||
-                 w->x.sym_cap * sizeof *w->x.sym > KEEP_BYTES;
-    w->a.s = w->b.s = NULL;
-    w->a.n_pieces = w->b.n_pieces = 0;
-    if (large || !ft_spare_give(spare, w)) work_free(w);
+    size_t bytes = w->x.sym_cap * sizeof *w->x.sym + w->x.heap_cap * sizeof *w->x.heap;
+    for (int i = 0; i < w->n_text; i++)
+        bytes += w->text[i].own.cap + w->text[i].cap * sizeof(tk_piece);
+    w->text[0].s = NULL;
+    if (bytes > KEEP_BYTES || !ft_spare_give(spare, w)) work_free(w);
 }
+
+static ft_status pass_on(void *ctx, tk_text *in);
 
 static work *work_new(const tok_tokenizer *t)
 {
     work *w = ft_spare_take((ft_spare *)(uintptr_t)&t->spare);
-    return w ? w : ft_alloc(1, sizeof *w);
+    if (w) return w;
+    w = ft_alloc(1, sizeof *w);
+    if (!w) return NULL;
+    w->t = t;
+    w->normalizes = t->normalizers.n || t->added.any_normal;
+    const int n = t->pretokenizers.n + w->normalizes + 1;
+    w->text = ft_alloc((size_t)n, sizeof *w->text);
+    if (!w->text) {
+        ft_free(w);
+        return NULL;
+    }
+    w->n_text = n;
+    for (int i = 0; i < n; i++)
+        w->text[i] = (tk_text){.next = pass_on, .ctx = w, .steps = &w->steps};
+    return w;
 }
 
 void tok_close(tok_tokenizer *t)
@@ -89,47 +111,23 @@ ft_status tk_finish(tok_tokenizer *t, const char *name)
 
 /* --- encoding ------------------------------------------------------------------------------------------------- */
 /* Raw pieces → normalised text, cut again at the tokens that match after normalising. */
-static ft_status normalize_pieces(const tok_tokenizer *t, tk_text *in, tk_text *out)
+static ft_status normalize_pieces(const tok_tokenizer *t, const tk_text *in, tk_text *out)
 {
-    str_buf one = {0};
-    ft_status rc = FT_OK;
-    tk_text pieces = {0};
-    str_clear(&out->own);
-    for (size_t i = 0; i < in->n_pieces; i++) {
+    for (size_t i = 0; i < in->n_pieces && out->rc == FT_OK; i++) {
         tk_piece p = in->piece[i];
         if (p.id >= 0) {
             tk_add_piece(out, 0, 0, p.id, 0);
             continue;
         }
-        str_clear(&one);
-        FT_TRY_OUT(tk_normalize(&t->normalizers, (tk_span){in->s + p.from, p.to - p.from}, &one,
-                                &p.head, in->steps));
-        tk_piece whole = {.from = 0, .to = one.len, .id = -1, .head = p.head};
-        pieces.n_pieces = 0;
-        if (one.len) tk_added_split(&t->added, true, one.data, &whole, &pieces);
-        size_t base = out->own.len;
-        str_add(&out->own, one.data, one.len);
-        for (size_t k = 0; k < pieces.n_pieces; k++) {
-            const tk_piece *q = &pieces.piece[k];
-            tk_add_piece(out, base + q->from, base + q->to, q->id, q->head);
-        }
+        if (out->n_pieces == 0) str_clear(&out->own);
+        const size_t base = out->own.len;
+        FT_TRY(tk_normalize(&t->normalizers, (tk_span){in->s + p.from, p.to - p.from}, &out->own,
+                            &p.head, in->steps));
+        tk_own_text(out);
+        tk_piece whole = {.from = base, .to = out->n, .id = -1, .head = p.head};
+        if (whole.to > base) tk_added_split(&t->added, true, out->s, &whole, out);
     }
-    out->s = out->own.data;
-    out->n = out->own.len;
-    FT_GUARD(!out->failed && !pieces.failed, FT_EMEM, "out of memory for pieces of text");
-    rc = str_ok(&out->own);
-out:
-    str_free(&one);
-    tk_text_free(&pieces);
-    return rc;
-}
-
-static void swap_texts(tk_text *a, tk_text *b)
-{
-    tk_text t = *a;
-    *a = *b;
-    *b = t;
-    b->n_pieces = 0;
+    return out->rc;
 }
 
 FT_WRAPS static size_t word_slot(tk_span s)
@@ -165,59 +163,102 @@ static ft_status encode_word(const tok_tokenizer *t, work *w, tk_span s, tok_ids
     return FT_OK;
 }
 
-static ft_status encode_text(const tok_tokenizer *t, const char *text, size_t len, work *w,
-                             tok_ids *out)
+static ft_status encode_pieces(work *w, const tk_text *in)
 {
-    tk_text *a = &w->a, *b = &w->b;
-    int32_t cp;
-    tk_piece all = {.from = 0, .to = len, .id = -1};
-    all.head = (uint32_t)utf8_next(text, len, &cp);
-    w->steps = tk_steps_of(len);
-    a->steps = b->steps = &w->steps;
-    a->s = text;
-    a->n = len;
-    tk_added_split(&t->added, false, text, &all, a);
-    FT_CHECK(!a->failed, FT_EMEM,
-             "out of memory for pieces of text"); /* the steps tell of their own */
-    if (t->normalizers.n || t->added.any_normal) {
-        FT_TRY(normalize_pieces(t, a, b));
-        swap_texts(a, b);
-    }
-    for (int i = 0; i < t->pretokenizers.n; i++) {
-        FT_TRY(t->pretokenizers.op[i].kind->split(&t->pretokenizers.op[i], a, b));
-        swap_texts(a, b);
-    }
-    for (size_t i = 0; i < a->n_pieces; i++) {
-        const tk_piece *p = &a->piece[i];
-        if (p->id >= 0) {
-            FT_TRY(tok_ids_push(out, p->id));
-        } else {
-            FT_TRY(encode_word(t, w, (tk_span){a->s + p->from, p->to - p->from}, out));
-        }
+    for (size_t i = 0; i < in->n_pieces; i++) {
+        const tk_piece *p = &in->piece[i];
+        if (p->id >= 0)
+            FT_TRY(tok_ids_push(w->out, p->id));
+        else
+            FT_TRY(encode_word(w->t, w, (tk_span){in->s + p->from, p->to - p->from}, w->out));
     }
     return FT_OK;
 }
 
-ft_status tok_encode(const tok_tokenizer *t, const char *text, size_t len, bool special,
-                     tok_ids *out)
+static void compare(const tok_ids *with, tok_ids *ids, tok_match *m)
+{
+    for (int64_t i = 0; i < ids->n; i++, m->n++) {
+        if (m->same == m->n && m->n < with->n && with->id[m->n] == ids->id[i]) m->same++;
+        m->last = ids->id[i];
+    }
+    ids->n = 0;
+}
+
+/* A batch of text[i] becomes one of text[i + 1], which lies in its text and is handed on before that goes. */
+static ft_status pass_on(void *ctx, tk_text *in)
+{
+    work *w = ctx;
+    const int i = (int)(in - w->text);
+    tk_text *out = in + 1;
+    if (i + 1 == w->n_text) {
+        FT_TRY(encode_pieces(w, in));
+        if (w->with) compare(w->with, w->out, w->match);
+        return FT_OK;
+    }
+    if (i == 0 && w->normalizes) {
+        FT_TRY(normalize_pieces(w->t, in, out));
+    } else {
+        const tk_op *op = &w->t->pretokenizers.op[i - w->normalizes];
+        FT_TRY(op->kind->split(op, in, out));
+    }
+    return tk_hand_on(out);
+}
+
+static ft_status encode_text(work *w, const char *text, size_t len)
+{
+    int32_t cp;
+    tk_piece all = {.from = 0, .to = len, .id = -1};
+    all.head = (uint32_t)utf8_next(text, len, &cp);
+    w->steps = tk_steps_of(len);
+    w->text[0].s = text;
+    w->text[0].n = len;
+    tk_added_split(&w->t->added, false, text, &all, &w->text[0]);
+    return tk_hand_on(&w->text[0]);
+}
+
+static ft_status push_all(const int32_t *id, int n, tok_ids *out)
+{
+    for (int i = 0; i < n; i++) FT_TRY(tok_ids_push(out, id[i]));
+    return FT_OK;
+}
+
+/* with: what the ids are compared with, match then says how; both NULL: they are kept. */
+static ft_status encode(const tok_tokenizer *t, const char *text, size_t len, bool special,
+                        tok_ids *out, const tok_ids *with, tok_match *match)
 {
     ft_status rc = ft_stop();
     FT_TRY(rc);
-    for (int i = 0; i < t->post.n_before && special; i++) {
-        FT_TRY(tok_ids_push(out, t->post.before[i]));
-    }
+    if (special) FT_TRY(push_all(t->post.before, t->post.n_before, out));
     if (len) {
         work *w = work_new(t);
         if (!w) return FT_EMEM;
-        rc = encode_text(t, text, len, w, out);
+        w->out = out;
+        w->with = with;
+        w->match = match;
+        rc = encode_text(w, text, len);
         if (rc == FT_OK)
             work_done(t, w);
         else
             work_free(w);
     }
-    for (int i = 0; i < t->post.n_after && special && rc == FT_OK; i++) {
-        rc = tok_ids_push(out, t->post.after[i]);
-    }
+    if (rc == FT_OK && special) rc = push_all(t->post.after, t->post.n_after, out);
+    if (rc == FT_OK && with) compare(with, out, match);
+    return rc;
+}
+
+ft_status tok_encode(const tok_tokenizer *t, const char *text, size_t len, bool special,
+                     tok_ids *out)
+{
+    return encode(t, text, len, special, out, NULL, NULL);
+}
+
+ft_status tok_compare(const tok_tokenizer *t, const char *text, size_t len, bool special,
+                      const tok_ids *with, tok_match *out)
+{
+    tok_ids some = {0};
+    *out = (tok_match){.last = -1};
+    ft_status rc = encode(t, text, len, special, &some, with, out);
+    tok_ids_free(&some);
     return rc;
 }
 
