@@ -95,8 +95,44 @@ typedef struct model_quant {
     const model_quant_writer *writer; /* of folders, with the same keys; NULL: it writes none */
 } model_quant;
 const model_quant *model_quant_by_type(const char *type); /* NULL when unknown */
+const model_quant *model_quant_by_method(const char *method);
 const model_quant *model_quant_make_at(int i);            /* rows with a type; NULL past the end */
 void model_quant_list(str_buf *out, bool types);          /* types, or methods, for messages */
+
+/* The folders of GPTQ and AWQ ("gptq", "awq" by model_quant_by_method). Their cfg, of reading and of the writer alike: what
+ * quantization_config says.
+ *
+ * To write one: model_packed_tensor() makes of a matrix in codes the tensor that the product reads, which the caller puts in
+ * the place of m->param[i].t of a model that is its own (with model_quant_turned() where folders of the family have the
+ * matrix [in, out]); model_save() with .quant = the row and .quant_cfg = the cfg then writes all matrices that are
+ * in codes as the row's tensors, the others in their dtype, and quantization_config. */
+typedef struct model_packed_cfg {
+    int64_t bits, group_size; /* −1: a group is a row */
+    bool sym, desc_act;
+    bool v2;         /* gptq: checkpoint_format "gptq_v2", which stores zeros as they are, not zero − 1 */
+    bool zero_point; /* awq */
+    bool static_groups, true_sequential; /* gptq: told, nothing more */
+    double damp_percent;
+    const char *const *left; /* modules_to_not_convert, n_left of them */
+    int n_left;
+} model_packed_cfg;
+typedef struct model_codes { /* a matrix in whole codes: scale · (q − zero) */
+    int bits;
+    int64_t out, in, groups;
+    const uint8_t *q;      /* [out, in] */
+    const uint16_t *scale; /* [out, groups] f16 */
+    const uint8_t *zero;   /* [out, groups] as it is, whatever a file stores */
+    const int32_t *g_idx;  /* [in] the group of each input; NULL: i / size */
+    int64_t size;          /* inputs of a group, where g_idx is NULL */
+} model_codes;
+/* c copied into `mem`: type int2 … int8, [out, in]. */
+FT_MUST_USE ft_status model_packed_tensor(tn_tensor *t, const model_codes *c, arena *mem);
+/* 65 naming the tensor: sizes that the row's tensors cannot hold (gptq: in · bits / 32 and out · bits / 32 whole; awq: out a
+ * multiple of 8), a group_size that does not divide `in`. Before anything is quantised. */
+FT_MUST_USE ft_status model_packed_fits(const model_quant *q, const model_packed_cfg *c,
+                                        const char *name, int64_t out, int64_t in);
+/* Matrix i is [out, in] from now on, also where the family's folders have it [in, out]. */
+void model_quant_turned(model *m, int64_t i);
 
 struct model_tensor; /* model_private.h: how a parameter stands in files */
 struct model {

@@ -83,6 +83,27 @@ const dt_bnb_codes *dt_bnb_codes_of(const dt_type *type);
 /* bitsandbytes' dynamic map of eight bits, ascending: create_dynamic_map(is_signed). map [256] */
 void dt_dynamic_map(bool is_signed, float *map);
 
+/* --- whole codes in groups: "int2", "int3", "int4", "int8" (what GPTQ and AWQ make) -------------------------------
+ * A matrix [rows, cols] of codes q without sign; a row has a scale and a zero for each group of its columns:
+ * value = scale · (q − zero), in f32. Rows of codes lie one behind the other, of 4 bits two a byte and the even one in the
+ * high half, of others as one stream of bits that begins in the lowest ones. All arrays are borrowed. */
+typedef struct dt_groups {
+    int64_t cols, groups;
+    int64_t size;         /* columns of a group; the last one may have fewer */
+    const int32_t *group; /* [cols] the group of each column; NULL: column / size */
+    const dt_type *dtype; /* of the scales: f32, f16 or bf16 */
+    const void *scale;    /* [rows, groups] */
+    const uint8_t *zero;  /* [rows, groups] without plus, which is added to each: 1 where a file stores zero − 1 */
+    int plus;
+    int64_t rows;
+} dt_groups;
+int dt_code_bits(const dt_type *type);  /* 2, 3, 4, 8; 0: no such format */
+const dt_type *dt_code_type(int bits);  /* the format; NULL */
+/* Codes first … first + n of the flattened matrix, a byte each, from and to how they lie. Of a piece that is put, the bits
+ * beside it in its first and last byte stay. */
+void dt_codes_get(const dt_type *type, uint8_t *q, const void *src, int64_t first, int64_t n);
+void dt_codes_put(const dt_type *type, void *dst, int64_t first, const uint8_t *q, int64_t n);
+
 #define TN_MAX_DIMS 4
 typedef struct tn_tensor {
     const dt_type *type;
