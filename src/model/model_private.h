@@ -48,6 +48,9 @@ FT_MUST_USE ft_status model_read_config(model *m, const char *text, const char *
 FT_MUST_USE ft_status model_quant_read(model *m, const js_doc *d);
 /* The tensor of a parameter's name + suffix (".absmax") in the model's files; NULL. */
 const io_tensor *model_find_tensor(const model *m, int64_t i, const char *suffix);
+/* The tensor of its module's name + suffix (".qweight"); NULL. The module's name is so many bytes of the parameter's. */
+const io_tensor *model_find_beside(const model *m, int64_t i, const char *suffix);
+int model_module_length(const model *m, int64_t i);
 
 /* --- a GGUF's metadata as a config.json (gguf_config.c) -------------------------------------------------------------- */
 typedef struct gguf_source {

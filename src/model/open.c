@@ -342,7 +342,7 @@ ft_status model_open(model **out, const model_options *opt)
     if (rc == FT_OK && opt->make) {
         /* No format takes more bytes than what it is made of, but for the ends of its arrays. */
         size_t bytes = model_bytes(m) + (size_t)m->n_param * 4096;
-        FT_TRY_OUT(arena_open(&m->made, "quantised weights", bytes));
+        if (!m->made) FT_TRY_OUT(arena_open(&m->made, "quantised weights", bytes));
         rc = model_quantise(m, opt->make, opt->make_cfg);
     }
     for (int64_t i = 0; rc == FT_OK && i < m->n_param; i++) rc = model_init_values(m, i);

@@ -34,7 +34,7 @@ const model_quant *model_quant_make_at(int i)
     return NULL;
 }
 
-static const model_quant *by_method(const char *method)
+const model_quant *model_quant_by_method(const char *method)
 {
     for (const model_quant *const *q = rows; *q; q++) {
         if ((*q)->method && strcmp((*q)->method, method) == 0) return *q;
@@ -49,6 +49,16 @@ void model_quant_list(str_buf *out, bool types)
         const char *name = types ? (*q)->type : (*q)->method;
         if (name) str_printf(out, "%s%s", n++ ? ", " : "", name);
     }
+}
+
+void model_quant_turned(model *m, int64_t i)
+{
+    nn_param *p = &m->param[i];
+    nn_site *s = m->info[i].site;
+    p->t.dim[0] = s->out;
+    p->t.dim[1] = s->in;
+    p->hf_turned = p->hf_turned || s->in_out;
+    s->in_out = false;
 }
 
 static ft_status unknown(const js_doc *d, const cJSON *at, const char *method)
@@ -150,7 +160,7 @@ ft_status model_quant_read(model *m, const js_doc *d)
         return js_fail(d, object, FT_EDATA, "quantization_config",
                        "has no quant_method, so what the weights are cannot be told; use the "
                        "unquantised folder or a GGUF");
-    m->quant = by_method(method);
+    m->quant = model_quant_by_method(method);
     if (!m->quant) return unknown(d, js_get(object, "quant_method"), method);
     m->quant_cfg = arena_get(m->mem, m->quant->size + 1);
     if (!m->quant_cfg) return FT_EMEM;

@@ -222,17 +222,6 @@ static ft_status bind_scales(binding *k, int64_t n)
     return FT_OK;
 }
 
-/* The matrix is [out, in] from now on, also where the family's folders have it [in, out]. */
-static void turn(model *m, int64_t i)
-{
-    nn_param *p = &m->param[i];
-    nn_site *s = m->info[i].site;
-    p->t.dim[0] = s->out;
-    p->t.dim[1] = s->in;
-    p->hf_turned = p->hf_turned || s->in_out;
-    s->in_out = false;
-}
-
 bool bnb_is_meant(const model *m, int64_t i)
 {
     const nn_site *s = m->info[i].site;
@@ -264,7 +253,7 @@ static ft_status bind(model *m, int64_t i, const void *cfg, bool *done)
              ft_shows(k.codes->file), ft_shows(k.codes->name), k.codes->bytes, (long long)k.out,
              (long long)k.in, (long long)(n + 1) / 2);
     FT_TRY(bind_scales(&k, n));
-    turn(m, i);
+    model_quant_turned(m, i);
     p->t.type = p->file_type = k.type;
     p->t.data = (void *)(uintptr_t)k.codes->data;
     p->t.side = k.b;
@@ -305,7 +294,7 @@ static ft_status make(model *m, int64_t i, const bnb_cfg *cfg, const dt_type *ty
     const tn_tensor was = p->t;
     FT_TRY(bnb_quantise(cfg, type, &dt_f32, m->no_weights ? NULL : &was, s->in_out, p->name, s->out,
                         s->in, m->made, m->mem, &p->t));
-    turn(m, i);
+    model_quant_turned(m, i);
     return FT_OK;
 }
 

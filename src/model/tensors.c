@@ -4,12 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-const io_tensor *model_find_tensor(const model *m, int64_t i, const char *suffix)
+/* A name of a folder, with or without the family's prefix. */
+static const io_tensor *find(const model *m, const char *name)
 {
     const char *prefix = m->family->prefix;
-    char name[512], other[512];
-    if (m->from_gguf) return io_find(&m->weights, m->info[i].gguf_name);
-    snprintf(name, sizeof name, "%s%s", m->param[i].name, suffix);
+    char other[512];
     const io_tensor *t = io_find(&m->weights, name);
     if (!t && str_starts(name, prefix)) t = io_find(&m->weights, name + strlen(prefix));
     if (!t) {
@@ -17,6 +16,28 @@ const io_tensor *model_find_tensor(const model *m, int64_t i, const char *suffix
         t = io_find(&m->weights, other);
     }
     return t;
+}
+
+const io_tensor *model_find_tensor(const model *m, int64_t i, const char *suffix)
+{
+    char name[512];
+    if (m->from_gguf) return io_find(&m->weights, m->info[i].gguf_name);
+    snprintf(name, sizeof name, "%s%s", m->param[i].name, suffix);
+    return find(m, name);
+}
+
+int model_module_length(const model *m, int64_t i)
+{
+    const char *name = m->param[i].name;
+    return (int)(strlen(name) - (str_ends(name, ".weight") ? strlen(".weight") : 0));
+}
+
+const io_tensor *model_find_beside(const model *m, int64_t i, const char *suffix)
+{
+    char name[512];
+    if (m->from_gguf) return NULL;
+    snprintf(name, sizeof name, "%.*s%s", model_module_length(m, i), m->param[i].name, suffix);
+    return find(m, name);
 }
 
 const char *model_param_file(const model *m, int64_t i)
