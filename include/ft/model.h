@@ -77,6 +77,7 @@ typedef struct model_quant_writer {
                       const char *name, int64_t rows, int64_t cols, arena *mem, tn_tensor *out);
     ft_status (*data)(const tn_tensor *coded, int part, arena *mem, const void **data);
     void (*config)(const void *cfg, const dt_type *dtype, str_buf *out);
+    bool of_module; /* suffixes are behind the module's name: P.qweight of P.weight */
 } model_quant_writer;
 
 typedef struct model_quant {

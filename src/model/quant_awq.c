@@ -114,5 +114,8 @@ static ft_status bind(model *m, int64_t i, const void *cfg, bool *done)
     return packed_bind(m, i, cfg, &packed_awq, done);
 }
 
-const model_quant model_quant_awq = {
-    .method = "awq", .size = sizeof(model_packed_cfg), .read = read_config, .bind = bind};
+const model_quant model_quant_awq = {.method = "awq",
+                                      .size = sizeof(model_packed_cfg),
+                                      .read = read_config,
+                                      .bind = bind,
+                                      .writer = &packed_writer_awq};

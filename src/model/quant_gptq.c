@@ -27,6 +27,7 @@ static const js_key config_keys[] = {
     {"is_marlin_format", JS_ONLY, "false", "codes in Marlin's order are not read"},
     {"adapter", JS_ONLY, NULL, "an adapter inside the weights is not read"},
     {"lm_head", JS_IDLE, NULL, "what is quantised has packed tensors"},
+    {"modules_to_not_convert", JS_IDLE, NULL, "what is quantised has packed tensors"},
     {"modules_in_block_to_quantize", JS_IDLE, NULL, "what is quantised has packed tensors"},
     {"block_name_to_quantize", JS_IDLE, NULL, "what is quantised has packed tensors"},
     {"act_group_aware", JS_IDLE, NULL, "g_idx tells the groups"},
@@ -131,5 +132,8 @@ static ft_status bind(model *m, int64_t i, const void *cfg, bool *done)
     return packed_bind(m, i, cfg, &packed_gptq, done);
 }
 
-const model_quant model_quant_gptq = {
-    .method = "gptq", .size = sizeof(model_packed_cfg), .read = read_config, .bind = bind};
+const model_quant model_quant_gptq = {.method = "gptq",
+                                      .size = sizeof(model_packed_cfg),
+                                      .read = read_config,
+                                      .bind = bind,
+                                      .writer = &packed_writer_gptq};

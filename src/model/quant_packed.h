@@ -51,11 +51,7 @@ FT_MUST_USE ft_status packed_format(const js_doc *d, const cJSON *object, const 
                                     const char *const *names, int *at);
 FT_MUST_USE ft_status packed_bind(model *m, int64_t i, const model_packed_cfg *c,
                                   const packed_layout *l, bool *done);
-/* The writer's parts (quant_packed_write.c). */
+/* Folders of what lies in codes (quant_packed_write.c). */
 enum { PACKED_CODES, PACKED_ZEROS, PACKED_SCALES, PACKED_INDEX };
-bool packed_is_coded(const model *m, int64_t i);
-int packed_parts(const model_packed_cfg *c, const packed_layout *l, int64_t rows, int64_t cols,
-                 model_quant_part out[MODEL_QUANT_PARTS]);
-FT_MUST_USE ft_status packed_data(const tn_tensor *coded, const packed_layout *l, int plus, int part,
-                                  arena *mem, const void **out);
+extern const model_quant_writer packed_writer_gptq, packed_writer_awq;
 #endif
