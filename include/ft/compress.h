@@ -46,6 +46,8 @@ typedef struct cmp_block {
     int layer;
     cmp_linear *linear; /* [n] in the order of the model's sites */
     int n;
+    const nn_group *const *group; /* [n_group] linears that share an input, in the order in which they read it */
+    int n_group;
     arena *mem; /* until the block is done */
 } cmp_block;
 cmp_linear *cmp_linear_of(const cmp_block *b, const nn_site *s);
@@ -69,7 +71,7 @@ typedef struct cmp_look {
     void *ctx;
 } cmp_look;
 /* All samples through the block as it is now; each pass ends at the last group that is wanted. FT_ESIGNAL, FT_ETIME: a stop
- * was asked for. */
+ * was asked for. The same group is asked for once, and then seen by one pass after another. */
 FT_MUST_USE ft_status cmp_see(cmp_block *b, const cmp_look *look);
 /* What part k of the block (0: attention, 1: feed-forward) makes of its normed input: x, y [p->rows, hidden], without the
  * residual, with weights and vectors as they are now. */
@@ -81,13 +83,18 @@ int64_t cmp_tokens(const cmp_walk *w);
 typedef ft_status (*cmp_stream)(void *ctx, int layer, const cmp_pass *p, const float *h);
 FT_MUST_USE ft_status cmp_streams(cmp_walk *w, cmp_stream see, void *ctx);
 
-/* H [in, in] += Σ x xᵀ over the rows of x [rows, in], its lower triangle, in f32. */
-void cmp_hessian_add(float *h, const float *x, int64_t rows, int64_t in);
-/* In place of H (lower triangle): U [in, in], upper, H'⁻¹ = Uᵀ U, H' = H + damp · mean(diag H) · I, in double inside. Columns
- * that nothing excites, H_ii = 0, are told in dead [in] and count as 1. Where the factor does not exist damp grows tenfold, up
- * to 1; then 80 naming `name`. */
-FT_MUST_USE ft_status cmp_hessian_factor(float *h, bool *dead, int64_t in, double damp,
-                                         const char *name, arena *mem);
+/* H [in, in] += Σ x xᵀ over the rows of x [rows, in], its lower triangle: chains of f32 over a pass, added up in double. */
+FT_MUST_USE ft_status cmp_hessian_add(double *h, const float *x, int64_t rows, int64_t in);
+/* out [in, in], both triangles, of H. */
+void cmp_hessian_whole(float *out, const double *h, int64_t in);
+/* ‖W X‖² = Σ rows w H wᵀ of w [out, in] by that. */
+FT_MUST_USE ft_status cmp_hessian_norm(const float *h, const float *w, int64_t out, int64_t in,
+                                       double *norm);
+/* u [in, in], upper, (H')⁻¹ = Uᵀ U, H' = H + damp · mean(diag H) · I, of H, which is overwritten. perm: rows and columns of H in
+ * this order; NULL: as they are. Columns that nothing excites, H_ii = 0, count as 1. Where the factor does not exist damp grows
+ * tenfold, up to 1; then 80 naming `name`. */
+FT_MUST_USE ft_status cmp_hessian_factor(float *u, double *h, int64_t in, double damp,
+                                         const int32_t *perm, const char *name);
 
 /* --- rows ---------------------------------------------------------------------------------------------------------- */
 typedef struct cmp_method { /* a quantiser or a pruner */
@@ -98,7 +105,10 @@ typedef struct cmp_method { /* a quantiser or a pruner */
     void (*check)(cfg_doc *d, const cJSON *object, const char *path, const void *cfg);
     bool calibrated; /* reads inputs: needs calibration.data, which without it is a mistake */
     bool floats;     /* the stream is that of the model as it was */
-    const char *writes; /* the quant_method whose folders hold its codes; NULL: values in the dtype of the base */
+    /* A quantiser: what the folder's quantization_config says, but for `left`, which the walk sets; and the quant_method
+     * whose row of model writes it. NULL: values in the dtype of the base. */
+    const char *writes;
+    void (*packed)(const void *cfg, model_packed_cfg *out);
     /* 65 naming a chosen site that it cannot change, before anything is done; may be NULL */
     ft_status (*fits)(const void *cfg, const model *m, const nn_site *s);
     /* Before the first block, with cmp_weights; *state goes to block. May be NULL */
@@ -107,6 +117,33 @@ typedef struct cmp_method { /* a quantiser or a pruner */
 } cmp_method;
 const cmp_method *cmp_quantizer_at(int i); /* NULL past the end; quantizers.def */
 const cmp_method *cmp_pruner_at(int i);    /* pruners.def */
+
+/* --- the walk ---------------------------------------------------------------------------------------------------------- */
+typedef struct cmp_options {
+    inf_ctx *inf; /* the model and a tape; what the walk takes is added to its plan */
+    const cmp_method *method;
+    const void *cfg;
+    bool (*chosen)(void *ctx, const nn_site *s); /* of the linears of the blocks; NULL: all of them */
+    void *ctx;
+    const tok_ids *sample; /* [n_samples], each one sequence; none where the method reads no inputs */
+    int64_t n_samples;
+    const char *dir; /* a folder for what is done, that the caller holds: blocks that are there are read instead of made */
+    bool quiet;      /* no progress */
+} cmp_options;
+/* Looks whether the method can change the sites that are chosen, and whether it all fits into memory (71). */
+FT_MUST_USE ft_status cmp_walk_open(cmp_walk **out, const cmp_options *o);
+FT_MUST_USE ft_status cmp_walk_run(cmp_walk *w); /* all blocks; FT_ESIGNAL between them, too */
+void cmp_walk_close(cmp_walk *w);                /* accepts NULL */
+/* How the model is saved with what the walk has made, while that is open; of a quantiser m itself holds its codes then. */
+FT_MUST_USE ft_status cmp_save_options(cmp_walk *w, model_save_options *out);
+typedef struct cmp_told { /* of a tensor that was changed */
+    const char *name;
+    double error;    /* NAN: not known */
+    double sparsity; /* share of zeros in the values that are written */
+} cmp_told;
+int64_t cmp_told_of(const cmp_walk *w, const cmp_told **told);
+/* The same of all together: errors by what was lost of all, zeros by counts. */
+cmp_told cmp_told_all(const cmp_walk *w);
 
 /* The sites that are changed, in the order of the model, and their values [out, in]. */
 int64_t cmp_chosen(const cmp_walk *w, nn_site *const **site);
