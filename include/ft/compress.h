@@ -114,9 +114,13 @@ typedef struct cmp_method { /* a quantiser or a pruner */
     /* Before the first block, with cmp_weights; *state goes to block. May be NULL */
     ft_status (*begin)(cmp_walk *w, const void *cfg, void **state);
     ft_status (*block)(cmp_block *b, const void *cfg, void *state);
+    /* Bytes that block makes at most, of a block without values; NULL: next to nothing */
+    size_t (*room)(const cmp_block *b, const void *cfg);
 } cmp_method;
 const cmp_method *cmp_quantizer_at(int i); /* NULL past the end; quantizers.def */
 const cmp_method *cmp_pruner_at(int i);    /* pruners.def */
+const char *const *cmp_quantizer_names(void); /* NULL-terminated */
+const char *const *cmp_pruner_names(void);
 
 /* --- the walk ---------------------------------------------------------------------------------------------------------- */
 typedef struct cmp_options {
@@ -134,8 +138,10 @@ typedef struct cmp_options {
 FT_MUST_USE ft_status cmp_walk_open(cmp_walk **out, const cmp_options *o);
 FT_MUST_USE ft_status cmp_walk_run(cmp_walk *w); /* all blocks; FT_ESIGNAL between them, too */
 void cmp_walk_close(cmp_walk *w);                /* accepts NULL */
-/* How the model is saved with what the walk has made, while that is open; of a quantiser m itself holds its codes then. */
-FT_MUST_USE ft_status cmp_save_options(cmp_walk *w, model_save_options *out);
+/* How the model is saved with what the walk has made, while that is open; of a quantiser m itself holds its codes then. left
+ * [n_left]: modules_to_not_convert, which its folder tells. */
+FT_MUST_USE ft_status cmp_save_options(cmp_walk *w, const char *const *left, int n_left,
+                                       model_save_options *out);
 typedef struct cmp_told { /* of a tensor that was changed */
     const char *name;
     double error;    /* NAN: not known */

@@ -36,6 +36,7 @@ typedef struct data_cfg {
     int64_t limit;   /* no key: records of each source at most, beside its own limit; 0: all */
     unsigned wants;  /* no key: data_gives that the objective asks for; 0: any */
     bool uncut;          /* no key: of the objective; a record of which a sequence would be cut is left out */
+    bool plain;          /* no key: labels play no part, so a record that teaches nothing is one too */
     bool ids;        /* no key: `extra` of a sample is {"id": …} of a record that has one */
 } data_cfg;
 extern const cfg_field data_fields[];

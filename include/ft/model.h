@@ -227,6 +227,14 @@ double model_flop(const model *m, double context, double *weights);
 /* Final hidden states [T, hidden_size], normalised, T the rows of the run. With r->cache they extend the cache. Fails
  * (tape status) when a position exceeds what the model can hold. */
 tn_tensor *model_hidden(model *m, nn_run *r);
+/* The same in steps, for who looks into layers without a backward. The stream h [T, hidden_size] in front of the first layer;
+ * what the parts read in all layers, made once (NULL: the tape has failed); a layer of the stream; part k of a layer, of its
+ * normed input, without the residual. */
+tn_tensor *model_stream(model *m, nn_run *r);
+typedef struct model_pass model_pass;
+model_pass *model_pass_open(model *m, nn_run *r);
+tn_tensor *model_pass_layer(const model_pass *p, int layer, tn_tensor *h);
+tn_tensor *model_pass_part(const model_pass *p, int layer, int k, tn_tensor *x);
 /* The head as a function of hidden states, with what the run's overlay does to it, for ag_logprob and its like. */
 ag_head model_head(const model *m, nn_run *r);
 /* Σ cross-entropy over the r->supervised rows that have a label; see ag_cross_entropy for grad_scale, ag_score for

@@ -261,6 +261,21 @@ typedef struct tool_recipe_options {
  * best model of a search, with its best_recipe.json and a line an evaluation in evolve.jsonl. */
 FT_MUST_USE ft_status tool_merge(const tool_recipe_options *opt, const tool_sink *out);
 
+/* --- smaller models ------------------------------------------------------------------------------------------- */
+typedef struct tool_compress_options {
+    const char *config, *out; /* out NULL: output.dir of the config */
+    const char *const *sets;  /* [n_sets] --set strings */
+    int n_sets;
+    bool prune;        /* `ft prune`, else `ft quantize` */
+    bool follow_links; /* as model_check_links */
+    bool resume;       /* goes on with what a run that was cut short has done */
+    bool force, json;
+} tool_compress_options;
+extern const cfg_field tool_quantize_fields[], tool_prune_fields[]; /* of the configs; offsets mean nothing outside */
+extern const cfg_field tool_quantize_head[], tool_prune_head[]; /* of their sections, beside those of the type */
+/* A folder (of a pruner also a .gguf) with its compress.json; with json a line a tensor. */
+FT_MUST_USE ft_status tool_compress(const tool_compress_options *opt, const tool_sink *out);
+
 /* --- report ------------------------------------------------------------------------------------------------- */
 /* Folders of training runs, finished or not, as one HTML page of inline SVG and tables, which refers to nothing outside of it.
  * Curves are <polyline data-run="FOLDER" data-series="KEY">, a point for each logged step, 2,000 at most. A folder that holds

@@ -269,6 +269,7 @@ static ft_status set_options(data_set *d, const data_cfg *opt)
     d->limit = opt->limit;
     d->ids = opt->ids;
     d->uncut = opt->uncut;
+    d->plain = opt->plain;
     d->vocab_size = opt->vocab_size || !d->tok ? opt->vocab_size : tok_size(d->tok);
     d->completion_only = opt->completion_only_loss;
     d->wants = opt->wants;

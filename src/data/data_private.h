@@ -189,7 +189,7 @@ struct data_set {
     int64_t n_watch, cap_watch;
     int64_t max_length, vocab_size, window_tokens, limit;
     unsigned wants;
-    bool ids, uncut, concat, completion_only, assistant_only, shuffle, training, weighted,
+    bool ids, uncut, plain, concat, completion_only, assistant_only, shuffle, training, weighted,
         count_first, count, look;
     data_source *source;
     int n_sources;

@@ -82,7 +82,7 @@ static ft_status run_item(data_item *it)
     if (rc == FT_OK) data_note_identity(it);
     if (rc == FT_OK && it->d->ids) rc = note_id(it);
     bool left_out = it->lost && it->d->on_loss == DATA_LOSS_DROP;
-    if (rc == FT_OK && !left_out && it->labels &&
+    if (rc == FT_OK && !left_out && it->labels && !it->d->plain &&
         it->format->gives == DATA_TOKENS) { /* told here, while the place is known */
         bool any = false;
         for (int64_t i = it->d->count_first ? 0 : 1; i < it->ids.n; i++)

@@ -109,9 +109,12 @@ ft_status data_store_item(data_source *s, const data_item *it)
         const int32_t len = kept_of(it, seq[i]);
         if (seq[i] > st->longest) st->longest = seq[i];
         cut = cut || len < seq[i];
-        useful += it->format->gives == DATA_PROMPTS
-                      ? seq[i] < it->d->max_length /* there is room for an answer */
-                      : data_supervised(it->labels + from, &len, 1, it->d->count_first) > 0;
+        if (it->d->plain)
+            useful += len > 0;
+        else if (it->format->gives == DATA_PROMPTS)
+            useful += seq[i] < it->d->max_length; /* there is room for an answer */
+        else
+            useful += data_supervised(it->labels + from, &len, 1, it->d->count_first) > 0;
     }
     if (useful < (it->all ? n : 1) || (cut && it->d->uncut)) {
         st->dropped++;

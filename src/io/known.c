@@ -47,6 +47,11 @@ static const struct {
     {RESULT, "merge_recipe.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "best_recipe.json", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "evolve.jsonl", IO_OF_RESULT | TELLS, NOWHERE},
+    {RESULT, "compress.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "quantize_config.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "blocks.json", TELLS, NOWHERE}, /* OUT.blocks: what a quantisation that goes on has done */
+    {RESULT, "block-#.safetensors", 0, NOWHERE},
+    {RESULT, "stream.tmp", 0, NOWHERE},
     {RESULT, "README.md", IO_OF_RESULT, NOWHERE},
     {RESULT, "Modelfile", IO_OF_RESULT, NOWHERE},
     {RESULT, "tokenizer.json", IO_OF_RESULT | TELLS, NOWHERE},

@@ -28,15 +28,15 @@ int64_t model_cache_floats(const model *m, int64_t positions)
 }
 
 /* One pass over the layers. */
-typedef struct pass {
+struct model_pass {
     model *m;
     nn_run *r;
     void *shared[MODEL_MAX_USES]; /* of each part in use */
-} pass;
+};
 
 /* One block as a function of its input, for checkpointing. */
 typedef struct block_ctx {
-    const pass *p;
+    const model_pass *p;
     int layer;
     int64_t state_at; /* generating: where this layer's state begins in a page */
 } block_ctx;
@@ -52,10 +52,25 @@ static nn_takes taken(const nn_hooks *hooks, const nn_run *r, int layer, nn_part
     return hooks->takes ? hooks->takes(r, layer, part) : NN_TAKES_OUTPUT;
 }
 
+/* Part k of a layer at work; state_at: see model_call. */
+static tn_tensor *part(const model_pass *p, const model_layer *l, int k, int64_t state_at,
+                       tn_tensor *x, tn_tensor *add)
+{
+    const model_sub *s = &l->sub[k];
+    const model_call call = {.m = p->m,
+                             .r = p->r,
+                             .layer = l->index,
+                             .cfg = s->use->cfg,
+                             .part = s->p,
+                             .shared = p->shared[s->use->index],
+                             .state_at = state_at};
+    return s->use->row->forward(&call, x, add);
+}
+
 static tn_tensor *block(void *ctx, tn_tensor *h)
 {
     const block_ctx *c = ctx;
-    const pass *p = c->p;
+    const model_pass *p = c->p;
     const model_layer *l = &p->m->layer[c->layer];
     const nn_hooks *hooks = nn_hooks_of(p->r);
     ag_tape *t = p->r->t;
@@ -63,24 +78,16 @@ static tn_tensor *block(void *ctx, tn_tensor *h)
     int64_t at = c->state_at;
     for (int k = 0; k < l->n_sub; k++) {
         const model_sub *s = &l->sub[k];
-        const model_use *u = s->use;
-        const model_call call = {.m = p->m,
-                                 .r = p->r,
-                                 .layer = l->index,
-                                 .cfg = u->cfg,
-                                 .part = s->p,
-                                 .shared = p->shared[u->index],
-                                 .state_at = at};
         if (s->norm.w) {
             ag_drop(t, normed);
             x = normed =
                 norm(p->m, p->r, &s->norm, l->traits & MODEL_PARALLEL ? in : h, ag_fed_type(t));
         }
-        const nn_part part = k == 0 ? NN_MIXER : NN_FEED;
-        const nn_takes takes = taken(hooks, p->r, l->index, part);
-        tn_tensor *y = u->row->forward(&call, x, takes == NN_TAKES_OUTPUT ? NULL : h);
-        h = takes == NN_TAKES_NONE ? y : hooks->sublayer(p->r, l->index, part, x, y, h);
-        look(p->r, l->index, u->row->name, h);
+        const nn_part place = k == 0 ? NN_MIXER : NN_FEED;
+        const nn_takes takes = taken(hooks, p->r, l->index, place);
+        tn_tensor *y = part(p, l, k, at, x, takes == NN_TAKES_OUTPUT ? NULL : h);
+        h = takes == NN_TAKES_NONE ? y : hooks->sublayer(p->r, l->index, place, x, y, h);
+        look(p->r, l->index, s->use->row->name, h);
         if (p->r->cache) at += kept_by(s, p->r->cache->rows);
     }
     ag_drop(t, normed);
@@ -98,7 +105,7 @@ static tn_tensor *keep_only(ag_tape *t, tn_tensor *kept, tn_tensor *h, const ag_
     return kept;
 }
 
-static tn_tensor *blocks(const pass *p, tn_tensor *h)
+static tn_tensor *blocks(const model_pass *p, tn_tensor *h)
 {
     nn_run *r = p->r;
     bool checkpoint = r->checkpoint && r->t->record && !r->cache;
@@ -131,19 +138,42 @@ static tn_tensor *add_positions(model *m, nn_run *r, tn_tensor *h)
     return ag_add(r->t, h, nn_embed(r, m->position, r->pos));
 }
 
-tn_tensor *model_hidden(model *m, nn_run *r)
+/* The backward of a checkpoint reads it, too: it lies in the tape. */
+model_pass *model_pass_open(model *m, nn_run *r)
 {
-    tn_tensor *h = nn_embed(r, m->embed, r->ids);
-    pass *p = ag_meta(r->t, sizeof *p); /* the backward of a checkpoint reads it too */
-    if (!p) return h;
-    *p = (pass){.m = m, .r = r};
-    if (m->position) h = add_positions(m, r, h);
+    model_pass *p = ag_meta(r->t, sizeof *p);
+    if (!p) return NULL;
+    *p = (model_pass){.m = m, .r = r};
     for (int i = 0; i < m->n_use && r->t->status == FT_OK; i++) {
         const model_use *u = &m->use[i];
         ft_status rc = u->row->begin ? u->row->begin(m, u, r, &p->shared[i]) : FT_OK;
         if (rc != FT_OK) ag_fail(r->t, rc);
     }
-    if (r->t->status != FT_OK) return h;
+    return r->t->status == FT_OK ? p : NULL;
+}
+
+tn_tensor *model_stream(model *m, nn_run *r)
+{
+    tn_tensor *h = nn_embed(r, m->embed, r->ids);
+    return m->position ? add_positions(m, r, h) : h;
+}
+
+tn_tensor *model_pass_layer(const model_pass *p, int layer, tn_tensor *h)
+{
+    block_ctx c = {p, layer, 0};
+    return block(&c, h);
+}
+
+tn_tensor *model_pass_part(const model_pass *p, int layer, int k, tn_tensor *x)
+{
+    return part(p, &p->m->layer[layer], k, 0, x, NULL);
+}
+
+tn_tensor *model_hidden(model *m, nn_run *r)
+{
+    tn_tensor *h = model_stream(m, r);
+    const model_pass *p = model_pass_open(m, r);
+    if (!p) return h;
     look(r, -1, "embedding", h);
     h = norm(m, r, &m->norm, blocks(p, h), &dt_f32);
     look(r, -1, "norm", h);

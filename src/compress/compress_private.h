@@ -1,0 +1,83 @@
+/* compress_private.h – what the files of this module share. */
+#ifndef FT_COMPRESS_PRIVATE_H
+#define FT_COMPRESS_PRIVATE_H
+
+#include "ft/compress.h"
+
+/* --- grid.c: scale and zero of a group, and codes ------------------------------------------------------------- */
+typedef struct cmp_grid {
+    int bits;
+    bool sym;
+    bool least_one; /* a zero of 0 cannot be stored: 1 is taken */
+} cmp_grid;
+/* Of n weights: the scale, rounded to f16, and the zero. */
+void cmp_grid_of(const cmp_grid *g, const float *w, int64_t n, uint16_t *scale, uint8_t *zero);
+float cmp_scale(uint16_t scale); /* as f32 */
+static inline float cmp_value(float scale, int q, int zero)
+{
+    return scale * (float)(q - zero);
+}
+int cmp_code(float w, float scale, int zero, int bits);
+/* Codes of a linear with `groups` groups, in b->mem; g_idx is i / size. */
+FT_MUST_USE ft_status cmp_codes_open(cmp_block *b, cmp_linear *l, int bits, int64_t group_size);
+
+FT_MUST_USE ft_status cmp_codes_check(const cmp_linear *l); /* 80: a scale that f16 cannot hold */
+
+/* --- block.c: a block's values, and what becomes of them in files ------------------------------------------------ */
+typedef struct cmp_vectors { /* other parameters that a block changed, the newest first */
+    nn_param own, *of;
+    struct cmp_vectors *before;
+} cmp_vectors;
+
+struct cmp_walk {
+    cmp_options o;
+    model *m;
+    arena *mem, *block_mem;
+    void *state;      /* the method's */
+    nn_site **chosen; /* [n_chosen] */
+    int64_t n_chosen;
+    cmp_block *shape; /* [n_layer] without values */
+    /* samples */
+    cmp_pass *pass; /* [n_pass] */
+    int n_pass;
+    int64_t tokens, most; /* most: rows of a pass */
+    int32_t *ids, *pos;   /* [tokens] */
+    float *stream;        /* [tokens, hidden] */
+    size_t mapped;        /* bytes of the file that it is; 0: it is memory */
+    /* a pass over a block */
+    nn_overlay over;
+    cmp_block *at;  /* whose values are laid over; NULL: the model's own */
+    tn_tensor *own; /* [n_site] of its linears */
+    cmp_vectors *vectors;
+    const cmp_look *look; /* NULL: nobody looks */
+    const cmp_pass *seen;
+    bool *wanted;       /* [n_group] of the block */
+    int last;           /* of its groups that is wanted */
+    cmp_block *listing; /* a block whose groups are being found; NULL: none */
+    /* what is done */
+    double *lost, *whole, *zeros; /* [n_chosen] */
+    cmp_told *told;               /* [n_chosen] */
+    st_file *file;                /* [n_layer] open ones have a path */
+    nn_param **saved;             /* [n_param] changed vectors; NULL: none */
+    model_packed_cfg packed;
+};
+
+int cmp_group_number(const cmp_block *b, const nn_group *g); /* −1: none of the block's */
+void cmp_walk_list(cmp_block *b, const nn_group *g); /* of a dry pass: the groups as they come */
+FT_MUST_USE ft_status cmp_block_open(cmp_walk *w, int layer, cmp_block *b);
+/* What is done of it: written as a file, or read back from one. */
+FT_MUST_USE ft_status cmp_block_save(cmp_block *b);
+FT_MUST_USE ft_status cmp_block_load(cmp_block *b);
+FT_MUST_USE ft_status cmp_block_done(const cmp_walk *w, int layer, bool *done);
+/* The file of a block, once; and what it holds of a linear: codes, or *values in the dtype of the base. */
+FT_MUST_USE ft_status cmp_file_open(cmp_walk *w, int layer);
+FT_MUST_USE ft_status cmp_linear_load(cmp_walk *w, int layer, cmp_linear *l, const void **values,
+                                      arena *mem);
+
+extern const nn_hooks cmp_hooks; /* of walk.c */
+
+/* --- stream.c: room for the stream -------------------------------------------------------------------------------- */
+/* In memory, or with in_file as a file of the work folder that has no name. */
+FT_MUST_USE ft_status cmp_stream_open(cmp_walk *w, bool in_file);
+void cmp_stream_close(cmp_walk *w);
+#endif

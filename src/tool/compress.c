@@ -1,0 +1,389 @@
+/* compress.c – `ft quantize` and `ft prune`: a walk over the blocks with calibration data, opened again before the result is given
+ * its name.
+ *
+ * What is done of the blocks lies in OUT.blocks until the result is there: a run that was cut short goes on with it. */
+#include <math.h>
+#include <string.h>
+
+#include "compressing.h"
+
+#define BLOCKS "blocks.json"
+
+typedef struct compressing {
+    const tool_compress_options *opt;
+    compress_config cfg;
+    io_target target;
+    model_watched watched;
+    file_watch *config_watch;
+    tool_model *t;
+    data_set *set;
+    arena *mem;
+    const tok_ids *sample; /* [n_samples] */
+    int64_t n_samples;
+    const char *blocks; /* the folder of what is done */
+    int lock;           /* of it; −1: none */
+    cmp_walk *walk;
+    model *written;
+    double started;
+} compressing;
+
+/* --- samples ------------------------------------------------------------------------------------------------------- */
+static ft_status open_set(compressing *c, int64_t limit)
+{
+    const chat *template = NULL;
+    const data_cfg cfg = {.max_length = c->cfg.max_length,
+                          .window_tokens = CFG_AUTO,
+                          .on_loss = "warn",
+                          .vocab_size = c->t->m->d.vocab_size,
+                          .limit = limit,
+                          .wants = DATA_TOKENS | DATA_PROMPTS | DATA_LABELLED,
+                          .plain = true,
+                          .key = "calibration.data"};
+    FT_TRY(tool_chat(c->t, &template));
+    return data_open(&c->set, &c->cfg.doc, c->cfg.data, &cfg, c->t->tok, template, true);
+}
+
+/* Are its first samples those that there would be without a limit of records? */
+static bool is_enough(const compressing *c, int64_t limit)
+{
+    int64_t left = c->cfg.samples;
+    for (int i = 0; i < data_sources(c->set) && left > 0; i++) {
+        const data_source_stats *s = data_stats(c->set, i);
+        if (s->samples < left && s->records >= limit) return false;
+        left -= s->samples;
+    }
+    return true;
+}
+
+/* No more records are read than are needed. */
+static ft_status open_data(compressing *c)
+{
+    for (int64_t limit = c->cfg.samples;; limit *= 8) {
+        FT_TRY(open_set(c, limit));
+        if (is_enough(c, limit)) return FT_OK;
+        data_close(c->set);
+        c->set = NULL;
+    }
+}
+
+static ft_status check_set(const compressing *c)
+{
+    for (int i = 0; i < data_sources(c->set); i++) {
+        const data_source_stats *s = data_stats(c->set, i);
+        FT_CHECK(s->gives & (DATA_TOKENS | DATA_PROMPTS | DATA_LABELLED), FT_ECONFIG,
+                 "calibration.data: %s: records of format %s are several sequences each; take "
+                 "texts, conversations or tokens",
+                 ft_shows(s->path), s->format);
+    }
+    FT_CHECK(data_max_id(c->set) < c->t->m->d.vocab_size, FT_EDATA,
+             "calibration.data: token id %d does not exist in the model, whose vocabulary has %lld",
+             (int)data_max_id(c->set), (long long)c->t->m->d.vocab_size);
+    return FT_OK;
+}
+
+static ft_status take_samples(compressing *c)
+{
+    const model_dims *d = &c->t->m->d;
+    int64_t most = c->cfg.max_length;
+    if (!c->cfg.method->calibrated) return FT_OK;
+    if (c->t->m->position && d->max_position < most) most = d->max_position;
+    c->cfg.max_length = most;
+    FT_TRY(open_data(c));
+    FT_TRY(check_set(c));
+    const int64_t all = data_count(c->set), n = all < c->cfg.samples ? all : c->cfg.samples;
+    tok_ids *sample = arena_get(c->mem, (size_t)(n + 1) * sizeof *sample);
+    if (!sample) return FT_EMEM;
+    for (int64_t i = 0; i < n; i++) {
+        data_sample s;
+        FT_TRY(data_get(c->set, i, &s, c->mem));
+        const int64_t len = s.len < most ? s.len : most;
+        int32_t *ids = arena_get(c->mem, (size_t)(len + 1) * sizeof *ids);
+        if (!ids) return FT_EMEM;
+        memcpy(ids, s.ids, (size_t)len * sizeof *ids);
+        sample[i] = (tok_ids){.id = ids, .n = len};
+    }
+    c->sample = sample;
+    c->n_samples = n;
+    if (n < c->cfg.samples)
+        log_info("calibration.data: %lld samples of %lld that were asked for", (long long)n,
+                 (long long)c->cfg.samples);
+    return FT_OK;
+}
+
+/* --- what is done already ------------------------------------------------------------------------------------------------ */
+static ft_status identity(const compressing *c, str_buf *out)
+{
+    sha256_state sha;
+    char data[65], base[65];
+    sha256_init(&sha);
+    for (int64_t i = 0; i < c->n_samples; i++) {
+        sha256_add(&sha, &c->sample[i].n, sizeof c->sample[i].n);
+        sha256_add(&sha, c->sample[i].id, (size_t)c->sample[i].n * sizeof(int32_t));
+    }
+    sha256_hex(&sha, data);
+    FT_TRY(io_weights_sha256(&c->t->m->weights, base));
+    str_printf(out, "{\"data_sha256\":\"%s\",\"base_sha256\":\"%s\",\"config\":", data, base);
+    FT_TRY(compress_identity(&c->cfg, out));
+    str_adds(out, "}\n");
+    return str_ok(out);
+}
+
+/* A folder of ours, empty but for the identity. */
+static ft_status begin_blocks(compressing *c, const str_buf *now)
+{
+    const char *left, *path = path_join(c->mem, c->blocks, BLOCKS);
+    if (!path) return FT_EMEM;
+    FT_TRY(io_clear(c->blocks, 0, c->mem, &left));
+    FT_TRY(dir_make(c->blocks));
+    FT_TRY(dir_lock(c->blocks, &c->lock));
+    return file_write(path, now->data, now->len);
+}
+
+static ft_status go_on(compressing *c, const str_buf *now)
+{
+    char *text;
+    size_t n;
+    const char *path = path_join(c->mem, c->blocks, BLOCKS);
+    if (!path) return FT_EMEM;
+    FT_TRY(dir_lock(c->blocks, &c->lock));
+    FT_TRY(file_read(&text, &n, path, (size_t)16 << 20));
+    const bool same = n == now->len && memcmp(text, now->data, n) == 0;
+    ft_free(text);
+    FT_CHECK(same, FT_ECONFIG,
+             "%s: was begun with another config, other data or another model; undo this, or start "
+             "anew with --force",
+             ft_shows(c->blocks));
+    return FT_OK;
+}
+
+static ft_status open_blocks(compressing *c)
+{
+    path_kind there, begun;
+    const char *foreign = NULL;
+    str_buf now = {0};
+    c->blocks = arena_printf(c->mem, "%s.blocks", c->target.path);
+    if (!c->blocks) return FT_EMEM;
+    FT_TRY(path_look(c->blocks, &there));
+    FT_TRY(path_look_in(c->blocks, BLOCKS, &begun));
+    if (there == PATH_FOLDER) FT_TRY(io_foreign(c->blocks, false, c->mem, &foreign));
+    FT_CHECK(!foreign && (there == PATH_FOLDER || there == PATH_NONE), FT_EEXIST,
+             "%s: is needed for what is done, and holds something else; move it away",
+             ft_shows(c->blocks));
+    FT_CHECK(begun != PATH_FILE || c->opt->resume || c->opt->force, FT_EEXIST,
+             "%s: holds what a run that was cut short has done; go on with --resume, or start anew "
+             "with --force",
+             ft_shows(c->blocks));
+    ft_status rc = identity(c, &now);
+    if (rc == FT_OK)
+        rc = c->opt->resume && begun == PATH_FILE ? go_on(c, &now) : begin_blocks(c, &now);
+    str_free(&now);
+    return rc;
+}
+
+/* Kept where the run can go on. */
+static void close_blocks(compressing *c, ft_status rc)
+{
+    const bool stays = rc == FT_ESIGNAL || rc == FT_ETIME || rc == FT_EIO || rc == FT_EMEM;
+    const char *left;
+    bool any = false;
+    if (c->lock < 0) return;
+    ft_error_keep(true);
+    for (int i = 0; stays && c->t && i < c->t->m->d.n_layer && !any; i++) {
+        const char *name = arena_printf(c->mem, "block-%d.safetensors", i);
+        path_kind kind = PATH_NONE;
+        any = name && path_look_in(c->blocks, name, &kind) == FT_OK && kind == PATH_FILE;
+    }
+    dir_unlock(c->blocks, c->lock);
+    if (any)
+        log_info("%s: holds what is done; --resume goes on with it", ft_shows(c->blocks));
+    else if (io_clear(c->blocks, 0, c->mem, &left) != FT_OK)
+        log_warn("%s: could not be removed", ft_shows(c->blocks));
+    ft_error_keep(false);
+}
+
+/* --- the result --------------------------------------------------------------------------------------------------------- */
+static void put_number(str_buf *s, const char *key, double v)
+{
+    tool_json_key(s, key);
+    tool_json_number(s, v);
+}
+
+static void put_told(const compressing *c, str_buf *s, const cmp_told *t)
+{
+    str_adds(s, "{\"name\":");
+    str_json(s, t->name, strlen(t->name));
+    put_number(s, "error", t->error);
+    if (c->opt->prune) put_number(s, "sparsity", t->sparsity);
+    str_addc(s, '}');
+}
+
+/* between: ",\n" of a list, "\n" of lines */
+static void put_all(const compressing *c, str_buf *s, const char *between)
+{
+    const cmp_told *told;
+    const int64_t n = cmp_told_of(c->walk, &told);
+    for (int64_t i = 0; i < n; i++) {
+        put_told(c, s, &told[i]);
+        if (i + 1 < n) str_adds(s, between);
+    }
+}
+
+static ft_status write_file(const compressing *c, const char *name, str_buf *text)
+{
+    const char *path = path_join(c->mem, c->target.temp, name);
+    ft_status rc = path ? str_ok(text) : FT_EMEM;
+    if (rc == FT_OK) rc = file_write(path, text->data, text->len);
+    str_free(text);
+    return rc;
+}
+
+/* The same object as in config.json, for who reads a file of its own. */
+static ft_status write_quantize_config(const compressing *c, const model_save_options *save)
+{
+    str_buf text = {0};
+    if (!save->quant || strcmp(save->quant->method, "gptq") != 0) return FT_OK;
+    save->quant->writer->config(save->quant_cfg, c->t->m->dtype, &text);
+    str_addc(&text, '\n');
+    return write_file(c, "quantize_config.json", &text);
+}
+
+static ft_status write_told(const compressing *c)
+{
+    str_buf text = {0};
+    str_adds(&text, "[\n");
+    put_all(c, &text, ",\n");
+    str_adds(&text, "\n]\n");
+    return write_file(c, "compress.json", &text);
+}
+
+/* Opening checks every tensor's name and shape against the config. */
+static ft_status check_written(compressing *c)
+{
+    FT_TRY(model_open(&c->written,
+                      &(model_options){.path = c->target.temp, .end = MODEL_ANY, .unread = true}));
+    FT_CHECK(model_count(c->written) == model_count(c->t->m), FT_EINTERNAL,
+             "%s: %lld parameters were written of %lld", ft_shows(c->target.temp),
+             (long long)model_count(c->written), (long long)model_count(c->t->m));
+    return FT_OK;
+}
+
+static ft_status save(compressing *c)
+{
+    model_save_options how;
+    FT_TRY(cmp_save_options(c->walk, c->cfg.kept, c->cfg.n_kept, &how));
+    FT_TRY(tool_save(c->t->m, c->target.temp, &how));
+    if (!str_ends(c->target.path, ".gguf")) {
+        FT_TRY(write_quantize_config(c, &how));
+        FT_TRY(write_told(c));
+    }
+    FT_TRY(check_written(c));
+    return file_inputs_check();
+}
+
+static ft_status report(const compressing *c, str_buf *s)
+{
+    const cmp_told *told, all = cmp_told_all(c->walk);
+    const int64_t n = cmp_told_of(c->walk, &told);
+    const double seconds = ft_seconds() - c->started;
+    if (c->opt->json) {
+        put_all(c, s, "\n");
+        str_printf(s, "%s{\"tensors\":%lld", n > 0 ? "\n" : "", (long long)n);
+        put_number(s, "error", all.error);
+        put_number(s, "sparsity", all.sparsity);
+        put_number(s, "seconds", seconds);
+        str_adds(s, "}\n");
+        tool_json_memory(s, &c->t->plan);
+    } else {
+        str_printf(s, "%s: %s, %lld tensors, %lld tokens, error %.4g", ft_shows(c->target.path),
+                   c->cfg.method->name, (long long)n, (long long)cmp_tokens(c->walk), all.error);
+        if (c->opt->prune) str_printf(s, ", %.4g of them 0", all.sparsity);
+        str_printf(s, ", %.1f s\n", seconds);
+    }
+    return str_ok(s);
+}
+
+/* --- the run ----------------------------------------------------------------------------------------------------------- */
+static ft_status open_target(compressing *c)
+{
+    const io_input in[] = {{.what = "the config", .path = c->opt->config, .may_lie_in = false},
+                           {.what = "the model", .path = c->cfg.model}};
+    FT_CHECK(!c->cfg.method->writes || !str_ends(c->cfg.dir, ".gguf"), FT_EUSAGE,
+             "%s: codes of %s have no place in a .gguf; write a folder", ft_shows(c->cfg.dir),
+             c->cfg.method->writes);
+    return io_target_open(&c->target, c->cfg.dir, c->opt->force, in, FT_COUNT_OF(in), c->mem);
+}
+
+static ft_status check_base(const compressing *c)
+{
+    const model *m = c->t->m;
+    FT_CHECK(!m->quant && !m->has_blocks, FT_EDATA,
+             "%s: is quantised already; take the model that it was made from", ft_shows(m->path));
+    return FT_OK;
+}
+
+static ft_status open_inputs(compressing *c)
+{
+    const char *path = c->cfg.model;
+    FT_TRY(model_check_links(path, c->opt->follow_links));
+    FT_TRY(model_watch(&c->watched, path, c->mem));
+    FT_TRY(file_watch_open(&c->config_watch, c->opt->config, FILE_DONE));
+    FT_TRY(tool_open(&c->t, path, NULL, TOOL_ANY, NULL));
+    FT_TRY(check_base(c));
+    return take_samples(c);
+}
+
+static ft_status open_walk(compressing *c)
+{
+    const model_save_options how = {0};
+    const cmp_options o = {.inf = &c->t->inf,
+                           .method = c->cfg.method,
+                           .cfg = c->cfg.cfg,
+                           .chosen = compress_is_chosen,
+                           .ctx = &c->cfg,
+                           .sample = c->sample,
+                           .n_samples = c->n_samples,
+                           .dir = c->blocks};
+    nn_site *const *site;
+    c->t->plan.apart = tool_saving_bytes(c->t->m, c->target.path, &how);
+    FT_TRY(cmp_walk_open(&c->walk, &o));
+    FT_CHECK(cmp_chosen(c->walk, &site) > 0, FT_ECONFIG,
+             "%s: no layer is chosen: all linear layers of %s are left out", c->opt->config,
+             ft_shows(c->cfg.model));
+    return FT_OK;
+}
+
+static ft_status run(compressing *c, str_buf *text)
+{
+    FT_TRY(compress_config_open(&c->cfg, c->opt, c->mem));
+    FT_TRY(io_model_exists(c->cfg.model));
+    FT_TRY(open_target(c));
+    FT_TRY(open_inputs(c));
+    FT_TRY(tool_check_space(c->t->m, &c->target, c->t->m->dtype, NULL));
+    FT_TRY(open_blocks(c));
+    FT_TRY(open_walk(c));
+    FT_TRY(cmp_walk_run(c->walk));
+    FT_TRY(save(c));
+    FT_TRY(report(c, text)); /* before the rename: a failure leaves nothing */
+    return io_target_commit(&c->target);
+}
+
+ft_status tool_compress(const tool_compress_options *opt, const tool_sink *out)
+{
+    compressing c = {.opt = opt, .lock = -1, .started = ft_seconds()};
+    str_buf text = {0};
+    FT_TRY(arena_open(&c.mem, "a compression", (size_t)1 << 34));
+    ft_status rc = run(&c, &text);
+    if (rc == FT_OK) rc = tool_put(out, &text);
+    str_free(&text);
+    model_close(c.written);
+    cmp_walk_close(c.walk);
+    close_blocks(&c, rc);
+    data_close(c.set);
+    tool_close(c.t);
+    file_watch_close(c.config_watch);
+    model_watched_close(&c.watched);
+    io_target_close(&c.target);
+    cfg_close(&c.cfg.doc);
+    arena_close(c.mem);
+    return rc;
+}

@@ -1,0 +1,234 @@
+/* compress_config.c – the config of `ft quantize` and `ft prune`: a model, calibration data, and a section whose `type` picks a
+ * quantiser or a pruner, whose keys stand beside it. */
+#include <string.h>
+
+#include "compressing.h"
+
+#define AT(field) offsetof(compress_config, field)
+static const char *const shapes[] = {"path", "a source", "list of them", NULL};
+static const char *const name_shapes[] = {"list of names", NULL};
+static const char *const target_shapes[] = {"all-linear", "regex", "list of names", NULL};
+
+static const cfg_field model_rows[] = {
+    {"path", CFG_PATH, AT(model), .required = true, .help = "folder or .gguf, not quantised"},
+    CFG_END};
+static const cfg_field calibration_rows[] = {
+    {"data", CFG_JSON, AT(data), .choices = shapes,
+     .help = "texts that the model runs over, as data.train of a training config; every token "
+             "counts"},
+    {"samples", CFG_INT, AT(samples), .def = "128", .low = 1, .high = 1e9,
+     .help = "the first so many"},
+    {"max_length", CFG_INT, AT(max_length), .def = "2048", .low = 1, .high = 1 << 24,
+     .help = "tokens of a sample at most"},
+    CFG_END};
+static const cfg_field output_rows[] = {
+    {"dir", CFG_PATH, AT(dir), .help = "where the result goes, unless --out says"}, CFG_END};
+
+#define LEFT_HELP "parts of module paths: what has one in its path stays as it is"
+#define COMMON_ROWS                                                                                \
+    {"model", CFG_TABLE, 0, .required = true, .sub = model_rows, .help = "what is read"},          \
+        {"calibration", CFG_TABLE, 0, .sub = calibration_rows,                                     \
+         .help = "inputs that are looked at"},                                                     \
+    {                                                                                              \
+        "output", CFG_TABLE, 0, .sub = output_rows, .help = "the result"                           \
+    }
+const cfg_field tool_quantize_fields[] = {
+    COMMON_ROWS,
+    {"quantize", CFG_JSON, AT(section),
+     .help = "type: gptq, awq, rtn, and its keys (ft help compress)"},
+    {"modules_to_not_convert", CFG_JSON, AT(left), .choices = name_shapes, .help = LEFT_HELP},
+    CFG_END};
+const cfg_field tool_prune_fields[] = {
+    COMMON_ROWS,
+    {"prune", CFG_JSON, AT(section),
+     .help = "type: magnitude, wanda, sparsegpt, layers, and its keys"},
+    CFG_END};
+
+#define HEAD_AT(field) offsetof(compress_head, field)
+const cfg_field tool_quantize_head[] = {
+    {"type", CFG_ENUM, HEAD_AT(type), .def = "\"gptq\"", .help = "how"},
+    {"modules_to_not_convert", CFG_JSON, HEAD_AT(left), .choices = name_shapes, .help = LEFT_HELP},
+    CFG_END};
+const cfg_field tool_prune_head[] = {
+    {"type", CFG_ENUM, HEAD_AT(type), .def = "\"magnitude\"", .help = "how"},
+    {"target_modules", CFG_JSON, HEAD_AT(target), .choices = target_shapes,
+     .help = "what is pruned, in PEFT's forms; default: all linear layers of the blocks"},
+    CFG_END};
+
+/* What tells the two verbs apart. */
+typedef struct kind {
+    const char *section;
+    const cfg_field *fields, *head;
+    const cmp_method *(*at)(int i);
+    const char *const *(*names)(void);
+} kind;
+static const kind kinds[] = {
+    {"quantize", tool_quantize_fields, tool_quantize_head, cmp_quantizer_at, cmp_quantizer_names},
+    {"prune", tool_prune_fields, tool_prune_head, cmp_pruner_at, cmp_pruner_names}};
+enum { HEAD = 64 }; /* bytes in front of the method's own */
+_Static_assert(sizeof(compress_head) <= HEAD, "the head fits");
+
+static const kind *kind_of(const compress_config *c)
+{
+    return &kinds[c->opt->prune];
+}
+
+/* --- the section ------------------------------------------------------------------------------------------------- */
+static size_t count(const cfg_field *rows)
+{
+    size_t n = 0;
+    while (rows && rows[n].key) n++;
+    return n;
+}
+
+static const cfg_field *join(const kind *k, const cmp_method *m, arena *mem)
+{
+    const size_t n = count(k->head), own = m ? count(m->fields) : 0;
+    cfg_field *rows = arena_get(mem, (n + own + 1) * sizeof *rows);
+    if (!rows) return NULL;
+    memcpy(rows, k->head, n * sizeof *rows);
+    rows[0].choices = k->names();
+    for (size_t i = 0; i < own; i++) {
+        rows[n + i] = m->fields[i];
+        rows[n + i].offset += HEAD;
+    }
+    return rows;
+}
+
+/* Of an unknown type its keys are nobody's mistake. */
+static const char *const *all_keys(const cJSON *object, arena *mem)
+{
+    size_t n = 0;
+    const cJSON *first = cJSON_IsObject(object) ? object->child : NULL;
+    for (const cJSON *e = first; e; e = e->next) n++;
+    const char **keys = arena_get(mem, (n + 1) * sizeof *keys);
+    n = 0;
+    for (const cJSON *e = first; keys && e; e = e->next) keys[n++] = e->string;
+    return keys;
+}
+
+static ft_status read_section(compress_config *c, arena *mem)
+{
+    const kind *k = kind_of(c);
+    const cJSON *type = cJSON_IsObject(c->section) ? js_get(c->section, "type") : NULL;
+    for (int i = 0; k->at(i) && !c->method; i++)
+        if (type ? cJSON_IsString(type) && strcmp(type->valuestring, k->at(i)->name) == 0 : i == 0)
+            c->method = k->at(i);
+    char *all = arena_get(mem, HEAD + (c->method ? c->method->cfg_size : 0));
+    c->rows = join(k, c->method, mem);
+    const char *const *also = c->method ? NULL : all_keys(c->section, mem);
+    if (!all || !c->rows || (!c->method && !also)) return FT_EMEM;
+    c->head = (compress_head *)(void *)all;
+    c->cfg = all + HEAD;
+    cfg_read(&c->doc, c->section, k->section, c->rows, all, also);
+    if (c->method && c->method->check) c->method->check(&c->doc, c->section, k->section, c->cfg);
+    return FT_OK;
+}
+
+/* --- names of modules ----------------------------------------------------------------------------------------------- */
+static bool is_names(const cJSON *v)
+{
+    const cJSON *e;
+    cJSON_ArrayForEach(e, v) if (!cJSON_IsString(e) || !*e->valuestring) return false;
+    return cJSON_IsArray(v);
+}
+
+static ft_status take_left(compress_config *c, arena *mem)
+{
+    const cJSON *own = c->head->left, *list = own ? own : c->left, *e;
+    const char *key = own ? "quantize.modules_to_not_convert" : "modules_to_not_convert";
+    if (own && c->left)
+        cfg_fail(&c->doc, c->left, "modules_to_not_convert", "stands in quantize, too; keep one");
+    if (!list || cJSON_IsNull(list)) return FT_OK;
+    if (!is_names(list)) {
+        cfg_fail(&c->doc, list, key, "must be a list of parts of module paths");
+        return FT_OK;
+    }
+    c->kept = arena_get(mem, (size_t)(cJSON_GetArraySize(list) + 1) * sizeof *c->kept);
+    if (!c->kept) return FT_EMEM;
+    cJSON_ArrayForEach(e, list) c->kept[c->n_kept++] = e->valuestring;
+    return FT_OK;
+}
+
+static void check_target(compress_config *c)
+{
+    const cJSON *t = c->head->target;
+    if (!t || cJSON_IsNull(t) || (is_names(t) && cJSON_GetArraySize(t) > 0)) return;
+    if (!cJSON_IsString(t) || !*t->valuestring) {
+        cfg_fail(&c->doc, t, "prune.target_modules",
+                 "must be \"all-linear\", a regex, or a list of module names, at least one");
+    } else if (strcmp(t->valuestring, "all-linear") != 0 && pe_match_full(t->valuestring, "") < 0) {
+        const char *why = arena_str(c->doc.mem, ft_error());
+        ft_error_clear();
+        cfg_fail(&c->doc, t, "prune.target_modules", "%s", why ? why : "");
+    }
+}
+
+/* The last words of the path, whole ones. */
+static bool ends_in(const char *path, const char *name)
+{
+    const size_t n = strlen(path), k = strlen(name);
+    return str_ends(path, name) && (n == k || path[n - k - 1] == '.');
+}
+
+static bool is_target(const cJSON *t, const char *path)
+{
+    const cJSON *e;
+    if (!t || cJSON_IsNull(t)) return true;
+    if (cJSON_IsString(t))
+        return strcmp(t->valuestring, "all-linear") == 0 || pe_match_full(t->valuestring, path) > 0;
+    cJSON_ArrayForEach(e, t) if (ends_in(path, e->valuestring)) return true;
+    return false;
+}
+
+bool compress_is_chosen(void *ctx, const nn_site *s)
+{
+    const compress_config *c = ctx;
+    for (int i = 0; i < c->n_kept; i++)
+        if (strstr(s->path, c->kept[i])) return false;
+    return is_target(c->head->target, s->path);
+}
+
+/* --- all of it ------------------------------------------------------------------------------------------------------- */
+static void check_calibration(compress_config *c)
+{
+    const cJSON *object = js_get(c->doc.js.root, "calibration");
+    if (c->method && !c->method->calibrated && object)
+        cfg_fail(&c->doc, object, "calibration", "%s reads no data; leave it out", c->method->name);
+    if (c->method && c->method->calibrated && !c->data)
+        cfg_missing(&c->doc, object ? object : c->doc.js.root, "calibration.data",
+                    "missing; %s looks at the inputs of the layers", c->method->name);
+}
+
+ft_status compress_config_open(compress_config *c, const tool_compress_options *opt, arena *mem)
+{
+    *c = (compress_config){.opt = opt};
+    cfg_doc *d = &c->doc;
+    FT_TRY(cfg_open(d, opt->config, opt->sets, opt->n_sets, mem));
+    cfg_read(d, d->js.root, "", kind_of(c)->fields, c, NULL);
+    FT_TRY(read_section(c, mem));
+    FT_TRY(take_left(c, mem));
+    check_target(c);
+    check_calibration(c);
+    FT_TRY(cfg_done(d));
+    if (!c->dir) c->dir = opt->out;
+    if (opt->out) c->dir = opt->out;
+    FT_CHECK(c->dir, FT_EUSAGE, "no output given; use --out DIR");
+    return FT_OK;
+}
+
+ft_status compress_identity(const compress_config *c, str_buf *out)
+{
+    cJSON *o = cJSON_CreateObject(), *section = cJSON_AddObjectToObject(o, kind_of(c)->section);
+    ft_status rc = section ? cfg_resolve(section, c->rows, c->head) : FT_EMEM;
+    if (rc == FT_OK && c->method->calibrated) {
+        const cJSON *max = cJSON_AddNumberToObject(o, "max_length", (double)c->max_length);
+        if (!cJSON_AddNumberToObject(o, "samples", (double)c->samples) || !max) rc = FT_EMEM;
+    }
+    cJSON *kept = cJSON_AddArrayToObject(o, "modules_to_not_convert");
+    for (int i = 0; rc == FT_OK && i < c->n_kept; i++)
+        if (!kept || !cJSON_AddItemToArray(kept, cJSON_CreateString(c->kept[i]))) rc = FT_EMEM;
+    if (rc == FT_OK) js_print(out, o, false);
+    cJSON_Delete(o);
+    return rc == FT_OK ? str_ok(out) : rc;
+}
