@@ -26,7 +26,7 @@ CASES = {
     "llama_4": ({**BASE, "model_type": "llama", "num_key_value_heads": 2}, "gptq", 4, 16, {"sym": True, "float": "1.self_attn.o_proj"}),
     "gpt2_8": (GPT2, "gptq", 8, 32, {"v2": True, "act": True, "scales": torch.float32}),
     "qwen2_3": ({**BASE, "model_type": "qwen2", "dtype": "bfloat16"}, "gptq", 3, -1, {"index": False, "scales": torch.bfloat16}),
-    "mistral_2": ({**BASE, "model_type": "mistral", "sliding_window": 6}, "gptq", 2, 32, {"act": True, "random": True}),
+    "mistral_2": ({**BASE, "model_type": "mistral", "sliding_window": None}, "gptq", 2, 32, {"act": True, "random": True}),
     "qwen3_4": ({**BASE, "model_type": "qwen3", "head_dim": 8}, "gptq", 4, 32, {"act": True, "v2": True}),
     "llama_awq": ({**BASE, "model_type": "llama", "num_key_value_heads": 2}, "awq", 4, 32, {}),
     "qwen2_awq": ({**BASE, "model_type": "qwen2", "num_key_value_heads": 2}, "awq", 4, 16, {"random": True}),

@@ -21,7 +21,8 @@ static const js_key config_keys[] = {
     {"zero_point", JS_READ, NULL, NULL},
     {"sym", JS_READ, NULL, NULL},
     {"desc_act", JS_ONLY, "false", "groups of columns in another order are not read"},
-    {"dynamic", JS_ONLY, "false", "the bits of some modules are others; use a folder with the same ones everywhere"},
+    {"dynamic", JS_ONLY, "false",
+     "the bits of some modules are others; use a folder with the same ones everywhere"},
     {"pack_dtype", JS_ONLY, "\"int32\"", "codes in words of another size are not read"},
     {"adapter", JS_ONLY, NULL, "an adapter inside the weights is not read"},
     {"modules_to_not_convert", JS_IDLE, NULL, "what is quantised has packed tensors"},
@@ -115,7 +116,7 @@ static ft_status bind(model *m, int64_t i, const void *cfg, bool *done)
 }
 
 const model_quant model_quant_awq = {.method = "awq",
-                                      .size = sizeof(model_packed_cfg),
-                                      .read = read_config,
-                                      .bind = bind,
-                                      .writer = &packed_writer_awq};
+                                     .size = sizeof(model_packed_cfg),
+                                     .read = read_config,
+                                     .bind = bind,
+                                     .writer = &packed_writer_awq};

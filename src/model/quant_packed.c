@@ -70,8 +70,8 @@ static ft_status check_tensor(const binding *k, const io_tensor *t, const char *
 {
     const io_tensor *any = k->codes ? k->codes : k->scales ? k->scales : k->zeros;
     FT_CHECK(t, FT_EDATA, "%s: tensor \"%.*s%s\" is missing, and \"%s\" is there",
-             ft_shows(any->file), model_module_length(k->m, k->i),
-             ft_shows(k->m->param[k->i].name), suffix, ft_shows(any->name));
+             ft_shows(any->file), model_module_length(k->m, k->i), ft_shows(k->m->param[k->i].name),
+             suffix, ft_shows(any->name));
     bool fits = t->nd == nd;
     for (int j = 0; fits && j < nd; j++) fits = t->dim[j] == dim[j];
     char want[64];
@@ -96,8 +96,8 @@ static ft_status check_tensors(const binding *k)
     k->l->shape(s, codes, zeros);
     FT_TRY(check_tensor(k, k->codes, ".qweight", "i32", 2, codes));
     FT_TRY(check_tensor(k, k->zeros, ".qzeros", "i32", 2, zeros));
-    FT_TRY(check_tensor(k, k->scales, ".scales", "f16, bf16, f32", 2,
-                        (int64_t[]){s->groups, s->out}));
+    FT_TRY(
+        check_tensor(k, k->scales, ".scales", "f16, bf16, f32", 2, (int64_t[]){s->groups, s->out}));
     return k->index ? check_tensor(k, k->index, ".g_idx", "i32", 1, &s->in) : FT_OK;
 }
 
@@ -145,7 +145,8 @@ static void order_tile(void *ctx, int64_t tile, int thread)
 {
     const binding *k = ctx;
     const packed_size *s = &k->s;
-    const int64_t o0 = tile * PACKED_ROWS, o1 = s->out - o0 < PACKED_ROWS ? s->out : o0 + PACKED_ROWS;
+    const int64_t o0 = tile * PACKED_ROWS,
+                  o1 = s->out - o0 < PACKED_ROWS ? s->out : o0 + PACKED_ROWS;
     const size_t bytes = (size_t)k->scales->type->bytes;
     const char *scales = k->scales->data;
     (void)thread;

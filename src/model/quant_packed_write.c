@@ -148,8 +148,7 @@ static void put_scales(const packing *k)
     uint16_t *to = (uint16_t *)k->words;
     const uint16_t *scale = k->g->scale;
     for (int64_t o = 0; o < k->s.out; o++)
-        for (int64_t g = 0; g < k->s.groups; g++)
-            to[g * k->s.out + o] = scale[o * k->s.groups + g];
+        for (int64_t g = 0; g < k->s.groups; g++) to[g * k->s.out + o] = scale[o * k->s.groups + g];
 }
 
 static void put_index(const packing *k)
@@ -189,7 +188,8 @@ static void add_flag(str_buf *out, const char *key, bool v)
 
 static void config(const packed_layout *l, const model_packed_cfg *c, str_buf *out)
 {
-    str_printf(out, "{\n    \"quant_method\": \"%s\",\n    \"bits\": %lld,\n    \"group_size\": %lld",
+    str_printf(out,
+               "{\n    \"quant_method\": \"%s\",\n    \"bits\": %lld,\n    \"group_size\": %lld",
                l->method, (long long)c->bits, (long long)c->group_size);
     if (l == &packed_awq) {
         add_flag(out, "zero_point", c->zero_point);
@@ -240,7 +240,7 @@ static void config(const packed_layout *l, const model_packed_cfg *c, str_buf *o
         (void)dtype;                                                                               \
         config(&packed_##kind, c, out);                                                            \
     }                                                                                              \
-    const model_quant_writer packed_writer_##kind = {is_coded, kind##_parts, kind##_code,          \
+    const model_quant_writer packed_writer_##kind = {is_coded,    kind##_parts,  kind##_code,      \
                                                      kind##_data, kind##_config, true};
 WRITER(gptq)
 WRITER(awq)

@@ -26,7 +26,8 @@ static ft_status add_parts(save_plan *p, int64_t param, save_item *out, int *n)
                              .nd = part[k].nd,
                              .dim = {part[k].dim[0], part[k].dim[1]}};
         const char *name = p->m->param[param].name;
-        const int length = p->opt->quant->writer->of_module ? model_module_length(p->m, param) : (int)strlen(name);
+        const int length =
+            p->opt->quant->writer->of_module ? model_module_length(p->m, param) : (int)strlen(name);
         out[k].name = arena_printf(p->mem, "%.*s%s", length, name, part[k].suffix);
         if (!out[k].name) return FT_EMEM;
     }

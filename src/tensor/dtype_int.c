@@ -37,6 +37,23 @@ static int64_t bit_of(int bits, int64_t i)
     return bits == 4 ? (i ^ 1) * 4 : i * bits;
 }
 
+/* Eight codes, which fill `bits` bytes. */
+static inline void get_eight(uint8_t *q, const uint8_t *p, int bits)
+{
+    uint32_t w = 0;
+    for (int b = 0; b < bits; b++) w |= (uint32_t)p[b] << 8 * b;
+    for (int j = 0; j < 8; j++)
+        q[bits == 4 ? j ^ 1 : j] = (uint8_t)(w >> bits * j & ((1u << bits) - 1));
+}
+
+static uint8_t get_one(const uint8_t *p, int bits, int64_t i)
+{
+    const int64_t at = bit_of(bits, i);
+    unsigned v = (unsigned)p[at / 8] >> at % 8;
+    if (at % 8 + bits > 8) v |= (unsigned)p[at / 8 + 1] << (8 - at % 8);
+    return (uint8_t)(v & ((1u << bits) - 1));
+}
+
 void dt_codes_get(const dt_type *type, uint8_t *q, const void *src, int64_t first, int64_t n)
 {
     const int bits = dt_code_bits(type);
@@ -45,12 +62,14 @@ void dt_codes_get(const dt_type *type, uint8_t *q, const void *src, int64_t firs
         memcpy(q, p + first, (size_t)n);
         return;
     }
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t at = bit_of(bits, first + i);
-        unsigned v = (unsigned)p[at / 8] >> at % 8;
-        if (at % 8 + bits > 8) v |= (unsigned)p[at / 8 + 1] << (8 - at % 8);
-        q[i] = (uint8_t)(v & ((1u << bits) - 1));
+    for (; n > 0 && first % 8; n--) *q++ = get_one(p, bits, first++);
+    for (p += first / 8 * bits; n >= 8; n -= 8, q += 8, p += bits) {
+        if (bits == 4)
+            get_eight(q, p, 4);
+        else
+            bits == 3 ? get_eight(q, p, 3) : get_eight(q, p, 2);
     }
+    for (int64_t i = 0; i < n; i++) q[i] = get_one(p, bits, i);
 }
 
 void dt_codes_put(const dt_type *type, void *dst, int64_t first, const uint8_t *q, int64_t n)
@@ -117,8 +136,7 @@ static size_t side_bytes(const void *side)
     {                                                                                              \
         read_as(&dt_##name, dst, src, first, n);                                                   \
     }                                                                                              \
-    const dt_type dt_##name = {#name, NULL,        -1,        block, bytes, NULL,                  \
-                               NULL,  name##_read, side_bytes};
+    const dt_type dt_##name = {#name, NULL, -1, block, bytes, NULL, NULL, name##_read, side_bytes};
 FORMAT(int2, 4, 1)
 FORMAT(int3, 8, 3)
 FORMAT(int4, 2, 1)
