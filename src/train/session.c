@@ -160,6 +160,21 @@ static ft_status check_quantised(const train_session *s, const model *m, const p
     return FT_OK;
 }
 
+/* Whole codes (GPTQ, AWQ) are a frozen base: what a model folder would hold of them are no longer its values. */
+static ft_status check_codes(const train_session *s, const model *m)
+{
+    const pe_method *method = s->cfg.method;
+    for (int64_t i = 0; method->result == PE_MODEL && i < m->n_param; i++) {
+        const nn_param *p = &m->param[i];
+        FT_CHECK(dt_code_bits(p->t.type) == 0, FT_EDATA,
+                 "%s: \"%s\" is in codes of %d bits, and the result of method.type \"%s\" is a "
+                 "model of floats; make floats of the base with `ft convert --type bf16`, or train "
+                 "an adapter (method.type \"lora\")",
+                 ft_shows(m->path), ft_shows(p->name), dt_code_bits(p->t.type), method->name);
+    }
+    return FT_OK;
+}
+
 ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
 {
     const pe_start with = {.seed = (uint64_t)s->cfg.train.seed,
@@ -169,6 +184,7 @@ ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
                            .steps = s->total_steps,
                            .samples = data_epoch_length(s->train),
                            .batch_size = s->cfg.train.batch_size};
+    FT_TRY(check_codes(s, m));
     FT_TRY(pe_attach(out, s->cfg.method, s->cfg.method_cfg, m, &with));
     return check_quantised(s, m, *out);
 }
