@@ -121,8 +121,9 @@ def moments(model, names, rows):
     return h
 
 
-def quantise(model, rows, cfg, left=()):
-    """Codes by the name of the layer, and its error; the model is quantised then."""
+def quantise(model, rows, cfg, left=(), given=None):
+    """Codes by the name of the layer, and its error; the model is quantised then. given: codes that what comes behind goes
+    by, since a single one on the other side of a rounding tie moves all others a little."""
     cfg, modules, codes, error = {**DEFAULTS, **cfg}, dict(model.named_modules()), {}, {}
     for block in stages(model):
         steps = block if cfg["true_sequential"] else [sum(block, [])]
@@ -134,7 +135,7 @@ def quantise(model, rows, cfg, left=()):
                 by = h.get(n, torch.eye(w.shape[1]).double())
                 d = w - value(codes[n])
                 error[n] = float((d @ by * d).sum() / (w @ by * w).sum())
-                put(modules[n], value(codes[n]))
+                put(modules[n], value(given[n] if given else codes[n]))
     return codes, error
 
 

@@ -352,10 +352,25 @@ static ft_status open_walk(compressing *c)
     return FT_OK;
 }
 
+/* A run that is gone on with may have been done already: its result stands there, and is whole. */
+static ft_status is_complete(const compressing *c, bool *is)
+{
+    path_kind told;
+    *is = false;
+    if (!c->opt->resume || c->opt->force) return FT_OK;
+    FT_TRY(path_look_in(c->cfg.dir, "compress.json", &told));
+    *is = told == PATH_FILE;
+    if (*is) log_info("%s: is complete; --force makes it anew", ft_shows(c->cfg.dir));
+    return FT_OK;
+}
+
 static ft_status run(compressing *c, str_buf *text)
 {
+    bool complete;
     FT_TRY(compress_config_open(&c->cfg, c->opt, c->mem));
     FT_TRY(io_model_exists(c->cfg.model));
+    FT_TRY(is_complete(c, &complete));
+    if (complete) return FT_OK;
     FT_TRY(open_target(c));
     FT_TRY(open_inputs(c));
     FT_TRY(tool_check_space(c->t->m, &c->target, c->t->m->dtype, NULL));
@@ -373,7 +388,7 @@ ft_status tool_compress(const tool_compress_options *opt, const tool_sink *out)
     str_buf text = {0};
     FT_TRY(arena_open(&c.mem, "a compression", (size_t)1 << 34));
     ft_status rc = run(&c, &text);
-    if (rc == FT_OK) rc = tool_put(out, &text);
+    if (rc == FT_OK && text.len > 0) rc = tool_put(out, &text);
     str_free(&text);
     model_close(c.written);
     cmp_walk_close(c.walk);
