@@ -25,9 +25,10 @@ data:      base cfg io token template nn
 objective: base cfg tensor kernel io autograd token nn model infer method reward data
 optim:     base cfg tensor kernel nn
 train:     base cfg tensor kernel io autograd token template nn model infer method reward data objective optim
+compress:  base cfg tensor kernel io autograd token nn model infer data template
 merge:     base cfg tensor io token template nn model method
-tool:      base cfg tensor kernel io autograd token template nn model infer method reward data objective optim train merge
-cli:       base cfg tensor kernel io autograd token template nn model infer method reward data objective optim train merge tool
+tool:      base cfg tensor kernel io autograd token template nn model infer method reward data objective optim train compress merge
+cli:       base cfg tensor kernel io autograd token template nn model infer method reward data objective optim train compress merge tool
 '
 bad=0
 complain() { echo "check-layers: $*" >&2; bad=1; }

@@ -24,6 +24,9 @@ typedef struct cli_topic {
     const char *(*entry)(int i); /* names of the entries, NULL past the end; NULL: it has none */
 } cli_topic;
 const cli_topic *cli_topic_at(int i); /* NULL past the end */
+/* The topic of quantisers and pruners: help_compress.c */
+FT_MUST_USE ft_status cli_compress_print(str_buf *out, const char *entry, arena *mem);
+const char *cli_compress_name(int i);
 /* Appends what topics say of a word, or of an entry of the topic `of` (NULL: of any); how many they are. */
 FT_MUST_USE ft_status cli_help_topic(str_buf *out, const char *of, const char *word, int *found,
                                      arena *mem);

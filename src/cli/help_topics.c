@@ -373,6 +373,8 @@ static const cli_topic topics[] = {
      method_name},
     {"eval", "tasks of evaluations: a record each, metrics", tasks, task_name},
     {"gates", "bounds of metrics, for CI", gates, NULL},
+    {"compress", "quantisers and pruners, each with its keys", cli_compress_print,
+     cli_compress_name},
     {"rewards", "what completions are worth: each reward with its keys", rewards, reward_name},
     {"templates", "chat templates by name, and what they print", templates, template_name},
     {"exit-codes", "what the program ends with", exit_codes, NULL},
