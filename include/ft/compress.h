@@ -47,6 +47,7 @@ typedef struct cmp_block {
     cmp_linear *linear; /* [n] in the order of the model's sites */
     int n;
     const nn_group *const *group; /* [n_group] linears that share an input, in the order in which they read it */
+    const int *part; /* [n_group] of the layer: 0 attention, 1 feed-forward */
     int n_group;
     arena *mem; /* until the block is done */
 } cmp_block;
@@ -73,6 +74,9 @@ typedef struct cmp_look {
 /* All samples through the block as it is now; each pass ends at the last group that is wanted. FT_ESIGNAL, FT_ETIME: a stop
  * was asked for. The same group is asked for once, and then seen by one pass after another. */
 FT_MUST_USE ft_status cmp_see(cmp_block *b, const cmp_look *look);
+/* The linears of the parts before `part` are done: the stream moves on behind them, and later looks begin there. Saves their passes
+ * alone. */
+FT_MUST_USE ft_status cmp_settle(cmp_block *b, int part);
 /* What part k of the block (0: attention, 1: feed-forward) makes of its normed input: x, y [p->rows, hidden], without the
  * residual, with weights and vectors as they are now. */
 FT_MUST_USE ft_status cmp_part(cmp_block *b, int k, const cmp_pass *p, const float *x, float *y);

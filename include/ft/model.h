@@ -228,12 +228,12 @@ double model_flop(const model *m, double context, double *weights);
  * (tape status) when a position exceeds what the model can hold. */
 tn_tensor *model_hidden(model *m, nn_run *r);
 /* The same in steps, for who looks into layers without a backward. The stream h [T, hidden_size] in front of the first layer;
- * what the parts read in all layers, made once (NULL: the tape has failed); a layer of the stream; part k of a layer, of its
- * normed input, without the residual. */
+ * what the parts read in all layers, made once (NULL: the tape has failed); parts [from, to) of a layer of the
+ * stream; part k of a layer, of its normed input, without the residual. */
 tn_tensor *model_stream(model *m, nn_run *r);
 typedef struct model_pass model_pass;
 model_pass *model_pass_open(model *m, nn_run *r);
-tn_tensor *model_pass_layer(const model_pass *p, int layer, tn_tensor *h);
+tn_tensor *model_pass_parts(const model_pass *p, int layer, int from, int to, tn_tensor *h);
 tn_tensor *model_pass_part(const model_pass *p, int layer, int k, tn_tensor *x);
 /* The head as a function of hidden states, with what the run's overlay does to it, for ag_logprob and its like. */
 ag_head model_head(const model *m, nn_run *r);

@@ -53,6 +53,7 @@ struct cmp_walk {
     const cmp_pass *seen;
     bool *wanted;       /* [n_group] of the block */
     int last;           /* of its groups that is wanted */
+    int begun;          /* parts of the block that the stream is behind */
     cmp_block *listing; /* a block whose groups are being found; NULL: none */
     /* what is done */
     double *lost, *whole, *zeros; /* [n_chosen] */

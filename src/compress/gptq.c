@@ -244,7 +244,10 @@ static ft_status block(cmp_block *b, const void *cfg, void *state)
     for (int i = 0; i < b->n; i++) /* first: what stages make is dropped behind them */
         if (b->linear[i].chosen)
             FT_TRY(cmp_codes_open(b, &b->linear[i], (int)c->bits, c->group_size));
-    for (int i = 0; i < b->n_group; i += step) FT_TRY(run_stage(b, c, i, step));
+    for (int i = 0; i < b->n_group; i += step) {
+        if (c->true_sequential) FT_TRY(cmp_settle(b, b->part[i]));
+        FT_TRY(run_stage(b, c, i, step));
+    }
     return FT_OK;
 }
 

@@ -13,6 +13,7 @@ static ft_status list_groups(cmp_walk *w, cmp_block *b)
 {
     static const int32_t zero, one = 1;
     const nn_batch batch = {.n_seq = 1, .len = &one, .tokens = 1, .ids = &zero, .pos = &zero};
+    int *part = (int *)(uintptr_t)b->part;
     ag_tape *t;
     nn_run r;
     FT_TRY(ag_open(&t, 0));
@@ -20,7 +21,11 @@ static ft_status list_groups(cmp_walk *w, cmp_block *b)
     ft_status rc = nn_run_open(&r, t, &batch, &w->over, 0);
     const model_pass *p = rc == FT_OK ? model_pass_open(w->m, &r) : NULL;
     tn_tensor *h = p ? ag_new(t, 1, w->m->d.hidden_size) : NULL;
-    if (h) model_pass_layer(p, b->layer, h);
+    for (int k = 0; h && k < w->m->layer[b->layer].n_sub; k++) {
+        const int before = b->n_group;
+        h = model_pass_parts(p, b->layer, k, k + 1, h);
+        for (int i = before; i < b->n_group; i++) part[i] = k;
+    }
     if (rc == FT_OK) rc = t->status;
     w->listing = NULL;
     ag_close(t);
@@ -46,8 +51,9 @@ static ft_status open_shape(cmp_walk *w, int layer)
                      .m = w->m,
                      .layer = layer,
                      .linear = arena_get(w->mem, (size_t)(most + 1) * sizeof *b->linear),
-                     .group = arena_get(w->mem, (size_t)(most + 1) * sizeof *b->group)};
-    if (!b->linear || !b->group) return FT_EMEM;
+                     .group = arena_get(w->mem, (size_t)(most + 1) * sizeof *b->group),
+                     .part = arena_get(w->mem, (size_t)(most + 1) * sizeof *b->part)};
+    if (!b->linear || !b->group || !b->part) return FT_EMEM;
     FT_TRY(list_groups(w, b));
     sort_linears(b);
     for (int i = 0; i < b->n; i++) {

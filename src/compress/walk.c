@@ -86,25 +86,41 @@ static ft_status fill(cmp_walk *w)
     return FT_OK;
 }
 
-/* A pass over a layer; moves: the stream goes on to the next. */
-static ft_status run_pass(cmp_walk *w, int layer, const cmp_pass *p, bool moves)
+/* A pass over the parts of a layer that the stream is in front of, up to `to`; moves: the stream goes on behind them. */
+static ft_status run_pass(cmp_walk *w, int layer, int to, const cmp_pass *p, bool moves)
 {
     nn_run r;
     FT_TRY(begin(w, p, &r));
     const model_pass *m = model_pass_open(w->m, &r);
     tn_tensor *h = m ? rows_of(w, r.t, p, stream_of(w, p)) : NULL;
     FT_TRY(r.t->status);
-    h = model_pass_layer(m, layer, h);
+    h = model_pass_parts(m, layer, w->begun, to, h);
     if (r.t->status == FT_END && !moves) return FT_OK;
     FT_TRY(r.t->status);
     if (moves) memcpy(stream_of(w, p), tn_f32(h), bytes_of(w, p));
     return FT_OK;
 }
 
+static ft_status move(cmp_walk *w, int layer, int to)
+{
+    for (int i = 0; i < w->n_pass; i++) FT_TRY(run_pass(w, layer, to, &w->pass[i], true));
+    w->begun = to;
+    return FT_OK;
+}
+
+/* To the next layer. */
 static ft_status advance(cmp_walk *w, int layer)
 {
-    for (int i = 0; i < w->n_pass; i++) FT_TRY(run_pass(w, layer, &w->pass[i], true));
+    FT_TRY(move(w, layer, w->m->layer[layer].n_sub));
+    w->begun = 0;
     return FT_OK;
+}
+
+/* Parts that read the layer's input, not each other's result, are passed together. */
+ft_status cmp_settle(cmp_block *b, int part)
+{
+    const bool parallel = b->m->layer[b->layer].traits & MODEL_PARALLEL;
+    return parallel || part <= b->walk->begun ? FT_OK : move(b->walk, b->layer, part);
 }
 
 ft_status cmp_see(cmp_block *b, const cmp_look *look)
@@ -120,7 +136,7 @@ ft_status cmp_see(cmp_block *b, const cmp_look *look)
     w->look = look;
     for (int i = 0; rc == FT_OK && i < w->n_pass; i++) {
         w->seen = &w->pass[i];
-        rc = run_pass(w, b->layer, &w->pass[i], false);
+        rc = run_pass(w, b->layer, b->part[w->last] + 1, &w->pass[i], false);
     }
     w->look = NULL;
     return rc;
@@ -194,6 +210,7 @@ static ft_status make_block(cmp_walk *w, int layer, bool moves, bool *made)
     bool done;
     FT_TRY(cmp_block_done(w, layer, &done));
     *made = !done;
+    w->begun = 0;
     FT_TRY(cmp_block_open(w, layer, &b));
     w->at = &b;
     ft_status rc = done ? cmp_block_load(&b) : method->block(&b, w->o.cfg, w->state);

@@ -39,6 +39,7 @@ typedef struct block_ctx {
     const model_pass *p;
     int layer;
     int64_t state_at; /* generating: where this layer's state begins in a page */
+    int from, to;     /* of its parts */
 } block_ctx;
 
 static void look(nn_run *r, int layer, const char *part, const tn_tensor *h)
@@ -76,7 +77,7 @@ static tn_tensor *block(void *ctx, tn_tensor *h)
     ag_tape *t = p->r->t;
     tn_tensor *in = h, *x = h, *normed = NULL;
     int64_t at = c->state_at;
-    for (int k = 0; k < l->n_sub; k++) {
+    for (int k = c->from; k < c->to; k++) {
         const model_sub *s = &l->sub[k];
         if (s->norm.w) {
             ag_drop(t, normed);
@@ -115,7 +116,7 @@ static tn_tensor *blocks(const model_pass *p, tn_tensor *h)
     for (int i = 0; i < p->m->d.n_layer && r->t->status == FT_OK; i++) {
         block_ctx *c = ag_meta(r->t, sizeof *c);
         if (!c) return h;
-        *c = (block_ctx){p, i, at};
+        *c = (block_ctx){p, i, at, 0, p->m->layer[i].n_sub};
         for (int k = 0; r->cache && k < p->m->layer[i].n_sub; k++)
             at += kept_by(&p->m->layer[i].sub[k], r->cache->rows);
         h = checkpoint ? ag_checkpoint(r->t, h, block, c) : block(c, h);
@@ -158,9 +159,9 @@ tn_tensor *model_stream(model *m, nn_run *r)
     return m->position ? add_positions(m, r, h) : h;
 }
 
-tn_tensor *model_pass_layer(const model_pass *p, int layer, tn_tensor *h)
+tn_tensor *model_pass_parts(const model_pass *p, int layer, int from, int to, tn_tensor *h)
 {
-    block_ctx c = {p, layer, 0};
+    block_ctx c = {p, layer, 0, from, to};
     return block(&c, h);
 }
 
