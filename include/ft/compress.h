@@ -118,6 +118,7 @@ typedef struct cmp_method { /* a quantiser or a pruner */
     /* Before the first block, with cmp_weights; *state goes to block. May be NULL */
     ft_status (*begin)(cmp_walk *w, const void *cfg, void **state);
     ft_status (*block)(cmp_block *b, const void *cfg, void *state);
+    void (*end)(void *state); /* with what begin made, unless that is NULL; may be NULL */
     /* Bytes that block makes at most, of a block without values; NULL: next to nothing */
     size_t (*room)(const cmp_block *b, const void *cfg);
 } cmp_method;

@@ -202,6 +202,7 @@ ft_status cmp_walk_open(cmp_walk **out, const cmp_options *o)
 void cmp_walk_close(cmp_walk *w)
 {
     if (!w) return;
+    if (w->state && w->o.method->end) w->o.method->end(w->state);
     for (int64_t i = 0; w->file && i < w->m->d.n_layer; i++)
         if (w->file[i].path) st_close(&w->file[i]);
     cmp_stream_close(w);

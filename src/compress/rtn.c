@@ -1,6 +1,9 @@
 /* rtn.c – rounding to the nearest: the groups, scales and codes of GPTQ's quantiser (grid.c) without inputs, and its folder.
  *
- * Symmetric codes of four bits are torchao's symmetric int4, scale max|w| / 7.5, but for the scale's rounding to f16. */
+ * Symmetric codes of four bits are torchao's symmetric int4, scale max|w| / 7.5, but for the scale's rounding to f16. A model that
+ * was trained with its weights in such codes brings their steps along (qat.safetensors, P.weight_scale [out, groups]): where bits
+ * and groups are the same, they are the scales. */
+#include <stdio.h>
 #include <string.h>
 
 #include "gptq.h"
@@ -11,12 +14,10 @@ static const cfg_field fields[] = {GPTQ_FIELDS, CFG_END};
 void gptq_check(cfg_doc *d, const cJSON *object, const char *path, const void *cfg)
 {
     const gptq_cfg *c = cfg;
-    char key[64];
     (void)path;
     if (c->bits != 2 && c->bits != 3 && c->bits != 4 && c->bits != 8 &&
         !cfg_is_wrong(d, "quantize.bits"))
         cfg_fail(d, js_get(object, "bits"), "quantize.bits", "must be 2, 3, 4 or 8");
-    (void)key;
     if (c->group_size == 0 && !cfg_is_wrong(d, "quantize.group_size"))
         cfg_fail(d, js_get(object, "group_size"), "quantize.group_size",
                  "must be a number of inputs, or -1 for the whole row");
@@ -50,9 +51,75 @@ cmp_grid gptq_grid(const gptq_cfg *c)
                       .least_one = strcmp(c->checkpoint_format, "gptq") == 0};
 }
 
+/* --- steps that were trained ----------------------------------------------------------------------------------------- */
+typedef struct steps {
+    st_file file;
+    int64_t n; /* linears that went by them */
+} steps;
+
+/* Bits of the weights' codes by ft_method.json; 0: it tells of none. */
+static ft_status trained_bits(const char *dir, arena *mem, int64_t *bits)
+{
+    js_doc d = {0};
+    char *text = NULL;
+    size_t n;
+    path_kind kind;
+    const char *path = path_join(mem, dir, "ft_method.json");
+    *bits = 0;
+    if (!path) return FT_EMEM;
+    FT_TRY(path_look(path, &kind));
+    if (kind != PATH_FILE) return FT_OK;
+    FT_TRY(file_read(&text, &n, path, (size_t)1 << 20));
+    ft_status rc = js_parse(&d, text, n, path, 1, JS_STRICT, FT_EDATA);
+    const cJSON *type = rc == FT_OK ? js_get(js_get(d.root, "qat"), "weight_dtype") : NULL;
+    if (cJSON_IsString(type)) *bits = strcmp(type->valuestring, "int8") == 0 ? 8 : 4;
+    js_close(&d);
+    ft_free(text);
+    return rc;
+}
+
+static ft_status begin(cmp_walk *w, const void *cfg, void **state)
+{
+    const gptq_cfg *c = cfg;
+    const char *dir = w->m->path;
+    path_kind kind;
+    int64_t bits;
+    if (w->m->from_gguf || !c->sym) return FT_OK;
+    FT_TRY(path_look_in(dir, "qat.safetensors", &kind));
+    FT_TRY(trained_bits(dir, w->mem, &bits));
+    if (kind != PATH_FILE || bits != c->bits) return FT_OK;
+    const char *path = path_join(w->mem, dir, "qat.safetensors");
+    steps *s = arena_get(w->mem, sizeof *s);
+    if (!s || !path) return FT_EMEM;
+    *state = s;
+    return st_open(&s->file, path, w->mem);
+}
+
+static void end(void *state)
+{
+    steps *s = state;
+    if (s->n > 0)
+        log_info("scales of %lld layers are the steps of qat.safetensors", (long long)s->n);
+    st_close(&s->file);
+}
+
+/* [out, groups]; NULL: none, or of other groups. */
+static const float *steps_of(steps *s, const cmp_linear *l)
+{
+    char name[600];
+    snprintf(name, sizeof name, "%s.weight_scale", l->site->path);
+    const io_tensor *t = s ? st_find(&s->file, name) : NULL;
+    const bool fits = t && t->type == &dt_f32 && t->nd == 2 && t->dim[0] == l->site->out &&
+                      t->dim[1] == l->codes.groups;
+    if (fits) s->n++;
+    return fits ? t->data : NULL;
+}
+
+/* --- rounding ---------------------------------------------------------------------------------------------------------- */
 typedef struct rounding {
     cmp_linear *l;
     cmp_grid grid;
+    const float *step; /* [out, groups] or NULL */
 } rounding;
 
 static void round_row(void *ctx, int64_t r, int thread)
@@ -64,7 +131,12 @@ static void round_row(void *ctx, int64_t r, int thread)
     for (int64_t g = 0; g < c->groups; g++) {
         const int64_t at = r * c->groups + g;
         float *w = job->l->w + r * in + g * size;
-        cmp_grid_of(&job->grid, w, size, &c->scale[at], &c->zero[at]);
+        if (job->step) {
+            dt_f16.pack(&c->scale[at], &job->step[at], 1);
+            c->zero[at] = (uint8_t)(1 << (c->bits - 1));
+        } else {
+            cmp_grid_of(&job->grid, w, size, &c->scale[at], &c->zero[at]);
+        }
         const float scale = cmp_scale(c->scale[at]);
         for (int64_t i = 0; i < size; i++) {
             const int q = cmp_code(w[i], scale, c->zero[at], c->bits);
@@ -90,11 +162,11 @@ static ft_status tell_loss(cmp_block *b, cmp_linear *l)
 static ft_status block(cmp_block *b, const void *cfg, void *state)
 {
     const gptq_cfg *c = cfg;
-    (void)state;
     for (int i = 0; i < b->n; i++) {
-        rounding job = {&b->linear[i], gptq_grid(c)};
+        rounding job = {.l = &b->linear[i], .grid = gptq_grid(c)};
         if (!job.l->chosen) continue;
         FT_TRY(cmp_codes_open(b, job.l, (int)c->bits, c->group_size));
+        job.step = steps_of(state, job.l);
         pool_run(round_row, &job, job.l->site->out);
         FT_TRY(cmp_codes_check(job.l));
         FT_TRY(tell_loss(b, job.l));
@@ -122,5 +194,7 @@ const cmp_method cmp_quantizer_rtn = {
     .packed = gptq_packed,
     .fits = gptq_fits,
     .room = room,
+    .begin = begin,
     .block = block,
+    .end = end,
 };
