@@ -102,7 +102,7 @@ wrong 78 'rtn reads no data' g.json 'quantize={"type": "rtn"}'
 wrong 78 'calibration.samples' g.json calibration.samples=0
 wrong 78 'model.path' g.json 'model={}'
 wrong 78 'must be a list' g.json 'modules_to_not_convert="q_proj"'
-wrong 65 'k_proj' g.json quantize.group_size=40
+wrong 65 'q_proj.weight' g.json quantize.group_size=40
 wrong 65 'model.layers.0.self_attn' g.json quantize.group_size=128
 wrong 66 'gone' g.json model.path=gone
 wrong 66 'gone' g.json calibration.data=gone.jsonl
@@ -110,7 +110,7 @@ wrong 65 'quantised already' r.json model.path=g
 : > empty.jsonl
 wrong 65 'empty.jsonl' g.json calibration.data=empty.jsonl
 echo '{"input_ids": [1, 2, 700000]}' > ids.jsonl
-wrong 65 '700000' g.json calibration.data=ids.jsonl
+wrong 65 'must be a token id' g.json calibration.data=ids.jsonl
 expect_told 64 'no place in a .gguf' "$ft" quantize r.json --out w.gguf
 expect_told 64 'no output' "$ft" quantize r.json
 expect_told 73 'is the model' "$ft" quantize r.json --out a --force

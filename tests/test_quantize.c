@@ -125,7 +125,7 @@ static int code_at(const int32_t *words, int64_t ld, int64_t i, int bits)
 
 static const io_tensor *part(const st_file *f, const char *layer, const char *suffix)
 {
-    char name[200];
+    char name[400];
     snprintf(name, sizeof name, "%s.%s", layer, suffix);
     return st_find(f, name);
 }
