@@ -177,9 +177,11 @@ static void close_errors(const char *dir, const char *name)
         snprintf(layer, sizeof layer, "%.*s", (int)(strlen(tensor) - strlen(".weight")), tensor);
         const double want = cJSON_GetObjectItem(all, layer)->valuedouble;
         const double have = cJSON_GetObjectItem(e, "error")->valuedouble;
-        if (!(fabs(have / want - 1) < 0.03))
+        /* behind the first block inputs are those of other codes, where one fell on the other side of a tie */
+        const double bound = strstr(layer, "layers.0.") ? 0.01 : 0.15;
+        if (!(fabs(have / want - 1) < bound))
             print_error("%s %s: %g, not %g\n", name, layer, have, want);
-        assert_true(fabs(have / want - 1) < 0.03);
+        assert_true(fabs(have / want - 1) < bound);
     }
     cJSON_Delete(told);
     cJSON_Delete(golden);

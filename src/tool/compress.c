@@ -22,6 +22,7 @@ typedef struct compressing {
     int64_t n_samples;
     const char *blocks; /* the folder of what is done */
     int lock;           /* of it; −1: none */
+    bool ours;          /* what lies there is of this run */
     cmp_walk *walk;
     model *written;
     double started;
@@ -136,6 +137,7 @@ static ft_status begin_blocks(compressing *c, const str_buf *now)
     FT_TRY(io_clear(c->blocks, 0, c->mem, &left));
     FT_TRY(dir_make(c->blocks));
     FT_TRY(dir_lock(c->blocks, &c->lock));
+    c->ours = true;
     return file_write(path, now->data, now->len);
 }
 
@@ -153,6 +155,7 @@ static ft_status go_on(compressing *c, const str_buf *now)
              "%s: was begun with another config, other data or another model; undo this, or start "
              "anew with --force",
              ft_shows(c->blocks));
+    c->ours = true;
     return FT_OK;
 }
 
@@ -183,7 +186,7 @@ static ft_status open_blocks(compressing *c)
 /* Kept where the run can go on. */
 static void close_blocks(compressing *c, ft_status rc)
 {
-    const bool stays = rc == FT_ESIGNAL || rc == FT_ETIME || rc == FT_EIO || rc == FT_EMEM;
+    const bool stays = rc != FT_OK && rc != FT_EDIVERGED; /* again it would end so */
     const char *left;
     bool any = false;
     if (c->lock < 0) return;
@@ -196,7 +199,7 @@ static void close_blocks(compressing *c, ft_status rc)
     dir_unlock(c->blocks, c->lock);
     if (any)
         log_info("%s: holds what is done; --resume goes on with it", ft_shows(c->blocks));
-    else if (io_clear(c->blocks, 0, c->mem, &left) != FT_OK)
+    else if (c->ours && io_clear(c->blocks, 0, c->mem, &left) != FT_OK)
         log_warn("%s: could not be removed", ft_shows(c->blocks));
     ft_error_keep(false);
 }
