@@ -244,7 +244,7 @@ typedef struct ag_magnitude {
 /* y = u where no site is; m ⊙ u ⊘ length + b where one is. n ≤ AG_MAX_GROUP. u, which low-rank terms were added to, gives
  * its values up. */
 tn_tensor *ag_magnify(ag_tape *t, tn_tensor *u, const ag_magnitude *s, int n);
-/* In place: y[:, col … col + width) += m ⊙ u ⊘ length − less, for u and less [T, width]. */
+/* In place: y[:, col … col + width) += m ⊙ u ⊘ length − less, for u and less [T, width]; less NULL: 0. */
 tn_tensor *ag_magnify_into(ag_tape *t, tn_tensor *y, tn_tensor *u, tn_tensor *less,
                            const ag_magnitude *s);
 /* dropout(x), the mask by `key` as in ag_low_rank; f32. */

@@ -83,6 +83,9 @@ typedef struct pe_ctx {
     const tok_tokenizer *tok;
     int64_t steps, samples, batch_size; /* as in pe_start */
     void *priv;
+    bool keep_zeros;      /* linear weights of the blocks that are 0 in the base stay so (keep.c) */
+    struct pe_keep *keep; /* NULL: they do not */
+    size_t beside, folding; /* bytes beside store and mem: of masks, and while a weight is folded; for the plan */
     struct pe_ctx **part;  /* [n_part] adapters that this one is the sum of */
     int n_part;
     js_doc adapter;        /* adapter_config.json of load_dir or of an opened adapter */
@@ -135,6 +138,10 @@ struct pe_method {
     ft_status (*fold)(const pe_ctx *c, const nn_site *s, float *w,
                       float *b); /* adds this site's delta (w, b in the
                                      file's orientation, f32); trained copies replace. NULL: cannot be folded */
+    /* The way back of fold, of a linear site: what dw, gradients of the weight that fold made (w), gives the site's parameters is
+     * added to their gradients. dw may be written to. NULL: method.keep_zeros does not go with the method, unless it trains
+     * copies. */
+    ft_status (*unfold)(pe_ctx *c, const nn_site *s, const float *w, float *dw);
     /* The change of a site as factors; false: none. NULL: the method's changes are no such product. */
     bool (*low_rank)(const pe_ctx *c, const nn_site *s, model_low_rank *out);
     /* Lays a part's change of the sites, times `scale`, over those that `sum` has; the part outlives it. NULL: an adapter of
@@ -149,12 +156,14 @@ const pe_format *pe_format_of(const pe_method *method);
 bool pe_leaves(const pe_method *row, const char *name); /* by its `files` */
 const char *const *pe_names(void); /* NULL-terminated, for messages */
 int pe_metrics(const pe_method *method); /* their number */
+bool pe_keeps(const pe_method *method);  /* does method.keep_zeros go with it? */
 
 /* What a method begins with, beside its keys. */
 typedef struct pe_start {
     uint64_t seed;
     const char *base_name;    /* base_model_name_or_path as written in the config, or NULL */
     const char *load_dir;     /* method.init_from, or NULL */
+    bool keep_zeros;          /* method.keep_zeros */
     const tok_tokenizer *tok; /* the model's, for values that are made of a text; NULL: it has none */
     /* Optimizer steps of the run, samples of an epoch and of a step; 0: there is no run. */
     int64_t steps, samples, batch_size;
@@ -202,7 +211,19 @@ bool pe_combine_prunes(const char *type);  /* does it want a density? */
 /* Writes the adapter, of scale 1, into the folder `dir`, which is there; one module after another. 65: what is no LoRA, or
  * has use_dora; ranks that the type cannot bring together; values in the place of the base's in two of them. */
 FT_MUST_USE ft_status pe_combine_adapters(const pe_combine *how, const char *dir, pe_combined *out);
+size_t pe_values_bytes(const pe_ctx *c); /* of an opened one, in memory */
 void pe_close(pe_ctx *c);
+/* The rows' phases of training, with what keep_zeros does around them. pe_finish comes after the last micro-batch, in the
+ * place of nn_store_finish; pe_save leaves PE_METHOD_FILE too, where there is something to say. */
+#define PE_METHOD_FILE "ft_method.json"
+FT_MUST_USE ft_status pe_before_step(pe_ctx *c, int64_t step);
+FT_MUST_USE ft_status pe_keep_make(const pe_ctx *c); /* what keep_zeros makes of the values, anew: before a pass of nn_feed */
+FT_MUST_USE ft_status pe_finish(pe_ctx *c);
+FT_MUST_USE ft_status pe_after_update(pe_ctx *c, const pe_update *u);
+FT_MUST_USE ft_status pe_save(const pe_ctx *c, const char *dir);
+/* An opened adapter changes no weight of a linear layer of the blocks that is 0 in the base, from here on. One whose folder
+ * says so (PE_METHOD_FILE) is opened like that. */
+FT_MUST_USE ft_status pe_keep_zeros(pe_ctx *c);
 /* The folding callback of model_save for this adapter. */
 model_fold pe_folder(pe_ctx *c);
 

@@ -43,6 +43,7 @@ static const struct {
     {RESULT, "lotr.safetensors", IO_OF_RESULT, NOWHERE},
     {RESULT, "value_head.safetensors", IO_OF_RESULT, NOWHERE},
     {RESULT, "lora_drop.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "ft_method.json", IO_OF_RESULT, NOWHERE}, /* PE_METHOD_FILE */
     {RESULT, "adapter.safetensors", IO_OF_RESULT | TELLS, NOWHERE}, /* of the adapters library */
     {RESULT, "merge_recipe.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "best_recipe.json", IO_OF_RESULT | TELLS, NOWHERE},

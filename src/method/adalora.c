@@ -6,6 +6,7 @@
  * together shrinks to target_r a module, and the E of those that matter least (running sensitivity times its uncertainty) is
  * set to zero, where gradients may still bring it back until the newest mask comes. The file holds what that mask kept. */
 #include "ft/method.h"
+#include "method_private.h"
 #include "ft/kernel.h"
 #include "lora_private.h"
 
@@ -623,4 +624,5 @@ const pe_method pe_adalora = {
     .load_config = load_config,
     .load = pe_load_adapter,
     .fold = fold,
+    .unfold = pe_low_rank_unfold,
 };

@@ -262,22 +262,37 @@ ft_status pe_lora_before_step(pe_ctx *c, int64_t step)
 }
 
 /* --- folding ----------------------------------------------------------------------------------------------------------- */
-static ft_status fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
+ft_status pe_dora_fold(const nn_site *s, const lora_slot *slot, float *w)
 {
-    const lora_slot *slot = nn_slot_of(&c->over, s);
-    if (!slot) return FT_OK;
     const int64_t width = width_of(s), n = length_of(s);
     const int64_t rows = by_columns(s) ? n : width, cols = by_columns(s) ? width : n;
     double *square = ft_alloc((size_t)width, sizeof *square);
-    ft_status rc = square ? pe_lora_fold(c, s, w, b) : FT_EMEM;
-    for (int64_t i = 0; rc == FT_OK && i < rows; i++) add_squares(square, s, w + i * cols, i);
-    for (int64_t i = 0; rc == FT_OK && i < rows * cols; i++) {
+    if (!square) return FT_EMEM;
+    for (int64_t i = 0; i < rows; i++) add_squares(square, s, w + i * cols, i);
+    for (int64_t i = 0; i < rows * cols; i++) {
         const int64_t k = by_columns(s) ? i % cols : i / cols;
         const double factor = (double)tn_f32(&slot->m->t)[k] / sqrt(square[k]);
         w[i] = square[k] > 0.0 ? (float)factor * w[i] : 0.0f;
     }
     ft_free(square);
-    return rc;
+    return FT_OK;
+}
+
+/* dm = Σ dw ⊙ w / m, as w is m times rows of length 1; a length of 0 has no direction. */
+void pe_dora_unfold(const nn_site *s, const lora_slot *slot, const float *w, float *dw)
+{
+    const int64_t width = width_of(s), n = length_of(s);
+    const int64_t row = by_columns(s) ? 1 : n, step = by_columns(s) ? width : 1;
+    const float *m = tn_f32(&slot->m->t);
+    for (int64_t k = 0; k < width; k++) {
+        const float factor = m[k] * slot->dora->inverse[k];
+        double sum = 0;
+        for (int64_t i = k * row, j = 0; j < n; j++, i += step) {
+            sum += (double)dw[i] * (double)w[i];
+            dw[i] *= factor;
+        }
+        if (m[k] != 0.0f) slot->m->t.grad[k] += (float)(sum / (double)m[k]);
+    }
 }
 
 static ft_status add(pe_ctx *sum, const pe_ctx *part, double scale)
@@ -336,6 +351,7 @@ const pe_method pe_dora = {
     .save = pe_lora_save,
     .load_config = load_config,
     .load = pe_lora_load,
-    .fold = fold,
+    .fold = pe_lora_fold,
+    .unfold = pe_lora_unfold,
     .add = add,
 };

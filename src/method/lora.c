@@ -37,6 +37,20 @@ static void check_init_word(cfg_doc *d, const cJSON *object, const lora_cfg *c)
                  ft_shows(init->valuestring));
 }
 
+/* What a masked change of a weight cannot be. */
+static void check_keeps(cfg_doc *d, const cJSON *object, const lora_cfg *c)
+{
+    int64_t n;
+    if (pe_residual_of(c->init_lora_weights, &n) != PE_NO_RESIDUAL)
+        cfg_fail(d, c->init_lora_weights, "method.init_lora_weights",
+                 "\"%s\" moves weights that are 0; leave keep_zeros out, or this",
+                 ft_shows(c->init_lora_weights->valuestring));
+    if (c->use_dora && c->lora_dropout > 0)
+        cfg_fail(d, js_get(object, "lora_dropout"), "method.lora_dropout",
+                 "must be 0 with keep_zeros and use_dora: the length that a row is brought to is "
+                 "that of one weight");
+}
+
 void pe_lora_check(cfg_doc *d, const cJSON *object, void *ctx)
 {
     static const char *const settled[] = {
@@ -49,6 +63,7 @@ void pe_lora_check(cfg_doc *d, const cJSON *object, void *ctx)
     pe_check_patterns(d, c->alpha_pattern, "alpha_pattern", pe_is_alphas,
                       "must be an object of numbers above 0");
     if (!pe_is_null(init) && !cJSON_IsBool(init)) check_init_word(d, object, c);
+    if (cJSON_IsTrue(js_get(object, "keep_zeros"))) check_keeps(d, object, c);
 }
 
 /* --- attaching --------------------------------------------------------------------------------------------------- */
@@ -168,10 +183,11 @@ ft_status pe_lora_fold_pair(const nn_site *s, float *w, const tn_tensor *a, cons
         kn_gemm_nt(delta, cols, tn_f32(left), r, &mat, rows, NULL, false);
     else
         kn_gemm_nn(delta, cols, tn_f32(left), r, &mat, rows, NULL, false);
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < cols; j++)
-            w[s->in_out ? j * rows + i : i * cols + j] += scale * delta[i * cols + j];
-    }
+    if (s->in_out)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < cols; j++) w[j * rows + i] += scale * delta[i * cols + j];
+    else
+        kn_axpy(w, scale, delta, rows * cols);
     ft_free(delta);
     return FT_OK;
 }
@@ -180,7 +196,15 @@ ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b)
 {
     const lora_slot *slot = nn_slot_of(&c->over, s);
     (void)b;
-    return slot ? pe_lora_fold_pair(s, w, &slot->a->t, &slot->b->t, slot->scale) : FT_OK;
+    if (slot) FT_TRY(pe_lora_fold_pair(s, w, &slot->a->t, &slot->b->t, slot->scale));
+    return slot && slot->m ? pe_dora_fold(s, slot, w) : FT_OK;
+}
+
+ft_status pe_lora_unfold(pe_ctx *c, const nn_site *s, const float *w, float *dw)
+{
+    const lora_slot *slot = nn_slot_of(&c->over, s);
+    if (slot->m) pe_dora_unfold(s, slot, w, dw);
+    return pe_low_rank_unfold(c, s, w, dw);
 }
 
 bool pe_lora_low_rank(const pe_ctx *c, const nn_site *s, model_low_rank *out)

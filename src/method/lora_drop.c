@@ -443,4 +443,5 @@ const pe_method pe_lora_drop = {
     .load_config = pe_lora_load_config,
     .load = load,
     .fold = pe_lora_fold,
+    .unfold = pe_lora_unfold,
 };

@@ -35,6 +35,9 @@ static inline bool pe_lora_is_table(const nn_site *s)
 /* With use_dora (dora.c): of a site, then of all; the lengths that A and B give. */
 FT_MUST_USE ft_status pe_dora_attach_site(pe_ctx *c, const nn_site *s, lora_slot *slot);
 FT_MUST_USE ft_status pe_dora_attach(pe_ctx *c);
+/* w, W + s·BA, gets its lengths; and back: dw becomes the gradients of W + s·BA, those of m are added. */
+FT_MUST_USE ft_status pe_dora_fold(const nn_site *s, const lora_slot *slot, float *w);
+void pe_dora_unfold(const nn_site *s, const lora_slot *slot, const float *w, float *dw);
 FT_MUST_USE ft_status pe_lora_load(pe_ctx *c);
 FT_MUST_USE ft_status pe_lora_before_step(pe_ctx *c, int64_t step); /* of rows with PE_DORA_FIELD */
 
@@ -65,6 +68,7 @@ tn_tensor *pe_lora_embed(nn_run *r, const nn_site *s, tn_tensor *h);
 FT_MUST_USE ft_status pe_lora_fold_pair(const nn_site *s, float *w, const tn_tensor *a,
                                         const tn_tensor *b, float scale);
 FT_MUST_USE ft_status pe_lora_fold(const pe_ctx *c, const nn_site *s, float *w, float *b);
+FT_MUST_USE ft_status pe_lora_unfold(pe_ctx *c, const nn_site *s, const float *w, float *dw);
 bool pe_lora_low_rank(const pe_ctx *c, const nn_site *s, model_low_rank *out);
 FT_MUST_USE ft_status pe_lora_add(pe_ctx *sum, const pe_ctx *part, double scale);
 FT_MUST_USE ft_status pe_lora_save(const pe_ctx *c, const char *dir);
@@ -77,7 +81,7 @@ FT_MUST_USE ft_status pe_lora_load_config(pe_ctx *c, const js_doc *adapter_confi
     .peft_type = "LORA", .result = PE_ADAPTER, .files = pe_adapter_files, .learning_rate = 2e-4,   \
     .hooks = {.weight = pe_lora_weight, .embed = pe_lora_embed}, .save = pe_lora_save,             \
     .load_config = pe_lora_load_config, .load = pe_lora_load, .fold = pe_lora_fold,                \
-    .low_rank = pe_lora_low_rank, .add = pe_lora_add
+    .unfold = pe_lora_unfold, .low_rank = pe_lora_low_rank, .add = pe_lora_add
 
 #define PE_LORA_AT(field) offsetof(lora_cfg, field)
 #define PE_DORA_FIELD(default)                                                                     \

@@ -253,4 +253,5 @@ const pe_method pe_lotr = {
     .load_config = pe_lora_load_config,
     .load = load,
     .fold = fold,
+    .unfold = pe_low_rank_unfold,
 };

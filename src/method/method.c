@@ -36,6 +36,7 @@ static bool name_fits(const char *pattern, const char *name)
 
 bool pe_leaves(const pe_method *row, const char *name)
 {
+    if (pe_keeps(row) && strcmp(name, PE_METHOD_FILE) == 0) return true;
     for (const char *const *p = row->files; p && *p; p++)
         if (name_fits(*p, name)) return true;
     return false;
@@ -56,6 +57,11 @@ const char *const *pe_names(void)
     return names;
 }
 
+bool pe_keeps(const pe_method *method)
+{
+    return method->unfold || method == &pe_full;
+}
+
 int pe_metrics(const pe_method *method)
 {
     int n = 0;
@@ -69,12 +75,18 @@ void pe_close(pe_ctx *c)
     if (!c) return;
     for (int i = 0; i < c->n_part; i++) pe_close(c->part[i]);
     nn_store_close(&c->store);
+    pe_keep_close(c->keep);
     ag_close(c->tape);
     pe_file_close(c->file);
     js_close(&c->adapter);
     ft_free(c->adapter_text);
     arena_close(c->mem);
     ft_free(c);
+}
+
+size_t pe_values_bytes(const pe_ctx *c)
+{
+    return nn_store_bytes(&c->store) + (size_t)c->store.derived_count * sizeof(float) + c->beside;
 }
 
 static void use_row(pe_ctx *c, const pe_method *method)
@@ -236,6 +248,7 @@ static ft_status attach(pe_ctx **out, const pe_method *method, const void *cfg, 
     c->seed = with->seed;
     c->base_name = with->base_name;
     c->load_dir = with->load_dir;
+    c->keep_zeros = with->keep_zeros;
     c->tok = with->tok;
     c->steps = with->steps;
     c->samples = with->samples;
@@ -245,8 +258,10 @@ static ft_status attach(pe_ctx **out, const pe_method *method, const void *cfg, 
         FT_TRY_OUT(check_type(c));
         FT_TRY_OUT(check_task(c, c->load_dir));
         FT_TRY_OUT(method->load_config(c, &c->adapter));
+        FT_TRY_OUT(pe_read_method(c, c->load_dir));
     }
     rc = c->load_dir ? attach_and_load(c, c->load_dir) : method->attach(c);
+    if (rc == FT_OK && c->keep_zeros) rc = pe_keep_attach(c);
 out:
     if (rc != FT_OK)
         pe_close(c);
@@ -320,7 +335,9 @@ static ft_status open_adapter(pe_ctx **out, model *m, const char *dir, size_t va
     FT_GUARD(c->cfg, FT_EMEM, "out of memory");
     FT_TRY_OUT(fill_defaults(c));
     FT_TRY_OUT(c->method->load_config(c, &c->adapter));
+    FT_TRY_OUT(pe_read_method(c, dir));
     rc = attach_and_load(c, dir);
+    if (rc == FT_OK && c->keep_zeros) rc = pe_keep_zeros(c);
 out:
     if (rc != FT_OK)
         pe_close(c);
@@ -383,6 +400,11 @@ static ft_status add_part(pe_ctx *sum, const pe_ctx *part, const pe_use *use)
     FT_CHECK(part->method->add, FT_EDATA,
              "%s: is an adapter of type %s, which stands alone: only LoRA's are scaled and added",
              ft_shows(use->dir), part->method->peft_type);
+    FT_CHECK(part->keep_zeros == sum->part[0]->keep_zeros, FT_EDATA,
+             "%s: %s (" PE_METHOD_FILE "), and the adapter before it %s; such adapters are not "
+             "added: merge one of them, and give the result as the model",
+             ft_shows(use->dir), part->keep_zeros ? "keeps zeros of the base" : "keeps no zeros",
+             part->keep_zeros ? "does not" : "does");
     FT_TRY(take_values(sum, part, use));
     use_row(sum, part->method);
     return part->method->add(sum, part, use->scale);
@@ -407,6 +429,7 @@ ft_status pe_open_adapters(pe_ctx **out, model *m, const pe_use *use, int n)
     nn_store_close(&c->store);
     if (rc == FT_OK) rc = nn_store_open_frozen(&c->store, values);
     for (int i = 0; rc == FT_OK && i < n; i++) rc = add_part(c, c->part[i], &use[i]);
+    if (rc == FT_OK && c->part[0]->keep_zeros) rc = pe_keep_zeros(c);
     if (rc != FT_OK)
         pe_close(c);
     else
@@ -417,7 +440,7 @@ ft_status pe_open_adapters(pe_ctx **out, model *m, const pe_use *use, int n)
 static ft_status fold(void *ctx, const nn_site *s, float *w, float *b)
 {
     const pe_ctx *c = ctx;
-    return c->method->fold(c, s, w, b);
+    return c->keep ? pe_keep_fold(c, s, w, b) : c->method->fold(c, s, w, b);
 }
 
 model_fold pe_folder(pe_ctx *c)

@@ -6,7 +6,7 @@
 
 #include <strings.h>
 
-extern const pe_method pe_lora, pe_dora;
+extern const pe_method pe_lora, pe_dora, pe_full;
 
 #define PE_SCORES "SEQ_CLS" /* task_type of an adapter of a sequence classifier */
 
@@ -67,6 +67,17 @@ FT_MUST_USE ft_status pe_attach_held(pe_ctx *c, const pe_target *t);
 void pe_finish_held(pe_ctx *c);
 /* An adapter that is to be trained on has the vocabulary of its base. */
 FT_MUST_USE ft_status pe_check_vocabulary(const pe_ctx *c);
+
+/* method.keep_zeros (keep.c): after a method is attached; the adapter's part of a site, masked; the hooks of the method
+ * itself. */
+FT_MUST_USE ft_status pe_keep_attach(pe_ctx *c);
+FT_MUST_USE ft_status pe_keep_fold(const pe_ctx *c, const nn_site *s, float *w, float *b);
+const nn_hooks *pe_keep_method_hooks(const pe_ctx *c);
+void pe_keep_close(struct pe_keep *keep); /* accepts NULL */
+/* What PE_METHOD_FILE of an adapter's folder says, where there is one. */
+FT_MUST_USE ft_status pe_read_method(pe_ctx *c, const char *dir);
+/* `unfold` of methods whose hook `weight` gives a low-rank term. */
+FT_MUST_USE ft_status pe_low_rank_unfold(pe_ctx *c, const nn_site *s, const float *w, float *dw);
 
 /* Does some entry of a JSON list of strings (or one string) satisfy match? NULL or JSON null: no. */
 bool pe_list_has(const cJSON *list, const char *path,

@@ -6,6 +6,7 @@
  * the CPU (mt19937) with projection_prng_key, to the bit: first A, then B, uniform ± √6 / √fan_in. They lie in the adapter
  * (save_projection), or are drawn again. */
 #include "ft/method.h"
+#include "method_private.h"
 
 #include <math.h>
 
@@ -256,4 +257,5 @@ const pe_method pe_vera = {
     .load_config = load_config,
     .load = pe_load_adapter,
     .fold = fold,
+    .unfold = pe_low_rank_unfold,
 };

@@ -249,7 +249,7 @@ static ft_status open_parts(tool_model *t, const char *path, const pe_use *use, 
     FT_TRY(open_adapters(t, use, n));
     FT_TRY(check_head(t));
     t->inf = (inf_ctx){.m = t->m, .over = t->adapter ? &t->adapter->over : NULL};
-    t->plan.values = t->adapter ? nn_store_bytes(&t->adapter->store) : 0;
+    t->plan.values = t->adapter ? pe_values_bytes(t->adapter) : 0;
     t->inf.plan = &t->plan;
     return ag_open(&t->inf.tape, SIZE_MAX / 4);
 }

@@ -108,6 +108,10 @@ static const cfg_field method_head_rows[] = {
      .type = CFG_PATH,
      .offset = offsetof(method_head, init_from),
      .help = "PEFT adapter folder to continue from"},
+    {.key = "keep_zeros",
+     .type = CFG_BOOL,
+     .offset = offsetof(method_head, keep_zeros),
+     .help = "linear weights that are exactly 0 in the base stay so (full and the LoRA family)"},
     CFG_END,
 };
 static const cfg_field objective_head_rows[] = {
@@ -188,6 +192,20 @@ static void read_type_only(cfg_doc *d, const cJSON *object, const char *path, co
 enum { HEAD = 64, OPTIM_HEAD = (sizeof(opt_cfg) + 63) / 64 * 64 };
 _Static_assert(sizeof(method_head) <= HEAD && sizeof(objective_head) <= HEAD, "heads fit");
 
+static void check_keeps(train_config *c, const cJSON *at)
+{
+    if (c->method->quantization)
+        cfg_fail(&c->doc, at, "method.keep_zeros",
+                 "does not go with method.type \"%s\": a quantised base has no weights that are "
+                 "exactly 0; use \"lora\"",
+                 c->method->name);
+    else if (!pe_keeps(c->method))
+        cfg_fail(&c->doc, at, "method.keep_zeros",
+                 "goes with method.type \"full\" and those that change weights by factors (lora, "
+                 "loraplus, dora, lorafa, adalora, lora_drop, lotr, vera), not with \"%s\"",
+                 c->method->name);
+}
+
 static ft_status read_method(train_config *c, arena *mem)
 {
     const cJSON *object = js_get(c->doc.js.root, "method");
@@ -209,6 +227,7 @@ static ft_status read_method(train_config *c, arena *mem)
         cfg_fail(&c->doc, js_get(object, "init_from"), "method.init_from",
                  "%s has no adapter to continue from; give the folder as model.path",
                  c->method->name);
+    if (c->method_head->keep_zeros) check_keeps(c, js_get(object, "keep_zeros"));
     pe_check_init_type(&c->doc, object, c->method);
     if (c->method->check) c->method->check(&c->doc, object, c->method_cfg);
     return FT_OK;

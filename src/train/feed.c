@@ -54,9 +54,10 @@ static ft_status run(feed *f, const int64_t *sample, int n, const nn_overlay *ov
                        .key = rng_key((uint64_t)s->cfg.train.seed, FEED_KEY, (uint64_t)f->passes++),
                        .units = gradients ? step.units : 0,
                        .stats = &stats};
+    FT_TRY(pe_keep_make(s->pe));
     if (gradients) nn_store_begin(&s->pe->store);
     for (int i = 0; i < plan.n_micro; i++) FT_TRY(train_micro(s, &pass, &plan.micro[i]));
-    if (gradients) nn_store_finish(&s->pe->store);
+    if (gradients) FT_TRY(pe_finish(s->pe));
     if (loss) *loss = obj_mean(&stats);
     return FT_OK;
 }
@@ -99,6 +100,5 @@ ft_status train_prepare(train_session *s)
 
 ft_status train_before_step(train_session *s)
 {
-    const pe_method *method = s->cfg.method;
-    return method->before_step ? method->before_step(s->pe, s->state.step + 1) : FT_OK;
+    return pe_before_step(s->pe, s->state.step + 1);
 }

@@ -63,7 +63,7 @@ ft_status train_folder_save(train_session *s, const char *dir, const char *name)
 {
     const bool whole = s->pe->result == PE_MODEL;
     FT_TRY(train_before_step(s));
-    FT_TRY(s->cfg.method->save(s->pe, dir));
+    FT_TRY(pe_save(s->pe, dir));
     if (s->cfg.objective->save) FT_TRY(s->cfg.objective->save(&s->objective, dir));
     /* a model made from a config alone does not know its tokenizer: the run does */
     if (whole && !s->cfg.model.path && s->cfg.model.tokenizer)

@@ -64,7 +64,7 @@ static ft_status accumulate(train_session *s, obj_stats *stats, train_record *re
     spent->optimizer += ft_seconds() - t0;
     for (int i = 0; i < plan.n_micro; i++) FT_TRY(train_micro(s, &pass, &plan.micro[i]));
     t0 = ft_seconds();
-    nn_store_finish(&s->pe->store);
+    FT_TRY(pe_finish(s->pe));
     spent->optimizer += ft_seconds() - t0;
     double counted = s->cfg.objective->unit == OBJ_TOKENS ? (double)plan.supervised : step.n;
     FT_CHECK(stats->units == counted, FT_EINTERNAL,
@@ -97,7 +97,7 @@ static ft_status update(train_session *s, train_record *rec)
                       .rate = rec->rate,
                       .norm = rec->grad_norm,
                       .gscale = opt_clip(s->cfg.optim, rec->grad_norm)};
-    if (method->after_update) FT_TRY(method->after_update(s->pe, &done));
+    FT_TRY(pe_after_update(s->pe, &done));
     FT_TRY(train_log_artifact(s));
     return objective->after_update ? objective->after_update(&s->objective, s->state.step) : FT_OK;
 }

@@ -306,7 +306,7 @@ static size_t products_bytes(const pe_ctx *pe)
 /* Trainable values, and what is made of them, for an adapter, else the whole model; and its tokenizer. */
 static size_t folder_bytes(const train_session *s, const model *m, const pe_ctx *pe)
 {
-    const size_t derived = (size_t)pe->store.derived_count * sizeof(float);
+    const size_t derived = pe->keep_zeros ? 0 : (size_t)pe->store.derived_count * sizeof(float);
     if (pe->result != PE_MODEL)
         return values_bytes(&pe->store, false) + derived + products_bytes(pe) +
                train_folder_text(s);
@@ -376,6 +376,8 @@ static void plan_sums(train_session *s, const obj_ctx *o, const pe_ctx *pe)
     p->gradients = (size_t)(store->count + store->alias_count) * sizeof(float);
     p->optimizer = opt_bytes(s->cfg.rule, s->cfg.rule_cfg, store);
     p->workspace = workspace(s, pe);
+    p->workspace += pe->beside;
+    if (pe->folding > p->activations) p->workspace += pe->folding - p->activations;
     if (pe->opening > p->activations) p->workspace += pe->opening - p->activations;
     p->total =
         p->weights + p->trainable + p->gradients + p->optimizer + p->activations + p->workspace;

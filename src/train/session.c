@@ -180,6 +180,7 @@ ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
     const pe_start with = {.seed = (uint64_t)s->cfg.train.seed,
                            .base_name = s->cfg.base_name,
                            .load_dir = s->cfg.method_head->init_from,
+                           .keep_zeros = s->cfg.method_head->keep_zeros,
                            .tok = s->tok,
                            .steps = s->total_steps,
                            .samples = data_epoch_length(s->train),

@@ -40,6 +40,7 @@ typedef struct output_cfg {
 /* The keys that every method has; the rows of its type follow in the same block of memory (so for objective and optim). */
 typedef struct method_head {
     const char *type, *init_from;
+    bool keep_zeros;
 } method_head;
 typedef struct objective_head {
     const char *type;

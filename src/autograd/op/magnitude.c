@@ -8,7 +8,8 @@
 typedef struct magnitude_attr {
     ag_magnitude s[AG_MAX_GROUP];
     int n;
-    bool into; /* in place: in[1] is y, in[2] less, and u holds the columns of the one site alone */
+    bool into; /* in place: in[1] is y, and u holds the columns of the one site alone */
+    bool less; /* and in[2] is taken off */
 } magnitude_attr;
 
 static int64_t width_of(const ag_magnitude *s)
@@ -47,7 +48,7 @@ static void forward(ag_tape *t, ag_node *n)
         float *y = tn_f32(n->out) + s->col, *u = tn_f32(n->in[0]) + (a->into ? 0 : s->col);
         kn_magnify(y, ldy, u, ldu, s->inverse, tn_f32(s->m), s->b ? tn_f32(s->b) : NULL, rows,
                    width_of(s), a->into);
-        if (a->into)
+        if (a->less)
             kn_mul_cols(y, ldy, tn_f32(n->in[2]), ldu, NULL, -1.0f, rows, width_of(s), true);
     }
     if (!a->into) pass_rest(a, tn_f32(n->out), tn_f32(n->in[0]), rows, ldy, false);
@@ -78,7 +79,7 @@ static void backward(ag_tape *t, ag_node *n)
     float *du = ag_grad_fresh(t, n->in[0], &fresh);
     for (int i = 0; i < a->n; i++) site_backward(t, n, &a->s[i], du, fresh);
     if (!a->into && du) pass_rest(a, du, n->out->grad, rows, cols, !fresh);
-    float *dless = a->into ? ag_grad_fresh(t, n->in[2], &fresh) : NULL;
+    float *dless = a->less ? ag_grad_fresh(t, n->in[2], &fresh) : NULL;
     if (dless)
         kn_mul_cols(dless, cols, n->out->grad + a->s[0].col, tn_cols(n->out), NULL, -1.0f, rows,
                     cols, !fresh);
@@ -128,9 +129,11 @@ tn_tensor *ag_magnify(ag_tape *t, tn_tensor *u, const ag_magnitude *s, int n)
 tn_tensor *ag_magnify_into(ag_tape *t, tn_tensor *y, tn_tensor *u, tn_tensor *less,
                            const ag_magnitude *s)
 {
-    OP_ASSERT(t, tn_cols(u) == width_of(s) && tn_cols(less) == width_of(s) && !s->b);
+    OP_ASSERT(t, tn_cols(u) == width_of(s) && !s->b);
+    OP_ASSERT(t, !less || tn_cols(less) == width_of(s));
     OP_ASSERT(t, tn_rows(u) == tn_rows(y) && s->col + width_of(s) <= tn_cols(y));
     magnitude_attr *a = attr_of(t, s, 1, true);
     if (!a) return y;
-    return ag_call(t, &ag_op_magnitude, y, a, 4, (tn_tensor *[]){u, y, less, s->m});
+    a->less = less != NULL;
+    return ag_call(t, &ag_op_magnitude, y, a, 4, (tn_tensor *[]){u, y, less ? less : y, s->m});
 }
