@@ -16,12 +16,13 @@
 
 typedef struct kept { /* a site that something changes */
     const nn_site *site;
-    uint8_t *mask;   /* [rows of s->w][⌈columns / 8⌉] 1 where the base is not 0; NULL: a dry one */
-    nn_param *own;   /* its trained copy; NULL: none */
-    nn_param *made;  /* [as s->w] W + M ⊙ ΔW, or M ⊙ ΔW where it drops; NULL: no change of a weight */
-    float dropout;   /* of the input of ΔW, by `key` */
+    uint8_t *mask; /* [rows of s->w][⌈columns / 8⌉] 1 where the base is not 0; NULL: a dry one */
+    nn_param *own; /* its trained copy; NULL: none */
+    nn_param
+        *made; /* [as s->w] W + M ⊙ ΔW, or M ⊙ ΔW where it drops; NULL: no change of a weight */
+    float dropout; /* of the input of ΔW, by `key` */
     uint64_t key;
-    tn_tensor ones;  /* [out], where it drops */
+    tn_tensor ones; /* [out], where it drops */
 } kept;
 
 struct pe_keep {
