@@ -224,6 +224,9 @@ FT_MUST_USE ft_status pe_save(const pe_ctx *c, const char *dir);
 /* An opened adapter changes no weight of a linear layer of the blocks that is 0 in the base, from here on. One whose folder
  * says so (PE_METHOD_FILE) is opened like that. */
 FT_MUST_USE ft_status pe_keep_zeros(pe_ctx *c);
+/* The largest share of zeros of a weight that the adapter changes, and that of all of them, which a merge loses: of a float
+ * base, 0 where zeros are kept. */
+void pe_zeros_lost(const pe_ctx *c, double *most, double *all);
 /* The folding callback of model_save for this adapter. */
 model_fold pe_folder(pe_ctx *c);
 

@@ -225,6 +225,7 @@ typedef struct tool_merge_options {
     const char *precision; /* of the proof, as tool_open */
     const pe_combine *combine; /* several in its place, of which `adapter` is the first; NULL: none */
     bool adapter_only;     /* with combine: the result is the adapter that they make; no base is needed */
+    bool keep_zeros;       /* linear weights of the blocks that are 0 in the base stay so */
     bool follow_links;     /* as model_check_links */
     bool force, json;
 } tool_merge_options;

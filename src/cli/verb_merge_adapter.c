@@ -11,7 +11,7 @@ typedef struct options {
     const char *out, *base, *type, *weights, *combination, *majority;
     double tolerance, density;
     int64_t svd_rank, seed;
-    bool follow_links, adapter_only;
+    bool follow_links, adapter_only, keep_zeros;
 } options;
 
 static const char *const majorities[] = {"total", "frequency", NULL};
@@ -48,6 +48,8 @@ static const cfg_field flags[] = {
      .help = "of what dare drops"},
     {"adapter_only", CFG_BOOL, AT(adapter_only), .def = "false",
      .help = "the result is the adapter that they make together; no base is needed"},
+    {"keep_zeros", CFG_BOOL, AT(keep_zeros), .def = "false",
+     .help = "weights of a pruned base that are 0 stay so, whatever the adapter says"},
     {"follow_links", CFG_BOOL, AT(follow_links), .def = "false",
      .help = "copy tokenizer files and templates that are links out of their folder"},
     CFG_END};
@@ -120,6 +122,7 @@ static ft_status run(const cli_call *c)
         .type = o->type,
         .tolerance = isnan(o->tolerance) ? -1 : o->tolerance,
         .adapter_only = o->adapter_only,
+        .keep_zeros = o->keep_zeros,
         .follow_links = o->follow_links,
         .force = c->force,
         .precision = c->precision,

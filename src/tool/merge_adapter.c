@@ -321,6 +321,18 @@ static ft_status open_inputs(merge *m)
     return tool_open(&m->on, m->base, m->adapter, TOOL_ANY, opt->precision);
 }
 
+/* A pruned base is none any more where a change is added to its zeros. */
+static void tell_zeros(const merge *m)
+{
+    double most, all;
+    pe_zeros_lost(m->on->adapter, &most, &all);
+    if (most > 0.1)
+        log_warn(
+            "%s: %.1f %% of the weights that the adapter changes are 0, and will not be in the "
+            "merged model; --keep-zeros leaves them 0",
+            ft_shows(m->base), 100 * all);
+}
+
 static ft_status open_on(merge *m)
 {
     const tool_merge_options *opt = m->opt;
@@ -330,6 +342,11 @@ static ft_status open_on(merge *m)
     FT_CHECK(m->on->adapter->method->fold, FT_EDATA,
              "%s: an adapter of method %s has no weights to fold; use it as it is, with --adapter",
              ft_shows(opt->adapter), m->on->adapter->method->name);
+    if (opt->keep_zeros)
+        FT_TRY(pe_keep_zeros(m->on->adapter));
+    else
+        tell_zeros(m);
+    m->on->plan.values = pe_values_bytes(m->on->adapter);
     for (int i = 0; i < n; i++) FT_TRY(check_base(m, adapter[i]));
     FT_TRY(choose_tokenizer(m));
     FT_TRY(tool_output_quant(opt->type, m->target.path, NULL, 0, m->mem, &m->quant, &m->quant_cfg));
