@@ -240,13 +240,12 @@ static const struct {
     {"full", "{}"},
     {"lora", "{\"r\": 3, \"init_lora_weights\": false}"},
     {"lora", "{\"r\": 2, \"lora_dropout\": 0.3, \"init_lora_weights\": false, \"bias\": \"all\"}"},
-    {"lora",
-     "{\"r\": 2, \"init_lora_weights\": false, \"target_modules\": [\"c_attn\", \"q_proj\", "
-     "\"lm_head\", \"wte\", \"embed_tokens\"], \"modules_to_save\": [\"mlp\"]}"},
+    {"lora", "{\"r\": 2, \"init_lora_weights\": false, \"modules_to_save\": [\"mlp\"], "
+             "\"target_modules\": \".*(c_attn|q_proj)\"}"},
     {"lora", "{\"r\": 2, \"use_dora\": true, \"init_lora_weights\": false}"},
     {"loraplus", "{\"r\": 2, \"init_lora_weights\": false}"},
-    {"dora", "{\"r\": 2, \"init_lora_weights\": false, \"target_modules\": [\"c_attn\", \"c_fc\", "
-             "\"v_proj\", \"down_proj\", \"lm_head\"]}"},
+    {"dora", "{\"r\": 2, \"init_lora_weights\": false, \"target_modules\": "
+             "\".*(c_attn|c_fc|v_proj|down_proj)\"}"},
     {"lorafa", "{\"r\": 3, \"init_lora_weights\": false}"},
     {"adalora", "{\"lora_alpha\": 64, \"total_step\": 100, \"orth_reg_weight\": 0}"},
     {"lotr", "{\"r\": 3, \"lora_alpha\": 0.2}"},
