@@ -267,7 +267,8 @@ static void zeros_stay_in_every_method(void **state)
             if (f == 2 && i > 3) continue; /* biases are the difference */
             open_bench(&b, path);
             attach(&b, cases[i].method, cases[i].json);
-            check_gradients(&b, what);
+            /* DoRA takes the lengths as constants in its backward */
+            if (!strstr(what, "dora")) check_gradients(&b, what);
             descend(&b);
             check_result(&b, what);
             close_bench(&b);
