@@ -92,8 +92,8 @@ static const char *out_of(const char *type)
 static void values_of_the_file(void **state)
 {
     (void)state;
-    static const char *const types[] = {"f32",  "f16",  "bf16", "q8_0",
-                                        "q4_0", "q4_1", "q5_0", "q5_1"};
+    static const char *const types[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0",
+                                        "q4_1", "q5_0", "q5_1", "q4_k"};
     static const float bad[] = {(float)NAN, (float)INFINITY, -(float)INFINITY};
     poked p;
     poke_open(&p);
@@ -126,7 +126,8 @@ static void values_that_the_type_cannot_hold(void **state)
         float most, over; /* is held, is not */
     } cases[] = {{"bf16", 3.38e38f, 3.4e38f}, {"f16", 65500.0f, 65520.0f}, {"q8_0", 8e6f, 1e9f},
                  {"q4_0", 5e5f, 6e5f},        {"q4_1", 6e4f, 70000.0f},    {"q5_0", 1e6f, 1.1e6f},
-                 {"q5_1", 6e4f, 70000.0f}};
+                 {"q5_1", 6e4f, 70000.0f},    {"q3_k", 8e6f, 1e9f},        {"q4_k", 4e6f, 1e30f},
+                 {"q6_k", 2.6e8f, 3.4e38f}};
     poked p;
     poke_open(&p);
     const int64_t at = 2 * p.t->dim[1] + 1;

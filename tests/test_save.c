@@ -193,7 +193,7 @@ static void config_keeps_its_text(void **state)
     str_free(&out);
 }
 
-/* Blocks that are kept are the same blocks; what cannot be divided becomes f16; the logits' matrix stays finer. */
+/* Blocks that are kept are the same blocks; what cannot be divided becomes f16. */
 static void blocks_are_not_packed_twice(void **state)
 {
     (void)state;
@@ -222,6 +222,79 @@ static void blocks_are_not_packed_twice(void **state)
     assert_int_equal(file_type, 2);
     gguf_close(&g);
     arena_close(mem);
+}
+
+static const char tiny[] = FT_SOURCE_DIR "/data/tiny";
+
+static void check_types(const char *path, int file_type, const char *const want[][2], int n)
+{
+    arena *mem = NULL;
+    gguf_file g = {0};
+    int64_t number;
+    assert_ok(arena_open(&mem, "t", (size_t)16 << 20));
+    assert_ok(gguf_open(&g, path, mem));
+    assert_ok(gguf_int(&g, "general.file_type", -1, 0, 100, &number));
+    assert_int_equal(number, file_type);
+    for (int i = 0; i < n; i++) {
+        const char *type = NULL;
+        for (int64_t k = 0; k < g.n; k++)
+            if (strcmp(g.tensor[k].name, want[i][0]) == 0) type = g.tensor[k].type->name;
+        if (!type || strcmp(type, want[i][1]) != 0)
+            fail_msg("%s: %s is %s, not %s", path, want[i][0], type ? type : "not there",
+                     want[i][1]);
+    }
+    gguf_close(&g);
+    arena_close(mem);
+}
+
+/* data/tiny: four layers, rows of 96 values, those of ffn_down 256; one matrix for both ends. */
+static void rows_that_do_not_fit_give_way(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type, *narrow;
+        int file_type;
+    } cases[] = {{"q2_k", "q4_0", 10}, {"q3_k", "q4_0", 12}, {"q4_k", "q5_0", 15},
+                 {"q5_k", "q5_1", 17}, {"q6_k", "q8_0", 18}, {"q4_0", "q4_0", 2}};
+    const char *path = test_path("k.gguf");
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        const char *const want[][2] = {{"token_embd.weight", cases[i].narrow},
+                                       {"blk.0.attn_q.weight", cases[i].narrow},
+                                       {"blk.0.ffn_norm.weight", "f32"},
+                                       {"blk.3.ffn_down.weight", cases[i].type}};
+        save(tiny, path, &(model_save_options){.type = dt_by_name(cases[i].type)});
+        check_types(path, cases[i].file_type, want, FT_COUNT_OF(want));
+    }
+}
+
+static void mixtures_keep_more_where_it_costs(void **state)
+{
+    (void)state;
+    static const char *const q4[][2] = {
+        {"token_embd.weight", "q8_0"},     {"blk.1.attn_v.weight", "q5_0"},
+        {"blk.2.attn_v.weight", "q8_0"},   {"blk.3.attn_v.weight", "q8_0"},
+        {"blk.0.ffn_down.weight", "q4_k"}, {"blk.1.ffn_down.weight", "q4_k"},
+        {"blk.2.ffn_down.weight", "q6_k"}, {"blk.3.ffn_down.weight", "q6_k"},
+        {"blk.3.ffn_up.weight", "q5_0"},   {"output_norm.weight", "f32"}};
+    static const char *const q5[][2] = {{"token_embd.weight", "q8_0"},
+                                        {"blk.1.attn_v.weight", "q5_1"},
+                                        {"blk.1.ffn_down.weight", "q5_k"},
+                                        {"blk.2.ffn_down.weight", "q6_k"}};
+    static const char *const tq[][2] = {{"token_embd.weight", "q8_0"},
+                                        {"blk.1.attn_v.weight", "q4_0"},
+                                        {"blk.2.ffn_down.weight", "tq2_0"}};
+    const char *path = test_path("mix.gguf");
+    save(tiny, path,
+         &(model_save_options){.type = dt_by_name("q4_k"), .mix = model_mix_by_name("q4_k_m")});
+    check_types(path, 15, q4, FT_COUNT_OF(q4));
+    save(tiny, path,
+         &(model_save_options){.type = dt_by_name("q5_k"), .mix = model_mix_by_name("q5_k_m")});
+    check_types(path, 17, q5, FT_COUNT_OF(q5));
+    save(tiny, path,
+         &(model_save_options){.type = dt_by_name("tq2_0"), .mix = model_mix_by_name("tq2_0")});
+    check_types(path, 37, tq, FT_COUNT_OF(tq));
+    assert_null(model_mix_by_name("q4_k"));
+    assert_null(model_mix_by_name(NULL));
 }
 
 static ft_status add_one(void *ctx, const nn_site *s, float *w, float *b)
@@ -310,10 +383,16 @@ static void failing_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_family_survives), cmocka_unit_test(gguf_permutes_rows),
-        cmocka_unit_test(rounds_once),           cmocka_unit_test(shards_and_their_index),
-        cmocka_unit_test(config_keeps_its_text), cmocka_unit_test(blocks_are_not_packed_twice),
-        cmocka_unit_test(changed_end_is_untied), cmocka_unit_test(refuses_what_does_not_fit),
+        cmocka_unit_test(every_family_survives),
+        cmocka_unit_test(gguf_permutes_rows),
+        cmocka_unit_test(rounds_once),
+        cmocka_unit_test(shards_and_their_index),
+        cmocka_unit_test(config_keeps_its_text),
+        cmocka_unit_test(blocks_are_not_packed_twice),
+        cmocka_unit_test(changed_end_is_untied),
+        cmocka_unit_test(refuses_what_does_not_fit),
+        cmocka_unit_test(rows_that_do_not_fit_give_way),
+        cmocka_unit_test(mixtures_keep_more_where_it_costs),
         cmocka_unit_test(failing_allocations),
     };
     assert_ok(kn_init());

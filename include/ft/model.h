@@ -267,12 +267,24 @@ typedef struct model_source {
     ft_status (*rows)(void *ctx, int64_t i, int64_t row0, int64_t n, float *out);
     void *ctx;
 } model_source;
+/* A mixture of llama.cpp's: a .gguf in a type of blocks, with finer ones where rounding costs most (save_types.c). Its rows
+ * give way as those of `base` do where they are no whole blocks. */
+typedef struct model_mix {
+    const char *name; /* "q4_k_m" */
+    const char *base; /* a dt_type, of what is not said otherwise */
+    const char *head; /* of the matrix of the logits, the embedding's where both are one */
+    const char *embed, *some; /* of the other embedding, and of attn_v and ffn_down in some layers; NULL: base */
+    int file_type;            /* general.file_type */
+} model_mix;
+const model_mix *model_mix_at(int i);              /* NULL past the end */
+const model_mix *model_mix_by_name(const char *name); /* NULL when unknown, or NULL */
 typedef struct model_save_options {
     model_source source; /* with one, neither overlay nor fold nor quant count */
     const nn_overlay *over; /* trained values in the model's place, biases that it adds (with the keys of config.json that say
                                so), sites that are folded; NULL: the model itself */
     const dt_type *
         type; /* NULL: the base's; blocks → bf16 in a folder, f16 in a .gguf. GGUF keeps 1-d tensors f32 */
+    const model_mix *mix; /* with its base as the type; a .gguf only. NULL: none */
     /* matrices of the row's choice in its codes, with its keys; a folder only. The others keep the base's type. */
     const model_quant *quant;
     const void *quant_cfg;

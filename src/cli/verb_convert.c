@@ -23,7 +23,8 @@ static const cfg_field flags[] = {
     {"type", CFG_STR, offsetof(options, type), .value = tool_type_at,
      .help =
          "f32, f16, bf16; in a folder also nf4 and fp4 of bitsandbytes; in a .gguf also q8_0 and "
-         "other blocks; default: the model's. Of an adapter: f32 (the default), f16, bf16"},
+         "other blocks (q2_k to q6_k), and llama.cpp's mixtures q4_k_m, q5_k_m; default: the "
+         "model's. Of an adapter: f32 (the default), f16, bf16"},
     {"base", CFG_PATH, offsetof(options, base),
      .help = "the model that an adapter is of; default: as its config has it"},
     {"double-quant", CFG_ENUM, offsetof(options, double_quant), .choices = yes_no,

@@ -6,7 +6,7 @@ ft_status model_save(model *m, const char *path, const model_save_options *opt)
     static const model_save_options defaults;
     save_plan p;
     FT_CHECK(!opt || !opt->quant || !str_ends(path, ".gguf"), FT_EUSAGE,
-             "type %s has no place in a .gguf; write a folder, or use q4_0 and its like",
+             "type %s has no place in a .gguf; write a folder, or use q4_k and its like",
              opt->quant->type);
     FT_CHECK(!m->scores || !str_ends(path, ".gguf"), FT_EUSAGE,
              "%s: a reward model has no place in a .gguf; write a folder", ft_shows(path));

@@ -10,37 +10,7 @@
 #include "ft/token.h"
 #include "save_private.h"
 
-/* general.file_type of llama.cpp: the type of most tensors. */
-static const struct {
-    const char *type;
-    int id;
-} file_types[] = {{"f32", 0},   {"f16", 1},   {"q4_0", 2},    {"q4_1", 3},    {"q8_0", 7},
-                  {"q5_0", 8},  {"q5_1", 9},  {"q2_k", 10},   {"q3_k", 12},   {"q4_k", 15},
-                  {"q5_k", 17}, {"q6_k", 18}, {"iq4_nl", 25}, {"iq4_xs", 30}, {"bf16", 32}};
-
-int save_file_type(const dt_type *t)
-{
-    for (size_t i = 0; i < FT_COUNT_OF(file_types); i++)
-        if (strcmp(file_types[i].type, t->name) == 0) return file_types[i].id;
-    return 0;
-}
-
 /* --- tensors ------------------------------------------------------------------------------------------------- */
-
-/* Vectors, norms and position tables stay f32; a row that is no whole number of blocks becomes f16. The matrix of the
- * logits is more sensitive than the rest: below 8 bits it is written in q8_0, where llama.cpp's tool uses q6_k. */
-static const dt_type *tensor_type(const save_plan *p, const save_item *it, const dt_type *asked)
-{
-    const model *m = p->m;
-    const nn_param *q = &m->param[it->param];
-    int64_t cols = it->dim[it->nd - 1];
-    if (it->nd == 1 || (m->info[it->param].flags & SLOT_F32)) return &dt_f32;
-    bool logits = q == m->head->w || (q == m->embed->w && m->d.tied && !p->untie);
-    bool coarse = asked->block > 1 && asked->bytes < asked->block;
-    const dt_type *q8 = dt_by_name("q8_0");
-    if (logits && coarse && cols % q8->block == 0) return q8;
-    return cols % asked->block == 0 ? asked : &dt_f16;
-}
 
 /* Row 2i + j of a head in the file is row j·d/2 + i here. */
 const int32_t *save_gguf_rows(arena *mem, int heads, int d)
@@ -111,7 +81,7 @@ static ft_status choose(save_plan *p, const dt_type *type)
             it->dim[0] = m->param[it->param].t.dim[1];
             it->dim[1] = m->param[it->param].t.dim[0];
         }
-        it->type = tensor_type(p, it, type);
+        it->type = save_tensor_type(p, it, type);
         if (info->experts > 0) FT_TRY(stack(p, it));
         if (info->permute) {
             it->order = save_gguf_rows(p->mem, info->permute, info->head_dim);
@@ -243,7 +213,7 @@ static void put_general(const save_meta *k, const dt_type *type)
     gguf_put_str(k->w, "general.architecture", k->arch, strlen(k->arch));
     gguf_put_str(k->w, "general.type", "model", strlen("model"));
     gguf_put_str(k->w, "general.name", name, strlen(name));
-    gguf_put_int(k->w, "general.file_type", GGUF_U32, save_file_type(type));
+    gguf_put_int(k->w, "general.file_type", GGUF_U32, save_file_type(type, k->p->opt->mix));
     if (type->block > 1) gguf_put_int(k->w, "general.quantization_version", GGUF_U32, 2);
 }
 
@@ -282,7 +252,7 @@ static ft_status put_made(save_meta *k, const dt_type *type)
 static void put_type_key(const save_meta *k, const dt_type *type, bool version)
 {
     if (!version)
-        gguf_put_int(k->w, "general.file_type", GGUF_U32, save_file_type(type));
+        gguf_put_int(k->w, "general.file_type", GGUF_U32, save_file_type(type, k->p->opt->mix));
     else if (type->block > 1)
         gguf_put_int(k->w, "general.quantization_version", GGUF_U32, 2);
 }

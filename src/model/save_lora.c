@@ -104,7 +104,7 @@ static void put_meta(gguf_writer *w, const save_plan *p, const model_lora *l, fl
     put_text(w, "general.name", path_base(p->path));
     gguf_put_int(w, "general.base_model.count", GGUF_U32, 1);
     put_text(w, "general.base_model.0.name", path_base(p->m->path));
-    gguf_put_int(w, "general.file_type", GGUF_U32, save_file_type(l->type));
+    gguf_put_int(w, "general.file_type", GGUF_U32, save_file_type(l->type, NULL));
     gguf_put_f32(w, "adapter.lora.alpha", alpha);
 }
 

@@ -75,7 +75,10 @@ void save_put_f32(const save_meta *k, const char *name, double v);
 void save_put_text(const save_meta *k, const char *name, const char *v);
 FT_MUST_USE ft_status save_folder(save_plan *p, const char *path);
 FT_MUST_USE ft_status save_gguf(save_plan *p, const char *path);
-int save_file_type(const dt_type *t); /* general.file_type */
+/* --- save_types.c: which type a tensor of a GGUF is written in ---------------------------------------------------- */
+int save_file_type(const dt_type *t, const model_mix *mix); /* general.file_type; mix may be NULL */
+/* asked: of the file, or of a mixture its base. */
+const dt_type *save_tensor_type(const save_plan *p, const save_item *it, const dt_type *asked);
 /* The rows of heads in the order of a GGUF that permutes them: [heads · head_dim]. NULL: out of memory. */
 const int32_t *save_gguf_rows(arena *mem, int heads, int head_dim);
 /* --- save_folder.c: what lies beside the weights and is copied --------------------------------------------------- */

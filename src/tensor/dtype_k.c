@@ -1,42 +1,14 @@
-/* dtype_k.c – ggml's super-blocks of 256: q2_k, q3_k, q4_k, q5_k, q6_k and iq4_xs. Read only.
+/* dtype_k.c – ggml's super-blocks of 256: q2_k, q3_k, q4_k, q5_k, q6_k and iq4_xs (which is only read); packing is in
+ * dtype_k_pack.c.
  *
  * Groups of 16 or 32 elements have small integer scales (and minima) that two f16 numbers of the
  * super-block multiply. The f32 operations stand in ggml's order, which makes the results
  * bit-equal. */
 #include "ft/tensor.h"
 #include "dtype_bits.h"
+#include "dtype_k.h"
 #include "dtype_rows.h"
 
-enum { QK = 256 };
-
-typedef struct {
-    uint8_t scales[QK / 16]; /* low half scale, high half minimum */
-    uint8_t qs[QK / 4];
-    uint8_t d[2], dmin[2];
-} q2_k_block;
-typedef struct {
-    uint8_t hmask[QK / 8];
-    uint8_t qs[QK / 4];
-    uint8_t scales[12];
-    uint8_t d[2];
-} q3_k_block;
-typedef struct {
-    uint8_t d[2], dmin[2];
-    uint8_t scales[12];
-    uint8_t qs[QK / 2];
-} q4_k_block;
-typedef struct {
-    uint8_t d[2], dmin[2];
-    uint8_t scales[12];
-    uint8_t qh[QK / 8];
-    uint8_t qs[QK / 2];
-} q5_k_block;
-typedef struct {
-    uint8_t ql[QK / 2];
-    uint8_t qh[QK / 4];
-    int8_t scales[QK / 16];
-    uint8_t d[2];
-} q6_k_block;
 typedef struct {
     uint8_t d[2];
     uint8_t scales_h[2];
@@ -44,10 +16,7 @@ typedef struct {
     uint8_t qs[QK / 2];
 } iq4_xs_block;
 
-_Static_assert(sizeof(q2_k_block) == 84 && sizeof(q3_k_block) == 110 && sizeof(q4_k_block) == 144 &&
-                   sizeof(q5_k_block) == 176 && sizeof(q6_k_block) == 210 &&
-                   sizeof(iq4_xs_block) == 136,
-               "blocks are unpadded");
+_Static_assert(sizeof(iq4_xs_block) == 136, "blocks are unpadded");
 
 static void q2_k_unpack(float *dst, const void *src, int64_t n)
 {
@@ -170,10 +139,15 @@ static void iq4_xs_unpack(float *dst, const void *src, int64_t n)
     }
 }
 
-const dt_type dt_q2_k = {"q2_k", NULL, 10, QK, sizeof(q2_k_block), q2_k_unpack, NULL, NULL, NULL};
-const dt_type dt_q3_k = {"q3_k", NULL, 11, QK, sizeof(q3_k_block), q3_k_unpack, NULL, NULL, NULL};
-const dt_type dt_q4_k = {"q4_k", NULL, 12, QK, sizeof(q4_k_block), q4_k_unpack, NULL, NULL, NULL};
-const dt_type dt_q5_k = {"q5_k", NULL, 13, QK, sizeof(q5_k_block), q5_k_unpack, NULL, NULL, NULL};
-const dt_type dt_q6_k = {"q6_k", NULL, 14, QK, sizeof(q6_k_block), q6_k_unpack, NULL, NULL, NULL};
+const dt_type dt_q2_k = {"q2_k",      NULL,         10,   QK,  sizeof(q2_k_block),
+                         q2_k_unpack, dt_q2_k_pack, NULL, NULL};
+const dt_type dt_q3_k = {"q3_k",      NULL,         11,   QK,  sizeof(q3_k_block),
+                         q3_k_unpack, dt_q3_k_pack, NULL, NULL};
+const dt_type dt_q4_k = {"q4_k",      NULL,         12,   QK,  sizeof(q4_k_block),
+                         q4_k_unpack, dt_q4_k_pack, NULL, NULL};
+const dt_type dt_q5_k = {"q5_k",      NULL,         13,   QK,  sizeof(q5_k_block),
+                         q5_k_unpack, dt_q5_k_pack, NULL, NULL};
+const dt_type dt_q6_k = {"q6_k",      NULL,         14,   QK,  sizeof(q6_k_block),
+                         q6_k_unpack, dt_q6_k_pack, NULL, NULL};
 const dt_type dt_iq4_xs = {"iq4_xs",      NULL, 23,   QK,  sizeof(iq4_xs_block),
                            iq4_xs_unpack, NULL, NULL, NULL};

@@ -11,9 +11,10 @@ static const struct {
     const dt_type *type;
     int first, second;
 } scales[] = {
-    {&dt_q8_0, 0, -1}, {&dt_q4_0, 0, -1},   {&dt_q4_1, 0, 2},    {&dt_q5_0, 0, -1},
-    {&dt_q5_1, 0, 2},  {&dt_iq4_nl, 0, -1}, {&dt_q2_k, 80, 82},  {&dt_q3_k, 108, -1},
-    {&dt_q4_k, 0, 2},  {&dt_q5_k, 0, 2},    {&dt_q6_k, 208, -1}, {&dt_iq4_xs, 0, -1},
+    {&dt_q8_0, 0, -1},   {&dt_q4_0, 0, -1},   {&dt_q4_1, 0, 2},    {&dt_q5_0, 0, -1},
+    {&dt_q5_1, 0, 2},    {&dt_iq4_nl, 0, -1}, {&dt_q2_k, 80, 82},  {&dt_q3_k, 108, -1},
+    {&dt_q4_k, 0, 2},    {&dt_q5_k, 0, 2},    {&dt_q6_k, 208, -1}, {&dt_iq4_xs, 0, -1},
+    {&dt_tq1_0, 52, -1}, {&dt_tq2_0, 64, -1},
 };
 
 /* Exponents of all ones, looked for in runs that the compiler makes wide. */

@@ -42,7 +42,8 @@ static void report_modelfile(const conversion *c, str_buf *s)
 static ft_status report(const conversion *c, str_buf *s)
 {
     size_t bytes = model_bytes(c->to);
-    const char *type = c->quant ? c->quant->type : c->type->name;
+    const model_mix *mix = model_mix_by_name(c->opt->type);
+    const char *type = c->quant ? c->quant->type : mix ? mix->name : c->type->name;
     if (c->opt->json) {
         str_adds(s, "{\"out\":");
         tool_json_text(s, c->opt->out, strlen(c->opt->out));
@@ -90,6 +91,7 @@ static ft_status run(conversion *c, str_buf *text)
     if (!c->type) c->type = c->from->has_blocks && gguf ? &dt_f16 : c->from->dtype;
     FT_TRY(tool_check_space(c->from, &c->target, c->type, c->quant));
     const model_save_options save = {.type = c->quant ? NULL : c->type,
+                                     .mix = model_mix_by_name(c->opt->type),
                                      .quant = c->quant,
                                      .quant_cfg = c->quant_cfg,
                                      .as_given = true,

@@ -49,7 +49,8 @@ static bool rounds(const merge *m)
 
 static const char *type_name(const merge *m)
 {
-    return m->quant ? m->quant->type : m->type->name;
+    const model_mix *mix = model_mix_by_name(m->opt->type);
+    return m->quant ? m->quant->type : mix ? mix->name : m->type->name;
 }
 
 /* What each step does to the model: as numbers on the texts of the proof, against base and adapter. */
@@ -279,6 +280,7 @@ static void save_options(const merge *m, const dt_type *type, const model_quant 
 {
     *out = (model_save_options){.over = &m->on->adapter->over,
                                 .type = quant ? NULL : type,
+                                .mix = type == m->type ? model_mix_by_name(m->opt->type) : NULL,
                                 .quant = quant,
                                 .quant_cfg = m->quant_cfg,
                                 .exact_vectors = m->on->adapter->method->exact_vectors,

@@ -16,6 +16,8 @@ const char *tool_type_at(int i)
     for (int k = 0; dt_at(k); k++)
         if (is_output(dt_at(k)) && (dt_at(k)->gguf_id >= 0 || dt_at(k)->st_name) && i-- == 0)
             return dt_at(k)->name;
+    for (int k = 0; model_mix_at(k); k++)
+        if (!dt_by_name(model_mix_at(k)->name) && i-- == 0) return model_mix_at(k)->name;
     for (int k = 0; model_quant_make_at(k); k++)
         if (model_quant_make_at(k)->writer && i-- == 0) return model_quant_make_at(k)->type;
     return NULL;
@@ -42,6 +44,14 @@ ft_status tool_output_type(const char *name, const char *path, const dt_type **t
         }
         if (fits) str_printf(&known, "%s%s", known.len ? ", " : "", t->name);
     }
+    for (int i = 0; model_mix_at(i); i++) {
+        const model_mix *mix = model_mix_at(i);
+        const bool named = strcmp(mix->name, name) == 0;
+        if (dt_by_name(mix->name)) continue; /* told already */
+        if (gguf) str_printf(&known, ", %s", mix->name);
+        if (named && gguf) *type = dt_by_name(mix->base);
+        if (named && !gguf) place_elsewhere = true;
+    }
     if (!gguf) {
         str_printf(&known, ", ");
         model_quant_list(&known, true);
@@ -67,7 +77,7 @@ ft_status tool_output_quant(const char *name, const char *path, const char *cons
         return FT_OK;
     }
     FT_CHECK(!str_ends(path, ".gguf"), FT_EUSAGE,
-             "--type: \"%s\" has no place in a .gguf; write a folder, or use q4_0 and its like",
+             "--type: \"%s\" has no place in a .gguf; write a folder, or use q4_k and its like",
              name);
     *cfg = arena_get(mem, q->make_size + 1);
     if (!*cfg) return FT_EMEM;

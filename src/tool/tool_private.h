@@ -80,7 +80,7 @@ void tool_json_memory(str_buf *line, const inf_plan *p);
 size_t tool_saving_bytes(const model *m, const char *out, const model_save_options *save);
 /* The plan of that, and of looking at what was written. 71 where it does not fit. */
 FT_MUST_USE ft_status tool_plan_conversion(inf_plan *p, model *m, size_t saving, size_t written);
-/* The row of --type for an output path; NULL name gives NULL. What cannot be written there is 64 with the list. */
+/* The row of --type for an output path, of a mixture its base's; NULL name gives NULL. What cannot be written there is 64 with the list. */
 FT_MUST_USE ft_status tool_output_type(const char *name, const char *path, const dt_type **type);
 /* The quantiser that writes folders of --type, with its keys (KEY=VALUE, n of them) in *cfg; NULL: no quantiser is called so.
  * 64 for a .gguf, and for keys without one. */
