@@ -250,6 +250,12 @@ tn_tensor *ag_magnify_into(ag_tape *t, tn_tensor *y, tn_tensor *u, tn_tensor *le
 /* dropout(x), the mask by `key` as in ag_low_rank; f32. */
 tn_tensor *ag_dropout(ag_tape *t, tn_tensor *x, float p, uint64_t key);
 
+/* Rows of x as codes of eight bits give them back (kn_fake_rows), straight through; ag_fed_type. */
+tn_tensor *ag_fake(ag_tape *t, tn_tensor *x, const kn_tokens *how);
+/* The low-rank terms of a group's weights, at their columns, into low [AG_MAX_GROUP]; their number. They are taken out of
+ * the weights, for ag_low_rank_add with another x than the product's. */
+int ag_take_low(ag_weight *w, int n, ag_low_rank *low);
+
 /* In place on the first n_heads heads of x [T, ·]; tables cos, sin [max_pos, half], pos [T]. */
 tn_tensor *ag_rope(ag_tape *t, tn_tensor *x, int n_heads, int head_dim, int half, const float *cos,
                    const float *sin, const int32_t *pos);

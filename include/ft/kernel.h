@@ -219,6 +219,31 @@ typedef struct kn_divergence {
 } kn_divergence;
 void kn_divergence_rows(float *y, const float *x, const kn_divergence *d, int64_t t);
 
+/* --- simulated quantisation (dt_steps) ----------------------------------------------------------------- */
+/* Rows of x as codes of eight bits give them back, a step for each. Not symmetric: step (max(x, 0) − min(x, 0)) / 255, and a
+ * code for 0, all rounded as torchao does; symmetric: 127 / max|x|, as BitNet does. norm: of x / √(mean x² + eps), without a
+ * gain. stat [T, 2]: what the backward needs; NULL: none follows. */
+typedef struct kn_tokens {
+    bool symmetric, norm;
+    float eps;
+} kn_tokens;
+void kn_fake_rows(kn_rows y, float *stat, kn_rows x, int64_t t, int64_t c, const kn_tokens *how);
+/* dx = or += dy, straight through: of not symmetric ones 0 where a code was clamped. */
+void kn_fake_rows_back(float *dx, const float *dy, kn_rows x, const float *stat, int64_t t,
+                       int64_t c, const kn_tokens *how, bool accumulate);
+/* Of a matrix w [rows, cols] of s->type; on the calling thread, so that several may go side by side. s->step of all groups:
+ * factor · mean|w| / divisor or factor · max|w| / divisor, at least `least`. */
+typedef struct kn_first_step {
+    bool mean;
+    float factor, divisor, least;
+} kn_first_step;
+void kn_fake_steps(const dt_steps *s, const void *w, int64_t rows, int64_t cols,
+                   const kn_first_step *how);
+/* g [rows, cols], the gradient of the values given back: dstep += scale · Σ g ∂value/∂step (NULL: not wanted); then with
+ * `mask` g is 0 where a code was clamped. */
+void kn_fake_back(float *g, float *dstep, float scale, const dt_steps *s, const void *w,
+                  int64_t rows, int64_t cols, bool mask);
+
 /* AdamW on a flat range (Loshchilov & Hutter 2019, PyTorch's order of operations): decoupled decay,
  * c1 = 1−β1^s, c2 = 1−β2^s computed by the caller. g is multiplied by gscale (clipping) first. */
 void kn_adamw(float *w, const float *g, float *m, float *v, int64_t n, float lr, double beta1,

@@ -91,6 +91,7 @@ typedef struct pe_ctx {
     js_doc adapter;        /* adapter_config.json of load_dir or of an opened adapter */
     char *adapter_text;
     struct pe_file *file; /* its tensors, while they are attached and loaded */
+    struct pe_qat *qat; /* model.qat of the run, or NULL */
 } pe_ctx;
 
 struct pe_method {
@@ -110,6 +111,7 @@ struct pe_method {
     const char *const *lacks;
     pe_result result;
     bool exact_vectors;       /* model_save_options.exact_vectors, of `save` and of merging */
+    bool qat; /* model.qat goes with it: weights are trained, or what is added to products of frozen ones */
     const char *const *files; /* names `save` may leave, NULL-terminated; one * stands for anything */
     double learning_rate;     /* default of optim.learning_rate */
     const pe_default *optim;  /* other defaults of "optim" than the rule's, ended by a NULL key; NULL: none */
@@ -167,6 +169,7 @@ typedef struct pe_start {
     const tok_tokenizer *tok; /* the model's, for values that are made of a text; NULL: it has none */
     /* Optimizer steps of the run, samples of an epoch and of a step; 0: there is no run. */
     int64_t steps, samples, batch_size;
+    const struct pe_qat_use *qat; /* model.qat, or NULL */
 } pe_start;
 /* Attaches a method to a model for training: cfg as parsed by method->fields. What `with` points to outlives the method. */
 FT_MUST_USE ft_status pe_attach(pe_ctx **out, const pe_method *method, const void *cfg, model *m,
@@ -357,4 +360,75 @@ int pe_match_inside(const char *key,
 /* The number behind the list of layers: of any name (pattern NULL), or of PATTERN, a regex. */
 int pe_match_layer(const char *pattern, const char *path, int64_t *layer);
 bool pe_match_suffix(const char *entry, const char *path); /* equal, or ends with "." + entry */
+
+/* --- model.qat: quantisation that is simulated while training ----------------------------------------------
+ * One file and one line of qats.def each. The weights of the blocks' linear layers are put in the forward as their codes
+ * would give them back, and so may be their inputs; adapters are not. What is trained stays as it is, and its gradient goes
+ * straight through: made whole over the step, it is masked and summed for the steps once, before the update. */
+typedef struct pe_qat_how {
+    float low, high; /* codes */
+    int64_t group;   /* inputs that share a step; −1: a row; 0: the whole matrix */
+    kn_first_step first;
+    bool learns;     /* steps are trained, from that one on */
+    bool straight;   /* the gradient of clamped weights too */
+    bool codes_input;
+    kn_tokens input;
+    int64_t after;   /* plain steps before the first that quantises */
+    int64_t out_multiple; /* outputs come in so many; 0: any number */
+} pe_qat_how;
+typedef struct pe_qat_row {
+    const char *name, *help, *paper;
+    const cfg_field *fields; /* keys of model.qat beside type */
+    size_t cfg_size;
+    void (*check)(cfg_doc *d, const cJSON *object, const void *cfg); /* may be NULL */
+    void (*settle)(const void *cfg, pe_qat_how *how);
+    /* quantization_config of a model folder, which then says all; NULL: ft_method.json does */
+    void (*config)(const void *cfg, str_buf *out);
+} pe_qat_row;
+#define PE_BITNET_EPS 1e-6f /* of transformers' rms_norm_eps */
+const pe_qat_row *pe_qat_by_name(const char *name);
+const pe_qat_row *pe_qat_at(int i); /* NULL past the end */
+typedef struct pe_qat_use { /* a row and its keys */
+    const pe_qat_row *row;
+    const void *cfg;
+} pe_qat_use;
+
+typedef struct pe_qat pe_qat;
+/* Over all linear layers of m's blocks, with the values of `over`, whose `fake` is set; steps go into the store. trains: what
+ * is wanted of the gradients is handed on. What is in codes already, does not fit the group or the packing is 65. */
+FT_MUST_USE ft_status pe_qat_attach(pe_qat **out, const pe_qat_use *use, model *m, nn_overlay *over,
+                                    nn_store *store, bool dry);
+void pe_qat_close(pe_qat *q); /* accepts NULL */
+/* Before anything of `step` (from 1) looks at the model: steps that follow from values are made anew. always: it quantises
+ * before its time too. */
+void pe_qat_ready(pe_qat *q, int64_t step, bool always);
+/* Gradients are whole, their norm is not yet taken. */
+void pe_qat_gradients(pe_qat *q);
+/* What it leaves in a folder of the method's files, but for ft_method.json: qat.safetensors, or a key of config.json. *keys: of
+ * that file, the caller's; NULL: there are none. */
+#define PE_QAT_FILE "qat.safetensors"
+FT_MUST_USE ft_status pe_qat_save(const pe_qat *q, const char *dir, cJSON **keys);
+/* For use: what ft_method.json of a model or adapter folder says of the model, whose overlay it is; NULL: nothing. */
+FT_MUST_USE ft_status pe_qat_open(pe_qat **out, const char *dir, model *m, nn_overlay *over);
+/* The weights of the model become what their codes give back, and inputs are as they are: to fold an adapter. */
+void pe_qat_fix(pe_qat *q);
+
+/* qat.safetensors of a folder: learnt or last steps, "P.weight_scale" [out, in / group] f32, P a module's path. */
+typedef struct pe_steps pe_steps;
+FT_MUST_USE ft_status pe_steps_open(pe_steps **out, const char *dir); /* NULL: there is none */
+void pe_steps_close(pe_steps *s);                                     /* accepts NULL */
+/* Those of a module of so many outputs and groups into step [out, groups]. *found false: none, or others. Of a type of so
+ * many bits: code · step, −2ᵇ⁻¹ ≤ code < 2ᵇ⁻¹. */
+FT_MUST_USE ft_status pe_steps_get(pe_steps *s, const char *path, int64_t out, int64_t groups,
+                                   float *step, bool *found);
+
+/* ft_method.json: what ft alone knows of a result, beside files that others read. */
+typedef struct pe_note {
+    js_doc doc;
+    char *text;
+    bool keep_zeros;
+    const cJSON *qat; /* NULL: none */
+} pe_note;
+FT_MUST_USE ft_status pe_note_read(pe_note *n, const char *dir, arena *mem); /* zero where there is none */
+void pe_note_close(pe_note *n);
 #endif

@@ -44,6 +44,14 @@ typedef struct nn_param {
     nn_hyper hyper;
 } nn_param;
 
+/* A linear layer under quantisation that is simulated, or of a format that has its inputs in codes. */
+typedef struct nn_fake {
+    bool on;
+    bool weighs; /* w stands in the weight's place: dt_fake over the values, whose gradient it shares */
+    tn_tensor w;
+    const kn_tokens *input; /* of x; what a method adds to the product reads x as it is. NULL: as it is */
+} nn_fake;
+
 typedef struct nn_site {
     nn_role role;
     int64_t index;    /* among the model's sites */
@@ -53,6 +61,7 @@ typedef struct nn_site {
     bool in_out;      /* w is [I, O] */
     int64_t in, out;
     int32_t frozen_row; /* of an embedding: the padding token's row gets no gradient; −1: none */
+    nn_fake *fake;      /* of the model as it is; NULL: none */
 } nn_site;
 
 /* Sites that share one input: q, k, v; gate, up; or a single one. */
@@ -79,6 +88,7 @@ typedef struct nn_overlay {
     void **slot;    /* [n_site] by site->index: the method's state of a site; NULL: not a target */
     nn_param **own; /* [n_param] by param->index: trained f32 values in the model's place; NULL: none */
     nn_param **bias; /* [n_site] by site->index: f32 biases of linear sites that have none in the model; NULL: none */
+    nn_fake *fake; /* [n_site] by site->index, instead of the model's where they are on; NULL: none */
     int64_t virtual_tokens; /* rows put before every sequence (prompt, prefix and P-tuning) */
     bool virtual_predict;   /* the last of them predicts the first token (prompt, P-tuning), or not (prefix) */
 } nn_overlay;
@@ -209,6 +219,10 @@ FT_MUST_USE ft_status nn_alias(nn_store *s, nn_param *of, nn_param **out);
  * gradient of their own over the step, for the method to hand on (pe_method.gradients). */
 FT_MUST_USE ft_status nn_new_derived(nn_store *s, const char *name, int64_t rows, int64_t cols,
                                      nn_param **out);
+/* Such values without a gradient; and the gradient alone of values that are not the store's. */
+FT_MUST_USE ft_status nn_new_followed(nn_store *s, const char *name, int64_t rows, int64_t cols,
+                                      nn_param **out);
+FT_MUST_USE ft_status nn_new_gradient(nn_store *s, const tn_tensor *of, nn_param **out);
 void nn_store_begin(nn_store *s);  /* before the first micro-batch of a step: gradients are zero */
 void nn_store_finish(nn_store *s); /* after the last one: aliases join */
 

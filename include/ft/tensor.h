@@ -103,6 +103,18 @@ const dt_type *dt_code_type(int bits);  /* the format; NULL */
  * beside it in its first and last byte stay. */
 void dt_codes_get(const dt_type *type, uint8_t *q, const void *src, int64_t first, int64_t n);
 void dt_codes_put(const dt_type *type, void *dst, int64_t first, const uint8_t *q, int64_t n);
+/* --- simulated quantisation, "fake" --------------------------------------------------------------------
+ * Value i of numbers of `type`, as whole codes with a step between them would give it back:
+ *   step · min(max(round(w · (1 / step)), low), high),  to the nearest even.
+ * No file has it: `data` is that of the numbers, which may be trained meanwhile. All arrays are borrowed. */
+typedef struct dt_steps {
+    const dt_type *type; /* f32, f16 or bf16 */
+    float *step;   /* value i of the flattened matrix has step[i / group], or with `cols`: */
+    int64_t group;
+    int64_t cols;  /* not 0: of rows of so many values, `group` rows share step[row / group · cols + column] */
+    float low, high;
+} dt_steps;
+extern const dt_type dt_fake; /* in no table */
 
 #define TN_MAX_DIMS 4
 typedef struct tn_tensor {

@@ -41,6 +41,7 @@ static const struct {
     {RESULT, "adapter_model.safetensors", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "prompt_encoder.safetensors", IO_OF_RESULT, NOWHERE},
     {RESULT, "lotr.safetensors", IO_OF_RESULT, NOWHERE},
+    {RESULT, "qat.safetensors", IO_OF_RESULT, NOWHERE},
     {RESULT, "value_head.safetensors", IO_OF_RESULT, NOWHERE},
     {RESULT, "lora_drop.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "ft_method.json", IO_OF_RESULT, NOWHERE}, /* PE_METHOD_FILE */

@@ -140,6 +140,14 @@ typedef struct kern_table {
     void (*adamw)(float *w, const float *g, float *m, float *v, int64_t n, const float *coef);
     const struct kern_dot *dot; /* products in bf16 without an instruction for them (kern_bf16.h) */
     double (*sum_squares)(const float *x, int64_t n);
+    /* simulated quantisation, see kern_fake.inc */
+    void (*fake)(float *y, const float *x, const dt_steps *s, int64_t first, int64_t n);
+    void (*fake_back)(float *g, float *dstep, const float *x, const dt_steps *s, int64_t first,
+                      int64_t n, float scale, bool mask);
+    void (*fake_row)(float *y, float *stat, const float *x, int64_t n, bool symmetric);
+    void (*fake_row_back)(float *dx, const float *dy, const float *x, const float *stat, int64_t n,
+                          bool accumulate);
+    float (*max_abs)(const float *x, int64_t n);
     bool (*all_finite)(const float *x, int64_t n);
 } kern_table;
 

@@ -12,6 +12,7 @@
 #define ROWS1(X) UP_TO_12(X)
 #include "kern_vec.inc"
 #include "kern_formats.inc"
+#include "kern_fake.inc"
 #include "kern_few.inc"
 #include "kern_gemm.inc"
 #include "kern_bf16.h"

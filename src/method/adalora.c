@@ -599,6 +599,7 @@ static ft_status load_config(pe_ctx *c, const js_doc *d)
 
 const pe_method pe_adalora = {
     .name = "adalora",
+    .qat = true,
     .help = "LoRA whose rank goes where it matters most; the result is a PEFT adapter",
     .about = "LoRA with more rank than it keeps: each module begins with init_r, and a budget that "
              "shrinks to target_r a module on average takes it from where it matters least. Take "

@@ -332,6 +332,7 @@ static const cfg_field fields[] = {
 
 const pe_method pe_dora = {
     .name = "dora",
+    .qat = true,
     .help = "LoRA with trained lengths of each weight's rows; the result is a PEFT adapter",
     .about = "LoRA that trains the length of each row of a weight apart from its direction. Take "
              "it where LoRA of a low rank falls short of full training: at equal r it is as good "

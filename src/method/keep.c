@@ -255,6 +255,7 @@ ft_status pe_keep_make(const pe_ctx *c)
 ft_status pe_before_step(pe_ctx *c, int64_t step)
 {
     if (c->method->before_step) FT_TRY(c->method->before_step(c, step));
+    pe_qat_ready(c->qat, step, false);
     return pe_keep_make(c);
 }
 
@@ -315,6 +316,7 @@ ft_status pe_finish(pe_ctx *c)
 {
     for (int64_t i = 0; c->keep && i < c->keep->n; i++) FT_TRY(hand_on(c, &c->keep->at[i]));
     nn_store_finish(&c->store);
+    pe_qat_gradients(c->qat);
     return FT_OK;
 }
 

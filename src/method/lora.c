@@ -391,6 +391,7 @@ ft_status pe_lora_load_config(pe_ctx *c, const js_doc *d)
 
 const pe_method pe_lora = {
     .name = "lora",
+    .qat = true,
     .help = "low-rank adapters on linear layers; the result is a PEFT adapter",
     .about = "A pair of small matrices beside each chosen layer is trained, W + lora_alpha/r * B "
              "A, the model itself is frozen. The method to begin with: it learns nearly what full "

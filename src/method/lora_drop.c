@@ -418,6 +418,7 @@ static ft_status load(pe_ctx *c)
 
 const pe_method pe_lora_drop = {
     .name = "lora_drop",
+    .qat = true,
     .help = "LoRA with one pair for the modules where it does least; the result is a PEFT adapter",
     .about =
         "LoRA is tried on a part of the data; modules where it does most keep a pair of their "

@@ -123,6 +123,7 @@ static const pe_default optim[] = {{"adam_epsilon", "1e-6"}, {NULL, NULL}};
 
 const pe_method pe_lorafa = {
     .name = "lorafa",
+    .qat = true,
     .help = "LoRA with a frozen A; the result is a PEFT adapter",
     .about = "LoRA that trains B alone, and corrects its gradient for the A that was drawn. Take "
              "it where memory is short: nothing is kept for the gradient of A, and half of the "

@@ -81,6 +81,7 @@ static ft_status attach(pe_ctx *c)
 
 const pe_method pe_loraplus = {
     .name = "loraplus",
+    .qat = true,
     .help = "LoRA with a higher learning rate for B; the result is a PEFT adapter",
     .about = "LoRA whose B learns loraplus_lr_ratio times faster than its A, as a wide layer wants "
              "it. Take it where LoRA learns slowly; begin with a rate below that of LoRA.",

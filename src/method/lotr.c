@@ -233,6 +233,7 @@ static ft_status load(pe_ctx *c)
 
 const pe_method pe_lotr = {
     .name = "lotr",
+    .qat = true,
     .help = "low-rank adapters that share their outer factors; the result is a PEFT adapter",
     .about = "LoRA whose outer factors are shared by all modules of one projection (or of one "
              "shape); each has a small r by r matrix of its own. Take it where the adapter has to "

@@ -36,7 +36,8 @@ static bool name_fits(const char *pattern, const char *name)
 
 bool pe_leaves(const pe_method *row, const char *name)
 {
-    if (pe_keeps(row) && strcmp(name, PE_METHOD_FILE) == 0) return true;
+    if ((pe_keeps(row) || row->qat) && strcmp(name, PE_METHOD_FILE) == 0) return true;
+    if (row->qat && strcmp(name, PE_QAT_FILE) == 0) return true;
     for (const char *const *p = row->files; p && *p; p++)
         if (name_fits(*p, name)) return true;
     return false;
@@ -76,6 +77,7 @@ void pe_close(pe_ctx *c)
     for (int i = 0; i < c->n_part; i++) pe_close(c->part[i]);
     nn_store_close(&c->store);
     pe_keep_close(c->keep);
+    pe_qat_close(c->qat);
     ag_close(c->tape);
     pe_file_close(c->file);
     js_close(&c->adapter);
@@ -262,6 +264,8 @@ static ft_status attach(pe_ctx **out, const pe_method *method, const void *cfg, 
     }
     rc = c->load_dir ? attach_and_load(c, c->load_dir) : method->attach(c);
     if (rc == FT_OK && c->keep_zeros) rc = pe_keep_attach(c);
+    if (rc == FT_OK && with->qat)
+        rc = pe_qat_attach(&c->qat, with->qat, m, &c->over, &c->store, c->dry);
 out:
     if (rc != FT_OK)
         pe_close(c);

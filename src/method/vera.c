@@ -234,6 +234,7 @@ static ft_status load_config(pe_ctx *c, const js_doc *d)
 
 const pe_method pe_vera = {
     .name = "vera",
+    .qat = true,
     .help = "two vectors a layer around frozen random matrices; the result is a PEFT adapter",
     .about =
         "One random pair of matrices is shared by all layers and frozen; each layer trains two "

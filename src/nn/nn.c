@@ -45,18 +45,44 @@ const nn_hooks *nn_hooks_of(const nn_run *r)
     return r->over && r->over->hooks ? r->over->hooks : &none;
 }
 
+/* The overlay's, where it is on, else the model's; NULL: none. */
+static nn_fake *fake_of(const nn_run *r, const nn_site *s)
+{
+    nn_fake *own = r->over && r->over->fake ? &r->over->fake[s->index] : NULL;
+    return own && own->on ? own : s->fake;
+}
+
+static ag_weight weight_of(nn_run *r, const nn_site *s)
+{
+    ag_weight w = nn_weight(r, s);
+    nn_fake *fake = fake_of(r, s);
+    if (fake && fake->weighs) w.w = &fake->w;
+    if (nn_hooks_of(r)->weight) nn_hooks_of(r)->weight(r, s, &w);
+    return w;
+}
+
+/* The sites of a group share their input, so they have one form of it. */
+static tn_tensor *product(nn_run *r, const nn_group *g, tn_tensor *x, ag_weight *w, tn_tensor *add)
+{
+    const nn_fake *fake = fake_of(r, g->site);
+    ag_low_rank low[AG_MAX_GROUP];
+    if (!fake || !fake->input) return ag_linear(r->t, x, w, g->n, add);
+    const int n_low = ag_take_low(w, g->n, low);
+    tn_tensor *codes = ag_fake(r->t, x, fake->input);
+    tn_tensor *y = ag_linear(r->t, codes, w, g->n, add);
+    ag_drop(r->t, codes);
+    return ag_low_rank_add(r->t, y, x, low, n_low);
+}
+
 tn_tensor *nn_linear(nn_run *r, const nn_group *g, tn_tensor *x, tn_tensor *add)
 {
     const nn_hooks *h = nn_hooks_of(r);
     bool apart = add && h->post && h->alone;
     ag_weight w[AG_MAX_GROUP];
     assert(g->n <= AG_MAX_GROUP);
-    for (int i = 0; i < g->n; i++) {
-        w[i] = nn_weight(r, &g->site[i]);
-        if (h->weight) h->weight(r, &g->site[i], &w[i]);
-    }
+    for (int i = 0; i < g->n; i++) w[i] = weight_of(r, &g->site[i]);
     tn_tensor *in = h->pre ? h->pre(r, g, x) : x;
-    tn_tensor *y = ag_linear(r->t, in, w, g->n, apart ? NULL : add);
+    tn_tensor *y = product(r, g, in, w, apart ? NULL : add);
     if (h->post) y = h->post(r, g, in, y);
     if (!apart) return y;
     tn_tensor *sum = ag_add(r->t, y, add);

@@ -213,6 +213,24 @@ static void zero(float *x, int64_t n)
     if (n > 0) memset(x, 0, (size_t)n * sizeof *x);
 }
 
+ft_status nn_new_followed(nn_store *s, const char *name, int64_t rows, int64_t cols, nn_param **out)
+{
+    FT_TRY(make_state(s, name, rows, cols, out));
+    s->derived_count += tn_count(&(*out)->t);
+    return FT_OK;
+}
+
+ft_status nn_new_gradient(nn_store *s, const tn_tensor *of, nn_param **out)
+{
+    nn_param *p = arena_get(s->mem->small, sizeof *p);
+    *out = NULL;
+    if (!p) return FT_EMEM;
+    p->t = *of;
+    FT_TRY(own_gradient(s, p, NULL));
+    *out = p;
+    return FT_OK;
+}
+
 void nn_store_begin(nn_store *s)
 {
     const list *alias = &s->mem->alias;

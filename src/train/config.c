@@ -27,6 +27,10 @@ static const cfg_field model_rows[] = {
              "written"},
     {M(quantization), .type = CFG_JSON,
      .help = "of the frozen base: none, or an object with a type (ft help model.quantization)"},
+    {.key = "qat",
+     .type = CFG_JSON,
+     .offset = offsetof(model_cfg, qat_keys),
+     .help = "quantisation that training simulates: an object with a type (ft help model.qat)"},
     CFG_END,
 };
 #undef M
@@ -511,6 +515,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     cfg_read(d, js_get(root, "model"), "model", model_rows, &c->model, NULL);
     FT_TRY(read_method(c, mem));
     FT_TRY(read_quantization(c, mem));
+    FT_TRY(train_read_qat(c, mem));
     absent_floats(data_fields, &c->data);
     cfg_read(d, js_get(root, "data"), "data", data_fields, &c->data, NULL);
     FT_TRY(read_objective(c, mem));
@@ -605,6 +610,9 @@ cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem)
     cJSON *quant = base ? cJSON_GetObjectItemCaseSensitive(base, "quantization") : NULL;
     if (c->model.quant && quant)
         cfg_resolve(quant, c->model.quant->make_fields, c->model.quant_cfg);
+    cJSON *qat = base ? cJSON_GetObjectItemCaseSensitive(base, "qat") : NULL;
+    if (c->model.qat.row && qat)
+        cfg_resolve(qat, c->model.qat.row->fields, c->model.qat.cfg);
     cJSON *method = section(root, "method", c->method_rows, c->method_head);
     if (method && c->method_head->init_from)
         pe_leave_to_adapter(method, js_get(c->doc.js.root, "method"), c->method_head->init_from);

@@ -72,7 +72,7 @@ static ft_status evaluate(train_session *s, train_eval *out, arena *mem)
     out->tokens = arena_get(mem, (size_t)n * sizeof *out->tokens);
     out->metric = arena_get(mem, (size_t)(metrics + 1) * sizeof *out->metric);
     if (!out->loss || !out->tokens || !out->metric || !metric) return FT_EMEM;
-    FT_TRY(train_before_step(s));
+    FT_TRY(train_before_look(s));
     for (int i = 0; i < n && rc == FT_OK; i++) {
         obj_stats stats = {.metric = metric};
         rc = evaluate_source(s, i, &stats, mem);

@@ -55,6 +55,7 @@ static ft_status run(feed *f, const int64_t *sample, int n, const nn_overlay *ov
                        .units = gradients ? step.units : 0,
                        .stats = &stats};
     FT_TRY(pe_keep_make(s->pe));
+    pe_qat_ready(s->pe->qat, 1, false);
     if (gradients) nn_store_begin(&s->pe->store);
     for (int i = 0; i < plan.n_micro; i++) FT_TRY(train_micro(s, &pass, &plan.micro[i]));
     if (gradients) FT_TRY(pe_finish(s->pe));
@@ -101,4 +102,11 @@ ft_status train_prepare(train_session *s)
 ft_status train_before_step(train_session *s)
 {
     return pe_before_step(s->pe, s->state.step + 1);
+}
+
+ft_status train_before_look(train_session *s)
+{
+    FT_TRY(train_before_step(s));
+    pe_qat_ready(s->pe->qat, s->state.step + 1, true);
+    return FT_OK;
 }

@@ -303,7 +303,7 @@ ft_status train_samples_take(train_session *s)
     str_buf out = {0};
     ft_status rc = FT_OK;
     if (s->n_samples == 0) return FT_OK;
-    FT_TRY(train_before_step(s));
+    FT_TRY(train_before_look(s));
     if (!s->sample_tape) {
         FT_TRY(ag_open(&s->sample_tape, SIZE_MAX / 4));
         s->sample_tape->precision = KN_F32; /* as evaluations, and as `ft generate` says it */

@@ -184,7 +184,8 @@ ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
                            .tok = s->tok,
                            .steps = s->total_steps,
                            .samples = data_epoch_length(s->train),
-                           .batch_size = s->cfg.train.batch_size};
+                           .batch_size = s->cfg.train.batch_size,
+                           .qat = s->cfg.model.qat.row ? &s->cfg.model.qat : NULL};
     FT_TRY(check_codes(s, m));
     FT_TRY(pe_attach(out, s->cfg.method, s->cfg.method_cfg, m, &with));
     return check_quantised(s, m, *out);

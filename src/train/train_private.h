@@ -15,6 +15,8 @@ typedef struct model_cfg {
     const cJSON *quantization;
     const model_quant *quant; /* the row of quantization.type, or NULL, and its keys */
     void *quant_cfg;
+    const cJSON *qat_keys;
+    pe_qat_use qat; /* row NULL: none */
 } model_cfg;
 
 typedef struct loop_cfg {
@@ -82,6 +84,10 @@ int train_config_differences(const train_config *c, const cJSON *before, const c
 /* The same of the keys of its schedule, which may change where the rates of the steps that were done do not. */
 int train_schedule_differences(const train_config *c, const cJSON *before, const cJSON *now,
                                str_buf *out);
+
+/* --- config_qat.c --------------------------------------------------------------------------------------- */
+/* model.qat, once method and model.quantization are read. */
+ft_status train_read_qat(train_config *c, arena *mem);
 
 /* --- given.c: options of the command line in the place of keys ------------------------------------------- */
 ft_status train_given_put(cfg_doc *d, const train_given *g);
@@ -276,6 +282,8 @@ ft_status train_save_and_stop(train_session *s, ft_status why);
 ft_status train_prepare(train_session *s);
 /* The method's before_step, of the step that comes next. */
 ft_status train_before_step(train_session *s);
+/* The same before an evaluation: model.qat quantises before its time too. */
+ft_status train_before_look(train_session *s);
 
 /* --- nonfinite.c --------------------------------------------------------------------------------------------------- */
 /* FT_EDIVERGED for a loss ("loss", "eval_loss") of this batch: names the first of trained values, weights and layers that

@@ -249,6 +249,13 @@ static int terms_of(const ag_weight *w, int n, ag_low_rank *low)
     return n_low;
 }
 
+int ag_take_low(ag_weight *w, int n, ag_low_rank *low)
+{
+    const int n_low = terms_of(w, n, low);
+    for (int i = 0; i < n; i++) w[i].low = (ag_low_rank){0};
+    return n_low;
+}
+
 /* They are steps of the products' sums. */
 static bool take_terms(ag_tape *t, linear_attr *a, const tn_tensor *x, const ag_low_rank *low,
                        int n_low)
