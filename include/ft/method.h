@@ -410,6 +410,7 @@ void pe_qat_gradients(pe_qat *q);
 FT_MUST_USE ft_status pe_qat_save(const pe_qat *q, const char *dir, cJSON **keys);
 /* For use: what ft_method.json of a model or adapter folder says of the model, whose overlay it is; NULL: nothing. */
 FT_MUST_USE ft_status pe_qat_open(pe_qat **out, const char *dir, model *m, nn_overlay *over);
+size_t pe_qat_bytes(const pe_qat *q); /* of its steps, in memory; of NULL 0 */
 /* The weights of the model become what their codes give back, and inputs are as they are: to fold an adapter. */
 void pe_qat_fix(pe_qat *q);
 

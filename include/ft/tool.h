@@ -24,6 +24,8 @@ typedef struct tool_model {
     arena *mem; /* what opening made */
     model *m;
     pe_ctx *adapter;    /* NULL: none */
+    pe_qat *qat;        /* of the adapter's ft_method.json, or the model's; NULL: none */
+    nn_overlay plain;   /* what it is laid over, where there is no adapter */
     tok_tokenizer *tok; /* NULL: the model has none */
     chat *chat;         /* NULL until tool_chat_ids asks */
     const char *chat_end; /* NULL until tool_chat_end asks; "": none */

@@ -273,6 +273,11 @@ void pe_qat_gradients(pe_qat *q)
 }
 
 /* --- for use ---------------------------------------------------------------------------------------------------------------- */
+size_t pe_qat_bytes(const pe_qat *q)
+{
+    return q ? (size_t)q->own.derived_count * sizeof(float) : 0;
+}
+
 void pe_qat_fix(pe_qat *q)
 {
     for (int64_t i = 0; q && i < q->n; i++) {

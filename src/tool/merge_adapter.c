@@ -320,7 +320,9 @@ static ft_status open_inputs(merge *m)
         if (!m->adapter) return FT_EMEM;
         FT_TRY(tool_combine(opt->combine, m->base, m->adapter, &m->made));
     }
-    return tool_open(&m->on, m->base, m->adapter, TOOL_ANY, opt->precision);
+    FT_TRY(tool_open(&m->on, m->base, m->adapter, TOOL_ANY, opt->precision));
+    pe_qat_fix(m->on->qat);
+    return FT_OK;
 }
 
 /* A pruned base is none any more where a change is added to its zeros. */

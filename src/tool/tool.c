@@ -248,8 +248,10 @@ static ft_status open_parts(tool_model *t, const char *path, const pe_use *use, 
     if (now > before + weights) t->opened = now - before - weights;
     FT_TRY(open_adapters(t, use, n));
     FT_TRY(check_head(t));
-    t->inf = (inf_ctx){.m = t->m, .over = t->adapter ? &t->adapter->over : NULL};
-    t->plan.values = t->adapter ? pe_values_bytes(t->adapter) : 0;
+    nn_overlay *over = t->adapter ? &t->adapter->over : &t->plain;
+    FT_TRY(pe_qat_open(&t->qat, n > 0 ? use->dir : path, t->m, over));
+    t->inf = (inf_ctx){.m = t->m, .over = t->adapter || t->qat ? over : NULL};
+    t->plan.values = (t->adapter ? pe_values_bytes(t->adapter) : 0) + pe_qat_bytes(t->qat);
     t->inf.plan = &t->plan;
     return ag_open(&t->inf.tape, SIZE_MAX / 4);
 }
@@ -307,6 +309,7 @@ void tool_close(tool_model *t)
     ag_close(t->inf.tape);
     if (t->chat) chat_close(t->chat);
     if (t->adapter) pe_close(t->adapter);
+    pe_qat_close(t->qat);
     if (t->tok) tok_close(t->tok);
     if (t->m) model_close(t->m);
     arena_close(t->mem);
