@@ -87,6 +87,7 @@ typedef struct model_quant {
     size_t size;
     ft_status (*read)(const js_doc *d, const cJSON *object, void *cfg);
     ft_status (*bind)(model *m, int64_t i, const void *cfg, bool *done);
+    ft_status (*bound)(model *m, const void *cfg); /* all are bound; NULL: nothing more is to do */
     const cfg_field *make_fields; /* keys of model.quantization beside type, into make_size bytes */
     size_t make_size;
     /* further mistakes of those keys (path: model.quantization), may be NULL */

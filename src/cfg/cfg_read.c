@@ -141,9 +141,13 @@ static void read_enum(const slot *s)
     str_free(&all);
 }
 
+/* null is no value, but where it is one of the shapes. */
 static void read_json(const slot *s)
 {
-    if (cJSON_IsNull(s->node)) return wrong_type(s, "a value");
+    bool taken = !cJSON_IsNull(s->node);
+    for (const char *const *c = s->row->choices; c && *c && !taken; c++)
+        taken = strcmp(*c, "null") == 0;
+    if (!taken) return wrong_type(s, "a value");
     *(const cJSON **)s->to = s->node;
 }
 

@@ -306,6 +306,7 @@ static ft_status open_weights(model *m, const model_options *opt)
     FT_TRY(model_build(m));
     if (m->weights.apart) FT_TRY(leave_apart(m));
     FT_TRY(bind_all(m));
+    if (m->quant && m->quant->bound) FT_TRY(m->quant->bound(m, m->quant_cfg));
     m->dtype = m->has_blocks ? &dt_bf16 : m->embed->w->file_type;
     return m->new_head && !m->no_weights ? model_init_head(m, opt->seed) : FT_OK;
 }
