@@ -10,6 +10,7 @@ typedef struct probe {
     ag_tape *t;
     tn_tensor *leaf[9];
     int n;
+    bool straight; /* the gradient itself is asked for, not a difference */
 } probe;
 
 typedef tn_tensor *(*builder)(probe *p);
@@ -158,6 +159,17 @@ static tn_tensor *magnitude_case(probe *p)
     tn_tensor *u = activation(p, p->leaf[5]), *less = activation(p, p->leaf[6]);
     tn_tensor *y = ag_magnify(p->t, activation(p, p->leaf[0]), s, 2);
     return seed(p, ag_magnify_into(p->t, y, u, less, &one));
+}
+
+/* Straight through: the gradient is that of what is rounded, here the norm before it. */
+static tn_tensor *fake_case(probe *p)
+{
+    static const kn_tokens how = {.symmetric = true, .norm = true, .eps = 1e-5f};
+    static float ones[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
+    static tn_tensor gain = {.type = &dt_f32, .nd = 1, .dim = {9}, .data = ones};
+    tn_tensor *x = p->leaf[0];
+    return seed(p, p->straight ? ag_fake(p->t, x, &how)
+                               : ag_rmsnorm(p->t, x, &gain, 1e-5f, &dt_f32));
 }
 
 static tn_tensor *dropout_case(probe *p)
@@ -361,6 +373,7 @@ static const struct {
      {{T, 9}, {T, 11}, {3, 12}, {8, 3}, {0, 3}, {0, 6}, {2, 9}, {5, 2}, {2, 2}}},
     {"magnitude", magnitude_case, 7, {{T, 10}, {0, 3}, {0, 3}, {0, 2}, {0, 4}, {T, 4}, {T, 4}}},
     {"dropout", dropout_case, 1, {{T, 9}}},
+    {"fake", fake_case, 1, {{T, 9}}},
     {"rope", rope_case, 1, {{T, 17}}},
     {"attention", attention_case, 1, {{T, 48}}},
     {"glu", glu_case, 1, {{T, 14}}},
@@ -431,7 +444,9 @@ static void check_case(size_t k)
             double want = difference(&p, cases[k].build, p.leaf[i], direction, 0.02), got = 0.0,
                    size = 0.0;
             clear(&p);
+            p.straight = true;
             value(&p, cases[k].build, true);
+            p.straight = false;
             for (int64_t j = 0; j < n; j++) {
                 got += (double)p.leaf[i]->grad[j] * (double)direction[j];
                 size += fabs((double)p.leaf[i]->grad[j] * (double)direction[j]);

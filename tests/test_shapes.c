@@ -204,6 +204,7 @@ static const struct {
     {"magnitude", magnitude},
     {"magnitude", magnitude_into},
     {"dropout", NULL},
+    {"fake", NULL},
     {"rope", rope},
     {"attention", attention},
     {"glu", glu},

@@ -4,7 +4,7 @@
     python scripts/parity/qat.py FT [--only NAME]
 
 Largest weights of groups stand on rounding ties, so runs part from the reference after a few steps; a single one of SGD
-at rate 1 gives every gradient. Compared: the loss, gradients (of trained weights, of adapters, of steps), and per-token
+gives every gradient. Compared: the loss, gradients (of trained weights, of adapters, of steps), and per-token
 log-probabilities of `ft score` on the result against the same layers over its tensors.
 
 An input of eight bits that stands on a rounding tie may get another code, which changes what follows in its row by a percent:
@@ -20,7 +20,7 @@ from harness import MODELS, ft_logprobs, hf_logprobs, load_model, make_model, ru
 from qat_layers import simulate
 from train import make_rows
 
-RATE = 0.01
+RATE = 0.1
 MODELS["qat-llama"] = shape("llama", hidden_size=48, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64)
 MODELS["qat-qwen2"] = shape("qwen2", hidden_size=32, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96,
                             tie_word_embeddings=True)

@@ -71,8 +71,18 @@ static const struct {
     bool (*at)(int i, cli_table *t);
 } registries[] = {{"method", method_at}, {"objective", objective_at}, {"optim", rule_at}};
 
-/* A key of a section that is an object of one of several types. */
-#define INNER "model.quantization"
+static bool qat_at(int i, cli_table *t)
+{
+    const pe_qat_row *q = pe_qat_at(i);
+    if (q) *t = (cli_table){.type = q->name, .help = q->help, .rows = q->fields};
+    return q;
+}
+
+/* Keys of a section that are objects of one of several types. */
+static const struct {
+    const char *section;
+    bool (*at)(int i, cli_table *t);
+} inner[] = {{"model.quantization", quant_at}, {"model.qat", qat_at}};
 
 static int count_types(size_t registry)
 {
@@ -93,12 +103,13 @@ static int registry_of(const char *section)
 ft_status cli_tables(const cli_table **out, int *n, arena *mem)
 {
     size_t total = 0;
-    cli_table inner;
+    cli_table one;
     for (const train_section *s = train_sections; s->key; s++) {
         int k = registry_of(s->key);
         total += k < 0 ? 1 : (size_t)count_types((size_t)k);
     }
-    for (int i = 0; quant_at(i, &inner); i++) total++;
+    for (size_t k = 0; k < FT_COUNT_OF(inner); k++)
+        for (int i = 0; inner[k].at(i, &one); i++) total++;
     cli_table *t = arena_get(mem, total * sizeof *t);
     if (!t) return FT_EMEM;
     *out = t;
@@ -114,7 +125,10 @@ ft_status cli_tables(const cli_table **out, int *n, arena *mem)
             }
             t->section = s->key;
         }
-        for (int i = 0; str_starts(INNER, s->key) && quant_at(i, t); i++, t++) t->section = INNER;
+        for (size_t n_inner = 0; n_inner < FT_COUNT_OF(inner); n_inner++)
+            for (int i = 0;
+                 str_starts(inner[n_inner].section, s->key) && inner[n_inner].at(i, t); i++, t++)
+                t->section = inner[n_inner].section;
     }
     return FT_OK;
 }
