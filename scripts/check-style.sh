@@ -10,21 +10,21 @@ file_lines=800     # of one file
 budgets='
 base       2550  memory, text, errors, threads, random numbers: small because libc has the rest
 cfg        2900  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions, YAML as the same tree
-tensor     1200  a row a storage format
+tensor     2000  a row a storage format: floats, blocks of GGUF read and written, whole codes, simulated ones
 kernel     7400  every loop on numbers, once, for each instruction set, in f32 and bf16
 io         6100  files of others, read as hostile, packed or not, mapped whole or in pieces, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
-autograd   3450  the tape, and an operation a file
-token      8250  frozen: tokenizers of the reference library to the letter; changes when a real model fails, or hostile input has no bound
+autograd   3600  the tape, and an operation a file
+token      8400  frozen: tokenizers of the reference library to the letter; changes when a real model fails, or hostile input has no bound
 template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails
 nn         1100  parameters, overlays, runs, the one linear layer
-model      6600  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes), longrope, LoRA files of llama.cpp
-method     9600  a file a method; targets and adapter files as PEFT has them
+model      7900  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes, GPTQ, AWQ, BitNet), longrope, LoRA files of llama.cpp
+method    10900  a file a method; zeros that are kept, simulated quantisation; targets and adapter files as PEFT has them
 infer      1700  scoring and generating many sequences, below objectives
 reward     1500  a file a reward: comparisons, patterns, lengths, reward models, programs of the user
 data       8200  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
 objective  5200  a file a loss: of tokens, of judged answers, of completions that are sampled
 optim      1800  a file an update rule, schedules and the keys each goes by
-train      7100  the loop, checkpoints, resume, plan, reports
+train      7300  the loop, checkpoints, resume, plan, reports
 compress   3600  the walk over blocks with calibration data, resumable between them; quantisers and pruners as rows
 merge      2900  whole models as one: recipes, a file a method, tiles over the inputs, vocabularies by tokens
 tool      13450  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations; what leaves for llama.cpp and Ollama; judging and searching of recipes; transfers from a hub that is not believed
@@ -103,7 +103,7 @@ autograd:ag_|op_
 token:tok_|tk_|rx_
 template:tpl_|chat_
 nn:nn_
-model:model_|family_|part_|norm_|rope_|save_|bnb_
+model:model_|family_|part_|norm_|rope_|save_|bnb_|packed_
 method:pe_
 reward:rw_
 data:data_

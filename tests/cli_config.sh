@@ -14,11 +14,11 @@ echo '{"model": {"path": "none"}, "data": {"train": "none.jsonl"}, "output": {"d
 "$ft" check base.json >out 2>err
 [ $? -eq 66 ] || wrong "a fine config for a model that is not there: $(cat err)"
 
-# --- the keys, from the help: SECTION TYPE KEY KIND, one a line ------------------------------------------
+# --- the keys, from the help: SECTION TYPE KEY KIND, one a line, and "null" where that is a value ------------------------------------------
 for section in $("$ft" help | sed -n '/^sections of/,/^$/p' | awk 'NR > 1 && NF { print $1 }'); do
     "$ft" help "$section" | awk -v s="$section" '
         /^[a-z]/ { type = $2 == "–" ? "-" : $2; next }
-        index($1, s ".") == 1 { print s, type, $1, $2 }'
+        index($1, s ".") == 1 { print s, type, $1, $2, /\| null$/ ? "null" : "" }'
 done >keys
 [ "$(wc -l <keys)" -ge 60 ] || wrong "few keys: $(wc -l <keys)"
 
@@ -88,7 +88,7 @@ for round in 1 2 3; do # a key once in a run
     awk -v round=$round '
         $4 ~ /^(integer|number|bool|integer\|auto|bool\|auto)$/ { other[2] = "word"; other[3] = "[1]" }
         $4 ~ /^(string|path|choice|table)$/ { other[2] = "7"; other[3] = $4 == "table" ? "" : "{}" }
-        { other[1] = "null"; if (other[round] != "") print $1, $2, $3 "=" other[round], $3; other[2] = other[3] = "" }' keys
+        { other[1] = $5 == "null" ? "" : "null"; if (other[round] != "") print $1, $2, $3 "=" other[round], $3; other[2] = other[3] = "" }' keys
 done >cases
 together cases
 judged >values.said

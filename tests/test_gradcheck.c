@@ -168,8 +168,8 @@ static tn_tensor *fake_case(probe *p)
     static float ones[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
     static tn_tensor gain = {.type = &dt_f32, .nd = 1, .dim = {9}, .data = ones};
     tn_tensor *x = p->leaf[0];
-    return seed(p, p->straight ? ag_fake(p->t, x, &how)
-                               : ag_rmsnorm(p->t, x, &gain, 1e-5f, &dt_f32));
+    return seed(p,
+                p->straight ? ag_fake(p->t, x, &how) : ag_rmsnorm(p->t, x, &gain, 1e-5f, &dt_f32));
 }
 
 static tn_tensor *dropout_case(probe *p)

@@ -126,8 +126,8 @@ ft_status cli_tables(const cli_table **out, int *n, arena *mem)
             t->section = s->key;
         }
         for (size_t n_inner = 0; n_inner < FT_COUNT_OF(inner); n_inner++)
-            for (int i = 0;
-                 str_starts(inner[n_inner].section, s->key) && inner[n_inner].at(i, t); i++, t++)
+            for (int i = 0; str_starts(inner[n_inner].section, s->key) && inner[n_inner].at(i, t);
+                 i++, t++)
                 t->section = inner[n_inner].section;
     }
     return FT_OK;

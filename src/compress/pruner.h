@@ -21,8 +21,7 @@ typedef struct prune_cfg {
      .low_open = true,                                                                             \
      .help = "share of the weights that become 0"},                                                \
     {                                                                                              \
-        .key = "pattern", .type = CFG_STR, .offset = PRUNE_AT(pattern),                            \
-        .def = "\"unstructured\"",                                                                 \
+        .key = "pattern", .type = CFG_STR, .offset = PRUNE_AT(pattern), .def = "\"unstructured\"", \
         .help = "or \"N:M\": N of M consecutive inputs of a row are kept, in place of sparsity"    \
     }
 

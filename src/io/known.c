@@ -44,14 +44,15 @@ static const struct {
     {RESULT, "qat.safetensors", IO_OF_RESULT, NOWHERE},
     {RESULT, "value_head.safetensors", IO_OF_RESULT, NOWHERE},
     {RESULT, "lora_drop.json", IO_OF_RESULT, NOWHERE},
-    {RESULT, "ft_method.json", IO_OF_RESULT, NOWHERE}, /* PE_METHOD_FILE */
+    {RESULT, "ft_method.json", IO_OF_RESULT, NOWHERE},              /* PE_METHOD_FILE */
     {RESULT, "adapter.safetensors", IO_OF_RESULT | TELLS, NOWHERE}, /* of the adapters library */
     {RESULT, "merge_recipe.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "best_recipe.json", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "evolve.jsonl", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "compress.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "quantize_config.json", IO_OF_RESULT, NOWHERE},
-    {RESULT, "blocks.json", TELLS, NOWHERE}, /* OUT.blocks: what a quantisation that goes on has done */
+    {RESULT, "blocks.json", TELLS,
+     NOWHERE}, /* OUT.blocks: what a quantisation that goes on has done */
     {RESULT, "block-#.safetensors", 0, NOWHERE},
     {RESULT, "stream.tmp", 0, NOWHERE},
     {RESULT, "README.md", IO_OF_RESULT, NOWHERE},

@@ -87,8 +87,7 @@ static void backward(void *ctx, int64_t tile, int thread)
         else if (r->how->symmetric)
             kern->mul(dx, 1.0f, dy, NULL, r->c, r->accumulate);
         else
-            kern->fake_row_back(dx, dy, row_of(r, i, buffer), r->stat + 2 * i, r->c,
-                                r->accumulate);
+            kern->fake_row_back(dx, dy, row_of(r, i, buffer), r->stat + 2 * i, r->c, r->accumulate);
     }
 }
 

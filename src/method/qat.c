@@ -64,8 +64,9 @@ typedef struct qat_site {
     const nn_site *s;
     nn_fake *fake;
     dt_steps steps;
-    nn_param *step;         /* [out, groups], of a Conv1D [groups, out] */
-    const tn_tensor *value; /* what is rounded; as it was where pe_qat_fix puts another in its place */
+    nn_param *step; /* [out, groups], of a Conv1D [groups, out] */
+    const tn_tensor
+        *value; /* what is rounded; as it was where pe_qat_fix puts another in its place */
     tn_tensor plain;
     float *grad; /* of what is given back, over the step; NULL: none */
     bool frozen;
@@ -76,8 +77,8 @@ struct pe_qat {
     pe_qat_how how;
     model *m;
     arena *mem;
-    nn_store own;    /* of one that is opened for use: nobody's store */
-    void *cfg;       /* the same; and what it was read from */
+    nn_store own; /* of one that is opened for use: nobody's store */
+    void *cfg;    /* the same; and what it was read from */
     pe_note note;
     cfg_doc doc;
     qat_site *at; /* [n] */
@@ -105,10 +106,11 @@ static ft_status check_site(const pe_qat *q, const nn_site *s, const tn_tensor *
              "%s: tensor \"%s\" has its rows in the order of a .gguf, in which model.qat has no "
              "steps; `ft convert` makes a folder of it",
              ft_shows(q->m->path), s->w->name);
-    FT_CHECK(!own || value->wants_grad, FT_ECONFIG,
-             "method.type: model.qat does not go with a method that moves the base (\"%s\"): what is "
-             "saved would be laid over another one",
-             s->w->name);
+    FT_CHECK(
+        !own || value->wants_grad, FT_ECONFIG,
+        "method.type: model.qat does not go with a method that moves the base (\"%s\"): what is "
+        "saved would be laid over another one",
+        s->w->name);
     FT_CHECK(how->group <= 0 || s->in % how->group == 0, FT_EDATA,
              "%s: tensor \"%s\" has %lld inputs, no multiple of model.qat.group_size %lld",
              ft_shows(q->m->path), s->w->name, (long long)s->in, (long long)how->group);
@@ -129,8 +131,8 @@ static void place_steps(qat_site *at, const pe_qat_how *how, int64_t *n_rows, in
 {
     const nn_site *s = at->s;
     const int64_t group = how->group > 0 ? how->group : s->in, groups = s->in / group;
-    at->steps = (dt_steps){
-        .type = at->value->type, .group = group, .low = how->low, .high = how->high};
+    at->steps =
+        (dt_steps){.type = at->value->type, .group = group, .low = how->low, .high = how->high};
     if (s->in_out) at->steps.cols = s->out;
     *n_rows = s->in_out ? groups : s->out;
     *n_cols = s->in_out ? s->out : groups;
@@ -228,8 +230,7 @@ static void first_steps(void *ctx, int64_t i, int thread)
     pe_qat *q = ctx;
     const qat_site *at = &q->at[i];
     (void)thread;
-    kn_fake_steps(&at->steps, at->value->data, at->value->dim[0], at->value->dim[1],
-                  &q->how.first);
+    kn_fake_steps(&at->steps, at->value->data, at->value->dim[0], at->value->dim[1], &q->how.first);
 }
 
 /* Updates may not bring a step to 0, or through it. */
@@ -321,9 +322,8 @@ static ft_status entries(const pe_qat *q, arena *mem, pe_entry **out)
     *out = arena_get(mem, ((size_t)q->n + 1) * sizeof **out);
     if (!*out) return FT_EMEM;
     for (int64_t i = 0; i < q->n; i++)
-        (*out)[i] = (pe_entry){.p = q->at[i].step,
-                               .key = q->at[i].step->name,
-                               .transposed = q->at[i].s->in_out};
+        (*out)[i] = (pe_entry){
+            .p = q->at[i].step, .key = q->at[i].step->name, .transposed = q->at[i].s->in_out};
     return FT_OK;
 }
 

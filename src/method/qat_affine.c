@@ -12,8 +12,8 @@ static const cfg_field fields[] = {QAT_INT_FIELDS("\"int8\""), CFG_END};
 static void settle(const void *cfg, pe_qat_how *how)
 {
     pe_qat_settle_int(cfg, how);
-    how->first = (kn_first_step){
-        .factor = 1.0f, .divisor = (how->high - how->low) / 2.0f, .least = FLT_MIN};
+    how->first =
+        (kn_first_step){.factor = 1.0f, .divisor = (how->high - how->low) / 2.0f, .least = FLT_MIN};
 }
 
 const pe_qat_row pe_qat_affine = {

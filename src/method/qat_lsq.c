@@ -12,8 +12,8 @@ static void settle(const void *cfg, pe_qat_how *how)
 {
     pe_qat_settle_int(cfg, how);
     how->learns = true;
-    how->first = (kn_first_step){
-        .mean = true, .factor = 2.0f, .divisor = sqrtf(how->high), .least = 1e-9f};
+    how->first =
+        (kn_first_step){.mean = true, .factor = 2.0f, .divisor = sqrtf(how->high), .least = 1e-9f};
 }
 
 const pe_qat_row pe_qat_lsq = {

@@ -13,10 +13,11 @@ typedef struct qat_int {
 } qat_int;
 #define QAT_AT(member) .key = #member, .offset = offsetof(qat_int, member)
 #define QAT_INT_FIELDS(activations)                                                                \
-    {QAT_AT(weight_dtype), .type = CFG_ENUM, .def = "\"int4\"", .choices = pe_qat_ints,             \
+    {QAT_AT(weight_dtype), .type = CFG_ENUM, .def = "\"int4\"", .choices = pe_qat_ints,            \
      .help = "whole numbers that weights are rounded to, times a step"},                           \
-        {QAT_AT(group_size), .type = CFG_INT, .def = "32", .low = -1, .high = 1e9,                 \
-         .help = "inputs of a row that share a step; -1: all of them"},                            \
+        {QAT_AT(group_size), .type = CFG_INT,                                                      \
+         .def = "32",        .low = -1,                                                            \
+         .high = 1e9,        .help = "inputs of a row that share a step; -1: all of them"},        \
         {QAT_AT(activation_dtype), .type = CFG_JSON, .def = activations,                           \
          .choices = pe_qat_activations,                                                            \
          .help = "of the inputs, a step for each token; null: they stay as they are"},             \

@@ -126,7 +126,7 @@ static void config(const bnb_cfg *c, const dt_type *type, const dt_type *dtype, 
     {                                                                                              \
         config(c, dt_by_name(#kind), dtype, out);                                                  \
     }                                                                                              \
-    const model_quant_writer bnb_writer_##kind = {bnb_is_meant, kind##_parts, kind##_code, data,   \
-                                                  kind##_config, false};
+    const model_quant_writer bnb_writer_##kind = {bnb_is_meant, kind##_parts,  kind##_code,        \
+                                                  data,         kind##_config, false};
 WRITER(nf4)
 WRITER(fp4)

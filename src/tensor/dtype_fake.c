@@ -19,7 +19,8 @@ static void read(float *dst, const dt_data *src, int64_t first, int64_t n)
     dt_read(s->type, dst, &(dt_data){.data = src->data}, first, n);
     for (int64_t i = 0; i < n; i++) {
         const int64_t at = first + i;
-        const int64_t k = s->cols ? at / s->cols / s->group * s->cols + at % s->cols : at / s->group;
+        const int64_t k =
+            s->cols ? at / s->cols / s->group * s->cols + at % s->cols : at / s->group;
         dst[i] = given_back(dst[i], s->step[k], s);
     }
 }

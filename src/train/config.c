@@ -611,8 +611,7 @@ cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem)
     if (c->model.quant && quant)
         cfg_resolve(quant, c->model.quant->make_fields, c->model.quant_cfg);
     cJSON *qat = base ? cJSON_GetObjectItemCaseSensitive(base, "qat") : NULL;
-    if (c->model.qat.row && qat)
-        cfg_resolve(qat, c->model.qat.row->fields, c->model.qat.cfg);
+    if (c->model.qat.row && qat) cfg_resolve(qat, c->model.qat.row->fields, c->model.qat.cfg);
     cJSON *method = section(root, "method", c->method_rows, c->method_head);
     if (method && c->method_head->init_from)
         pe_leave_to_adapter(method, js_get(c->doc.js.root, "method"), c->method_head->init_from);

@@ -12,9 +12,10 @@ static void check(train_config *c, const cJSON *at)
     cfg_doc *d = &c->doc;
     const pe_method *method = c->method;
     if (method && method->quantization)
-        cfg_fail(d, at, "model.qat",
-                 "does not go with method.type \"%s\", whose base is quantised already; use \"lora\"",
-                 method->name);
+        cfg_fail(
+            d, at, "model.qat",
+            "does not go with method.type \"%s\", whose base is quantised already; use \"lora\"",
+            method->name);
     else if (c->model.quant)
         cfg_fail(d, at, "model.qat",
                  "does not go with model.quantization: a base in codes has no numbers to round; "
@@ -25,10 +26,11 @@ static void check(train_config *c, const cJSON *at)
                  "loraplus, dora, lorafa, adalora, lora_drop, lotr, vera), not with \"%s\"",
                  method->name);
     else if (method && method->result != PE_MODEL && c->method_head->keep_zeros)
-        cfg_fail(d, at, "model.qat",
-                 "does not go with method.keep_zeros over \"%s\", which makes one weight of base and "
-                 "adapter; use method.type \"full\"",
-                 method->name);
+        cfg_fail(
+            d, at, "model.qat",
+            "does not go with method.keep_zeros over \"%s\", which makes one weight of base and "
+            "adapter; use method.type \"full\"",
+            method->name);
 }
 
 ft_status train_read_qat(train_config *c, arena *mem)
