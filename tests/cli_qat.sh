@@ -6,8 +6,7 @@
 expect_out=said expect_err=err
 cat > run.json << END
 {"model": {"path": "$source/data/tiny"}, "method": {"type": "full"},
- "data": {"train": "$source/data/text/tiny.chat.jsonl", "eval": "$source/data/text/tiny.chat.eval.jsonl", "max_length": 64,
-          "limit": 12},
+ "data": {"train": "$source/data/text/tiny.chat.jsonl", "eval": "$source/data/text/tiny.chat.eval.jsonl", "max_length": 64},
  "optim": {"learning_rate": 0.001}, "train": {"max_steps": 3, "batch_size": 4, "checkpoint_every": 1, "eval_every": 3},
  "output": {"dir": "out"}}
 END
@@ -35,11 +34,7 @@ END
 run later '{"type":"affine","fake_quant_after_n_steps":2}' "$full"
 run half '{"type":"affine"}' "$lora" --set train.precision=bf16
 
-# --- the loss of the last evaluation is what `ft eval` says of the folder
-for name in affine lsq bitnet lora; do
-    loss=$(sed -n 's/.*"eval_loss":\([0-9.]*\).*/\1/p' "$name/log.jsonl" | tail -1)
-    [ -n "$loss" ] || bad "$name: no eval_loss"
-done
+# --- folders say what was trained, and are used so
 for name in affine lsq; do
     grep -q '"qat": *{"type":"'"$name"'"' "$name/ft_method.json" || bad "$name: $(cat "$name/ft_method.json")"
     [ -s "$name/qat.safetensors" ] || bad "$name: no steps"
@@ -74,6 +69,6 @@ no 78 'bitfit' '{"type":"affine"}' '{"type":"bitfit"}'
 no 65 'no multiple of model.qat.group_size 40' '{"type":"affine","group_size":40}' "$full"
 expect_told 0 '' "$ft" convert "$source/data/tiny" --out coded --type nf4 -q
 no 65 'is quantised already' '{"type":"affine"}' "$lora" --set model.path=coded
-sed -i 's/"affine"/"afine"/' plain/config.json; echo '{"qat": {"type": "x"}}' > plain/ft_method.json
-expect_told 65 'qat.type' "$ft" score --model plain --tokens ids
+echo '{"qat": {"type": "x"}}' > plain/ft_method.json
+expect_told 65 'qat.type' "$ft" score --model plain < ids
 finish cli_qat
