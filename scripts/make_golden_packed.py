@@ -2,8 +2,7 @@
 """Writes tests/golden/packed: tiny folders of GPTQ and AWQ in each of their forms, with the logits of transformers on the
 float model that they mean.
 
-The tensors are packed by scripts/packed.py; what they mean is held to GPTQModel's and AutoAWQ's own readers by
-scripts/parity/packed.py. Needs: torch, transformers, safetensors, numpy."""
+The tensors are packed by scripts/packed.py. Needs: torch, transformers, safetensors, numpy."""
 import os
 import shutil
 

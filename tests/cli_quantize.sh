@@ -22,11 +22,16 @@ expect 0 "$ft" quantize g.json --out h --threads 1 -q
 cmp g/model.safetensors h/model.safetensors || bad "threads change the codes"
 cmp g/compress.json h/compress.json || bad "and what is told of them"
 expect 0 "$ft" quantize r.json --out r -q
+expect 0 "$ft" quantize g.json --out q -q --set quantize.type=awq
+grep -q '"quant_method": "awq"' q/config.json || bad "config.json: $(cat q/config.json)"
+expect 0 "$ft" generate --model q --prompt 'A duck' --max-new-tokens 4
+expect 0 "$ft" quantize g.json --out q1 -q --set quantize.type=awq --threads 1
+cmp q/model.safetensors q1/model.safetensors || bad "threads change the codes of awq"
 expect 0 "$ft" generate --model r --prompt 'A duck' --max-new-tokens 4
 
 # Calibration is worth something: rounding to two bits in the same groups is worse.
 loss() { # MODEL
-    "$ft" eval --model "$1" --task perplexity --data "$source/data/text/tiny.eval.txt" --json 2> err.txt |
+    "$ft" eval --model "$1" --task perplexity --data "$source/data/text/tiny.eval.txt" --limit 8 --json 2> err.txt |
         sed -n 's/.*"perplexity":\([0-9.]*\).*/\1/p' | head -n 1
 }
 expect 0 "$ft" quantize r.json --out n -q --set quantize.bits=2 --set quantize.group_size=32

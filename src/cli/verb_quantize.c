@@ -44,7 +44,7 @@ const cli_verb verb_quantize = {
         "   \"quantize\": {\"type\": \"gptq\", \"bits\": 4, \"group_size\": 128}}\n"
         "Types: gptq (columns one after another, each making good what the others lost), awq\n"
         "(scales by activations), rtn (rounding, without data). ft help compress has their keys.\n"
-        "The folder is read by transformers and gptqmodel, and by every verb here.\n"
+        "The folder has the tensors of GPTQModel's and AutoAWQ's; every verb here reads it.\n"
         "A block's activations are in memory at a time; what is done of a run that was cut short\n"
         "lies in DIR.blocks.\n",
     .example = "ft quantize gptq.json --out M-gptq",

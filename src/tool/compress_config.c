@@ -41,7 +41,7 @@ const cfg_field tool_quantize_fields[] = {
 const cfg_field tool_prune_fields[] = {
     COMMON_ROWS,
     {"prune", CFG_JSON, AT(section),
-     .help = "type: magnitude, wanda, sparsegpt, layers, and its keys"},
+     .help = "type: magnitude, wanda, sparsegpt, and its keys (ft help compress)"},
     CFG_END};
 
 #define HEAD_AT(field) offsetof(compress_head, field)
