@@ -10,12 +10,14 @@
 #     --choices FILE     records of HellaSwag: the hub's JSON lines, or llama.cpp's six lines a record; --records N (200).
 #                        Without it the column is empty
 #     --calibration SRC  a source of samples for what is calibrated (data/instructions.jsonl); --samples N (128) of them
+#     --group N          inputs of a scale, of what is quantised by rounding, GPTQ and AWQ (64: SmolLM2's 576 are no multiple of 128)
 #     --recover N        steps of LoRA behind each row, its zeros kept, and the figures after them (0: none)
 #     --data SRC         what these learn from (the calibration's)
 #     --threads N        of every command
 #
 # Tokens/s are those of one answer of 64 tokens, its first left out; MiB are of the weights as they are stored, of zeros too.
 set -euo pipefail
+shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")/.." && pwd)
 ft=${FT:-$here/build/release/ft}
 complain() { echo "compress: $*" >&2; }
@@ -37,19 +39,18 @@ wanda-50 prune "type":"wanda","sparsity":0.5
 sparsegpt-50 prune "type":"sparsegpt","sparsity":0.5
 magnitude-2:4 prune "type":"magnitude","pattern":"2:4"
 wanda-2:4 prune "type":"wanda","pattern":"2:4"
-sparsegpt-2:4 prune "type":"sparsegpt","pattern":"2:4"
-layers-3 prune "type":"layers","drop":3,"importance":"block_influence"'
+sparsegpt-2:4 prune "type":"sparsegpt","pattern":"2:4"'
 
 out=out/compress model='' text=$here/data/text/tiny.eval.txt windows=0 choices='' records=200
-calibration=$here/data/instructions.jsonl samples=128 recover=0 data='' more=() wanted=()
+calibration=$here/data/instructions.jsonl samples=128 recover=0 group=64 data='' more=() wanted=()
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'; exit 0 ;;
     --list) cut -d' ' -f1 <<<"$table"; exit 0 ;;
-    --out | --model | --text | --windows | --choices | --records | --calibration | --samples | --recover | --data | --threads)
+    --out | --model | --text | --windows | --choices | --records | --calibration | --samples | --group | --recover | --data | --threads)
         [ $# -gt 1 ] || usage "$1 needs a value"
         case $1 in
-        --windows | --records | --samples | --recover)
+        --windows | --records | --samples | --group | --recover)
             [[ $2 =~ ^[0-9]+$ ]] || usage "$1: $2 is no number"
             ;;
         esac
@@ -128,9 +129,9 @@ make() { # NAME KIND WORDS: prints where it is
         *'"rtn"'* | *'"magnitude"'*) ;;
         *) needs='"calibration":{"data":'$(quoted "$calibration")',"samples":'$samples',"max_length":512},' ;;
         esac
-        local group=''
-        [ "$2" = prune ] || group=',"group_size":64' # 576 inputs are no multiple of 128
-        printf '{"model":{"path":%s},%s"%s":{%s%s},"output":{"dir":%s}}\n' "$(quoted "$model")" "$needs" "$2" "$3" "$group" \
+        local size=''
+        [ "$2" = prune ] || size=',"group_size":'$group
+        printf '{"model":{"path":%s},%s"%s":{%s%s},"output":{"dir":%s}}\n' "$(quoted "$model")" "$needs" "$2" "$3" "$size" \
             "$(quoted "$path")" >"$config"
         [ -e "$path" ] || "$ft" "$2" "$config" --out "$path" ${more[@]+"${more[@]}"} -q >&2
         ;;
@@ -141,7 +142,7 @@ train() { # NAME KIND PATH: its adapter
     local name=$1 method=lora keep=''
     case $2 in
     convert | quantize) method=qlora ;;
-    prune) [[ $name == layers* ]] || keep=',"keep_zeros":true' ;;
+    prune) keep=',"keep_zeros":true' ;;
     esac
     printf '{"model":{"path":%s},"method":{"type":"%s"%s},"data":{"train":%s,"max_length":512},"optim":{"learning_rate":0.001,%s},%s}\n' \
         "$(quoted "$3")" $method "$keep" "$(quoted "$data")" '"warmup_steps":5,"lr_scheduler_type":"cosine"' \
