@@ -25,7 +25,7 @@ data:      base cfg io token template nn
 objective: base cfg tensor kernel io autograd token nn model infer method reward data
 optim:     base cfg tensor kernel nn
 train:     base cfg tensor kernel io autograd token template nn model infer method reward data objective optim
-compress:  base cfg tensor kernel io autograd token nn model infer data template
+compress:  base cfg tensor kernel io autograd token nn model infer method data template
 merge:     base cfg tensor io token template nn model method
 tool:      base cfg tensor kernel io autograd token template nn model infer method reward data objective optim train compress merge
 cli:       base cfg tensor kernel io autograd token template nn model infer method reward data objective optim train compress merge tool

@@ -50,6 +50,19 @@ cp -r lora bare && rm bare/ft_method.json
 expect_told 0 '' "$ft" merge-adapter lora --base "$source/data/tiny" --out merged --type f32 -q
 expect_told 0 '' "$ft" generate --model lsq --prompt 'One' --max-new-tokens 3
 
+# --- rounding of the same codes goes by the steps that were trained, and of others by its own
+rtn() { # OUT BITS SAYS
+    echo '{"model": {"path": "lsq"}, "quantize": {"type": "rtn", "bits": '"$2"', "group_size": -1}}' > r.json
+    "$ft" quantize r.json --out "$1" > said 2> err || bad "rtn: $(cat err)"
+    grep -c 'scales of 28 layers are the steps of qat.safetensors' err | grep -qx "$3" || bad "rtn of $2 bits: $(cat err)"
+}
+rtn by-steps 4 1
+rtn other-bits 8 0
+mv lsq/ft_method.json .
+rtn by-weights 4 0
+mv ft_method.json lsq
+cmp -s by-steps/model.safetensors by-weights/model.safetensors && bad "the steps change nothing"
+
 # --- what is refused
 no() { # CODE TEXT QAT METHOD MORE...
     local code=$1 text=$2 qat=$3 method=$4
@@ -67,6 +80,7 @@ no 78 'qlora' '{"type":"affine"}' '{"type":"qlora","r":2}'
 no 78 'model.quantization' '{"type":"affine"}' "$lora" --set 'model.quantization={"type":"nf4"}'
 no 78 'bitfit' '{"type":"affine"}' '{"type":"bitfit"}'
 no 65 'no multiple of model.qat.group_size 40' '{"type":"affine","group_size":40}' "$full"
+expect_told 65 'is rounded where it is read' "$ft" train run.json --out none --set model.path=bitnet --set "method=$full" -q
 expect_told 0 '' "$ft" convert "$source/data/tiny" --out coded --type nf4 -q
 no 65 'is quantised already' '{"type":"affine"}' "$lora" --set model.path=coded
 echo '{"qat": {"type": "x"}}' > plain/ft_method.json

@@ -109,7 +109,8 @@ static const char *make(const char *name, const char *out)
     cJSON_free(text);
     cJSON_Delete(o);
     cJSON_Delete(golden);
-    const tool_compress_options opt = {.config = config, .out = dir, .force = true, .json = true};
+    const tool_compress_options opt = {
+        .kind = &tool_quantize, .config = config, .out = dir, .force = true, .json = true};
     assert_ok(tool_compress(&opt, &(tool_sink){.put = drop}));
     return dir;
 }

@@ -111,6 +111,7 @@ struct pe_method {
     const char *const *lacks;
     pe_result result;
     bool exact_vectors;       /* model_save_options.exact_vectors, of `save` and of merging */
+    bool keeps; /* keep_zeros goes with it though it has no `unfold`: what it trains are copies, which are masked */
     bool qat; /* model.qat goes with it: weights are trained, or what is added to products of frozen ones */
     const char *const *files; /* names `save` may leave, NULL-terminated; one * stands for anything */
     double learning_rate;     /* default of optim.learning_rate */

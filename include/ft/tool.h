@@ -7,6 +7,7 @@
 #ifndef FT_TOOL_H
 #define FT_TOOL_H
 
+#include "ft/compress.h"
 #include "ft/infer.h"
 #include "ft/method.h"
 #include "ft/model.h"
@@ -265,17 +266,23 @@ typedef struct tool_recipe_options {
 FT_MUST_USE ft_status tool_merge(const tool_recipe_options *opt, const tool_sink *out);
 
 /* --- smaller models ------------------------------------------------------------------------------------------- */
+typedef struct tool_compress_kind { /* what tells the two verbs apart */
+    const char *verb, *section; /* section: of the config, whose `type` picks a row */
+    const cfg_field *fields, *head; /* of the config, and of its section beside the row's; offsets mean nothing outside */
+    const cmp_method *(*at)(int i); /* the rows */
+    const char *const *(*names)(void);
+} tool_compress_kind;
+extern const tool_compress_kind tool_quantize, tool_prune;
+extern const cfg_field tool_quantize_fields[], tool_prune_fields[]; /* their fields */
 typedef struct tool_compress_options {
+    const tool_compress_kind *kind;
     const char *config, *out; /* out NULL: output.dir of the config */
     const char *const *sets;  /* [n_sets] --set strings */
     int n_sets;
-    bool prune;        /* `ft prune`, else `ft quantize` */
     bool follow_links; /* as model_check_links */
     bool resume;       /* goes on with what a run that was cut short has done */
     bool force, json;
 } tool_compress_options;
-extern const cfg_field tool_quantize_fields[], tool_prune_fields[]; /* of the configs; offsets mean nothing outside */
-extern const cfg_field tool_quantize_head[], tool_prune_head[]; /* of their sections, beside those of the type */
 /* A folder (of a pruner also a .gguf) with its compress.json; with json a line a tensor. */
 FT_MUST_USE ft_status tool_compress(const tool_compress_options *opt, const tool_sink *out);
 

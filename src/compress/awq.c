@@ -117,9 +117,8 @@ typedef struct awq {
 
 static shared *shared_of(const awq *a, const nn_group *g)
 {
-    for (int i = 0; i < a->b->n_group; i++)
-        if (a->s[i].g == g) return &a->s[i];
-    return NULL;
+    const int i = cmp_group_number(a->b, g);
+    return i < 0 ? NULL : &a->s[i];
 }
 
 static ft_status see(void *ctx, const cmp_pass *p, const nn_group *g, const float *x)

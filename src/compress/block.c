@@ -25,6 +25,13 @@ int cmp_group_number(const cmp_block *b, const nn_group *g)
     return -1;
 }
 
+bool cmp_group_chosen(const cmp_block *b, const nn_group *g)
+{
+    for (int i = 0; i < g->n; i++)
+        if (cmp_linear_of(b, &g->site[i])->chosen) return true;
+    return false;
+}
+
 /* Of a dry pass: the groups as they come. */
 void cmp_walk_list(cmp_block *b, const nn_group *g)
 {

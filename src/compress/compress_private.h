@@ -63,7 +63,8 @@ struct cmp_walk {
     model_packed_cfg packed;
 };
 
-int cmp_group_number(const cmp_block *b, const nn_group *g); /* −1: none of the block's */
+int cmp_group_number(const cmp_block *b, const nn_group *g);  /* −1: none of the block's */
+bool cmp_group_chosen(const cmp_block *b, const nn_group *g); /* is anything of it changed? */
 void cmp_walk_list(cmp_block *b, const nn_group *g); /* of a dry pass: the groups as they come */
 FT_MUST_USE ft_status cmp_block_open(cmp_walk *w, int layer, cmp_block *b);
 /* What is done of it: written as a file, or read back from one. */
@@ -76,6 +77,18 @@ FT_MUST_USE ft_status cmp_linear_load(cmp_walk *w, int layer, cmp_linear *l, con
                                       arena *mem);
 
 extern const nn_hooks cmp_hooks; /* of walk.c */
+
+/* --- columns.c: what changes matrices column by column, and tells what that costs ----------------------------------- */
+/* Changes l->w; ctx is the caller's. */
+typedef ft_status (*cmp_change)(cmp_block *b, cmp_linear *l, void *ctx);
+/* l->whole and l->lost by H as f32, of what `change` makes of l; what it takes of b->mem is given back. */
+FT_MUST_USE ft_status cmp_change_linear(cmp_block *b, cmp_linear *l, const float *h,
+                                        cmp_change change, void *ctx);
+/* Columns of w [out, in] that nothing excites, H_ii = 0, become 0. */
+void cmp_drop_dead(float *w, const float *h, int64_t out, int64_t in);
+/* Behind columns [from, to) of w: w −= e · U, by lost [out, ld] −e of these columns. */
+FT_MUST_USE ft_status cmp_bring_up(float *w, int64_t out, int64_t in, const float *u, int64_t from,
+                                   int64_t to, const float *lost, int64_t ld);
 
 /* --- stream.c: room for the stream -------------------------------------------------------------------------------- */
 /* In memory, or with in_file as a file of the work folder that has no name. */

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ft/kernel.h"
 #include "gptq.h"
 
 enum { PIECE = 128 };
@@ -34,18 +33,10 @@ typedef struct stage { /* groups of a block whose inputs are taken together */
     double **h;   /* [n] of each; NULL: nothing of it is chosen */
 } stage;
 
-static bool has_chosen(const cmp_block *b, const nn_group *g)
-{
-    for (int i = 0; i < g->n; i++)
-        if (cmp_linear_of(b, &g->site[i])->chosen) return true;
-    return false;
-}
-
 static double **of_group(const stage *s, const nn_group *g)
 {
-    for (int i = 0; i < s->n; i++)
-        if (s->b->group[s->first + i] == g) return &s->h[i];
-    return NULL;
+    const int i = cmp_group_number(s->b, g) - s->first;
+    return i >= 0 && i < s->n ? &s->h[i] : NULL;
 }
 
 static bool wants(void *ctx, const nn_group *g)
@@ -103,21 +94,6 @@ static void static_grid(void *ctx, int64_t r, int thread)
     }
 }
 
-/* Behind the piece: w −= e · U, with a copy of U's rows there, as products read whole matrices. */
-static ft_status bring_up(const columns *k)
-{
-    const int64_t n = k->to - k->from, behind = k->in - k->to;
-    if (behind == 0) return FT_OK;
-    float *u = ft_alloc((size_t)(n * behind), sizeof *u);
-    if (!u) return FT_EMEM;
-    for (int64_t i = 0; i < n; i++)
-        memcpy(u + i * behind, k->u + (k->from + i) * k->in + k->to, (size_t)behind * sizeof *u);
-    const kn_mat m = {.type = &dt_f32, .data = u, .rows = n, .cols = behind};
-    kn_gemm_nn(k->w + k->to, k->in, k->lost, PIECE, &m, k->l->site->out, NULL, true);
-    ft_free(u);
-    return pool_failed() ? FT_EMEM : FT_OK;
-}
-
 static int64_t end_of_piece(const columns *k)
 {
     const int64_t group =
@@ -138,7 +114,7 @@ static ft_status quantise(columns *k)
     for (k->from = 0; k->from < in; k->from = k->to) {
         k->to = end_of_piece(k);
         pool_run(quantise_row, k, out);
-        FT_TRY(bring_up(k));
+        FT_TRY(cmp_bring_up(k->w, out, in, k->u, k->from, k->to, k->lost, PIECE));
     }
     return cmp_codes_check(k->l);
 }
@@ -167,33 +143,28 @@ static ft_status falling(const double *h, int64_t in, arena *mem, int32_t **perm
     return r && *perm ? FT_OK : FT_EMEM;
 }
 
-/* Columns that nothing excites are 0 from here on. */
-static void drop_dead(cmp_linear *l, const float *h)
-{
-    const int64_t in = l->site->in;
-    for (int64_t i = 0; i < in; i++)
-        for (int64_t r = 0; h[i * in + i] == 0.0f && r < l->site->out; r++) l->w[r * in + i] = 0.0f;
-}
+typedef struct shared { /* what the linears of a group have together */
+    const gptq_cfg *cfg;
+    const float *h, *u;
+    const int32_t *perm;
+} shared;
 
-static ft_status of_linear(cmp_block *b, const gptq_cfg *cfg, cmp_linear *l, const float *h,
-                           const float *u, const int32_t *perm)
+static ft_status change(cmp_block *b, cmp_linear *l, void *ctx)
 {
-    const int64_t in = l->site->in, out = l->site->out, n = in * out;
-    const size_t mark = arena_mark(b->mem);
-    float *before = arena_raw(b->mem, (size_t)n * sizeof *before);
-    columns k = {.cfg = cfg, .grid = gptq_grid(cfg), .l = l, .u = u, .perm = perm, .in = in};
-    k.w = arena_raw(b->mem, (size_t)n * sizeof *k.w);
+    const shared *s = ctx;
+    const int64_t in = l->site->in, out = l->site->out;
+    columns k = {.cfg = s->cfg,
+                 .grid = gptq_grid(s->cfg),
+                 .l = l,
+                 .u = s->u,
+                 .perm = s->perm,
+                 .in = in,
+                 .size = in / l->codes.groups};
+    k.w = arena_raw(b->mem, (size_t)(in * out) * sizeof *k.w);
     k.lost = arena_raw(b->mem, (size_t)(out * PIECE) * sizeof *k.lost);
-    if (!before || !k.w || !k.lost) return FT_EMEM;
-    memcpy(before, l->w, (size_t)n * sizeof *before);
-    FT_TRY(cmp_hessian_norm(h, before, out, in, &l->whole));
-    k.size = in / l->codes.groups;
-    drop_dead(l, h);
-    FT_TRY(quantise(&k));
-    kn_axpy(before, -1.0f, l->w, n);
-    FT_TRY(cmp_hessian_norm(h, before, out, in, &l->lost));
-    arena_reset(b->mem, mark);
-    return FT_OK;
+    if (!k.w || !k.lost) return FT_EMEM;
+    cmp_drop_dead(l->w, s->h, out, in);
+    return quantise(&k);
 }
 
 static ft_status of_shared(cmp_block *b, const gptq_cfg *cfg, const nn_group *g, double *sum)
@@ -207,9 +178,10 @@ static ft_status of_shared(cmp_block *b, const gptq_cfg *cfg, const nn_group *g,
     cmp_hessian_whole(h, sum, in);
     if (cfg->desc_act) FT_TRY(falling(sum, in, b->mem, &perm));
     FT_TRY(cmp_hessian_factor(u, sum, in, cfg->damp_percent, perm, g->site[0].w->name));
+    shared s = {cfg, h, u, perm};
     for (int i = 0; i < g->n; i++) {
         cmp_linear *l = cmp_linear_of(b, &g->site[i]);
-        if (l->chosen) FT_TRY(of_linear(b, cfg, l, h, u, perm));
+        if (l->chosen) FT_TRY(cmp_change_linear(b, l, h, change, &s));
     }
     arena_reset(b->mem, mark);
     return FT_OK;
@@ -224,7 +196,7 @@ static ft_status run_stage(cmp_block *b, const gptq_cfg *cfg, int first, int n)
     if (!h) return FT_EMEM;
     for (int i = 0; i < n; i++) {
         const nn_group *g = b->group[first + i];
-        if (!has_chosen(b, g)) continue;
+        if (!cmp_group_chosen(b, g)) continue;
         h[i] = arena_get(b->mem, (size_t)(g->in * g->in) * sizeof *h[i]);
         if (!h[i]) return FT_EMEM;
         any = true;

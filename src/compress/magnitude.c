@@ -73,6 +73,7 @@ static ft_status begin(cmp_walk *w, const void *cfg, void **state)
         rc = cmp_prune_find(each_matrix, g, (int64_t)(c->sparsity * (double)all), &cut);
     if (rc == FT_OK) rc = share_ties(g, cut);
     ft_free(g->values);
+    g->values = NULL;
     return rc;
 }
 

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ft/kernel.h"
-
 /* --- keys ---------------------------------------------------------------------------------------------------------- */
 bool cmp_prune_pattern(const char *pattern, prune_nm *out)
 {
@@ -184,12 +182,11 @@ ft_status cmp_prune_rows(float *w, const float *norm, int64_t out, int64_t in, i
 }
 
 /* --- inputs ------------------------------------------------------------------------------------------------------------ */
-static bool has_chosen(const cmp_block *b, const nn_group *g)
-{
-    for (int i = 0; i < g->n; i++)
-        if (cmp_linear_of(b, &g->site[i])->chosen) return true;
-    return false;
-}
+/* The inputs of all groups of a block in which something is chosen: H as of cmp_hessian_add, and Σ x² of each column. */
+typedef struct prune_inputs {
+    const cmp_block *b;
+    double **h, **square; /* [n_group]; NULL: nothing of it is chosen */
+} prune_inputs;
 
 static bool wants(void *ctx, const nn_group *g)
 {
@@ -208,7 +205,7 @@ static ft_status see(void *ctx, const cmp_pass *p, const nn_group *g, const floa
     return cmp_hessian_add(all->h[i], x - p->rows * g->in, p->rows, g->in);
 }
 
-ft_status cmp_prune_see(cmp_block *b, prune_inputs *out)
+static ft_status look(cmp_block *b, prune_inputs *out)
 {
     bool any = false;
     *out = (prune_inputs){.b = b};
@@ -217,7 +214,7 @@ ft_status cmp_prune_see(cmp_block *b, prune_inputs *out)
     if (!out->h || !out->square) return FT_EMEM;
     for (int i = 0; i < b->n_group; i++) {
         const int64_t in = b->group[i]->in;
-        if (!has_chosen(b, b->group[i])) continue;
+        if (!cmp_group_chosen(b, b->group[i])) continue;
         out->h[i] = arena_get(b->mem, (size_t)(in * in) * sizeof(double));
         out->square[i] = arena_get(b->mem, (size_t)in * sizeof(double));
         if (!out->h[i] || !out->square[i]) return FT_EMEM;
@@ -244,24 +241,8 @@ size_t cmp_prune_room(const cmp_block *b, const void *cfg)
     return sums + group + matrix;
 }
 
-static ft_status of_linear(cmp_block *b, const prune_cfg *cfg, cmp_linear *l, const float *h,
-                           const double *square, const float *u, cmp_prune_one prune)
-{
-    const int64_t in = l->site->in, out = l->site->out, n = in * out;
-    const size_t mark = arena_mark(b->mem);
-    float *before = arena_raw(b->mem, (size_t)n * sizeof *before);
-    if (!before) return FT_EMEM;
-    memcpy(before, l->w, (size_t)n * sizeof *before);
-    FT_TRY(cmp_hessian_norm(h, before, out, in, &l->whole));
-    FT_TRY(prune(b, cfg, l, h, square, u));
-    kn_axpy(before, -1.0f, l->w, n);
-    FT_TRY(cmp_hessian_norm(h, before, out, in, &l->lost));
-    arena_reset(b->mem, mark);
-    return FT_OK;
-}
-
-static ft_status of_group(cmp_block *b, const prune_cfg *cfg, const nn_group *g, double *sum,
-                          const double *square, bool factors, cmp_prune_one prune)
+static ft_status of_group(cmp_block *b, const nn_group *g, double *sum, prune_group *p,
+                          bool factors, cmp_change prune)
 {
     const int64_t in = g->in;
     const size_t mark = arena_mark(b->mem);
@@ -270,20 +251,24 @@ static ft_status of_group(cmp_block *b, const prune_cfg *cfg, const nn_group *g,
     if (!h || (factors && !u)) return FT_EMEM;
     cmp_hessian_whole(h, sum, in);
     if (factors)
-        FT_TRY(cmp_hessian_factor(u, sum, in, cfg->damp_percent, NULL, g->site[0].w->name));
+        FT_TRY(cmp_hessian_factor(u, sum, in, p->cfg->damp_percent, NULL, g->site[0].w->name));
+    p->h = h;
+    p->u = u;
     for (int i = 0; i < g->n; i++) {
         cmp_linear *l = cmp_linear_of(b, &g->site[i]);
-        if (l->chosen) FT_TRY(of_linear(b, cfg, l, h, square, u, prune));
+        if (l->chosen) FT_TRY(cmp_change_linear(b, l, h, prune, p));
     }
     arena_reset(b->mem, mark);
     return FT_OK;
 }
 
-ft_status cmp_prune_block(cmp_block *b, const prune_cfg *cfg, bool factors, cmp_prune_one prune)
+ft_status cmp_prune_block(cmp_block *b, const prune_cfg *cfg, bool factors, cmp_change prune)
 {
     prune_inputs in;
-    FT_TRY(cmp_prune_see(b, &in));
-    for (int i = 0; i < b->n_group; i++)
-        if (in.h[i]) FT_TRY(of_group(b, cfg, b->group[i], in.h[i], in.square[i], factors, prune));
+    FT_TRY(look(b, &in));
+    for (int i = 0; i < b->n_group; i++) {
+        prune_group p = {.cfg = cfg, .square = in.square[i]};
+        if (in.h[i]) FT_TRY(of_group(b, b->group[i], in.h[i], &p, factors, prune));
+    }
     return FT_OK;
 }

@@ -53,17 +53,14 @@ FT_MUST_USE ft_status cmp_prune_rows(float *w, const float *norm, int64_t out, i
 /* The k least of n scores, equal ones from the lower index: drop[i] becomes true. least [n] is scratch. */
 void cmp_prune_least(bool *drop, const float *score, float *least, int64_t n, int64_t k);
 
-/* The inputs of all groups of a block in which something is chosen: H as of cmp_hessian_add, and Σ x² of each column. */
-typedef struct prune_inputs {
-    const cmp_block *b;
-    double **h, **square; /* [n_group]; NULL: nothing of it is chosen */
-} prune_inputs;
-FT_MUST_USE ft_status cmp_prune_see(cmp_block *b, prune_inputs *out);
 size_t cmp_prune_room(const cmp_block *b, const void *cfg);
-/* Calls `prune` for each chosen linear of the group with H as f32, and tells what is lost. */
-typedef ft_status (*cmp_prune_one)(cmp_block *b, const prune_cfg *cfg, cmp_linear *l,
-                                   const float *h, const double *square, const float *u);
-/* factors: u is the factor of H⁻¹ (cmp_hessian_factor), else NULL. */
+/* What is known of a group of linears: the ctx of what is called for each chosen one. */
+typedef struct prune_group {
+    const prune_cfg *cfg;
+    const float *h;       /* H */
+    const double *square; /* [in] Σ x² of each input */
+    const float *u;       /* the factor of H⁻¹ (cmp_hessian_factor), with `factors`; else NULL */
+} prune_group;
 FT_MUST_USE ft_status cmp_prune_block(cmp_block *b, const prune_cfg *cfg, bool factors,
-                                      cmp_prune_one prune);
+                                      cmp_change prune);
 #endif

@@ -3,9 +3,9 @@
  * Symmetric codes of four bits are torchao's symmetric int4, scale max|w| / 7.5, but for the scale's rounding to f16. A model that
  * was trained with its weights in such codes brings their steps along (qat.safetensors, P.weight_scale [out, groups]): where bits
  * and groups are the same, they are the scales. */
-#include <stdio.h>
 #include <string.h>
 
+#include "ft/method.h"
 #include "gptq.h"
 
 const char *const gptq_formats[] = {"gptq", "gptq_v2", NULL};
@@ -52,67 +52,55 @@ cmp_grid gptq_grid(const gptq_cfg *c)
 }
 
 /* --- steps that were trained ----------------------------------------------------------------------------------------- */
-typedef struct steps {
-    st_file file;
+typedef struct trained {
+    pe_steps *steps;
     int64_t n; /* linears that went by them */
-} steps;
+} trained;
 
 /* Bits of the weights' codes by ft_method.json; 0: it tells of none. */
 static ft_status trained_bits(const char *dir, arena *mem, int64_t *bits)
 {
-    js_doc d = {0};
-    char *text = NULL;
-    size_t n;
-    path_kind kind;
-    const char *path = path_join(mem, dir, "ft_method.json");
-    *bits = 0;
-    if (!path) return FT_EMEM;
-    FT_TRY(path_look(path, &kind));
-    if (kind != PATH_FILE) return FT_OK;
-    FT_TRY(file_read(&text, &n, path, (size_t)1 << 20));
-    ft_status rc = js_parse(&d, text, n, path, 1, JS_STRICT, FT_EDATA);
-    const cJSON *type = rc == FT_OK ? js_get(js_get(d.root, "qat"), "weight_dtype") : NULL;
-    if (cJSON_IsString(type)) *bits = strcmp(type->valuestring, "int8") == 0 ? 8 : 4;
-    js_close(&d);
-    ft_free(text);
-    return rc;
+    pe_note note;
+    FT_TRY(pe_note_read(&note, dir, mem));
+    const char *type = cJSON_GetStringValue(js_get(note.qat, "weight_dtype"));
+    *bits = !type ? 0 : strcmp(type, "int8") == 0 ? 8 : 4;
+    pe_note_close(&note);
+    return FT_OK;
 }
 
 static ft_status begin(cmp_walk *w, const void *cfg, void **state)
 {
     const gptq_cfg *c = cfg;
-    const char *dir = w->m->path;
-    path_kind kind;
     int64_t bits;
     if (w->m->from_gguf || !c->sym) return FT_OK;
-    FT_TRY(path_look_in(dir, "qat.safetensors", &kind));
-    FT_TRY(trained_bits(dir, w->mem, &bits));
-    if (kind != PATH_FILE || bits != c->bits) return FT_OK;
-    const char *path = path_join(w->mem, dir, "qat.safetensors");
-    steps *s = arena_get(w->mem, sizeof *s);
-    if (!s || !path) return FT_EMEM;
-    *state = s;
-    return st_open(&s->file, path, w->mem);
+    FT_TRY(trained_bits(w->m->path, w->mem, &bits));
+    if (bits != c->bits) return FT_OK;
+    trained *t = arena_get(w->mem, sizeof *t);
+    if (!t) return FT_EMEM;
+    *state = t;
+    return pe_steps_open(&t->steps, w->m->path);
 }
 
 static void end(void *state)
 {
-    steps *s = state;
-    if (s->n > 0)
-        log_info("scales of %lld layers are the steps of qat.safetensors", (long long)s->n);
-    st_close(&s->file);
+    trained *t = state;
+    if (t->n > 0) log_info("scales of %lld layers are the steps of " PE_QAT_FILE, (long long)t->n);
+    pe_steps_close(t->steps);
 }
 
-/* [out, groups]; NULL: none, or of other groups. */
-static const float *steps_of(steps *s, const cmp_linear *l)
+/* Into *step [out, groups]; NULL: none, or of other groups. */
+static ft_status steps_of(cmp_block *b, trained *t, const cmp_linear *l, float **step)
 {
-    char name[600];
-    snprintf(name, sizeof name, "%s.weight_scale", l->site->path);
-    const io_tensor *t = s ? st_find(&s->file, name) : NULL;
-    const bool fits = t && t->type == &dt_f32 && t->nd == 2 && t->dim[0] == l->site->out &&
-                      t->dim[1] == l->codes.groups;
-    if (fits) s->n++;
-    return fits ? t->data : NULL;
+    const int64_t out = l->site->out, groups = l->codes.groups;
+    bool found = false;
+    *step = NULL;
+    if (!t || !t->steps) return FT_OK;
+    float *to = arena_raw(b->mem, (size_t)(out * groups) * sizeof *to);
+    if (!to) return FT_EMEM;
+    FT_TRY(pe_steps_get(t->steps, l->site->path, out, groups, to, &found));
+    t->n += found;
+    if (found) *step = to;
+    return FT_OK;
 }
 
 /* --- rounding ---------------------------------------------------------------------------------------------------------- */
@@ -166,7 +154,9 @@ static ft_status block(cmp_block *b, const void *cfg, void *state)
         rounding job = {.l = &b->linear[i], .grid = gptq_grid(c)};
         if (!job.l->chosen) continue;
         FT_TRY(cmp_codes_open(b, job.l, (int)c->bits, c->group_size));
-        job.step = steps_of(state, job.l);
+        float *step;
+        FT_TRY(steps_of(b, state, job.l, &step));
+        job.step = step;
         pool_run(round_row, &job, job.l->site->out);
         FT_TRY(cmp_codes_check(job.l));
         FT_TRY(tell_loss(b, job.l));

@@ -5,7 +5,6 @@
  *   inputs of a row, by the weights as they are when the run begins;  e = (w_i − ŵ_i) / U_ii,  w_j −= e · U_ij for j > i */
 #include <string.h>
 
-#include "ft/kernel.h"
 #include "pruner.h"
 
 static const cfg_field fields[] = {PRUNE_FIELDS,
@@ -84,46 +83,22 @@ static ft_status choose(const columns *k, double sparsity)
     return score && drop ? FT_OK : FT_EMEM;
 }
 
-/* Behind the block: w −= e · U. */
-static ft_status bring_up(const columns *k)
+static ft_status prune(cmp_block *b, cmp_linear *l, void *ctx)
 {
-    const int64_t n = k->to - k->from, behind = k->in - k->to;
-    if (behind == 0) return FT_OK;
-    float *u = ft_alloc((size_t)(n * behind), sizeof *u);
-    if (!u) return FT_EMEM;
-    for (int64_t i = 0; i < n; i++)
-        memcpy(u + i * behind, k->u + (k->from + i) * k->in + k->to, (size_t)behind * sizeof *u);
-    const kn_mat m = {.type = &dt_f32, .data = u, .rows = n, .cols = behind};
-    kn_gemm_nn(k->w + k->to, k->in, k->lost, k->size, &m, k->out, NULL, true);
-    ft_free(u);
-    return pool_failed() ? FT_EMEM : FT_OK;
-}
-
-/* Columns that nothing excites are 0. */
-static void drop_dead(const cmp_linear *l, const float *h)
-{
-    const int64_t in = l->site->in;
-    for (int64_t i = 0; i < in; i++)
-        for (int64_t r = 0; h[i * in + i] == 0.0f && r < l->site->out; r++) l->w[r * in + i] = 0.0f;
-}
-
-static ft_status prune(cmp_block *b, const prune_cfg *cfg, cmp_linear *l, const float *h,
-                       const double *square, const float *u)
-{
-    const int64_t in = l->site->in, size = cfg->block_size < in ? cfg->block_size : in;
-    columns k = {.w = l->w, .u = u, .in = in, .out = l->site->out, .size = size};
-    (void)square;
-    if (!cmp_prune_pattern(cfg->pattern, &k.nm)) return FT_EINTERNAL;
+    const prune_group *p = ctx;
+    const int64_t most = p->cfg->block_size, in = l->site->in, size = most < in ? most : in;
+    columns k = {.w = l->w, .u = p->u, .in = in, .out = l->site->out, .size = size};
+    if (!cmp_prune_pattern(p->cfg->pattern, &k.nm)) return FT_EINTERNAL;
     k.lost = arena_raw(b->mem, (size_t)(k.out * size) * sizeof *k.lost);
     k.drop = arena_get(b->mem, (size_t)(k.out * size) * sizeof *k.drop);
     if (!k.lost || !k.drop) return FT_EMEM;
-    drop_dead(l, h);
+    cmp_drop_dead(l->w, p->h, k.out, in);
     for (k.from = 0; k.from < in; k.from = k.to) {
         k.to = k.from + size < in ? k.from + size : in;
-        if (k.nm.m == 0) FT_TRY(choose(&k, cfg->sparsity));
+        if (k.nm.m == 0) FT_TRY(choose(&k, p->cfg->sparsity));
         pool_run(prune_row, &k, k.out);
         FT_CHECK(!pool_failed(), FT_EMEM, "out of memory");
-        FT_TRY(bring_up(&k));
+        FT_TRY(cmp_bring_up(k.w, k.out, in, k.u, k.from, k.to, k.lost, size));
     }
     return FT_OK;
 }

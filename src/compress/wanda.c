@@ -6,18 +6,17 @@
 
 static const cfg_field fields[] = {PRUNE_FIELDS, CFG_END};
 
-static ft_status prune(cmp_block *b, const prune_cfg *cfg, cmp_linear *l, const float *h,
-                       const double *square, const float *u)
+static ft_status prune(cmp_block *b, cmp_linear *l, void *ctx)
 {
+    const prune_group *p = ctx;
     const int64_t in = l->site->in;
     prune_nm nm;
     float *norm = arena_get(b->mem, (size_t)in * sizeof *norm);
-    (void)h;
-    (void)u;
     if (!norm) return FT_EMEM;
-    if (!cmp_prune_pattern(cfg->pattern, &nm)) return FT_EINTERNAL;
-    for (int64_t i = 0; i < in; i++) norm[i] = (float)sqrt(square[i]);
-    return cmp_prune_rows(l->w, norm, l->site->out, in, (int64_t)(cfg->sparsity * (double)in), nm);
+    if (!cmp_prune_pattern(p->cfg->pattern, &nm)) return FT_EINTERNAL;
+    for (int64_t i = 0; i < in; i++) norm[i] = (float)sqrt(p->square[i]);
+    return cmp_prune_rows(l->w, norm, l->site->out, in, (int64_t)(p->cfg->sparsity * (double)in),
+                          nm);
 }
 
 static ft_status block(cmp_block *b, const void *cfg, void *state)

@@ -26,6 +26,7 @@ static ft_status save(const pe_ctx *c, const char *dir)
 
 const pe_method pe_full = {
     .name = "full",
+    .keeps = true,
     .qat = true,
     .help = "trains every parameter; the result is a model folder",
     .about = "Every weight of the model is trained. It learns most from much data and forgets most "

@@ -60,7 +60,7 @@ const char *const *pe_names(void)
 
 bool pe_keeps(const pe_method *method)
 {
-    return method->unfold || method == &pe_full;
+    return method->unfold || method->keeps;
 }
 
 int pe_metrics(const pe_method *method)

@@ -216,7 +216,7 @@ static void put_told(const compressing *c, str_buf *s, const cmp_told *t)
     str_adds(s, "{\"name\":");
     str_json(s, t->name, strlen(t->name));
     put_number(s, "error", t->error);
-    if (c->opt->prune) put_number(s, "sparsity", t->sparsity);
+    if (c->opt->kind == &tool_prune) put_number(s, "sparsity", t->sparsity);
     str_addc(s, '}');
 }
 
@@ -299,7 +299,7 @@ static ft_status report(const compressing *c, str_buf *s)
     } else {
         str_printf(s, "%s: %s, %lld tensors, %lld tokens, error %.4g", ft_shows(c->target.path),
                    c->cfg.method->name, (long long)n, (long long)cmp_tokens(c->walk), all.error);
-        if (c->opt->prune) str_printf(s, ", %.4g of them 0", all.sparsity);
+        if (c->opt->kind == &tool_prune) str_printf(s, ", %.4g of them 0", all.sparsity);
         str_printf(s, ", %.1f s\n", seconds);
     }
     return str_ok(s);

@@ -34,44 +34,39 @@ static const cfg_field output_rows[] = {
     }
 const cfg_field tool_quantize_fields[] = {
     COMMON_ROWS,
-    {"quantize", CFG_JSON, AT(section),
-     .help = "type: gptq, awq, rtn, and its keys (ft help compress)"},
+    {"quantize", CFG_JSON, AT(section), .help = "a type, and its keys: ft help compress"},
     {"modules_to_not_convert", CFG_JSON, AT(left), .choices = name_shapes, .help = LEFT_HELP},
     CFG_END};
 const cfg_field tool_prune_fields[] = {
     COMMON_ROWS,
-    {"prune", CFG_JSON, AT(section),
-     .help = "type: magnitude, wanda, sparsegpt, and its keys (ft help compress)"},
+    {"prune", CFG_JSON, AT(section), .help = "a type, and its keys: ft help compress"},
     CFG_END};
 
 #define HEAD_AT(field) offsetof(compress_head, field)
-const cfg_field tool_quantize_head[] = {
+static const cfg_field quantize_head[] = {
     {"type", CFG_ENUM, HEAD_AT(type), .def = "\"gptq\"", .help = "how"},
     {"modules_to_not_convert", CFG_JSON, HEAD_AT(left), .choices = name_shapes, .help = LEFT_HELP},
     CFG_END};
-const cfg_field tool_prune_head[] = {
+static const cfg_field prune_head[] = {
     {"type", CFG_ENUM, HEAD_AT(type), .def = "\"magnitude\"", .help = "how"},
     {"target_modules", CFG_JSON, HEAD_AT(target), .choices = target_shapes,
      .help = "what is pruned, in PEFT's forms; default: all linear layers of the blocks"},
     CFG_END};
 
-/* What tells the two verbs apart. */
-typedef struct kind {
-    const char *section;
-    const cfg_field *fields, *head;
-    const cmp_method *(*at)(int i);
-    const char *const *(*names)(void);
-} kind;
-static const kind kinds[] = {
-    {"quantize", tool_quantize_fields, tool_quantize_head, cmp_quantizer_at, cmp_quantizer_names},
-    {"prune", tool_prune_fields, tool_prune_head, cmp_pruner_at, cmp_pruner_names}};
+const tool_compress_kind tool_quantize = {.verb = "quantize",
+                                          .section = "quantize",
+                                          .fields = tool_quantize_fields,
+                                          .head = quantize_head,
+                                          .at = cmp_quantizer_at,
+                                          .names = cmp_quantizer_names};
+const tool_compress_kind tool_prune = {.verb = "prune",
+                                       .section = "prune",
+                                       .fields = tool_prune_fields,
+                                       .head = prune_head,
+                                       .at = cmp_pruner_at,
+                                       .names = cmp_pruner_names};
 enum { HEAD = 64 }; /* bytes in front of the method's own */
 _Static_assert(sizeof(compress_head) <= HEAD, "the head fits");
-
-static const kind *kind_of(const compress_config *c)
-{
-    return &kinds[c->opt->prune];
-}
 
 /* --- the section ------------------------------------------------------------------------------------------------- */
 static size_t count(const cfg_field *rows)
@@ -81,7 +76,7 @@ static size_t count(const cfg_field *rows)
     return n;
 }
 
-static const cfg_field *join(const kind *k, const cmp_method *m, arena *mem)
+static const cfg_field *join(const tool_compress_kind *k, const cmp_method *m, arena *mem)
 {
     const size_t n = count(k->head), own = m ? count(m->fields) : 0;
     cfg_field *rows = arena_get(mem, (n + own + 1) * sizeof *rows);
@@ -109,7 +104,7 @@ static const char *const *all_keys(const cJSON *object, arena *mem)
 
 static ft_status read_section(compress_config *c, arena *mem)
 {
-    const kind *k = kind_of(c);
+    const tool_compress_kind *k = c->opt->kind;
     const cJSON *type = cJSON_IsObject(c->section) ? js_get(c->section, "type") : NULL;
     for (int i = 0; k->at(i) && !c->method; i++)
         if (type ? cJSON_IsString(type) && strcmp(type->valuestring, k->at(i)->name) == 0 : i == 0)
@@ -164,20 +159,13 @@ static void check_target(compress_config *c)
     }
 }
 
-/* The last words of the path, whole ones. */
-static bool ends_in(const char *path, const char *name)
-{
-    const size_t n = strlen(path), k = strlen(name);
-    return str_ends(path, name) && (n == k || path[n - k - 1] == '.');
-}
-
 static bool is_target(const cJSON *t, const char *path)
 {
     const cJSON *e;
     if (!t || cJSON_IsNull(t)) return true;
     if (cJSON_IsString(t))
         return strcmp(t->valuestring, "all-linear") == 0 || pe_match_full(t->valuestring, path) > 0;
-    cJSON_ArrayForEach(e, t) if (ends_in(path, e->valuestring)) return true;
+    cJSON_ArrayForEach(e, t) if (pe_match_suffix(e->valuestring, path)) return true;
     return false;
 }
 
@@ -205,7 +193,7 @@ ft_status compress_config_open(compress_config *c, const tool_compress_options *
     *c = (compress_config){.opt = opt};
     cfg_doc *d = &c->doc;
     FT_TRY(cfg_open(d, opt->config, opt->sets, opt->n_sets, mem));
-    cfg_read(d, d->js.root, "", kind_of(c)->fields, c, NULL);
+    cfg_read(d, d->js.root, "", c->opt->kind->fields, c, NULL);
     FT_TRY(read_section(c, mem));
     FT_TRY(take_left(c, mem));
     check_target(c);
@@ -219,7 +207,7 @@ ft_status compress_config_open(compress_config *c, const tool_compress_options *
 
 ft_status compress_identity(const compress_config *c, str_buf *out)
 {
-    cJSON *o = cJSON_CreateObject(), *section = cJSON_AddObjectToObject(o, kind_of(c)->section);
+    cJSON *o = cJSON_CreateObject(), *section = cJSON_AddObjectToObject(o, c->opt->kind->section);
     ft_status rc = section ? cfg_resolve(section, c->rows, c->head) : FT_EMEM;
     if (rc == FT_OK && c->method->calibrated) {
         const cJSON *max = cJSON_AddNumberToObject(o, "max_length", (double)c->max_length);

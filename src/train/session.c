@@ -160,7 +160,8 @@ static ft_status check_quantised(const train_session *s, const model *m, const p
     return FT_OK;
 }
 
-/* Whole codes (GPTQ, AWQ) are a frozen base: what a model folder would hold of them are no longer its values. */
+/* Whole codes (GPTQ, AWQ) and weights that are rounded where they are read (BitNet, online) are a frozen base: what a model
+ * folder would hold of them are no longer its values. */
 static ft_status check_codes(const train_session *s, const model *m)
 {
     const pe_method *method = s->cfg.method;
@@ -171,6 +172,12 @@ static ft_status check_codes(const train_session *s, const model *m)
                  "model of floats; make floats of the base with `ft convert --type bf16`, or train "
                  "an adapter (method.type \"lora\")",
                  ft_shows(m->path), ft_shows(p->name), dt_code_bits(p->t.type), method->name);
+        FT_CHECK(p->t.type != &dt_fake, FT_EDATA,
+                 "%s: \"%s\" is rounded where it is read (quantization_config bitnet, online), and "
+                 "method.type \"%s\" would train what it is rounded to; take quantization_config "
+                 "out of its config.json and train with model.qat {\"type\": \"bitnet\"}, or train "
+                 "an adapter (method.type \"lora\")",
+                 ft_shows(m->path), ft_shows(p->name), method->name);
     }
     return FT_OK;
 }
