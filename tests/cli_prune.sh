@@ -51,10 +51,30 @@ for m in full merged kept; do
 done
 [ "$(zeros lost)" = '"error":0' ] && bad "nothing was lost without --keep-zeros"
 
+# whole layers: the same ones by their scores and by name, the same bytes with any threads
+for how in block_influence angular; do
+    config $how '{"type": "layers", "drop": 2, "importance": "'$how'"}' "$calib"
+    expect 0 "$ft" prune $how.json --out $how --threads 1 --json
+    list=$(sed -n 's/.*"dropped":\(\[[0-9],[0-9]\]\)}/\1/p' $how/compress.json)
+    [ "$(head -n 1 out.txt)" = "$(cat $how/compress.json)" ] || bad "$how: told $(head -n 1 out.txt), written $(cat $how/compress.json)"
+    config named '{"type": "layers", "layers": '"$list"'}'
+    expect 0 "$ft" prune named.json --out $how.2 -q
+    cmp $how/model.safetensors $how.2/model.safetensors || bad "$how: those that are named are others"
+    grep -q '"num_hidden_layers": 2' $how/config.json || bad "$how: $(cat $how/config.json)"
+done
+expect 0 "$ft" generate --model angular --prompt 'A duck' --max-new-tokens 2
+
 wrong() { # PRUNE TEXT [CALIBRATION]
     config wrong "$1" "${3-}"
     expect_told 78 "$2" "$ft" prune wrong.json --out w
 }
+wrong '{"type": "layers"}' 'prune.drop' "$calib"
+wrong '{"type": "layers", "drop": 1}' 'calibration.data: missing'
+wrong '{"type": "layers", "drop": 1, "layers": [1]}' 'leave one out'
+wrong '{"type": "layers", "layers": [1, 1]}' 'each once'
+wrong '{"type": "layers", "layers": [1]}' 'reads no data with these keys' "$calib"
+wrong '{"type": "layers", "layers": [1], "target_modules": ["q_proj"]}' 'whole layers'
+wrong '{"type": "layers", "drop": 1, "sparsity": 0.5}' 'prune.sparsity' "$calib"
 wrong '{"pattern": "4:2"}' 'N from 1 to M - 1'
 wrong '{"pattern": "2:4", "sparsity": 0.5}' 'leave this out'
 wrong '{"sparsity": 1}' 'must be below 1'

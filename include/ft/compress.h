@@ -80,10 +80,10 @@ FT_MUST_USE ft_status cmp_settle(cmp_block *b, int part);
 /* What part k of the block (0: attention, 1: feed-forward) makes of its normed input: x, y [p->rows, hidden], without the
  * residual, with weights and vectors as they are now. */
 FT_MUST_USE ft_status cmp_part(cmp_block *b, int k, const cmp_pass *p, const float *x, float *y);
-/* Samples and tokens of the walk. */
-int64_t cmp_samples(const cmp_walk *w);
+/* Tokens of the walk. */
 int64_t cmp_tokens(const cmp_walk *w);
-/* h [p->rows, hidden]: the stream in front of each layer 0 … n − 1 and, as layer n, behind the last, of the model as it is. */
+/* h [p->rows, hidden]: the stream in front of each layer 0 … n − 1 and, as layer n, behind the last, of the model as it is. With
+ * progress; FT_ESIGNAL and FT_ETIME between passes. */
 typedef ft_status (*cmp_stream)(void *ctx, int layer, const cmp_pass *p, const float *h);
 FT_MUST_USE ft_status cmp_streams(cmp_walk *w, cmp_stream see, void *ctx);
 
@@ -101,13 +101,19 @@ FT_MUST_USE ft_status cmp_hessian_factor(float *u, double *h, int64_t in, double
                                          const int32_t *perm, const char *name);
 
 /* --- rows ---------------------------------------------------------------------------------------------------------- */
+typedef struct cmp_dropped { /* whole layers */
+    int *layer;  /* [n] those that go, ascending */
+    double *score; /* [n_score] that they were chosen by */
+    int n, n_score;
+} cmp_dropped;
 typedef struct cmp_method { /* a quantiser or a pruner */
     const char *name, *help, *paper;
     const cfg_field *fields; /* keys beside `type`, into cfg of cfg_size bytes */
     size_t cfg_size;
     /* further mistakes of those keys (path: "quantize", "prune"); may be NULL */
     void (*check)(cfg_doc *d, const cJSON *object, const char *path, const void *cfg);
-    bool calibrated; /* reads inputs: needs calibration.data, which without it is a mistake */
+    bool calibrated; /* reads inputs: needs calibration.data, which without it is a mistake (cmp_reads) */
+    bool (*spared)(const void *cfg); /* by its keys it reads none all the same; NULL: it does */
     bool floats;     /* the stream is that of the model as it was */
     /* A quantiser: what the folder's quantization_config says, but for `left`, which the walk sets; and the quant_method
      * whose row of model writes it. NULL: values in the dtype of the base. */
@@ -118,12 +124,15 @@ typedef struct cmp_method { /* a quantiser or a pruner */
     /* Before the first block, with cmp_weights; *state goes to block. May be NULL */
     ft_status (*begin)(cmp_walk *w, const void *cfg, void **state);
     ft_status (*block)(cmp_block *b, const void *cfg, void *state);
+    /* In place of all this, from fits to block: which layers go, in cmp_mem */
+    ft_status (*drop)(cmp_walk *w, const void *cfg, cmp_dropped *out);
     void (*end)(void *state); /* with what begin made, unless that is NULL; may be NULL */
     /* Bytes that block makes at most, of a block without values; NULL: next to nothing */
     size_t (*room)(const cmp_block *b, const void *cfg);
 } cmp_method;
 const cmp_method *cmp_quantizer_at(int i); /* NULL past the end; quantizers.def */
 const cmp_method *cmp_pruner_at(int i);    /* pruners.def */
+bool cmp_reads(const cmp_method *m, const void *cfg); /* inputs */
 const char *const *cmp_quantizer_names(void); /* NULL-terminated */
 const char *const *cmp_pruner_names(void);
 
@@ -137,7 +146,6 @@ typedef struct cmp_options {
     const tok_ids *sample; /* [n_samples], each one sequence; none where the method reads no inputs */
     int64_t n_samples;
     const char *dir; /* a folder for what is done, that the caller holds: blocks that are there are read instead of made */
-    bool quiet;      /* no progress */
 } cmp_options;
 /* Looks whether the method can change the sites that are chosen, and whether it all fits into memory (71). */
 FT_MUST_USE ft_status cmp_walk_open(cmp_walk **out, const cmp_options *o);
@@ -152,6 +160,7 @@ typedef struct cmp_told { /* of a tensor that was changed */
     double error;    /* NAN: not known */
     double sparsity; /* share of zeros in the values that are written */
 } cmp_told;
+const cmp_dropped *cmp_dropped_of(const cmp_walk *w); /* of a method that drops layers */
 int64_t cmp_told_of(const cmp_walk *w, const cmp_told **told);
 /* The same of all together: errors by what was lost of all, zeros by counts. */
 cmp_told cmp_told_all(const cmp_walk *w);

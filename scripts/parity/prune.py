@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""prune.py - ft prune against plain loops in float64 of magnitude pruning, Wanda (Sun et al. 2023) and SparseGPT (Frantar &
-Alistarh 2023), over random models:
+"""prune.py - ft prune against plain loops in float64 of magnitude pruning, Wanda (Sun et al. 2023), SparseGPT (Frantar & Alistarh
+2023) and layers by block influence and by angles (Men et al. 2024, Gromov et al. 2024), over random models:
 
     python scripts/parity/prune.py build/release/ft [--only NAME]
 
 A block is held to the loops over inputs that come from what ft made of the blocks before it. Masks are equal but for ties of
-rounding (1 in 10,000); weights that stay are the base's to the bit, SparseGPT's to 1e-4. Prints a line a case; status 1 when a
+rounding (1 in 10,000); weights that stay are the base's to the bit, SparseGPT's to 1e-4. Scores of layers agree to 1e-5, and the
+model without them has the log-probabilities of torch's. Prints a line a case; status 1 when a
 bound is exceeded."""
 import json
 import os
@@ -16,6 +17,8 @@ from safetensors.torch import load_file
 import harness
 import quantize  # its models
 
+harness.MODELS.update({f"p-{name}": {**harness.MODELS[f"q-{name}"], ("n_layer" if name == "gpt2" else "num_hidden_layers"): 5}
+                       for name in ("llama", "qwen2", "qwen3", "gpt2")})
 CASES = {
     "magnitude": ("q-llama", {"type": "magnitude", "sparsity": 0.37}),
     "magnitude-row": ("q-qwen2", {"type": "magnitude", "sparsity": 0.61, "scope": "row"}),
@@ -31,6 +34,10 @@ CASES = {
     "sparsegpt-pieces": ("q-qwen2", {"type": "sparsegpt", "sparsity": 0.3, "block_size": 32, "damp_percent": 0.1}),
     "sparsegpt-2:4": ("q-qwen3", {"type": "sparsegpt", "pattern": "2:4"}),
     "sparsegpt-gpt2": ("q-gpt2", {"type": "sparsegpt", "sparsity": 0.5}),
+    "layers": ("p-llama", {"type": "layers", "drop": 2}),
+    "layers-angular": ("p-qwen2", {"type": "layers", "drop": 2, "importance": "angular"}),
+    "layers-gpt2": ("p-gpt2", {"type": "layers", "drop": 3}),
+    "layers-named": ("p-qwen3", {"type": "layers", "layers": [3, 0]}),
 }
 
 
@@ -122,12 +129,60 @@ def magnitude(model, cfg):
     return masks
 
 
+def layer_scores(model, rows, cfg):
+    """What the layers are chosen by: cosines of the stream in front of and behind layers, or runs of them."""
+    streams, handles, blocks = [], [], blocks_of(model)
+    for i, block in enumerate(blocks):
+        def hook(_, args, __, i=i):
+            streams[-1][i] = args[0][0].double()
+        handles.append(block.register_forward_hook(hook))
+    def behind(_, __, out):
+        streams[-1][len(blocks)] = (out[0] if isinstance(out, tuple) else out).reshape(-1, out[0].shape[-1]).double()
+    handles.append(blocks[-1].register_forward_hook(behind))
+    with torch.no_grad():
+        for row in rows:
+            streams.append({})
+            model(torch.tensor([row]))
+    for handle in handles:
+        handle.remove()
+    cos = torch.nn.functional.cosine_similarity
+    if cfg.get("importance") == "angular":
+        n = cfg["drop"]
+        return [float(torch.stack([torch.arccos(cos(s[i][-1], s[i + n][-1], dim=0).clamp(-1, 1)) / torch.pi
+                                   for s in streams]).mean()) for i in range(len(blocks) - n + 1)]
+    return [float(1 - torch.cat([cos(s[i], s[i + 1], dim=-1) for s in streams]).mean()) for i in range(len(blocks))]
+
+
+def layers_case(ft, name, model, folder, rows, cfg, out, report):
+    run(ft, folder, rows, cfg, out)
+    with open(os.path.join(out, "compress.json")) as text:
+        told = json.load(text)
+    want = [] if "layers" in cfg else layer_scores(model, rows, cfg)
+    apart = max([abs(a - b) for a, b in zip(told["scores"], want)], default=0.0)
+    if "layers" in cfg:
+        dropped = sorted(cfg["layers"])
+    elif cfg.get("importance") == "angular":
+        first = min(range(len(want)), key=lambda i: want[i])
+        dropped = list(range(first, first + cfg["drop"]))
+    else:
+        dropped = sorted(sorted(range(len(want)), key=lambda i: want[i])[:cfg["drop"]])
+    kept = torch.nn.ModuleList(b for i, b in enumerate(blocks_of(model)) if i not in dropped)
+    owner = model.transformer if hasattr(model, "transformer") else model.model
+    setattr(owner, "h" if hasattr(model, "transformer") else "layers", kept)
+    model.config.num_hidden_layers = len(kept)
+    probe = harness.token_rows(640, [31, 12], seed=9)
+    model.config.use_cache = False
+    gap = harness.worst_logprob(harness.ft_logprobs(ft, out, probe), harness.hf_logprobs(model, probe))
+    report.line(name, len(told["scores"]) == len(want) and told["dropped"] == dropped and apart < 1e-5 and gap < 2e-3,
+                f"dropped {told['dropped']}, scores {apart:.1e}, log-probabilities {gap:.1e}")
+
+
 def run(ft, folder, rows, cfg, out):
     data = os.path.join(folder, "calib.jsonl")
     with open(data, "w") as text:
         text.writelines(json.dumps({"input_ids": row}) + "\n" for row in rows)
     config = {"model": {"path": folder}, "prune": cfg}
-    if cfg["type"] != "magnitude":
+    if cfg["type"] != "magnitude" and "layers" not in cfg:
         config["calibration"] = {"data": data, "samples": len(rows), "max_length": 64}
     with open(out + ".json", "w") as text:
         json.dump(config, text)
@@ -140,6 +195,8 @@ def case(ft, name, work, report):
     folder, out = os.path.join(work, name), os.path.join(work, name + "-p")
     model = harness.make_model(model_name, folder, seed=len(name))
     rows = harness.token_rows(640, [40, 17, 64, 1, 33, 50, 29, 61, 2, 64], seed=5)
+    if cfg["type"] == "layers":
+        return layers_case(ft, name, model, folder, rows, cfg, out, report)
     have = run(ft, folder, rows, cfg, out)
     masks = magnitude(model, cfg) if cfg["type"] == "magnitude" else None
     differ, count, apart = 0, 0, 0.0

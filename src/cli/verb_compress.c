@@ -72,7 +72,7 @@ const cli_verb verb_quantize = {
 
 const cli_verb verb_prune = {
     .name = "prune",
-    .help = "a model with weights that are exactly 0: magnitude, Wanda, SparseGPT",
+    .help = "a model with weights that are exactly 0, or fewer layers",
     .usage = "CONFIG --out PATH [--resume]",
     .more =
         "The config names a model, a type and how much goes:\n"
@@ -80,8 +80,8 @@ const cli_verb verb_prune = {
         "   \"calibration\": {\"data\": \"calib.jsonl\", \"samples\": 128},\n"
         "   \"prune\": {\"type\": \"wanda\", \"sparsity\": 0.5}}\n"
         "Types: magnitude (the smallest weights; no data), wanda (by |w| times the length of the\n"
-        "input), sparsegpt (what is lost is made good by the weights that stay). pattern \"2:4\"\n"
-        "keeps 2 of 4 neighbours. The result has the base's dtype; train it with\n"
+        "input), sparsegpt (what is lost is made good by the weights that stay), layers (whole ones).\n"
+        "pattern \"2:4\" keeps 2 of 4 neighbours. The result has the base's dtype; train it with\n"
         "method.keep_zeros, and its zeros stay. compress.json tells what was lost.\n",
     .example = "ft prune wanda.json --out M-half",
     .does = "weights that are exactly 0",

@@ -61,6 +61,7 @@ struct cmp_walk {
     st_file *file;                /* [n_layer] open ones have a path */
     nn_param **saved;             /* [n_param] changed vectors; NULL: none */
     model_packed_cfg packed;
+    cmp_dropped dropped;
 };
 
 int cmp_group_number(const cmp_block *b, const nn_group *g);  /* −1: none of the block's */

@@ -24,6 +24,11 @@ const cmp_method *cmp_quantizer_at(int i)
     return i >= 0 && i < (int)FT_COUNT_OF(quantizers) ? quantizers[i] : NULL;
 }
 
+bool cmp_reads(const cmp_method *m, const void *cfg)
+{
+    return m->calibrated && !(m->spared && m->spared(cfg));
+}
+
 const cmp_method *cmp_pruner_at(int i)
 {
     return i >= 0 && i < (int)FT_COUNT_OF(pruners) ? pruners[i] : NULL;

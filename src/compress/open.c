@@ -190,7 +190,7 @@ ft_status cmp_walk_open(cmp_walk **out, const cmp_options *o)
     ft_status rc = arena_open(&w->mem, "a walk over blocks", ROOM);
     if (rc == FT_OK) rc = arena_open(&w->block_mem, "a block", ROOM);
     if (rc == FT_OK) rc = open_blocks(w);
-    if (rc == FT_OK && o->method->calibrated) rc = open_samples(w);
+    if (rc == FT_OK && cmp_reads(o->method, o->cfg)) rc = open_samples(w);
     if (rc == FT_OK) rc = make_room(w);
     if (rc != FT_OK)
         cmp_walk_close(w);
@@ -212,14 +212,14 @@ void cmp_walk_close(cmp_walk *w)
 }
 
 /* --- what there is to tell ------------------------------------------------------------------------------------------------ */
-int64_t cmp_samples(const cmp_walk *w)
-{
-    return w->o.n_samples;
-}
-
 int64_t cmp_tokens(const cmp_walk *w)
 {
     return w->tokens;
+}
+
+const cmp_dropped *cmp_dropped_of(const cmp_walk *w)
+{
+    return &w->dropped;
 }
 
 arena *cmp_mem(const cmp_walk *w)

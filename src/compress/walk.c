@@ -164,7 +164,7 @@ ft_status cmp_streams(cmp_walk *w, cmp_stream see, void *ctx)
         for (int i = 0; i < w->n_pass; i++)
             FT_TRY(see(ctx, layer, &w->pass[i], stream_of(w, &w->pass[i])));
         if (layer < n) FT_TRY(advance(w, layer));
-        log_progress("block %d of %d", layer + 1, n);
+        if (layer < n) log_progress("block %d of %d", layer + 1, n);
     }
     return FT_OK;
 }
@@ -226,6 +226,7 @@ ft_status cmp_walk_run(cmp_walk *w)
     const cmp_method *method = w->o.method;
     double since = ft_seconds();
     int last, n_made = 0;
+    if (method->drop) return method->drop(w, w->o.cfg, &w->dropped);
     FT_TRY(find_last(w, &last));
     if (method->begin && last >= 0) FT_TRY(method->begin(w, w->o.cfg, &w->state));
     if (method->calibrated && last >= 0) FT_TRY(fill(w));

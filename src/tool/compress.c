@@ -2,7 +2,9 @@
  * its name.
  *
  * What is done of the blocks lies in OUT.blocks until the result is there: a run that was cut short goes on with it. */
+#include <limits.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "compressing.h"
@@ -86,7 +88,7 @@ static ft_status take_samples(compressing *c)
 {
     const model_dims *d = &c->t->m->d;
     int64_t most = c->cfg.max_length;
-    if (!c->cfg.method->calibrated) return FT_OK;
+    if (!cmp_reads(c->cfg.method, c->cfg.cfg)) return FT_OK;
     if (c->t->m->position && d->max_position < most) most = d->max_position;
     c->cfg.max_length = most;
     FT_TRY(open_data(c));
@@ -220,11 +222,31 @@ static void put_told(const compressing *c, str_buf *s, const cmp_told *t)
     str_addc(s, '}');
 }
 
+static void put_dropped(const cmp_dropped *d, str_buf *s)
+{
+    str_adds(s, "{\"scores\":[");
+    for (int i = 0; i < d->n_score; i++) {
+        if (i > 0) str_addc(s, ',');
+        tool_json_number(s, d->score[i]);
+    }
+    str_adds(s, "],\"dropped\":[");
+    for (int i = 0; i < d->n; i++) str_printf(s, "%s%d", i > 0 ? "," : "", d->layer[i]);
+    str_adds(s, "]}");
+}
+
+/* Tensors that were changed; with whole layers dropped none was. */
+static int64_t told_of(const compressing *c, const cmp_told **told)
+{
+    const int64_t n = cmp_told_of(c->walk, told);
+    return c->cfg.method->drop ? 0 : n;
+}
+
 /* between: ",\n" of a list, "\n" of lines */
 static void put_all(const compressing *c, str_buf *s, const char *between)
 {
     const cmp_told *told;
-    const int64_t n = cmp_told_of(c->walk, &told);
+    const int64_t n = told_of(c, &told);
+    if (c->cfg.method->drop) put_dropped(cmp_dropped_of(c->walk), s);
     for (int64_t i = 0; i < n; i++) {
         put_told(c, s, &told[i]);
         if (i + 1 < n) str_adds(s, between);
@@ -253,10 +275,39 @@ static ft_status write_quantize_config(const compressing *c, const model_save_op
 static ft_status write_told(const compressing *c)
 {
     str_buf text = {0};
-    str_adds(&text, "[\n");
+    const bool list = !c->cfg.method->drop;
+    if (list) str_adds(&text, "[\n");
     put_all(c, &text, ",\n");
-    str_adds(&text, "\n]\n");
+    str_adds(&text, list ? "\n]\n" : "\n");
     return write_file(c, "compress.json", &text);
+}
+
+/* The layers that stay, by the merge of a recipe that stacks them. */
+static ft_status save_layers(compressing *c)
+{
+    const cmp_dropped *d = cmp_dropped_of(c->walk);
+    const int n = (int)c->t->m->d.n_layer;
+    char path[PATH_MAX];
+    str_buf text = {0};
+    if (!realpath(c->cfg.model, path))
+        return ft_fail_errno(FT_EIO, "%s: cannot be looked at", ft_shows(c->cfg.model));
+    str_adds(&text, "{\"merge_method\": \"passthrough\", \"slices\": [");
+    for (int from = 0, k = 0; from < n;) { /* runs between those that go */
+        const int to = k < d->n ? d->layer[k] : n;
+        if (to > from) {
+            str_adds(&text, text.data[text.len - 1] == '[' ? "" : ", ");
+            str_adds(&text, "{\"sources\": [{\"model\": ");
+            str_json(&text, path, strlen(path));
+            str_printf(&text, ", \"layer_range\": [%d, %d]}]}", from, to);
+        }
+        from = to + 1;
+        k++;
+    }
+    str_adds(&text, "]}\n");
+    ft_status rc = str_ok(&text);
+    if (rc == FT_OK) rc = tool_merge_text(&text, &c->target, c->mem);
+    str_free(&text);
+    return rc;
 }
 
 /* Opening checks every tensor's name and shape against the config. */
@@ -264,6 +315,10 @@ static ft_status check_written(compressing *c)
 {
     FT_TRY(model_open(&c->written,
                       &(model_options){.path = c->target.temp, .end = MODEL_ANY, .unread = true}));
+    const int64_t layers = c->t->m->d.n_layer - cmp_dropped_of(c->walk)->n;
+    FT_CHECK(c->written->d.n_layer == layers, FT_EINTERNAL, "%s: has %lld layers of %lld",
+             ft_shows(c->target.temp), (long long)c->written->d.n_layer, (long long)layers);
+    if (c->cfg.method->drop) return FT_OK;
     FT_CHECK(model_count(c->written) == model_count(c->t->m), FT_EINTERNAL,
              "%s: %lld parameters were written of %lld", ft_shows(c->target.temp),
              (long long)model_count(c->written), (long long)model_count(c->t->m));
@@ -272,9 +327,13 @@ static ft_status check_written(compressing *c)
 
 static ft_status save(compressing *c)
 {
-    model_save_options how;
-    FT_TRY(cmp_save_options(c->walk, c->cfg.kept, c->cfg.n_kept, &how));
-    FT_TRY(tool_save(c->t->m, c->target.temp, &how));
+    model_save_options how = {0};
+    if (c->cfg.method->drop) {
+        FT_TRY(save_layers(c));
+    } else {
+        FT_TRY(cmp_save_options(c->walk, c->cfg.kept, c->cfg.n_kept, &how));
+        FT_TRY(tool_save(c->t->m, c->target.temp, &how));
+    }
     if (!str_ends(c->target.path, ".gguf")) {
         FT_TRY(write_quantize_config(c, &how));
         FT_TRY(write_told(c));
@@ -286,16 +345,22 @@ static ft_status save(compressing *c)
 static ft_status report(const compressing *c, str_buf *s)
 {
     const cmp_told *told, all = cmp_told_all(c->walk);
-    const int64_t n = cmp_told_of(c->walk, &told);
+    const int64_t n = told_of(c, &told);
+    const cmp_dropped *d = cmp_dropped_of(c->walk);
     const double seconds = ft_seconds() - c->started;
     if (c->opt->json) {
         put_all(c, s, "\n");
-        str_printf(s, "%s{\"tensors\":%lld", n > 0 ? "\n" : "", (long long)n);
+        str_printf(s, "%s{\"tensors\":%lld", n > 0 || d->n > 0 ? "\n" : "", (long long)n);
         put_number(s, "error", all.error);
         put_number(s, "sparsity", all.sparsity);
         put_number(s, "seconds", seconds);
         str_adds(s, "}\n");
         tool_json_memory(s, &c->t->plan);
+    } else if (c->cfg.method->drop) {
+        str_printf(s, "%s: layers", ft_shows(c->target.path));
+        for (int i = 0; i < d->n; i++) str_printf(s, "%s%d", i > 0 ? ", " : " ", d->layer[i]);
+        str_printf(s, " of %lld are gone, %lld tokens, %.1f s\n", (long long)c->t->m->d.n_layer,
+                   (long long)cmp_tokens(c->walk), seconds);
     } else {
         str_printf(s, "%s: %s, %lld tensors, %lld tokens, error %.4g", ft_shows(c->target.path),
                    c->cfg.method->name, (long long)n, (long long)cmp_tokens(c->walk), all.error);

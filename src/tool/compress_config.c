@@ -148,7 +148,13 @@ static ft_status take_left(compress_config *c, arena *mem)
 static void check_target(compress_config *c)
 {
     const cJSON *t = c->head->target;
-    if (!t || cJSON_IsNull(t) || (is_names(t) && cJSON_GetArraySize(t) > 0)) return;
+    if (!t || cJSON_IsNull(t)) return;
+    if (c->method && c->method->drop) {
+        cfg_fail(&c->doc, t, "prune.target_modules", "%s takes whole layers; leave this out",
+                 c->method->name);
+        return;
+    }
+    if (is_names(t) && cJSON_GetArraySize(t) > 0) return;
     if (!cJSON_IsString(t) || !*t->valuestring) {
         cfg_fail(&c->doc, t, "prune.target_modules",
                  "must be \"all-linear\", a regex, or a list of module names, at least one");
@@ -181,9 +187,11 @@ bool compress_is_chosen(void *ctx, const nn_site *s)
 static void check_calibration(compress_config *c)
 {
     const cJSON *object = js_get(c->doc.js.root, "calibration");
-    if (c->method && !c->method->calibrated && object)
-        cfg_fail(&c->doc, object, "calibration", "%s reads no data; leave it out", c->method->name);
-    if (c->method && c->method->calibrated && !c->data)
+    const bool reads = c->method && cmp_reads(c->method, c->cfg);
+    if (c->method && !reads && object)
+        cfg_fail(&c->doc, object, "calibration", "%s reads no data%s; leave it out",
+                 c->method->name, c->method->calibrated ? " with these keys" : "");
+    if (reads && !c->data)
         cfg_missing(&c->doc, object ? object : c->doc.js.root, "calibration.data",
                     "missing; %s looks at the inputs of the layers", c->method->name);
 }
@@ -209,7 +217,7 @@ ft_status compress_identity(const compress_config *c, str_buf *out)
 {
     cJSON *o = cJSON_CreateObject(), *section = cJSON_AddObjectToObject(o, c->opt->kind->section);
     ft_status rc = section ? cfg_resolve(section, c->rows, c->head) : FT_EMEM;
-    if (rc == FT_OK && c->method->calibrated) {
+    if (rc == FT_OK && cmp_reads(c->method, c->cfg)) {
         const cJSON *max = cJSON_AddNumberToObject(o, "max_length", (double)c->max_length);
         if (!cJSON_AddNumberToObject(o, "samples", (double)c->samples) || !max) rc = FT_EMEM;
     }

@@ -158,38 +158,13 @@ static ft_status open_output(evolution *v)
 
 /* --- a candidate -------------------------------------------------------------------------------------------------- */
 
-static ft_status merge_recipe_at(evolution *v, const char *path, const char *dir)
-{
-    cfg_doc d;
-    merge_recipe r;
-    merge_job *job = NULL;
-    FT_TRY(cfg_open_yaml(&d, path, NULL, 0, v->mem));
-    ft_status rc = merge_read(&r, &d, NULL);
-    if (rc == FT_OK) rc = cfg_done(&d);
-    if (rc == FT_OK) rc = merge_open(&job, &r, dir);
-    if (rc == FT_OK) {
-        const model_save_options save = merge_save_options(job, false);
-        rc = tool_save(merge_result(job), v->target.temp, &save);
-    }
-    merge_close(job);
-    cfg_close(&d);
-    return rc;
-}
-
-/* Into the work folder. */
 static ft_status make(evolution *v, const double *x)
 {
     str_buf text = {0};
     const size_t mark = arena_mark(v->mem);
-    const char *dir = path_join(v->mem, v->target.work, IO_TARGET_MERGED);
-    const char *path = dir ? path_join(v->mem, dir, "merge_recipe.json") : NULL;
-    if (!path) return FT_EMEM;
-    FT_TRY(dir_remove(dir));
     FT_TRY(dir_remove(v->target.temp));
-    FT_TRY(dir_make(dir));
     ft_status rc = evolve_genome_recipe(&v->g, x, v->dtype, v->seed, &text);
-    if (rc == FT_OK) rc = file_write(path, text.data, text.len);
-    if (rc == FT_OK) rc = merge_recipe_at(v, path, dir);
+    if (rc == FT_OK) rc = tool_merge_text(&text, &v->target, v->mem);
     str_free(&text);
     arena_reset(v->mem, mark);
     return rc;

@@ -87,6 +87,8 @@ FT_MUST_USE ft_status tool_output_type(const char *name, const char *path, const
 FT_MUST_USE ft_status tool_output_quant(const char *name, const char *path, const char *const *sets,
                                         int n, arena *mem, const model_quant **quant, void **cfg);
 /* model_save; an input that was changed meanwhile is told before what came of it. */
+/* The model of a recipe, JSON, into what is to be t: by way of its work folder. */
+FT_MUST_USE ft_status tool_merge_text(const str_buf *recipe, const io_target *t, arena *mem);
 FT_MUST_USE ft_status tool_save(model *m, const char *path, const model_save_options *save);
 /* Is there room for the model? 74 before anything is written. quant may be NULL. */
 FT_MUST_USE ft_status tool_check_space(const model *m, const io_target *t, const dt_type *type,
