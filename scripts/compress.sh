@@ -39,7 +39,8 @@ wanda-50 prune "type":"wanda","sparsity":0.5
 sparsegpt-50 prune "type":"sparsegpt","sparsity":0.5
 magnitude-2:4 prune "type":"magnitude","pattern":"2:4"
 wanda-2:4 prune "type":"wanda","pattern":"2:4"
-sparsegpt-2:4 prune "type":"sparsegpt","pattern":"2:4"'
+sparsegpt-2:4 prune "type":"sparsegpt","pattern":"2:4"
+layers-3 prune "type":"layers","drop":3'
 
 out=out/compress model='' text=$here/data/text/tiny.eval.txt windows=0 choices='' records=200
 calibration=$here/data/instructions.jsonl samples=128 recover=0 group=64 data='' more=() wanted=()
@@ -142,7 +143,7 @@ train() { # NAME KIND PATH: its adapter
     local name=$1 method=lora keep=''
     case $2 in
     convert | quantize) method=qlora ;;
-    prune) keep=',"keep_zeros":true' ;;
+    prune) [[ $name == layers* ]] || keep=',"keep_zeros":true' ;;
     esac
     printf '{"model":{"path":%s},"method":{"type":"%s"%s},"data":{"train":%s,"max_length":512},"optim":{"learning_rate":0.001,%s},%s}\n' \
         "$(quoted "$3")" $method "$keep" "$(quoted "$data")" '"warmup_steps":5,"lr_scheduler_type":"cosine"' \

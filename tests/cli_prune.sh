@@ -23,6 +23,10 @@ for k in mag:0.5 glob:0.29999 nm:0.5 wanda:0.5 sgpt:0.25; do
 done
 expect 0 "$ft" generate --model wanda --prompt 'A duck' --max-new-tokens 2
 expect 0 "$ft" prune mag.json --out mag.gguf -q
+for m in mag mag.gguf; do # half of the blocks' linears, none of the embedding
+    expect 0 "$ft" inspect $m --no-tensors --json
+    grep -q '"zeros":0.4342' out.txt || bad "inspect $m: $(cat out.txt)"
+done
 
 # recovery keeps zeros: they are what pruning the result by the same share finds again
 train() { # NAME METHOD

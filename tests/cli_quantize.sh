@@ -18,6 +18,8 @@ for f in config.json quantize_config.json compress.json tokenizer.json model.saf
 done
 grep -q '"quant_method": "gptq"' g/config.json || bad "config.json: $(cat g/config.json)"
 expect 0 "$ft" generate --model g --prompt 'A duck' --max-new-tokens 4
+expect 0 "$ft" inspect g --no-tensors --json
+grep -q '"parameters":467808.*"quant_method":"gptq"' out.txt || bad "inspect: $(cat out.txt)"
 expect 0 "$ft" quantize g.json --out h --threads 1 -q
 cmp g/model.safetensors h/model.safetensors || bad "threads change the codes"
 cmp g/compress.json h/compress.json || bad "and what is told of them"

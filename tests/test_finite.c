@@ -182,6 +182,26 @@ static void values_in_codes(void **state)
     poke_close(&p);
 }
 
+static void zeros_are_counted(void **state)
+{
+    static const int64_t sizes[] = {1, 2, 127, 128, 129, 300};
+    const dt_type *const types[] = {&dt_f32, &dt_f16, &dt_bf16};
+    (void)state;
+    for (size_t t = 0; t < FT_COUNT_OF(types); t++)
+        for (size_t i = 0; i < FT_COUNT_OF(sizes); i++) {
+            float x[300];
+            uint8_t stored[sizeof x];
+            int64_t want = 0;
+            for (int64_t k = 0; k < sizes[i]; k++) {
+                x[k] = k % 3 == 0 ? (k % 2 ? -0.0f : 0.0f) : (float)k;
+                want += k % 3 == 0;
+            }
+            types[t]->pack(stored, x, sizes[i]);
+            assert_int_equal(dt_count_zeros(types[t], stored, sizes[i]), want);
+        }
+    assert_int_equal(dt_count_zeros(dt_by_name("q8_0"), NULL, 32), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +209,7 @@ int main(void)
         cmocka_unit_test(values_of_the_file),
         cmocka_unit_test(values_that_the_type_cannot_hold),
         cmocka_unit_test(values_in_codes),
+        cmocka_unit_test(zeros_are_counted),
     };
     return cmocka_run_group_tests(tests, test_open_arena, test_close_arena);
 }

@@ -54,6 +54,8 @@ void dt_read(const dt_type *type, float *dst, const dt_data *src, int64_t first,
 /* The first of n values (whole blocks of a format without `read`) that is NaN or Inf when it is read; of a block format the
  * first value of its block. −1: none. Formats that are not computed with hold none. */
 int64_t dt_find_nonfinite(const dt_type *type, const void *data, int64_t n);
+/* How many of n stored numbers are 0, of either sign; −1: of blocks and codes, which are not looked at. */
+int64_t dt_count_zeros(const dt_type *type, const void *data, int64_t n);
 
 /* --- bitsandbytes' formats of four bits, "nf4" and "fp4" ---------------------------------------------
  * Two codes a byte, the even element in the high half. Blocks of block_size elements run over the

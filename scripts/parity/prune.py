@@ -153,19 +153,20 @@ def layer_scores(model, rows, cfg):
     return [float(1 - torch.cat([cos(s[i], s[i + 1], dim=-1) for s in streams]).mean()) for i in range(len(blocks))]
 
 
+def lowest_layers(scores, cfg):
+    order = sorted(range(len(scores)), key=lambda i: scores[i])
+    if cfg.get("importance") == "angular":
+        return list(range(order[0], order[0] + cfg["drop"]))
+    return sorted(order[:cfg["drop"]])
+
+
 def layers_case(ft, name, model, folder, rows, cfg, out, report):
     run(ft, folder, rows, cfg, out)
     with open(os.path.join(out, "compress.json")) as text:
         told = json.load(text)
     want = [] if "layers" in cfg else layer_scores(model, rows, cfg)
     apart = max([abs(a - b) for a, b in zip(told["scores"], want)], default=0.0)
-    if "layers" in cfg:
-        dropped = sorted(cfg["layers"])
-    elif cfg.get("importance") == "angular":
-        first = min(range(len(want)), key=lambda i: want[i])
-        dropped = list(range(first, first + cfg["drop"]))
-    else:
-        dropped = sorted(sorted(range(len(want)), key=lambda i: want[i])[:cfg["drop"]])
+    dropped = sorted(cfg["layers"]) if "layers" in cfg else lowest_layers(want, cfg)
     kept = torch.nn.ModuleList(b for i, b in enumerate(blocks_of(model)) if i not in dropped)
     owner = model.transformer if hasattr(model, "transformer") else model.model
     setattr(owner, "h" if hasattr(model, "transformer") else "layers", kept)

@@ -97,6 +97,22 @@ static ft_status tensor_facts(report *r, const io_tensor *tensor, int64_t n)
     return FT_OK;
 }
 
+/* Of the numbers in matrices the share that is exactly 0, as pruning leaves it. */
+static void zeros_fact(report *r)
+{
+    double zeros = 0, all = 0;
+    for (int64_t i = 0; i < r->n; i++) {
+        const io_tensor *t = &r->tensor[i];
+        int64_t n = 1;
+        for (int k = 0; k < t->nd; k++) n *= t->dim[k];
+        const int64_t found = t->nd >= 2 ? dt_count_zeros(t->type, t->data, n) : -1;
+        if (found < 0) continue;
+        zeros += (double)found;
+        all += (double)n;
+    }
+    if (all > 0) count(r, "zeros", zeros / all);
+}
+
 static ft_status weights_facts(report *r, const char *path)
 {
     io_weights *w = &r->weights;
@@ -104,6 +120,7 @@ static ft_status weights_facts(report *r, const char *path)
     fact(r, "format", w->gguf ? "gguf" : "safetensors");
     if (!w->gguf) count(r, "files", w->n_shards);
     FT_TRY(tensor_facts(r, w->tensor, w->n));
+    zeros_fact(r);
     return check_empty(r, false);
 }
 
@@ -168,6 +185,7 @@ static ft_status inspect_gguf(report *r)
     count(r, "version", f->version);
     if (r->weights.n_parts) count(r, "parts", r->weights.n_parts + 1);
     FT_TRY(tensor_facts(r, r->weights.tensor, r->weights.n));
+    if (!lora) zeros_fact(r);
     if (lora) lora_facts(r);
     cJSON *meta = put(r, r->facts, "metadata", cJSON_CreateObject());
     for (int64_t i = 0; i < f->n_kv; i++) {
@@ -257,23 +275,35 @@ static ft_status tokenizer_facts(report *r)
     return FT_OK;
 }
 
+static ft_status says_quantised(const report *r, bool *says)
+{
+    js_doc doc;
+    char *text;
+    FT_TRY(open_json(r, "config.json", &doc, &text));
+    *says = cJSON_IsObject(js_get(doc.root, "quantization_config"));
+    js_close(&doc);
+    ft_free(text);
+    return FT_OK;
+}
+
 /* A folder in a quantiser's codes: by whom, and the numbers that its tensors stand for. What does not open is told by its
  * tensors alone. */
-static void quantised_facts(report *r)
+static ft_status quantised_facts(report *r)
 {
     model *m = NULL;
-    bool coded = false;
-    for (int64_t i = 0; i < r->n; i++) coded = coded || strstr(r->tensor[i].name, ".quant_state.");
-    if (!coded) return;
+    bool says;
+    FT_TRY(says_quantised(r, &says));
+    if (!says) return FT_OK;
     if (model_open(&m, &(model_options){.path = r->path, .end = MODEL_ANY}) != FT_OK) {
         log_warn("%s", ft_error());
         ft_error_clear();
-        return;
+        return FT_OK;
     }
     if (m->quant) fact(r, "quant_method", m->quant->method);
     cJSON *n = cJSON_CreateNumber((double)model_count(m));
     if (!n || !cJSON_ReplaceItemInObjectCaseSensitive(r->facts, "parameters", n)) r->failed = true;
     model_close(m);
+    return FT_OK;
 }
 
 static ft_status inspect_model(report *r)
@@ -287,7 +317,7 @@ static ft_status inspect_model(report *r)
         "intermediate_size vocab_size max_position_embeddings tie_word_embeddings torch_dtype"));
     if (scores) FT_TRY(json_facts(r, "config.json", "id2label pad_token_id"));
     FT_TRY(weights_facts(r, r->path));
-    quantised_facts(r);
+    FT_TRY(quantised_facts(r));
     return tokenizer_facts(r);
 }
 

@@ -167,13 +167,6 @@ static ft_status round_values(cmp_linear *l, arena *mem, void **values)
     return FT_OK;
 }
 
-static int64_t zeros_of(const cmp_linear *l)
-{
-    int64_t n = 0;
-    for (int64_t i = 0; i < l->site->out * l->site->in; i++) n += l->w[i] == 0.0f;
-    return n;
-}
-
 static void note(cmp_walk *w, const cmp_linear *l, const double *told)
 {
     for (int64_t i = 0; i < w->n_chosen; i++) {
@@ -204,7 +197,10 @@ ft_status cmp_block_save(cmp_block *b)
         if (!told) return FT_EMEM;
         if (!l->chosen) continue;
         if (!w->o.method->writes) FT_TRY(round_values(l, b->mem, &values));
-        memcpy(told, (double[]){l->lost, l->whole, (double)zeros_of(l)}, TOLD * sizeof *told);
+        memcpy(told,
+               (double[]){l->lost, l->whole,
+                          (double)dt_count_zeros(&dt_f32, l->w, l->site->out * l->site->in)},
+               TOLD * sizeof *told);
         note(w, l, told);
         of_linear(w, &p, l, values, told);
         for (int k = 0; k < p.n; k++, n++) {

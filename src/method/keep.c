@@ -331,16 +331,6 @@ ft_status pe_after_update(pe_ctx *c, const pe_update *u)
 }
 
 /* --- what is lost without it ----------------------------------------------------------------------------------------- */
-static int64_t zeros_of(const tn_tensor *w, float *row)
-{
-    int64_t n = 0;
-    for (int64_t r = 0; r < tn_rows(w); r++) {
-        tn_unpack_rows(row, w, r, 1);
-        for (int64_t k = 0; k < tn_cols(w); k++) n += row[k] == 0.0f;
-    }
-    return n;
-}
-
 void pe_zeros_lost(const pe_ctx *c, double *most, double *all)
 {
     double zeros = 0, count = 0;
@@ -349,10 +339,10 @@ void pe_zeros_lost(const pe_ctx *c, double *most, double *all)
         const nn_site *s = &c->m->site[i];
         const tn_tensor *w = &s->w->t;
         const bool changed = is_of_block(s) && nn_slot_of(&c->over, s);
-        if (!changed || !w->data || w->type->block > 1 || w->type->read) continue;
-        float *row = pool_scratch(0, 0, (size_t)tn_cols(w) * sizeof *row);
-        if (!row) return;
-        const double n = (double)zeros_of(w, row), of = (double)tn_count(w);
+        if (!changed || !w->data) continue;
+        const double n = (double)dt_count_zeros(w->type, w->data, tn_count(w));
+        const double of = (double)tn_count(w);
+        if (n < 0) continue;
         if (n / of > *most) *most = n / of;
         zeros += n;
         count += of;

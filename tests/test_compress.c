@@ -1,5 +1,6 @@
-/* test_quantize.c – ft quantize: codes and errors of plain loops of GPTQ and of rounding (tests/golden/quantize), the factor
- * that GPTQ goes by, and that threads change nothing. */
+/* test_compress.c – ft quantize and ft prune: codes and errors of plain loops of GPTQ and of rounding (tests/golden/quantize),
+ * values of AWQ's and of pruning's (tests/golden/compress), layers by their scores, the factor that GPTQ goes by, and that threads
+ * change nothing. */
 #include "support.h"
 
 #include "ft/compress.h"
@@ -93,25 +94,34 @@ static void factor_needs_numbers(void **state)
 }
 
 /* --- whole folders --------------------------------------------------------------------------------------------------- */
-static const char *make(const char *name, const char *out)
+/* Of data/tiny by a verb and its section, which becomes the config's; calibrated by the golden data. */
+static const char *run(const tool_compress_kind *kind, cJSON *section, const char *out)
 {
-    const char *config = test_path("quantize.json"), *dir = test_path(out);
-    char path[200];
-    snprintf(path, sizeof path, "quantize/%s.json", name);
-    cJSON *golden = parse_file(golden_path(path)), *o = cJSON_CreateObject();
-    cJSON_AddItemToObject(o, "quantize", cJSON_DetachItemFromObject(golden, "quantize"));
+    const char *config = test_path("compress.json"), *dir = test_path(out);
+    const char *type = cJSON_GetStringValue(cJSON_GetObjectItem(section, "type"));
+    cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(cJSON_AddObjectToObject(o, "model"), "path", source_path("data/tiny"));
-    if (!strstr(name, "rtn"))
+    if (strcmp(type, "rtn") != 0 && strcmp(type, "magnitude") != 0)
         cJSON_AddStringToObject(cJSON_AddObjectToObject(o, "calibration"), "data",
                                 golden_path("quantize/calib.jsonl"));
+    cJSON_AddItemToObject(o, kind->section, section);
     char *text = cJSON_PrintUnformatted(o);
     test_write_file(config, text, strlen(text));
     cJSON_free(text);
     cJSON_Delete(o);
-    cJSON_Delete(golden);
     const tool_compress_options opt = {
-        .kind = &tool_quantize, .config = config, .out = dir, .force = true, .json = true};
+        .kind = kind, .config = config, .out = dir, .force = true, .json = true};
     assert_ok(tool_compress(&opt, &(tool_sink){.put = drop}));
+    return dir;
+}
+
+static const char *make(const char *name, const char *out)
+{
+    char path[200];
+    snprintf(path, sizeof path, "quantize/%s.json", name);
+    cJSON *golden = parse_file(golden_path(path));
+    const char *dir = run(&tool_quantize, cJSON_DetachItemFromObject(golden, "quantize"), out);
+    cJSON_Delete(golden);
     return dir;
 }
 
@@ -212,6 +222,81 @@ static void codes_are_the_loops(void **state)
     }
 }
 
+/* --- values of AWQ and of pruning ------------------------------------------------------------------------------------ */
+/* A ‰ of the values may be others: one that falls on the other side of a tie. Those of codes are near, not equal: their scale is. */
+static void same_values(const model *m, const char *name, const io_tensor *want, bool codes)
+{
+    const nn_param *p = model_param(m, name);
+    assert_non_null(p);
+    const int64_t rows = p->t.dim[0], n = tn_count(&p->t);
+    float *have = test_alloc((size_t)n * sizeof *have),
+          *wanted = test_alloc((size_t)n * sizeof *have);
+    int64_t apart = 0, zeros = 0;
+    tn_unpack_rows(have, &p->t, 0, rows);
+    want->type->unpack(wanted, want->data, n);
+    for (int64_t i = 0; i < n; i++) {
+        apart += !(fabsf(have[i] - wanted[i]) <= (codes ? 1e-6f : 0.01f * fabsf(wanted[i])));
+        zeros += (have[i] == 0.0f) != (wanted[i] == 0.0f);
+    }
+    if (apart * 1000 > n || zeros * 1000 > n)
+        print_error("%s: %d values and %d zeros of %d differ\n", want->name, (int)apart, (int)zeros,
+                    (int)n);
+    assert_true(apart * 1000 <= n && zeros * 1000 <= n);
+}
+
+static void values_are_the_loops(void **state)
+{
+    static const char *const cases[] = {"awq", "wanda", "sparsegpt", "magnitude"};
+    static const char *const layers[] = {"model.layers.0.self_attn.k_proj.weight",
+                                         "model.layers.1.self_attn.k_proj.weight"};
+    const st_file *g = golden_open("compress/golden.safetensors");
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        char path[200], key[200];
+        model *m;
+        snprintf(path, sizeof path, "compress/%s.json", cases[i]);
+        cJSON *golden = parse_file(golden_path(path));
+        const char *verb = cJSON_GetStringValue(cJSON_GetObjectItem(golden, "verb"));
+        const bool codes = strcmp(verb, "quantize") == 0;
+        const char *dir = run(codes ? &tool_quantize : &tool_prune,
+                              cJSON_DetachItemFromObject(golden, "section"), cases[i]);
+        assert_ok(model_open(&m, &(model_options){.path = dir}));
+        for (size_t k = 0; k < FT_COUNT_OF(layers); k++) {
+            snprintf(key, sizeof key, "%s/%s", cases[i], layers[k]);
+            const io_tensor *want = st_find(g, key);
+            assert_non_null(want);
+            same_values(m, layers[k], want, codes);
+        }
+        model_close(m);
+        cJSON_Delete(golden);
+    }
+}
+
+static void layers_go_by_their_scores(void **state)
+{
+    static const char *const cases[] = {"layers", "layers_angular"};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        char path[300];
+        snprintf(path, sizeof path, "compress/%s.json", cases[i]);
+        cJSON *golden = parse_file(golden_path(path));
+        const char *dir = run(&tool_prune, cJSON_DetachItemFromObject(golden, "section"), cases[i]);
+        snprintf(path, sizeof path, "%s/compress.json", dir);
+        cJSON *told = parse_file(path);
+        static const char *const lists[] = {"scores", "dropped"};
+        for (size_t k = 0; k < FT_COUNT_OF(lists); k++) {
+            const cJSON *want = cJSON_GetObjectItem(golden, lists[k]),
+                        *have = cJSON_GetObjectItem(told, lists[k]);
+            assert_int_equal(cJSON_GetArraySize(have), cJSON_GetArraySize(want));
+            for (int n = 0; n < cJSON_GetArraySize(want); n++)
+                assert_true(fabs(cJSON_GetArrayItem(have, n)->valuedouble -
+                                 cJSON_GetArrayItem(want, n)->valuedouble) < 1e-5);
+        }
+        cJSON_Delete(told);
+        cJSON_Delete(golden);
+    }
+}
+
 static void threads_change_nothing(void **state)
 {
     (void)state;
@@ -231,10 +316,9 @@ static void threads_change_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(factor_is_of_inverse),
-        cmocka_unit_test(factor_needs_numbers),
-        cmocka_unit_test(codes_are_the_loops),
-        cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(factor_is_of_inverse),      cmocka_unit_test(factor_needs_numbers),
+        cmocka_unit_test(codes_are_the_loops),       cmocka_unit_test(values_are_the_loops),
+        cmocka_unit_test(layers_go_by_their_scores), cmocka_unit_test(threads_change_nothing),
     };
     assert_ok(kn_init());
     return cmocka_run_group_tests(tests, test_open_arena, test_close_arena);
