@@ -80,7 +80,8 @@ const cli_verb verb_prune = {
         "   \"calibration\": {\"data\": \"calib.jsonl\", \"samples\": 128},\n"
         "   \"prune\": {\"type\": \"wanda\", \"sparsity\": 0.5}}\n"
         "Types: magnitude (the smallest weights; no data), wanda (by |w| times the length of the\n"
-        "input), sparsegpt (what is lost is made good by the weights that stay), layers (whole ones).\n"
+        "input), sparsegpt (what is lost is made good by the weights that stay), layers (whole "
+        "ones).\n"
         "pattern \"2:4\" keeps 2 of 4 neighbours. The result has the base's dtype; train it with\n"
         "method.keep_zeros, and its zeros stay. compress.json tells what was lost.\n",
     .example = "ft prune wanda.json --out M-half",
