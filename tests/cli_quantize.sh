@@ -29,6 +29,7 @@ grep -q '"quant_method": "awq"' q/config.json || bad "config.json: $(cat q/confi
 expect 0 "$ft" generate --model q --prompt 'A duck' --max-new-tokens 4
 expect 0 "$ft" quantize g.json --out q1 -q --set quantize.type=awq --threads 1
 cmp q/model.safetensors q1/model.safetensors || bad "threads change the codes of awq"
+grep -q '"damp_percent": 0.01' r/quantize_config.json || bad "what transformers refuses: $(cat r/quantize_config.json)"
 expect 0 "$ft" generate --model r --prompt 'A duck' --max-new-tokens 4
 
 # Calibration is worth something: rounding to two bits in the same groups is worse.
@@ -104,6 +105,7 @@ wrong 78 'quantize.type' g.json quantize.type=gptk
 wrong 78 'quantize.bits: must be 2, 3, 4 or 8' g.json quantize.bits=5
 wrong 78 'quantize.group_size' g.json quantize.group_size=0
 wrong 78 'quantize.damp_percent' g.json quantize.damp_percent=2
+wrong 78 'quantize.damp_percent' g.json quantize.damp_percent=0
 wrong 78 'did you mean "group_size"?' g.json quantize.group_sise=4
 wrong 78 'quantize.desc_act' r.json quantize.desc_act=true
 wrong 78 'calibration.data: missing' r.json quantize.type=gptq

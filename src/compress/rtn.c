@@ -8,6 +8,8 @@
 #include "ft/method.h"
 #include "gptq.h"
 
+#define NO_DAMPING                                                                                 \
+    0.01 /* what a folder of rounded weights says: readers want a number between 0 and 1 there */
 const char *const gptq_formats[] = {"gptq", "gptq_v2", NULL};
 static const cfg_field fields[] = {GPTQ_FIELDS, CFG_END};
 
@@ -33,7 +35,7 @@ void gptq_packed(const void *cfg, model_packed_cfg *out)
                               .v2 = strcmp(c->checkpoint_format, "gptq_v2") == 0,
                               .static_groups = c->static_groups,
                               .true_sequential = c->true_sequential,
-                              .damp_percent = c->damp_percent};
+                              .damp_percent = c->damp_percent > 0 ? c->damp_percent : NO_DAMPING};
 }
 
 ft_status gptq_fits(const void *cfg, const model *m, const nn_site *s)
