@@ -209,35 +209,6 @@ static const char *folder_path(const char *name)
     return golden_path(path);
 }
 
-/* Logits of the ids 0 … 11. */
-static float *logits_of(model *m)
-{
-    enum { TOKENS = 12 };
-    int32_t ids[TOKENS], pos[TOKENS], len = TOKENS;
-    int64_t rows[TOKENS];
-    ag_tape *t = NULL;
-    nn_run r;
-    assert_ok(ag_open(&t, (size_t)1 << 30));
-    for (int i = 0; i < TOKENS; i++) {
-        ids[i] = pos[i] = i;
-        rows[i] = i;
-    }
-    float *out = test_alloc((size_t)(TOKENS * m->d.vocab_size) * sizeof *out);
-    nn_batch b = {.n_seq = 1, .len = &len, .tokens = TOKENS, .ids = ids, .pos = pos};
-    assert_ok(nn_run_open(&r, t, &b, NULL, 0));
-    tn_tensor *h = model_hidden(m, &r);
-    assert_ok(t->status);
-    assert_ok(model_logits(m, &r, h, rows, TOKENS, out, false));
-    ag_close(t);
-    return out;
-}
-
-static nn_param *last_down(const model *m)
-{
-    nn_param *p = model_param(m, "model.layers.1.mlp.down_proj.weight");
-    return p ? p : model_param(m, "transformer.h.1.mlp.c_proj.weight");
-}
-
 static void folders_of_transformers_open(void **state)
 {
     (void)state;
@@ -247,9 +218,9 @@ static void folders_of_transformers_open(void **state)
         assert_ok(model_open(&m, &(model_options){.path = folder_path(folders[i])}));
         snprintf(path, sizeof path, "bnb/%s/golden.safetensors", folders[i]);
         const st_file *f = golden_open(path);
-        const nn_param *p = last_down(m);
+        const nn_param *p = golden_last_down(m);
         const int64_t n = tn_count(&p->t);
-        float *values = test_alloc((size_t)n * sizeof *values), *got = logits_of(m);
+        float *values = test_alloc((size_t)n * sizeof *values), *got = golden_first_logits(m);
         tn_unpack_rows(values, &p->t, 0, p->t.dim[0]);
         same_bytes(values, golden_tensor(f, "values"), (size_t)n * sizeof *values, folders[i]);
         const int64_t k = 12 * m->d.vocab_size;
@@ -327,7 +298,7 @@ static void a_base_is_quantised_on_load(void **state)
         assert_ok(model_open(&made, &(model_options){.path = folder_path(cases[i].folder),
                                                      .make = model_quant_by_type("fp4"),
                                                      .make_cfg = &cfg}));
-        assert_ptr_equal(last_down(made)->t.type, last_down(golden)->t.type);
+        assert_ptr_equal(golden_last_down(made)->t.type, golden_last_down(golden)->t.type);
         model_close(made);
         model_close(golden);
     }

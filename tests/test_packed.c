@@ -193,35 +193,6 @@ static const char *folder_path(const char *name)
     return golden_path(path);
 }
 
-static const nn_param *last_down(const model *m)
-{
-    const nn_param *p = model_param(m, "model.layers.1.mlp.down_proj.weight");
-    return p ? p : model_param(m, "transformer.h.1.mlp.c_proj.weight");
-}
-
-/* Logits of the ids 0 … 11. */
-static float *logits_of(model *m)
-{
-    enum { TOKENS = 12 };
-    int32_t ids[TOKENS], pos[TOKENS], len = TOKENS;
-    int64_t rows[TOKENS];
-    ag_tape *t = NULL;
-    nn_run r;
-    assert_ok(ag_open(&t, (size_t)1 << 30));
-    for (int i = 0; i < TOKENS; i++) {
-        ids[i] = pos[i] = i;
-        rows[i] = i;
-    }
-    float *out = test_alloc((size_t)(TOKENS * m->d.vocab_size) * sizeof *out);
-    nn_batch b = {.n_seq = 1, .len = &len, .tokens = TOKENS, .ids = ids, .pos = pos};
-    assert_ok(nn_run_open(&r, t, &b, NULL, 0));
-    tn_tensor *h = model_hidden(m, &r);
-    assert_ok(t->status);
-    assert_ok(model_logits(m, &r, h, rows, TOKENS, out, false));
-    ag_close(t);
-    return out;
-}
-
 static int count_coded(const model *m)
 {
     int n = 0;
@@ -239,7 +210,7 @@ static void folders_open(void **state)
         assert_ok(model_open(&m, &opt));
         snprintf(path, sizeof path, "packed/%s/golden.safetensors", folders[i].name);
         const st_file *f = golden_open(path);
-        const nn_param *p = last_down(m);
+        const nn_param *p = golden_last_down(m);
         float *values = test_alloc((size_t)tn_count(&p->t) * sizeof *values);
         assert_string_equal(p->t.type->name, folders[i].type);
         tn_unpack_rows(values, &p->t, 0, p->t.dim[0]);
@@ -248,7 +219,7 @@ static void folders_open(void **state)
         assert_memory_equal(values, want->data, want->bytes);
         assert_int_equal(count_coded(m), folders[i].coded);
         const int64_t n = 12 * m->d.vocab_size;
-        float *got = logits_of(m);
+        float *got = golden_first_logits(m);
         const double error = rel_l2(got, golden_f32(f, "logits", n), n);
         if (!(error < 5e-6)) fail_msg("%s, %s: logits differ by %g", kern->name, opt.path, error);
         assert_true(m->has_blocks && m->dtype == &dt_bf16);

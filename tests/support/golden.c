@@ -58,29 +58,51 @@ const char *golden_model(const char *name)
     return folder;
 }
 
+float *golden_logits_of(model *m, const int32_t *ids, int n)
+{
+    enum { MOST = 64 };
+    ag_tape *t = NULL;
+    nn_run r;
+    int32_t pos[MOST], len = n;
+    int64_t rows[MOST];
+    assert_true(n <= MOST);
+    assert_ok(ag_open(&t, (size_t)1 << 30));
+    for (int i = 0; i < n; i++) {
+        pos[i] = i;
+        rows[i] = i;
+    }
+    float *out = test_alloc((size_t)(n * m->d.vocab_size) * sizeof *out);
+    nn_batch b = {.n_seq = 1, .len = &len, .tokens = n, .ids = ids, .pos = pos};
+    assert_ok(nn_run_open(&r, t, &b, NULL, 0));
+    tn_tensor *h = model_hidden(m, &r);
+    assert_ok(t->status);
+    assert_ok(model_logits(m, &r, h, rows, n, out, false));
+    ag_close(t);
+    return out;
+}
+
+float *golden_first_logits(model *m)
+{
+    static const int32_t ids[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+    return golden_logits_of(m, ids, (int)FT_COUNT_OF(ids));
+}
+
+const nn_param *golden_last_down(const model *m)
+{
+    const nn_param *p = model_param(m, "model.layers.1.mlp.down_proj.weight");
+    return p ? p : model_param(m, "transformer.h.1.mlp.c_proj.weight");
+}
+
 float *golden_logits(const model_options *opt, int64_t *n)
 {
     enum { TOKENS = 16 };
     model *m = NULL;
-    ag_tape *t = NULL;
-    nn_run r;
-    int32_t ids[TOKENS], pos[TOKENS], len = TOKENS;
-    int64_t rows[TOKENS];
+    int32_t ids[TOKENS];
     assert_ok(model_open(&m, opt));
-    assert_ok(ag_open(&t, (size_t)1 << 30));
-    for (int i = 0; i < TOKENS; i++) {
+    for (int i = 0; i < TOKENS; i++)
         ids[i] = (int32_t)(test_u64(7, (uint64_t)i) % (uint64_t)m->d.vocab_size);
-        pos[i] = i;
-        rows[i] = i;
-    }
     *n = TOKENS * m->d.vocab_size;
-    float *out = test_alloc((size_t)*n * sizeof *out);
-    nn_batch b = {.n_seq = 1, .len = &len, .tokens = TOKENS, .ids = ids, .pos = pos};
-    assert_ok(nn_run_open(&r, t, &b, NULL, 0));
-    tn_tensor *h = model_hidden(m, &r);
-    assert_ok(t->status);
-    assert_ok(model_logits(m, &r, h, rows, TOKENS, out, false));
-    ag_close(t);
+    float *out = golden_logits_of(m, ids, TOKENS);
     model_close(m);
     return out;
 }
