@@ -87,12 +87,13 @@ FT_MUST_USE ft_status tool_output_type(const char *name, const char *path, const
 FT_MUST_USE ft_status tool_output_quant(const char *name, const char *path, const char *const *sets,
                                         int n, arena *mem, const model_quant **quant, void **cfg);
 /* model_save; an input that was changed meanwhile is told before what came of it. */
-/* The model of a recipe, JSON, into what is to be t: by way of its work folder. */
-FT_MUST_USE ft_status tool_merge_text(const str_buf *recipe, const io_target *t, arena *mem);
 FT_MUST_USE ft_status tool_save(model *m, const char *path, const model_save_options *save);
 /* Is there room for the model? 74 before anything is written. quant may be NULL. */
 FT_MUST_USE ft_status tool_check_space(const model *m, const io_target *t, const dt_type *type,
                                        const model_quant *quant);
+/* --- merge_text.c ---------------------------------------------------------------------------------------------- */
+/* The model of a recipe, JSON, into what is to be t: by way of its work folder. */
+FT_MUST_USE ft_status tool_merge_text(const str_buf *recipe, const io_target *t, arena *mem);
 /* --- combine.c: several adapters as one ------------------------------------------------------------------------ */
 /* Into a folder that it makes. base: what each of them has to fit; NULL: nothing. */
 FT_MUST_USE ft_status tool_combine(const pe_combine *c, const char *base, const char *dir,
