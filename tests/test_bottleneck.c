@@ -3,6 +3,7 @@
  * cannot be honoured. */
 #include "golden.h"
 #include "train_fixture.h"
+#include "verbs.h"
 
 #include "ft/infer.h"
 #include "ft/method.h"
@@ -341,27 +342,15 @@ static const struct {
     {false, "model_type", "\"llama\"", NULL},
 };
 
-static void put_members(str_buf *s, const cJSON *o, const char *key, const char *value)
-{
-    const char *before = "";
-    for (const cJSON *v = o->child; v; v = v->next) {
-        if (strcmp(v->string, key) == 0) continue;
-        str_printf(s, "%s\"%s\": ", before, v->string);
-        js_print(s, v, false);
-        before = ", ";
-    }
-    if (value) str_printf(s, "%s\"%s\": %s", before, key, value);
-}
-
 static void write_changed(const char *path, const cJSON *root, size_t i)
 {
     str_buf s = {0}, own = {0};
     str_adds(&own, "{");
-    put_members(&own, js_get(root, "config"), changed_keys[i].key, changed_keys[i].value);
+    test_put_members(&own, js_get(root, "config"), changed_keys[i].key, changed_keys[i].value);
     str_adds(&own, "}");
     str_adds(&s, "{");
-    put_members(&s, root, changed_keys[i].inside ? "config" : changed_keys[i].key,
-                changed_keys[i].inside ? own.data : changed_keys[i].value);
+    test_put_members(&s, root, changed_keys[i].inside ? "config" : changed_keys[i].key,
+                     changed_keys[i].inside ? own.data : changed_keys[i].value);
     str_adds(&s, "}");
     test_write_file(path, s.data, s.len);
     str_free(&own);
@@ -406,12 +395,6 @@ static void keys_of_folders(void **state)
 }
 
 /* --- use ----------------------------------------------------------------------------------------------------------- */
-static ft_status drop(void *ctx, const char *text, size_t n)
-{
-    (void)ctx, (void)text, (void)n;
-    return FT_OK;
-}
-
 static void cannot_be_merged(void **state)
 {
     (void)state;
@@ -419,7 +402,7 @@ static void cannot_be_merged(void **state)
     const tool_merge_options o = {.adapter = golden_path("bottleneck/llama_double/adapter"),
                                   .base = golden_model("llama"),
                                   .out = out};
-    assert_fails(tool_merge_adapter(&o, &(tool_sink){drop, NULL}), FT_EDATA, "--adapter");
+    assert_fails(tool_merge_adapter(&o, &(tool_sink){test_drop, NULL}), FT_EDATA, "--adapter");
     assert_false(dir_exists(out));
 }
 

@@ -1,31 +1,10 @@
 /* test_eval.c – evaluations: benchmarks in the hub's form against lm-evaluation-harness, gates, and what is written of them. */
 #include "support.h"
+#include "verbs.h"
 
 #include "ft/tool.h"
 
 #include <math.h>
-
-static ft_status append(void *ctx, const char *text, size_t n)
-{
-    str_add(ctx, text, n);
-    return FT_OK;
-}
-
-static cJSON *parse(const char *text)
-{
-    cJSON *o = cJSON_ParseWithLength(text, strcspn(text, "\n"));
-    if (!o) print_error("not JSON: %s\n", text);
-    assert_non_null(o);
-    return o;
-}
-
-static double number(const cJSON *o, const char *key)
-{
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
-    if (!cJSON_IsNumber(v)) print_error("no number %s\n", key);
-    assert_true(cJSON_IsNumber(v));
-    return v->valuedouble;
-}
 
 static const char *text_of(const cJSON *o, const char *key)
 {
@@ -69,7 +48,7 @@ static void compare_line(const char *task, const cJSON *line, const cJSON *want)
     assert_string_equal(text_of(line, "task"), task);
     assert_int_equal(cJSON_GetArraySize(choices), cJSON_GetArraySize(logprobs));
     for (int i = 0; i < cJSON_GetArraySize(choices); i++) {
-        double got = number(cJSON_GetArrayItem(choices, i), "logprob"),
+        double got = test_number(cJSON_GetArrayItem(choices, i), "logprob"),
                right = cJSON_GetArrayItem(logprobs, i)->valuedouble;
         if (fabs(got - right) > 1e-4 * (1 + fabs(right)))
             print_error("%s, choice %d: %.6f, the harness has %.6f\n", task, i, got, right);
@@ -78,7 +57,7 @@ static void compare_line(const char *task, const cJSON *line, const cJSON *want)
     static const char *const counted[] = {"acc", "acc_norm"};
     for (size_t i = 0; i < FT_COUNT_OF(counted); i++)
         if (cJSON_GetObjectItemCaseSensitive(want, counted[i]))
-            assert_true(number(line, counted[i]) == number(want, counted[i]));
+            assert_true(test_number(line, counted[i]) == test_number(want, counted[i]));
 }
 
 static void benchmarks_are_the_harnesss(void **state)
@@ -89,7 +68,7 @@ static void benchmarks_are_the_harnesss(void **state)
     const char *samples = test_path("samples.jsonl"), *data = test_path("records.jsonl");
     int tasks = 0;
     for (const char *p = golden; p; p = next_line(p), tasks++) {
-        cJSON *g = parse(p);
+        cJSON *g = test_json_line(p);
         str_buf out = {0};
         const char *type = text_of(g, "type");
         write_records(cJSON_GetObjectItemCaseSensitive(g, "records"));
@@ -98,20 +77,20 @@ static void benchmarks_are_the_harnesss(void **state)
                                        .data = data,
                                        .samples = samples,
                                        .json = true};
-        assert_ok(tool_eval(&opt, &(tool_sink){append, &out}));
-        cJSON *result = parse(out.data);
+        assert_ok(tool_eval(&opt, &(tool_sink){test_append, &out}));
+        cJSON *result = test_json_line(out.data);
         const cJSON *want;
         cJSON_ArrayForEach(want, cJSON_GetObjectItemCaseSensitive(g, "results"))
         {
             if (str_ends(want->string, "_stderr")) continue; /* none was asked for */
-            double got = number(result, want->string);
+            double got = test_number(result, want->string);
             assert_true(fabs(got / want->valuedouble - 1) < 1e-4 || got == want->valuedouble);
         }
         const char *line = test_read_file(samples, NULL);
         cJSON_ArrayForEach(want, cJSON_GetObjectItemCaseSensitive(g, "lines"))
         {
             assert_non_null(line);
-            cJSON *got = parse(line);
+            cJSON *got = test_json_line(line);
             compare_line(type, got, want);
             cJSON_Delete(got);
             line = next_line(line);
@@ -135,7 +114,7 @@ static ft_status evaluate(const char *task, const char *records, str_buf *out)
                                           .samples = test_path("samples.jsonl"),
                                           .max_new_tokens = strcmp(task, "gsm8k") == 0 ? 8 : 0,
                                           .json = true},
-                     &(tool_sink){append, out});
+                     &(tool_sink){test_append, out});
 }
 
 static void records_of_benchmarks_are_checked(void **state)
@@ -189,14 +168,14 @@ static void records_of_benchmarks_are_checked(void **state)
                        "{\"question\": \"What is 8 + 4?\", \"answer\": \"8+4=<<8+4=12>>12\\n"
                        "#### 12\"}\n",
                        &out));
-    cJSON *o = parse(test_read_file(test_path("samples.jsonl"), NULL));
+    cJSON *o = test_json_line(test_read_file(test_path("samples.jsonl"), NULL));
     assert_string_equal(text_of(o, "prompt"), "Question: What is 8 + 4?\nAnswer:");
     assert_non_null(strstr(text_of(o, "answer"), "#### 12"));
     assert_true(cJSON_IsBool(cJSON_GetObjectItem(o, "correct")));
     cJSON_Delete(o);
-    o = parse(out.data);
-    assert_true(number(o, "exact_match") == number(o, "accuracy"));
-    assert_int_equal(number(o, "n"), 1);
+    o = test_json_line(out.data);
+    assert_true(test_number(o, "exact_match") == test_number(o, "accuracy"));
+    assert_int_equal(test_number(o, "n"), 1);
     cJSON_Delete(o);
     str_free(&out);
     assert_ok(dir_remove(test_path("samples.jsonl")));
@@ -214,7 +193,7 @@ static ft_status run_config(const char *config, str_buf *out)
                                           .json = true,
                                           .junit = test_path("junit.xml"),
                                           .report = test_path("report.md")},
-                     &(tool_sink){append, out});
+                     &(tool_sink){test_append, out});
 }
 
 #define CHOICES "\"type\": \"multiple_choice\", \"data\": \"c.jsonl\""
@@ -341,8 +320,8 @@ static void samples_say_what_the_result_is_made_of(void **state)
     test_write_file(test_path("eval.json"), config, strlen(config));
     const tool_eval_options opt = {
         .config = test_path("eval.json"), .samples = test_path("samples.jsonl"), .json = true};
-    assert_ok(tool_eval(&opt, &(tool_sink){append, &out}));
-    cJSON *result = parse(out.data);
+    assert_ok(tool_eval(&opt, &(tool_sink){test_append, &out}));
+    cJSON *result = test_json_line(out.data);
     static const char *const begin[] = {"{\"task\":\"loss\",\"line\":1,\"id\":7,\"source\":\"a\",",
                                         "{\"task\":\"loss\",\"line\":2,\"source\":\"a\",",
                                         ("{\"task\":\"loss\",\"line\":1,\"id\":[1,\"é\"],"
@@ -351,18 +330,19 @@ static void samples_say_what_the_result_is_made_of(void **state)
     double sum = 0, tokens = 0;
     for (size_t i = 0; i < FT_COUNT_OF(begin); i++, p = next_line(p)) {
         assert_non_null(p);
-        cJSON *o = parse(p);
+        cJSON *o = test_json_line(p);
         assert_true(str_starts(p, begin[i]));
-        sum += number(o, "loss") * number(o, "tokens");
-        tokens += number(o, "tokens");
-        if (i == 2) assert_true(number(o, "loss") == number(result, "loss.b.c"));
+        sum += test_number(o, "loss") * test_number(o, "tokens");
+        tokens += test_number(o, "tokens");
+        if (i == 2) assert_true(test_number(o, "loss") == test_number(result, "loss.b.c"));
         cJSON_Delete(o);
     }
     assert_null(p);
-    assert_true(tokens == number(result, "tokens"));
-    assert_true(fabs(sum / tokens - number(result, "loss")) < 1e-12);
-    assert_true(fabs(exp(number(result, "loss")) / number(result, "perplexity") - 1) < 1e-12);
-    assert_int_equal(number(result, "samples"), 3);
+    assert_true(tokens == test_number(result, "tokens"));
+    assert_true(fabs(sum / tokens - test_number(result, "loss")) < 1e-12);
+    assert_true(fabs(exp(test_number(result, "loss")) / test_number(result, "perplexity") - 1) <
+                1e-12);
+    assert_int_equal(test_number(result, "samples"), 3);
     cJSON_Delete(result);
     ft_free(config);
     str_free(&out);
@@ -382,9 +362,9 @@ static void answers_may_be_the_last_turn(void **state)
                              .samples = test_path("samples.jsonl"),
                              .max_new_tokens = 4,
                              .json = true};
-    assert_ok(tool_eval(&opt, &(tool_sink){append, &out}));
+    assert_ok(tool_eval(&opt, &(tool_sink){test_append, &out}));
     const char *p = test_read_file(test_path("samples.jsonl"), NULL);
-    cJSON *a = parse(p), *b = parse(next_line(p));
+    cJSON *a = test_json_line(p), *b = test_json_line(next_line(p));
     assert_string_equal(text_of(a, "answer"), "zz");
     assert_string_equal(text_of(a, "text"), text_of(b, "text"));
     assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(a, "messages")), 1);
@@ -393,14 +373,15 @@ static void answers_may_be_the_last_turn(void **state)
     cJSON_Delete(a);
     cJSON_Delete(b);
     put_file("records.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}\n");
-    assert_fails(tool_eval(&opt, &(tool_sink){append, &out}), FT_EDATA, "no assistant turn");
+    assert_fails(tool_eval(&opt, &(tool_sink){test_append, &out}), FT_EDATA, "no assistant turn");
     put_file("records.jsonl", "{\"prompt\": \"a\"}\n");
-    assert_fails(tool_eval(&opt, &(tool_sink){append, &out}), FT_EDATA, "answer: missing");
+    assert_fails(tool_eval(&opt, &(tool_sink){test_append, &out}), FT_EDATA, "answer: missing");
     opt.samples = opt.data;
-    assert_fails(tool_eval(&opt, &(tool_sink){append, &out}), FT_EEXIST, "is the data of task");
+    assert_fails(tool_eval(&opt, &(tool_sink){test_append, &out}), FT_EEXIST,
+                 "is the data of task");
     opt.samples = NULL;
     opt.junit = opt.report = test_path("both");
-    assert_fails(tool_eval(&opt, &(tool_sink){append, &out}), FT_EUSAGE, "the same file");
+    assert_fails(tool_eval(&opt, &(tool_sink){test_append, &out}), FT_EUSAGE, "the same file");
     str_free(&out);
 }
 

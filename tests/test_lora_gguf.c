@@ -2,14 +2,9 @@
  * each weight, by the names and in the order of rows that a GGUF has; and what such a file cannot hold. */
 #include "golden.h"
 #include "support.h"
+#include "verbs.h"
 
 #include "ft/tool.h"
-
-static ft_status append(void *ctx, const char *text, size_t n)
-{
-    str_add(ctx, text, n);
-    return FT_OK;
-}
 
 static const char *peft(const char *name, const char *file)
 {
@@ -27,7 +22,7 @@ static ft_status convert(const char *name, const char *base, const char *out, co
                                       .type = type,
                                       .force = true,
                                       .json = true};
-    ft_status rc = tool_convert(&opt, &(tool_sink){append, &text});
+    ft_status rc = tool_convert(&opt, &(tool_sink){test_append, &text});
     str_free(&text);
     return rc;
 }
@@ -216,10 +211,10 @@ static void a_gguf_base_is_the_same(void **state)
         str_buf text = {0};
         tool_convert_options opt = {
             .model = golden_model(cases[i][1]), .out = base, .type = "f32", .force = true};
-        assert_ok(tool_convert(&opt, &(tool_sink){append, &text}));
+        assert_ok(tool_convert(&opt, &(tool_sink){test_append, &text}));
         opt = (tool_convert_options){
             .model = peft(cases[i][0], "adapter"), .base = base, .out = out, .force = true};
-        assert_ok(tool_convert(&opt, &(tool_sink){append, &text}));
+        assert_ok(tool_convert(&opt, &(tool_sink){test_append, &text}));
         check_deltas(cases[i][0], cases[i][1], out, 2e-6);
         str_free(&text);
     }

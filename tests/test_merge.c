@@ -2,29 +2,9 @@
  * every way one can think of. */
 #include "golden.h"
 #include "support.h"
+#include "verbs.h"
 
 #include "ft/tool.h"
-
-static ft_status append(void *ctx, const char *text, size_t n)
-{
-    str_add(ctx, text, n);
-    return FT_OK;
-}
-
-static cJSON *parse(const char *text, size_t n)
-{
-    cJSON *o = cJSON_ParseWithLength(text, n);
-    if (!o) print_error("not JSON: %.*s\n", (int)n, text);
-    assert_non_null(o);
-    return o;
-}
-
-static double number(const cJSON *o, const char *key)
-{
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
-    assert_true(cJSON_IsNumber(v));
-    return v->valuedouble;
-}
 
 /* --- merge-adapter ----------------------------------------------------------------------------------------------- */
 
@@ -34,16 +14,16 @@ static ft_status merge(const tool_merge_options *opt, tool_proof *proof)
     tool_merge_options o = *opt;
     o.json = true;
     ft_error_clear();
-    ft_status rc = tool_merge_adapter(&o, &(tool_sink){append, &out});
+    ft_status rc = tool_merge_adapter(&o, &(tool_sink){test_append, &out});
     if (out.len > 0 && proof) {
-        cJSON *line = parse(out.data, out.len);
+        cJSON *line = test_json(out.data, out.len);
         const cJSON *p = cJSON_GetObjectItem(line, "proof");
-        *proof = (tool_proof){.tokens = (int64_t)number(p, "tokens"),
-                              .max_logit_diff = number(p, "max_logit_diff"),
-                              .max_logprob_diff = number(p, "max_logprob_diff"),
-                              .mean_kl = number(p, "mean_kl"),
-                              .top1_agreement = number(p, "top1_agreement"),
-                              .effect = number(p, "adapter_effect")};
+        *proof = (tool_proof){.tokens = (int64_t)test_number(p, "tokens"),
+                              .max_logit_diff = test_number(p, "max_logit_diff"),
+                              .max_logprob_diff = test_number(p, "max_logprob_diff"),
+                              .mean_kl = test_number(p, "mean_kl"),
+                              .top1_agreement = test_number(p, "top1_agreement"),
+                              .effect = test_number(p, "adapter_effect")};
         cJSON_Delete(line);
     }
     str_free(&out);
@@ -147,7 +127,7 @@ static void merges_into_a_gguf_base(void **state)
         tool_convert_options convert = {
             .model = golden_model(cases[i][1]), .out = base, .type = "f32", .force = true};
         str_buf text = {0};
-        assert_ok(tool_convert(&convert, &(tool_sink){append, &text}));
+        assert_ok(tool_convert(&convert, &(tool_sink){test_append, &text}));
         str_free(&text);
         tool_merge_options opt = {.adapter = peft(cases[i][0], "adapter"),
                                   .base = base,
@@ -431,7 +411,7 @@ static void convert_to(const char *from, const char *out, const char *type)
 {
     str_buf text = {0};
     tool_convert_options o = {.model = from, .out = out, .type = type, .force = true};
-    assert_ok(tool_convert(&o, &(tool_sink){append, &text}));
+    assert_ok(tool_convert(&o, &(tool_sink){test_append, &text}));
     str_free(&text);
 }
 
@@ -478,24 +458,25 @@ static void check_damage(tool_merge_options opt, const char *merged, const char 
     const int n = last ? 3 : 2;
     const char *const names[] = {"adapter", "merged", "requantised"}, *types[] = {"", merged, last};
     opt.json = true;
-    assert_ok(tool_merge_adapter(&opt, &(tool_sink){append, &out}));
-    cJSON *line = parse(out.data, out.len);
+    assert_ok(tool_merge_adapter(&opt, &(tool_sink){test_append, &out}));
+    cJSON *line = test_json(out.data, out.len);
     const cJSON *d = cJSON_GetObjectItem(line, "damage"),
                 *proof = cJSON_GetObjectItem(line, "proof");
     assert_int_equal(cJSON_GetArraySize(d), n);
-    assert_true(number(proof, "scored_tokens") >= 15);
+    assert_true(test_number(proof, "scored_tokens") >= 15);
     for (int i = 0; i < n; i++) {
         const cJSON *e = cJSON_GetArrayItem(d, i);
         assert_string_equal(name_of(e, "name"), names[i]);
         assert_string_equal(name_of(e, "type"), types[i]);
-        assert_true(number(e, "perplexity") > 1 && number(e, "perplexity") < 1e6);
-        assert_true(i > 0 || (number(e, "mean_kl") == 0 && number(e, "max_logit_diff") == 0));
-        assert_true(i != 1 || number(e, "mean_kl") < 1e-3);
+        assert_true(test_number(e, "perplexity") > 1 && test_number(e, "perplexity") < 1e6);
+        assert_true(i > 0 ||
+                    (test_number(e, "mean_kl") == 0 && test_number(e, "max_logit_diff") == 0));
+        assert_true(i != 1 || test_number(e, "mean_kl") < 1e-3);
     }
     const cJSON *e = cJSON_GetArrayItem(d, n - 1);
-    assert_true(number(e, "mean_kl") == number(proof, "mean_kl"));
-    assert_true(number(e, "max_logit_diff") == number(proof, "max_logit_diff"));
-    assert_true(!last || number(e, "mean_kl") > 0);
+    assert_true(test_number(e, "mean_kl") == test_number(proof, "mean_kl"));
+    assert_true(test_number(e, "max_logit_diff") == test_number(proof, "max_logit_diff"));
+    assert_true(!last || test_number(e, "mean_kl") > 0);
     cJSON_Delete(line);
     str_free(&out);
 }

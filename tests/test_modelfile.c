@@ -1,6 +1,7 @@
 /* test_modelfile.c – Modelfiles for Ollama: what stands in them, and their Go templates, run by a small interpreter of what
  * they use, against what the model's own template renders. */
 #include "support.h"
+#include "verbs.h"
 
 #include "ft/tool.h"
 
@@ -139,12 +140,6 @@ static const char *go_render(const char *text, const turn *turns, int n, const c
 
 /* --- models -------------------------------------------------------------------------------------------------- */
 
-static ft_status append(void *ctx, const char *text, size_t n)
-{
-    str_add(ctx, text, n);
-    return FT_OK;
-}
-
 /* data/tiny with a template and settings of its own. */
 static const char *model_with(const char *jinja, bool adds_bos, const char *generation)
 {
@@ -197,7 +192,7 @@ static char *modelfile(const char *folder, char name[32])
                                       .force = true,
                                       .json = true,
                                       .modelfile = true};
-    assert_ok(tool_convert(&opt, &(tool_sink){append, &out}));
+    assert_ok(tool_convert(&opt, &(tool_sink){test_append, &out}));
     const char *at = strstr(out.data, "\"template\":");
     assert_non_null(at);
     assert_int_equal(sscanf(at, "\"template\":%*[\"]%31[a-z0-9]", name), at[11] == '"' ? 1 : 0);

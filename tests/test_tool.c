@@ -1,18 +1,13 @@
 /* test_tool.c – scoring, generating, evaluating and converting tiny models, against plain forward passes. */
 #include "golden.h"
 #include "support.h"
+#include "verbs.h"
 
 #include "ft/tool.h"
 
 #include <math.h>
 
 /* --- helpers ------------------------------------------------------------------------------------------------- */
-
-static ft_status append(void *ctx, const char *text, size_t n)
-{
-    str_add(ctx, text, n);
-    return FT_OK;
-}
 
 /* A folder with the tokenizer of data/tiny and random weights. */
 static const char *tiny(void)
@@ -28,21 +23,6 @@ static const char *tiny(void)
     return dir;
 }
 
-static cJSON *parse(const char *text, size_t n)
-{
-    cJSON *o = cJSON_ParseWithLength(text, n);
-    if (!o) print_error("not JSON: %.*s\n", (int)n, text);
-    assert_non_null(o);
-    return o;
-}
-
-static double number(const cJSON *o, const char *key)
-{
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
-    assert_true(cJSON_IsNumber(v));
-    return v->valuedouble;
-}
-
 /* Runs tool_score_lines on lines; answers one parsed object a line in out (max of them), returns how many. */
 static int score(const char *model_path, const char *lines, const tool_score_options *opt,
                  cJSON **out, int max, ft_status want)
@@ -56,14 +36,14 @@ static int score(const char *model_path, const char *lines, const tool_score_opt
     tool_score_options o = opt ? *opt : (tool_score_options){0};
     o.data = path;
     ft_error_clear();
-    ft_status rc = tool_score_lines(t, &o, &(tool_sink){append, &text});
+    ft_status rc = tool_score_lines(t, &o, &(tool_sink){test_append, &text});
     if (rc != want) print_error("status %d: %s\n", (int)rc, ft_error());
     assert_int_equal(rc, want);
     for (char *p = text.data; p && *p;) {
         char *end = strchr(p, '\n');
         assert_non_null(end);
         assert_true(n < max);
-        out[n++] = parse(p, (size_t)(end - p));
+        out[n++] = test_json(p, (size_t)(end - p));
         p = end + 1;
     }
     str_free(&text);
@@ -120,16 +100,16 @@ static void scores_are_those_of_a_plain_pass(void **state)
             cJSON_GetArrayItem(cJSON_GetObjectItem(o[0], "token_ids"), (int)i)->valueint,
             ids[i + 1]);
     }
-    assert_true(fabs(number(o[0], "logprob") - sum) < 1e-4);
-    assert_int_equal(number(o[0], "tokens"), 7);
+    assert_true(fabs(test_number(o[0], "logprob") - sum) < 1e-4);
+    assert_int_equal(test_number(o[0], "tokens"), 7);
     assert_int_equal(cJSON_IsTrue(cJSON_GetObjectItem(o[0], "greedy")), greedy);
     assert_true(cJSON_IsArray(cJSON_GetObjectItem(cJSON_GetObjectItem(o[0], "id"), "a")));
-    assert_int_equal(number(o[1], "tokens"), 2);
-    assert_true(fabs(number(o[1], "logprob") - want[5] - want[6]) < 1e-5);
+    assert_int_equal(test_number(o[1], "tokens"), 2);
+    assert_true(fabs(test_number(o[1], "logprob") - want[5] - want[6]) < 1e-5);
     assert_string_equal(cJSON_GetObjectItem(o[1], "id")->valuestring, "x");
     /* nothing to score: the top of the only position is there all the same */
-    assert_int_equal(number(o[2], "tokens"), 0);
-    assert_true(number(o[2], "logprob") == 0);
+    assert_int_equal(test_number(o[2], "tokens"), 0);
+    assert_true(test_number(o[2], "logprob") == 0);
     const cJSON *top = cJSON_GetObjectItem(o[2], "top");
     assert_int_equal(cJSON_GetArraySize(top), 3);
     double last = 0;
@@ -165,7 +145,7 @@ static void neighbours_do_not_matter(void **state)
             char line[512];
             snprintf(line, sizeof line, "%.*s", (int)(end - p), p);
             assert_int_equal(score(golden_model("qwen2"), line, NULL, &one, 1, FT_OK), 1);
-            assert_true(number(one, "logprob") == number(many[i], "logprob"));
+            assert_true(test_number(one, "logprob") == test_number(many[i], "logprob"));
             cJSON_Delete(one);
         }
         p = end + 1;
@@ -192,15 +172,15 @@ static void texts_and_continuations(void **state)
     assert_int_equal(score(tiny(), "{\"id\": 1234567890123456789, \"text\": \"a\\u0000b\"}\n", &opt,
                            nul, 1, FT_OK),
                      1);
-    assert_true(number(nul[0], "tokens") >= 2);
+    assert_true(test_number(nul[0], "tokens") >= 2);
     cJSON_Delete(nul[0]);
     /* a trailing space belongs to the continuation */
-    assert_true(number(o[0], "logprob") == number(o[1], "logprob"));
-    assert_int_equal(number(o[0], "tokens"), number(o[1], "tokens"));
-    assert_true(number(o[2], "tokens") >= number(o[0], "tokens"));
-    assert_true(number(o[3], "tokens") >= 1);
-    assert_true(number(o[4], "tokens") >= number(o[0], "tokens"));
-    assert_int_equal(number(o[5], "tokens"), 0);
+    assert_true(test_number(o[0], "logprob") == test_number(o[1], "logprob"));
+    assert_int_equal(test_number(o[0], "tokens"), test_number(o[1], "tokens"));
+    assert_true(test_number(o[2], "tokens") >= test_number(o[0], "tokens"));
+    assert_true(test_number(o[3], "tokens") >= 1);
+    assert_true(test_number(o[4], "tokens") >= test_number(o[0], "tokens"));
+    assert_int_equal(test_number(o[5], "tokens"), 0);
     for (int i = 0; i < 6; i++) cJSON_Delete(o[i]);
 }
 
@@ -250,7 +230,7 @@ static void generate(const char *model_path, tool_generate_options opt, const ch
     str_clear(out);
     assert_ok(tool_open(&t, model_path, NULL, true, NULL));
     ft_error_clear();
-    assert_int_equal(tool_generate_lines(t, &opt, &(tool_sink){append, &text}), want);
+    assert_int_equal(tool_generate_lines(t, &opt, &(tool_sink){test_append, &text}), want);
     for (const char *p = text.data; p && *p;) {
         const char *seconds = strstr(p, ",\"seconds\":");
         size_t n = seconds ? (size_t)(seconds - p) : strlen(p);
@@ -362,7 +342,8 @@ static ft_status evaluate(const char *config, str_buf *out)
     test_write_file(path, config, strlen(config));
     str_clear(out);
     ft_error_clear();
-    return tool_eval(&(tool_eval_options){.config = path, .json = true}, &(tool_sink){append, out});
+    return tool_eval(&(tool_eval_options){.config = path, .json = true},
+                     &(tool_sink){test_append, out});
 }
 
 /* Strided windows against the definition, by plain passes. */
@@ -412,10 +393,10 @@ static void perplexity_is_strided(void **state)
                  (long long)sizes[i][0], (long long)sizes[i][1]);
         double want = plain_perplexity(text, sizes[i][0], sizes[i][1], &count);
         assert_ok(evaluate(config, &out));
-        cJSON *o = parse(out.data, out.len);
-        assert_int_equal(number(o, "tokens"), count);
-        assert_true(fabs(number(o, "perplexity") / want - 1) < 1e-5);
-        assert_true(fabs(exp(number(o, "nll")) / want - 1) < 1e-5);
+        cJSON *o = test_json(out.data, out.len);
+        assert_int_equal(test_number(o, "tokens"), count);
+        assert_true(fabs(test_number(o, "perplexity") / want - 1) < 1e-5);
+        assert_true(fabs(exp(test_number(o, "nll")) / want - 1) < 1e-5);
         cJSON_Delete(o);
     }
     str_free(&out);
@@ -445,12 +426,12 @@ static void gates_and_results(void **state)
     assert_null(strstr(ft_error(), "c.n"));
     char *second = strchr(out.data, '\n');
     assert_non_null(second);
-    cJSON *o = parse(out.data, (size_t)(second - out.data));
-    assert_int_equal(number(o, "n"), 2);
-    double acc = number(o, "acc"), err = number(o, "acc_stderr");
+    cJSON *o = test_json(out.data, (size_t)(second - out.data));
+    assert_int_equal(test_number(o, "n"), 2);
+    double acc = test_number(o, "acc"), err = test_number(o, "acc_stderr");
     assert_true(fabs(err - sqrt(acc * (1 - acc))) < 1e-12);
     cJSON_Delete(o);
-    o = parse(second + 1, strlen(second + 1));
+    o = test_json(second + 1, strlen(second + 1));
     assert_string_equal(cJSON_GetObjectItem(o, "task")->valuestring, "g");
     cJSON_Delete(o);
     str_free(&out);
@@ -527,10 +508,10 @@ static void converts_and_leaves_nothing_half(void **state)
     char gguf[600], folder[600];
     snprintf(gguf, sizeof gguf, "%s/a.gguf", dir);
     snprintf(folder, sizeof folder, "%s/b", dir);
-    const tool_sink sink = {append, &out};
+    const tool_sink sink = {test_append, &out};
     assert_ok(tool_convert(
         &(tool_convert_options){.model = tiny(), .out = gguf, .type = "f16", .json = true}, &sink));
-    cJSON *o = parse(out.data, out.len);
+    cJSON *o = test_json(out.data, out.len);
     assert_string_equal(cJSON_GetObjectItem(o, "type")->valuestring, "f16");
     cJSON_Delete(o);
     assert_ok(tool_convert(&(tool_convert_options){.model = gguf, .out = folder}, &sink));
@@ -570,7 +551,7 @@ static void older_tokenizers_go_along(void **state)
     static const char *const names[] = {"vocab.json", "merges.txt"};
     (void)state;
     str_buf out = {0};
-    const tool_sink sink = {append, &out};
+    const tool_sink sink = {test_append, &out};
     model *m = NULL;
     const char *dir = test_path("older"), *gguf = test_path("older.gguf");
     const char *paths[] = {dir, gguf, test_path("older2")};

@@ -3,6 +3,7 @@
  * generates alike. */
 #include "golden.h"
 #include "train_fixture.h"
+#include "verbs.h"
 
 #include "ft/infer.h"
 #include "ft/method.h"
@@ -162,12 +163,6 @@ static void evaluations_drop_nothing(void **state)
     assert_same_result(LSTM, "kept", "dropped");
 }
 
-static ft_status drop(void *ctx, const char *text, size_t n)
-{
-    (void)ctx, (void)text, (void)n;
-    return FT_OK;
-}
-
 static void cannot_be_merged(void **state)
 {
     static const char *const adapters[] = {"peft/llama_prefix/adapter", "peft/llama_p_mlp/adapter"};
@@ -177,7 +172,7 @@ static void cannot_be_merged(void **state)
     for (int i = 0; i < 2; i++) {
         const tool_merge_options o = {
             .adapter = golden_path(adapters[i]), .base = golden_model(bases[i]), .out = out};
-        assert_fails(tool_merge_adapter(&o, &(tool_sink){drop, NULL}), FT_EDATA, "--adapter");
+        assert_fails(tool_merge_adapter(&o, &(tool_sink){test_drop, NULL}), FT_EDATA, "--adapter");
         assert_false(dir_exists(out));
     }
 }
@@ -274,32 +269,19 @@ static void keys_of_adapters(void **state)
     assert_ok(model_open(&m, &(model_options){.from_config = test_path("model.json"), .seed = 42}));
     assert_ok(dir_make(test_path("changed")));
     for (size_t i = 0; i < FT_COUNT_OF(changed_keys); i++) {
-        str_buf s = {0};
-        js_doc d = {0};
         pe_ctx *c = NULL;
-        const char *key = changed_keys[i].key, *value = changed_keys[i].value;
         const char *whole = methods[changed_keys[i].of].name;
         assert_ok(file_copy(test_path(in(whole, "adapter_model.safetensors")),
                             test_path("changed/adapter_model.safetensors")));
-        char *text = test_read_file(test_path(in(whole, "adapter_config.json")), NULL);
-        assert_ok(js_parse(&d, text, strlen(text), "config", 1, JS_STRICT, FT_EDATA));
-        str_adds(&s, "{\"peft_version\": \"0.21.2\"");
-        for (const cJSON *v = d.root->child; v; v = v->next) {
-            if (strcmp(v->string, key) == 0) continue;
-            str_printf(&s, ", \"%s\": ", v->string);
-            js_print(&s, v, false);
-        }
-        if (value) str_printf(&s, ", \"%s\": %s", key, value);
-        str_adds(&s, "}");
-        test_write_file(test_path("changed/adapter_config.json"), s.data, s.len);
+        test_change_key(test_path(in(whole, "adapter_config.json")),
+                        test_path("changed/adapter_config.json"), changed_keys[i].key,
+                        changed_keys[i].value);
         if (changed_keys[i].says)
             assert_fails(pe_open_adapter(&c, m, test_path("changed")), FT_EDATA,
                          changed_keys[i].says);
         else
             assert_ok(pe_open_adapter(&c, m, test_path("changed")));
         pe_close(c);
-        js_close(&d);
-        str_free(&s);
     }
     model_close(m);
 }

@@ -44,11 +44,19 @@ ft_status cli_check_method(const char *name)
                    ft_shows(name));
 }
 
-ft_status cli_given_read(const cli_call *c, const cli_given *g, train_options *opt)
+ft_status cli_given_read(const cli_call *c, train_options *opt)
 {
+    const cli_given *g = c->opt;
     const char **data = arena_get(c->mem, (size_t)(g->data.n + c->n_arg + 1) * sizeof *data);
     train_given *out = &opt->given;
     if (!data) return FT_EMEM;
+    *opt = (train_options){.sets = c->sets,
+                           .n_sets = c->n_sets,
+                           .out = g->out,
+                           .resume = g->resume,
+                           .force = c->force,
+                           .follow_links = g->follow_links,
+                           .json = c->json};
     *out = (train_given){.model = g->model, .method = g->method, .eval = g->eval, .data = data};
     for (int i = 0; i < g->data.n; i++) data[out->n_data++] = g->data.v[i];
     for (int i = 0; i < c->n_arg; i++) {

@@ -1,33 +1,15 @@
 /* verb_check.c – `ft check CONFIG`. */
 #include "given.h"
 
-typedef struct check_flags {
-    cli_given given;
-    const char *out;
-    bool resume, follow_links;
-} check_flags;
 static const cfg_field flags[] = {
-    CLI_GIVEN_ROWS(check_flags, given),
-    {"out", CFG_PATH, offsetof(check_flags, out), .help = "output folder; the config's output.dir"},
-    {"resume", CFG_BOOL, offsetof(check_flags, resume), .def = "false",
-     .help = "as for ft train: a run in the output folder is no concern"},
-    {"follow_links", CFG_BOOL, offsetof(check_flags, follow_links), .def = "false",
-     .help = "copy tokenizer files and templates that are links out of their folder"},
-    CFG_END};
+    CLI_GIVEN_FLAGS("as for ft train: a run in the output folder is no concern")};
 
 static ft_status run(const cli_call *c)
 {
-    const check_flags *f = c->opt;
     str_buf report = {0}, next = {0};
-    train_options opt = {.next = &next,
-                         .sets = c->sets,
-                         .n_sets = c->n_sets,
-                         .out = f->out,
-                         .resume = f->resume,
-                         .force = c->force,
-                         .follow_links = f->follow_links,
-                         .json = c->json};
-    FT_TRY(cli_given_read(c, &f->given, &opt));
+    train_options opt;
+    FT_TRY(cli_given_read(c, &opt));
+    opt.next = &next;
     ft_status rc = train_check(&opt, &report);
     /* The report is complete where it exists: memory and disk are judged after it. */
     ft_status out =
@@ -51,7 +33,7 @@ const cli_verb verb_check = {
     .example = "ft check run.json",
     .does = "what train would refuse",
     .flags = flags,
-    .opt_size = sizeof(check_flags),
+    .opt_size = sizeof(cli_given),
     .max_args = CLI_GIVEN_ARGS,
     .needs = CLI_KERNELS | CLI_CONFIG,
     .run = run,

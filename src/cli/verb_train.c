@@ -1,33 +1,15 @@
 /* verb_train.c – `ft train CONFIG`, and the same without a config. */
 #include "given.h"
 
-typedef struct train_flags {
-    cli_given given;
-    const char *out;
-    bool resume, follow_links;
-} train_flags;
 static const cfg_field flags[] = {
-    CLI_GIVEN_ROWS(train_flags, given),
-    {"out", CFG_PATH, offsetof(train_flags, out), .help = "output folder; the config's output.dir"},
-    {"resume", CFG_BOOL, offsetof(train_flags, resume), .def = "false",
-     .help = "go on from the newest valid checkpoint; afresh where there is none"},
-    {"follow_links", CFG_BOOL, offsetof(train_flags, follow_links), .def = "false",
-     .help = "copy tokenizer files and templates that are links out of their folder"},
-    CFG_END};
+    CLI_GIVEN_FLAGS("go on from the newest valid checkpoint; afresh where there is none")};
 
 static ft_status run(const cli_call *c)
 {
-    const train_flags *f = c->opt;
     str_buf result = {0}, next = {0};
-    train_options opt = {.next = &next,
-                         .sets = c->sets,
-                         .n_sets = c->n_sets,
-                         .out = f->out,
-                         .resume = f->resume,
-                         .force = c->force,
-                         .follow_links = f->follow_links,
-                         .json = c->json};
-    FT_TRY(cli_given_read(c, &f->given, &opt));
+    train_options opt;
+    FT_TRY(cli_given_read(c, &opt));
+    opt.next = &next;
     FT_TRY(cli_precision_set(c, &opt.sets, &opt.n_sets));
     ft_status rc = train_run(&opt, &result);
     if (rc == FT_OK && result.len > 0 && (c->json || !c->quiet))
@@ -56,7 +38,7 @@ const cli_verb verb_train = {
     .example = "ft train run.json",
     .does = "Ctrl-C saves, --resume goes on",
     .flags = flags,
-    .opt_size = sizeof(train_flags),
+    .opt_size = sizeof(cli_given),
     .max_args = CLI_GIVEN_ARGS,
     .needs = CLI_MODEL | CLI_CONFIG,
     .run = run,
