@@ -122,6 +122,10 @@ expect 0 "$ft" merge search.json --out t --resume
 cmp s/evolve.jsonl t/evolve.jsonl || bad "a search that goes on has other lines"
 cmp s/model.safetensors t/model.safetensors || bad "and another result"
 expect_told 65 'is of another recipe' "$ft" merge search.json --out t --resume --set seed=6
+for score in '' ',"score":"1"' ',"score":[1]'; do
+    mkdir -p u && sed "1s/,\"score\".*/$score}/" s/evolve.jsonl > u/evolve.jsonl
+    expect_told 65 'line 1 has no score' "$ft" merge search.json --out u --resume
+done
 expect_told 73 'exists already' "$ft" merge search.json --out t
 expect_told 66 'no search to go on with' "$ft" merge search.json --out new --resume
 expect_told 64 '--resume' "$ft" merge ties.yml --out new --resume

@@ -40,6 +40,11 @@ for name in affine lsq; do
     [ -s "$name/qat.safetensors" ] || bad "$name: no steps"
 done
 grep -q '"autobitlinear"' bitnet/config.json && [ ! -e bitnet/ft_method.json ] || bad "bitnet: $(cat bitnet/config.json)"
+for eps in -1 1e60 NaN; do
+    rm -rf wrong && cp -r bitnet wrong
+    sed -i 's/"linear_class"/"rms_norm_eps": '$eps', &/' wrong/config.json
+    expect_told 65 'rms_norm_eps: must be a number from 0 on' "$ft" generate --model wrong --prompt One --max-new-tokens 1
+done
 echo '{"tokens": [5, 6, 7, 8, 9, 10, 11, 12]}' > ids
 score() { "$ft" score "$@" < ids | sed -n 's/.*"logprob":\(-[0-9.]*\).*/\1/p'; }
 cp -r affine plain && rm plain/ft_method.json

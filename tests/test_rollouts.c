@@ -3,6 +3,8 @@
 #include "golden.h"
 #include "support.h"
 
+#include "../src/objective/rollouts_private.h"
+
 #include "ft/io.h"
 #include "ft/kernel.h"
 #include "ft/train.h"
@@ -98,9 +100,84 @@ static void they_train_as_trl_s_do(void **state)
     }
 }
 
+/* Two completions of two tokens, to prompts of two and one, as a checkpoint keeps them. */
+enum { FACTS, IDS, WHOLE, WORTH, REWARDS, OLD, ARRAYS };
+typedef struct saved {
+    double facts[5], worth[4];
+    int32_t ids[7], whole[10];
+    int64_t rewards[2];
+    float old[4];
+    nn_array array[ARRAYS];
+} saved;
+
+static void save(saved *s)
+{
+    *s = (saved){.facts = {3, 2, 0.5, 0, 4},
+                 .ids = {5, 6, 7, 8, 9, 10, 11},
+                 .whole = {2, 2, 0, 1, 1, 1, 2, 1, 0, 1}};
+    const nn_array arrays[ARRAYS] = {
+        {"rollouts.facts", dt_by_name("f64"), 1, {5}, s->facts},
+        {"rollouts.ids", dt_by_name("i32"), 1, {7}, s->ids},
+        {"rollouts.whole", dt_by_name("i32"), 1, {10}, s->whole},
+        {"rollouts.worth", dt_by_name("f64"), 1, {4}, s->worth},
+        {"rollouts.rewards", dt_by_name("i64"), 1, {2}, s->rewards},
+        {"rollouts.old", &dt_f32, 1, {4}, s->old},
+    };
+    memcpy(s->array, arrays, sizeof arrays);
+}
+
+static ft_status load(saved *s, roll *p)
+{
+    nn_arrays a = {.loading = true, .array = s->array, .n = ARRAYS, .mem = p->mem};
+    return obj_roll_state(p->c, &a);
+}
+
+/* Its seals hold, and still nothing may lead out of it: lengths that do not fit each other, places and tokens that are not
+ * there, numbers that are none. */
+static void what_a_checkpoint_keeps_must_fit(void **state)
+{
+    static const struct {
+        int array, at;
+        double value; /* at −1: of the length */
+    } damages[] = {
+        {FACTS, 0, -1}, {FACTS, 0, NAN}, {FACTS, 1, 0},    {FACTS, 1, 1e300}, {FACTS, 4, 0.5},
+        {IDS, 3, -1},   {IDS, 3, 100},   {WHOLE, 0, -1},   {WHOLE, 0, 3},     {WHOLE, 0, 1},
+        {WHOLE, 1, -2}, {WHOLE, 2, -1},  {WHOLE, 2, 2},    {WHOLE, 6, 1000},  {WHOLE, 6, 1 << 30},
+        {FACTS, -1, 4}, {IDS, -1, 0},    {IDS, -1, 6},     {WHOLE, -1, 0},    {WHOLE, -1, 7},
+        {WHOLE, -1, 5}, {WORTH, -1, 3},  {REWARDS, -1, 1}, {OLD, -1, 0},      {OLD, -1, 3}};
+    const roll_cfg cfg = {.num_generations = 1};
+    model m = {.d = {.vocab_size = 100}};
+    obj_ctx c = {.cfg = &cfg, .m = &m, .batch_size = 2};
+    roll p = {.c = &c, .n_rewards = 1};
+    saved s;
+    (void)state;
+    c.priv = &p;
+    assert_ok(arena_open(&p.mem, "test", 1 << 20));
+    save(&s);
+    assert_ok(load(&s, &p));
+    assert_true(p.held.n == 2 && p.held.tokens == 4 && p.held.number == 3);
+    assert_true(p.held.one[1].ids[0] == 9 && p.held.one[1].at == 2);
+    for (size_t i = 0; i < FT_COUNT_OF(damages); i++) {
+        const int at = damages[i].at;
+        save(&s);
+        if (at < 0)
+            s.array[damages[i].array].dim[0] = (int64_t)damages[i].value;
+        else if (damages[i].array == FACTS)
+            s.facts[at] = damages[i].value;
+        else
+            (damages[i].array == IDS ? s.ids : s.whole)[at] = (int32_t)damages[i].value;
+        if (load(&s, &p) != FT_EDATA) fail_msg("damage %zu was taken", i);
+    }
+    save(&s);
+    m.d.vocab_size = 11;
+    assert_fails(load(&s, &p), FT_EDATA, "not whole");
+    arena_close(p.mem);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(they_train_as_trl_s_do)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(they_train_as_trl_s_do),
+                                       cmocka_unit_test(what_a_checkpoint_keeps_must_fit)};
     if (kn_init() != FT_OK || pool_open(2) != FT_OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pool_close();

@@ -2,6 +2,8 @@
  * damaged checkpoints, best values, plans. */
 #include "train_fixture.h"
 
+#include "../src/train/train_private.h"
+
 #include "ft/kernel.h"
 
 #include <unistd.h>
@@ -625,10 +627,61 @@ static void a_base_without_a_tokenizer_trains_on_ids(void **state)
                  "need a tokenizer, and the model has none");
 }
 
+/* Its config has none of the keys that PEFT got later: they are off, in a config that says so, too. */
+static void an_older_adapter_is_gone_on_from(void **state)
+{
+    (void)state;
+    reference_run();
+    shell("mkdir older && cp ref/adapter_* older && sed -i -e '/_pattern\"/d; /exclude_modules/d; "
+          "/\"bias\"/d; /use_rslora/d; /layers_to/d' -e 's/.*use_dora.*/\"auto_mapping\": null/' "
+          "-e '/auto_mapping.*,/d' older/adapter_config.json");
+    char from[600];
+    snprintf(from, sizeof from, "method.init_from=%s", test_path("older"));
+    job j = {.out = "on", .set = {from, "train.max_steps=1"}};
+    assert_ok(train(j));
+    assert_ok(train((job){.config = in("on", "config.resolved.json"), .out = "on2"}));
+    assert_same_run("on2", "on");
+    j.set[2] = "method.use_rslora=true";
+    assert_fails(train(j), FT_ECONFIG, "method.use_rslora: differs");
+}
+
+/* Under a seal that holds, as who sends a run may have made it. */
+static void counts_of_a_state_are_counts(void **state)
+{
+    static const char *const wrong[] = {"-1", "0.5", "1e300", "9007199254740992"};
+    static const char head[] =
+        "{\"step\":1,\"tokens\":9,\"supervised\":5,\"first_loss\":6,\"last_loss\":null,"
+        "\"best_loss\":null,\"best_step\":0,\"bad_evals\":0,\"finished\":false,\"pending\":false,"
+        "\"record_step\":0,\"record_loss\":0,\"record_rate\":0,\"record_grad_norm\":0,"
+        "\"record_tokens\":0,\"record_supervised\":0,\"seconds\":1,\"log_bytes\":0,"
+        "\"time_bytes\":0,\"eval_first\":[],\"eval_last\":[],\"step_sources\":[3],";
+    arena *mem;
+    train_state s;
+    (void)state;
+    assert_ok(arena_open(&mem, "test", 1 << 20));
+    assert_ok(train_state_init(&s, 1, 0, 0, mem));
+    for (size_t i = 0; i <= FT_COUNT_OF(wrong); i++) {
+        str_buf text = {0};
+        const bool last = i == FT_COUNT_OF(wrong);
+        str_printf(&text, "%s\"source_tokens\":[%s]", head, last ? "7" : wrong[i]);
+        assert_ok(train_sealed_write(test_path("state.json"), &text));
+        if (last)
+            assert_ok(train_state_read(&s, NULL, test_path("state.json")));
+        else
+            assert_fails(train_state_read(&s, NULL, test_path("state.json")), FT_EDATA,
+                         "which is no count");
+        str_free(&text);
+    }
+    assert_true(s.source_tokens[0] == 7 && s.step_sources[0] == 3);
+    arena_close(mem);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_learns_and_leaves_its_files),
+        cmocka_unit_test(counts_of_a_state_are_counts),
+        cmocka_unit_test(an_older_adapter_is_gone_on_from),
         cmocka_unit_test(the_resolved_config_gives_the_same_run),
         cmocka_unit_test(threads_and_micro_batches_change_no_bit),
         cmocka_unit_test(resuming_anywhere_changes_no_bit),

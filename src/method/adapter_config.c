@@ -72,10 +72,17 @@ static bool same_names(const cJSON *a, const cJSON *b)
     return true;
 }
 
+/* What a key that an adapter does not have means: those of before it was thought of have none. */
+static bool is_off(const cJSON *v)
+{
+    const bool none = cJSON_IsString(v) && strcmp(v->valuestring, "none") == 0;
+    return none || cJSON_IsFalse(v) || ((cJSON_IsObject(v) || cJSON_IsArray(v)) && !v->child);
+}
+
 static bool says_otherwise(const cJSON *here, const cJSON *there)
 {
-    return !pe_is_null(here) && !pe_is_all_linear(here) && !cJSON_Compare(here, there, true) &&
-           !same_names(here, there);
+    return !pe_is_null(here) && !(!there && is_off(here)) && !pe_is_all_linear(here) &&
+           !cJSON_Compare(here, there, true) && !same_names(here, there);
 }
 
 /* A key of an adapter: the adapters library has most in an object of their own. */

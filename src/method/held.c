@@ -7,6 +7,7 @@
 #include "ft/method.h"
 #include "method_private.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -191,8 +192,8 @@ static ft_status check_indices(pe_ctx *c, const cJSON *list)
     if (!cJSON_IsArray(list) || !list->child) return refuse(c, list, "must be a list of token ids");
     cJSON_ArrayForEach(e, list)
     {
-        bool whole = cJSON_IsNumber(e) && e->valuedouble == (double)(int64_t)e->valuedouble;
-        if (!whole || e->valuedouble < 0 || e->valuedouble >= (double)c->m->d.vocab_size)
+        const double id = cJSON_IsNumber(e) ? e->valuedouble : -1;
+        if (!(id >= 0 && id < (double)c->m->d.vocab_size) || id != floor(id))
             return refuse(c, e, "is no token of the model's vocabulary");
     }
     return FT_OK;

@@ -238,10 +238,10 @@ static int layer_wanted(const pe_target *t, const char *path)
         hit = pe_match_layer(name, path, &layer);
     }
     if (hit <= 0) return hit;
-    if (cJSON_IsNumber(l)) return (int64_t)l->valuedouble == layer;
+    if (cJSON_IsNumber(l)) return l->valuedouble == (double)layer;
     cJSON_ArrayForEach(e, l)
     {
-        if ((int64_t)e->valuedouble == layer) return 1;
+        if (e->valuedouble == (double)layer) return 1;
     }
     return 0;
 }

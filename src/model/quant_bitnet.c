@@ -6,6 +6,7 @@
  * nowhere. */
 #include "model_private.h"
 
+#include <float.h>
 #include <string.h>
 
 #define OFFLINE "packed weights are not read; use the folder that they were packed from"
@@ -40,6 +41,10 @@ static ft_status read_config(const js_doc *d, const cJSON *object, void *cfg)
     FT_TRY(must_say(d, object, "quantization_mode", "quantization_config.quantization_mode"));
     FT_TRY(js_get_bool(d, object, "use_rms_norm", false, &c->input.norm));
     FT_TRY(js_get_num(d, object, "rms_norm_eps", 1e-6, &eps));
+    if (!(eps >= 0 && eps <= (double)FLT_MAX))
+        return js_fail(d, js_get(object, "rms_norm_eps"), FT_EDATA,
+                       "quantization_config.rms_norm_eps", "must be a number from 0 on, not %g",
+                       eps);
     c->input.symmetric = true;
     c->input.eps = (float)eps;
     return FT_OK;

@@ -486,6 +486,9 @@ ft_status obj_roll_prepare(obj_ctx *c, obj_step *s)
         arena_reset(p->mem, 0);
         FT_TRY(make(p, s, p->now, p->mem));
     }
+    FT_CHECK(p->now->n > 0, FT_EDATA,
+             "the checkpoint has none of the completions that step %lld goes on with",
+             (long long)s->step + 1);
     FT_TRY(pick(p, p->now, s->step < 0));
     return put_samples(p, p->now, s);
 }

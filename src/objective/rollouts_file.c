@@ -174,12 +174,43 @@ static ft_status pack(const roll_batch *b, kept *k, arena *mem)
     return FT_OK;
 }
 
+static bool is_whole(double v, double least)
+{
+    return v >= least && v <= (double)INT32_MAX && v == floor(v);
+}
+
+/* Completion w lies in what is left of the ids and of the tokens, and names a prompt of the batch. */
+static bool is_sound(const kept *k, const int32_t *w, int64_t ids, int64_t tokens)
+{
+    return w[PROMPT] > 0 && w[TOKENS] >= 0 && (int64_t)w[PROMPT] + w[TOKENS] <= ids &&
+           w[TOKENS] <= tokens && w[GROUP] >= 0 && w[GROUP] < k->n;
+}
+
+/* A checkpoint may come from others: nothing in it leads out of its arrays or out of the vocabulary. */
+static bool is_batch(const roll *p, const kept *k)
+{
+    const int32_t *id = k->ids, *w = k->whole;
+    const double *facts = k->facts;
+    int64_t ids = k->all, tokens = k->tokens;
+    const int64_t most = p->c->batch_size * ((const roll_cfg *)p->c->cfg)->num_generations;
+    bool sound = k->n <= most && is_whole(facts[NUMBER], 0) && is_whole(facts[GENERATIONS], 1) &&
+                 is_whole(facts[COUNTED], 0);
+    for (int64_t i = 0; sound && i < k->all; i++)
+        sound = id[i] >= 0 && id[i] < p->c->m->d.vocab_size;
+    for (int64_t i = 0; sound && i < k->n; i++, w += WHOLE) {
+        sound = is_sound(k, w, ids, tokens);
+        ids -= (int64_t)w[PROMPT] + w[TOKENS];
+        tokens -= w[TOKENS];
+    }
+    return sound && ids == 0 && tokens == 0;
+}
+
 static ft_status unpack(roll *p, const kept *k)
 {
     const int32_t *ids = k->ids, *whole = k->whole;
     const double *worth = k->worth, *facts = k->facts;
     roll_batch *b = &p->held;
-    int64_t all = 0;
+    FT_CHECK(is_batch(p, k), FT_EDATA, "the checkpoint's rollouts are not whole");
     *b = (roll_batch){.number = (int64_t)facts[NUMBER],
                       .n = (int)k->n,
                       .generations = (int)facts[GENERATIONS],
@@ -193,7 +224,7 @@ static ft_status unpack(roll *p, const kept *k)
     b->one = arena_get(p->mem, ((size_t)b->n + 1) * sizeof *b->one);
     if (!b->one) return FT_EMEM;
     for (int i = 0; i < b->n; i++, whole += WHOLE, worth += WORTH) {
-        b->one[i] = (roll_one){.ids = ids + all,
+        b->one[i] = (roll_one){.ids = ids,
                                .prompt = whole[PROMPT],
                                .n = whole[TOKENS],
                                .at = b->tokens,
@@ -203,10 +234,8 @@ static ft_status unpack(roll *p, const kept *k)
                                .reward = worth[REWARD],
                                .advantage = worth[ADVANTAGE]};
         b->tokens += whole[TOKENS];
-        all += whole[PROMPT] + whole[TOKENS];
+        ids += whole[PROMPT] + whole[TOKENS];
     }
-    FT_CHECK(all == k->all && b->tokens == k->tokens && b->generations > 0, FT_EDATA,
-             "the checkpoint's rollouts are not whole");
     p->left = b->n > 0; /* how many, the next update tells */
     return FT_OK;
 }
@@ -217,17 +246,18 @@ typedef struct keeper {
     ft_status rc;
 } keeper;
 
-/* One array of n entries of `each` values, unless one before it failed. */
+/* One array of n entries of `each` values, unless one before it failed. Of what is loaded, the first that has n tells it
+ * (n < 0 before). */
 static void keep(keeper *w, const char *name, const char *type, int64_t *n, int64_t each,
                  void **data)
 {
     int64_t dim = *n * each;
     if (w->rc != FT_OK) return;
     w->rc = nn_array_of(w->a, name, dt_by_name(type), 1, &dim, data);
-    if (w->rc != FT_OK || !w->a->loading || each == 0) return;
-    if (*n > 0 && dim != *n * each)
+    if (w->rc != FT_OK || !w->a->loading) return;
+    if (*n < 0 && dim % each == 0) *n = dim / each;
+    if (dim != *n * each)
         w->rc = ft_fail(FT_EDATA, "the checkpoint's %s has not the length of the others", name);
-    *n = dim / each;
 }
 
 static void keep_figures(keeper *w, const roll *p, kept *k)
@@ -247,6 +277,7 @@ ft_status obj_roll_state(obj_ctx *c, nn_arrays *a)
     kept k = {0};
     keeper w = {.a = a};
     int64_t facts = FACTS;
+    if (a->loading) k.all = k.n = k.tokens = -1;
     if (!a->loading && p->dry && p->reuse > 1)
         plan_sizes(p, &k);
     else if (!a->loading)

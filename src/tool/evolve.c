@@ -228,8 +228,11 @@ static ft_status recall(evolution *v, const str_buf *begin, double *score, bool 
              ft_shows(v->target.path), (long long)v->done);
     FT_TRY(js_parse(&d, line, (size_t)(end - line), "evolve.jsonl", v->done, JS_STRICT, FT_EDATA));
     const cJSON *s = js_get(d.root, "score");
+    const bool told = cJSON_IsNumber(s) || cJSON_IsNull(s); /* null: it was no number */
     *score = cJSON_IsNumber(s) ? s->valuedouble : -(double)INFINITY;
     js_close(&d);
+    FT_CHECK(told, FT_EDATA, "%s/evolve.jsonl: line %lld has no score; start anew with --force",
+             ft_shows(v->target.path), (long long)v->done);
     v->former_at += (size_t)(end - line) + 1;
     return FT_OK;
 }

@@ -160,6 +160,11 @@ ft_status train_state_write(const train_state *s, const str_buf *places, const c
     return rc;
 }
 
+static bool is_count(double v)
+{
+    return v >= 0 && v < 0x1p53 && v == floor(v);
+}
+
 static ft_status read_list(const js_doc *d, const char *key, int n, int64_t *ints, double *doubles)
 {
     const cJSON *list = js_get(d->root, key), *node = cJSON_IsArray(list) ? list->child : NULL;
@@ -168,6 +173,8 @@ static ft_status read_list(const js_doc *d, const char *key, int n, int64_t *int
     for (int i = 0; i < n; i++, node = node->next) {
         FT_CHECK(cJSON_IsNumber(node) || (doubles && cJSON_IsNull(node)), FT_EDATA,
                  "%s: \"%s\" holds what is no number", d->name, key);
+        FT_CHECK(!ints || is_count(node->valuedouble), FT_EDATA,
+                 "%s: \"%s\" holds %g, which is no count", d->name, key, node->valuedouble);
         if (ints) ints[i] = (int64_t)node->valuedouble;
         if (doubles) doubles[i] = cJSON_IsNull(node) ? (double)NAN : node->valuedouble;
     }
