@@ -1,5 +1,5 @@
 /* A training config (byte 0 even: .json, odd: .jsonc), NUL, then --set strings with a NUL between them. Parsing, checks, the
- * resolved config, which must be a valid config that resolves to itself, and the identity of a run. */
+ * resolved config, which must be a valid config that resolves to itself, and the identity of a run. "a" is an adapter's folder. */
 #include "fuzz.h"
 
 #include "train/train_private.h"
@@ -27,12 +27,22 @@ static void resolve(const train_config *c, arena *mem)
     str_free(&diff);
 }
 
+/* "a", for method.init_from. */
+static void put_adapter(void)
+{
+    static const char config[] = "{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8,\"target_"
+                                 "modules\":[\"q_proj\",\"v_proj\"]}";
+    mkdir(fz_path("a"), 0700);
+    fz_put("a/adapter_config.json", config, sizeof config - 1);
+    fz_put("a/adapter_model.safetensors", "", 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *set[SETS] = {NULL};
     const uint8_t *part;
     size_t n;
-    fz_start();
+    if (fz_start()) put_adapter();
     if (size < 1) return 0;
     fz_input in = {data + 1, size - 1, false};
     arena *mem = fz_arena();

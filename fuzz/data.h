@@ -9,7 +9,8 @@
 
 static tok_tokenizer *fz_tok;
 static chat *fz_template;
-static bool fz_untold; /* the model has no template */
+static bool fz_untold;    /* the model has no template */
+static unsigned fz_wants; /* data_gives of the objective */
 
 /* The tokenizer of data/tiny, with its chat template. */
 static inline void fz_data_start(void)
@@ -92,6 +93,7 @@ static inline void fz_data(const char *source, const char *const *how, int n_how
     cfg_read(&doc, doc.js.root, "", data_fields, &opt, NULL);
     opt.vocab_size = tok_size(fz_tok);
     opt.seed = 1;
+    opt.wants = fz_wants;
     fz_must(cfg_done(&doc));
     ft_status rc =
         data_open(&d, &doc, opt.train, &opt, fz_tok, fz_untold ? NULL : fz_template, true);

@@ -1,4 +1,5 @@
-/* A .gguf: the container, then the model in it, one forward pass over three tokens, its tokenizer. */
+/* A .gguf: the container, then the model in it, one forward pass over three tokens, its tokenizer. What says split.count stands
+ * there as the first and the second part of a model. */
 #include "fuzz.h"
 
 #include "ft/tool.h"
@@ -25,6 +26,8 @@ static void use(tool_model *t)
     int32_t ids[3] = {0, (int32_t)(t->m->d.vocab_size > 1), 0}, best[2];
     float logprob[2];
     inf_seq q = {.id = ids, .n = 3, .from = 1, .logprob = logprob, .best = best};
+    char hex[65];
+    fz_status(io_weights_sha256(&t->m->weights, hex));
     if (t->m->d.vocab_size < 100000 && model_count(t->m) < 3000000)
         fz_status(inf_score(&t->inf, &q, 1));
     if (!t->tok) return;
@@ -43,7 +46,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     tool_model *t = NULL;
     fz_start();
     arena *mem = fz_arena();
-    const char *path = fz_put("a.gguf", data, size);
+    const bool parts = memmem(data, size, "split.count", 11) != NULL;
+    const char *path = fz_put(parts ? "a-00001-of-00002.gguf" : "a.gguf", data, size);
+    if (parts) fz_put("a-00002-of-00002.gguf", data, size);
     ft_status rc = gguf_open(&f, path, mem);
     fz_status(rc);
     if (rc != FT_OK) return 0;

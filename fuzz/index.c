@@ -25,6 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int64_t i = 0; i < w.n; i++) {
         FZ_CHECK(w.tensor[i].bytes == 4 && memcmp(w.tensor[i].data, "wxyz", 4) == 0);
     }
+    char hex[65];
+    fz_must(io_weights_sha256(&w, hex));
     io_weights_close(&w);
     return 0;
 }

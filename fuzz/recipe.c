@@ -2,7 +2,7 @@
  * the recipe that is printed, which must be read again and print the same; YAML that is a tree must be one as JSON, too. */
 #include "fuzz.h"
 
-#include "ft/merge.h"
+#include "merge/merge_private.h"
 
 enum { SETS = 3 };
 
@@ -24,6 +24,21 @@ static void print_again(const merge_recipe *r, arena *mem)
     cfg_close(&d);
     str_free(&text);
     str_free(&other);
+}
+
+/* A value for each parameter of each source, somewhere in the middle of the layers. */
+static void look_up(const merge_recipe *r)
+{
+    double v;
+    for (int i = 0; i < r->n_slice; i++) {
+        const merge_slice *s = &r->slice[i];
+        for (int k = 0; k < s->n; k++) {
+            const cJSON *const map[] = {s->source[k].parameters, s->parameters, r->parameters};
+            for (const merge_param *p = r->method->params; p && p->name; p++)
+                if (merge_look_up(map, 3, p, "layers.0.mlp.up_proj.weight", k & 1 ? 0.75 : 0, &v))
+                    FZ_CHECK(v == v);
+        }
+    }
 }
 
 static void as_json(const uint8_t *p, size_t n)
@@ -65,6 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         rc = merge_read(&r, &d, NULL);
         if (rc == FT_OK) rc = cfg_done(&d);
         fz_status(rc);
+        if (rc == FT_OK) look_up(&r);
         if (rc == FT_OK) print_again(&r, mem);
         cfg_close(&d);
     } else {

@@ -1,10 +1,29 @@
-/* tok.h – what a tokenizer that was accepted must do: ids within its bounds, text back from them, a tokenizer.json of it. */
+/* tok.h – what a tokenizer that was accepted must do: ids within its bounds, text back from them, a tokenizer.json of it, and
+ * a .gguf that gives a tokenizer again, or a reason why there is none. */
 #ifndef FT_FUZZ_TOK_H
 #define FT_FUZZ_TOK_H
 
 #include "fuzz.h"
 
 #include "ft/template.h"
+
+static inline void fz_as_gguf(const tok_tokenizer *t)
+{
+    gguf_writer *w = NULL;
+    tok_tokenizer *again = NULL;
+    if (tok_size(t) >= 100000) return;
+    fz_must(gguf_write_open(&w, fz_path("b.gguf")));
+    ft_status rc = tok_write_gguf(t, w, tok_size(t) + 1);
+    fz_status(rc);
+    if (rc != FT_OK) {
+        gguf_write_abort(w);
+        return;
+    }
+    fz_must(gguf_write_header(w));
+    fz_must(gguf_write_close(w));
+    fz_status(tok_open(&again, fz_path("b.gguf")));
+    tok_close(again);
+}
 
 static inline void fz_tokenizer(tok_tokenizer *t, const char *text, size_t n, bool special)
 {
@@ -25,6 +44,7 @@ static inline void fz_tokenizer(tok_tokenizer *t, const char *text, size_t n, bo
         fz_status(tok_decode_bytes(t, ids.id, ids.n, &s));
     }
     fz_status(tok_write_json(t, &json, &config));
+    fz_as_gguf(t);
     free(exact);
     tok_ids_free(&ids);
     str_free(&s);

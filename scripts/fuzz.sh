@@ -25,10 +25,10 @@ build() { # PRESET
 all_targets() { for f in fuzz/*.c; do basename "$f" .c; done; }
 
 # Seeds made of the tree, what is packed in fuzz/corpus, and what was found once.
-corpora() {
+corpora() { # PRESET
     rm -rf "$work/seeds"
     mkdir -p "$work/seeds" "$work/found" "$work/logs"
-    build/fuzz/seeds "$work/seeds"
+    "build/$1/seeds" "$work/seeds"
     for a in fuzz/corpus/*.tar.xz; do
         [ ! -e "$a" ] || tar -C "$work/seeds" -xJf "$a"
     done
@@ -78,7 +78,7 @@ short() {
     shift
     build fuzz
     rm -rf "$work"
-    corpora
+    corpora fuzz
     export -f fuzz_one dictionary
     export work
     # Stops at the first that fails: 255 tells xargs so. One seed: a change is judged by itself, chance by the long runs.
@@ -99,48 +99,71 @@ long() { # HOURS TARGET...
     each=$(awk -v h="$hours" -v j="$jobs" -v n=$# 'BEGIN { printf "%d", h * 3600 * j / n }')
     [ "$each" -ge 10 ] || { echo "fuzz.sh: that is $each s a target: too little" >&2; exit 64; }
     build fuzz
-    corpora
+    corpora fuzz
     export -f fuzz_one dictionary
     export work
     printf '%s\n' "$@" | xargs -P "$jobs" -I{} bash -c \
         "fuzz_one {} $each -fork=1 -ignore_crashes=1 -ignore_timeouts=1 -ignore_ooms=1 || true"
     table "$@"
     find "$work/found" -type f | sort | sed 's/^/found: /'
-    coverage
+    coverage "$work/corpus"
     [ -z "$(find "$work/found" -type f)" ]
 }
 
 # Files that read what others wrote.
 parsers() {
     ls src/io/{bytes,gguf,gguf_get,lines,safetensors,weights}.c src/cfg/*.c src/template/*.c src/token/*.c \
-        src/data/{chat_lost,chat_mask,chat_turns,config,csv,fields,format,offsets,read,read_text,record_turns}.c \
+        src/data/{chat_lost,chat_mask,chat_turns,config,csv,fields,format,format_preference,format_prompt,offsets}.c \
+        src/data/{read,read_text,record_turns}.c src/merge/{recipe,refs,setting,tokens}.c \
         src/method/{adapter_config,adapter_file,match,target}.c src/model/{config,gguf_config,keys}.c \
-        src/reward/{match,pattern}.c src/train/{config,state}.c src/tool/{eval_config,fetch_list,fetch_pick,request,score}.c |
+        src/model/quant{,_awq,_bitnet,_bnb,_gptq,_packed}.c src/objective/rollouts_file.c src/reward/{match,pattern}.c \
+        src/tool/{compress_config,eval_config,evolve_genome,fetch_list,fetch_pick,judge,judge_match,report_run}.c \
+        src/tool/{request,score}.c src/train/{config,state}.c |
         grep -vE '_(tab)\.c$'
 }
 
+# [FOLDER]: lines that are reached by the inputs of the tree alone, or by those of FOLDER/TARGET too. The second figure of all leaves
+# out lines that stand for memory and system calls that fail: a line that says FT_EMEM, "out of memory", or hands errno on.
+# build/logs/uncovered.txt has each line that is not reached.
 coverage() {
-    local out=build/fuzz-coverage objects=() profdata cov
+    local out=build/fuzz-coverage objects=() more=() profdata cov t
     profdata=$(command -v llvm-profdata || command -v llvm-profdata-14)
     cov=$(command -v llvm-cov || command -v llvm-cov-14)
     build fuzz-coverage
-    [ -d "$work/seeds" ] || { build fuzz; corpora; }
+    corpora fuzz-coverage
     rm -f $out/*.profraw
     for t in $(all_targets); do
         objects+=(${objects[0]:+-object} "$out/fuzz_$t") # the first one stands alone
-        LLVM_PROFILE_FILE=$out/$t.profraw "$out/fuzz_$t" -runs=0 -timeout=60 "$work/corpus/$t" "$work/seeds/$t" \
-            >"build/logs/coverage-$t.log" 2>&1 || echo "fuzz.sh: $t: see build/logs/coverage-$t.log"
+        more=(${1:+"$1/$t"})
+        LLVM_PROFILE_FILE=$out/$t.profraw "$out/fuzz_$t" -runs=0 -timeout=60 -max_len=1048576 "$work/seeds/$t" \
+            ${more[@]+"${more[@]}"} >"build/logs/coverage-$t.log" 2>&1 ||
+            echo "fuzz.sh: $t: see build/logs/coverage-$t.log"
     done
     "$profdata" merge -sparse -o $out/all.profdata $out/*.profraw
-    # shellcheck disable=SC2046
-    "$cov" report "${objects[@]}" -instr-profile=$out/all.profdata $(parsers | sed "s|^|$PWD/|") >build/logs/coverage.txt
-    awk 'NR > 2 && NF > 9 { sub(/.*\/src/, "src", $1); printf "%-38s %6d lines %8s\n", $1, $8, $10 }' build/logs/coverage.txt
+    "$cov" export -format=lcov "${objects[@]}" -instr-profile=$out/all.profdata >build/logs/coverage.info
+    awk -v names="$(parsers | tr '\n' ' ')" -v left=build/logs/uncovered.txt '
+        function row(name, lines, hit) { printf "%-38s %6d lines %7.2f%%\n", name, lines, lines ? 100 * hit / lines : 0 }
+        BEGIN { printf "" >left; n = split(names, each, " "); for (i = 1; i <= n; i++) parser[each[i]] = 1 }
+        /^SF:/ {
+            name = $0; sub(/.*\/src\//, "src/", name); split("", text); lines = hit = n = 0
+            while (name in parser && (getline line <name) > 0) text[++n] = line
+            close(name)
+        }
+        !(name in parser) { next }
+        /^DA:/ {
+            split(substr($0, 4), a, ",")
+            failing = text[a[1]] ~ /FT_EMEM|out of memory|no_memory\(|_errno\(/
+            lines++; all++; usual += !failing
+            if (a[2] > 0) { hit++; all_hit++; usual_hit += !failing } else print name ":" a[1] ": " text[a[1]] >left
+        }
+        /^end_of_record/ { row(name, lines, hit) }
+        END { row("together", all, all_hit); row("without failing memory and system", usual, usual_hit) }' build/logs/coverage.info
 }
 
 integer() {
     local bad=0 log
     build fuzz-integer
-    [ -d "$work/seeds" ] || { build fuzz; corpora; }
+    [ -d "$work/seeds" ] || corpora fuzz-integer
     for t in $(all_targets); do
         log=build/logs/integer-$t.log
         UBSAN_OPTIONS=print_stacktrace=1 "build/fuzz-integer/fuzz_$t" -runs=0 -timeout=60 -artifact_prefix="$work/found/$t-" \

@@ -236,6 +236,7 @@ static void tensors(void)
     files("tests/golden/peft/*/adapter/adapter_model.safetensors", 3000, tensor_file);
     files("tests/golden/families/*/config.json", 4000, model_config);
     files("tests/golden/bnb/*/config.json", 4000, model_config);
+    files("tests/golden/packed/*/config.json", 4000, model_config);
     files("tests/golden/peft/*/adapter/adapter_config.json", 4000, adapter_config);
     text = slurp(arena_printf(mem, "%s/model.safetensors", dir), &n);
     put("safetensors", text, n);
@@ -258,6 +259,29 @@ static void tensors(void)
     PUTS("index", "{\"metadata\":{\"total_size\":8},\"weight_map\":{\"a\":\"x-1.safetensors\","
                   "\"b\":\"x-2.safetensors\"}}");
     PUTS("index", "{\"weight_map\":{\"a\":\"../x-1.safetensors\"}}");
+}
+
+/* Blocks of 256 want rows of 256: a model that is narrow everywhere else, without a tokenizer. */
+static void wide_blocks(void)
+{
+    static const char config[] =
+        "{\"model_type\":\"llama\",\"vocab_size\":16,\"hidden_size\":256,\"intermediate_size\":8,"
+        "\"num_hidden_layers\":1,\"num_attention_heads\":1,\"head_dim\":8,"
+        "\"max_position_embeddings\":64,\"tie_word_embeddings\":true}";
+    static const char *const types[] = {"q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "tq1_0", "tq2_0"};
+    model *m = NULL;
+    model_options o = {.from_config = fz_put("wide.json", config, sizeof config - 1), .seed = 1};
+    fz_must(model_open(&m, &o));
+    for (size_t i = 0; i < FT_COUNT_OF(types); i++) {
+        model_save_options save = {.type = dt_by_name(types[i])};
+        char *g = NULL;
+        size_t n;
+        fz_must(model_save(m, fz_path("wide.gguf"), &save));
+        fz_must(file_read(&g, &n, fz_path("wide.gguf"), (size_t)1 << 24));
+        put("gguf", g, n);
+        ft_free(g);
+    }
+    model_close(m);
 }
 
 /* --- tokenizers --------------------------------------------------------------------------------------------------------- */
@@ -591,6 +615,7 @@ int main(int argc, char **argv)
     fz_must(arena_open(&mem, "seeds", (size_t)1 << 28));
     configs();
     tensors();
+    wide_blocks();
     tokenizers();
     records("tests/golden/templates.jsonl", template_case);
     data_records();
