@@ -33,6 +33,20 @@ if [ "$sanitized" = 0 ]; then
     few data "$ft" data d.jsonl --model m
 fi
 
+# --- the plan against what was taken
+near() { # WHAT COMMAND…: whose JSON says memory
+    local what=$1
+    shift
+    /usr/bin/time -f %M -o rss "$@" --json > near.out 2> near.err || bad "$what: $(cat near.err)"
+    python3 - "$what" << 'END' || bad "the plan of $what"
+import json, re, sys
+total = json.loads(re.search(r'"memory":(\{[^}]*\})', open("near.out").read()).group(1))["total_bytes"]
+peak = int(open("rss").read().split()[-1]) * 1024
+if not peak <= total <= 1.2 * peak + (1 << 21):
+    sys.exit("%s: planned %d, took %d" % (sys.argv[1], total, peak))
+END
+}
+
 # --- files that are larger than the address space that is left: a base that is quantised on load is read matrix by matrix, and
 # what was converted is looked at without its values
 if [ "$sanitized" = 0 ]; then
@@ -48,6 +62,12 @@ END
  "data": {"train": "p.jsonl", "max_length": 32}, "train": {"max_steps": 2, "batch_size": 2}, "output": {"dir": "coded"}}
 END
     "$ft" train wide.json -q || bad "a model of 80 MB"
+    if has python3 && has /usr/bin/time; then # what is done of blocks is not in memory beside the model
+        echo '{"model": {"path": "base"}, "quantize": {"type": "rtn", "bits": 8, "group_size": 32}}' > codes.json
+        echo '{"model": {"path": "base"}, "prune": {"sparsity": 0.5}}' > zeros.json
+        near quantize "$ft" quantize codes.json --out codes
+        near prune "$ft" prune zeros.json --out zeros
+    fi
     "$ft" train coded.json -q || bad "qlora"
     (ulimit -v 150000 && "$ft" train coded.json --out coded2 -q) 2> few.err || bad "qlora with 150 MB: $(cat few.err)"
     cmp -s coded/adapter_model.safetensors coded2/adapter_model.safetensors || bad "qlora under ulimit -v is another result"
@@ -55,7 +75,7 @@ END
     sed -i 's/"base"/"base.gguf"/' coded.json
     (ulimit -v 165000 && "$ft" train coded.json --out coded3 -q) 2> few.err || bad "qlora on a .gguf with 165 MB: $(cat few.err)"
     (ulimit -v 180000 && "$ft" convert base.gguf --out again --type f32 -q) > /dev/null 2> few.err || bad "convert with 180 MB: $(cat few.err)"
-    rm -rf wide base base.gguf coded* again
+    rm -rf wide base base.gguf coded* again codes zeros
 fi
 
 # --- too little: one line with both numbers, at once, and nothing left
@@ -79,25 +99,19 @@ if ! grep -q ':memory:' /proc/self/cgroup || grep -q '^0::/$' /proc/self/cgroup;
     [ -e short ] && bad "something is left where memory was short"
 fi
 
-# --- the plan against what was taken
-near() { # WHAT COMMAND…: whose JSON says memory
-    local what=$1
-    shift
-    /usr/bin/time -f %M -o rss "$@" --json > near.out 2> near.err || bad "$what: $(cat near.err)"
-    python3 - "$what" << 'END' || bad "the plan of $what"
-import json, re, sys
-total = json.loads(re.search(r'"memory":(\{[^}]*\})', open("near.out").read()).group(1))["total_bytes"]
-peak = int(open("rss").read().split()[-1]) * 1024
-if not peak <= total <= 1.2 * peak + (1 << 21):
-    sys.exit("%s: planned %d, took %d" % (sys.argv[1], total, peak))
-END
-}
+# --- the plan against what was taken, of other verbs
 if [ "$sanitized" = 0 ] && has python3 && has /usr/bin/time; then
     near generate "$ft" generate --model m --prompt One --max-new-tokens 8
     near score "$ft" score --model m --data long.jsonl
     near eval "$ft" eval --model m --task loss --data long.jsonl
     near convert "$ft" convert m --out near
     near merge "$ft" merge-adapter o --base m --out near2
+    for i in 1 2 3; do cat long.jsonl; done > calib.jsonl
+    for type in quantize:gptq prune:wanda prune:sparsegpt; do # activations of the data, a block at a time
+        echo '{"model": {"path": "m"}, "calibration": {"data": "calib.jsonl", "samples": 120},
+               "'${type%:*}'": {"type": "'${type#*:}'"}}' | sed 's/"gptq"/"gptq", "group_size": 32/' > calib.json
+        near "${type#*:}" "$ft" "${type%:*}" calib.json --out "near-${type#*:}"
+    done
 fi
 
 # --- lists, record by record

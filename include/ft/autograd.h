@@ -96,6 +96,7 @@ void ag_expect(ag_tape *t, const ag_rooms *rooms);
 void ag_peak_rooms(const ag_tape *t, ag_rooms *most);
 void ag_close(ag_tape *t);
 void ag_reset(ag_tape *t);              /* forgets nodes, activations and rows; keeps the memory */
+void ag_return(ag_tape *t);             /* the same, and the memory goes back to the system */
 size_t ag_peak_bytes(const ag_tape *t); /* activations + their gradients, high-water mark, in pages */
 /* Adds d loss/d leaf into the grad of every wanting leaf. loss is a scalar. */
 FT_MUST_USE ft_status ag_backward(ag_tape *t, tn_tensor *loss);

@@ -130,6 +130,7 @@ char *arena_strn(arena *a, const char *s, size_t n);
 char *arena_printf(arena *a, const char *fmt, ...) FT_PRINTF(2, 3);
 size_t arena_mark(const arena *a);
 void arena_reset(arena *a, size_t mark);
+void arena_return(arena *a); /* resets to 0, and its memory goes back to the system */
 void arena_expect(arena *a, size_t bytes); /* the next block is of so many bytes, if they are granted */
 /* Makes what was handed out last, and ends at `end`, longer; false: it ends elsewhere, or there is no room
  * behind it. */

@@ -221,6 +221,8 @@ const char *model_bias_key(const model *m, const nn_site *s);
 int64_t model_count(const model *m); /* parameters, tied ones once */
 /* Bytes of the weights as they stand in memory or the mapping. */
 size_t model_bytes(const model *m);
+/* Values of a parameter that are read where the file is mapped may leave memory until they are read again. */
+void model_forget(const model *m, int64_t i);
 /* Forward arithmetic of the layers for a token that sees `context` positions: *weights of matrices it is multiplied with
  * (two operations each); the result: operations besides. */
 double model_flop(const model *m, double context, double *weights);

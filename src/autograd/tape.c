@@ -96,6 +96,15 @@ void ag_reset(ag_tape *t)
     t->status = FT_OK;
 }
 
+void ag_return(ag_tape *t)
+{
+    ag_reset(t);
+    arena_return(t->keep);
+    arena_return(t->meta);
+    arena_return(t->grads->mem);
+    arena_return(t->grads->cells);
+}
+
 const ag_rows *ag_set_rows(ag_tape *t, const ag_rows *now)
 {
     const ag_rows *before = t->rows;

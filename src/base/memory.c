@@ -246,16 +246,25 @@ ft_status arena_open_counting(arena **out, const char *name)
     return FT_OK;
 }
 
+static void unmap_all(arena *a)
+{
+    unmap_from(a->first);
+    a->first = a->at = NULL;
+    a->reserved = 0;
+}
+
 void arena_expect(arena *a, size_t bytes)
 {
     if (a->counting || a->flat) return;
-    if (a->used == 0 &&
-        bytes > a->reserved) { /* in one piece, then, and not beside what is there */
-        unmap_from(a->first);
-        a->first = a->at = NULL;
-        a->reserved = 0;
-    }
+    if (a->used == 0 && bytes > a->reserved) /* in one piece, then, and not beside what is there */
+        unmap_all(a);
     a->expected = bytes;
+}
+
+void arena_return(arena *a)
+{
+    arena_reset(a, 0);
+    if (!a->flat) unmap_all(a);
 }
 
 static uint8_t *next_byte(const arena *a)

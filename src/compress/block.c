@@ -278,6 +278,17 @@ ft_status cmp_linear_load(cmp_walk *w, int layer, cmp_linear *l, const void **va
     return FT_OK;
 }
 
+void cmp_linear_forget(const cmp_linear *l, const void *values)
+{
+    const cmp_codes *c = &l->codes;
+    const size_t n = (size_t)(l->site->out * l->site->in);
+    size_t bytes = n;
+    if (!c->q && !dt_bytes(l->site->w->file_type, (int64_t)n, &bytes)) return;
+    file_map_forget(values, bytes);
+    if (c->scale) file_map_forget(c->scale, (size_t)(l->site->out * c->groups) * sizeof *c->scale);
+    if (c->zero) file_map_forget(c->zero, (size_t)(l->site->out * c->groups));
+}
+
 static ft_status check_groups(const cmp_linear *l)
 {
     for (int64_t i = 0; i < l->site->in; i++)
@@ -311,6 +322,7 @@ ft_status cmp_block_load(cmp_block *b)
         } else {
             l->site->w->file_type->unpack(l->w, values, l->site->out * l->site->in);
         }
+        cmp_linear_forget(l, values);
     }
     return FT_OK;
 }

@@ -76,8 +76,11 @@ FT_MUST_USE ft_status cmp_block_done(const cmp_walk *w, int layer, bool *done);
 FT_MUST_USE ft_status cmp_file_open(cmp_walk *w, int layer);
 FT_MUST_USE ft_status cmp_linear_load(cmp_walk *w, int layer, cmp_linear *l, const void **values,
                                       arena *mem);
+/* Pages of that file, until they are read again. */
+void cmp_linear_forget(const cmp_linear *l, const void *values);
 
-extern const nn_hooks cmp_hooks; /* of walk.c */
+extern const nn_hooks cmp_hooks;       /* of walk.c */
+FT_MUST_USE ft_status cmp_go_on(void); /* FT_ESIGNAL, FT_ETIME: a stop was asked for */
 
 /* --- columns.c: what changes matrices column by column, and tells what that costs ----------------------------------- */
 /* Changes l->w; ctx is the caller's. */

@@ -113,6 +113,7 @@ static ft_status quantise(columns *k)
             k->w[r * in + i] = k->l->w[r * in + (k->perm ? k->perm[i] : i)];
     for (k->from = 0; k->from < in; k->from = k->to) {
         k->to = end_of_piece(k);
+        FT_TRY(cmp_go_on());
         pool_run(quantise_row, k, out);
         FT_TRY(cmp_bring_up(k->w, out, in, k->u, k->from, k->to, k->lost, PIECE));
     }

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "ft/compress.h"
+#include "compress_private.h"
 #include "ft/kernel.h"
 
 enum { BLOCK = 64, STRIP = 256 };
@@ -151,10 +151,11 @@ static bool factor_block(triangle *t)
     return true;
 }
 
-/* a = L Lᵀ in its lower triangle; false: it is not positive definite. */
+/* a = L Lᵀ in its lower triangle; false: it is not positive definite, or a stop was asked for. */
 static bool factor(triangle *t)
 {
     for (t->at = 0; t->at < t->n; t->at += BLOCK) {
+        if (ft_stop_asked() != FT_OK) return false;
         const int64_t left = t->n - t->at - size_of(t, t->at), tiles = (left + BLOCK - 1) / BLOCK;
         if (!factor_block(t)) return false;
         pool_run(solve_rows, t, tiles);
@@ -224,6 +225,7 @@ ft_status cmp_hessian_factor(float *u, double *h, int64_t in, double damp, const
                 u[i * in + j] = j < i ? 0.0f : (float)h[(in - 1 - i) * in + in - 1 - j];
     }
     ft_free(t.a);
+    if (!good) FT_TRY(cmp_go_on());
     FT_CHECK(
         good, FT_EDIVERGED,
         "\"%s\": the second moments of its inputs have no Cholesky factor, with a damping of 1 "

@@ -138,15 +138,43 @@ static ft_status open_samples(cmp_walk *w)
 }
 
 /* --- memory ------------------------------------------------------------------------------------------------------------ */
-/* A block's values, and what the method makes of it. */
+static size_t file_bytes(const cmp_linear *l)
+{
+    size_t bytes = 0;
+    return dt_bytes(l->site->w->file_type, l->site->out * l->site->in, &bytes) ? bytes : 0;
+}
+
+/* A block's values, what the method makes of it, and what is written of a pruned one. */
 static size_t block_bytes(const cmp_walk *w)
 {
+    const bool codes = w->o.method->writes;
     size_t most = 0;
     for (int i = 0; i < w->m->d.n_layer; i++) {
         const cmp_block *b = &w->shape[i];
         size_t bytes = w->o.method->room ? w->o.method->room(b, w->o.cfg) : 0;
-        for (int k = 0; k < b->n; k++)
-            bytes += (size_t)b->linear[k].site->out * (size_t)b->linear[k].site->in * sizeof(float);
+        for (int k = 0; k < b->n; k++) {
+            const cmp_linear *l = &b->linear[k];
+            bytes += (size_t)l->site->out * (size_t)l->site->in * sizeof(float);
+            if (l->chosen && !codes) bytes += file_bytes(l);
+        }
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+/* What the result takes on its way beside what any model's does: of codes, which stand for the weights then, those of a matrix
+ * as words and its zeros and scales; of a pruned matrix its values in the work folder, and as rows. */
+static size_t result_bytes(const cmp_walk *w)
+{
+    size_t most = 0;
+    model_packed_cfg cfg = {.group_size = 1};
+    if (w->o.method->writes) w->o.method->packed(w->o.cfg, &cfg);
+    for (int64_t i = 0; i < w->n_chosen; i++) {
+        const nn_site *s = w->chosen[i];
+        const size_t n = (size_t)s->out * (size_t)s->in;
+        const size_t groups = (size_t)(cfg.group_size > 0 ? s->in / cfg.group_size : 1) + 1;
+        const size_t codes = 2 * n + 8 * (size_t)s->out * groups;
+        const size_t bytes = w->o.method->writes ? codes : n * (sizeof(float) + sizeof(float));
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -169,6 +197,7 @@ static ft_status plan(cmp_walk *w, size_t beside)
 static ft_status make_room(cmp_walk *w)
 {
     const size_t block = block_bytes(w);
+    w->o.inf->plan->apart += result_bytes(w);
     const size_t stream = (size_t)w->tokens * (size_t)w->m->d.hidden_size * sizeof(float);
     ft_status rc = plan(w, block + stream);
     const bool in_file = rc == FT_EMEM && w->tokens > 0;
@@ -176,6 +205,7 @@ static ft_status make_room(cmp_walk *w)
         ft_error_clear();
         rc = plan(w, block);
     }
+    if (rc == FT_OK) arena_expect(w->block_mem, block);
     if (rc != FT_OK || w->tokens == 0) return rc;
     return cmp_stream_open(w, in_file);
 }

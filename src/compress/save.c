@@ -52,7 +52,9 @@ static ft_status take_linears(cmp_walk *w, int layer)
                                    .zero = c->zero,
                                    .g_idx = c->g_idx};
         if (l.site->in_out) model_quant_turned(w->m, p->index);
+        model_forget(w->m, p->index);
         FT_TRY(model_packed_tensor(&p->t, &codes, w->mem));
+        cmp_linear_forget(&l, values);
     }
     return FT_OK;
 }
@@ -63,12 +65,13 @@ static ft_status rows(void *ctx, int64_t i, int64_t row0, int64_t n, float *out)
     const cmp_walk *w = ctx;
     const nn_param *p = &w->m->param[i];
     const tn_tensor *t = w->saved[i] ? &w->saved[i]->t : &p->t;
-    const nn_site *s = NULL;
+    nn_site *s = NULL;
     for (int64_t k = 0; k < w->n_chosen; k++)
         if (w->chosen[k]->w == p) s = w->chosen[k];
     if (s) t = &w->own[s->index];
     if (!s || !s->in_out) {
         tn_unpack_rows(out, t, row0, n);
+        if (s && row0 + n == s->out) cmp_linear_forget(&(cmp_linear){.site = s}, t->data);
         return FT_OK;
     }
     float *row = ft_alloc((size_t)s->in, sizeof *row); /* [in, out] of [out, in] */
@@ -78,6 +81,7 @@ static ft_status rows(void *ctx, int64_t i, int64_t row0, int64_t n, float *out)
         for (int64_t k = 0; k < n; k++) out[k * s->out + o] = row[row0 + k];
     }
     ft_free(row);
+    if (row0 + n == s->in) cmp_linear_forget(&(cmp_linear){.site = s}, t->data);
     return FT_OK;
 }
 

@@ -95,6 +95,7 @@ static ft_status prune(cmp_block *b, cmp_linear *l, void *ctx)
     cmp_drop_dead(l->w, p->h, k.out, in);
     for (k.from = 0; k.from < in; k.from = k.to) {
         k.to = k.from + size < in ? k.from + size : in;
+        FT_TRY(cmp_go_on());
         if (k.nm.m == 0) FT_TRY(choose(&k, p->cfg->sparsity));
         pool_run(prune_row, &k, k.out);
         FT_CHECK(!pool_failed(), FT_EMEM, "out of memory");

@@ -40,4 +40,5 @@ void cmp_stream_close(cmp_walk *w)
     else
         ft_free(w->stream);
     w->stream = NULL;
+    w->mapped = 0;
 }

@@ -32,7 +32,7 @@ static void weight(nn_run *r, const nn_site *s, ag_weight *to)
 const nn_hooks cmp_hooks = {.pre = pre, .weight = weight};
 
 /* --- passes ---------------------------------------------------------------------------------------------------------- */
-static ft_status go_on(void)
+ft_status cmp_go_on(void)
 {
     FT_TRY(ft_stop());
     FT_CHECK(ft_stop_asked() == FT_OK, FT_ETIME, "stopped by the time limit");
@@ -46,7 +46,7 @@ static ft_status begin(cmp_walk *w, const cmp_pass *p, nn_run *r)
                         .tokens = p->rows,
                         .ids = w->ids + p->at,
                         .pos = w->pos + p->at};
-    FT_TRY(go_on());
+    FT_TRY(cmp_go_on());
     ag_reset(w->o.inf->tape);
     return nn_run_open(r, w->o.inf->tape, &b, &w->over, 0);
 }
@@ -221,22 +221,37 @@ static ft_status make_block(cmp_walk *w, int layer, bool moves, bool *made)
     return rc;
 }
 
-ft_status cmp_walk_run(cmp_walk *w)
+static ft_status make_blocks(cmp_walk *w)
 {
     const cmp_method *method = w->o.method;
     double since = ft_seconds();
     int last, n_made = 0;
-    if (method->drop) return method->drop(w, w->o.cfg, &w->dropped);
     FT_TRY(find_last(w, &last));
     if (method->begin && last >= 0) FT_TRY(method->begin(w, w->o.cfg, &w->state));
     if (method->calibrated && last >= 0) FT_TRY(fill(w));
     for (int i = 0; i < w->m->d.n_layer; i++) {
         bool made;
-        FT_TRY(go_on());
+        FT_TRY(cmp_go_on());
         FT_TRY(make_block(w, i, method->calibrated && i < last, &made));
         if (!made) since = ft_seconds();
         n_made += made;
         tell(w, i, n_made, since);
     }
+    return FT_OK;
+}
+
+/* What is written has the room that passes had. */
+static void give_back(cmp_walk *w)
+{
+    cmp_stream_close(w);
+    arena_return(w->block_mem);
+    ag_return(w->o.inf->tape);
+}
+
+ft_status cmp_walk_run(cmp_walk *w)
+{
+    const cmp_method *method = w->o.method;
+    FT_TRY(method->drop ? method->drop(w, w->o.cfg, &w->dropped) : make_blocks(w));
+    give_back(w);
     return FT_OK;
 }

@@ -50,17 +50,15 @@ ft_status model_view_open(model_view *v, model *m, int64_t i, const model_save_o
     return rc;
 }
 
-/* Values that are read where the file is mapped may leave memory until they are read again. */
-static void forget(const model_view *v)
+void model_forget(const model *m, int64_t i)
 {
-    const io_tensor *t =
-        v->n_lent > 0 && v->m->weights.n > 0 ? model_find_tensor(v->m, v->of[0], "") : NULL;
-    if (t && t->data && t->data == v->m->param[v->of[0]].t.data) file_map_forget(t->data, t->bytes);
+    const io_tensor *t = m->weights.n > 0 ? model_find_tensor(m, i, "") : NULL;
+    if (t && t->data && t->data == m->param[i].t.data) file_map_forget(t->data, t->bytes);
 }
 
 void model_view_close(model_view *v)
 {
-    if (v->m) forget(v);
+    if (v->m && v->n_lent > 0) model_forget(v->m, v->of[0]);
     for (int k = 0; k < v->n_lent; k++) model_lend_end(v->m, v->of[k], &v->lent[k]);
     ft_free(v->lent);
     ft_free(v->values);
