@@ -23,6 +23,11 @@ for k in mag:0.5 glob:0.29999 nm:0.5 wanda:0.5 sgpt:0.25; do
 done
 expect 0 "$ft" generate --model wanda --prompt 'A duck' --max-new-tokens 2
 expect 0 "$ft" prune mag.json --out mag.gguf -q
+cmp mag.compress.json mag/compress.json || bad "what is told beside a .gguf"
+expect_told 73 'exists already' "$ft" prune mag.json --out mag.gguf
+expect 0 "$ft" prune mag.json --out mag.gguf -q --force
+expect_told 0 'is complete' "$ft" prune mag.json --out mag --resume
+expect_told 78 'mag: was begun with another config' "$ft" prune glob.json --out mag --resume
 for m in mag mag.gguf; do # half of the blocks' linears, none of the embedding
     expect 0 "$ft" inspect $m --no-tensors --json
     grep -q '"zeros":0.4342' out.txt || bad "inspect $m: $(cat out.txt)"

@@ -13,7 +13,7 @@ expect 0 "$ft" quantize g.json --json
 [ "$(wc -l < out.txt)" = 29 ] || bad "--json: $(wc -l < out.txt) lines"
 grep -q '^{"name":"model.layers.0.self_attn.q_proj.weight","error":0.0' out.txt || bad "--json: $(head -n 1 out.txt)"
 tail -n 1 out.txt | grep -q '^{"tensors":28,"error":0.0[0-9]*,"sparsity":0.[0-9]*,"seconds":' || bad "--json: $(tail -n 1 out.txt)"
-for f in config.json quantize_config.json compress.json tokenizer.json model.safetensors; do
+for f in config.json quantize_config.json compress.json compress_config.json tokenizer.json model.safetensors; do
     [ -e g/$f ] || bad "g has no $f"
 done
 grep -q '"quant_method": "gptq"' g/config.json || bad "config.json: $(cat g/config.json)"
@@ -65,20 +65,35 @@ cmp g/model.safetensors k/model.safetensors || bad "a run that goes on ends in o
 cmp g/compress.json k/compress.json || bad "and errors"
 [ ! -e k.blocks ] || bad "left: k.blocks"
 expect_told 0 'is complete' "$ft" quantize g.json --out k --resume
-killed_late() { # until a block is done
+sed 's/the/teh/' calib.jsonl > other.jsonl
+expect_told 78 'k: was begun with another config' "$ft" quantize g.json --out k --resume --set quantize.damp_percent=0.02
+expect_told 78 'other data' "$ft" quantize g.json --out k --resume --set calibration.data=other.jsonl
+[ "$(find k -newer other.jsonl)" = '' ] || bad "a finished folder was written to"
+gzip -k calib.jsonl
+expect 0 "$ft" quantize g.json --out y -q --set calibration.data=calib.jsonl.gz
+expect_in=calib.jsonl expect 0 "$ft" quantize g.json --out z -q --set calibration.data=-
+for o in y z; do cmp g/model.safetensors $o/model.safetensors || bad "packed or piped data give other codes: $o"; done
+killed_late() { # SIGNAL: once a block is done
     for _ in 1 2 3 4 5 6 7 8; do
         "$ft" quantize g.json --out m --resume > /dev/null 2>&1 &
         until [ -e m.blocks/block-0.safetensors ] || ! kill -0 $! 2> /dev/null; do sleep 0.01; done
-        kill -9 $! 2> /dev/null
+        kill "-$1" $! 2> /dev/null
         wait $! 2> /dev/null
+        rc=$?
         [ -e m.blocks/block-0.safetensors ] && return
         rm -rf m m.blocks
     done
 }
-killed_late
+killed_late INT
+if [ -e m.blocks/block-0.safetensors ]; then
+    [ $rc = 130 ] || bad "SIGINT: exit $rc"
+    expect 0 "$ft" quantize g.json --out m --resume -q
+    cmp g/model.safetensors m/model.safetensors || bad "a run that was stopped ends in other codes"
+fi
+rm -rf m
+killed_late KILL
 if [ -e m.blocks/block-0.safetensors ]; then
     expect_told 78 'another config' "$ft" quantize g.json --out m --resume --set quantize.damp_percent=0.02
-    sed 's/the/teh/' calib.jsonl > other.jsonl
     expect_told 78 'other data' "$ft" quantize g.json --out m --resume --set calibration.data=other.jsonl
     cp -r m.blocks damaged.blocks
     head -c 2000 m.blocks/block-0.safetensors > damaged.blocks/block-0.safetensors

@@ -305,6 +305,8 @@ typedef struct model_save_options {
  * generation files (copied byte for byte from a folder base; made from a GGUF base). The folder may exist. */
 FT_MUST_USE ft_status model_save(model *m, const char *path, const model_save_options *opt);
 size_t model_save_bytes(const model *m, const model_save_options *opt); /* of memory, at the same time */
+double model_saved_bytes(const model *m, const char *path,
+                         const model_save_options *opt); /* of the weights in the file */
 /* The change of a linear layer or a table as factors, W += scale · B A: a [r, in], b [out, r]; of a table a is [rows, r]. */
 typedef struct model_low_rank {
     const nn_param *a, *b;

@@ -50,6 +50,7 @@ static const struct {
     {RESULT, "best_recipe.json", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "evolve.jsonl", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "compress.json", IO_OF_RESULT, NOWHERE},
+    {RESULT, "compress_config.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "quantize_config.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "blocks.json", TELLS,
      NOWHERE}, /* OUT.blocks: what a quantisation that goes on has done */

@@ -62,20 +62,62 @@ static bool is_some(const model *m, const model_tensor *info)
     return i < eighth || i >= 7 * n / 8 || (i - eighth) % 3 == 2;
 }
 
-static const char *mixed(const save_plan *p, const save_item *it)
+static const char *mixed(const model *m, const model_mix *mix, int64_t i, bool untie)
 {
-    const model *m = p->m;
-    const model_mix *mix = p->opt->mix;
-    const nn_param *q = &m->param[it->param];
+    const nn_param *q = &m->param[i];
     const bool embeds = q == m->embed->w;
-    if (q == m->head->w || (embeds && m->d.tied && !p->untie)) return mix->head;
+    if (q == m->head->w || (embeds && m->d.tied && !untie)) return mix->head;
     if (embeds && mix->embed) return mix->embed;
-    return mix->some && is_some(m, &m->info[it->param]) ? mix->some : mix->base;
+    return mix->some && is_some(m, &m->info[i]) ? mix->some : mix->base;
 }
 
 /* Vectors, norms and position tables stay f32. */
+static const dt_type *type_of(const model *m, int64_t i, int nd, int64_t cols, const dt_type *asked,
+                              const model_mix *mix, bool untie)
+{
+    if (nd == 1 || (m->info[i].flags & SLOT_F32)) return &dt_f32;
+    return fitting(mix ? dt_by_name(mixed(m, mix, i, untie)) : asked, cols);
+}
+
 const dt_type *save_tensor_type(const save_plan *p, const save_item *it, const dt_type *asked)
 {
-    if (it->nd == 1 || (p->m->info[it->param].flags & SLOT_F32)) return &dt_f32;
-    return fitting(p->opt->mix ? dt_by_name(mixed(p, it)) : asked, it->dim[it->nd - 1]);
+    return type_of(p->m, it->param, it->nd, it->dim[it->nd - 1], asked, p->opt->mix, p->untie);
+}
+
+/* --- what a file takes -------------------------------------------------------------------------------------------- */
+static const dt_type *type_in_gguf(const model *m, int64_t i, const model_save_options *opt)
+{
+    const tn_tensor *t = &m->param[i].t;
+    const bool turned = m->info[i].hf_in_out && !m->param[i].hf_turned && t->nd == 2;
+    const dt_type *asked = opt->type ? opt->type : m->has_blocks ? &dt_f16 : m->dtype;
+    return type_of(m, i, t->nd, turned ? t->dim[0] : tn_cols(t), asked, opt->mix, false);
+}
+
+static double quant_bytes(const model *m, int64_t i, const model_save_options *opt)
+{
+    const nn_site *s = m->info[i].site;
+    model_quant_part part[MODEL_QUANT_PARTS];
+    const int n = opt->quant->writer->parts(opt->quant_cfg, m->dtype, s->out, s->in, part);
+    double all = 0;
+    for (int k = 0; k < n; k++) {
+        size_t bytes = 0;
+        if (dt_bytes(part[k].type, part[k].dim[0] * (part[k].nd == 2 ? part[k].dim[1] : 1), &bytes))
+            all += (double)bytes;
+    }
+    return all;
+}
+
+double model_saved_bytes(const model *m, const char *path, const model_save_options *opt)
+{
+    const bool gguf = str_ends(path, ".gguf");
+    double all = 0;
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const dt_type *type = gguf ? type_in_gguf(m, i, opt) : opt->type ? opt->type : m->dtype;
+        if (m->d.tied && &m->param[i] == m->head->w) continue;
+        if (opt->quant && opt->quant->writer->means(m, i))
+            all += quant_bytes(m, i, opt);
+        else
+            all += (double)tn_count(&m->param[i].t) * (double)type->bytes / (double)type->block;
+    }
+    return all;
 }

@@ -1,7 +1,9 @@
 /* compress.c – `ft quantize` and `ft prune`: a walk over the blocks with calibration data, opened again before the result is given
  * its name.
  *
- * What is done of the blocks lies in OUT.blocks until the result is there: a run that was cut short goes on with it. */
+ * What is done of the blocks lies in OUT.blocks until the result is there: a run that was cut short goes on with it. What it was
+ * made by, config, data and model, is told there (blocks.json), and in the result's folder (compress_config.json): one that goes
+ * on, or finds itself done, is of the same. */
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -10,6 +12,10 @@
 #include "compressing.h"
 
 #define BLOCKS "blocks.json"
+#define TOLD "compress.json"
+#define MADE_BY "compress_config.json"
+
+static const char *const heads[] = {"[\n{\"name\":", "{\"scores\":", NULL}; /* of compress.json */
 
 typedef struct compressing {
     const tool_compress_options *opt;
@@ -25,6 +31,7 @@ typedef struct compressing {
     const char *blocks; /* the folder of what is done */
     int lock;           /* of it; −1: none */
     bool ours;          /* what lies there is of this run */
+    str_buf identity;   /* what it is made by */
     cmp_walk *walk;
     model *written;
     double started;
@@ -114,8 +121,9 @@ static ft_status take_samples(compressing *c)
 }
 
 /* --- what is done already ------------------------------------------------------------------------------------------------ */
-static ft_status identity(const compressing *c, str_buf *out)
+static ft_status identity(compressing *c)
 {
+    str_buf *out = &c->identity;
     sha256_state sha;
     char data[65], base[65];
     sha256_init(&sha);
@@ -132,7 +140,7 @@ static ft_status identity(const compressing *c, str_buf *out)
 }
 
 /* A folder of ours, empty but for the identity. */
-static ft_status begin_blocks(compressing *c, const str_buf *now)
+static ft_status begin_blocks(compressing *c)
 {
     const char *left, *path = path_join(c->mem, c->blocks, BLOCKS);
     if (!path) return FT_EMEM;
@@ -140,23 +148,30 @@ static ft_status begin_blocks(compressing *c, const str_buf *now)
     FT_TRY(dir_make(c->blocks));
     FT_TRY(dir_lock(c->blocks, &c->lock));
     c->ours = true;
-    return file_write(path, now->data, now->len);
+    return file_write(path, c->identity.data, c->identity.len);
 }
 
-static ft_status go_on(compressing *c, const str_buf *now)
+/* Is it by the same, as `file` of a folder says? */
+static ft_status check_same(const compressing *c, const char *dir, const char *file)
 {
     char *text;
     size_t n;
-    const char *path = path_join(c->mem, c->blocks, BLOCKS);
+    const char *path = path_join(c->mem, dir, file);
     if (!path) return FT_EMEM;
-    FT_TRY(dir_lock(c->blocks, &c->lock));
     FT_TRY(file_read(&text, &n, path, (size_t)16 << 20));
-    const bool same = n == now->len && memcmp(text, now->data, n) == 0;
+    const bool same = n == c->identity.len && memcmp(text, c->identity.data, n) == 0;
     ft_free(text);
     FT_CHECK(same, FT_ECONFIG,
              "%s: was begun with another config, other data or another model; undo this, or start "
              "anew with --force",
-             ft_shows(c->blocks));
+             ft_shows(dir));
+    return FT_OK;
+}
+
+static ft_status go_on(compressing *c)
+{
+    FT_TRY(dir_lock(c->blocks, &c->lock));
+    FT_TRY(check_same(c, c->blocks, BLOCKS));
     c->ours = true;
     return FT_OK;
 }
@@ -165,7 +180,6 @@ static ft_status open_blocks(compressing *c)
 {
     path_kind there, begun;
     const char *foreign = NULL;
-    str_buf now = {0};
     c->blocks = arena_printf(c->mem, "%s.blocks", c->target.path);
     if (!c->blocks) return FT_EMEM;
     FT_TRY(path_look(c->blocks, &there));
@@ -178,11 +192,7 @@ static ft_status open_blocks(compressing *c)
              "%s: holds what a run that was cut short has done; go on with --resume, or start anew "
              "with --force",
              ft_shows(c->blocks));
-    ft_status rc = identity(c, &now);
-    if (rc == FT_OK)
-        rc = c->opt->resume && begun == PATH_FILE ? go_on(c, &now) : begin_blocks(c, &now);
-    str_free(&now);
-    return rc;
+    return c->opt->resume && begun == PATH_FILE ? go_on(c) : begin_blocks(c);
 }
 
 /* Kept where the run can go on. */
@@ -253,13 +263,10 @@ static void put_all(const compressing *c, str_buf *s, const char *between)
     }
 }
 
-static ft_status write_file(const compressing *c, const char *name, str_buf *text)
+static ft_status write_in(const compressing *c, const char *name, const str_buf *text)
 {
     const char *path = path_join(c->mem, c->target.temp, name);
-    ft_status rc = path ? str_ok(text) : FT_EMEM;
-    if (rc == FT_OK) rc = file_write(path, text->data, text->len);
-    str_free(text);
-    return rc;
+    return path ? file_write(path, text->data, text->len) : FT_EMEM;
 }
 
 /* The same object as in config.json, for who reads a file of its own. */
@@ -269,7 +276,10 @@ static ft_status write_quantize_config(const compressing *c, const model_save_op
     if (!save->quant || strcmp(save->quant->method, "gptq") != 0) return FT_OK;
     save->quant->writer->config(save->quant_cfg, c->t->m->dtype, &text);
     str_addc(&text, '\n');
-    return write_file(c, "quantize_config.json", &text);
+    ft_status rc = str_ok(&text);
+    if (rc == FT_OK) rc = write_in(c, "quantize_config.json", &text);
+    str_free(&text);
+    return rc;
 }
 
 static ft_status write_told(const compressing *c)
@@ -279,7 +289,10 @@ static ft_status write_told(const compressing *c)
     if (list) str_adds(&text, "[\n");
     put_all(c, &text, ",\n");
     str_adds(&text, list ? "\n]\n" : "\n");
-    return write_file(c, "compress.json", &text);
+    ft_status rc = str_ok(&text);
+    if (rc == FT_OK) rc = file_write(c->target.beside_temp, text.data, text.len);
+    str_free(&text);
+    return rc;
 }
 
 /* The layers that stay, by the merge of a recipe that stacks them. */
@@ -336,8 +349,9 @@ static ft_status save(compressing *c)
     }
     if (!str_ends(c->target.path, ".gguf")) {
         FT_TRY(write_quantize_config(c, &how));
-        FT_TRY(write_told(c));
+        FT_TRY(write_in(c, MADE_BY, &c->identity));
     }
+    FT_TRY(write_told(c));
     FT_TRY(check_written(c));
     return file_inputs_check();
 }
@@ -378,7 +392,8 @@ static ft_status open_target(compressing *c)
     FT_CHECK(!c->cfg.method->writes || !str_ends(c->cfg.dir, ".gguf"), FT_EUSAGE,
              "%s: codes of %s have no place in a .gguf; write a folder", ft_shows(c->cfg.dir),
              c->cfg.method->writes);
-    return io_target_open(&c->target, c->cfg.dir, c->opt->force, in, FT_COUNT_OF(in), c->mem);
+    FT_TRY(io_target_open(&c->target, c->cfg.dir, c->opt->force, in, FT_COUNT_OF(in), c->mem));
+    return tool_target_told(&c->target, TOLD, heads, "what ft told of a model");
 }
 
 static ft_status check_base(const compressing *c)
@@ -423,13 +438,42 @@ static ft_status open_walk(compressing *c)
 /* A run that is gone on with may have been done already: its result stands there, and is whole. */
 static ft_status is_complete(const compressing *c, bool *is)
 {
-    path_kind told;
+    path_kind told, made_by;
     *is = false;
     if (!c->opt->resume || c->opt->force) return FT_OK;
-    FT_TRY(path_look_in(c->cfg.dir, "compress.json", &told));
-    *is = told == PATH_FILE;
-    if (*is) log_info("%s: is complete; --force makes it anew", ft_shows(c->cfg.dir));
+    FT_TRY(path_look_in(c->cfg.dir, TOLD, &told));
+    FT_TRY(path_look_in(c->cfg.dir, MADE_BY, &made_by));
+    *is = told == PATH_FILE && made_by == PATH_FILE;
     return FT_OK;
+}
+
+/* On the disk, most: the result, and what is done of the blocks, a byte a code, before it is written. */
+static double disk_bytes(const compressing *c)
+{
+    const model *m = c->t->m;
+    const model_save_options how = {0};
+    const double each = (double)m->dtype->bytes / (double)m->dtype->block;
+    double all = model_saved_bytes(m, c->target.path, &how);
+    model_packed_cfg packed = {0};
+    if (c->cfg.method->writes) c->cfg.method->packed(c->cfg.cfg, &packed);
+    for (int64_t i = 0; i < m->n_site && !c->cfg.method->drop; i++) {
+        const nn_site *s = &m->site[i];
+        const double n = (double)s->out * (double)s->in;
+        if (s->layer < 0 || !compress_is_chosen((void *)(uintptr_t)&c->cfg, s)) continue;
+        all += packed.bits > 0 ? n * (1 + (double)packed.bits / 8 - each) : n * each;
+    }
+    return all;
+}
+
+static ft_status make(compressing *c, str_buf *text)
+{
+    FT_TRY(tool_check_space(disk_bytes(c), &c->target));
+    FT_TRY(open_blocks(c));
+    FT_TRY(open_walk(c));
+    FT_TRY(cmp_walk_run(c->walk));
+    FT_TRY(save(c));
+    FT_TRY(report(c, text)); /* before the rename: a failure leaves nothing */
+    return io_target_commit(&c->target);
 }
 
 static ft_status run(compressing *c, str_buf *text)
@@ -438,16 +482,13 @@ static ft_status run(compressing *c, str_buf *text)
     FT_TRY(compress_config_open(&c->cfg, c->opt, c->mem));
     FT_TRY(io_model_exists(c->cfg.model));
     FT_TRY(is_complete(c, &complete));
-    if (complete) return FT_OK;
-    FT_TRY(open_target(c));
+    if (!complete) FT_TRY(open_target(c));
     FT_TRY(open_inputs(c));
-    FT_TRY(tool_check_space(c->t->m, &c->target, c->t->m->dtype, NULL));
-    FT_TRY(open_blocks(c));
-    FT_TRY(open_walk(c));
-    FT_TRY(cmp_walk_run(c->walk));
-    FT_TRY(save(c));
-    FT_TRY(report(c, text)); /* before the rename: a failure leaves nothing */
-    return io_target_commit(&c->target);
+    FT_TRY(identity(c));
+    if (!complete) return make(c, text);
+    FT_TRY(check_same(c, c->cfg.dir, MADE_BY));
+    log_info("%s: is complete; --force makes it anew", ft_shows(c->cfg.dir));
+    return FT_OK;
 }
 
 ft_status tool_compress(const tool_compress_options *opt, const tool_sink *out)
@@ -458,6 +499,7 @@ ft_status tool_compress(const tool_compress_options *opt, const tool_sink *out)
     ft_status rc = run(&c, &text);
     if (rc == FT_OK && text.len > 0) rc = tool_put(out, &text);
     str_free(&text);
+    str_free(&c.identity);
     model_close(c.written);
     cmp_walk_close(c.walk);
     close_blocks(&c, rc);

@@ -89,15 +89,16 @@ static ft_status run(conversion *c, str_buf *text)
     FT_TRY(model_open(&c->from, &(model_options){.path = c->opt->model, .end = MODEL_ANY}));
     bool gguf = str_ends(c->target.path, ".gguf");
     if (!c->type) c->type = c->from->has_blocks && gguf ? &dt_f16 : c->from->dtype;
-    FT_TRY(tool_check_space(c->from, &c->target, c->type, c->quant));
     const model_save_options save = {.type = c->quant ? NULL : c->type,
                                      .mix = model_mix_by_name(c->opt->type),
                                      .quant = c->quant,
                                      .quant_cfg = c->quant_cfg,
                                      .as_given = true,
                                      .allow_nonfinite = c->opt->allow_nonfinite};
+    const double bytes = model_saved_bytes(c->from, c->target.path, &save);
+    FT_TRY(tool_check_space(bytes, &c->target));
     /* what was written is looked at without its values, but for codes */
-    const double mapped = c->quant ? tool_output_bytes(c->from, c->type, c->quant) : 0;
+    const double mapped = c->quant ? bytes : 0;
     FT_TRY(tool_plan_conversion(&c->plan, c->from,
                                 tool_saving_bytes(c->from, c->target.path, &save), (size_t)mapped));
     FT_TRY(tool_save(c->from, c->target.temp, &save));

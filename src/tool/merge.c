@@ -40,13 +40,7 @@ static ft_status open_target(merging *m)
         in[n++] = (io_input){.what = "an adapter of the recipe", .path = r->ref[i].adapter};
     }
     FT_TRY(io_target_open(&m->target, m->opt->out, m->opt->force, in, n, m->mem));
-    const char *name = path_base(m->target.path);
-    const size_t stem = strlen(name) - strlen(".gguf");
-    const char *beside = str_ends(m->target.path, ".gguf")
-                             ? arena_printf(m->mem, "%.*s.merge_recipe.json", (int)stem, name)
-                             : "merge_recipe.json";
-    if (!beside) return FT_EMEM;
-    return io_target_beside(&m->target, beside, heads, "a recipe that ft wrote");
+    return tool_target_told(&m->target, "merge_recipe.json", heads, "a recipe that ft wrote");
 }
 
 /* Of what is copied; that of models and adapters that lend values is mapped, and watched so. */
@@ -110,8 +104,7 @@ static ft_status run(merging *m, str_buf *text)
     FT_TRY(merge_open(&m->job, &m->recipe, dir));
     const model_save_options save = merge_save_options(m->job, gguf);
     model *made = merge_result(m->job);
-    const dt_type *type = save.type ? save.type : made->dtype;
-    FT_TRY(tool_check_space(made, &m->target, type, NULL));
+    FT_TRY(tool_check_space(model_saved_bytes(made, m->target.path, &save), &m->target));
     const size_t saving = tool_saving_bytes(made, m->target.path, &save) + merge_bytes(m->job);
     FT_TRY(tool_plan_conversion(&m->plan, merge_donor(m->job), saving, 0));
     FT_TRY(tool_save(made, m->target.temp, &save));

@@ -293,10 +293,13 @@ static void save_options(const merge *m, const dt_type *type, const model_quant 
 static ft_status plan(merge *m)
 {
     const dt_type *numbers = m->on->m->dtype;
-    model_save_options save;
-    double bytes = tool_output_bytes(m->on->m, m->type, m->quant), unrounded = 0;
+    model_save_options save, unrounded_save;
+    double unrounded = 0;
     save_options(m, m->type, m->quant, &save);
-    if (rounds(m)) unrounded = tool_output_bytes(m->on->m, numbers, NULL);
+    save_options(m, numbers, NULL, &unrounded_save);
+    const double bytes = model_saved_bytes(m->on->m, m->target.path, &save);
+    FT_TRY(tool_check_space(bytes, &m->target));
+    if (rounds(m)) unrounded = model_saved_bytes(m->on->m, "", &unrounded_save);
     m->on->plan.apart = tool_saving_bytes(m->on->m, m->target.path, &save);
     m->on->plan.gemm = true;
     m->on->plan.later = (size_t)(bytes > unrounded ? bytes : unrounded);
@@ -359,7 +362,6 @@ static ft_status open_on(merge *m)
     if (!m->type) m->type = m->on->m->has_blocks && gguf ? &dt_f16 : m->on->m->dtype;
     m->tolerance = opt->tolerance;
     if (m->tolerance < 0 && !rounds(m)) m->tolerance = DEFAULT_TOLERANCE;
-    FT_TRY(tool_check_space(m->on->m, &m->target, m->type, m->quant));
     return plan(m);
 }
 
@@ -380,7 +382,9 @@ static ft_status prove_numbers(merge *m)
     const dt_type *type = m->on->m->dtype;
     const char *path = path_join(m->mem, m->target.work, "numbers"), *left;
     if (!path) return FT_EMEM;
-    FT_TRY(tool_check_space(m->on->m, &m->target, type, NULL));
+    model_save_options save;
+    save_options(m, type, NULL, &save);
+    FT_TRY(tool_check_space(model_saved_bytes(m->on->m, path, &save), &m->target));
     FT_TRY(prove(m, path, type, NULL, &m->unrounded));
     tool_close(m->merged);
     m->merged = NULL;

@@ -91,16 +91,13 @@ ft_status tool_output_quant(const char *name, const char *path, const char *cons
     return rc;
 }
 
-double tool_output_bytes(const model *m, const dt_type *type, const model_quant *quant)
+ft_status tool_target_told(io_target *t, const char *name, const char *const *heads,
+                           const char *what)
 {
-    double need = 0;
-    for (int64_t i = 0; i < m->n_param; i++) {
-        const bool coded = quant && quant->writer->means(m, i);
-        if (m->d.tied && &m->param[i] == m->head->w) continue;
-        need += (double)tn_count(&m->param[i].t) *
-                (coded ? 0.57 : (double)type->bytes / (double)type->block);
-    }
-    return need;
+    const char *stem = path_base(t->path);
+    if (str_ends(stem, ".gguf"))
+        name = arena_printf(t->mem, "%.*s.%s", (int)(strlen(stem) - strlen(".gguf")), stem, name);
+    return name ? io_target_beside(t, name, heads, what) : FT_EMEM;
 }
 
 ft_status tool_save(model *m, const char *path, const model_save_options *save)
@@ -110,11 +107,9 @@ ft_status tool_save(model *m, const char *path, const model_save_options *save)
     return rc;
 }
 
-ft_status tool_check_space(const model *m, const io_target *t, const dt_type *type,
-                           const model_quant *quant)
+ft_status tool_check_space(double need, const io_target *t)
 {
     const size_t room = dir_free_space(t->path);
-    const double need = tool_output_bytes(m, type, quant);
     FT_CHECK(room == SIZE_MAX || need < (double)room, FT_EIO,
              "%s: needs about %s, but the disk has %s left", ft_shows(t->path),
              ft_bytes_text((size_t)need), ft_bytes_text(room));

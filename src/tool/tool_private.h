@@ -88,9 +88,11 @@ FT_MUST_USE ft_status tool_output_quant(const char *name, const char *path, cons
                                         int n, arena *mem, const model_quant **quant, void **cfg);
 /* model_save; an input that was changed meanwhile is told before what came of it. */
 FT_MUST_USE ft_status tool_save(model *m, const char *path, const model_save_options *save);
-/* Is there room for the model? 74 before anything is written. quant may be NULL. */
-FT_MUST_USE ft_status tool_check_space(const model *m, const io_target *t, const dt_type *type,
-                                       const model_quant *quant);
+/* Is there room for so many bytes? 74 before anything is written. */
+FT_MUST_USE ft_status tool_check_space(double need, const io_target *t);
+/* io_target_beside of a file that is `name` in a folder, STEM.name beside STEM.gguf. */
+FT_MUST_USE ft_status tool_target_told(io_target *t, const char *name, const char *const *heads,
+                                       const char *what);
 /* --- merge_text.c ---------------------------------------------------------------------------------------------- */
 /* The model of a recipe, JSON, into what is to be t: by way of its work folder. */
 FT_MUST_USE ft_status tool_merge_text(const str_buf *recipe, const io_target *t, arena *mem);
@@ -115,5 +117,4 @@ typedef struct tool_go_words {
 /* A template of chat_names for Ollama, in Go; false: there is none of the name. */
 bool tool_go_template(str_buf *out, const char *name, const tool_go_words *w);
 
-double tool_output_bytes(const model *m, const dt_type *type, const model_quant *quant);
 #endif
