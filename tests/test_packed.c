@@ -80,7 +80,11 @@ static const form forms[] = {
     {19, 333, 8, 111, false, &dt_f16, 1},  {40, 512, 3, 64, false, &dt_bf16, 1},
     {13, 61, 3, 20, false, &dt_f16, 0},    {11, 270, 3, 32, true, &dt_f32, 1},
     {40, 256, 2, 128, false, &dt_f16, 1},  {13, 67, 2, 9, true, &dt_f16, 0},
-    {1, 1, 4, 1, false, &dt_f16, 1},
+    {1, 1, 4, 1, false, &dt_f16, 1},       {24, 704, 8, 64, false, &dt_f16, 1},
+    {7, 4192, 8, 32, false, &dt_bf16, 0},  {3, 8192, 3, 128, false, &dt_f16, 1},
+    {9, 608, 2, 32, false, &dt_f16, 1},    {5, 4192, 3, 4192, false, &dt_f32, 0},
+    {21, 576, 8, 64, true, &dt_f16, 1},    {21, 608, 3, 32, true, &dt_f16, 0},
+    {5, 96, 2, 32, true, &dt_bf16, 1},     {7, 32, 4, 8, true, &dt_f16, 1},
 };
 
 static void products(const tn_tensor *coded, const float *values, size_t at)
