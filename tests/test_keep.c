@@ -250,6 +250,7 @@ static const struct {
     {"adalora", "{\"lora_alpha\": 64, \"total_step\": 100, \"orth_reg_weight\": 0}"},
     {"lotr", "{\"r\": 3, \"lora_alpha\": 0.2}"},
     {"lotr", "{\"r\": 3, \"lora_alpha\": 0.2, \"lotr_share\": \"all\"}"},
+    {"delta_lora", "{\"r\": 3, \"delta_start\": 1, \"init_lora_weights\": false}"},
     {"vera", "{\"r\": 8, \"d_initial\": 0.5}"},
     {"vera", "{\"r\": 8, \"d_initial\": 0.5, \"vera_dropout\": 0.2}"},
 };

@@ -2,7 +2,7 @@
  *
  *   after optimizer step t > delta_start:  W += delta_ratio · s · (B_t A_t − B_{t−1} A_{t−1})
  * W has no gradient and no state of the update rule; it stands in f32 in the model's place, and in checkpoints. The result is
- * the model with s · B A added. */
+ * the model with s · B A added. With keep_zeros both are masked: W += M ⊙ …, and the model computes with W + M ⊙ s · B A. */
 #include "ft/method.h"
 #include "ft/kernel.h"
 #include "lora_private.h"
@@ -16,10 +16,13 @@ typedef struct delta_cfg {
     int64_t delta_start;
 } delta_cfg;
 
+enum { PART = 64 };
+
 /* What a step changes, for one module after another. */
 typedef struct delta {
     nn_param **a, **b;   /* [n_site] states: A and B before the step; NULL: no target */
     float *left, *right; /* [rows of W, 2r], [columns of W, 2r] */
+    float *part;         /* [PART, columns of W] with keep_zeros: rows of what is added */
 } delta;
 
 static const cfg_field fields[] = {
@@ -98,7 +101,7 @@ static void begin(pe_ctx *c)
 static ft_status attach(pe_ctx *c)
 {
     delta *own = c->priv = arena_get(c->mem, sizeof *own);
-    int64_t left = 0, right = 0;
+    int64_t left = 0, right = 0, part = 0;
     if (!own) return FT_EMEM;
     own->a = arena_get(c->mem, (size_t)c->m->n_site * sizeof *own->a);
     own->b = arena_get(c->mem, (size_t)c->m->n_site * sizeof *own->b);
@@ -114,10 +117,12 @@ static ft_status attach(pe_ctx *c)
         FT_TRY(state_of(c, slot->b, &own->b[i]));
         if (2 * r * dim[0] > left) left = 2 * r * dim[0];
         if (2 * r * dim[1] > right) right = 2 * r * dim[1];
+        if (c->keep_zeros && PART * dim[1] > part) part = PART * dim[1];
     }
     own->left = arena_get(c->mem, (size_t)left * sizeof(float));
     own->right = arena_get(c->mem, (size_t)right * sizeof(float));
-    if (!own->left || !own->right) return FT_EMEM;
+    own->part = arena_get(c->mem, (size_t)part * sizeof(float));
+    if (!own->left || !own->right || !own->part) return FT_EMEM;
     begin(c);
     return FT_OK;
 }
@@ -158,7 +163,12 @@ static void move(const pe_ctx *c, const nn_site *s, const lora_slot *slot)
     const kn_mat right = {.type = &dt_f32, .data = own->right, .rows = cols, .cols = 2 * r};
     stack(a_left ? own->left : own->right, slot->a, a, !table, r, !a_left, a_left ? scale : 1.0f);
     stack(a_left ? own->right : own->left, slot->b, b, false, r, a_left, a_left ? 1.0f : scale);
-    kn_gemm_nt(tn_f32(&w->t), cols, own->left, 2 * r, &right, rows, NULL, true);
+    if (!c->keep) kn_gemm_nt(tn_f32(&w->t), cols, own->left, 2 * r, &right, rows, NULL, true);
+    for (int64_t n, r0 = 0; c->keep && r0 < rows; r0 += n) {
+        n = rows - r0 < PART ? rows - r0 : PART;
+        kn_gemm_nt(own->part, cols, own->left + r0 * 2 * r, 2 * r, &right, n, NULL, false);
+        pe_keep_add(c, s, tn_f32(&w->t), own->part, r0, n);
+    }
 }
 
 static ft_status after_update(pe_ctx *c, const pe_update *u)
@@ -173,15 +183,10 @@ static ft_status after_update(pe_ctx *c, const pe_update *u)
 }
 
 /* --- the result ------------------------------------------------------------------------------------------------------ */
-static ft_status fold(void *ctx, const nn_site *s, float *w, float *b)
-{
-    return pe_lora_fold(ctx, s, w, b);
-}
-
 static ft_status save(const pe_ctx *c, const char *dir)
 {
-    /* what is folded is only read */
-    const model_fold folder = {.fold = fold, .ctx = c->over.ctx};
+    FT_TRY(pe_keep_make(c));                          /* of the values as they are now */
+    const model_fold folder = pe_folder(c->over.ctx); /* what is folded is only read */
     return model_save(c->m, dir, &(model_save_options){.over = &c->over, .fold = folder});
 }
 
@@ -212,4 +217,6 @@ const pe_method pe_delta_lora = {
     .save = save,
     .load_config = pe_lora_load_config,
     .load = load,
+    .fold = pe_lora_fold,
+    .unfold = pe_lora_unfold,
 };

@@ -2,7 +2,8 @@
  * model is still one after training.
  *
  *   trained copies (full, modules_to_save):  gradients are masked before their norm is taken, values after each update
- *   changes of a weight (the LoRA family):   the module computes with W + M ⊙ ΔW,  M = (W ≠ 0)
+ *   changes of a weight (the LoRA family):   the module computes with W + M ⊙ ΔW,  M = (W ≠ 0); where the method moves W
+ *                                            itself (delta_lora), with W as it is now, masked as a trained copy is
  * A masked change is no low-rank product any more: W + M ⊙ ΔW is made once a step, by the method's own fold, and is the weight
  * of the product. Its gradient is one chain over the step; M ⊙ it goes back through the fold (pe_method.unfold) when it is
  * whole. A merged model is that same matrix, rounded. With dropout, which ΔW alone sees, M ⊙ ΔW is a product of its own.
@@ -47,7 +48,7 @@ static size_t mask_row(const tn_tensor *w)
 
 typedef struct mask_job {
     const kept *k;
-    const tn_tensor *w; /* the base's values */
+    const tn_tensor *w; /* the base's values, or those of its copy */
     float *to;
     const float *from;
 } mask_job;
@@ -56,7 +57,7 @@ enum { ROWS_A_TILE = 16 };
 
 static void each_row(pool_fn fn, mask_job *j)
 {
-    j->w = &j->k->site->w->t;
+    if (!j->w) j->w = &j->k->site->w->t;
     pool_run(fn, j, (tn_rows(j->w) + ROWS_A_TILE - 1) / ROWS_A_TILE);
 }
 
@@ -236,7 +237,7 @@ static void less_tile(void *ctx, int64_t tile, int thread)
 static ft_status make(const pe_ctx *c, const kept *k)
 {
     float *w = tn_f32(&k->made->t);
-    mask_job j = {.k = k, .to = w};
+    mask_job j = {.k = k, .w = k->own ? &k->own->t : NULL, .to = w};
     each_row(base_tile, &j);
     FT_TRY(c->method->fold(c, k->site, w, NULL));
     if (k->dropout > 0.0f) each_row(less_tile, &j);
@@ -306,7 +307,7 @@ static const nn_hooks masked_hooks = {.weight = weight, .post = post};
 /* --- back, and updates ------------------------------------------------------------------------------------------------- */
 static ft_status hand_on(pe_ctx *c, const kept *k)
 {
-    if (k->own) mask_values(k, k->own->t.grad);
+    if (k->own && k->own->t.grad) mask_values(k, k->own->t.grad);
     if (!k->made) return FT_OK;
     mask_values(k, k->made->t.grad);
     return c->method->unfold(c, k->site, tn_f32(&k->made->t), k->made->t.grad);
@@ -328,6 +329,18 @@ ft_status pe_after_update(pe_ctx *c, const pe_update *u)
         if (k->own) mask_values(k, tn_f32(&k->own->t));
     }
     return FT_OK;
+}
+
+void pe_keep_add(const pe_ctx *c, const nn_site *s, float *w, const float *change, int64_t row0,
+                 int64_t n)
+{
+    const kept *k = c->keep->of[s->index];
+    const int64_t cols = tn_cols(&s->w->t);
+    for (int64_t r = row0; r < row0 + n; r++, change += cols) {
+        const uint8_t *bits = k ? k->mask + (size_t)r * mask_row(&s->w->t) : NULL;
+        for (int64_t i = 0; i < cols; i++)
+            if (!bits || bits[i / 8] >> i % 8 & 1) w[r * cols + i] += change[i];
+    }
 }
 
 /* --- what is lost without it ----------------------------------------------------------------------------------------- */
@@ -354,9 +367,13 @@ void pe_zeros_lost(const pe_ctx *c, double *most, double *all)
 /* The weight of the step, with the base's own zeros. */
 static void take_made(const kept *k, float *w)
 {
-    const float *made = tn_f32(&k->made->t);
-    for (int64_t i = 0; i < tn_count(&k->made->t); i++)
-        if (w[i] != 0.0f) w[i] = k->dropout > 0.0f ? w[i] + made[i] : made[i];
+    const tn_tensor *t = &k->made->t;
+    const float *made = tn_f32(t);
+    for (int64_t r = 0; r < tn_rows(t); r++) {
+        const uint8_t *bits = k->mask + (size_t)r * mask_row(t);
+        for (int64_t c = 0; c < tn_cols(t); c++, w++, made++)
+            if (bits[c / 8] >> c % 8 & 1) *w = k->dropout > 0.0f ? *w + *made : *made;
+    }
 }
 
 ft_status pe_keep_fold(const pe_ctx *c, const nn_site *s, float *w, float *b)

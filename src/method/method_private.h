@@ -72,6 +72,9 @@ FT_MUST_USE ft_status pe_check_vocabulary(const pe_ctx *c);
  * itself. */
 FT_MUST_USE ft_status pe_keep_attach(pe_ctx *c);
 FT_MUST_USE ft_status pe_keep_fold(const pe_ctx *c, const nn_site *s, float *w, float *b);
+/* Rows [row0, row0 + n) of w, a copy of the site's weight, += M ⊙ change [n, columns]. */
+void pe_keep_add(const pe_ctx *c, const nn_site *s, float *w, const float *change, int64_t row0,
+                 int64_t n);
 const nn_hooks *pe_keep_method_hooks(const pe_ctx *c);
 void pe_keep_close(struct pe_keep *keep); /* accepts NULL */
 /* What PE_METHOD_FILE of an adapter's folder says, where there is one. */

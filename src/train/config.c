@@ -206,7 +206,8 @@ static void check_keeps(train_config *c, const cJSON *at)
     else if (!pe_keeps(c->method))
         cfg_fail(&c->doc, at, "method.keep_zeros",
                  "goes with method.type \"full\" and those that change weights by factors (lora, "
-                 "loraplus, dora, lorafa, adalora, lora_drop, lotr, vera), not with \"%s\"",
+                 "loraplus, dora, lorafa, adalora, lora_drop, lotr, delta_lora, vera), not "
+                 "with \"%s\"",
                  c->method->name);
 }
 
