@@ -253,6 +253,9 @@ tn_tensor *ag_dropout(ag_tape *t, tn_tensor *x, float p, uint64_t key);
 
 /* Rows of x as codes of eight bits give them back (kn_fake_rows), straight through; ag_fed_type. */
 tn_tensor *ag_fake(ag_tape *t, tn_tensor *x, const kn_tokens *how);
+/* ag_linear of ag_fake(x). A few rows meet ternary weights as codes (kn_codes_group). */
+tn_tensor *ag_linear_codes(ag_tape *t, tn_tensor *x, const kn_tokens *how, const ag_weight *w,
+                           int n, tn_tensor *add);
 /* The low-rank terms of a group's weights, at their columns, into low [AG_MAX_GROUP]; their number. They are taken out of
  * the weights, for ag_low_rank_add with another x than the product's. */
 int ag_take_low(ag_weight *w, int n, ag_low_rank *low);

@@ -231,6 +231,12 @@ void kn_fake_rows(kn_rows y, float *stat, kn_rows x, int64_t t, int64_t c, const
 /* dx = or += dy, straight through: of not symmetric ones 0 where a code was clamped. */
 void kn_fake_rows_back(float *dx, const float *dy, kn_rows x, const float *stat, int64_t t,
                        int64_t c, const kn_tokens *how, bool accumulate);
+/* y as kn_gemv_group has it, of matrices "ternary" without row_of and of rows of x in codes (symmetric): sums of whole
+ * numbers, the same bits on every level, and but for rounding those of kn_fake_rows and kn_gemv. codes: memory of
+ * kn_codes_floats(m, k). */
+void kn_codes_group(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_tokens *how,
+                    const kn_mat *w, const float *const *bias, int n, int64_t m, float *codes);
+int64_t kn_codes_floats(int64_t m, int64_t k);
 /* Of a matrix w [rows, cols] of s->type; on the calling thread, so that several may go side by side. s->step of all groups:
  * factor · mean|w| / divisor or factor · max|w| / divisor, at least `least`. */
 typedef struct kn_first_step {

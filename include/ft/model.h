@@ -69,6 +69,7 @@ typedef struct model_quant_part {
     int nd;
     int64_t dim[2];
 } model_quant_part;
+struct model_save_options;
 typedef struct model_quant_writer {
     bool (*means)(const model *m, int64_t i);
     int (*parts)(const void *cfg, const dt_type *dtype, int64_t rows, int64_t cols,
@@ -78,6 +79,9 @@ typedef struct model_quant_writer {
     ft_status (*data)(const tn_tensor *coded, int part, arena *mem, const void **data);
     void (*config)(const void *cfg, const dt_type *dtype, str_buf *out);
     bool of_module; /* suffixes are behind the module's name: P.qweight of P.weight */
+    bool of_base;   /* a model of the row's own folders is written, with its own cfg; --type is the method's name */
+    /* 65, or 64: why a model cannot be written so; NULL: any can */
+    ft_status (*fits)(const model *m, const struct model_save_options *opt);
 } model_quant_writer;
 
 typedef struct model_quant {
@@ -99,6 +103,9 @@ typedef struct model_quant {
 const model_quant *model_quant_by_type(const char *type); /* NULL when unknown */
 const model_quant *model_quant_by_method(const char *method);
 const model_quant *model_quant_make_at(int i);            /* rows with a type; NULL past the end */
+/* What `--type` calls the folders of a row; NULL: it asks for none. The rows that it asks for; NULL past the end. */
+const char *model_quant_output(const model_quant *q);
+const model_quant *model_quant_output_at(int i);
 void model_quant_list(str_buf *out, bool types);          /* types, or methods, for messages */
 
 /* The folders of GPTQ and AWQ ("gptq", "awq" by model_quant_by_method). Their cfg, of reading and of the writer alike: what
@@ -133,6 +140,8 @@ FT_MUST_USE ft_status model_packed_tensor(tn_tensor *t, const model_codes *c, ar
  * multiple of 8), a group_size that does not divide `in`. Before anything is quantised. */
 FT_MUST_USE ft_status model_packed_fits(const model_quant *q, const model_packed_cfg *c,
                                         const char *name, int64_t out, int64_t in);
+/* Weights that are rounded when they are used (BitNet, online) are numbers again, for who trains them. */
+void model_unround(model *m);
 /* Matrix i is [out, in] from now on, also where the family's folders have it [in, out]. */
 void model_quant_turned(model *m, int64_t i);
 

@@ -105,6 +105,19 @@ const dt_type *dt_code_type(int bits);  /* the format; NULL */
  * beside it in its first and last byte stay. */
 void dt_codes_get(const dt_type *type, uint8_t *q, const void *src, int64_t first, int64_t n);
 void dt_codes_put(const dt_type *type, void *dst, int64_t first, const uint8_t *q, int64_t n);
+/* --- a matrix of −1, 0 and 1 times one number, "ternary" ------------------------------------------------
+ * value = scale · (code − 1) of codes 0, 1, 2, in f32. A row [cols] is whole blocks of 128 columns in 32 bytes each: byte j of
+ * a block holds columns j, j + 32, j + 64 and j + 96 from the lowest bits on, 0 behind the last column. */
+typedef struct dt_trits {
+    int64_t rows, cols;
+    float scale;
+} dt_trits;
+enum { DT_TRITS_BLOCK = 128 };
+extern const dt_type dt_ternary;
+int64_t dt_trits_row(int64_t cols); /* bytes of a row */
+/* A row of codes from a byte each; codes first … first + n of a row, a byte each. */
+void dt_trits_put(uint8_t *row, const uint8_t *code, int64_t cols);
+void dt_trits_get(uint8_t *code, const uint8_t *row, int64_t first, int64_t n);
 /* --- simulated quantisation, "fake" --------------------------------------------------------------------
  * Value i of numbers of `type`, as whole codes with a step between them would give it back:
  *   step · min(max(round(w · (1 / step)), low), high),  to the nearest even.

@@ -147,6 +147,10 @@ typedef struct kern_table {
     void (*fake_row)(float *y, float *stat, const float *x, int64_t n, bool symmetric);
     void (*fake_row_back)(float *dx, const float *dy, const float *x, const float *stat, int64_t n,
                           bool accumulate);
+    /* ternary matrices and tokens in codes, see kern_trits.inc */
+    float (*codes_row)(int8_t *q, const float *x, int64_t n);
+    void (*trits)(int32_t *out, const uint8_t *w, int64_t rows, int64_t blocks, const int8_t *q,
+                  int64_t ldq, int m);
     float (*max_abs)(const float *x, int64_t n);
     bool (*all_finite)(const float *x, int64_t n);
 } kern_table;

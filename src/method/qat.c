@@ -339,9 +339,18 @@ static ft_status read_steps(pe_qat *q, const char *dir)
     return rc;
 }
 
+/* The base's folder says how it is rounded: of one that was trained so, whose weights are codes by now or not. */
+static bool rounds_itself(const model *m)
+{
+    for (int64_t i = 0; i < m->n_site; i++)
+        if (m->site[i].fake) return true;
+    return false;
+}
+
 static ft_status open_noted(pe_qat *q, const char *dir, nn_overlay *over)
 {
     FT_TRY(read_keys(q, dir));
+    if (q->use.row->config && rounds_itself(q->m)) return FT_OK;
     FT_TRY(nn_store_open_frozen(&q->own, 64));
     FT_TRY(attach(q, over, &q->own));
     if (q->use.row->config)

@@ -34,6 +34,19 @@ const model_quant *model_quant_make_at(int i)
     return NULL;
 }
 
+const char *model_quant_output(const model_quant *q)
+{
+    return !q->writer ? NULL : q->writer->of_base ? q->method : q->type;
+}
+
+const model_quant *model_quant_output_at(int i)
+{
+    for (const model_quant *const *q = rows; *q; q++) {
+        if (model_quant_output(*q) && i-- == 0) return *q;
+    }
+    return NULL;
+}
+
 const model_quant *model_quant_by_method(const char *method)
 {
     for (const model_quant *const *q = rows; *q; q++) {

@@ -126,7 +126,10 @@ static void config(const bnb_cfg *c, const dt_type *type, const dt_type *dtype, 
     {                                                                                              \
         config(c, dt_by_name(#kind), dtype, out);                                                  \
     }                                                                                              \
-    const model_quant_writer bnb_writer_##kind = {bnb_is_meant, kind##_parts,  kind##_code,        \
-                                                  data,         kind##_config, false};
+    const model_quant_writer bnb_writer_##kind = {.means = bnb_is_meant,                           \
+                                                  .parts = kind##_parts,                           \
+                                                  .code = kind##_code,                             \
+                                                  .data = data,                                    \
+                                                  .config = kind##_config};
 WRITER(nf4)
 WRITER(fp4)

@@ -240,7 +240,11 @@ static void config(const packed_layout *l, const model_packed_cfg *c, str_buf *o
         (void)dtype;                                                                               \
         config(&packed_##kind, c, out);                                                            \
     }                                                                                              \
-    const model_quant_writer packed_writer_##kind = {is_coded,    kind##_parts,  kind##_code,      \
-                                                     kind##_data, kind##_config, true};
+    const model_quant_writer packed_writer_##kind = {.means = is_coded,                            \
+                                                     .parts = kind##_parts,                        \
+                                                     .code = kind##_code,                          \
+                                                     .data = kind##_data,                          \
+                                                     .config = kind##_config,                      \
+                                                     .of_module = true};
 WRITER(gptq)
 WRITER(awq)

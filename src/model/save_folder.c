@@ -492,7 +492,8 @@ static ft_status replace_tokenizer(const char *tokenizer, const char *model_path
 static ft_status put_quant_config(const save_plan *p, str_buf *config)
 {
     str_buf text = {0};
-    p->opt->quant->writer->config(p->opt->quant_cfg, save_quant_dtype(p->m), &text);
+    const model_quant_writer *w = p->opt->quant->writer;
+    w->config(w->of_base ? p->m->quant_cfg : p->opt->quant_cfg, save_quant_dtype(p->m), &text);
     ft_status rc = str_ok(&text);
     if (rc == FT_OK) js_set_member(config, "quantization_config", text.data);
     str_free(&text);

@@ -40,6 +40,7 @@ ft_status save_quant_items(save_plan *p)
     save_item *all = arena_get(p->mem, (size_t)p->n * MODEL_QUANT_PARTS * sizeof *all);
     int64_t n = 0;
     if (!all) return FT_EMEM;
+    if (q->writer->fits) FT_TRY(q->writer->fits(p->m, p->opt));
     for (int64_t i = 0; i < p->n; i++) {
         int parts = 1;
         if (!p->item[i].added && q->writer->means(p->m, p->item[i].param))

@@ -68,9 +68,7 @@ static tn_tensor *product(nn_run *r, const nn_group *g, tn_tensor *x, ag_weight 
     ag_low_rank low[AG_MAX_GROUP];
     if (!fake || !fake->input) return ag_linear(r->t, x, w, g->n, add);
     const int n_low = ag_take_low(w, g->n, low);
-    tn_tensor *codes = ag_fake(r->t, x, fake->input);
-    tn_tensor *y = ag_linear(r->t, codes, w, g->n, add);
-    ag_drop(r->t, codes);
+    tn_tensor *y = ag_linear_codes(r->t, x, fake->input, w, g->n, add);
     return ag_low_rank_add(r->t, y, x, low, n_low);
 }
 

@@ -43,7 +43,7 @@ static ft_status report(const conversion *c, str_buf *s)
 {
     size_t bytes = model_bytes(c->to);
     const model_mix *mix = model_mix_by_name(c->opt->type);
-    const char *type = c->quant ? c->quant->type : mix ? mix->name : c->type->name;
+    const char *type = c->quant ? model_quant_output(c->quant) : mix ? mix->name : c->type->name;
     if (c->opt->json) {
         str_adds(s, "{\"out\":");
         tool_json_text(s, c->opt->out, strlen(c->opt->out));

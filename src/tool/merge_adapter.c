@@ -50,7 +50,7 @@ static bool rounds(const merge *m)
 static const char *type_name(const merge *m)
 {
     const model_mix *mix = model_mix_by_name(m->opt->type);
-    return m->quant ? m->quant->type : mix ? mix->name : m->type->name;
+    return m->quant ? model_quant_output(m->quant) : mix ? mix->name : m->type->name;
 }
 
 /* What each step does to the model: as numbers on the texts of the proof, against base and adapter. */

@@ -18,9 +18,7 @@ const char *tool_type_at(int i)
             return dt_at(k)->name;
     for (int k = 0; model_mix_at(k); k++)
         if (!dt_by_name(model_mix_at(k)->name) && i-- == 0) return model_mix_at(k)->name;
-    for (int k = 0; model_quant_make_at(k); k++)
-        if (model_quant_make_at(k)->writer && i-- == 0) return model_quant_make_at(k)->type;
-    return NULL;
+    return model_quant_output_at(i) ? model_quant_output(model_quant_output_at(i)) : NULL;
 }
 
 ft_status tool_output_type(const char *name, const char *path, const dt_type **type)
@@ -52,10 +50,8 @@ ft_status tool_output_type(const char *name, const char *path, const dt_type **t
         if (named && gguf) *type = dt_by_name(mix->base);
         if (named && !gguf) place_elsewhere = true;
     }
-    if (!gguf) {
-        str_printf(&known, ", ");
-        model_quant_list(&known, true);
-    }
+    for (int i = 0; !gguf && model_quant_output_at(i); i++)
+        str_printf(&known, ", %s", model_quant_output(model_quant_output_at(i)));
     ft_status rc =
         *type ? FT_OK
               : ft_fail(FT_EUSAGE, "--type: \"%s\" %s; a %s holds %s", ft_shows(name),
@@ -65,20 +61,29 @@ ft_status tool_output_type(const char *name, const char *path, const dt_type **t
     return rc;
 }
 
+static const model_quant *output_quant(const char *name)
+{
+    for (int i = 0; name && model_quant_output_at(i); i++)
+        if (strcmp(model_quant_output(model_quant_output_at(i)), name) == 0)
+            return model_quant_output_at(i);
+    return NULL;
+}
+
 ft_status tool_output_quant(const char *name, const char *path, const char *const *sets, int n,
                             arena *mem, const model_quant **quant, void **cfg)
 {
-    const model_quant *q = name ? model_quant_by_type(name) : NULL;
+    const model_quant *q = output_quant(name);
     cfg_doc d;
     *quant = NULL;
     *cfg = NULL;
-    if (!q || !q->writer) {
-        FT_CHECK(n == 0, FT_EUSAGE, "--double-quant and --block-size: are of --type nf4 and fp4");
-        return FT_OK;
-    }
+    FT_CHECK((q && q->make_fields) || n == 0, FT_EUSAGE,
+             "--double-quant and --block-size: are of --type nf4 and fp4");
+    if (!q) return FT_OK;
     FT_CHECK(!str_ends(path, ".gguf"), FT_EUSAGE,
              "--type: \"%s\" has no place in a .gguf; write a folder, or use q4_k and its like",
              name);
+    *quant = q;
+    if (!q->make_fields) return FT_OK;
     *cfg = arena_get(mem, q->make_size + 1);
     if (!*cfg) return FT_EMEM;
     FT_TRY(cfg_open_empty(&d, sets, n, mem));
@@ -87,7 +92,6 @@ ft_status tool_output_quant(const char *name, const char *path, const char *cons
     if (q->check) q->check(&d, d.js.root, "", *cfg);
     ft_status rc = cfg_done(&d) == FT_ECONFIG ? FT_EUSAGE : cfg_done(&d);
     cfg_close(&d);
-    *quant = q;
     return rc;
 }
 

@@ -172,11 +172,15 @@ static ft_status check_codes(const train_session *s, const model *m)
                  "model of floats; make floats of the base with `ft convert --type bf16`, or train "
                  "an adapter (method.type \"lora\")",
                  ft_shows(m->path), ft_shows(p->name), dt_code_bits(p->t.type), method->name);
+        FT_CHECK(p->t.type != &dt_ternary, FT_EDATA,
+                 "%s: \"%s\" is in ternary codes, and the result of method.type \"%s\" is a model "
+                 "of floats; train the folder that they were packed from, with model.qat "
+                 "{\"type\": \"bitnet\"}, or train an adapter (method.type \"lora\")",
+                 ft_shows(m->path), ft_shows(p->name), method->name);
         FT_CHECK(p->t.type != &dt_fake, FT_EDATA,
                  "%s: \"%s\" is rounded where it is read (quantization_config bitnet, online), and "
-                 "method.type \"%s\" would train what it is rounded to; take quantization_config "
-                 "out of its config.json and train with model.qat {\"type\": \"bitnet\"}, or train "
-                 "an adapter (method.type \"lora\")",
+                 "method.type \"%s\" would train what it is rounded to; train with model.qat "
+                 "{\"type\": \"bitnet\"}, or train an adapter (method.type \"lora\")",
                  ft_shows(m->path), ft_shows(p->name), method->name);
     }
     return FT_OK;
@@ -193,6 +197,8 @@ ft_status train_attach_method(const train_session *s, model *m, pe_ctx **out)
                            .samples = data_epoch_length(s->train),
                            .batch_size = s->cfg.train.batch_size,
                            .qat = s->cfg.model.qat.row ? &s->cfg.model.qat : NULL};
+    /* The folder of a run of this kind: its weights are the numbers that were trained. */
+    if (with.qat && with.qat->row->config) model_unround(m);
     FT_TRY(check_codes(s, m));
     FT_TRY(pe_attach(out, s->cfg.method, s->cfg.method_cfg, m, &with));
     return check_quantised(s, m, *out);

@@ -15,6 +15,8 @@ typedef struct linear_attr {
     bool residual;
     float *u[AG_MAX_GROUP]; /* [T, O_i]; NULL: not kept */
     const op_low_rank *low; /* terms that are further steps of the products; NULL: none */
+    const kn_tokens
+        *codes; /* of x, where W is multiplied with them; NULL: it is multiplied with x */
 } linear_attr;
 
 static int64_t in_of(const ag_weight *w)
@@ -151,7 +153,11 @@ static void apply_few(ag_tape *t, const ag_node *n)
         bias[i] = a->w[i].b ? tn_f32(a->w[i].b) : NULL;
         if (a->w[i].in && !wide) wide = ag_temp(t, rows * in);
     }
-    if (!wide) kn_gemv_group(y, ld, x, in, mat, bias, a->n, rows);
+    float *codes = a->codes ? ag_temp(t, kn_codes_floats(rows, in)) : NULL;
+    if (codes)
+        kn_codes_group(y, ld, x, in, a->codes, mat, bias, a->n, rows, codes);
+    else if (!wide && !a->codes)
+        kn_gemv_group(y, ld, x, in, mat, bias, a->n, rows);
     for (int i = 0; i < a->n && t->status == FT_OK; col += out_of(&a->w[i++])) {
         const ag_weight *w = &a->w[i];
         if (wide) kn_gemv(y + col, ld, input_of(n, w, true, wide).data, in, &mat[i], rows, bias[i]);
@@ -159,6 +165,7 @@ static void apply_few(ag_tape *t, const ag_node *n)
             kn_mul_cols(y + col, ld, y + col, ld, tn_f32(w->out), 1.0f, rows, out_of(w), false);
     }
     ag_temp_free(t, wide, rows * in);
+    ag_temp_free(t, codes, kn_codes_floats(rows, in));
 }
 
 static void forward(ag_tape *t, ag_node *n)
@@ -205,7 +212,9 @@ static int64_t temp(const ag_node *n)
 {
     const linear_attr *a = n->attr;
     const int64_t rows = tn_rows(n->out), n_x = tn_count(n->in[0]);
-    int64_t most = a->low ? op_low_rank_temp(a->low, rows, tn_cols(n->in[0])) : 0;
+    int64_t most = a->low     ? op_low_rank_temp(a->low, rows, tn_cols(n->in[0]))
+                   : a->codes ? kn_codes_floats(rows, tn_cols(n->in[0]))
+                              : 0;
     for (int i = 0; i < a->n; i++) {
         const ag_weight *w = &a->w[i];
         const int64_t own =
@@ -267,7 +276,8 @@ static bool take_terms(ag_tape *t, linear_attr *a, const tn_tensor *x, const ag_
     return true;
 }
 
-tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add)
+static tn_tensor *linear(ag_tape *t, tn_tensor *x, const kn_tokens *codes, const ag_weight *w,
+                         int n, tn_tensor *add)
 {
     linear_attr *a = ag_meta(t, sizeof *a);
     ag_low_rank low[AG_MAX_GROUP];
@@ -281,6 +291,7 @@ tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_ten
     int n_low = terms_of(w, n, low);
     a->n = n;
     a->residual = add != NULL;
+    a->codes = codes;
     if (add) in[n_in++] = add;
     for (int i = 0; i < n; i++) {
         a->w[i] = w[i];
@@ -311,4 +322,27 @@ tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_ten
     y = ag_call(t, &ag_op_linear, y, a, n_in, in);
     if (t->status == FT_OK) y->rounds = rounds;
     return ag_low_rank_add(t, y, x, low, n_low);
+}
+
+tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add)
+{
+    return linear(t, x, NULL, w, n, add);
+}
+
+/* What a product of codes needs: ternary matrices, and one x for all of them. */
+static bool meets_codes(const ag_tape *t, const kn_tokens *how, const ag_weight *w, int n)
+{
+    bool all = t->few && !t->record && how->symmetric;
+    for (int i = 0; i < n; i++)
+        all = all && w[i].w->type == &dt_ternary && !w[i].w->row_of && !w[i].in_out && !w[i].in;
+    return all;
+}
+
+tn_tensor *ag_linear_codes(ag_tape *t, tn_tensor *x, const kn_tokens *how, const ag_weight *w,
+                           int n, tn_tensor *add)
+{
+    if (meets_codes(t, how, w, n)) return linear(t, x, how, w, n, add);
+    tn_tensor *codes = ag_fake(t, x, how), *y = linear(t, codes, NULL, w, n, add);
+    ag_drop(t, codes);
+    return y;
 }
