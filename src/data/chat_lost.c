@@ -223,16 +223,11 @@ static cJSON *all_marked(const turns *t)
             continue;
         }
         str_buf s = {0};
-        str_printf(&s, "%s" TURNS_MARK "%d" TURNS_MARK, js_get(m, "content")->valuestring, i);
-        cJSON *copy = cJSON_Duplicate(m, true),
-              *content = s.failed ? NULL : cJSON_CreateString(s.data);
+        str_adds(&s, js_get(m, "content")->valuestring);
+        str_printf(&s, TURNS_MARK "%d" TURNS_MARK, i);
+        cJSON *copy = data_turns_with(m, &s);
         ok = copy && cJSON_AddItemToArray(list, copy);
         if (!ok) cJSON_Delete(copy);
-        if (!content || !ok || !cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", content)) {
-            cJSON_Delete(content);
-            ok = false;
-        }
-        str_free(&s);
     }
     if (ok) return list;
     cJSON_Delete(list);

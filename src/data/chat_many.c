@@ -59,14 +59,13 @@ static parts parts_of(const char *s)
     return p;
 }
 
-/* The content, marked inside of its white space, which templates trim, and behind the reasoning, which they cut off; where
+/* The message with its content marked inside of its white space, which templates trim, and behind the reasoning, which they cut off; where
  * they look at how a content begins, behind it alone (inner). */
-static cJSON *marked_content(const char *s, int i, bool inner)
+static cJSON *marked(const cJSON *m, const char *s, int i, bool inner)
 {
     str_buf out = {0};
     const parts p = parts_of(s);
     const size_t from = p.answer, to = p.to;
-    if (from == to) return NULL;
     str_add(&out, s, p.from);
     if (!inner && p.answer > p.from) str_printf(&out, TURNS_MARK "%d[" TURNS_MARK, i);
     str_add(&out, s + p.from, from - p.from);
@@ -74,9 +73,14 @@ static cJSON *marked_content(const char *s, int i, bool inner)
     str_add(&out, s + from, to - from);
     str_printf(&out, TURNS_MARK "%d>" TURNS_MARK, i);
     str_adds(&out, s + to);
-    cJSON *v = str_ok(&out) == FT_OK ? cJSON_CreateString(out.data) : NULL;
-    str_free(&out);
-    return v;
+    return data_turns_with(m, &out);
+}
+
+/* There is text behind its reasoning. */
+static bool says(const char *s)
+{
+    const parts p = parts_of(s);
+    return p.answer < p.to;
 }
 
 static cJSON *wrapped(const turns *t, bool learned_only, bool inner)
@@ -86,18 +90,11 @@ static cJSON *wrapped(const turns *t, bool learned_only, bool inner)
     bool ok = list != NULL;
     for (int i = 0; ok && m; i++, m = m->next) {
         const char *s = cJSON_GetStringValue(js_get(m, "content"));
-        bool wanted = s && (!learned_only || data_turns_supervised(t, i, m));
-        cJSON *content = wanted ? marked_content(s, i, inner) : NULL;
-        cJSON *copy = content ? cJSON_Duplicate(m, true) : NULL;
-        if (!content) {
-            ok = cJSON_AddItemReferenceToArray(list, (cJSON *)(uintptr_t)m);
-        } else if (!copy || !cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", content)) {
-            cJSON_Delete(content);
-            cJSON_Delete(copy);
-            ok = false;
-        } else {
-            ok = cJSON_AddItemToArray(list, copy);
-        }
+        bool wanted = s && says(s) && (!learned_only || data_turns_supervised(t, i, m));
+        cJSON *copy = wanted ? marked(m, s, i, inner) : NULL;
+        ok = wanted ? copy && cJSON_AddItemToArray(list, copy)
+                    : cJSON_AddItemReferenceToArray(list, (cJSON *)(uintptr_t)m);
+        if (!ok) cJSON_Delete(copy);
     }
     if (ok) return list;
     cJSON_Delete(list);

@@ -197,7 +197,6 @@ static ft_status find_turns(turns *t, int *count)
 /* What is known of the tokens up to a place that the search has come to. */
 typedef struct walk {
     const str_buf *text;
-    const int64_t *off;    /* [ids] where each token stands; NULL: not known */
     int64_t next;          /* tokens before it are passed */
     int64_t token, begins; /* the last special token passed, and where it stands */
     size_t seen;           /* special tokens are looked for from here on */
@@ -232,34 +231,50 @@ static void to_special(const data_item *it, walk *w, int64_t at)
 static ft_status tokens_before(turns *t, walk *w, int64_t at, int64_t *out)
 {
     const data_item *it = t->it;
-    tok_ids head = {0};
+    tok_match head;
     to_special(it, w, at);
     if (!data_turns_spend(t, (size_t)(at - w->begins))) return data_turns_rc(t);
-    ft_status rc =
-        tok_encode(it->d->tok, w->text->data + w->begins, (size_t)(at - w->begins), false, &head);
-    *out = w->token;
-    while (rc == FT_OK && *out - w->token < head.n && *out < it->ids.n &&
-           head.id[*out - w->token] == it->ids.id[*out])
-        (*out)++;
-    tok_ids_free(&head);
-    return rc;
+    const tok_ids with = {.id = it->ids.id + w->token, .n = it->ids.n - w->token};
+    FT_TRY(tok_compare(it->d->tok, w->text->data + w->begins, (size_t)(at - w->begins), false,
+                       &with, &head));
+    *out = w->token + head.same;
+    return FT_OK;
 }
 
-/* Spans come in the order of the text. */
-static ft_status span_tokens(turns *t, walk *w, tpl_span s, int64_t *from, int64_t *to)
+/* The tokens of spans, which come in the order of the text, while the places of tokens are met one by one. */
+typedef struct finder {
+    data_item *it;
+    const tpl_span *span;
+    tpl_span *token; /* [count] of each; n where none was met */
+    int count, begun, ended;
+    bool merged;
+} finder;
+
+static void meet(void *ctx, int64_t k, int64_t from, int64_t to)
+{
+    finder *f = ctx;
+    for (; f->begun < f->count && to > f->span[f->begun].from; f->begun++) {
+        f->token[f->begun].from = k;
+        f->merged = f->merged || from < f->span[f->begun].from;
+    }
+    for (; f->ended < f->begun && from >= f->span[f->ended].to; f->ended++)
+        f->token[f->ended].to = k;
+}
+
+/* By the places of tokens, or where they do not spell the text by tokenizing what stands before each end. */
+static ft_status spans_tokens(turns *t, int count, tpl_span *token)
 {
     data_item *it = t->it;
-    const int64_t *off = w->off;
-    if (!off) {
-        FT_TRY(tokens_before(t, w, s.from, from));
-        FT_TRY(tokens_before(t, w, s.to, to));
-        return FT_OK;
+    finder f = {.it = it, .span = t->span, .token = token, .count = count};
+    bool exact = false;
+    for (int i = 0; i < count; i++) token[i] = (tpl_span){it->ids.n, it->ids.n};
+    FT_TRY(data_offsets(it->d->tok, t->full.data, t->full.len, &it->ids, meet, &f, &exact));
+    if (exact) it->merged = it->merged || f.merged;
+    walk w = {.text = &t->full};
+    for (int i = 0; !exact && i < count; i++) {
+        FT_TRY(tokens_before(t, &w, t->span[i].from, &token[i].from));
+        FT_TRY(tokens_before(t, &w, t->span[i].to, &token[i].to));
     }
-    while (w->next < it->ids.n && off[w->next + 1] <= s.from) w->next++;
-    *from = w->next;
-    it->merged = it->merged || (*from < it->ids.n && off[*from] < s.from);
-    *to = *from;
-    while (*to < it->ids.n && off[*to] < s.to) ++*to;
     return FT_OK;
 }
 
@@ -301,19 +316,14 @@ static int64_t turn_tokens(data_item *it, int64_t from, int64_t to)
 static ft_status mask_tokens(turns *t, int count)
 {
     data_item *it = t->it;
-    int64_t *off = ft_alloc((size_t)it->ids.n + 1, sizeof *off), from, to;
-    if (!off) return FT_EMEM;
-    bool exact = false;
-    ft_status rc = data_offsets(it->d->tok, t->full.data, t->full.len, &it->ids, off, &exact);
-    walk w = {.text = &t->full, .off = exact ? off : NULL};
+    tpl_span *token = ft_alloc((size_t)count + 1, sizeof *token);
+    if (!token) return FT_EMEM;
+    ft_status rc = spans_tokens(t, count, token);
     for (int i = 0; rc == FT_OK && i < count; i++) {
-        rc = span_tokens(t, &w, t->span[i], &from, &to);
-        if (rc != FT_OK) break;
-        to = turn_tokens(it, from, to);
-        rc = it->rc;
-        for (int64_t k = from; k < to; k++) it->labels[k] = it->ids.id[k];
+        const int64_t to = turn_tokens(it, token[i].from, token[i].to);
+        rc = it->rc != FT_OK ? it->rc : data_learn(it, token[i].from, to);
     }
-    ft_free(off);
+    ft_free(token);
     return rc;
 }
 
@@ -332,11 +342,7 @@ static ft_status add_end(turns *t, bool supervised)
     }
     it->no_end = true;
     FT_TRY(tok_ids_push(&it->ids, eos));
-    int32_t *more = ft_realloc(it->labels, (size_t)it->ids.n, sizeof *more);
-    if (!more) return FT_EMEM;
-    it->labels = more;
-    more[it->ids.n - 1] = supervised ? eos : DATA_IGNORE;
-    return FT_OK;
+    return supervised ? data_learn(it, it->ids.n - 1, it->ids.n) : FT_OK;
 }
 
 static ft_status make_mask(turns *t, const tpl_spans *marked)
@@ -346,10 +352,7 @@ static ft_status make_mask(turns *t, const tpl_spans *marked)
     bool weights = t->first > 0;
     for (const cJSON *m = t->messages->child; m; m = m->next)
         weights = weights || data_turns_unweighted(m);
-    for (int64_t i = 0; i < it->ids.n; i++) {
-        it->labels[i] = it->d->assistant_only ? DATA_IGNORE : it->ids.id[i];
-    }
-    if (!it->d->assistant_only) return FT_OK;
+    if (!it->d->assistant_only) return data_learn(it, 0, it->ids.n);
     if (marked->n && !weights) {
         t->span = ft_alloc((size_t)marked->n, sizeof *t->span);
         if (!t->span) return FT_EMEM;
@@ -398,10 +401,7 @@ ft_status data_render_chat(data_item *it, const cJSON *node, const chat_input *i
     if (rc == FT_OK) rc = data_turns_lost(&t);
     if (rc != FT_OK || (it->lost && it->d->on_loss == DATA_LOSS_DROP)) goto out;
     if (rc == FT_OK) rc = tok_encode(it->d->tok, t.full.data, t.full.len, false, &it->ids);
-    if (rc == FT_OK) {
-        it->labels = ft_alloc((size_t)it->ids.n + 1, sizeof *it->labels);
-        rc = it->labels ? make_mask(&t, &marked) : FT_EMEM;
-    }
+    if (rc == FT_OK) rc = make_mask(&t, &marked);
     if (rc == FT_OK) {
         const cJSON *last = cJSON_GetArrayItem(in->messages, t.n - 1);
         rc = add_end(&t, !it->d->assistant_only || !data_turns_unweighted(last));

@@ -46,22 +46,33 @@ ft_status data_turns_rc(const turns *t)
     return t->rc == FT_EMEM ? ft_fail(FT_EMEM, "out of memory") : t->rc;
 }
 
+cJSON *data_turns_with(const cJSON *message, str_buf *content)
+{
+    char *fit = content->failed ? NULL : ft_realloc(content->data, content->len + 1, 1);
+    cJSON *copy = data_turn_refer(message), *text = fit ? cJSON_CreateStringReference(fit) : NULL;
+    if (fit) content->data = fit;
+    if (text) {
+        text->type &= ~cJSON_IsReference; /* its own from here on */
+        *content = (str_buf){0};
+    }
+    str_free(content);
+    if (copy && text && cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", text)) return copy;
+    cJSON_Delete(text);
+    cJSON_Delete(copy);
+    return NULL;
+}
+
 cJSON *data_turns_marked(turns *t, const cJSON *message, bool before)
 {
     const cJSON *content = js_get(message, "content");
     str_buf s = {0};
     if (!cJSON_IsString(content)) return NULL;
-    cJSON *copy = cJSON_Duplicate(message, true);
     if (before) str_adds(&s, TURNS_MARK);
     str_adds(&s, content->valuestring);
     if (!before) str_adds(&s, TURNS_MARK);
-    cJSON *text = s.failed || !copy ? NULL : cJSON_CreateString(s.data);
-    str_free(&s);
-    if (text && cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", text)) return copy;
-    t->rc = FT_EMEM;
-    cJSON_Delete(text);
-    cJSON_Delete(copy);
-    return NULL;
+    cJSON *copy = data_turns_with(message, &s);
+    if (!copy) t->rc = FT_EMEM;
+    return copy;
 }
 
 bool data_turns_unweighted(const cJSON *m)

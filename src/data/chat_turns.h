@@ -29,6 +29,9 @@ bool data_turns_render(turns *t, int n, bool prompt, int at, const cJSON *change
 bool data_turns_spend(turns *t, size_t bytes);
 /* t->rc with its message. */
 FT_MUST_USE ft_status data_turns_rc(const turns *t);
+/* A copy of the message with this text, which it takes over (also where it fails); NULL: out of memory. What does not change
+ * stays the message's. */
+cJSON *data_turns_with(const cJSON *message, str_buf *content);
 /* A copy of the message with the mark before or after its content; NULL: that is no text, or t->rc. */
 cJSON *data_turns_marked(turns *t, const cJSON *message, bool before);
 bool data_turns_assistant(const cJSON *message);

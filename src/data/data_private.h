@@ -28,20 +28,17 @@ typedef struct data_order {
 } data_order;
 void data_order_close(data_set *d);
 
-/* One sample in a store's arrays. labels_at < 0: the labels are the ids (text). seq_at < 0: one sequence. */
+/* A row of text in a store's arrays, all of it learned, which may hold parts of several files. */
 typedef struct data_row {
-    int64_t ids_at, labels_at, seq_at, line;
-    double value;
-    const char *extra; /* the item's */
-    int32_t len, whole, n_seq,
-        file; /* file: of the source's; −1: of a row of text, which may hold parts of several */
+    int64_t ids_at, seq_at;
+    int32_t len, n_seq;
 } data_row;
 
-/* Samples of one source: those of a window in flat arrays, as they come and go; those that stay as bytes (packed.c), and
- * in the arrays only what is about to become a sample. */
+/* Samples of one source: the rows of a window in flat arrays, as they come and go; those that stay as bytes (packed.c), and
+ * in the arrays only the row of text that is about to become one. */
 typedef struct data_store {
-    int32_t *ids, *labels, *seq;
-    int64_t n_ids, cap_ids, n_labels, cap_labels, n_seq, cap_seq;
+    int32_t *ids, *seq;
+    int64_t n_ids, cap_ids, n_seq, cap_seq;
     data_row *row;
     int64_t n_rows, cap_rows;
     bool packed;
@@ -224,7 +221,9 @@ typedef struct data_item {
     cJSON *view;
     const cJSON **origin; /* of the view's members */
     tok_ids ids;
-    int32_t *labels; /* [ids.n], unshifted; NULL: the ids (text) */
+    tok_ids
+        border; /* of what is learned: from, to, from, to … (learned.c); text is learned all over */
+    int32_t *labels; /* [ids.n], unshifted, where they are other tokens; NULL: none is */
     tok_ids seq;     /* the lengths of the sequences that it holds; empty: it is one */
     bool all;        /* each of them must keep a token to learn */
     bool same;       /* the answers of a pair are equal */
@@ -309,7 +308,11 @@ FT_MUST_USE ft_status data_chat_ids(const data_item *it, const cJSON *messages, 
 /* record_turns.c: appends the messages that the turns of a record are; share: in ShareGPT's form where they show none */
 FT_MUST_USE ft_status data_turn_list(const data_item *it, const cJSON *from, bool share,
                                      cJSON *list);
+/* A message; its text stays the record's, or (own) is copied. */
 bool data_turn_add(cJSON *list, const char *role, const char *text);
+bool data_turn_own(cJSON *list, const char *role, const char *text);
+cJSON *data_turn_refer(
+    const cJSON *message); /* a copy, of members that stay the message's; NULL: out of memory */
 bool data_turn_is_system(const data_item *it, const cJSON *turn); /* NULL: it is not */
 
 /* source.c: a source, whole or (text that is too much) its first window */
@@ -429,6 +432,14 @@ void data_count_forget(data_source *s); /* nothing was read yet */
 void data_count_close(data_set *d);
 void data_seen_close(data_seen *s);
 
+/* learned.c: tokens [from, to) are learned. */
+FT_MUST_USE ft_status data_learn(data_item *it, int64_t from, int64_t to);
+/* it->labels as borders, where they can be told so. */
+FT_MUST_USE ft_status data_learn_labels(data_item *it);
+/* The next part of [at, end) that is learned; false: there is none. */
+bool data_learned_next(const data_item *it, int64_t at, int64_t end, int64_t *from, int64_t *to);
+int64_t data_learned(const data_item *it, int64_t at, int64_t end); /* tokens of [at, end) */
+
 /* store.c */
 FT_MUST_USE ft_status data_store_item(data_source *s, const data_item *it);
 FT_MUST_USE ft_status data_store_row(const data_set *d, data_store *to, data_source_stats *st,
@@ -437,11 +448,14 @@ void data_store_close(data_store *s);
 void data_view(const data_store *st, const data_row *r, data_sample *out); /* pointers into st */
 /* packed.c: room for so many. */
 FT_MUST_USE ft_status data_reserve(void *array, int64_t *cap, int64_t need, size_t size);
-/* A further row; file: of the source's, -1. Without ids: its length, and that of its longest sequence. */
-FT_MUST_USE ft_status data_pack(data_store *to, const data_sample *x, int32_t file);
+/* A further row. x: as it is met, its sequences one after another from ids on, not cut yet; len, whole: as if each were cut
+ * at `most` tokens. it: what is learned of them, from its token `from` on; NULL: all. file: of the source's, -1. */
+FT_MUST_USE ft_status data_pack(data_store *to, const data_sample *x, int32_t file, int64_t most,
+                                const data_item *it, int64_t from);
 FT_MUST_USE ft_status data_unpack(const data_store *st, int64_t row, data_sample *out,
                                   int32_t *file, arena *mem);
-int64_t data_packed_length(const data_store *st, int64_t row, int64_t *sequence); /* may be NULL */
+/* Without ids: its length, and that of its longest sequence, which may be NULL. */
+int64_t data_packed_length(const data_store *st, int64_t row, int64_t *sequence);
 /* Labels that a token of the same sequence predicts; first: and a virtual one before it. */
 int64_t data_supervised(const int32_t *labels, const int32_t *seq_len, int n_seq, bool first);
 
@@ -455,10 +469,11 @@ FT_MUST_USE ft_status data_get_row(data_set *d, data_source *s, int64_t row, dat
  * supervised. `node` is named in messages. */
 FT_MUST_USE ft_status data_render_chat(data_item *it, const cJSON *node, const chat_input *in,
                                        int first);
-/* offsets.c: off[k] = byte of text where token k begins, off[n] = len. exact: false when the tokens do not spell
- * the text (a normalizer changed it). */
+/* offsets.c: calls `meet` for the tokens in order, with the bytes of text where each stands. exact: false when the tokens do
+ * not spell the text (a normalizer changed it); what was met before that is void. */
+typedef void (*data_place)(void *ctx, int64_t token, int64_t from, int64_t to);
 FT_MUST_USE ft_status data_offsets(const tok_tokenizer *tok, const char *text, size_t len,
-                                   const tok_ids *ids, int64_t *off, bool *exact);
+                                   const tok_ids *ids, data_place meet, void *ctx, bool *exact);
 bool data_ends_turn(const tok_tokenizer *tok, int32_t id); /* a special token or one that stops */
 
 #endif

@@ -66,33 +66,27 @@ static ft_status plain(data_item *it, const char *prompt, const char *completion
 {
     const tok_tokenizer *tok = it->d->tok;
     str_buf text = {0};
-    tok_ids head = {0};
+    tok_match head;
     int32_t eos = tok_eos(tok);
-    int64_t k = 0;
     ft_status rc;
     str_adds(&text, prompt);
     size_t n = text.len;
     str_adds(&text, completion);
     FT_TRY_OUT(str_ok(&text));
     FT_TRY_OUT(tok_encode(tok, text.data ? text.data : "", text.len, true, &it->ids));
-    FT_TRY_OUT(tok_encode(tok, text.data ? text.data : "", n, true, &head));
-    while (k < head.n && k < it->ids.n && head.id[k] == it->ids.id[k]) k++;
+    FT_TRY_OUT(tok_compare(tok, text.data ? text.data : "", n, true, &it->ids, &head));
+    int64_t k = head.same;
     it->empty = is_blank(completion);
-    bool closed = head.n > 0 && eos >= 0 && head.id[head.n - 1] == eos; /* by the post-processor */
+    bool closed = head.n > 0 && eos >= 0 && head.last == eos; /* by the post-processor */
     it->merged = k < head.n - closed;
     if (doubled_bos(tok, &it->ids)) k -= k > 0; /* the text had it */
     if (k == it->ids.n && k && it->ids.id[k - 1] == eos && !*completion) k--;
     if (eos >= 0 && (k == it->ids.n || it->ids.id[it->ids.n - 1] != eos)) {
         FT_TRY_OUT(tok_ids_push(&it->ids, eos));
     }
-    it->labels = ft_alloc((size_t)it->ids.n + 1, sizeof *it->labels);
-    FT_GUARD(it->labels, FT_EMEM, "out of memory");
-    for (int64_t i = 0; i < it->ids.n; i++) {
-        it->labels[i] = i < k && it->d->completion_only ? DATA_IGNORE : it->ids.id[i];
-    }
+    rc = data_learn(it, it->d->completion_only ? k : 0, it->ids.n);
 out:
     str_free(&text);
-    tok_ids_free(&head);
     return rc;
 }
 
@@ -292,7 +286,7 @@ ft_status data_alpaca_turns(const data_item *it, cJSON *list)
     FT_TRY(data_turns_before(it, list, NULL));
     str_adds(&s, instruction);
     if (*input) str_printf(&s, "\n\n%s", input);
-    ft_status rc = out_of_memory(s.failed || !data_turn_add(list, "user", s.data ? s.data : ""));
+    ft_status rc = out_of_memory(s.failed || !data_turn_own(list, "user", s.data ? s.data : ""));
     str_free(&s);
     return rc;
 }
@@ -400,18 +394,18 @@ static ft_status tokens(data_item *it)
         FT_TRY(read_id(it, v, "input_ids", false, &id));
         FT_TRY(tok_ids_push(&it->ids, id));
     }
-    it->labels = ft_alloc((size_t)it->ids.n + 1, sizeof *it->labels);
-    if (!it->labels) return FT_EMEM;
+    if (!labels) FT_TRY(data_learn(it, 0, it->ids.n));
+    it->labels = labels ? ft_alloc((size_t)it->ids.n + 1, sizeof *it->labels) : NULL;
+    if (labels && !it->labels) return FT_EMEM;
     for (const cJSON *v = labels ? labels->child : NULL; v; v = v->next, n++) {
         if (n >= it->ids.n) break;
         FT_TRY(read_id(it, v, "labels", true, &it->labels[n]));
     }
-    if (!labels && it->ids.n)
-        memcpy(it->labels, it->ids.id, (size_t)it->ids.n * sizeof *it->labels);
     if (labels && cJSON_GetArraySize(labels) != it->ids.n) {
         return data_fail(it, labels, "labels", "has %d entries for %lld input_ids",
                          cJSON_GetArraySize(labels), (long long)it->ids.n);
     }
+    if (labels) FT_TRY(data_learn_labels(it));
     return read_lengths(it);
 }
 

@@ -55,11 +55,12 @@ static ft_status text_ids(const sides *x, int k, tok_ids *out)
 
 static ft_status chat_ids(const sides *x, int k, const cJSON *tools, tok_ids *out)
 {
-    cJSON *list = cJSON_Duplicate(x->before, true);
+    cJSON *list = cJSON_CreateArray();
     bool ok = list != NULL;
-    for (const cJSON *m = k >= 0 ? x->turns[k]->child : NULL; ok && m; m = m->next) {
-        cJSON *copy = cJSON_Duplicate(m, true);
-        ok = copy && cJSON_AddItemToArray(list, copy);
+    for (int half = 0; half < 2; half++) {
+        const cJSON *from = half == 0 ? x->before : k >= 0 ? x->turns[k] : NULL;
+        for (const cJSON *m = from ? from->child : NULL; ok && m; m = m->next)
+            ok = cJSON_AddItemReferenceToArray(list, (cJSON *)(uintptr_t)m);
     }
     ft_status rc = ok ? FT_OK : no_memory();
     if (rc == FT_OK && list->child) rc = data_chat_ids(x->it, list, tools, k < 0, out);
@@ -74,30 +75,29 @@ static int64_t in_common(const tok_ids *a, const tok_ids *b, int64_t most)
     return k;
 }
 
-static ft_status add_sequence(data_item *it, const tok_ids *ids, int64_t prompt)
+static ft_status add_sequence(data_item *it, const tok_ids *ids)
 {
-    const int64_t from = it->ids.n;
     for (int64_t i = 0; i < ids->n; i++) FT_TRY(tok_ids_push(&it->ids, ids->id[i]));
-    int32_t *labels = ft_realloc(it->labels, (size_t)it->ids.n + 1, sizeof *labels);
-    if (!labels) return FT_EMEM;
-    it->labels = labels;
-    for (int64_t i = 0; i < ids->n; i++) labels[from + i] = i < prompt ? DATA_IGNORE : ids->id[i];
     return tok_ids_push(&it->seq, (int32_t)ids->n);
 }
 
 static ft_status encode(const sides *x, const cJSON *tools)
 {
     data_item *it = x->it;
-    tok_ids prompt = {0}, side[SIDES] = {{0}};
+    tok_ids prompt = {0};
     ft_status rc = x->before ? chat_ids(x, -1, tools, &prompt) : text_ids(x, -1, &prompt);
-    for (int k = 0; rc == FT_OK && k < x->n; k++)
-        rc = x->before ? chat_ids(x, k, tools, &side[k]) : text_ids(x, k, &side[k]);
-    int64_t border = prompt.n;
-    for (int k = 0; k < x->n; k++) border = in_common(&prompt, &side[k], border);
+    int64_t border = prompt.n, at = 0;
+    for (int k = 0; rc == FT_OK && k < x->n; k++) {
+        tok_ids side = {0};
+        rc = x->before ? chat_ids(x, k, tools, &side) : text_ids(x, k, &side);
+        border = in_common(&prompt, &side, border);
+        if (rc == FT_OK) rc = add_sequence(it, &side);
+        tok_ids_free(&side);
+    }
     it->merged = border < prompt.n;
-    for (int k = 0; rc == FT_OK && k < x->n; k++) rc = add_sequence(it, &side[k], border);
+    for (int k = 0; rc == FT_OK && k < x->n; at += it->seq.id[k++])
+        rc = data_learn(it, at + border, at + it->seq.id[k]);
     tok_ids_free(&prompt);
-    for (int k = 0; k < SIDES; k++) tok_ids_free(&side[k]);
     return rc;
 }
 

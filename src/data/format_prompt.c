@@ -36,16 +36,6 @@ static ft_status note_record(data_item *it, const char *const *but)
     return str_ok(&s);
 }
 
-/* Labels of what is asked: nothing of it is learned. */
-static ft_status ask(data_item *it, int64_t prompt)
-{
-    it->labels = ft_alloc((size_t)it->ids.n + 1, sizeof *it->labels);
-    if (!it->labels) return FT_EMEM;
-    for (int64_t i = 0; i < it->ids.n; i++)
-        it->labels[i] = i < prompt ? DATA_IGNORE : it->ids.id[i];
-    return FT_OK;
-}
-
 /* --- prompt ------------------------------------------------------------------------------------------------------ */
 /* With BOS where the tokenizer adds one; an EOS that it adds too would end what is to be gone on with. */
 static ft_status plain_ids(data_item *it, const char *text)
@@ -86,7 +76,6 @@ static ft_status prompt(data_item *it)
     FT_TRY(cJSON_IsString(v) ? plain_ids(it, v->valuestring) : turns(it, v));
     if (it->ids.n == 0)
         return data_fail(it, v, "prompt", "is no token at all: there is nothing to continue");
-    FT_TRY(ask(it, it->ids.n));
     return note_record(it, none);
 }
 
@@ -138,7 +127,7 @@ static ft_status rollouts(data_item *it)
     const bool whole = it->value >= 1 && it->value <= MOST_BATCHES && it->value == floor(it->value);
     if (epoch && !cJSON_IsNull(epoch) && !whole)
         return data_fail(it, epoch, "epoch_batches", "must be a whole number from 1 to 1e9");
-    FT_TRY(ask(it, n));
+    FT_TRY(data_learn(it, n, it->ids.n)); /* of what is asked nothing is */
     return note_record(it, not_kept);
 }
 

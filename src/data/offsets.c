@@ -34,7 +34,7 @@ static bool spells(const char *text, size_t left, const char *s, size_t n, size_
 }
 
 ft_status data_offsets(const tok_tokenizer *tok, const char *text, size_t len, const tok_ids *ids,
-                       int64_t *off, bool *exact)
+                       data_place meet, void *ctx, bool *exact)
 {
     str_buf s = {0};
     size_t at = 0, used = 0;
@@ -42,13 +42,13 @@ ft_status data_offsets(const tok_tokenizer *tok, const char *text, size_t len, c
     *exact = true;
     for (int64_t i = 0; rc == FT_OK && *exact && i < ids->n; i++) {
         str_clear(&s);
-        off[i] = (int64_t)at;
         rc = tok_decode_bytes(tok, &ids->id[i], 1, &s);
         if (rc == FT_OK) rc = str_ok(&s);
         *exact = rc == FT_OK && spells(text + at, len - at, s.data ? s.data : "", s.len, &used);
-        at += *exact ? used : 0;
+        if (!*exact) break;
+        meet(ctx, i, (int64_t)at, (int64_t)(at + used));
+        at += used;
     }
-    off[ids->n] = (int64_t)len;
     *exact = *exact && at == len;
     str_free(&s);
     return rc;

@@ -104,31 +104,65 @@ static const uint8_t *get_ids(const uint8_t *p, int32_t *out, int64_t n)
 }
 
 /* --- labels --------------------------------------------------------------------------------------------------------- */
-/* How they can be told, and for runs where the one ends and the other begins: so many times. */
-static int kind_of(const data_sample *x, int64_t *turns)
+/* The parts of a sample that are learned, each as long as can be. */
+typedef struct runs {
+    const data_item *it; /* NULL: all is learned */
+    const int32_t *seq;  /* [n] before they are cut at `most` */
+    int n, s;
+    int64_t most, first,
+        at;       /* of sequence s: its first token in the item, and the one to go on from */
+    int64_t base; /* tokens of the sample before it */
+    int64_t from, to;
+    bool more; /* [from, to) was met and not given yet */
+} runs;
+
+static bool next_part(runs *r)
 {
-    bool learned = false;
-    *turns = 0;
-    for (int64_t i = 0; i < x->len; i++) {
-        const bool is = x->labels[i] == x->ids[i];
-        if (!is && x->labels[i] != DATA_IGNORE) return LABELS_GIVEN;
-        *turns += is != learned;
-        learned = is;
+    for (; r->s < r->n; r->first += r->seq[r->s++], r->at = r->first) {
+        const int64_t kept = r->seq[r->s] < r->most ? r->seq[r->s] : r->most, end = r->first + kept;
+        int64_t from = r->at, to = end;
+        if (r->it ? data_learned_next(r->it, r->at, end, &from, &to) : from < end) {
+            r->at = to;
+            r->from = r->base + from - r->first;
+            r->to = r->base + to - r->first;
+            return true;
+        }
+        r->base += kept;
     }
-    return *turns == 1 && x->len > 0 && x->labels[0] == x->ids[0] ? LABELS_SAME : LABELS_RUNS;
+    return false;
 }
 
-static void put_runs(data_store *to, const data_sample *x, int64_t turns)
+static bool next_run(runs *r, int64_t *from, int64_t *to)
 {
-    bool learned = false;
-    int64_t from = 0;
+    if (!r->more && !next_part(r)) return false;
+    *from = r->from;
+    *to = r->to;
+    while ((r->more = next_part(r)) && r->from == *to) *to = r->to;
+    return true;
+}
+
+/* How the labels can be told, and for runs where the one ends and the other begins: so many times. */
+static int kind_of(const data_sample *x, runs r, int64_t *turns)
+{
+    int64_t from, to;
+    int kind = LABELS_RUNS;
+    *turns = 0;
+    if (r.it && r.it->labels) return LABELS_GIVEN;
+    while (next_run(&r, &from, &to)) {
+        *turns += 1 + (to < x->len);
+        if (from == 0 && to == x->len) kind = LABELS_SAME;
+    }
+    return kind;
+}
+
+static void put_runs(data_store *to, const data_sample *x, runs r, int64_t turns)
+{
+    int64_t last = 0, from, end;
     put_number(to, (uint64_t)turns);
-    for (int64_t i = 0; i < x->len; i++) {
-        const bool is = x->labels[i] == x->ids[i];
-        if (is == learned) continue;
-        put_number(to, (uint64_t)(i - from));
-        from = i;
-        learned = is;
+    while (next_run(&r, &from, &end)) {
+        put_number(to, (uint64_t)(from - last));
+        if (end < x->len) put_number(to, (uint64_t)(end - from));
+        last = end;
     }
 }
 
@@ -144,13 +178,27 @@ static void get_runs(const uint8_t *p, const data_sample *x, int32_t *labels)
 }
 
 /* --- rows ----------------------------------------------------------------------------------------------------------- */
-ft_status data_pack(data_store *to, const data_sample *x, int32_t file)
+/* Of an array beside the ids, as far as each sequence is kept. */
+static void put_ids(data_store *to, const data_sample *x, int64_t most, const int32_t *id)
+{
+    uint8_t *p = to->bytes + to->n_bytes;
+    for (int s = 0; s < x->n_seq; id += x->seq_len[s++]) {
+        const int64_t kept = x->seq_len[s] < most ? x->seq_len[s] : most;
+        for (int64_t i = 0; i < kept; i++) p = put_id(p, id[i]);
+    }
+    to->n_bytes = p - to->bytes;
+}
+
+ft_status data_pack(data_store *to, const data_sample *x, int32_t file, int64_t most,
+                    const data_item *it, int64_t from)
 {
     enum { NUMBER = 10, ID = 5 }; /* bytes at most */
+    const runs learned = {
+        .it = it, .seq = x->seq_len, .n = x->n_seq, .most = most, .first = from, .at = from};
     const int64_t row = to->n_rows, cut = x->whole - x->len;
     const size_t extra = x->extra ? strlen(x->extra) + 1 : 0;
     int64_t turns;
-    const int kind = kind_of(x, &turns);
+    const int kind = kind_of(x, learned, &turns);
     FT_TRY(room(to, 1 + 6 * NUMBER + x->n_seq * NUMBER + (int64_t)sizeof x->value + (int64_t)extra +
                         x->len * ID + (kind == LABELS_RUNS ? turns * NUMBER : kind * x->len * ID)));
     FT_TRY(data_reserve(&to->at, &to->cap_at, (row + 1) * AT, 1));
@@ -160,7 +208,8 @@ ft_status data_pack(data_store *to, const data_sample *x, int32_t file)
                   (x->value != 0 ? VALUE : 0) | (extra ? EXTRA : 0));
     put_number(to, (uint64_t)x->len);
     if (x->n_seq != 1) put_number(to, (uint64_t)x->n_seq);
-    for (int i = 0; x->n_seq != 1 && i < x->n_seq; i++) put_number(to, (uint64_t)x->seq_len[i]);
+    for (int i = 0; x->n_seq != 1 && i < x->n_seq; i++)
+        put_number(to, (uint64_t)(x->seq_len[i] < most ? x->seq_len[i] : most));
     put_signed(to, x->line - row);
     if (cut) put_number(to, (uint64_t)cut);
     if (file) put_signed(to, file);
@@ -170,11 +219,9 @@ ft_status data_pack(data_store *to, const data_sample *x, int32_t file)
     }
     if (extra) memcpy(to->bytes + to->n_bytes, x->extra, extra);
     to->n_bytes += (int64_t)extra;
-    uint8_t *p = to->bytes + to->n_bytes;
-    for (int64_t i = 0; i < x->len; i++) p = put_id(p, x->ids[i]);
-    for (int64_t i = 0; kind == LABELS_GIVEN && i < x->len; i++) p = put_id(p, x->labels[i]);
-    to->n_bytes = p - to->bytes;
-    if (kind == LABELS_RUNS) put_runs(to, x, turns);
+    put_ids(to, x, most, x->ids);
+    if (kind == LABELS_GIVEN) put_ids(to, x, most, it->labels + from);
+    if (kind == LABELS_RUNS) put_runs(to, x, learned, turns);
     to->n_rows++;
     return FT_OK;
 }

@@ -82,17 +82,12 @@ static ft_status run_item(data_item *it)
     if (rc == FT_OK) data_note_identity(it);
     if (rc == FT_OK && it->d->ids) rc = note_id(it);
     bool left_out = it->lost && it->d->on_loss == DATA_LOSS_DROP;
-    if (rc == FT_OK && !left_out && it->labels && !it->d->plain &&
-        it->format->gives == DATA_TOKENS) { /* told here, while the place is known */
-        bool any = false;
-        for (int64_t i = it->d->count_first ? 0 : 1; i < it->ids.n; i++)
-            any = any || it->labels[i] != DATA_IGNORE;
-        if (!any) {
-            rc =
-                data_fail(it, it->rec, NULL,
-                          "this sample has no supervised token: there is nothing to learn from it");
-        }
-    }
+    if (rc == FT_OK && !left_out && !data_format_is_text(it->format) && !it->d->plain &&
+        it->format->gives == DATA_TOKENS &&
+        data_learned(it, !it->d->count_first, it->ids.n) ==
+            0) /* told here, while the place is known */
+        rc = data_fail(it, it->rec, NULL,
+                       "this sample has no supervised token: there is nothing to learn from it");
     data_view_close(it);
     js_close(&own);
     it->doc = NULL;
@@ -164,6 +159,7 @@ static void free_item(data_item *it)
 {
     tok_ids_free(&it->ids);
     tok_ids_free(&it->seq);
+    tok_ids_free(&it->border);
     ft_free(it->labels);
     ft_free(it->extra);
     ft_free(it->unread);
@@ -175,7 +171,6 @@ static void free_item(data_item *it)
 /* Before the plan of a run is made, its data is read: what will not fit is told, and not left to the system to end. */
 static ft_status check_memory(reader *r)
 {
-    r->unasked += r->lines.len;
     if (r->unasked < ASK) return FT_OK;
     r->unasked = 0;
     const ft_grant g = ft_memory_more(MORE);
@@ -189,7 +184,7 @@ static ft_status flush(reader *r)
 {
     ft_status rc = check_memory(r);
     for (int i = 0; i < r->n; i++) {
-        if (r->item[i].len) r->item[i].text = r->lines.data + r->at[i];
+        if (r->item[i].len && !r->item[i].text) r->item[i].text = r->lines.data + r->at[i];
     }
     if (rc == FT_OK) pool_run(work, r->item, r->n);
     for (int i = 0; i < r->n; i++) {
@@ -361,6 +356,8 @@ static ft_status read_record(reader *r, const record *x)
     bool look = r->what != DATA_COUNT && !r->src->format && index >= r->src->pick.from;
     if (look) FT_TRY(detect(r, x));
     if (r->what != DATA_READ || !data_is_picked(&r->src->pick, index)) return FT_OK;
+    const bool alone = x->len > DATA_LINES_BYTES; /* not copied: it stays where it was read to */
+    if (alone) FT_TRY(flush(r));
     data_item *it = new_item(r, x->line);
     it->len = x->len;
     it->col = x->col;
@@ -370,11 +367,13 @@ static ft_status read_record(reader *r, const record *x)
                            .line = x->before,
                            .records = index,
                            .begins = true};
+    if (alone) it->text = x->text;
     r->at[r->n] = r->lines.len;
-    str_add(&r->lines, x->text, x->len);
+    if (!alone) str_add(&r->lines, x->text, x->len);
     FT_TRY(str_ok(&r->lines));
+    r->unasked += x->len;
     r->n++; /* a record without its text is none */
-    return r->n == PORTION || r->lines.len > DATA_LINES_BYTES ? flush(r) : FT_OK;
+    return alone || r->n == PORTION || r->lines.len > DATA_LINES_BYTES ? flush(r) : FT_OK;
 }
 
 /* What is unpacked to be held in memory may be far more than its file shows. */

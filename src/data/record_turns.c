@@ -11,15 +11,37 @@ static ft_status out_of_memory(void)
     return ft_fail(FT_EMEM, "out of memory");
 }
 
-bool data_turn_add(cJSON *list, const char *role, const char *text)
+/* Takes `content` over. */
+static bool add_turn(cJSON *list, const char *role, cJSON *content)
 {
     cJSON *m = cJSON_CreateObject();
-    if (m && cJSON_AddStringToObject(m, "role", role) &&
-        cJSON_AddStringToObject(m, "content", text) && cJSON_AddItemToArray(list, m)) {
-        return true;
-    }
+    const bool in = m && content && cJSON_AddStringToObject(m, "role", role) &&
+                    cJSON_AddItemToObject(m, "content", content);
+    if (!in) cJSON_Delete(content);
+    if (in && cJSON_AddItemToArray(list, m)) return true;
     cJSON_Delete(m);
     return false;
+}
+
+bool data_turn_add(cJSON *list, const char *role, const char *text)
+{
+    return add_turn(list, role, cJSON_CreateStringReference(text));
+}
+
+bool data_turn_own(cJSON *list, const char *role, const char *text)
+{
+    return add_turn(list, role, cJSON_CreateString(text));
+}
+
+cJSON *data_turn_refer(const cJSON *from)
+{
+    cJSON *o = cJSON_CreateObject();
+    bool ok = o != NULL;
+    for (const cJSON *m = from->child; ok && m; m = m->next)
+        ok = cJSON_AddItemReferenceToObject(o, m->string, (cJSON *)(uintptr_t)m);
+    if (ok) return o;
+    cJSON_Delete(o);
+    return NULL;
 }
 
 /* Text parts of a list content joined; NULL: not text only. */
@@ -118,6 +140,13 @@ static ft_status copy_weight(const cJSON *from, const cJSON *list)
     return FT_OK;
 }
 
+/* A text or null without a copy; what it refers to may be a member that goes, but stays in the record. */
+static cJSON *shared(const cJSON *v)
+{
+    return cJSON_IsString(v) ? cJSON_CreateStringReference(v->valuestring)
+                             : cJSON_Duplicate(v, true);
+}
+
 /* Puts a value (taken over) under our key, in the place of what stood there; the column it came from goes. */
 static bool put(cJSON *m, const char *key, const char *column, cJSON *value)
 {
@@ -138,7 +167,7 @@ static ft_status add_message(const data_item *it, const turn *t, cJSON *list)
         return data_fail(it, t->node, t->text_key, "a message needs content or tool_calls");
     if (t->text && !cJSON_IsString(t->text) && !cJSON_IsNull(t->text) && !cJSON_IsArray(t->text))
         return data_fail(it, t->text, t->text_key, "must be a string or a list of text parts");
-    cJSON *copy = cJSON_Duplicate(t->node, true);
+    cJSON *copy = data_turn_refer(t->node);
     if (!copy || !cJSON_AddItemToArray(list, copy)) {
         cJSON_Delete(copy);
         return out_of_memory();
@@ -150,7 +179,7 @@ static ft_status add_message(const data_item *it, const turn *t, cJSON *list)
     cJSON *text = cJSON_IsArray(t->text) ? joined_parts(t->text) : NULL;
     if (cJSON_IsArray(t->text) && !text)
         return data_fail(it, t->text, t->text_key, "only parts of type text are supported");
-    if (!text && src->turn_content && t->text) text = cJSON_Duplicate(t->text, true);
+    if (!text && src->turn_content && t->text) text = shared(t->text);
     bool other = text || (src->turn_content && t->text);
     return !other || put(copy, "content", src->turn_content, text) ? FT_OK : out_of_memory();
 }

@@ -108,11 +108,10 @@ int64_t data_longest_sequence(const data_set *d, int64_t n)
 static ft_status look(data_set *d, data_source *s, int64_t at, data_sample *out, arena *mem)
 {
     const data_row *row;
-    int32_t file;
+    int32_t file = -1;
     if (s->windowed) {
         FT_TRY(data_window_get(d, s, at, &row));
         data_view(&s->store, row, out);
-        file = row->file;
     } else {
         FT_TRY(data_unpack(&s->store, at, out, &file, mem));
     }

@@ -141,9 +141,7 @@ static ft_status end_row(data_stream *s)
     if (useful) {
         FT_TRY(data_store_row(s->d, to, s->stats,
                               (data_row){.ids_at = s->row_at,
-                                         .labels_at = -1,
                                          .seq_at = s->seq_at,
-                                         .file = -1,
                                          .len = (int32_t)len,
                                          .n_seq = (int32_t)(to->n_seq - s->seq_at)}));
         if (len > s->stats->longest) s->stats->longest = len;

@@ -397,11 +397,42 @@ static void exec_text(tpl_ctx *c, const tpl_node *n)
     tpl_str(c, c->out, n->val);
 }
 
+/* A sum of texts is written part by part: a long text would stand there once for each of its signs. *written: all of it is,
+ * and the value is void. */
+static tpl_val print_sum(tpl_ctx *c, const tpl_node *n, size_t from, bool *written)
+{
+    *written = false;
+    if (n->kind != TN_ARITH || n->op != '+' || c->depth >= TPL_MAX_DEPTH || !tpl_work(c, 1))
+        return tpl_eval(c, n);
+    c->depth++;
+    bool left;
+    tpl_val a = print_sum(c, n->a, from, &left);
+    if (!left && c->rc == FT_OK && a.t == TV_STR && !a.flag) {
+        tpl_str(c, c->out, a);
+        left = true;
+    }
+    tpl_val b = c->rc == FT_OK ? tpl_eval(c, n->b) : tpl_undef();
+    c->depth--;
+    if (c->rc != FT_OK) return tpl_undef();
+    if (left && b.t == TV_STR && !b.flag) {
+        tpl_str(c, c->out, b);
+        *written = true;
+        return a;
+    }
+    if (left) { /* it is a value after all */
+        a = tpl_copy(c, c->out->data ? c->out->data + from : "", c->out->len - from);
+        c->out->len = from;
+        if (c->out->data) c->out->data[from] = 0;
+    }
+    return tpl_arith(c, '+', a, b);
+}
+
 static void exec_print(tpl_ctx *c, const tpl_node *n)
 {
     for (int i = 0; i < n->list.n && c->rc == FT_OK; i++) {
-        tpl_val v = tpl_eval(c, n->list.v[i]);
-        if (c->rc == FT_OK) tpl_str(c, c->out, v);
+        bool written;
+        tpl_val v = print_sum(c, n->list.v[i], c->out->len, &written);
+        if (c->rc == FT_OK && !written) tpl_str(c, c->out, v);
     }
 }
 

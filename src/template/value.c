@@ -35,11 +35,12 @@ bool tpl_work(tpl_ctx *c, int64_t units)
 /* --- making ------------------------------------------------------------------------------------------- */
 void *tpl_get(tpl_ctx *c, size_t bytes)
 {
-    enum { CHUNK = 1 << 16 };
+    enum { CHUNK = 1 << 16, LONG = 1 << 20 };
     if (!tpl_work(c, (int64_t)(bytes / 16))) return NULL;
     bytes = (bytes + 7) & ~(size_t)7;
     if (bytes > c->left) {
         size_t want = bytes > CHUNK / 4 ? bytes : CHUNK;
+        if (bytes >= LONG) want += CHUNK; /* a text that may grow in place */
         char *p = arena_raw(c->mem, want);
         if (!p) {
             c->rc = ft_fail(FT_EDATA, "%s:%d: chat template: more than %u MiB of values",
@@ -196,7 +197,8 @@ tpl_val tpl_from_json(tpl_ctx *c, const cJSON *j)
     if (cJSON_IsNumber(j)) return number_from_json(c, j);
     if (c->depth >= TPL_MAX_DEPTH) return tpl_fail(c, "values nested too deeply");
     c->depth++;
-    v = cJSON_IsArray(j) ? tpl_list_new(c, TV_LIST, 0) : tpl_dict_new(c, 0);
+    const int n = cJSON_GetArraySize(j);
+    v = cJSON_IsArray(j) ? tpl_list_new(c, TV_LIST, n) : tpl_dict_new(c, n);
     for (const cJSON *i = j->child; i && c->rc == FT_OK; i = i->next) {
         tpl_val item = tpl_from_json(c, i);
         if (v.t == TV_LIST)

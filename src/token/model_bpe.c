@@ -163,11 +163,17 @@ static uint64_t heap_pop(tk_scratch *x)
     return top;
 }
 
+static uint64_t entry(int32_t rank, int32_t at)
+{
+    return (uint64_t)(uint32_t)rank << 32 | (uint32_t)at;
+}
+
+/* A pair of a rank below `most`. */
 static ft_status push_pair(const tk_model *m, tk_scratch *x, int32_t at, int32_t left,
-                           int32_t right)
+                           int32_t right, int32_t most)
 {
     const tk_merge *e = pair_find(m, left, right);
-    return e ? heap_push(x, (uint64_t)(uint32_t)e->rank << 32 | (uint32_t)at) : FT_OK;
+    return e && e->rank < most ? heap_push(x, entry(e->rank, at)) : FT_OK;
 }
 
 static int32_t made_by(const tk_model *m, int32_t rank)
@@ -176,30 +182,118 @@ static int32_t made_by(const tk_model *m, int32_t rank)
     return pair_find(m, p.left, p.right)->made;
 }
 
-static ft_status merge(const tk_model *m, tk_scratch *x, int32_t n)
+/* The merge of an entry, if it still fits. */
+static ft_status merge_at(const tk_model *m, tk_scratch *x, int32_t n, uint64_t top, int32_t most)
 {
     int32_t *s = x->sym;
-    x->heap_n = 0;
-    for (int32_t i = 0; i + 1 < n; i++) FT_TRY(push_pair(m, x, i, s[i], s[i + 1]));
-    while (x->heap_n) {
-        const uint64_t top = heap_pop(x);
-        const int32_t at = (int32_t)(top & INT32_MAX), rank = (int32_t)(top >> 32);
+    const int32_t at = (int32_t)(top & INT32_MAX), rank = (int32_t)(top >> 32);
+    if (s[at] < 0) return FT_OK;
+    const int32_t right = behind(s, at, n);
+    if (right == n) return FT_OK;
+    const tk_merge *e = pair_find(m, s[at], s[right]);
+    if (!e || (e->rank != rank && e->made != made_by(m, rank))) return FT_OK; /* stale */
+    const int32_t end = behind(s, right, n);
+    s[at] = e->made;
+    s[right] = -1;
+    s[at + 1] = s[end - 1] = at - end;
+    if (at > 0) {
+        const int32_t left = before(s, at);
+        FT_TRY(push_pair(m, x, left, s[left], s[at], most));
+    }
+    return end < n ? push_pair(m, x, at, s[at], s[end], most) : FT_OK;
+}
+
+/* The next place from *at on where a pair of this rank stands; n: none. */
+static int32_t find_rank(const tk_model *m, const int32_t *s, int32_t n, int32_t at, int32_t rank)
+{
+    for (; at < n; at++) {
         if (s[at] < 0) continue;
         const int32_t right = behind(s, at, n);
-        if (right == n) continue;
+        if (right == n) return n;
         const tk_merge *e = pair_find(m, s[at], s[right]);
-        if (!e || (e->rank != rank && e->made != made_by(m, rank))) continue; /* stale */
-        const int32_t end = behind(s, right, n);
-        s[at] = e->made;
-        s[right] = -1;
-        s[at + 1] = s[end - 1] = at - end;
-        if (at > 0) {
-            const int32_t left = before(s, at);
-            FT_TRY(push_pair(m, x, left, s[left], s[at]));
-        }
-        if (end < n) FT_TRY(push_pair(m, x, at, s[at], s[end]));
+        if (e && e->rank == rank) return at;
     }
+    return n;
+}
+
+/* All merges of a rank below `most`; ahead: pairs of that rank alone are not in the heap but met from left to right, -1: none. */
+static ft_status merge_below(const tk_model *m, tk_scratch *x, int32_t n, int32_t most,
+                             int32_t ahead)
+{
+    for (int32_t at = ahead < 0 ? n : 0;;) {
+        at = find_rank(m, x->sym, n, at, ahead);
+        const uint64_t next = at < n ? entry(ahead, at) : UINT64_MAX;
+        if (!x->heap_n && at == n) return FT_OK;
+        const bool heap = x->heap_n && x->heap[0] <= next;
+        FT_TRY(merge_at(m, x, n, heap ? heap_pop(x) : next, most));
+    }
+}
+
+static ft_status push_all(const tk_model *m, tk_scratch *x, int32_t n, int32_t most)
+{
+    x->heap_n = 0;
+    for (int32_t i = 0; i + 1 < n; i++) FT_TRY(push_pair(m, x, i, x->sym[i], x->sym[i + 1], most));
     return FT_OK;
+}
+
+static int32_t without_gaps(int32_t *s, int32_t n)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < n; i++)
+        if (s[i] >= 0) s[kept++] = s[i];
+    return kept;
+}
+
+/* The rank below which about `room` pairs stand, by a sample of them; *ahead: the one before it where that alone has more. */
+static int32_t rank_for(const tk_model *m, const int32_t *s, int32_t n, uint32_t *count,
+                        int64_t room, int32_t *ahead)
+{
+    enum { STEP = 8 };
+    uint32_t dice = 1;
+    int64_t sum = 0;
+    memset(count, 0, (size_t)m->n_pairs * sizeof *count);
+    for (int32_t i = 0; i + 1 < n; i += 1 + (int32_t)(dice >> 16) % (2 * STEP - 1)) {
+        const tk_merge *e = pair_find(m, s[i], s[i + 1]);
+        if (e) count[e->rank]++;
+        dice = dice * 1103515245u + 12345u;
+    }
+    *ahead = -1;
+    for (int32_t r = 0; r < (int32_t)m->n_pairs; r++) {
+        sum += (int64_t)count[r] * STEP;
+        if (sum <= room) continue;
+        if (sum > (int64_t)count[r] * STEP) return r;
+        *ahead = r;
+        return r + 1;
+    }
+    return INT32_MAX;
+}
+
+/* Of a long stretch the heap would take twice what its symbols do, so it is merged in rounds, each of the next ranks. */
+static ft_status merge_long(const tk_model *m, tk_scratch *x, int32_t *n)
+{
+    const int64_t room = *n / 8;
+    uint32_t *count = ft_alloc((size_t)m->n_pairs + 1, sizeof *count);
+    if (!count) return FT_EMEM;
+    int32_t most = 0;
+    ft_status rc = FT_OK;
+    while (rc == FT_OK && most < INT32_MAX) {
+        int32_t ahead;
+        most = rank_for(m, x->sym, *n, count, room, &ahead);
+        rc = push_all(m, x, *n, ahead < 0 ? most : ahead);
+        if (rc == FT_OK) rc = merge_below(m, x, *n, most, ahead);
+        if (rc == FT_OK) *n = without_gaps(x->sym, *n);
+    }
+    ft_free(count);
+    return rc;
+}
+
+/* What is left are the first *n symbols that are not negative. */
+static ft_status merge(const tk_model *m, tk_scratch *x, int32_t *n)
+{
+    enum { LONG = 1 << 18 };
+    if (*n > LONG) return merge_long(m, x, n);
+    FT_TRY(push_all(m, x, *n, INT32_MAX));
+    return merge_below(m, x, *n, INT32_MAX, -1);
 }
 
 /* A word on its way: symbols are gathered up to where no merge reaches across. */
@@ -214,7 +308,7 @@ typedef struct builder {
 
 static ft_status end_stretch(builder *b)
 {
-    if (b->n > 1) FT_TRY(merge(b->m, b->x, b->n));
+    if (b->n > 1) FT_TRY(merge(b->m, b->x, &b->n));
     for (int32_t i = 0; i < b->n; i++) {
         if (b->x->sym[i] >= 0) FT_TRY(tok_ids_push(b->out, b->x->sym[i]));
     }
