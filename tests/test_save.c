@@ -22,11 +22,16 @@ static const char *const families[] = {"gpt2",
                                        "qwen3_layer_types",
                                        "llama_rope_dynamic"};
 
+/* Its weights take what was told before. */
 static void save(const char *from, const char *to, const model_save_options *opt)
 {
-    model *m = NULL;
+    model *m = NULL, *saved = NULL;
     assert_ok(model_open(&m, &(model_options){.path = from}));
     assert_ok(model_save(m, to, opt));
+    const double told = model_saved_bytes(m, to, opt ? opt : &(model_save_options){0});
+    assert_ok(model_open(&saved, &(model_options){.path = to}));
+    assert_int_equal(told, model_bytes(saved));
+    model_close(saved);
     model_close(m);
 }
 
