@@ -133,6 +133,35 @@ expect_told 78 'genome.base_model: missing' "$ft" merge search.json --out new --
 expect_told 78 'does not divide' "$ft" merge search.json --out new --set genome.layer_granularity=3
 expect_told 78 'tasks.metric' "$ft" merge search.json --out new --set 'tasks=[{"type": "perplexity", "data": "text.txt", "metric": "acc"}]'
 
+# A search that is stopped goes on to the same.
+"$ft" merge search.json --out u > /dev/null 2>&1 &
+until [ -s u/evolve.jsonl ] || ! kill -0 $! 2> /dev/null; do sleep 0.01; done
+kill -INT $! 2> /dev/null
+wait $!
+rc=$?
+if [ $rc = 130 ]; then
+    expect 0 "$ft" merge search.json --out u --resume
+    cmp s/model.safetensors u/model.safetensors || bad "a search that was stopped ends elsewhere"
+else
+    [ $rc = 0 ] || bad "a search that is stopped: exit $rc"
+fi
+
+# Codes are read as the values that they mean.
+cp -r "$source/data/tiny" tiny
+echo '{"model": {"path": "tiny"}, "quantize": {"type": "rtn", "group_size": 32}}' > rtn.json
+expect 0 "$ft" quantize rtn.json --out gptq -q
+expect 0 "$ft" convert tiny --out k.gguf --type q4_k_m -q
+expect 0 "$ft" convert tiny --out nf4 --type nf4 -q
+for m in gptq k.gguf nf4; do
+    expect 0 "$ft" convert $m --out plain --type f32 -q --force
+    for from in $m plain; do
+        echo '{"merge_method": "linear", "dtype": "float32", "models": [{"model": "tiny", "parameters": {"weight": 0.3}},
+              {"model": "'$from'", "parameters": {"weight": 0.7}}]}' > codes.json
+        expect 0 "$ft" merge codes.json --out "sum-${from%.gguf}" -q --force
+    done
+    cmp "sum-${m%.gguf}/model.safetensors" sum-plain/model.safetensors || bad "$m is read as something else"
+done
+
 # Killed at any time, nothing is there but what was.
 before=$(sha256sum m/model.safetensors)
 for _ in 1 2 3 4; do
