@@ -42,6 +42,11 @@ expect 0 "$ft" quantize g.json --out o -q --set quantize.bits=2 --set calibratio
     --set calibration.samples=200 --set calibration.max_length=128
 awk -v g="$(loss o)" -v r="$(loss n)" 'BEGIN { exit !(g > 1 && g < r) }' || bad "gptq $(loss o), rtn $(loss n)"
 
+# Every token counts, one of a text alone too.
+head -n 3 "$source/data/text/tiny.txt" > lines.txt
+expect 0 "$ft" quantize g.json --out one -q --set calibration.data=lines.txt --set calibration.max_length=1
+grep -q ', [1-9][0-9]* tokens, ' out.txt || bad "texts of a token: $(cat out.txt)"
+
 # modules_to_not_convert: as they are, and told.
 expect 0 "$ft" quantize g.json --out l -q --set 'modules_to_not_convert=["layers.0.", "o_proj"]'
 [ "$(grep -c '"name"' l/compress.json)" = 18 ] || bad "left: $(cat l/compress.json)"

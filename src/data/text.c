@@ -136,7 +136,7 @@ static ft_status end_row(data_stream *s)
     data_store *to = &s->source->store;
     FT_TRY(end_sequence(s));
     int64_t len = to->n_ids - s->row_at;
-    bool useful = s->d->count_first && len > 0;
+    bool useful = (s->d->count_first || s->d->plain) && len > 0;
     for (int64_t i = s->seq_at; i < to->n_seq; i++) useful = useful || to->seq[i] > 1;
     if (useful) {
         FT_TRY(data_store_row(s->d, to, s->stats,
