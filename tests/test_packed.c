@@ -85,6 +85,7 @@ static const form forms[] = {
     {9, 608, 2, 32, false, &dt_f16, 1},    {5, 4192, 3, 4192, false, &dt_f32, 0},
     {21, 576, 8, 64, true, &dt_f16, 1},    {21, 608, 3, 32, true, &dt_f16, 0},
     {5, 96, 2, 32, true, &dt_bf16, 1},     {7, 32, 4, 8, true, &dt_f16, 1},
+    {7, 1536, 4, 64, true, &dt_f16, 1},    {5, 640, 8, 4, true, &dt_f16, 0},
 };
 
 static void products(const tn_tensor *coded, const float *values, size_t at)
