@@ -22,7 +22,8 @@ static const cfg_field flags[] = {
      .help = "folder, or a file ending in .gguf"},
     {"type", CFG_STR, offsetof(options, type), .value = tool_type_at,
      .help =
-         "f32, f16, bf16; in a folder also nf4 and fp4 of bitsandbytes; in a .gguf also q8_0 and "
+         "f32, f16, bf16; in a folder also nf4 and fp4 of bitsandbytes, and bitnet: a BitNet model "
+         "in ternary codes; in a .gguf also q8_0 and "
          "other blocks (q2_k to q6_k), and llama.cpp's mixtures q4_k_m, q5_k_m; default: the "
          "model's. Of an adapter: f32 (the default), f16, bf16"},
     {"base", CFG_PATH, offsetof(options, base),
