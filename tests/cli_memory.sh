@@ -114,6 +114,38 @@ if [ "$sanitized" = 0 ] && has python3 && has /usr/bin/time; then
     done
 fi
 
+# --- data in memory: at most five times its text, unpacked, and 64 MiB
+costs() { # FILE [CODE]: what it takes to open it
+    printf '{"model": {"path": "m"}, "data": {"train": "%s", "max_length": 64}, "output": {"dir": "n"}}' "$1" > costs.json
+    local text limit peak
+    case $1 in *.gz) text=$(gzip -dc "$1" | wc -c) ;; *) text=$(wc -c < "$1") ;; esac
+    limit=$((5 * text / 1024 + 65536))
+    /usr/bin/time -q -f %M -o rss "$ft" check costs.json > costs.out 2>&1
+    [ $? = "${2:-0}" ] || bad "$1: $(tail -n 1 costs.out)"
+    peak=$(tail -n 1 rss)
+    [ "$peak" -le $limit ] || bad "$1: $text bytes of text take $peak KiB of memory, more than $limit"
+    rm -f "$1"
+}
+filled() { # BYTES TEXT: so much of it, over and over, on one line
+    yes "$2" | head -n $(($1 / (${#2} + 1))) | tr '\n' ' '
+}
+if [ "$sanitized" = 0 ] && has /usr/bin/time; then
+    long=$(filled 9000000 'the warm day and a cold night were over before it came')
+    printf '{"prompt": "a", "completion": "%s"}\n' "$long" > text.jsonl && costs text.jsonl
+    printf '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "%s"}]}\n' "$long" > answer.jsonl && costs answer.jsonl
+    printf '{"messages": [{"role": "user", "content": "%s"}, {"role": "assistant", "content": "a"}]}\n' "$long" > question.jsonl && costs question.jsonl 65
+    printf '[{"prompt": "a", "completion": "%s"}]' "$long" > list.json && gzip list.json && costs list.json.gz
+    printf '{"prompt": "a", "completion": "%s"}\n' "$(filled 9000000 a)" > letters.jsonl && costs letters.jsonl
+    printf '{"messages": [{"role": "user", "content": "b"}, {"role": "assistant", "content": "%s"}]}\n' "$(filled 9000000 a)" > letters.jsonl && costs letters.jsonl
+    printf '{"prompt": "a", "completion": "%s"}\n' "$(filled 9000000 abcdefghijklmnopqrstuvwxyz | tr -d ' ')" > word.jsonl && costs word.jsonl
+    printf '{"prompt": "a", "completion": "%s"}\n' "$(filled 9000000 a | tr ' ' a)" > word.jsonl && costs word.jsonl
+    turn=$(filled 500 'before it was over a day came')
+    turns=$(yes "{\"role\": \"user\", \"content\": \"$turn\"}, {\"role\": \"assistant\", \"content\": \"$turn\"}, " | head -n 8000 | tr -d '\n')
+    printf '{"messages": [%s]}\n' "${turns%, }" > turns.jsonl && costs turns.jsonl 65
+    { printf '['; yes '{"prompt": "One", "completion": " warm day."},' | head -n 200000 | tr -d '\n'; printf '{"prompt": "a", "completion": "b"}]'; } | gzip > short.json.gz && costs short.json.gz
+    unset long turn turns
+fi
+
 # --- lists, record by record
 same_samples() { # FILE: the samples of it are those of pairs.jsonl
     "$ft" data "$1" --model m --out got.jsonl -q > /dev/null 2> err.txt || bad "$1: $(cat err.txt)"
