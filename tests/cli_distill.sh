@@ -15,6 +15,11 @@ cat > kd.json <<EOF
  "output": {"dir": "out"}}
 EOF
 head -n 3 c.jsonl > p2.jsonl
+sed 's/"max_position_embeddings": 64/"max_position_embeddings": 8/' small.json > short.json
+cat > learned.json <<EOF
+{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 640, "n_embd": 16, "n_layer": 1, "n_head": 2,
+ "n_positions": 64, "n_ctx": 64, "n_inner": 32, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new"}
+EOF
 sed "s|\"from_config\".*\"$tiny\"}, \"method\": {\"type\": \"full\"}|\"path\": \"$tiny\"}, \"method\": {\"type\": \"lora\"}|" kd.json > self.json
 same() { # RUN OTHER
     local file
@@ -57,6 +62,16 @@ expect 0 "$ft" train kd.json --out own-on -q "${own[@]}" --resume
 with_lines own own-on
 expect 0 "$ft" train kd.json --out own-replayed -q "${own[@]}" --set objective.rollouts=own/rollouts.jsonl
 with_lines own own-replayed
+# answers past the positions that the student has, or was made for
+echo '{"prompt": "the", "completion": " cat"}' > brief.jsonl
+brief=("${own[@]}" --set data.train=brief.jsonl --set data.eval=brief.jsonl)
+expect_told 0 'its answer up to 9, and the model was made for 8' "$ft" check kd.json --out w "${brief[@]}" --set model.from_config=short.json
+[ "$(grep -c 'its answer' err.txt)" = 1 ] || bad "told not once: $(cat err.txt)"
+expect 0 "$ft" check kd.json --out w "${brief[@]}"
+grep -q 'its answer' err.txt && bad 'an answer that fits is told of'
+expect_told 78 'objective.max_completion_length: a prompt of' "$ft" train kd.json --out w -q "${brief[@]}" --set model.from_config=learned.json \
+    --set objective.max_completion_length=90 --set data.max_length=96
+expect_told 65 'the model has positions for 8; lower' "$ft" check kd.json --out w -q "${own[@]}" --set model.from_config=short.json
 expect_told 65 'need 20' "$ft" train kd.json --out w -q "${own[@]}" --set objective.rollouts=own/rollouts.jsonl --set train.max_steps=5
 
 # --- what is opened beside the policy, and what it computes, is in the plan
@@ -76,6 +91,18 @@ EOF
 small=(--set method.type=bitfit --set train.micro_batch_size=4)
 [ "$(of activations_bytes dpo.json "${small[@]}" --set "objective.reference=$tiny")" -gt "$(of activations_bytes dpo.json "${small[@]}")" ] ||
     bad 'what a larger reference computes is not in the plan'
+# and holds where completions are sampled, which the reference reads by itself
+sed 's/"hidden_size": [0-9]*/"hidden_size": 160/; s/"intermediate_size": [0-9]*/"intermediate_size": 900/' small.json > broad.json
+expect 0 "$ft" train kd.json --out broad -q --set model.from_config=broad.json --set 'objective={"type": "sft"}' --set train.max_steps=1
+sed 's/, "eval": "p.jsonl"//; s/, "eval_every": 2//' dpo.json > once.json
+for objective in '"grpo", "num_generations": 4, "beta": 0.1' '"rloo", "num_generations": 4' '"ppo", "num_generations": 4'; do
+    rm -rf held
+    expect 0 "$ft" train once.json --out held -q "${small[@]}" --set train.micro_batch_size=16 --set train.max_steps=2 --set data.max_length=60 \
+        --set "objective={\"type\": $objective, \"max_completion_length\": 32, \"reference\": \"broad\", \"rewards\": [\"format\"]}"
+    [ -n "$sanitized" ] || awk -F'[:,]' -v name="$objective" '/"peak_rss_bytes"/ { peak = $2 } /"planned_bytes"/ { plan = $2 }
+        END { if (!(peak <= plan)) { print name ": peak " peak ", plan " plan; exit 1 } }' held/summary.json > lies.txt ||
+        bad "the plan with a larger reference: $(cat lies.txt)"
+done
 
 # --- token-level DPO
 for loss in tdpo1 tdpo2; do

@@ -275,6 +275,22 @@ static ft_status measure_writing(obj_ctx *c, bool weights, inf_room *out)
     return rc;
 }
 
+/* Positions for what the student writes after the longest prompt. */
+static ft_status check_written(const obj_ctx *c, bool tell)
+{
+    const kd_cfg *cfg = c->cfg;
+    int64_t longest = 1;
+    for (int64_t i = 0; i < data_count(c->train); i++) {
+        const size_t mark = arena_mark(c->step_mem);
+        data_sample d;
+        FT_TRY(data_get(c->train, i, &d, c->step_mem));
+        const int64_t prompt = prompt_of(&d);
+        if (prompt > longest) longest = prompt;
+        arena_reset(c->step_mem, mark);
+    }
+    return obj_roll_positions(c, longest, cfg->max_completion_length, tell);
+}
+
 /* Lines of rollouts.jsonl, were all completions as long as they may be. */
 static size_t line_bytes(const obj_ctx *c)
 {
@@ -303,6 +319,7 @@ static ft_status open(obj_ctx *c, bool weights)
     FT_CHECK(c->tok, FT_ECONFIG,
              "objective.lmbda: the student writes completions, and the model has no tokenizer to "
              "say what ends them");
+    FT_TRY(check_written(c, !weights));
     inf_room room;
     FT_TRY(measure_writing(c, weights, &room));
     k->cache = room.cache;

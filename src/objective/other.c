@@ -122,3 +122,15 @@ bool obj_other_see(const obj_other *o, nn_run *r, const data_batch *b, ag_other 
     ag_set_rows(t, r->rows);
     return t->status == FT_OK;
 }
+
+void obj_other_count(const nn_run *r, const data_batch *b, obj_other_pass pass, const void *with)
+{
+    ag_tape *t = r->t;
+    const bool record = t->record;
+    const ag_mark mark = ag_enter(t);
+    const ft_status rc = pass(with, t, b);
+    ag_leave(t, &mark);
+    ag_set_rows(t, r->rows);
+    t->record = record;
+    if (rc != FT_OK) ag_fail(t, rc);
+}

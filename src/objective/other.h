@@ -32,6 +32,11 @@ void obj_other_close(obj_other *o);
  * a record, its head, and its row for each of r's. The rest of `out` is the caller's. False: the tape has failed. */
 bool obj_other_see(const obj_other *o, nn_run *r, const data_batch *b, ag_other *out);
 
+/* On a dry tape: what a pass over the batch of the run r takes that `prepare` makes apart. r is in force before and after; what
+ * the pass leaves is dropped. */
+typedef ft_status (*obj_other_pass)(const void *with, ag_tape *t, const data_batch *b);
+void obj_other_count(const nn_run *r, const data_batch *b, obj_other_pass pass, const void *with);
+
 /* Gives it values of its own, states that a checkpoint keeps: 78 where the method does not train every parameter, 65 where
  * its model is another. After that, values ← share · the policy's + (1 − share) · values. */
 FT_MUST_USE ft_status obj_other_follow(const obj_ctx *c, const char *key, bool weights,

@@ -480,18 +480,10 @@ static void weigh(pairs *p, const data_batch *b, const scored *s, double units, 
     }
 }
 
-/* On a dry tape: what a pass of the reference takes, which `prepare` makes. */
-static void count_reference(const pairs *p, const nn_run *r, const data_batch *b)
+static ft_status reference_alone(const void *with, ag_tape *t, const data_batch *b)
 {
-    ag_tape *t = r->t;
-    const bool record = t->record;
-    const ag_mark mark = ag_enter(t);
     scored s;
-    const ft_status rc = run_alone(p, t, b, true, &s);
-    ag_leave(t, &mark);
-    ag_set_rows(t, r->rows);
-    t->record = record;
-    if (rc != FT_OK) ag_fail(t, rc);
+    return run_alone(with, t, b, true, &s);
 }
 
 tn_tensor *obj_pairs_loss(obj_ctx *c, nn_run *r, const data_batch *b, double units,
@@ -500,7 +492,7 @@ tn_tensor *obj_pairs_loss(obj_ctx *c, nn_run *r, const data_batch *b, double uni
     pairs *p = c->priv;
     ag_other other = {0};
     scored s;
-    if (r->t->dry && p->kind.reference) count_reference(p, r, b);
+    if (r->t->dry && p->kind.reference) obj_other_count(r, b, reference_alone, p);
     if (!find_scored(r, b, p, true, &s)) return NULL;
     if (p->kind.apart && !obj_other_see(&p->ref, r, b, &other)) return NULL;
     other.divergence = s.apart; /* at beta 0: KL(r ‖ π) */

@@ -179,34 +179,36 @@ static ft_status check_records(const roll *p, data_set *set, bool replays, bool 
     return FT_OK;
 }
 
-/* Positions for the longest prompt with its answer: from a table there must be as many; rotary ones go on, and what the model was
- * not made for is told, once. */
-static ft_status check_positions(const roll *p)
+ft_status obj_roll_positions(const obj_ctx *c, int64_t prompt, int64_t answer, bool tell)
 {
-    const obj_ctx *c = p->c;
-    const roll_cfg *cfg = c->cfg;
     const int64_t holds = c->m->d.max_position - nn_virtual(c->tuned),
-                  room = c->max_length - p->longest;
-    const int64_t answer = room < cfg->max_completion_length ? room : cfg->max_completion_length;
-    if (c->m->d.max_position <= 0 || p->longest + answer <= holds) return FT_OK;
+                  room = c->max_length - prompt;
+    if (answer > room) answer = room;
+    if (c->m->d.max_position <= 0 || prompt + answer <= holds) return FT_OK;
+    FT_CHECK(prompt <= holds, FT_EDATA,
+             "data.train: a prompt of %lld tokens; the model has positions for %lld; lower "
+             "data.max_length, which leaves longer ones out",
+             (long long)prompt, (long long)holds);
     FT_CHECK(!c->m->position, FT_ECONFIG,
              "objective.max_completion_length: a prompt of %lld tokens and an answer of up to %lld "
              "do not fit into the model's %lld positions; lower it, or data.max_length",
-             (long long)p->longest, (long long)answer, (long long)holds);
-    if (p->dry)
+             (long long)prompt, (long long)answer, (long long)holds);
+    if (tell)
         log_warn("a prompt has %lld tokens, its answer up to %lld, and the model was made for %lld",
-                 (long long)p->longest, (long long)answer, (long long)holds);
+                 (long long)prompt, (long long)answer, (long long)holds);
     return FT_OK;
 }
 
 static ft_status check_room(roll *p)
 {
     const obj_ctx *c = p->c;
+    const roll_cfg *cfg = c->cfg;
     p->longest = p->replays ? 0 : data_longest_sequence(c->train, 1);
     if (c->eval && data_longest_sequence(c->eval, 1) > p->longest)
         p->longest = data_longest_sequence(c->eval, 1);
     if (p->longest >= c->max_length) p->longest = c->max_length - 1; /* others are left out */
-    return p->longest > 0 ? check_positions(p) : FT_OK;
+    if (p->longest == 0) return FT_OK;
+    return obj_roll_positions(c, p->longest, cfg->max_completion_length, p->dry);
 }
 
 /* Ids, labels, log-probabilities of policy and reference, and what answers take before they are put together. */
@@ -330,7 +332,7 @@ void obj_roll_close(obj_ctx *c)
 }
 
 /* --- rows that are scored -------------------------------------------------------------------------------------------- */
-bool obj_roll_find(const roll *p, nn_run *r, const data_batch *b, roll_rows *out)
+static bool find(const roll *p, nn_run *r, const data_batch *b, roll_rows *out)
 {
     const size_t n = (size_t)r->tokens + 1;
     *out = (roll_rows){.one = ag_meta(r->t, n * sizeof *out->one),
@@ -361,20 +363,41 @@ tn_tensor *obj_roll_score(const roll *p, nn_run *r, tn_tensor *hidden, model *m,
     return ag_logprob(r->t, hidden, &what);
 }
 
-/* --- passes before the first step ------------------------------------------------------------------------------------ */
 /* One run of the policy, or of the reference, over the completions of a micro-batch. */
-static ft_status score_run(roll *p, roll_batch *b, const data_batch *d, bool reference)
+static ft_status run_alone(const roll *p, ag_tape *t, const data_batch *d, bool reference,
+                           nn_run *r, roll_rows *rows, tn_tensor **hidden)
 {
-    obj_ctx *c = p->c;
+    const obj_ctx *c = p->c;
     model *m = reference ? p->ref.m : c->m;
+    FT_TRY(nn_run_open(r, t, &d->in, reference ? p->ref.over : c->tuned, 0));
+    if (!find(p, r, d, rows)) return t->status;
+    *hidden = model_hidden(m, r);
+    obj_roll_score(p, r, *hidden, m, false, rows);
+    return t->status;
+}
+
+static ft_status reference_alone(const void *with, ag_tape *t, const data_batch *d)
+{
     nn_run r;
     roll_rows rows;
-    ag_reset(c->tape);
-    FT_TRY(nn_run_open(&r, c->tape, &d->in, reference ? p->ref.over : c->tuned, 0));
-    if (!obj_roll_find(p, &r, d, &rows)) return c->tape->status;
-    tn_tensor *hidden = model_hidden(m, &r);
-    obj_roll_score(p, &r, hidden, m, false, &rows);
-    FT_TRY(c->tape->status);
+    tn_tensor *hidden = NULL;
+    return run_alone(with, t, d, true, &r, &rows, &hidden);
+}
+
+bool obj_roll_find(const roll *p, nn_run *r, const data_batch *b, roll_rows *out)
+{
+    if (r->t->dry && p->kind.reference) obj_other_count(r, b, reference_alone, p);
+    return find(p, r, b, out);
+}
+
+/* --- passes before the first step ------------------------------------------------------------------------------------ */
+static ft_status score_run(roll *p, roll_batch *b, const data_batch *d, bool reference)
+{
+    nn_run r;
+    roll_rows rows;
+    tn_tensor *hidden = NULL;
+    ag_reset(p->c->tape);
+    FT_TRY(run_alone(p, p->c->tape, d, reference, &r, &rows, &hidden));
     float *to = reference ? b->ref : b->old;
     for (int64_t i = 0; i < rows.n; i++)
         to[b->one[rows.one[i]].at + rows.place[i]] = rows.logprob[i];

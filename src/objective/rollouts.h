@@ -266,7 +266,7 @@ extern const char *const obj_roll_group_metrics[];
 void obj_roll_log_clip(const roll *p, obj_stats *stats, bool low, bool high);
 
 /* Parts of obj_roll_loss, for a loss that reads more than log-probabilities. The rows of a run with completions, all on its
- * tape; false: the tape has failed. On a dry tape one and place are not filled. */
+ * tape; false: the tape has failed. On a dry tape one and place are not filled, and the reference's pass is counted. */
 bool obj_roll_find(const roll *p, nn_run *r, const data_batch *b, roll_rows *out);
 /* Their log-probabilities at the objective's temperature, and entropies where wanted: [n, 1]. */
 tn_tensor *obj_roll_score(const roll *p, nn_run *r, tn_tensor *hidden, model *m, bool entropy,
@@ -274,6 +274,10 @@ tn_tensor *obj_roll_score(const roll *p, nn_run *r, tn_tensor *hidden, model *m,
 void obj_roll_log(const roll *p, obj_stats *stats, roll_metric m, double value, double weight);
 /* Rewards and lengths of the completions whose sequences the batch has. */
 void obj_roll_log_rewards(const roll *p, const data_batch *b, obj_stats *stats);
+/* Positions for a prompt of so many tokens, the longest, which must have them (65), with its answer of up to so many: from a table
+ * there must be as many (78); rotary ones go on, and that the model was not made for them is told where asked for. */
+FT_MUST_USE ft_status obj_roll_positions(const obj_ctx *c, int64_t prompt, int64_t answer,
+                                         bool tell);
 /* Does this token end a completion? tok NULL: none does. */
 bool obj_roll_ends(const tok_tokenizer *tok, int32_t id);
 /* What an id below `vocab` takes there, with its comma; and about the text of a token. */
