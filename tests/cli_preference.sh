@@ -83,6 +83,8 @@ wrong() { # TEXT RECORD [OBJECTIVE]
 }
 wrong 'w.jsonl:2:1: rejected: is missing' '{"prompt": "a", "chosen": "b", "rejected": null}'
 wrong 'w.jsonl:2:' '{"prompt": "a", "chosen": "b"}'
+echo '{"prompt": "a", "chosen": "b"}' > half.jsonl # in the first line, too
+expect_told 65 'half.jsonl:1:1: rejected: is missing' "$ft" train run.json --out w -q --set data.train=half.jsonl
 wrong 'texts go with texts' '{"prompt": "a", "chosen": "b", "rejected": [{"role": "assistant", "content": "c"}]}'
 wrong 'texts go with texts' '{"prompt": [{"role": "user", "content": "a"}], "chosen": "b", "rejected": "c"}'
 wrong 'margin: must be a number' '{"prompt": "a", "chosen": "b", "rejected": "c", "margin": "d"}'

@@ -73,6 +73,16 @@ expect_told 66 nowhere "$ft" train run.json --out w -q --set objective.rollouts=
 printf '{"prompt": [{"role": "user", "content": "hi"}], "answer": 3}\n' > chat.jsonl
 expect 0 "$ft" check run.json --out w -q --set data.train=chat.jsonl --set data.chat_template=chatml
 grep -q 'assistant' out.txt || bad "check shows no prompt: $(cat out.txt)"
+# pairs are prompts too, in whatever form
+echo '{"prompt": "the cat and"}' > asked.jsonl
+echo '{"chosen": "the cat and yes", "rejected": "the cat and no"}' > hh.jsonl
+for form in asked hh; do
+    expect 0 "$ft" train run.json --out $form -q --set data.train=$form.jsonl --set train.max_steps=2 --set 'objective.rewards=["format"]'
+done
+same asked hh
+echo '{"instruction": "Say it.", "chosen": "a", "rejected": "b"}' > told.jsonl
+expect 0 "$ft" check run.json --out w -q --set data.train=told.jsonl --set 'objective.rewards=["format"]'
+grep -q 'Say it.*assistant' out.txt || bad "an instruction: $(cat out.txt)"
 echo '{"prompt": "x"}' > none.jsonl
 expect_told 65 'none.jsonl:1: answer: is missing' "$ft" train run.json --out w -q --set data.train=none.jsonl
 echo '{"prompt": "x", "answer": "none"}' > odd.jsonl

@@ -266,6 +266,11 @@ FT_MUST_USE ft_status data_format_detect(const data_set *d, data_source *s, cons
 FT_MUST_USE ft_status data_needs_tokenizer(const data_set *d, const char *path, const char *what);
 bool data_format_is_text(const data_format *f);
 /* format.c: pieces that several formats share. */
+/* it->ids of a text that is to be gone on with, with BOS where the tokenizer adds one; and of what both answers of a pair in
+ * whatever form answer. */
+FT_MUST_USE ft_status data_prompt_ids(data_item *it, const char *text);
+FT_MUST_USE ft_status data_pair_prompt(data_item *it);
+bool data_has_pair(const cJSON *rec);
 /* "tools" as a list of schemas: a list, or one written as text; bare functions are wrapped as templates expect them. An
  * empty list is a list: it chooses the template for tools. *out stays NULL when nothing is given. */
 FT_MUST_USE ft_status data_read_tools(const data_item *it, cJSON **out);

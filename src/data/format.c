@@ -60,6 +60,18 @@ ft_status data_plain_ids(const tok_tokenizer *tok, const char *text, size_t n, b
     return close && eos >= 0 && !ends ? tok_ids_push(out, eos) : FT_OK;
 }
 
+/* With BOS where the tokenizer adds one; an EOS that it adds too would end what is to be gone on with. */
+ft_status data_prompt_ids(data_item *it, const char *text)
+{
+    const tok_tokenizer *tok = it->d->tok;
+    const int32_t eos = tok_eos(tok);
+    const char *end = eos >= 0 ? tok_text(tok, eos) : NULL;
+    FT_TRY(data_plain_ids(tok, text, strlen(text), false, &it->ids));
+    if (it->ids.n > 0 && it->ids.id[it->ids.n - 1] == eos && !(end && str_ends(text, end)))
+        it->ids.n--;
+    return FT_OK;
+}
+
 /* Both are tokenised as one text. The prompt's tokens are those it has in common with the text on its own, so a
  * token that spans the border belongs to the completion. */
 static ft_status plain(data_item *it, const char *prompt, const char *completion)

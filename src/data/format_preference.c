@@ -101,18 +101,26 @@ static ft_status encode(const sides *x, const cJSON *tools)
     return rc;
 }
 
-static ft_status render(const sides *x)
+/* What is asked, without an answer. */
+static ft_status encode_prompt(const sides *x, const cJSON *tools)
+{
+    data_item *it = x->it;
+    if (x->before) return chat_ids(x, -1, tools, &it->ids);
+    return data_prompt_ids(it, x->prompt.data ? x->prompt.data : "");
+}
+
+static ft_status render(const sides *x, ft_status (*as)(const sides *x, const cJSON *tools))
 {
     data_item *it = x->it;
     cJSON *tools = NULL;
-    if (!x->before) return encode(x, NULL);
+    if (!x->before) return as(x, NULL);
     if (!it->d->chat)
         return data_fail(it, it->rec, NULL,
                          "the model has no chat template, so conversations cannot be rendered; add "
                          "chat_template.jinja to its folder, or give the texts themselves");
     it->chat = true;
     FT_TRY(data_read_tools(it, &tools));
-    ft_status rc = encode(x, tools);
+    ft_status rc = as(x, tools);
     cJSON_Delete(tools);
     return rc;
 }
@@ -293,11 +301,31 @@ static ft_status preference(data_item *it)
     it->value = is_given(margin) ? margin->valuedouble : 0;
     it->all = true;
     ft_status rc = pair_sides(it, &x);
-    if (rc == FT_OK) rc = render(&x);
+    if (rc == FT_OK) rc = render(&x, encode);
     if (rc == FT_OK) it->same = is_same(it);
     if (rc == FT_OK) rc = note_numbers(it, numbers);
     close_sides(&x);
     return rc;
+}
+
+ft_status data_pair_prompt(data_item *it)
+{
+    sides x;
+    ft_status rc = pair_sides(it, &x);
+    if (rc == FT_OK) rc = render(&x, encode_prompt);
+    close_sides(&x);
+    return rc;
+}
+
+bool data_has_pair(const cJSON *rec)
+{
+    return js_get(rec, "chosen") && js_get(rec, "rejected");
+}
+
+/* One side alone is a pair with a side missing, where pairs are asked for. */
+static bool is_pair(const cJSON *rec, bool asked)
+{
+    return data_has_pair(rec) || (asked && (js_get(rec, "chosen") || js_get(rec, "rejected")));
 }
 
 /* --- answers by themselves --------------------------------------------------------------------------------------- */
@@ -335,11 +363,6 @@ static ft_status read_label(data_item *it)
     return FT_OK;
 }
 
-static bool has_pair(const cJSON *rec)
-{
-    return js_get(rec, "chosen") && js_get(rec, "rejected");
-}
-
 /* LLaMA-Factory's alpaca form: an answer to an instruction. */
 static bool is_instruction(const cJSON *rec)
 {
@@ -352,13 +375,13 @@ static ft_status unpaired(data_item *it)
     sides x = {.it = it, .key = {"completion"}, .n = 1};
     ft_status rc = FT_OK;
     if (is_instruction(it->rec)) x.key[0] = "output";
-    const bool pair = has_pair(it->rec), talk = !js_get(it->rec, x.key[0]);
+    const bool pair = data_has_pair(it->rec), talk = !js_get(it->rec, x.key[0]);
     if (pair)
         it->all = it->apart = true;
     else
         rc = read_label(it);
     if (rc == FT_OK) rc = pair ? pair_sides(it, &x) : talk ? last_turn(&x) : read_sides(&x);
-    if (rc == FT_OK) rc = render(&x);
+    if (rc == FT_OK) rc = render(&x, encode);
     if (rc == FT_OK && !pair) rc = note_numbers(it, numbers);
     close_sides(&x);
     return rc;
@@ -370,7 +393,7 @@ static bool is_unpaired(const cJSON *rec, bool asked)
     const cJSON *label = js_get(rec, "label") ? js_get(rec, "label") : js_get(rec, "kto_tag");
     const bool answer = js_get(rec, "completion") || js_get(rec, "messages") ||
                         js_get(rec, "conversations") || is_instruction(rec);
-    return has_pair(rec) || (answer && (asked ? label != NULL : cJSON_IsBool(label)));
+    return data_has_pair(rec) || (answer && (asked ? label != NULL : cJSON_IsBool(label)));
 }
 
 /* --- the rows ------------------------------------------------------------------------------------------------------ */
@@ -396,6 +419,7 @@ static const char *const t_unpaired[] = {"prompt", "completion", "chosen", "reje
 const data_format data_format_preference = {
     .name = "preference",
     .keys = k_preference,
+    .fits = is_pair,
     .render = preference,
     .reads = r_preference,
     .gives = DATA_PAIRS | DATA_TRIPLES,

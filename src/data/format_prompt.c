@@ -37,18 +37,6 @@ static ft_status note_record(data_item *it, const char *const *but)
 }
 
 /* --- prompt ------------------------------------------------------------------------------------------------------ */
-/* With BOS where the tokenizer adds one; an EOS that it adds too would end what is to be gone on with. */
-static ft_status plain_ids(data_item *it, const char *text)
-{
-    const tok_tokenizer *tok = it->d->tok;
-    const int32_t eos = tok_eos(tok);
-    const char *end = eos >= 0 ? tok_text(tok, eos) : NULL;
-    FT_TRY(data_plain_ids(tok, text, strlen(text), false, &it->ids));
-    if (it->ids.n > 0 && it->ids.id[it->ids.n - 1] == eos && !(end && str_ends(text, end)))
-        it->ids.n--;
-    return FT_OK;
-}
-
 static ft_status turns(data_item *it, const cJSON *prompt)
 {
     if (!it->d->chat)
@@ -70,13 +58,23 @@ static ft_status prompt(data_item *it)
 {
     static const char *const none[] = {NULL};
     const cJSON *v = js_get(it->rec, "prompt");
-    if (!v) return data_fail(it, it->rec, "prompt", "is missing in this prompt record");
-    if (!cJSON_IsString(v) && !cJSON_IsArray(v))
+    const bool pair = !v && data_has_pair(it->rec);
+    if (!v && !pair) return data_fail(it, it->rec, "prompt", "is missing in this prompt record");
+    if (!pair && !cJSON_IsString(v) && !cJSON_IsArray(v))
         return data_fail(it, v, "prompt", "must be a string or a list of messages");
-    FT_TRY(cJSON_IsString(v) ? plain_ids(it, v->valuestring) : turns(it, v));
+    FT_TRY(pair                ? data_pair_prompt(it)
+           : cJSON_IsString(v) ? data_prompt_ids(it, v->valuestring)
+                               : turns(it, v));
     if (it->ids.n == 0)
-        return data_fail(it, v, "prompt", "is no token at all: there is nothing to continue");
+        return data_fail(it, v ? v : it->rec, "prompt",
+                         "is no token at all: there is nothing to continue");
     return note_record(it, none);
+}
+
+/* Pairs have a prompt in whatever form, which serves where prompts are asked for. */
+static bool is_prompt(const cJSON *rec, bool asked)
+{
+    return js_get(rec, "prompt") || (asked && data_has_pair(rec));
 }
 
 /* --- rollouts ---------------------------------------------------------------------------------------------------- */
@@ -141,12 +139,14 @@ static const char *const j_rollouts[] = {"prompt_ids", "completion_ids", "reward
 const data_format data_format_prompt = {
     .name = "prompt",
     .keys = k_prompt,
+    .fits = is_prompt,
     .render = prompt,
     .gives = DATA_PROMPTS,
     .json = j_prompt,
     .turns = k_prompt,
-    .help = "nothing: it is what the model answers while it trains, a text or a list of messages. "
-            "The other keys are the rewards' (answer).",
+    .help = "nothing: it is what the model answers while it trains, a text or a list of messages; "
+            "of a preference record what its answers answer. The other keys are the rewards' "
+            "(answer).",
     .example = "{\"prompt\": \"What is 2 + 2?\", \"answer\": \"4\"}"};
 const data_format data_format_rollouts = {
     .name = "rollouts",
