@@ -20,6 +20,13 @@ gen --num-samples 2 --systems who.txt --threads 1
 cmp -s out.txt drawn.txt || bad 'the draw depends on the threads'
 gen --num-samples 3 --systems who.txt --cross
 [ "$(wc -l < out.txt)" = 7 ] || bad "--cross: $(wc -l < out.txt) records of 3 lines and 3 system turns"
+cp out.txt crossed.txt
+# an interrupted run goes on: the answers that are left are those that it would have given
+gen --num-samples 3 --systems who.txt --cross --skip 4
+tail -n 3 crossed.txt | cmp -s - out.txt || bad "--skip: $(cat out.txt)"
+gen --num-samples 3 --systems who.txt --cross --skip 7
+[ -s out.txt ] && bad "--skip of all: $(cat out.txt)"
+cp crossed.txt out.txt
 # what was drawn is one of those that --cross gives, and each is what --system gives
 sed 's/\("samples":\[{[^}]*},{[^}]*}\).*/\1/' drawn.txt > two.txt
 sed 's/"completions":\[[^]]*\]//; s/\("samples":\[{[^}]*},{[^}]*}\).*/\1/' out.txt > three.txt
@@ -37,6 +44,7 @@ done <<'END'
 64|--systems: goes with --num-samples|--systems who.txt --chat
 64|--systems: not together with --system|--systems who.txt --chat --num-samples 1 --system S
 64|--cross: goes with --systems|--cross --chat --num-samples 1
+64|--skip|--skip -1
 65|none.txt: is empty|--systems none.txt --chat --num-samples 1
 65|bytes.txt: is not UTF-8|--systems bytes.txt --chat --num-samples 1
 66|nowhere|--systems nowhere --chat --num-samples 1

@@ -112,6 +112,7 @@ typedef struct tool_generate_options {
     int n_stop;
     int samples; /* 0: one answer a line; else a JSON line with so many, and the line's own keys; wants
                     sampling.logprobs */
+    int64_t skip; /* the first answers are not made; the others are what they would be with them */
     bool chat, json;
     bool stream; /* text in whole UTF-8 sequences as it comes, one line after another; else many lines advance together */
     inf_sampling sampling; /* a line may have another temperature, max_new_tokens, seed, stop, system */

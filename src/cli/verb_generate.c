@@ -9,7 +9,7 @@ typedef struct options {
     const char *model, *prompt, *data, *system, *systems, *chat_template;
     cfg_list adapter, stop;
     bool chat, no_chat, cross;
-    int64_t max_new_tokens, min_new_tokens, top_k, seed, num_samples;
+    int64_t max_new_tokens, min_new_tokens, top_k, seed, num_samples, skip;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty;
 } options;
 
@@ -57,6 +57,8 @@ static const cfg_field flags[] = {
      .help = "of the random choice"},
     {"num_samples", CFG_INT, AT(num_samples), .low = 1, .high = 1e6,
      .help = "answers to each prompt, as one JSON line with completions and samples"},
+    {"skip", CFG_INT, AT(skip), .def = "0", .low = 0, .high = 1e15,
+     .help = "the first answers, which are there already: the rest is what it would be with them"},
     CFG_END};
 
 /* On a terminal without a prompt: a chat, or lines that are continued. */
@@ -80,6 +82,7 @@ static ft_status run(const cli_call *c)
     FT_CHECK(!o->chat || !o->no_chat, FT_EUSAGE, "--no-chat: not together with --chat");
     FT_CHECK(!typed || o->num_samples < 1, FT_EUSAGE,
              "--num-samples: needs --prompt, --data, or lines that do not come from a terminal");
+    FT_CHECK(!o->skip || (!o->prompt && !typed), FT_EUSAGE, "--skip: goes with lines of prompts");
     tool_generate_options opt = {
         .prompt = o->prompt,
         .data = cli_data(o->data),
@@ -87,6 +90,7 @@ static ft_status run(const cli_call *c)
         .stop = o->stop.v,
         .n_stop = o->stop.n,
         .samples = o->num_samples > 0 ? (int)o->num_samples : 0,
+        .skip = o->skip,
         .cross = o->cross,
         .chat = o->chat || (typed && !o->no_chat),
         .json = c->json,

@@ -39,7 +39,8 @@ typedef struct round { /* lines that are answered together */
     bool stream;
     bool equal; /* it was told that all answers to a prompt are the same */
     int64_t n, shown;
-    uint64_t lines; /* that came so far */
+    uint64_t lines; /* that came so far, */
+    int64_t made;   /* and requests that were made of them */
 } round;
 
 static void write_ids(str_buf *out, const tok_ids *ids)
@@ -188,6 +189,8 @@ static ft_status told(void *ctx, int64_t prompt, int copy, const inf_answer *a, 
     if (done || x->hit) r->left[prompt]--;
     for (; r->shown < r->n && r->left[r->shown] == 0; r->shown++)
         FT_TRY(r->opt->samples > 0 ? show_samples(r, r->shown) : show_one(r, r->shown));
+    if (r->opt->samples > 0)
+        log_progress("%lld lines answered", (long long)(r->made - r->n + r->shown));
     return x->hit && !done ? FT_END : FT_OK;
 }
 
@@ -254,7 +257,7 @@ static ft_status add(round *r, const js_doc *d, int k, bool *last)
         d ? tool_request_line(&q, r->t, opt, d) : tool_request_text(&q, r->t, opt, opt->prompt);
     *last = !q.used || k + 1 == tool_systems_turns(opt);
     if (rc == FT_OK) tell_equal(r, &q.s);
-    if (rc == FT_OK)
+    if (rc == FT_OK && r->made++ >= opt->skip)
         r->ask[r->n++] = q;
     else
         tool_request_free(&q);
