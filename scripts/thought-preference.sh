@@ -39,6 +39,9 @@ sed -E "s/\"(prompt|content)\": *\"/&${thought:+$escaped\\\\n\\\\n}/" "$prompts"
 sed 's/.*/{"prompt": "a", "chosen": "b", "rejected": "c"}/' "$out/prompts.jsonl" >"$out/.check.jsonl"
 "$ft" check "$config" --model "$model" --out "$out/.check" --set data.train="$out/.check.jsonl" -q >"$out/.check.txt"
 rm -f "$out/.check.jsonl" "$out/.check.txt"
+few=1 # of the prompts; all where the judge is no model
+[[ " ${judge[*]} " != *" match "* ]] || few=$(wc -l <"$out/prompts.jsonl")
+head -n "$few" "$out/prompts.jsonl" | sed 's/} *$/, "completions": ["a"]}/' | "$ft" judge "${judge[@]}" --to scores -q >/dev/null
 
 from=()  # the adapter of the round before
 start=() # and as the config's
@@ -47,9 +50,13 @@ for ((round = 1; round <= rounds; round++)); do
     if [ ! -e "$adapter/summary.json" ]; then
         step "round $round: ${SAMPLES:-8} completions to each prompt"
         if [ ! -e "$samples" ]; then
+            touch "$samples.part"
+            whole=$(wc -l <"$samples.part") # of an interrupted one
+            head -n "$whole" "$samples.part" >"$samples.whole"
+            mv "$samples.whole" "$samples.part"
             "$ft" generate --model "$model" ${from[@]+"${from[@]}"} --data "$out/prompts.jsonl" --num-samples "${SAMPLES:-8}" \
-                --temperature "${TEMPERATURE:-0.8}" --max-new-tokens "${TOKENS:-256}" --seed "$round" \
-                ${generate[@]+"${generate[@]}"} >"$samples.part"
+                --temperature "${TEMPERATURE:-0.8}" --max-new-tokens "${TOKENS:-256}" --seed "$round" --skip "$whole" \
+                ${generate[@]+"${generate[@]}"} >>"$samples.part"
             mv "$samples.part" "$samples"
         fi
         step "round $round: judge the responses, pair the best with the worst"
