@@ -11,13 +11,13 @@ budgets='
 base       2550  memory, text, errors, threads, random numbers: small because libc has the rest
 cfg        2900  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions, YAML as the same tree
 tensor     2000  a row a storage format: floats, blocks of GGUF read and written, whole codes, simulated ones
-kernel     7450  every loop on numbers, once, for each instruction set, in f32 and bf16
+kernel     7700  every loop on numbers, once, for each instruction set, in f32 and bf16
 io         6100  files of others, read as hostile, packed or not, mapped whole or in pieces, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
 autograd   3600  the tape, and an operation a file
 token      8500  frozen: tokenizers of the reference library to the letter; changes when a real model fails, or hostile input has no bound
 template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails
 nn         1100  parameters, overlays, runs, the one linear layer
-model      7900  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes, GPTQ, AWQ, BitNet), longrope, LoRA files of llama.cpp
+model      8000  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes, GPTQ, AWQ, BitNet), longrope, LoRA files of llama.cpp
 method    10900  a file a method; zeros that are kept, simulated quantisation; targets and adapter files as PEFT has them
 infer      1700  scoring and generating many sequences, below objectives
 reward     1500  a file a reward: comparisons, patterns, lengths, reward models, programs of the user
