@@ -167,13 +167,17 @@ static ft_status add_message(const data_item *it, const turn *t, cJSON *list)
         return data_fail(it, t->node, t->text_key, "a message needs content or tool_calls");
     if (t->text && !cJSON_IsString(t->text) && !cJSON_IsNull(t->text) && !cJSON_IsArray(t->text))
         return data_fail(it, t->text, t->text_key, "must be a string or a list of text parts");
+    const bool role = src->turn_role || strcmp(t->role, t->who->valuestring) != 0;
+    if (!role && !src->turn_content && !cJSON_IsArray(t->text)) {
+        const bool in = cJSON_AddItemReferenceToArray(list, (cJSON *)(uintptr_t)t->node);
+        return in ? FT_OK : out_of_memory();
+    }
     cJSON *copy = data_turn_refer(t->node);
     if (!copy || !cJSON_AddItemToArray(list, copy)) {
         cJSON_Delete(copy);
         return out_of_memory();
     }
-    if ((src->turn_role || strcmp(t->role, t->who->valuestring) != 0) &&
-        !put(copy, "role", src->turn_role, cJSON_CreateString(t->role))) {
+    if (role && !put(copy, "role", src->turn_role, cJSON_CreateString(t->role))) {
         return out_of_memory();
     }
     cJSON *text = cJSON_IsArray(t->text) ? joined_parts(t->text) : NULL;

@@ -96,13 +96,28 @@ static ft_status choose(const chat *c, bool tools, const tpl_template **out)
     return FT_OK;
 }
 
+static const char *const fields[] = {"reasoning_content", "thinking", "reasoning"};
+
+/* The template sees it as it is. */
+static bool is_prepared(const cJSON *m)
+{
+    bool is = true;
+    for (size_t i = 0; i < FT_COUNT_OF(fields); i++) is = is && !js_get(m, fields[i]);
+    for (const cJSON *k = m->child; k; k = k->next) is = is && !cJSON_IsNull(k);
+    return is;
+}
+
 /* Messages as the template sees them: keys whose value is null are left out, and a reasoning text is given
  * under the names templates know (reasoning_content; thinking where there is none). */
 static cJSON *prepare(const cJSON *messages)
 {
-    static const char *const fields[] = {"reasoning_content", "thinking", "reasoning"};
     cJSON *list = cJSON_CreateArray();
     for (const cJSON *m = messages->child; list && m; m = m->next) {
+        if (is_prepared(m)) {
+            if (cJSON_AddItemReferenceToArray(list, (cJSON *)(uintptr_t)m)) continue;
+            cJSON_Delete(list);
+            return NULL;
+        }
         cJSON *copy = cJSON_CreateObject();
         const cJSON *reasoning = NULL;
         for (size_t i = 0; i < FT_COUNT_OF(fields) && !reasoning; i++) {

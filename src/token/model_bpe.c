@@ -271,7 +271,7 @@ static int32_t rank_for(const tk_model *m, const int32_t *s, int32_t n, uint32_t
 /* Of a long stretch the heap would take twice what its symbols do, so it is merged in rounds, each of the next ranks. */
 static ft_status merge_long(const tk_model *m, tk_scratch *x, int32_t *n)
 {
-    const int64_t room = *n / 8;
+    const int64_t room = *n / 16;
     uint32_t *count = ft_alloc((size_t)m->n_pairs + 1, sizeof *count);
     if (!count) return FT_EMEM;
     int32_t most = 0;
@@ -281,7 +281,13 @@ static ft_status merge_long(const tk_model *m, tk_scratch *x, int32_t *n)
         most = rank_for(m, x->sym, *n, count, room, &ahead);
         rc = push_all(m, x, *n, ahead < 0 ? most : ahead);
         if (rc == FT_OK) rc = merge_below(m, x, *n, most, ahead);
-        if (rc == FT_OK) *n = without_gaps(x->sym, *n);
+        if (rc != FT_OK) break;
+        *n = without_gaps(x->sym, *n);
+        int32_t *fit = ft_realloc(x->sym, (size_t)*n, sizeof *fit); /* room for the next heap */
+        if (!fit) rc = FT_EMEM;
+        if (!fit) break;
+        x->sym = fit;
+        x->sym_cap = (size_t)*n;
     }
     ft_free(count);
     return rc;
