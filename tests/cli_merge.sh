@@ -134,14 +134,14 @@ expect_told 78 'does not divide' "$ft" merge search.json --out new --set genome.
 expect_told 78 'tasks.metric' "$ft" merge search.json --out new --set 'tasks=[{"type": "perplexity", "data": "text.txt", "metric": "acc"}]'
 
 # A search that is stopped goes on to the same.
-"$ft" merge search.json --out u > /dev/null 2>&1 &
-until [ -s u/evolve.jsonl ] || ! kill -0 $! 2> /dev/null; do sleep 0.01; done
+"$ft" merge search.json --out stopped > /dev/null 2>&1 &
+until [ -s stopped/evolve.jsonl ] || ! kill -0 $! 2> /dev/null; do sleep 0.01; done
 kill -INT $! 2> /dev/null
 wait $!
 rc=$?
 if [ $rc = 130 ]; then
-    expect 0 "$ft" merge search.json --out u --resume
-    cmp s/model.safetensors u/model.safetensors || bad "a search that was stopped ends elsewhere"
+    expect 0 "$ft" merge search.json --out stopped --resume
+    cmp s/model.safetensors stopped/model.safetensors || bad "a search that was stopped ends elsewhere"
 else
     [ $rc = 0 ] || bad "a search that is stopped: exit $rc"
 fi
