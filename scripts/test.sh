@@ -103,7 +103,7 @@ if $all; then
     step "package"
     scripts/package.sh
     step "build with clang, fuzzing" # all of src, warnings as errors
-    scripts/fuzz.sh --short 8 # longer runs still find something new now and then: they are scripts/fuzz.sh HOURS
+    scripts/fuzz.sh --short 6 # longer runs still find something new now and then: they are scripts/fuzz.sh HOURS
     # One tree has one verdict: the points are the same each time. By hand other ones are drawn, and the long form has all.
     step "attack"
     scripts/attack.sh --short --seed 1 --ft build/release/ft

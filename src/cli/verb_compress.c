@@ -58,7 +58,8 @@ const cli_verb verb_quantize = {
         "(scales by activations), rtn (rounding, without data). ft help compress has their keys.\n"
         "The folder has the tensors of GPTQModel's and AutoAWQ's; every verb here reads it.\n"
         "A block's activations are in memory at a time; what is done of a run that was cut short\n"
-        "lies in DIR.blocks.\n",
+        "lies in DIR.blocks. compress.json tells what was lost, compress_config.json what the\n"
+        "folder was made by, which --resume compares.\n",
     .example = "ft quantize gptq.json --out M-gptq",
     .does = "a model in four bits",
     .flags = quantize_flags,
@@ -83,7 +84,10 @@ const cli_verb verb_prune = {
         "input), sparsegpt (what is lost is made good by the weights that stay), layers (whole "
         "ones).\n"
         "pattern \"2:4\" keeps 2 of 4 neighbours. The result has the base's dtype; train it with\n"
-        "method.keep_zeros, and its zeros stay. compress.json tells what was lost.\n",
+        "method.keep_zeros, and its zeros stay. compress.json tells what was lost "
+        "(X.compress.json\n"
+        "beside X.gguf), compress_config.json what a folder was made by, which --resume "
+        "compares.\n",
     .example = "ft prune wanda.json --out M-half",
     .does = "weights that are exactly 0",
     .flags = prune_flags,
