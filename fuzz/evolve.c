@@ -52,7 +52,8 @@ static void go_on(const uint8_t *data, size_t size)
                            "\"tasks\":[{\"name\":\"p\",\"type\":\"loss\",\"data\":\"%s\"}],"
                            "\"max_fevals\":2}",
                            fz_model(), fz_model(), fz_path("d.jsonl"));
-    fz_put("d.jsonl", "{\"prompt\":\"One\",\"completion\":\" day\"}\n", 38);
+    static const char record[] = "{\"prompt\":\"One\",\"completion\":\" day\"}\n";
+    fz_put("d.jsonl", record, sizeof record - 1);
     (void)dir_remove(fz_path("found"));
     fz_must(dir_make(fz_path("found")));
     fz_put("found/evolve.jsonl", data, size);

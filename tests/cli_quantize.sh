@@ -70,6 +70,9 @@ cmp g/model.safetensors k/model.safetensors || bad "a run that goes on ends in o
 cmp g/compress.json k/compress.json || bad "and errors"
 [ ! -e k.blocks ] || bad "left: k.blocks"
 expect_told 0 'is complete' "$ft" quantize g.json --out k --resume
+mv k/compress_config.json made_by.json
+expect_told 73 'no compress_config.json' "$ft" quantize g.json --out k --resume
+mv made_by.json k/compress_config.json
 sed 's/the/teh/' calib.jsonl > other.jsonl
 expect_told 78 'k: was begun with another config' "$ft" quantize g.json --out k --resume --set quantize.damp_percent=0.02
 expect_told 78 'other data' "$ft" quantize g.json --out k --resume --set calibration.data=other.jsonl

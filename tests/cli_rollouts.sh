@@ -83,6 +83,13 @@ same asked hh
 echo '{"instruction": "Say it.", "chosen": "a", "rejected": "b"}' > told.jsonl
 expect 0 "$ft" check run.json --out w -q --set data.train=told.jsonl --set 'objective.rewards=["format"]'
 grep -q 'Say it.*assistant' out.txt || bad "an instruction: $(cat out.txt)"
+printf '%s\n' chosen,rejected '"[{""role"": ""user"", ""content"": ""Say it.""}, {""role"": ""assistant"", ""content"": ""a""}]","[{""role"": ""user"", ""content"": ""Say it.""}, {""role"": ""assistant"", ""content"": ""b""}]"' > table.csv
+expect 0 "$ft" check run.json --out w -q --set data.train=table.csv --set data.chat_template=chatml --set 'objective.rewards=["format"]'
+grep -q 'Say it.*assistant' out.txt && ! grep -q 'role' out.txt || bad "turns in a table: $(cat out.txt)"
+echo '{"prompt": null, "chosen": "the cat and yes", "rejected": "the cat and no"}' > null.jsonl
+expect 0 "$ft" check run.json --out w -q --set data.train=null.jsonl --set 'objective.rewards=["format"]'
+echo '{"chosen": "the cat and yes", "rejected": "the cat and yes"}' > equal.jsonl
+expect_told 65 'equal.jsonl:1:1: chosen: and rejected are one text' "$ft" check run.json --out w -q --set data.train=equal.jsonl --set 'objective.rewards=["format"]'
 echo '{"prompt": "x"}' > none.jsonl
 expect_told 65 'none.jsonl:1: answer: is missing' "$ft" train run.json --out w -q --set data.train=none.jsonl
 echo '{"prompt": "x", "answer": "none"}' > odd.jsonl

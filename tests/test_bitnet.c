@@ -280,8 +280,8 @@ static void other_models_are_not_packed(void **state)
 
 typedef struct change {
     const char *folder, *tensor; /* end of a name of layer 1's up_proj */
-    enum { NOTHING, DROPPED, CUT, TYPE, BYTES, NORM } what;
-    const void *bytes; /* in the place of the last ones; NORM: of a gain */
+    enum { NOTHING, DROPPED, CUT, TYPE, BYTES, FIRST, LEFT, NORM } what; /* LEFT: without a scale */
+    const void *bytes; /* in the place of the last ones, or the FIRST; NORM: of a gain */
     size_t n;
     const char *from, *to; /* in config.json */
     const char *message;
@@ -324,12 +324,13 @@ static ft_status open_changed(const change *c)
         memcpy(decl[n].dim, t->dim, sizeof decl[n].dim);
         data[n] = t->data;
         if (it && c->what == DROPPED) continue;
+        if (it && c->what == LEFT && str_ends(t->name, "_scale")) continue;
         if (it && c->what == CUT) decl[n].dim[0]--;
         if (it && c->what == TYPE) decl[n].type = dt_by_name("i8");
-        if (it && c->what == BYTES) {
+        if (it && (c->what == BYTES || c->what == FIRST || c->what == LEFT)) {
             uint8_t *own = test_alloc(t->bytes);
             memcpy(own, t->data, t->bytes);
-            memcpy(own + t->bytes - c->n, c->bytes, c->n);
+            memcpy(own + (c->what == FIRST ? 0 : t->bytes - c->n), c->bytes, c->n);
             data[n] = own;
         }
         n++;
@@ -371,6 +372,16 @@ static void wrong_folders_are_refused(void **state)
         {"llama_values", ".weight", BYTES, &half, 4,
          .message = "up_proj.weight\": [135, 15] is not one of the three values"},
         {"llama_values", ".weight", BYTES, &nan, 4, .message = "[135, 15] is not one of"},
+        {"llama_values", ".weight", FIRST, &nan, 4,
+         .message = "up_proj.weight\": its values times weight_scale are no numbers"},
+        {"llama_values", ".weight", FIRST, &inf, 4, .message = "are no numbers"},
+        {"llama_values", ".weight_scale", DROPPED, .from = "_convert\": null",
+         .to = "_convert\": [\"lm_head\"]", .message = "up_proj.weight_scale\" is missing"},
+        {"llama_values", "", LEFT, &half, 4, .from = "_convert\": null",
+         .to = "_convert\": [\"up_proj\"]",
+         .message = "gate_proj\" and \"model.layers.1.mlp.up_proj\" have one input"},
+        {"qwen2_packed", .from = "\"bitlinear\"", .to = "\"autobitlinear\"",
+         .message = "q_proj\" has a bias, which transformers multiplies by weight_scale"},
         {"llama_packed", ".weight_scale", BYTES, &zero, 4,
          .message = "up_proj.weight_scale\" is 0, which"},
         {"llama_packed", ".weight_scale", BYTES, &nan, 4, .message = "weight_scale\" is nan"},

@@ -237,6 +237,7 @@ static void tensors(void)
     files("tests/golden/families/*/config.json", 4000, model_config);
     files("tests/golden/bnb/*/config.json", 4000, model_config);
     files("tests/golden/packed/*/config.json", 4000, model_config);
+    files("tests/golden/bitnet/*/config.json", 4000, model_config);
     files("tests/golden/peft/*/adapter/adapter_config.json", 4000, adapter_config);
     text = slurp(arena_printf(mem, "%s/model.safetensors", dir), &n);
     put("safetensors", text, n);

@@ -62,6 +62,7 @@ typedef struct nn_site {
     int64_t in, out;
     int32_t frozen_row; /* of an embedding: the padding token's row gets no gradient; −1: none */
     nn_fake *fake;      /* of the model as it is; NULL: none */
+    const struct nn_site *lead; /* the first of those that share its input; of a table: itself */
 } nn_site;
 
 /* Sites that share one input: q, k, v; gate, up; or a single one. */

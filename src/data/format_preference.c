@@ -312,6 +312,9 @@ ft_status data_pair_prompt(data_item *it)
 {
     sides x;
     ft_status rc = pair_sides(it, &x);
+    if (rc == FT_OK && !x.before && !*x.text[CHOSEN] && !*x.text[REJECTED])
+        rc = data_fail(it, it->rec, "chosen",
+                       "and rejected are one text, so what they answer cannot be told");
     if (rc == FT_OK) rc = render(&x, encode_prompt);
     close_sides(&x);
     return rc;

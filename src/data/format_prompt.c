@@ -58,7 +58,7 @@ static ft_status prompt(data_item *it)
 {
     static const char *const none[] = {NULL};
     const cJSON *v = js_get(it->rec, "prompt");
-    const bool pair = !v && data_has_pair(it->rec);
+    const bool pair = (!v || cJSON_IsNull(v)) && data_has_pair(it->rec);
     if (!v && !pair) return data_fail(it, it->rec, "prompt", "is missing in this prompt record");
     if (!pair && !cJSON_IsString(v) && !cJSON_IsArray(v))
         return data_fail(it, v, "prompt", "must be a string or a list of messages");
@@ -66,7 +66,7 @@ static ft_status prompt(data_item *it)
            : cJSON_IsString(v) ? data_prompt_ids(it, v->valuestring)
                                : turns(it, v));
     if (it->ids.n == 0)
-        return data_fail(it, v ? v : it->rec, "prompt",
+        return data_fail(it, pair ? it->rec : v, "prompt",
                          "is no token at all: there is nothing to continue");
     return note_record(it, none);
 }
@@ -132,6 +132,8 @@ static ft_status rollouts(data_item *it)
 /* --- the rows ------------------------------------------------------------------------------------------------------ */
 static const char *const k_prompt[] = {"prompt", NULL}, *const j_prompt[] = {
                                                             "tools", "chat_template_kwargs", NULL};
+static const char *const t_prompt[] = {"prompt",        "chosen",   "rejected",
+                                       "conversations", "messages", NULL};
 static const char *const k_rollouts[] = {"prompt_ids", "completion_ids", NULL};
 static const char *const j_rollouts[] = {"prompt_ids", "completion_ids", "reward", "rewards",
                                          "finished",   "epoch_batches",  NULL};
@@ -143,7 +145,7 @@ const data_format data_format_prompt = {
     .render = prompt,
     .gives = DATA_PROMPTS,
     .json = j_prompt,
-    .turns = k_prompt,
+    .turns = t_prompt,
     .help = "nothing: it is what the model answers while it trains, a text or a list of messages; "
             "of a preference record what its answers answer. The other keys are the rewards' "
             "(answer).",

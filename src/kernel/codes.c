@@ -5,6 +5,7 @@
 #include "kern.h"
 
 #include <math.h>
+#include <string.h>
 
 enum {
     /* of W in a tile, as in gemv.c */
@@ -44,6 +45,9 @@ static void token(void *ctx, int64_t i, int thread)
     const coded *c = ctx;
     const float *x = c->x + i * c->ldx;
     int8_t *q = c->q + i * c->ldq;
+    c->sum[i] = 0;
+    c->gain[i] = NAN;
+    memset(q, 0, (size_t)c->ldq);
     if (c->how->norm) {
         float *y = pool_scratch(thread, 1, (size_t)c->k * sizeof *y);
         if (!y) return;
@@ -51,8 +55,6 @@ static void token(void *ctx, int64_t i, int thread)
                   c->k, false);
         x = y;
     }
-    c->sum[i] = 0;
-    c->gain[i] = NAN;
     if (!kern->all_finite(x, c->k)) return;
     c->gain[i] = kern->codes_row(q, x, c->k);
     for (int64_t k = 0; k < c->k; k++) c->sum[i] += q[k];

@@ -7,7 +7,7 @@
  *
  * offline: P.weight U8 [out / 4, in] holds c + 1 of rows r, r + out/4, r + out/2, r + 3 out/4 in a byte, from the lowest bits
  * on, and P.weight_scale [1] is 1 / γ ("bitlinear", which has no other mode), or γ ("autobitlinear", where P.weight may be
- * numbers −a, 0, a too). In memory they are dt_ternary.
+ * numbers −a, 0, a too, and transformers multiplies a bias by it: refused). In memory they are dt_ternary.
  *
  * Meant are the linear layers of the blocks, but for GPT-2's Conv1D. */
 #include "model_private.h"
@@ -159,13 +159,28 @@ static void pack_rows(void *ctx, int64_t tile, int thread)
     }
 }
 
+static int64_t count_of(const io_tensor *t)
+{
+    return (int64_t)(t->bytes / (size_t)t->type->bytes);
+}
+
 /* |v| of the first of the numbers that is not 0; 1 where all are. */
-static float first_size(const packing *k)
+static float first_size(const io_tensor *t)
 {
     float v = 0;
-    for (int64_t i = 0; v == 0 && i < k->out * k->in; i++)
-        dt_read(k->t->type, &v, &(dt_data){.data = k->t->data}, i, 1);
+    for (int64_t i = 0; v == 0 && i < count_of(t); i++)
+        dt_read(t->type, &v, &(dt_data){.data = t->data}, i, 1);
     return v == 0 ? 1.0f : fabsf(v);
+}
+
+/* Numbers that are all −a, 0 or a. */
+static bool is_ternary(const io_tensor *t)
+{
+    const float size = first_size(t);
+    float v = 0;
+    for (int64_t i = 0; (v == 0 || fabsf(v) == size) && i < count_of(t); i++)
+        dt_read(t->type, &v, &(dt_data){.data = t->data}, i, 1);
+    return v == 0 || fabsf(v) == size;
 }
 
 static ft_status pack(packing *k)
@@ -245,7 +260,7 @@ static ft_status bind(model *m, int64_t i, const void *cfg, bool *done)
     if (c->online || !s || s->w != p || !is_rounded(m, s)) return FT_OK;
     const io_tensor *t = model_find_tensor(m, i, ""),
                     *scale = model_find_beside(m, i, ".weight_scale");
-    if (!t || (!is_packed(t) && !scale && c->has_left)) return FT_OK;
+    if (!t || (c->has_left && !scale && is_number(t) && !is_ternary(t))) return FT_OK;
     FT_TRY(check_matrix(t, s, c));
     FT_CHECK(scale, FT_EDATA, "%s: tensor \"%.*s.weight_scale\" is missing, and \"%s\" is there",
              ft_shows(t->file), model_module_length(m, i), ft_shows(p->name), ft_shows(t->name));
@@ -257,8 +272,13 @@ static ft_status bind(model *m, int64_t i, const void *cfg, bool *done)
     if (!side || !fake || !k.rows) return FT_EMEM;
     *side = (dt_trits){.rows = s->out, .cols = s->in};
     FT_TRY(read_scale(scale, c, &side->scale));
-    if (!is_packed(t)) k.size = first_size(&k);
-    if (k.size > 0) side->scale *= k.size;
+    if (!is_packed(t)) {
+        k.size = first_size(t);
+        side->scale *= k.size;
+        FT_CHECK(isfinite(side->scale) && side->scale != 0, FT_EDATA,
+                 "%s: tensor \"%s\": its values times weight_scale are no numbers",
+                 ft_shows(t->file), ft_shows(t->name));
+    }
     if (!m->no_weights) FT_TRY(pack(&k));
     *fake = (nn_fake){.on = true, .input = &c->input};
     s->fake = fake;
@@ -334,8 +354,22 @@ static ft_status round_all(model *m, const bitnet_cfg *c)
 static ft_status bound(model *m, const void *cfg)
 {
     const bitnet_cfg *c = cfg;
-    for (int64_t i = 0; i < m->n_site; i++)
-        if (is_rounded(m, &m->site[i])) FT_TRY(check_gain(m, m->site[i].w->index, c));
+    for (int64_t i = 0; i < m->n_site; i++) {
+        const nn_site *s = &m->site[i];
+        if (!is_rounded(m, s)) continue;
+        FT_TRY(check_gain(m, s->w->index, c));
+        if (c->online) continue;
+        FT_CHECK(!s->fake == !s->lead->fake, FT_EDATA,
+                 "%s: \"%s\" and \"%s\" have one input, and modules_to_not_convert leaves one of "
+                 "the two; such a model is not computed",
+                 ft_shows(m->path), ft_shows(s->lead->path), ft_shows(s->path));
+        FT_CHECK(
+            c->divides || !s->fake || !s->b, FT_EDATA,
+            "%s: \"%s\" has a bias, which transformers multiplies by weight_scale where "
+            "linear_class is \"autobitlinear\" and quantization_mode \"offline\"; such a model "
+            "is not computed",
+            ft_shows(m->path), ft_shows(s->path));
+    }
     return c->online ? round_all(m, c) : FT_OK;
 }
 

@@ -132,6 +132,7 @@ static nn_param *add_param(model *m, const entry *e, bool bias, nn_site *site)
 static nn_site *add_site(model *m, const entry *e)
 {
     nn_site *s = &m->site[m->n_site];
+    s->lead = s;
     s->index = m->n_site++;
     s->role = e->slot->role;
     s->layer = e->layer;
@@ -152,6 +153,7 @@ static void join_group(nn_group *g, nn_site *s)
         g->in = s->in;
     }
     assert(s == g->site + g->n && s->in == g->in);
+    s->lead = g->site;
     g->n++;
     g->out += s->out;
 }

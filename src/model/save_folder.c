@@ -39,10 +39,7 @@ static ft_status choose_types(save_plan *p)
     for (int64_t i = 0; i < p->n; i++) {
         save_item *it = &p->item[i];
         if (it->part > 0) continue;
-        it->type = p->opt->type ? p->opt->type : p->opt->quant ? save_quant_dtype(m) : m->dtype;
-        if (!p->opt->type && !m->from_gguf && !m->own && (!m->has_blocks || p->opt->quant) &&
-            m->param[it->param].file_type->block == 1)
-            it->type = m->param[it->param].file_type;
+        it->type = save_folder_type(m, it->param, p->opt);
         if (p->opt->exact_vectors && is_trained_vector(p, it)) it->type = &dt_f32;
         FT_CHECK(it->type->st_name && it->type->pack, FT_EUSAGE,
                  "type %s has no place in a Hugging Face folder; write a .gguf, or use f32, f16 or "

@@ -59,6 +59,8 @@ FT_MUST_USE ft_status save_turn(float **w, int64_t rows, int64_t cols);
 FT_MUST_USE ft_status save_source(const save_plan *p, int64_t param, tn_tensor *src, float **w);
 /* What values of a folder in codes stand in otherwise. */
 const dt_type *save_quant_dtype(const model *m);
+/* Of a parameter that is no codes in a folder; asked for, or as it was. */
+const dt_type *save_folder_type(const model *m, int64_t i, const model_save_options *opt);
 /* Puts the parts of the matrices that opt->quant means in their place; their bytes. */
 FT_MUST_USE ft_status save_quant_items(save_plan *p);
 FT_MUST_USE ft_status save_quant_bytes(save_plan *p, const save_item *it, save_put put, void *ctx);

@@ -93,11 +93,20 @@ static const dt_type *type_in_gguf(const model *m, int64_t i, const model_save_o
     return type_of(m, i, t->nd, turned ? t->dim[0] : tn_cols(t), asked, opt->mix, false);
 }
 
+const dt_type *save_folder_type(const model *m, int64_t i, const model_save_options *opt)
+{
+    const dt_type *own = m->param[i].file_type;
+    if (opt->type) return opt->type;
+    if (!m->from_gguf && !m->own && (!m->has_blocks || opt->quant) && own->block == 1) return own;
+    return opt->quant ? save_quant_dtype(m) : m->dtype;
+}
+
 static double quant_bytes(const model *m, int64_t i, const model_save_options *opt)
 {
     const nn_site *s = m->info[i].site;
     model_quant_part part[MODEL_QUANT_PARTS];
-    const int n = opt->quant->writer->parts(opt->quant_cfg, m->dtype, s->out, s->in, part);
+    const int n =
+        opt->quant->writer->parts(opt->quant_cfg, save_quant_dtype(m), s->out, s->in, part);
     double all = 0;
     for (int k = 0; k < n; k++) {
         size_t bytes = 0;
@@ -112,7 +121,7 @@ double model_saved_bytes(const model *m, const char *path, const model_save_opti
     const bool gguf = str_ends(path, ".gguf");
     double all = 0;
     for (int64_t i = 0; i < m->n_param; i++) {
-        const dt_type *type = gguf ? type_in_gguf(m, i, opt) : opt->type ? opt->type : m->dtype;
+        const dt_type *type = gguf ? type_in_gguf(m, i, opt) : save_folder_type(m, i, opt);
         if (m->d.tied && &m->param[i] == m->head->w) continue;
         if (opt->quant && opt->quant->writer->means(m, i))
             all += quant_bytes(m, i, opt);

@@ -186,7 +186,7 @@ ft_status obj_roll_positions(const obj_ctx *c, int64_t prompt, int64_t answer, b
     if (answer > room) answer = room;
     if (c->m->d.max_position <= 0 || prompt + answer <= holds) return FT_OK;
     FT_CHECK(prompt <= holds, FT_EDATA,
-             "data.train: a prompt of %lld tokens; the model has positions for %lld; lower "
+             "data: a prompt has %lld tokens; the model has positions for %lld; lower "
              "data.max_length, which leaves longer ones out",
              (long long)prompt, (long long)holds);
     FT_CHECK(!c->m->position, FT_ECONFIG,

@@ -6,6 +6,7 @@
  * on, or finds itself done, is of the same. */
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,6 +196,16 @@ static ft_status open_blocks(compressing *c)
     return c->opt->resume && begun == PATH_FILE ? go_on(c) : begin_blocks(c);
 }
 
+static ft_status block_is_done(const compressing *c, int layer, bool *done)
+{
+    char name[40];
+    path_kind there;
+    snprintf(name, sizeof name, "block-%d.safetensors", layer);
+    FT_TRY(path_look_in(c->blocks, name, &there));
+    *done = there == PATH_FILE;
+    return FT_OK;
+}
+
 /* Kept where the run can go on. */
 static void close_blocks(compressing *c, ft_status rc)
 {
@@ -203,11 +214,8 @@ static void close_blocks(compressing *c, ft_status rc)
     bool any = false;
     if (c->lock < 0) return;
     ft_error_keep(true);
-    for (int i = 0; stays && c->t && i < c->t->m->d.n_layer && !any; i++) {
-        const char *name = arena_printf(c->mem, "block-%d.safetensors", i);
-        path_kind kind = PATH_NONE;
-        any = name && path_look_in(c->blocks, name, &kind) == FT_OK && kind == PATH_FILE;
-    }
+    for (int i = 0; stays && c->t && i < c->t->m->d.n_layer && !any; i++)
+        if (block_is_done(c, i, &any) != FT_OK) any = false;
     dir_unlock(c->blocks, c->lock);
     if (any)
         log_info("%s: holds what is done; --resume goes on with it", ft_shows(c->blocks));
@@ -443,32 +451,42 @@ static ft_status is_complete(const compressing *c, bool *is)
     if (!c->opt->resume || c->opt->force) return FT_OK;
     FT_TRY(path_look_in(c->cfg.dir, TOLD, &told));
     FT_TRY(path_look_in(c->cfg.dir, MADE_BY, &made_by));
-    *is = told == PATH_FILE && made_by == PATH_FILE;
+    FT_CHECK(told != PATH_FILE || made_by == PATH_FILE, FT_EEXIST,
+             "%s: is a result, but has no " MADE_BY
+             " that tells what it was made by; --force makes "
+             "it anew",
+             ft_shows(c->cfg.dir));
+    *is = told == PATH_FILE;
     return FT_OK;
 }
 
-/* On the disk, most: the result, and what is done of the blocks, a byte a code, before it is written. */
-static double disk_bytes(const compressing *c)
+/* On the disk, most: the result, and beside it the blocks that are not there yet, a byte a code. */
+static ft_status disk_bytes(const compressing *c, double *all)
 {
     const model *m = c->t->m;
     const model_save_options how = {0};
     const double each = (double)m->dtype->bytes / (double)m->dtype->block;
-    double all = model_saved_bytes(m, c->target.path, &how);
     model_packed_cfg packed = {0};
+    *all = model_saved_bytes(m, c->target.path, &how);
     if (c->cfg.method->writes) c->cfg.method->packed(c->cfg.cfg, &packed);
     for (int64_t i = 0; i < m->n_site && !c->cfg.method->drop; i++) {
         const nn_site *s = &m->site[i];
         const double n = (double)s->out * (double)s->in;
+        bool done;
         if (s->layer < 0 || !compress_is_chosen((void *)(uintptr_t)&c->cfg, s)) continue;
-        all += packed.bits > 0 ? n * (1 + (double)packed.bits / 8 - each) : n * each;
+        FT_TRY(block_is_done(c, s->layer, &done));
+        if (packed.bits > 0) *all += n * ((double)packed.bits / 8 - each);
+        if (!done) *all += packed.bits > 0 ? n : n * each;
     }
-    return all;
+    return FT_OK;
 }
 
 static ft_status make(compressing *c, str_buf *text)
 {
-    FT_TRY(tool_check_space(disk_bytes(c), &c->target));
+    double bytes;
     FT_TRY(open_blocks(c));
+    FT_TRY(disk_bytes(c, &bytes));
+    FT_TRY(tool_check_space(bytes, &c->target));
     FT_TRY(open_walk(c));
     FT_TRY(cmp_walk_run(c->walk));
     FT_TRY(save(c));

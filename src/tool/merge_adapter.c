@@ -360,6 +360,11 @@ static ft_status open_on(merge *m)
     if (!m->quant) FT_TRY(tool_output_type(opt->type, m->target.path, &m->type));
     bool gguf = str_ends(m->target.path, ".gguf");
     if (!m->type) m->type = m->on->m->has_blocks && gguf ? &dt_f16 : m->on->m->dtype;
+    if (m->quant && m->quant->writer->fits) { /* before anything is written to prove it */
+        model_save_options save;
+        save_options(m, NULL, m->quant, &save);
+        FT_TRY(m->quant->writer->fits(m->on->m, &save));
+    }
     m->tolerance = opt->tolerance;
     if (m->tolerance < 0 && !rounds(m)) m->tolerance = DEFAULT_TOLERANCE;
     return plan(m);
