@@ -30,8 +30,9 @@ arm_tests='test_kernel|test_kernel_rows|test_kernel_attn|test_kernel_bf16|test_d
 arm_tests+='|test_bitnet|test_optim|test_optim_rules|test_train_golden|test_gguf_split'
 msan_tests='test_json|test_cfg|test_io|test_lines|test_zstd|test_gguf|test_gguf_split|test_hostile|test_template|test_chat'
 msan_tests+='|test_bitnet|test_data|test_data_fields|test_folders|test_weights|test_open|test_adapters|test_tokenizer|test_fuzzed|test_train'
-# What tries a script of this folder or measures time finds no fault of memory that tests of the verbs do not find.
-not_asan='cli_ci|cli_run|cli_compare|cli_tour|cli_feedback|cli_rlhf|cli_bench|test_time'
+# What tries a script of this folder, measures time, or asks whole runs for the same bytes of windows (test_data_window reads
+# them) finds no fault of memory that the others do not find.
+not_asan='cli_windows|cli_ci|cli_run|cli_compare|cli_tour|cli_feedback|cli_rlhf|cli_bench|test_time'
 tsan_tests='test_data|test_data_files|test_infer|test_lines|test_prompt|test_follow|test_fuzzed|test_train'
 
 step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
