@@ -90,12 +90,15 @@ for i in $(often "1 2 3" 1); do
     same pair || bad "two at once: the result differs"
 done
 
-# Every shipped training config for two steps (one in a build with a sanitizer). Its plan holds, but for what a system's libraries take, which weighs in
-# runs this small (a sanitizer has memory of its own).
+# Every shipped training config for two steps. Its plan holds, but for what a system's libraries take, which weighs in runs this
+# small. In a build with a sanitizer, which has memory of its own and where methods and objectives have their tests, most are read
+# and planned only.
 for config in "$source"/configs/*.json; do
     grep -q '"train"' "$config" || continue
     name=$(basename "$config" .json)
-    "$ft" train "$config" --out "all/$name" --set train.max_steps="$(often 2 1)" -q > out.txt 2> err.txt || bad "configs/$name.json: $? $(cat err.txt)"
+    verb=train
+    [[ -z $sanitized || $name == @(full|lora|qlora) ]] || verb=check
+    "$ft" $verb "$config" --out "all/$name" --set train.max_steps=2 -q > out.txt 2> err.txt || bad "configs/$name.json: $? $(cat err.txt)"
     [ -n "$sanitized" ] && continue
     awk -F'[:,]' -v name="$name" '/"peak_rss_bytes"/ { peak = $2 } /"planned_bytes"/ { plan = $2 }
         END { few = 4194304; if (!(peak <= plan + few && peak >= 0.88 * plan - few)) print name ": peak " peak ", plan " plan }' \
