@@ -306,6 +306,42 @@ static void lists_of_gpt2_open(void **state)
     tok_close(t);
 }
 
+/* The strings of a .gguf are any bytes: what is decoded is text all the same. */
+static void gguf_tokens_may_be_no_text(void **state)
+{
+#define TOKEN(s)                                                                                   \
+    {                                                                                              \
+        s, sizeof s - 1                                                                            \
+    }
+    static const gguf_str token[] = {TOKEN("<unk>"),        TOKEN("</s>"),     TOKEN("a"),
+                                     TOKEN("\xe2\x96\x81"), TOKEN("\xe2\x96"), TOKEN("\xff")};
+    static const int32_t type[] = {2, 3, 1, 1, 1, 1}, id[] = {2, 4, 2, 5};
+    static const float score[FT_COUNT_OF(token)] = {0};
+    const char *path = test_path("bytes.gguf");
+    gguf_writer *w;
+    tok_tokenizer *t;
+    str_buf text = {0}, bytes = {0};
+    (void)state;
+    assert_ok(gguf_write_open(&w, path));
+    gguf_put_str(w, "general.architecture", "llama", 5);
+    gguf_put_str(w, "tokenizer.ggml.model", "llama", 5);
+    gguf_put_strs(w, "tokenizer.ggml.tokens", token, FT_COUNT_OF(token));
+    gguf_put_f32s(w, "tokenizer.ggml.scores", score, FT_COUNT_OF(token));
+    gguf_put_i32s(w, "tokenizer.ggml.token_type", type, FT_COUNT_OF(token));
+    assert_ok(gguf_write_header(w));
+    assert_ok(gguf_write_close(w));
+    assert_ok(tok_open(&t, path));
+    assert_ok(tok_decode(t, id, FT_COUNT_OF(id), &text));
+    assert_string_equal(text.data, "a\xef\xbf\xbd"
+                                   "a\xef\xbf\xbd");
+    assert_ok(tok_decode_bytes(t, id, FT_COUNT_OF(id), &bytes));
+    assert_string_equal(bytes.data, "a\xe2\x96"
+                                    "a\xff");
+    str_free(&text);
+    str_free(&bytes);
+    tok_close(t);
+}
+
 static void nul_is_a_character(void **state)
 {
     static const char json[] =
@@ -702,6 +738,7 @@ int main(void)
         cmocka_unit_test(spec_examples),
         cmocka_unit_test(formats_keep_the_ids),
         cmocka_unit_test(gguf_refuses_what_it_cannot_hold),
+        cmocka_unit_test(gguf_tokens_may_be_no_text),
         cmocka_unit_test(lists_of_gpt2_open),
         cmocka_unit_test(nul_is_a_character),
         cmocka_unit_test(sentencepiece_model_opens),

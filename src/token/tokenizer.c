@@ -304,7 +304,11 @@ static ft_status decode(const tok_tokenizer *t, const int32_t *ids, int64_t n, b
         a = b;
         b = swap;
     }
-    str_add(out, a.text.data, a.text.len);
+    if (raw) {
+        str_add(out, a.text.data, a.text.len);
+    } else {
+        tk_add_lossy(out, a.text.data, a.text.len); /* a .gguf has tokens of any bytes */
+    }
     rc = str_ok(out);
 out:
     tk_list_free(&a);
