@@ -130,6 +130,11 @@ expect_told 73 'exists already' "$ft" merge search.json --out t
 expect_told 66 'no search to go on with' "$ft" merge search.json --out new --resume
 expect_told 64 '--resume' "$ft" merge ties.yml --out new --resume
 expect_told 78 'genome.base_model: missing' "$ft" merge search.json --out new --set 'genome={"models": ["a", "b"], "merge_method": "ties"}'
+long=$(printf 'n%.0s' {1..300}) # no name of a file
+for where in models base_model tokenizer_source; do
+    [ $where = models ] && value="[\"$long\", \"b\"]" || value="\"$long\""
+    expect_told 78 "name too long" "$ft" merge search.json --out new --set "genome.$where=$value"
+done
 expect_told 78 'does not divide' "$ft" merge search.json --out new --set genome.layer_granularity=3
 expect_told 78 'tasks.metric' "$ft" merge search.json --out new --set 'tasks=[{"type": "perplexity", "data": "text.txt", "metric": "acc"}]'
 

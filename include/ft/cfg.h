@@ -199,7 +199,9 @@ void cfg_missing(cfg_doc *d, const cJSON *node, const char *key, const char *fmt
     FT_PRINTF(4, 5);
 /* A mistake of the key, or of a table it stands in, is recorded: checks across keys leave it alone. */
 bool cfg_is_wrong(const cfg_doc *d, const char *key);
-/* FT_OK, or FT_ECONFIG when mistakes were recorded. */
+/* Records that memory failed, which is not a mistake of the file. */
+void cfg_fatal(cfg_doc *d);
+/* FT_OK; FT_EMEM; or FT_ECONFIG when mistakes were recorded. */
 FT_MUST_USE ft_status cfg_done(const cfg_doc *d);
 /* A path value made relative as described above; `from` is the node it stands in. */
 const char *cfg_path(cfg_doc *d, const cJSON *from, const char *value);

@@ -39,7 +39,6 @@ typedef struct cfg_state {
 
 /* Takes over a tree until cfg_close; deletes it at once when that fails. */
 bool cfg_keep(cfg_doc *d, cJSON *tree);
-void cfg_fatal(cfg_doc *d);
 /* Of `key` there is a mistake already: it is not missing. */
 void cfg_note_wrong(cfg_doc *d, const char *key);
 /* As cfg_fail; at_key: at the name of the member instead of its value. */

@@ -15,10 +15,6 @@ void merge_check_parameters(merge_recipe *r, const cJSON *map, const char *path,
 bool merge_look_up(const cJSON *const *map, int n, const merge_param *p, const char *tensor,
                    double t, double *out);
 
-/* --- refs.c ----------------------------------------------------------------------------------------------------------- */
-/* merge_read_ref, where memory that fails is told apart. */
-FT_MUST_USE ft_status merge_take_ref(merge_recipe *r, const cJSON *node, const char *key, int *out);
-
 /* --- tokens.c: what a recipe says of tokens ------------------------------------------------------------------------ */
 FT_MUST_USE ft_status merge_read_tokens(merge_recipe *r);
 void merge_print_tokens(const merge_recipe *r, cJSON *root);

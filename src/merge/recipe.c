@@ -78,7 +78,7 @@ static ft_status read_source(merge_recipe *r, const cJSON *node, const char *pat
     const cJSON *named = member(node, "model");
     if (!key || !parameters) return FT_EMEM;
     if (named)
-        FT_TRY(merge_take_ref(r, named, key, &s->ref));
+        s->ref = merge_read_ref(r, named, key);
     else
         cfg_fail(r->doc, node, key, "missing");
     if (range) read_range(r, member(node, "layer_range"), path, s);
@@ -129,8 +129,7 @@ static ft_status read_slice(merge_recipe *r, const cJSON *node, int i, merge_sli
     const char *parameters = arena_printf(r->mem, "%s.parameters", path);
     if (!sources || !base || !parameters) return FT_EMEM;
     FT_TRY(read_sources(r, member(node, "sources"), sources, true, s));
-    if (member(node, "base_model"))
-        FT_TRY(merge_take_ref(r, member(node, "base_model"), base, &s->base));
+    if (member(node, "base_model")) s->base = merge_read_ref(r, member(node, "base_model"), base);
     s->parameters = member(node, "parameters");
     merge_check_parameters(r, s->parameters, parameters, MERGE_SHARED);
     for (int k = 1; k < s->n; k++) {
@@ -260,7 +259,7 @@ ft_status merge_read(merge_recipe *r, cfg_doc *doc, const char *const *also)
     find_method(r);
     r->cast = read_dtype(r, "dtype", r->dtype_name);
     r->out = read_dtype(r, "out_dtype", r->out_dtype_name);
-    if (r->base_model) FT_TRY(merge_take_ref(r, r->base_model, "base_model", &r->base));
+    if (r->base_model) r->base = merge_read_ref(r, r->base_model, "base_model");
     FT_TRY(read_inputs(r));
     merge_check_parameters(r, r->parameters, "parameters", MERGE_SHARED);
     FT_TRY(merge_read_tokens(r));

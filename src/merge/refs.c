@@ -56,38 +56,40 @@ static bool same_text(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-ft_status merge_take_ref(merge_recipe *r, const cJSON *node, const char *key, int *out)
+static ft_status find(merge_recipe *r, const cJSON *node, const char *path, const char *lora,
+                      merge_ref *ref)
 {
-    const char *path, *lora;
-    merge_ref ref = {.node = node};
-    *out = -1;
-    if (!ref_words(node, &path, &lora)) {
-        cfg_fail(r->doc, node, key, "must be the path of a model, or PATH+ADAPTER");
-        return FT_OK;
-    }
-    FT_TRY(cut(r, node, path, &ref));
-    if (lora) {
-        ref.adapter = cfg_path(r->doc, node, lora);
-        ref.text = arena_printf(r->mem, "%s+%s", ref.path, lora);
-        if (!ref.adapter || !ref.text) return FT_EMEM;
-    }
-    for (int i = 0; i < r->n_ref && *out < 0; i++)
-        if (same_text(r->ref[i].path, ref.path) && same_text(r->ref[i].adapter, ref.adapter))
-            *out = i;
-    if (*out >= 0) return FT_OK;
-    if (r->n_ref == MERGE_MODELS) {
-        cfg_fail(r->doc, node, key, "more than %d models", MERGE_MODELS);
-        return FT_OK;
-    }
-    r->ref[r->n_ref] = ref;
-    *out = r->n_ref++;
-    return FT_OK;
+    *ref = (merge_ref){.node = node};
+    FT_TRY(cut(r, node, path, ref));
+    if (!lora) return FT_OK;
+    ref->adapter = cfg_path(r->doc, node, lora);
+    ref->text = arena_printf(r->mem, "%s+%s", ref->path, lora);
+    return ref->adapter && ref->text ? FT_OK : FT_EMEM;
 }
 
 int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key)
 {
-    int i;
-    return merge_take_ref(r, node, key, &i) == FT_OK ? i : -1;
+    const char *path, *lora;
+    merge_ref ref;
+    if (!ref_words(node, &path, &lora)) {
+        cfg_fail(r->doc, node, key, "must be the path of a model, or PATH+ADAPTER");
+        return -1;
+    }
+    const ft_status rc = find(r, node, path, lora, &ref);
+    if (rc == FT_EMEM)
+        cfg_fatal(r->doc);
+    else if (rc != FT_OK)
+        cfg_fail(r->doc, node, key, "%s", ft_error());
+    if (rc != FT_OK) return -1;
+    for (int i = 0; i < r->n_ref; i++)
+        if (same_text(r->ref[i].path, ref.path) && same_text(r->ref[i].adapter, ref.adapter))
+            return i;
+    if (r->n_ref == MERGE_MODELS) {
+        cfg_fail(r->doc, node, key, "more than %d models", MERGE_MODELS);
+        return -1;
+    }
+    r->ref[r->n_ref] = ref;
+    return r->n_ref++;
 }
 
 /* Where a path leads, from anywhere. */
