@@ -135,6 +135,7 @@ for where in models base_model tokenizer_source; do
     [ $where = models ] && value="[\"$long\", \"b\"]" || value="\"$long\""
     expect_told 78 "name too long" "$ft" merge search.json --out new --set "genome.$where=$value"
 done
+expect_told 78 'genome.models: the same model is here twice' "$ft" merge search.json --out new --set 'genome.models=["b", "c", "./b"]'
 expect_told 78 'does not divide' "$ft" merge search.json --out new --set genome.layer_granularity=3
 expect_told 78 'tasks.metric' "$ft" merge search.json --out new --set 'tasks=[{"type": "perplexity", "data": "text.txt", "metric": "acc"}]'
 

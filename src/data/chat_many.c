@@ -59,9 +59,9 @@ static parts parts_of(const char *s)
     return p;
 }
 
-/* The message with its content marked inside of its white space, which templates trim, and behind the reasoning, which they cut off; where
- * they look at how a content begins, behind it alone (inner). */
-static cJSON *marked(const cJSON *m, const char *s, int i, bool inner)
+/* The content marked inside of its white space, which templates trim, and behind the reasoning, which they cut off; where
+ * they look at how a content begins, behind it alone (inner). NULL: out of memory. */
+static char *marked(const char *s, int i, bool inner)
 {
     str_buf out = {0};
     const parts p = parts_of(s);
@@ -73,7 +73,9 @@ static cJSON *marked(const cJSON *m, const char *s, int i, bool inner)
     str_add(&out, s + from, to - from);
     str_printf(&out, TURNS_MARK "%d>" TURNS_MARK, i);
     str_adds(&out, s + to);
-    return data_turns_with(m, &out);
+    char *fit = out.failed ? NULL : ft_realloc(out.data, out.len + 1, 1);
+    if (!fit) str_free(&out);
+    return fit;
 }
 
 /* There is text behind its reasoning. */
@@ -83,22 +85,33 @@ static bool says(const char *s)
     return p.answer < p.to;
 }
 
-static cJSON *wrapped(const turns *t, bool learned_only, bool inner)
+/* Contents change places with marked ones while the conversation is rendered: a copy of many short turns would take several
+ * times their text. own[turns]: those of the record, NULL where none is marked. */
+static bool mark_contents(const turns *t, bool learned_only, bool inner, char **own)
 {
-    cJSON *list = cJSON_CreateArray();
-    const cJSON *m = t->messages->child;
-    bool ok = list != NULL;
-    for (int i = 0; ok && m; i++, m = m->next) {
-        const char *s = cJSON_GetStringValue(js_get(m, "content"));
-        bool wanted = s && says(s) && (!learned_only || data_turns_supervised(t, i, m));
-        cJSON *copy = wanted ? marked(m, s, i, inner) : NULL;
-        ok = wanted ? copy && cJSON_AddItemToArray(list, copy)
-                    : cJSON_AddItemReferenceToArray(list, (cJSON *)(uintptr_t)m);
-        if (!ok) cJSON_Delete(copy);
+    int i = 0;
+    for (cJSON *m = t->messages->child; m; m = m->next, i++) {
+        cJSON *content = cJSON_GetObjectItemCaseSensitive(m, "content");
+        const char *s = cJSON_GetStringValue(content);
+        if (!s || !says(s) || (learned_only && !data_turns_supervised(t, i, m))) continue;
+        char *with = marked(s, i, inner);
+        if (!with) return false;
+        own[i] = content->valuestring;
+        content->valuestring = with;
     }
-    if (ok) return list;
-    cJSON_Delete(list);
-    return NULL;
+    return true;
+}
+
+static void unmark_contents(const turns *t, char **own)
+{
+    cJSON *m = t->messages->child ? t->messages->child->prev : NULL; /* cJSON: the last */
+    for (int i = t->n - 1; i >= 0;
+         m = m->prev, i--) { /* backwards: two messages may have one content */
+        if (!own[i]) continue;
+        cJSON *content = cJSON_GetObjectItemCaseSensitive(m, "content");
+        ft_free(content->valuestring);
+        content->valuestring = own[i];
+    }
 }
 
 /* Takes the marks out of the rendering, noting where they stood; false where the rest is not the whole rendering. */
@@ -131,24 +144,21 @@ static bool read_marks(turns *t, const str_buf *marked)
 static bool find_contents(turns *t, bool learned_only, bool inner)
 {
     str_buf out = {0};
-    chat_input in = *t->in;
-    cJSON *list = wrapped(t, learned_only, inner);
+    ft_status rc = FT_EMEM;
+    char **own = ft_alloc((size_t)t->n, sizeof *own);
     for (int i = 0; i < t->n; i++) {
         t->many->from[i] = t->many->to[i] = -1;
         t->many->whole[i] = false;
     }
-    if (!list) {
-        t->rc = FT_EMEM;
-        return false;
-    }
-    in.messages = list;
-    ft_status rc = chat_render(t->it->d->chat, &in, &out, NULL);
+    if (own && mark_contents(t, learned_only, inner, own))
+        rc = chat_render(t->it->d->chat, t->in, &out, NULL);
+    if (own) unmark_contents(t, own);
+    ft_free(own);
     bool same = rc == FT_OK && read_marks(t, &out);
     if (rc != FT_OK && rc != FT_EDATA) t->rc = rc;
     for (int i = 0; i < t->n; i++)
         if (!same || t->many->from[i] < 0 || t->many->to[i] < t->many->from[i])
             t->many->from[i] = t->many->to[i] = -1;
-    cJSON_Delete(list);
     str_free(&out);
     return same;
 }

@@ -51,9 +51,16 @@ static bool ref_words(const cJSON *node, const char **path, const char **lora)
     return *path && (*lora || !l || cJSON_IsNull(l));
 }
 
-static bool same_text(const char *a, const char *b)
+/* Where a path leads, from anywhere. */
+static const char *whole_path(const char *path, char out[PATH_MAX])
 {
-    return a == b || (a && b && strcmp(a, b) == 0);
+    return realpath(path, out) ? out : path;
+}
+
+static bool same_place(const char *a, const char *b)
+{
+    char x[PATH_MAX], y[PATH_MAX];
+    return a == b || (a && b && strcmp(whole_path(a, x), whole_path(b, y)) == 0);
 }
 
 static ft_status find(merge_recipe *r, const cJSON *node, const char *path, const char *lora,
@@ -82,7 +89,7 @@ int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key)
         cfg_fail(r->doc, node, key, "%s", ft_error());
     if (rc != FT_OK) return -1;
     for (int i = 0; i < r->n_ref; i++)
-        if (same_text(r->ref[i].path, ref.path) && same_text(r->ref[i].adapter, ref.adapter))
+        if (same_place(r->ref[i].path, ref.path) && same_place(r->ref[i].adapter, ref.adapter))
             return i;
     if (r->n_ref == MERGE_MODELS) {
         cfg_fail(r->doc, node, key, "more than %d models", MERGE_MODELS);
@@ -90,12 +97,6 @@ int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key)
     }
     r->ref[r->n_ref] = ref;
     return r->n_ref++;
-}
-
-/* Where a path leads, from anywhere. */
-static const char *whole_path(const char *path, char out[PATH_MAX])
-{
-    return realpath(path, out) ? out : path;
 }
 
 cJSON *merge_ref_node(const merge_recipe *r, int ref)

@@ -49,7 +49,14 @@ static void read_models(genome *g, cfg_doc *d)
         cfg_fail(d, g->models, "genome.models", "must be a list of models");
         return;
     }
-    cJSON_ArrayForEach(v, g->models) g->model[g->n++] = merge_read_ref(g->refs, v, "genome.models");
+    cJSON_ArrayForEach(v, g->models)
+    {
+        const int ref = merge_read_ref(g->refs, v, "genome.models");
+        for (int i = 0; i < g->n; i++)
+            if (ref >= 0 && g->model[i] == ref)
+                cfg_fail(d, v, "genome.models", "the same model is here twice");
+        g->model[g->n++] = ref;
+    }
     if (strcmp(g->method, "slerp") == 0 && g->n < 2)
         cfg_fail(d, g->models, "genome.models", "slerp needs two models or more");
 }
