@@ -142,8 +142,11 @@ if [ "$sanitized" = 0 ] && has /usr/bin/time; then
     turn=$(filled 500 'before it was over a day came')
     turns=$(yes "{\"role\": \"user\", \"content\": \"$turn\"}, {\"role\": \"assistant\", \"content\": \"$turn\"}, " | head -n 8000 | tr -d '\n')
     printf '{"messages": [%s]}\n' "${turns%, }" > turns.jsonl && costs turns.jsonl 65
+    short=$(yes '{"from":"human","value":"a day"},{"from":"gpt","value":"came"},' | head -n 23200 | tr -d '\n')
+    printf '{"conversations": [%s]}\n' "${short%,}" > short.jsonl && costs short.jsonl
+    printf '{"conversations": [%s%s]}\n' "$short" "${short%,}" > short.jsonl && costs short.jsonl 65 # so many are refused
     { printf '['; yes '{"prompt": "One", "completion": " warm day."},' | head -n 200000 | tr -d '\n'; printf '{"prompt": "a", "completion": "b"}]'; } | gzip > short.json.gz && costs short.json.gz
-    unset long turn turns
+    unset long turn turns short
 fi
 
 # --- lists, record by record

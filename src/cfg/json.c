@@ -31,8 +31,9 @@ typedef struct scan {
     const char *p, *end;
     js_flags flags;
     ft_status status;
-    size_t pos_cap, values, asked; /* memory was asked for at so many values */
-    int depth;                     /* open containers */
+    size_t pos_cap, nodes, texts; /* texts: keys and strings */
+    size_t asked;                 /* memory was asked for at so many of both */
+    int depth;                    /* open containers */
     level level[JSON_DEPTH];
 } scan;
 
@@ -383,19 +384,22 @@ static ft_status remember(scan *s)
     return FT_OK;
 }
 
-/* A tree takes far more than its text: 84 bytes a value, as much again for a key or a string, where "0," is two of text. So there
- * is an end to the values of a file, and to those of a record by its length. Memory is asked for meanwhile. */
+/* A tree takes far more than its text, "0," say, and what is made of a record of many short turns more again: a node is
+ * taken for NODE bytes, a key or a string for TEXT more, as was measured with the formats of data. So there is an end to
+ * the values of a file, and an earlier one to those of a record. Memory is asked for meanwhile. */
+enum { VALUES = 1 << 24, ASK = 1 << 16, NODE = 84, TEXT = 252, RECORD = 56 << 20 };
+
 static ft_status check_values(scan *s)
 {
-    enum { VALUES = 1 << 24, ASK = 1 << 16, VALUE = 84, RECORD = 56 << 20 };
-    const size_t n = s->values, most = (2 * s->doc->len + RECORD) / VALUE;
+    const size_t n = s->nodes + s->texts;
     if (n > VALUES) return fail_at(s, s->p, "more than %d values in one file", VALUES);
-    if ((s->flags & JS_RECORD) && n > most)
-        return fail_at(s, s->p, "more than %zu values in a record of %zu bytes; split it", most,
-                       s->doc->len);
+    if ((s->flags & JS_RECORD) && s->nodes * NODE + s->texts * TEXT > RECORD)
+        return fail_at(s, s->p,
+                       "the %zu values so far take too much memory for one record; split it",
+                       s->nodes);
     if (n < s->asked + ASK) return FT_OK;
     s->asked = n;
-    const ft_grant g = ft_memory_more((size_t)2 * ASK * VALUE);
+    const ft_grant g = ft_memory_more((size_t)2 * ASK * NODE);
     FT_CHECK(g.need <= g.limit, FT_EMEM, "%s: reading its values needs %s of memory, %s grants %s",
              s->doc->name ? s->doc->name : "JSON", ft_bytes_text(g.need), g.name,
              ft_bytes_text(g.limit));
@@ -405,7 +409,7 @@ static ft_status check_values(scan *s)
 /* A new node, already hung into the tree (so that a failure frees it with the rest). */
 static ft_status new_node(scan *s, cJSON **out)
 {
-    s->values++;
+    s->nodes++;
     FT_TRY(check_values(s));
     cJSON *node = ft_alloc(1, sizeof *node);
     if (!node) return FT_EMEM;
@@ -459,7 +463,7 @@ static ft_status read_key(scan *s)
     const char *at = s->p;
     if (s->p >= s->end || *s->p != '"') return unexpected(s, "a key in double quotes");
     FT_TRY(read_string(s, &l->key));
-    s->values++;
+    s->texts++;
     FT_TRY(check_key(s, l, at));
     skip_space(s);
     if (s->p >= s->end || *s->p != ':') return unexpected(s, "':' behind the key");
@@ -499,7 +503,7 @@ static ft_status read_value(scan *s)
     if (c == '{' || c == '[') return open_container(s, node);
     if (c == '"') {
         node->type = cJSON_String;
-        s->values++;
+        s->texts++;
         return read_string(s, &node->valuestring);
     }
     if ((c >= '0' && c <= '9') || (c == '-' && (s->end - s->p < 2 || s->p[1] != 'I')))
