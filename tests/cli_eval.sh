@@ -68,6 +68,19 @@ gate 78 'weights mix training sources' --set 'tasks=[{"type": "loss", "data": {"
 "$ft" eval --model "$source/data/tiny" --task loss --data comp.jsonl --limit 4 --max-length 200 --json > out.json 2> err.txt ||
     bad "a task by flags: $(cat err.txt)"
 [ "$(number out.json samples)" = 4 ] || bad "--limit: $(cat out.json)"
+
+# --- of a plain text the limit is windows: as a text that ends behind the last one
+yes 'The day was warm. ' | head -n 200 > plain.txt
+windows() { # LIMIT NAME
+    "$ft" eval --model "$source/data/tiny" --task perplexity --data plain.txt --max-length 16 --stride 10 --limit "$1" --json 2> err.txt > out.json
+    number out.json "$2"
+}
+all=$(windows 0 tokens)
+[ "$(windows 3 tokens)" = 35 ] || bad "three windows: $(windows 3 tokens) tokens"
+[ "$(windows 1000000000000000 tokens)" = "$all" ] || bad "more windows than there are: $(cat out.json err.txt)"
+[ "$(windows $(((all + 1 - 16 + 9) / 10)) tokens)" -lt "$all" ] || bad "all windows but one"
+awk -v three="$(windows 3 bits_per_byte)" -v all="$(windows 0 bits_per_byte)" 'BEGIN { exit !(2 * three > all && three < 2 * all) }' ||
+    bad "bits of a byte: $(windows 3 bits_per_byte) of three windows, $(windows 0 bits_per_byte) of all"
 ls | grep -q '\.tmp' && bad "a temporary is left: $(ls)"
 "$ft" eval --model "$source/data/tiny" --task loss --data - --json < comp.jsonl > out.json 2> err.txt || bad "standard input: $(cat err.txt)"
 [ "$(number out.json samples)" -gt 4 ] || bad "standard input: $(cat out.json)"

@@ -21,7 +21,7 @@ static const cfg_field flags[] = {
     {"match", CFG_STR, offsetof(options, match), .choices = rw_match_names,
      .help = "how the answers of a generate task are compared"},
     {"limit", CFG_INT, offsetof(options, limit), .def = "0", .low = 0, .high = 1e15,
-     .help = "records to use; 0: all"},
+     .help = "records to use, windows of a plain text; 0: all"},
     {"max_length", CFG_INT, offsetof(options, max_length), .def = "0", .low = 0, .high = 1e9,
      .help = "of a perplexity task: tokens of a window; of a loss task: longest sample"},
     {"stride", CFG_INT, offsetof(options, stride), .def = "0", .low = 0, .high = 1e9,

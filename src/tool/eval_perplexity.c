@@ -140,9 +140,25 @@ out:
     return rc;
 }
 
+/* A plain text has no records: its limit is windows. Cuts the ids behind the last one; *bytes are then those of the rest. */
+static ft_status cut(const tool_model *t, const windows *w, int64_t limit, tok_ids *ids,
+                     size_t *bytes)
+{
+    str_buf s = {0};
+    ft_status rc = FT_OK;
+    if (limit == 0 || (ids->n - w->max_length + w->stride - 1) / w->stride < limit) return FT_OK;
+    ids->n = w->max_length + (limit - 1) * w->stride;
+    for (int64_t i = 0; rc == FT_OK && i < ids->n; i++)
+        if (!tok_is_special(t->tok, ids->id[i])) rc = tok_decode_bytes(t->tok, &ids->id[i], 1, &s);
+    *bytes = s.len;
+    str_free(&s);
+    return rc;
+}
+
 static ft_status run(tool_model *t, eval_task *task)
 {
     ft_status rc;
+    size_t bytes;
     str_buf text = {0};
     tok_ids ids = {0};
     windows w = {.ids = &ids, .max_length = task->max_length, .stride = task->stride};
@@ -160,12 +176,14 @@ static ft_status run(tool_model *t, eval_task *task)
     FT_GUARD(ids.n >= 2, FT_EDATA, "%s: fewer than two tokens; nothing to score",
              ft_shows(task->data));
     if (w.max_length > ids.n) w.max_length = ids.n;
+    bytes = text.len;
+    if (!is_jsonl(task->data)) FT_TRY_OUT(cut(t, &w, task->limit, &ids, &bytes));
     FT_TRY_OUT(score_windows(t, task, &w));
     FT_GUARD(w.tokens > 0, FT_EDATA, "%s: nothing to score", ft_shows(task->data));
     FT_TRY_OUT(eval_add(task, "perplexity", exp(w.nll / (double)w.tokens)));
     FT_TRY_OUT(eval_add(task, "nll", w.nll / (double)w.tokens));
     FT_TRY_OUT(eval_count(task, "tokens", w.tokens));
-    FT_TRY_OUT(eval_add(task, "bits_per_byte", w.nll / M_LN2 / (double)text.len));
+    FT_TRY_OUT(eval_add(task, "bits_per_byte", w.nll / M_LN2 / (double)bytes));
 out:
     str_free(&text);
     tok_ids_free(&ids);

@@ -20,7 +20,7 @@ typedef struct eval_result { /* of a task on one model */
 typedef struct eval_task {
     const struct eval_kind *kind;
     const char *name, *type, *data;
-    int64_t limit; /* records; 0: all */
+    int64_t limit; /* records, or windows of a plain text; 0: all */
     /* perplexity, loss */
     int64_t max_length, stride; /* 0: the default */
     const char *chat_template;  /* loss, generate: NULL: the model's */
@@ -75,7 +75,7 @@ extern const eval_kind eval_hellaswag, eval_winogrande, eval_piqa, eval_arc, eva
          .help = "kind of task"},                                                                  \
     {                                                                                              \
         .key = "limit", .type = CFG_INT, .offset = offsetof(eval_task, limit), .def = "0",         \
-        .low = 0, .high = 1e15, .help = "records to use; 0: all"                                   \
+        .low = 0, .high = 1e15, .help = "records to use, windows of a plain text; 0: all"          \
     }
 #define EVAL_RECORDS                                                                               \
     {                                                                                              \
