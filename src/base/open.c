@@ -17,8 +17,8 @@ static const char *what_else(mode_t mode)
     if (S_ISREG(mode)) return NULL;
     if (S_ISDIR(mode)) return "is a folder, not a file";
     if (S_ISFIFO(mode))
-        return "is a pipe, not a file; write what it gives into a file, or send it to standard "
-               "input (-)";
+        return "is a pipe, not a file; write what it gives into a file (data may come through "
+               "standard input, as -)";
     return S_ISSOCK(mode) ? "is a socket, not a file" : "is a device, not a file";
 }
 

@@ -163,9 +163,11 @@ void cfg_fail(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, .
 void cfg_missing(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...)
 {
     va_list ap;
+    const cfg_place *place = place_of(d, node ? node : d->js.root);
     if (cfg_is_wrong(d, key)) return;
     va_start(ap, fmt);
-    cfg_vfail(d, node, false, key, fmt, ap);
+    cfg_vfail(d, node, place && place->offset < 0, key, fmt,
+              ap); /* --method alone would be what is missing */
     va_end(ap);
 }
 

@@ -553,7 +553,10 @@ static ft_status read_document(scan *s)
     skip_space(s);
     if (at_comment(s)) return unexpected(s, "");
     if (s->p < s->end)
-        return fail_at(s, s->p, "text behind the end of the document: %s", found(s, s->p));
+        return fail_at(s, s->p, "text behind the end of the document: %s%s", found(s, s->p),
+                       s->status == FT_ECONFIG && *s->p == '{'
+                           ? "; records of data are given with --data"
+                           : "");
     return FT_OK;
 }
 

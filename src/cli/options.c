@@ -264,6 +264,9 @@ static ft_status unknown_flag(const line *l, const char *word, size_t n)
     FT_TRY(key_as_flag(l, typed));
     FT_CHECK(!near, FT_EUSAGE, "--%s: ft %s has no such option; did you mean \"--%s\"?",
              ft_show(word, n), l->call->verb->name, near);
+    FT_CHECK(strcmp(l->call->verb->name, "help") != 0, FT_EUSAGE,
+             "--%s: is no option of ft help; without dashes it tells what it is: ft help %s",
+             ft_show(word, n), typed);
     return ft_fail(FT_EUSAGE, "--%s: ft %s has no such option; ft help %s lists them",
                    ft_show(word, n), l->call->verb->name, l->call->verb->name);
 }

@@ -42,7 +42,7 @@ static ft_status overview(str_buf *out, const cli_table *tables, int n, arena *m
     str_adds(out, "\ntopics (ft help TOPIC; ft help formats FORMAT, eval TASK, templates NAME):\n");
     for (int i = 0; cli_topic_at(i); i++)
         str_printf(out, "  %-15s %s\n", cli_topic_at(i)->name, cli_topic_at(i)->help);
-    str_adds(out, "\noptions of every verb:\n");
+    str_adds(out, "\noptions of every verb (--precision: of those that run a model):\n");
     for (const cfg_field *r = cli_global_rows(); r->key; r++) cli_help_flag(out, r);
     str_adds(out, "\nsections of a training config (ft help SECTION, ft help SECTION.KEY):\n");
     for (int i = 0; i < n; i++) {

@@ -100,6 +100,9 @@ static ft_status fill(cJSON *root, const init_flags *f, const pe_method *method)
     cJSON *o = cJSON_AddObjectToObject(root, "method"), *kind = o;
     cJSON_AddStringToObject(o, "type", method->name);
     FT_TRY(add_keys(o, method->fields, method_keys));
+    for (const cfg_field *r = method->fields; r && r->key; r++) /* some methods have no default */
+        if (strcmp(r->key, "num_virtual_tokens") == 0 && !js_get(o, r->key))
+            cJSON_AddNumberToObject(o, r->key, 20);
     o = cJSON_AddObjectToObject(root, "data");
     FT_TRY(put_source(o, f->data));
     FT_TRY(add_keys(o, rows_of("data"), data_keys));

@@ -14,8 +14,8 @@ static const word verb_words[] = {
     {"infer", "generate"},       {"inference", "generate"}, {"run", "generate"},
     {"predict", "generate"},     {"complete", "generate"},  {"download", "fetch"},
     {"pull", "fetch"},           {"evaluate", "eval"},      {"test", "eval"},
-    {"perplexity", "eval"},      {"validate", "check"},     {"quantize", "convert"},
-    {"quantise", "convert"},     {"show", "inspect"},       {"info", "inspect"},
+    {"perplexity", "eval"},      {"validate", "check"},     {"quantise", "quantize"},
+    {"gptq", "quantize"},        {"show", "inspect"},       {"info", "inspect"},
     {"encode", "tokenize"},      {"dataset", "data"},       {"new", "init"},
     {"template", "init"},
 };

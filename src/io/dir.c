@@ -313,7 +313,10 @@ static bool nearest(const char *path, char part[PATH_MAX])
 ft_status dir_may_make(const char *path)
 {
     char part[PATH_MAX];
+    struct stat sb;
     if (!nearest(path, part)) return FT_OK; /* making it will tell */
+    FT_CHECK(stat(part, &sb) != 0 || S_ISDIR(sb.st_mode), FT_EEXIST,
+             "%s: is a file, and a folder is to be made there", ft_shows(part));
     if (faccessat(AT_FDCWD, part, W_OK | X_OK, AT_EACCESS) == 0) return FT_OK;
     const bool itself = strcmp(part, path) == 0;
     return itself ? ft_fail_errno(FT_EEXIST, "%s: cannot be written to", path)

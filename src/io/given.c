@@ -103,6 +103,12 @@ ft_status io_adapter_exists(const char *path)
     FT_TRY(io_is_adapter(path, &is));
     if (is) return FT_OK;
     FT_TRY(has(path, "config.json", &model));
+    path_kind runs;
+    FT_TRY(path_look_in(path, "checkpoints", &runs));
+    FT_CHECK(model || runs != PATH_FOLDER, FT_ENOINPUT,
+             "%s: is of a run that has not ended; go on with it (ft train … --resume), or give one "
+             "of its checkpoints (%s/checkpoints/step-N)",
+             ft_shows(path), ft_shows(path));
     FT_CHECK(
         !model, FT_ENOINPUT,
         "%s: is a model, not an adapter: it holds no adapter_config.json; give it as the model "

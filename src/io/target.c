@@ -203,6 +203,21 @@ static ft_status make_work(io_target *t)
     return rc;
 }
 
+/* What is no .gguf becomes a folder: a name of a file is not what was meant. */
+static ft_status check_ending(const char *path)
+{
+    static const char *const files[] = {".gguf", ".safetensors", ".bin", ".pt"};
+    const size_t n = strlen(path);
+    for (size_t i = 0; i < FT_COUNT_OF(files); i++) {
+        const size_t k = strlen(files[i]);
+        FT_CHECK(n <= k || strcasecmp(path + n - k, files[i]) != 0 || str_ends(path, ".gguf"),
+                 FT_EUSAGE,
+                 "%s: what is written is a .gguf, or a folder: leave %s off, or end it with .gguf",
+                 ft_shows(path), path + n - k);
+    }
+    return FT_OK;
+}
+
 ft_status io_target_open(io_target *t, const char *path, bool force, const io_input *in, int n_in,
                          arena *mem)
 {
@@ -212,6 +227,7 @@ ft_status io_target_open(io_target *t, const char *path, bool force, const io_in
     *t = (io_target){.mem = mem, .path = arena_strn(mem, path, n), .force = force, .lock = -1};
     FT_CHECK(n > 0, FT_EUSAGE, "--out: an empty path");
     if (!t->path) return FT_EMEM;
+    FT_TRY(check_ending(t->path));
     FT_TRY(io_out_check(t->path, in, n_in));
     FT_TRY(io_out_there(t->path, &there));
     FT_CHECK(force || !there, FT_EEXIST,

@@ -7,7 +7,7 @@ void pe_virtual_check(cfg_doc *d, const cJSON *object, int64_t tokens)
 {
     const char *key = "method.num_virtual_tokens";
     if (tokens == 0 && !js_get(object, "init_from") && !cfg_is_wrong(d, key))
-        cfg_missing(d, object, key, "this key is required");
+        cfg_missing(d, object, key, "this key is required; 20 is a beginning");
 }
 
 /* --- the table -------------------------------------------------------------------------------------------------- */

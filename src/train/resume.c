@@ -167,8 +167,7 @@ static ft_status read_summary(train_session *s, bool *complete)
 /* What a damaged or lost checkpoint may still be good for. */
 static const char *init_key(const train_session *s)
 {
-    return s->cfg.method->load ? "method.init_from"
-                               : "model.path (method.init_from is for adapters)";
+    return s->cfg.method->load ? "method.init_from" : "model.path";
 }
 
 /* Checkpoints without the run.json that says what run they are of: nobody goes on from them, and nobody writes over them. */
