@@ -57,6 +57,8 @@ CASES = {
     "kto": ("llama", LORA, {"type": "kto"}, 4, 2),
     "kto weights": ("qwen2", FULL, {"type": "kto", "desirable_weight": 0.7, "undesirable_weight": 1.4, "beta": 0.2}, 4, 3),
     "kto apo": ("llama", LORA, {"type": "kto", "loss_type": "apo_zero_unpaired"}, 4, 2),
+    "kto apo weights": ("llama", LORA, {"type": "kto", "loss_type": "apo_zero_unpaired", "desirable_weight": 2.0,
+                                        "undesirable_weight": 0.5}, 4, 2),
     "orpo": ("llama", LORA, {"type": "orpo"}, 4, 2),
     "orpo full": ("llama-one-layer-tied", FULL, {"type": "orpo", "beta": 0.5}, 4, 1),
     "cpo": ("llama", LORA, {"type": "cpo"}, 4, 2),

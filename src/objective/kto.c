@@ -2,7 +2,7 @@
  *
  *   good: weight · (1 − σ(β(Δ − z))),  bad: weight · (1 − σ(β(z − Δ)))
  * z, without a gradient, is the mean of Δ over prompts with answers of others: each with that of the record before it in the
- * step, as TRL pairs them; not below 0. apo_zero_unpaired (D'Oosterlinck et al. 2024) has no z. */
+ * step, as TRL pairs them; not below 0. apo_zero_unpaired (D'Oosterlinck et al. 2024) has no z; its weights are TRL's. */
 #include "pairs.h"
 
 #include <string.h>
@@ -48,7 +48,7 @@ static void each(pairs *p, pairs_sample *x)
     const double delta = y->logp - y->ref, b = c->pairs.beta;
     const bool good = x->value != 0, plain = strcmp(c->loss_type, "kto") != 0;
     const double z = plain ? b * delta : b * (delta - p->shared);
-    const double weight = plain ? 1 : good ? c->desirable_weight : c->undesirable_weight;
+    const double weight = good ? c->desirable_weight : c->undesirable_weight;
     x->loss = weight * pairs_sigmoid(good ? -z : z);
     y->slope = (good ? -1 : 1) * weight * b * pairs_bell(z);
 }
