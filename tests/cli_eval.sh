@@ -69,6 +69,18 @@ gate 78 'weights mix training sources' --set 'tasks=[{"type": "loss", "data": {"
     bad "a task by flags: $(cat err.txt)"
 [ "$(number out.json samples)" = 4 ] || bad "--limit: $(cat out.json)"
 
+# --- records of any file are read as such
+grep -m 6 . "$source/data/text/tiny.txt" | sed 's/"//g; s/.*/{"text": "&"}/' > r.jsonl
+gzip -k r.jsonl
+cp text.txt plain0.txt
+sed '1s/^/[/; $!s/$/,/; $s/$/]/' r.jsonl > r.json
+sed 's/^{"text": //; s/}$//; 1s/^/text\n/' r.jsonl > r.csv
+of_records() { "$ft" eval --model "$source/data/tiny" --task perplexity --data "$1" --limit 3 --json 2> err.txt | sed 's/,"memory.*//'; }
+want=$(of_records r.jsonl)
+for file in r.jsonl.gz r.json r.csv; do [ "$(of_records $file)" = "$want" ] || bad "$file: $(of_records $file), not $want: $(cat err.txt)"; done
+"$ft" eval --model "$source/data/tiny" --task loss --data plain0.txt --max-length 48 --limit 1 > /dev/null 2> err.txt
+grep -q 'plain0.txt: limit has no effect: this source is one document' err.txt || bad "limit of a text: $(cat err.txt)"
+
 # --- of a plain text the limit is windows: as a text that ends behind the last one
 yes 'The day was warm. ' | head -n 200 > plain.txt
 windows() { # LIMIT NAME

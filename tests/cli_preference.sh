@@ -96,6 +96,29 @@ printf '{"prompt": "a", "chosen": "b", "rejected": "b"}\n' > w.jsonl
 expect_told 65 'equal to rejected in every record' "$ft" train run.json --out w -q --set data.train=w.jsonl
 printf '{"prompt": "a", "completion": "b", "label": "yes"}\n' > w.jsonl
 expect_told 65 'label: must be true or false' "$ft" train run.json --out w -q --set data.train=w.jsonl --set objective.type=kto
+# --- weights of good and bad answers are of both losses of kto: twice of both is twice the loss
+for loss in kto apo_zero_unpaired; do
+    for w in 1 2; do
+        expect 0 "$ft" train run.json --out weighed$w --force -q --set objective.type=kto --set objective.loss_type=$loss --set objective.desirable_weight=$w \
+            --set objective.undesirable_weight=$w --set train.max_steps=1
+        first=$(sed -n 's/.*"step":1,.*"loss":\([0-9.e-]*\).*/\1/p' weighed$w/log.jsonl | head -n 1)
+        [ $w = 1 ] && once=$first
+    done
+    awk -v once="$once" -v twice="$first" 'BEGIN { d = twice - 2 * once; exit !(once > 0 && d < 1e-6 && -d < 1e-6) }' || bad "$loss: $once, and twice the weights $first"
+done
+
+# --- a key that the loss does not take, and dropout, which is off: told, with their places
+sed 's/"type": "dpo"/"type": "dpo", "label_smoothing": 0.2/' run.json > idle.json
+"$ft" check idle.json --out idle --set method.lora_dropout=0.1 --set objective.ref_model_sync_steps=4 \
+    --set 'method.exclude_modules=["q_porj"]' > idle.out 2>&1 || bad "check: $(cat idle.out)"
+for told in 'idle.json:.*: objective.label_smoothing: has no effect with this loss_type' \
+    'method.exclude_modules: "q_porj" has no effect: no module of this llama model matches it' \
+    '--set method.lora_dropout: has no effect with objective.type "dpo", which trains without dropout' \
+    '--set objective.ref_model_sync_steps: has no effect without sync_ref_model'; do
+    grep -q -e "$told" idle.out || bad "not told: $told: $(cat idle.out)"
+done
+"$ft" check idle.json --out idle --set objective.loss_type=robust 2>&1 | grep 'no effect' && bad "robust takes label_smoothing"
+
 expect_told 78 'gives tokens to learn; objective.type "dpo" wants pairs' "$ft" train run.json --out w -q --set "data.train=$source/data/completion.jsonl"
 
 # --- configs that are wrong

@@ -199,6 +199,10 @@ void cfg_missing(cfg_doc *d, const cJSON *node, const char *key, const char *fmt
     FT_PRINTF(4, 5);
 /* A mistake of the key, or of a table it stands in, is recorded: checks across keys leave it alone. */
 bool cfg_is_wrong(const cfg_doc *d, const char *key);
+/* Warns that `key`, one of the rows, has no effect, and why (fmt: "with loss_type …"), where the object of this section has it
+ * from a file or a --set, and with another value than its default. */
+void cfg_idle(cfg_doc *d, const cJSON *object, const char *section, const cfg_field *rows,
+              const char *key, const char *fmt, ...) FT_PRINTF(6, 7);
 /* Records that memory failed, which is not a mistake of the file. */
 void cfg_fatal(cfg_doc *d);
 /* FT_OK; FT_EMEM; or FT_ECONFIG when mistakes were recorded. */

@@ -127,6 +127,9 @@ typedef struct data_form {
     const char *name, *help, *example;
 } data_form;
 bool data_form_at(int i, data_form *out);
+/* What a file holds by the end of its name, packed or not. */
+typedef enum data_holds { DATA_HOLDS_OTHER, DATA_HOLDS_TEXT, DATA_HOLDS_RECORDS } data_holds;
+data_holds data_holds_of(const char *path);
 const char *data_known_at(int i); /* a record known by its keys, as alpaca's are read; NULL: past the end */
 extern const char *const data_format_names[]; /* with "auto", NULL-terminated */
 extern const char data_file_kinds[];          /* of data: ".jsonl, … (each also …)" */

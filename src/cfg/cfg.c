@@ -152,6 +152,44 @@ void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, cons
     ft_fail_more(FT_ECONFIG, "%s%s%s%s", where, key ? ft_shows(key) : "", key ? ": " : "", what);
 }
 
+/* The value that a key has when nobody says one. */
+static bool is_default(const cfg_field *rows, const char *key, const cJSON *node)
+{
+    js_doc def = {0};
+    while (rows->key && strcmp(rows->key, key) != 0) rows++;
+    if (!rows->key || !rows->def ||
+        js_parse(&def, rows->def, strlen(rows->def), key, 1, JS_NO_POSITIONS, FT_EINTERNAL) !=
+            FT_OK)
+        return false;
+    const bool same = cJSON_Compare(def.root, node, true);
+    js_close(&def);
+    return same;
+}
+
+void cfg_idle(cfg_doc *d, const cJSON *object, const char *section, const cfg_field *rows,
+              const char *key, const char *fmt, ...)
+{
+    char what[400], where[400] = "", whole[200];
+    const cJSON *node = js_get(object, key);
+    const cfg_place *place = node ? place_of(d, node) : NULL;
+    va_list ap;
+    if (!place || is_default(rows, key, node)) return;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    if (place->offset < 0) {
+        name_set(d, place->set, where, sizeof where);
+    } else {
+        int64_t line;
+        int col;
+        json_line_col(d->js.text, d->js.text + place->offset, 1, &line, &col);
+        snprintf(where, sizeof where, "%.300s:%lld:%d: ", d->js.name, (long long)line, col);
+    }
+    snprintf(whole, sizeof whole, "%s.%s", section, key);
+    const bool named = place->offset < 0 && strcmp(place->set, whole) == 0;
+    log_warn("%s%s%shas no effect %s", where, named ? "" : whole, named ? "" : ": ", what);
+}
+
 void cfg_fail(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...)
 {
     va_list ap;

@@ -25,13 +25,8 @@ static bool holds_object(const char *path)
 /* A word behind --data that is one more file of it, as a shell's * gives them. */
 bool cli_is_data(const char *word)
 {
-    static const char *const ends[] = {".jsonl",   ".json",     ".txt",       ".csv",
-                                       ".tsv",     ".jsonl.gz", ".json.gz",   ".txt.gz",
-                                       ".csv.gz",  ".tsv.gz",   ".jsonl.zst", ".json.zst",
-                                       ".txt.zst", ".csv.zst",  ".tsv.zst"};
-    for (size_t i = 0; i < FT_COUNT_OF(ends); i++)
-        if (str_ends(word, ends[i])) return strcmp(ends[i], ".json") != 0 || !holds_object(word);
-    return false;
+    return data_holds_of(word) != DATA_HOLDS_OTHER &&
+           (!str_ends(word, ".json") || !holds_object(word));
 }
 
 ft_status cli_check_method(const char *name)

@@ -84,8 +84,9 @@ const cfg_field data_fields[] = {
     {"max_length", CFG_INT, offsetof(data_cfg, max_length), .def = "1024", .low = 2,
      .high = 1 << 24, .help = "longest sample in tokens; longer ones are cut at the end"},
     {"packing", CFG_JSON, offsetof(data_cfg, packing), .def = "false", .choices = packing_shapes,
-     .help = "true: several samples in one row, each for itself; \"concat\": rows joined without "
-             "borders"},
+     .help =
+         "true: samples of a batch in one row, each for itself, as they are in any case (nothing "
+         "is padded); \"concat\": rows of max_length joined without borders"},
     {"window_tokens", CFG_AUTO_INT, offsetof(data_cfg, window_tokens), .def = "\"auto\"", .low = 1,
      .high = 1 << 30,
      .help = "text is a stream, of which a window of so many tokens is in memory and shuffled; "

@@ -69,6 +69,11 @@ ft_status data_pick_records(data_set *d, data_source *s)
 {
     bool count = s->split.node || d->hold_out > 0;
     s->pick = (data_pick){.to = INT64_MAX};
+    if (s->limit && s->n_files == 1 && s->file[0].kind->txt && !s->separator)
+        log_warn(
+            "%s: limit has no effect: this source is one document, and documents are not cut; a "
+            "document_separator makes it several",
+            ft_shows(s->path));
     if (count && s->n_records < 0) FT_TRY(data_count_records(d, s));
     if (s->split.node) FT_TRY(range_of(d, s, &s->pick.from, &s->pick.to));
     if (count && !s->split.node) s->pick.to = s->n_records;

@@ -469,6 +469,12 @@ const data_kind *data_kind_of(const char *path)
     return NULL;
 }
 
+data_holds data_holds_of(const char *path)
+{
+    const data_kind *k = data_kind_of(path);
+    return !k ? DATA_HOLDS_OTHER : k->txt ? DATA_HOLDS_TEXT : DATA_HOLDS_RECORDS;
+}
+
 /* --- all files of a source -------------------------------------------------------------------------------------- */
 static ft_status read_files(reader *r)
 {

@@ -227,8 +227,8 @@ ft_status io_target_open(io_target *t, const char *path, bool force, const io_in
     *t = (io_target){.mem = mem, .path = arena_strn(mem, path, n), .force = force, .lock = -1};
     FT_CHECK(n > 0, FT_EUSAGE, "--out: an empty path");
     if (!t->path) return FT_EMEM;
-    FT_TRY(check_ending(t->path));
     FT_TRY(io_out_check(t->path, in, n_in));
+    FT_TRY(check_ending(t->path));
     FT_TRY(io_out_there(t->path, &there));
     FT_CHECK(force || !there, FT_EEXIST,
              "%s: exists already; choose another --out, or write over it with --force",

@@ -396,6 +396,26 @@ static ft_status check_layers(const pe_ctx *c, const cJSON *l)
     return FT_OK;
 }
 
+/* A name that leaves nothing out is told, as PEFT does, and no more: the rest is what was asked for. */
+static ft_status check_excluded(pe_ctx *c, const cJSON *names)
+{
+    const char *name;
+    for (int i = 0; (name = name_at(names, i)); i++) {
+        bool found = false;
+        for (int64_t k = 0; k < c->m->n_param && !found; k++) {
+            const char *module = module_of(c, &c->m->param[k]);
+            if (!module) return FT_EMEM;
+            found = cJSON_IsString(names) ? pe_match_full(name, module) > 0
+                                          : pe_match_suffix(name, module);
+        }
+        if (!found)
+            log_warn("method.exclude_modules: \"%s\" has no effect: no module of this %s model "
+                     "matches it",
+                     ft_shows(name), model_family_name(c->m));
+    }
+    return FT_OK;
+}
+
 /* PEFT passes over names that match nothing, and trains less than was asked for. An adapter that is there is read by its
  * rules; a config is held to what it says. */
 static ft_status check_names(pe_ctx *c, const pe_target *t)
@@ -403,6 +423,7 @@ static ft_status check_names(pe_ctx *c, const pe_target *t)
     FT_TRY(check_target_names(c, t->target_modules));
     FT_TRY(check_target_regex(c, t->target_modules));
     FT_TRY(check_saved_names(c, t->modules_to_save));
+    FT_TRY(check_excluded(c, t->exclude_modules));
     return check_layers(c, t->layers_to_transform);
 }
 

@@ -113,6 +113,18 @@ static void log_pair(pairs *p, const pairs_sample *x, obj_stats *stats)
     obj_pairs_log(p, stats, PAIRS_LOGPS_REJECTED, l->logp / nl, 1);
 }
 
+static void check(cfg_doc *d, const cJSON *object, void *cfg)
+{
+    const cpo_cfg *c = cfg;
+    static const char *const margins[] = {"simpo_gamma", "tpo_l_gamma"};
+    if (is(c, "hinge") || is(c, "ipo"))
+        cfg_idle(d, object, "objective", cpo_fields, "label_smoothing", "with loss_type \"%s\"",
+                 c->loss_type);
+    for (size_t i = 0; i < FT_COUNT_OF(margins) && !has_margin(c); i++)
+        cfg_idle(d, object, "objective", i == 0 ? cpo_fields : tpo_fields, margins[i],
+                 "with loss_type \"%s\"", c->loss_type);
+}
+
 static ft_status open_side(obj_ctx *c, bool weights, int side)
 {
     const cpo_cfg *cfg = c->cfg;
@@ -139,7 +151,7 @@ static const char *const tpo_metrics[] = {REWARDS, "entropy", NULL};
 
 #define ROW                                                                                        \
     .cfg_size = sizeof(cpo_cfg), .unit = OBJ_SAMPLES, .calm = true, .close = obj_pairs_close,      \
-    .prepare = obj_pairs_prepare, .loss = obj_pairs_loss
+    .prepare = obj_pairs_prepare, .loss = obj_pairs_loss, .check = check
 
 const obj_objective obj_cpo = {
     .name = "cpo",

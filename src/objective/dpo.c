@@ -311,10 +311,39 @@ static void check_loss(cfg_doc *d, const dpo_cfg *c, const cJSON *v)
                  "does not go with loss_type \"%s\", whose pairs are sorted", row->name);
 }
 
+/* Is one of the losses among those names? */
+static bool takes(const dpo_cfg *c, const char *const *names)
+{
+    for (int i = 0; loss_at(c, i); i++)
+        for (int k = 0; names[k]; k++)
+            if (cJSON_IsString(loss_at(c, i)) && strcmp(loss_at(c, i)->valuestring, names[k]) == 0)
+                return true;
+    return false;
+}
+
+static void check_idle(cfg_doc *d, const cJSON *object, const dpo_cfg *c)
+{
+    static const struct {
+        const char *key, *losses[5];
+    } of[] = {{"label_smoothing", {"robust", "exo_pair", "aot", "aot_unpaired"}},
+              {"discopop_tau", {"discopop"}},
+              {"tdpo_alpha", {"tdpo2"}}};
+    static const char *const of_sync[] = {"ref_model_mixup_alpha", "ref_model_sync_steps"};
+    for (size_t i = 0; i < FT_COUNT_OF(of); i++)
+        if (!takes(c, of[i].losses))
+            cfg_idle(d, object, "objective", dpo_fields, of[i].key, "with this loss_type");
+    if (!c->f_divergence_type || strcmp(c->f_divergence_type, "alpha_divergence") != 0)
+        cfg_idle(d, object, "objective", dpo_fields, "f_alpha_divergence_coef",
+                 "without f_divergence_type \"alpha_divergence\"");
+    for (size_t i = 0; i < FT_COUNT_OF(of_sync) && !c->sync_ref_model; i++)
+        cfg_idle(d, object, "objective", dpo_fields, of_sync[i], "without sync_ref_model");
+}
+
 static void check(cfg_doc *d, const cJSON *object, void *cfg)
 {
     const dpo_cfg *c = cfg;
     const cJSON *w;
+    check_idle(d, object, c);
     const int n = cJSON_IsArray(c->loss_type) ? cJSON_GetArraySize(c->loss_type) : 1;
     if (n == 0 || n > MAX_LOSSES)
         cfg_fail(d, c->loss_type, "objective.loss_type", "must name 1 to %d losses", MAX_LOSSES);

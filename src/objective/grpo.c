@@ -183,6 +183,6 @@ const obj_objective obj_grpo = {
         "\"max_completion_length\": 64}",
     .cfg_size = sizeof(grpo_cfg),
     ROLL_GROUP_ROW,
-    .check = obj_roll_check,
+    .check = obj_roll_group_check,
     .open = open,
 };

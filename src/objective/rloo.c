@@ -37,7 +37,7 @@ static void check(cfg_doc *d, const cJSON *object, void *cfg)
     const rloo_cfg *c = cfg;
     const cJSON *v = c->reward_clip_range, *low = cJSON_IsArray(v) ? v->child : NULL;
     const cJSON *high = low ? low->next : NULL;
-    obj_roll_check(d, object, cfg);
+    obj_roll_group_check(d, object, cfg);
     if (!has_range(v)) return;
     if (!cJSON_IsNumber(low) || !cJSON_IsNumber(high) || high->next ||
         low->valuedouble > high->valuedouble)

@@ -62,6 +62,14 @@ void obj_roll_check(cfg_doc *d, const cJSON *object, void *cfg)
 }
 
 /* --- of objectives with groups -------------------------------------------------------------------------------------- */
+void obj_roll_group_check(cfg_doc *d, const cJSON *object, void *cfg)
+{
+    static const cfg_field no_default[] = { CFG_END };
+    const roll_group_cfg *c = cfg;
+    obj_roll_check(d, object, cfg);
+    if (c->beta == 0) cfg_idle(d, object, "objective", no_default, "reference", "while beta is 0");
+}
+
 double obj_roll_high(const roll_group_cfg *c)
 {
     return isnan(c->epsilon_high) ? c->epsilon : c->epsilon_high;
@@ -175,6 +183,9 @@ static ft_status check_records(const roll *p, data_set *set, bool replays, bool 
         *open = *open || !judged;
         arena_reset(mem, mark);
     }
+    if (replays && !*open && !p->dry && rw_count(cfg->list) > 0)
+        log_info("%s: every completion has its reward there; objective.rewards are not asked",
+                 ft_shows(cfg->rollouts));
     *open = *open || (set && !replays);
     return FT_OK;
 }

@@ -237,6 +237,7 @@ struct roll {
 /* Rows of `objective`, and what stands in them. */
 ft_status obj_roll_names(const void *cfg, data_set *train, arena *mem, const char *const **out);
 void obj_roll_check(cfg_doc *d, const cJSON *object, void *cfg);
+void obj_roll_group_check(cfg_doc *d, const cJSON *object, void *cfg);
 int64_t obj_roll_replays(const void *cfg);
 const char *obj_roll_reads(const void *cfg, int i);
 FT_MUST_USE ft_status obj_roll_open(obj_ctx *c, bool weights, const roll_kind *kind);

@@ -11,7 +11,7 @@ static const cfg_field fields[] = {
      .type = CFG_PATH,
      .offset = AT(data),
      .required = true,
-     .help = "a text; of a .jsonl the `text` of its records, a blank line between them"},
+     .help = "a text; of records (.jsonl, .json, .csv) their `text`, a blank line between them"},
     {.key = "max_length",
      .type = CFG_INT,
      .offset = AT(max_length),
@@ -28,7 +28,7 @@ static const cfg_field fields[] = {
      .help = "tokens a window moves on; 0: max_length"},
     CFG_END};
 
-/* Records of a .jsonl are joined by a blank line, as Hugging Face's example joins its rows. */
+/* Records are joined by a blank line, as Hugging Face's example joins its rows. */
 static ft_status add_text(void *ctx, const js_doc *d, const cJSON *rec, int64_t line)
 {
     str_buf *out = ctx;
@@ -42,16 +42,11 @@ static ft_status add_text(void *ctx, const js_doc *d, const cJSON *rec, int64_t 
     return FT_OK;
 }
 
-static bool is_jsonl(const char *path)
-{
-    return str_ends(path, ".jsonl") || str_ends(path, ".jsonl.gz");
-}
-
 static ft_status read_text(const eval_task *task, str_buf *out)
 {
     char *text;
     size_t n;
-    if (is_jsonl(task->data)) {
+    if (data_holds_of(task->data) == DATA_HOLDS_RECORDS) {
         FT_TRY(eval_records(task, add_text, out));
         return str_ok(out);
     }
@@ -177,7 +172,8 @@ static ft_status run(tool_model *t, eval_task *task)
              ft_shows(task->data));
     if (w.max_length > ids.n) w.max_length = ids.n;
     bytes = text.len;
-    if (!is_jsonl(task->data)) FT_TRY_OUT(cut(t, &w, task->limit, &ids, &bytes));
+    if (data_holds_of(task->data) != DATA_HOLDS_RECORDS)
+        FT_TRY_OUT(cut(t, &w, task->limit, &ids, &bytes));
     FT_TRY_OUT(score_windows(t, task, &w));
     FT_GUARD(w.tokens > 0, FT_EDATA, "%s: nothing to score", ft_shows(task->data));
     FT_TRY_OUT(eval_add(task, "perplexity", exp(w.nll / (double)w.tokens)));

@@ -353,6 +353,21 @@ static void check_loop(train_config *c)
                  "needs evaluations during the run; set train.eval_every");
 }
 
+/* Objectives that hold to a reference train without dropout. */
+static void check_dropout(train_config *c)
+{
+    static const char *const keys[] = {"lora_dropout", "dropout"};
+    const obj_objective *o = c->objective;
+    const cJSON *method = js_get(c->doc.js.root, "method");
+    bool calm = o && o->calm;
+    for (const cfg_field *r = o ? o->fields : NULL; r && r->key; r++)
+        if (strcmp(r->key, "disable_dropout") == 0)
+            calm = *(const bool *)((const char *)c->objective_cfg + r->offset);
+    for (size_t i = 0; calm && c->method && i < FT_COUNT_OF(keys); i++)
+        cfg_idle(&c->doc, method, "method", c->method->fields, keys[i],
+                 "with objective.type \"%s\", which trains without dropout", o->name);
+}
+
 /* A file of completions takes the place of data.train: it is read as such, in its order. */
 static void use_rollouts(train_config *c)
 {
@@ -529,6 +544,7 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     use_rollouts(c);
     check_data(c);
     check_loop(c);
+    check_dropout(c);
     check_prompts(c);
     check_scores(c);
     check_output(c, opt);
