@@ -155,6 +155,8 @@ refused() { # CODE TEXT COMMAND…
     [ $? = "$code" ] && grep -qF -- "$text" err.txt || bad "$*: not $code and '$text': $(cat err.txt)"
 }
 refused 66 'did you mean "chatml"?' eval chat.json --chat-template chatlm
+refused 64 '--task: "los" is unknown; did you mean "loss"?' eval --model "$source/data/tiny" --task los --data text.txt
+refused 64 '--stride: a loss task has no such key' eval --model "$source/data/tiny" --task loss --data text.txt --stride 3
 refused 64 'no task renders messages' eval --model "$source/data/tiny" --task perplexity --data text.txt --chat-template chatml
 refused 64 'goes with --chat' tokenize --model "$source/data/tiny" --chat-template chatml
 refused 66 'none of the names' generate --model "$source/data/tiny" --prompt a --chat --chat-template chatlm

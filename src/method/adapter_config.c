@@ -155,6 +155,17 @@ void pe_check_init_type(cfg_doc *d, const cJSON *object, const pe_method *method
     ft_free(text);
 }
 
+/* First values are the adapter's, whatever else is asked for. */
+static void tell_first_values(cfg_doc *d, const cJSON *object)
+{
+    static const char *const keys[] = {"init_lora_weights", "init_weights", "d_initial"};
+    static const cfg_field no_default[] = { CFG_END };
+    for (size_t i = 0; i < FT_COUNT_OF(keys); i++)
+        if (!cJSON_IsTrue(js_get(object, keys[i])) && !cJSON_IsNull(js_get(object, keys[i])))
+            cfg_idle(d, object, "method", no_default, keys[i],
+                     "with init_from: the first values are the adapter's");
+}
+
 void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys,
                         const char *const *more)
 {
@@ -162,6 +173,7 @@ void pe_check_init_from(cfg_doc *d, const cJSON *object, const char *const *keys
     char *text = NULL;
     js_doc a = {0};
     if (!cJSON_IsString(node)) return;
+    tell_first_values(d, object);
     const char *dir = cfg_path(d, node, node->valuestring);
     bool is;
     if (!dir || cfg_is_wrong(d, "method.init_from")) return;

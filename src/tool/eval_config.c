@@ -123,18 +123,55 @@ ft_status eval_tasks_read(eval_config *e)
 
 /* --- flags -------------------------------------------------------------------------------------------------- */
 
+enum { COUNTS = 4 };
+typedef struct count {
+    const char *key, *flag;
+    int64_t value;
+} count;
+
+static void counts_of(const tool_eval_options *opt, count counts[COUNTS])
+{
+    counts[0] = (count){"limit", "--limit", opt->limit};
+    counts[1] = (count){"max_length", "--max-length", opt->max_length};
+    counts[2] = (count){"stride", "--stride", opt->stride};
+    counts[3] = (count){"max_new_tokens", "--max-new-tokens", opt->max_new_tokens};
+}
+
+static bool has_field(const eval_kind *k, const char *key)
+{
+    const cfg_field *r = k->fields;
+    while (r->key && strcmp(r->key, key) != 0) r++;
+    return r->key != NULL;
+}
+
+/* A task by flags: its type, and what it has a key for. */
+static ft_status check_flags(const tool_eval_options *opt)
+{
+    const eval_kind *kind = NULL;
+    count counts[COUNTS];
+    counts_of(opt, counts);
+    for (size_t i = 0; i < FT_COUNT_OF(kinds); i++)
+        if (strcmp(opt->task, kinds[i]->name) == 0) kind = kinds[i];
+    const char *near = cfg_nearest(opt->task, tool_task_names);
+    FT_CHECK(kind || !near, FT_EUSAGE, "--task: \"%s\" is unknown; did you mean \"%s\"?",
+             ft_shows(opt->task), near);
+    FT_CHECK(kind, FT_EUSAGE, "--task: \"%s\" is unknown; ft help eval lists the types",
+             ft_shows(opt->task));
+    for (int i = 0; i < COUNTS; i++)
+        FT_CHECK(counts[i].value == 0 || has_field(kind, counts[i].key), FT_EUSAGE,
+                 "%s: a %s task has no such key", counts[i].flag, kind->name);
+    FT_CHECK(!opt->match || has_field(kind, "match"), FT_EUSAGE,
+             "--match: a %s task has no such key", kind->name);
+    return FT_OK;
+}
+
 static void flag_task(const tool_eval_options *opt, str_buf *s)
 {
     const struct {
         const char *key, *value;
     } texts[] = {{"type", opt->task}, {"data", opt->data}, {"match", opt->match}};
-    const struct {
-        const char *key;
-        int64_t value;
-    } counts[] = {{"limit", opt->limit},
-                  {"max_length", opt->max_length},
-                  {"stride", opt->stride},
-                  {"max_new_tokens", opt->max_new_tokens}};
+    count counts[COUNTS];
+    counts_of(opt, counts);
     str_adds(s, "tasks=[{");
     for (size_t i = 0; i < FT_COUNT_OF(texts); i++) {
         if (!texts[i].value) continue;
@@ -269,6 +306,7 @@ ft_status eval_config_read(eval_config *e, const tool_eval_options *opt)
                             opt->stride || opt->max_new_tokens),
              FT_EUSAGE, "--data and the other options of a task belong to --task");
     FT_CHECK(!opt->task || opt->data, FT_EUSAGE, "--task: needs --data FILE");
+    if (opt->task) FT_TRY(check_flags(opt));
     FT_TRY(flag_sets(opt, e->mem, &sets, &n));
     FT_TRY(opt->config ? cfg_open(&e->doc, opt->config, sets, n, e->mem)
                        : cfg_open_empty(&e->doc, sets, n, e->mem));
