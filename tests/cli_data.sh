@@ -132,4 +132,5 @@ start=$(now_ms)
 learned 12000 yes '' chatml > /dev/null
 [ $(($(now_ms) - start)) -le 8000 ] || bad "12000 turns took $(($(now_ms) - start)) ms"
 
+expect_told 64 '--format: "foo" is unknown; ft help formats lists them' "$ft" data "$source/data/completion.jsonl" --model "$source/data/tiny" --format foo
 finish cli_data

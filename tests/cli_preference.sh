@@ -119,6 +119,7 @@ for told in 'idle.json:.*: objective.label_smoothing: has no effect with this lo
 done
 "$ft" check idle.json --out idle --set objective.loss_type=robust 2>&1 | grep 'no effect' && bad "robust takes label_smoothing"
 
+expect_told 78 'those are for objective.type "dpo" and its like' "$ft" train run.json --out w -q --set objective.type=sft
 expect_told 78 'gives tokens to learn; objective.type "dpo" wants pairs' "$ft" train run.json --out w -q --set "data.train=$source/data/completion.jsonl"
 
 # --- configs that are wrong

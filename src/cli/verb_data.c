@@ -76,6 +76,11 @@ static ft_status fill(const cli_call *c, const options *o, train_options *t)
              "%s: a source needs --model; usage: ft data %s", ft_shows(c->arg[0]), c->verb->usage);
     FT_CHECK(o->model || !o->format, FT_EUSAGE,
              "--format: of sources with --model; a config's sources say their own");
+    bool known = !o->format;
+    for (int i = 0; data_format_names[i] && !known; i++)
+        known = strcmp(o->format, data_format_names[i]) == 0;
+    FT_CHECK(known, FT_EUSAGE, "--format: \"%s\" is unknown; ft help formats lists them",
+             ft_shows(o->format));
     *t = (train_options){.sets = sets, .force = c->force, .json = c->json};
     if (o->model) {
         t->given = (train_given){.model = o->model, .data = data};

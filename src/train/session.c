@@ -5,6 +5,7 @@
 #include "ft/kernel.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 void train_add_word(str_buf *s, const char *word, bool first)
@@ -244,6 +245,17 @@ ft_status train_open_objective(const train_session *s, model *m, pe_ctx *pe, boo
     return obj_open(out, weights);
 }
 
+/* ", of objective.type …" for what sources give, of the first that learns from it. */
+static const char *taken_by(unsigned gives, char *out, size_t size)
+{
+    const obj_objective *o;
+    out[0] = '\0';
+    for (int i = 0; (o = obj_at(i)) && !out[0]; i++)
+        if (o->wants & gives)
+            snprintf(out, size, "; those are for objective.type \"%s\" and its like", o->name);
+    return out;
+}
+
 /* What the objective asks for against what the sources give. */
 static ft_status check_wants(const train_session *s, const data_set *d, const char *key)
 {
@@ -264,9 +276,11 @@ static ft_status check_wants(const train_session *s, const data_set *d, const ch
         const data_source_stats *t = data_stats(d, k);
         for (size_t i = 0; i < FT_COUNT_OF(kinds); i++)
             if ((t->gives & kinds[i].bit) && !*given) given = kinds[i].what;
+        char others[100];
         FT_CHECK((row->wants & t->gives) || s->any_data, FT_ECONFIG,
-                 "%s: %s: %s (format %s) gives %s; objective.type \"%s\" wants %s", s->config_name,
-                 key, ft_shows(t->path), t->format, given, row->name, wanted);
+                 "%s: %s: %s (format %s) gives %s; objective.type \"%s\" wants %s%s",
+                 s->config_name, key, ft_shows(t->path), t->format, given, row->name, wanted,
+                 taken_by(t->gives, others, sizeof others));
     }
     FT_CHECK(row->unit == OBJ_TOKENS || !cJSON_IsString(s->cfg.data.packing), FT_ECONFIG,
              "%s: data.packing: \"concat\" joins samples, which objective.type \"%s\" must tell "
