@@ -82,6 +82,9 @@ static ft_status open_reference(pairs *p, const pairs_cfg *cfg, bool weights)
     const char *path = obj_other_reference(c, cfg->reference);
     if (!path) return FT_OK;
     FT_TRY(none_needed(p, &have));
+    if (have && weights && cfg->reference)
+        log_warn("objective.reference has no effect: every record carries the log-probabilities of "
+                 "a reference");
     if (have) return FT_OK;
     return obj_other_open(c, "the reference", path, NULL, 0, weights, &p->ref);
 }

@@ -343,6 +343,13 @@ static void check_loop(train_config *c)
     const cJSON *object = js_get(d->js.root, "train"), *at = object ? object : d->js.root;
     const loop_cfg *t = &c->train;
     bool eval = c->data.eval || c->data.eval_split > 0 || cfg_is_wrong(d, "data.eval");
+    const bool asks = t->sample_prompts && !cJSON_IsNull(t->sample_prompts);
+    if (!eval && !asks)
+        cfg_idle(d, object, "train", loop_rows, "eval_every",
+                 "without evaluation data (data.eval, data.eval_split) or train.sample_prompts");
+    if (!asks)
+        cfg_idle(d, object, "train", loop_rows, "sample_max_new_tokens",
+                 "without train.sample_prompts");
     if (t->keep_best && !eval)
         cfg_fail(d, at, "train.keep_best", "needs evaluation data; add data.eval");
     if (t->patience > 0 && !eval)
