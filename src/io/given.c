@@ -77,12 +77,28 @@ static ft_status check_file(const char *path)
     return FT_OK;
 }
 
+/* A folder without a result, but with checkpoints. */
+static ft_status check_ended(const char *path)
+{
+    path_kind runs;
+    FT_TRY(path_look_in(path, "checkpoints", &runs));
+    FT_CHECK(runs != PATH_FOLDER, FT_ENOINPUT,
+             "%s: is of a run that has not ended; go on with it (ft train … --resume), or give one "
+             "of its checkpoints (%s/checkpoints/step-N)",
+             ft_shows(path), ft_shows(path));
+    return FT_OK;
+}
+
 ft_status io_model_exists(const char *path)
 {
     path_kind kind;
-    bool config;
+    bool config, adapter = false;
     FT_TRY(path_look(path, &kind));
-    if (kind == PATH_FOLDER) return has(path, "config.json", &config); /* may it be looked into? */
+    if (kind == PATH_FOLDER) {
+        FT_TRY(has(path, "config.json", &config)); /* may it be looked into? */
+        if (!config) FT_TRY(io_is_adapter(path, &adapter));
+        return config || adapter ? FT_OK : check_ended(path); /* an adapter is told on opening it */
+    }
     if (kind != PATH_NONE) return check_file(path);
     return nothing_there(path, "model", "a Hugging Face folder or a .gguf file");
 }
@@ -103,12 +119,7 @@ ft_status io_adapter_exists(const char *path)
     FT_TRY(io_is_adapter(path, &is));
     if (is) return FT_OK;
     FT_TRY(has(path, "config.json", &model));
-    path_kind runs;
-    FT_TRY(path_look_in(path, "checkpoints", &runs));
-    FT_CHECK(model || runs != PATH_FOLDER, FT_ENOINPUT,
-             "%s: is of a run that has not ended; go on with it (ft train … --resume), or give one "
-             "of its checkpoints (%s/checkpoints/step-N)",
-             ft_shows(path), ft_shows(path));
+    if (!model) FT_TRY(check_ended(path));
     FT_CHECK(
         !model, FT_ENOINPUT,
         "%s: is a model, not an adapter: it holds no adapter_config.json; give it as the model "
