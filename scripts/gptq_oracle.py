@@ -18,7 +18,7 @@ def grid(w, cfg):
     low, high = w.amin(1).clamp(max=0).float(), w.amax(1).clamp(min=0).float()
     if cfg["sym"]:
         high = torch.maximum(-low, high)
-        low = torch.where(low < 0, -high, low)
+        low = -high if cfg["type"] == "rtn" else torch.where(low < 0, -high, low)  # torchao's int4; GPTQ's quant.py
     empty = (low == 0) & (high == 0)
     low, high = torch.where(empty, -1.0, low), torch.where(empty, 1.0, high)
     step = (high - low) / top

@@ -29,6 +29,7 @@ CASES = {
     "gptq_static": {"type": "gptq", "bits": 8, "group_size": 16, "desc_act": True, "static_groups": True, "sym": False,
                     "checkpoint_format": "gptq_v2"},
     "rtn": {"type": "rtn", "bits": 2, "group_size": 48, "sym": False, "modules_to_not_convert": ["mlp"]},
+    "rtn_sym": {"type": "rtn", "group_size": 4},  # many groups without a negative weight
 }
 
 

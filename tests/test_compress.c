@@ -205,8 +205,11 @@ static void codes_are_the_loops(void **state)
         const char *name;
         int bits;
         bool v1;
-    } cases[] = {
-        {"gptq", 4, true}, {"gptq_desc", 3, true}, {"gptq_static", 8, false}, {"rtn", 2, true}};
+    } cases[] = {{"gptq", 4, true},
+                 {"gptq_desc", 3, true},
+                 {"gptq_static", 8, false},
+                 {"rtn", 2, true},
+                 {"rtn_sym", 4, true}};
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
         const char *dir = make(cases[i].name, cases[i].name);
         char path[300];

@@ -8,6 +8,7 @@
 typedef struct cmp_grid {
     int bits;
     bool sym;
+    bool one_sided; /* sym: without a negative weight the scale is max(w) / (2^bits − 1) */
     bool least_one; /* a zero of 0 cannot be stored: 1 is taken */
 } cmp_grid;
 /* Of n weights: the scale, rounded to f16, and the zero. */

@@ -161,6 +161,7 @@ static ft_status change(cmp_block *b, cmp_linear *l, void *ctx)
                  .perm = s->perm,
                  .in = in,
                  .size = in / l->codes.groups};
+    k.grid.one_sided = true;
     k.w = arena_raw(b->mem, (size_t)(in * out) * sizeof *k.w);
     k.lost = arena_raw(b->mem, (size_t)(out * PIECE) * sizeof *k.lost);
     if (!k.w || !k.lost) return FT_EMEM;

@@ -1,10 +1,12 @@
 /* grid.c – whole codes of a group of weights, as GPTQ's reference quantiser has them (Frantar et al. 2022; its quant.py):
  *
- *   low = min(w, 0), high = max(w, 0); sym: m = max(|low|, high), high = m, and low = −m where low < 0
+ *   low = min(w, 0), high = max(w, 0); sym: high = max(|low|, high), low = −high
  *   scale = (high − low) / (2^bits − 1), zero = 2^(bits−1) or, not sym, round(−low / scale)
  *   q = clamp(round(w / scale) + zero, 0, 2^bits − 1), value scale · (q − zero)
  *
- * The scale is rounded to f16 before codes are taken, as it is in the file. Rounding is to even. */
+ * The scale is rounded to f16 before codes are taken, as it is in the file. Rounding is to even. In the reference low stays 0 in a
+ * symmetric group without a negative weight, whose scale then is half as large and whose upper half is clamped: `one_sided`, for
+ * gptq alone, whose files are the reference's. */
 #include <math.h>
 #include <string.h>
 
@@ -29,7 +31,7 @@ void cmp_grid_of(const cmp_grid *g, const float *w, int64_t n, uint16_t *scale, 
     }
     if (g->sym) {
         high = -low > high ? -low : high;
-        low = low < 0.0f ? -high : low;
+        low = low < 0.0f || !g->one_sided ? -high : low;
     }
     if (low == 0.0f && high == 0.0f) {
         low = -1.0f;

@@ -1,8 +1,9 @@
 /* rtn.c – rounding to the nearest: the groups, scales and codes of GPTQ's quantiser (grid.c) without inputs, and its folder.
  *
- * Symmetric codes of four bits are torchao's symmetric int4, scale max|w| / 7.5, but for the scale's rounding to f16. A model that
- * was trained with its weights in such codes brings their steps along (qat.safetensors, P.weight_scale [out, groups]): where bits
- * and groups are the same, they are the scales. */
+ * Symmetric codes of four bits are torchao's symmetric int4, scale max|w| / 7.5, but for the scale's rounding to f16; in a group
+ * without a negative weight, too, where the reference of GPTQ has another (grid.c). A model that was trained with its weights in
+ * such codes brings their steps along (qat.safetensors, P.weight_scale [out, groups]): where bits and groups are the same, they
+ * are the scales. */
 #include <string.h>
 
 #include "ft/method.h"
