@@ -377,13 +377,30 @@ static void sizes_are_refused(void **state)
 typedef struct change {
     const char *folder, *tensor; /* end of a name of layer 1's up_proj */
     enum { DROPPED, CUT, INDEX, TYPE, BIAS } what;
-    const char *message;
+    const char *message, *from, *to; /* of config.json, NULL: as it is */
 } change;
+
+/* config.json of a folder of goldens, with a piece of its text changed. */
+static void copy_config(const char *folder, const char *name, const char *from, const char *to)
+{
+    char path[600];
+    size_t n;
+    str_buf s = {0};
+    snprintf(path, sizeof path, "%s/config.json", folder_path(name));
+    const char *text = test_read_file(path, &n), *at = strstr(text, from);
+    if (!at) fail_msg("%s", from);
+    str_add(&s, text, (size_t)(at - text));
+    str_adds(&s, to);
+    str_adds(&s, at + strlen(from));
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    test_write_file(path, s.data, s.len);
+    str_free(&s);
+}
 
 static ft_status open_changed(const change *c)
 {
     const char *folder = test_path("changed");
-    char path[600], config[600];
+    char path[600];
     arena *mem = NULL;
     st_file f = {0};
     model *m = NULL;
@@ -412,9 +429,7 @@ static ft_status open_changed(const change *c)
     }
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     assert_ok(st_write_all(path, decl, data, n, NULL, 0));
-    snprintf(config, sizeof config, "%s/config.json", folder_path(c->folder));
-    snprintf(path, sizeof path, "%s/config.json", folder);
-    assert_ok(file_copy(config, path));
+    copy_config(folder, c->folder, c->from ? c->from : "", c->from ? c->to : "");
     st_close(&f);
     arena_close(mem);
     ft_status rc = model_open(&m, &(model_options){.path = folder});
@@ -425,26 +440,35 @@ static ft_status open_changed(const change *c)
 static void wrong_folders_are_refused(void **state)
 {
     static const change cases[] = {
-        {"llama_4", ".scales", DROPPED, "up_proj.scales\" is missing"},
-        {"llama_4", ".qweight", DROPPED, "up_proj.qweight\" is missing"},
-        {"llama_4", ".qzeros", DROPPED, "up_proj.qzeros\" is missing"},
+        {"llama_4", ".scales", DROPPED, .message = "up_proj.scales\" is missing"},
+        {"llama_4", ".qweight", DROPPED, .message = "up_proj.qweight\" is missing"},
+        {"llama_4", ".qzeros", DROPPED, .message = "up_proj.qzeros\" is missing"},
         {"llama_4", ".qweight", CUT,
-         "up_proj.qweight\": its shape does not fit the config, by which it is [4, 64]"},
-        {"llama_4", ".qzeros", CUT, "it is [2, 8]"},
-        {"llama_4", ".scales", CUT, "it is [2, 64]"},
-        {"llama_4", ".g_idx", CUT, "it is [32]"},
-        {"llama_4", ".g_idx", INDEX, "up_proj.g_idx\": [3] is 99, which is none of the 2 groups"},
-        {"llama_4", ".qweight", TYPE, "dtype u32 must be i32"},
-        {"llama_4", "", BIAS, "up_proj.bias\": a layer of this family has no bias"},
-        {"llama_awq", ".scales", DROPPED, "up_proj.scales\" is missing"},
-        {"llama_awq", ".qweight", CUT, "it is [32, 8]"},
+         .message = "up_proj.qweight\": its shape does not fit the config, by which it is [4, 64]"},
+        {"llama_4", ".qzeros", CUT, .message = "it is [2, 8]"},
+        {"llama_4", ".scales", CUT, .message = "it is [2, 64]"},
+        {"llama_4", ".g_idx", CUT, .message = "it is [32]"},
+        {"llama_4", ".g_idx", INDEX,
+         .message = "up_proj.g_idx\": [3] is 99, which is none of the 2 groups"},
+        {"llama_4", ".qweight", TYPE, .message = "dtype u32 must be i32"},
+        {"llama_4", "", BIAS, .message = "up_proj.bias\": a layer of this family has no bias"},
+        {"llama_4", ".g_idx", DROPPED, .message = "up_proj.g_idx\" is missing",
+         .from = "act\": false", .to = "act\": true"},
+        {"llama_awq", ".scales", DROPPED, .message = "up_proj.scales\" is missing"},
+        {"llama_awq", ".qweight", CUT, .message = "it is [32, 8]"},
+    };
+    static const change read[] = {
+        {"llama_4", "nothing", .what = DROPPED},
+        {"llama_4", ".g_idx", .what = DROPPED},
+        {"llama_4", ".g_idx", DROPPED, NULL, "act\": false",
+         "act\": true, \"static_groups\": true"},
+        {"qwen3_4", ".g_idx", .what = DROPPED}, /* desc_act, and a group of all inputs */
+        {"llama_4", "", .what = BIAS},          /* zeros */
     };
     (void)state;
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++)
         assert_fails(open_changed(&cases[i]), FT_EDATA, cases[i].message);
-    assert_ok(open_changed(&(change){"llama_4", "nothing", DROPPED, NULL}));
-    assert_ok(open_changed(&(change){"llama_4", ".g_idx", DROPPED, NULL}));
-    assert_ok(open_changed(&(change){"llama_4", "", BIAS, NULL})); /* zeros */
+    for (size_t i = 0; i < FT_COUNT_OF(read); i++) assert_ok(open_changed(&read[i]));
 }
 
 /* Keys of quantization_config: what cannot be honoured is refused by its name. */
@@ -469,30 +493,20 @@ static void keys_are_honoured_or_refused(void **state)
     };
     const char *folder = test_path("keys");
     char path[600], from[600];
-    size_t n;
     (void)state;
     assert_ok(dir_make(folder));
     for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
         model *m = NULL;
-        str_buf s = {0};
         snprintf(from, sizeof from, "%s/model.safetensors", folder_path(cases[i].folder));
         snprintf(path, sizeof path, "%s/model.safetensors", folder);
         assert_ok(file_copy(from, path));
-        snprintf(from, sizeof from, "%s/config.json", folder_path(cases[i].folder));
-        snprintf(path, sizeof path, "%s/config.json", folder);
-        const char *text = test_read_file(from, &n), *at = strstr(text, cases[i].from);
-        if (!at) fail_msg("%s", cases[i].from);
-        str_add(&s, text, (size_t)(at - text));
-        str_adds(&s, cases[i].to);
-        str_adds(&s, at + strlen(cases[i].from));
-        test_write_file(path, s.data, s.len);
+        copy_config(folder, cases[i].folder, cases[i].from, cases[i].to);
         if (cases[i].message)
             assert_fails(model_open(&m, &(model_options){.path = folder}), FT_EDATA,
                          cases[i].message);
         else
             assert_ok(model_open(&m, &(model_options){.path = folder}));
         model_close(m);
-        str_free(&s);
     }
 }
 

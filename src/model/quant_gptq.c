@@ -1,6 +1,7 @@
 /* quant_gptq.c – folders of GPTQ (Frantar et al. 2022), as AutoGPTQ, GPTQModel and optimum write them.
  *
- *   W[o, i] = scales[g, o] · (q[i, o] − zero[g, o]),  g = g_idx[i], or i / group_size where there is none
+ *   W[o, i] = scales[g, o] · (q[i, o] − zero[g, o]),  g = g_idx[i], or i / group_size where there is none: with desc_act groups
+ *   follow an order that only g_idx tells, unless static_groups kept them in place
  *
  * P.qweight I32 [in · bits / 32, out] holds the codes of a column of words, the first input in the lowest bits; P.qzeros I32
  * [groups, out · bits / 32] along the outputs. checkpoint_format "gptq" stores zero − 1, and what is stored plus 1 is the
@@ -33,7 +34,7 @@ static const js_key config_keys[] = {
     {"act_group_aware", JS_IDLE, NULL, "g_idx tells the groups"},
     {"damp_percent", JS_IDLE, NULL, RECORD},
     {"damp_auto_increment", JS_IDLE, NULL, RECORD},
-    {"static_groups", JS_IDLE, NULL, RECORD},
+    {"static_groups", JS_READ, NULL, NULL},
     {"true_sequential", JS_IDLE, NULL, RECORD},
     {"mse", JS_IDLE, NULL, RECORD},
     {"meta", JS_IDLE, NULL, RECORD},
@@ -62,6 +63,7 @@ static ft_status read_config(const js_doc *d, const cJSON *object, void *cfg)
     int at = 0;
     FT_TRY(js_check_keys(d, object, config_keys, FT_EDATA));
     FT_TRY(packed_read(d, object, &packed_gptq, c));
+    FT_TRY(js_get_bool(d, object, "static_groups", false, &c->static_groups));
     FT_TRY(packed_format(d, object, keys, names, &at));
     c->v2 = at == 1;
     return FT_OK;

@@ -55,6 +55,7 @@ typedef struct binding {
     const packed_layout *l;
     packed_size s;
     const io_tensor *codes, *zeros, *scales, *index;
+    bool ordered;      /* the groups follow an order of their own, which only the index tells */
     uint8_t *q, *zero; /* what is made of them, in rows */
     char *scale;
     dt_groups *g;
@@ -98,7 +99,7 @@ static ft_status check_tensors(const binding *k)
     FT_TRY(check_tensor(k, k->zeros, ".qzeros", "i32", 2, zeros));
     FT_TRY(
         check_tensor(k, k->scales, ".scales", "f16, bf16, f32", 2, (int64_t[]){s->groups, s->out}));
-    return k->index ? check_tensor(k, k->index, ".g_idx", "i32", 1, &s->in) : FT_OK;
+    return k->index || k->ordered ? check_tensor(k, k->index, ".g_idx", "i32", 1, &s->in) : FT_OK;
 }
 
 /* P.bias of a linear layer that has none in its family: some tools write one of zeros. */
@@ -208,6 +209,7 @@ ft_status packed_bind(model *m, int64_t i, const model_packed_cfg *c, const pack
     if (!is_packed(&k)) return FT_OK;
     const int64_t size = c->group_size < 0 || c->group_size > site->in ? site->in : c->group_size;
     k.s = (packed_size){(int)c->bits, site->out, site->in, (site->in + size - 1) / size};
+    k.ordered = l->indexed && c->desc_act && !c->static_groups && k.s.groups > 1;
     FT_TRY(check_tensors(&k));
     FT_TRY(check_bias(&k));
     FT_TRY(open_made(m));
