@@ -17,7 +17,7 @@ autograd   3600  the tape, and an operation a file
 token      8500  frozen: tokenizers of the reference library to the letter; changes when a real model fails, or hostile input has no bound
 template   6300  frozen: Jinja as chat templates use it, and nine templates by name; changes when a real template fails
 nn         1100  parameters, overlays, runs, the one linear layer
-model      8000  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes, GPTQ, AWQ, BitNet), longrope, LoRA files of llama.cpp
+model      8050  families and block parts as rows; opening, forward, saving, quantisers (bitsandbytes, GPTQ, AWQ, BitNet), longrope, LoRA files of llama.cpp
 method    10900  a file a method; zeros that are kept, simulated quantisation; targets and adapter files as PEFT has them
 infer      1700  scoring and generating many sequences, below objectives
 reward     1500  a file a reward: comparisons, patterns, lengths, reward models, programs of the user

@@ -198,6 +198,39 @@ static void config_keeps_its_text(void **state)
     str_free(&out);
 }
 
+/* Windows that the config tells by the numbers of layers go with the layers. */
+static void windows_follow_their_layers(void **state)
+{
+    static const struct {
+        const char *family;
+        int layer[3], n;
+        const char *types; /* NULL: none is written */
+    } cases[] = {
+        {"qwen2_window", {1}, 1, "[\"sliding_attention\"]"},
+        {"qwen2_window", {0}, 1, "[\"full_attention\"]"},
+        {"qwen2_window", {1, 0}, 2, "[\"sliding_attention\", \"full_attention\"]"},
+        {"qwen2_window",
+         {0, 0, 1},
+         3,
+         "[\"full_attention\", \"full_attention\", \"sliding_attention\"]"},
+        {"qwen2_window", {0, 1}, 2, NULL},
+        {"qwen2", {1}, 1, NULL},   /* without windows */
+        {"mistral", {1}, 1, NULL}, /* all of them slide */
+    };
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(cases); i++) {
+        model *m = NULL;
+        str_buf s = {0}, want = {0};
+        assert_ok(model_open(&m, &(model_options){.path = golden_model(cases[i].family)}));
+        assert_ok(model_config_shape(m, cases[i].layer, cases[i].n, m->d.vocab_size, false, &s));
+        str_printf(&want, "\"layer_types\": %s", cases[i].types ? cases[i].types : "");
+        assert_true(!strstr(s.data, want.data) == !cases[i].types);
+        str_free(&want);
+        str_free(&s);
+        model_close(m);
+    }
+}
+
 /* Blocks that are kept are the same blocks; what cannot be divided becomes f16. */
 static void blocks_are_not_packed_twice(void **state)
 {
@@ -393,6 +426,7 @@ int main(void)
         cmocka_unit_test(rounds_once),
         cmocka_unit_test(shards_and_their_index),
         cmocka_unit_test(config_keeps_its_text),
+        cmocka_unit_test(windows_follow_their_layers),
         cmocka_unit_test(blocks_are_not_packed_twice),
         cmocka_unit_test(changed_end_is_untied),
         cmocka_unit_test(refuses_what_does_not_fit),

@@ -46,6 +46,7 @@ typedef struct model_layer {
     model_sub sub[MODEL_MAX_SUB];
     int n_sub;
     unsigned traits;
+    const char *type; /* its word in layer_types, where the config tells it by the layer's number; NULL elsewhere */
 } model_layer;
 
 /* Quantised weights (quants.def). A row reads the folders of one tool, or quantises the base when it is

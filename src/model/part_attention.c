@@ -102,18 +102,31 @@ static bool is_ours(const model_layer *l, const model_use *u)
     return false;
 }
 
+/* Layers that are told by their number say what they are: in another model their number is another. */
+static void set_types(model *m, const model_use *u)
+{
+    const attention_cfg *c = u->cfg;
+    for (int64_t i = 0; i < m->d.n_layer; i++)
+        if (is_ours(&m->layer[i], u))
+            m->layer[i].type = c->window_of[i] > 0 ? "sliding_attention" : "full_attention";
+}
+
 /* Which layers slide (Mistral: all; Qwen: from max_window_layers on, if use_sliding_window; layer_types wins). */
 static ft_status read_windows(model *m, const model_use *u, const js_doc *d)
 {
     attention_cfg *c = u->cfg;
     const cJSON *types = js_get(d->root, "layer_types"), *e;
-    model_key window = family_key(m->family, family_find_key(keys, "window"));
+    const model_key window = family_key(m->family, family_find_key(keys, "window"));
+    const model_key from = family_key(m->family, family_find_key(keys, "window_from"));
     int64_t size = c->use_window ? c->window : 0, i = 0;
     c->window_of = arena_get(m->mem, (size_t)m->d.n_layer * sizeof *c->window_of);
     if (!c->window_of) return FT_EMEM;
     if (!window.hf) return FT_OK;
     for (i = 0; i < m->d.n_layer; i++) c->window_of[i] = i >= c->window_from ? size : 0;
-    if (!cJSON_IsArray(types)) return FT_OK;
+    if (!cJSON_IsArray(types)) {
+        if (c->use_window && from.hf) set_types(m, u);
+        return FT_OK;
+    }
     if (cJSON_GetArraySize(types) != m->d.n_layer)
         return js_fail(d, types, FT_EDATA, "layer_types", "%d entries for %lld layers",
                        cJSON_GetArraySize(types), (long long)m->d.n_layer);

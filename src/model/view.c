@@ -99,14 +99,21 @@ static void set_count(const model *m, const char *name, int64_t n, str_buf *out)
     js_set_member(out, key.hf, text);
 }
 
-/* The kind of each layer, where the config lists them. */
-static ft_status set_types(const cJSON *types, const int *layer, int64_t n_layer, str_buf *out)
+/* The kind of each layer, where the config lists them, or tells them by numbers that are others now. */
+static ft_status set_types(const model *m, const cJSON *types, const int *layer, int64_t n_layer,
+                           str_buf *out)
 {
+    const bool listed = cJSON_IsArray(types);
+    bool moved = n_layer != m->d.n_layer;
     str_buf list = {0};
-    if (!cJSON_IsArray(types)) return FT_OK;
+    for (int64_t i = 0; i < n_layer; i++) moved = moved || layer[i] != i;
+    if (!listed && !(moved && m->layer[0].type)) return FT_OK;
     for (int64_t i = 0; i < n_layer; i++) {
         str_adds(&list, i ? ", " : "[");
-        js_print(&list, cJSON_GetArrayItem(types, layer[i]), false);
+        if (listed)
+            js_print(&list, cJSON_GetArrayItem(types, layer[i]), false);
+        else
+            str_printf(&list, "\"%s\"", m->layer[layer[i]].type);
     }
     str_addc(&list, ']');
     const ft_status rc = str_ok(&list);
@@ -124,7 +131,7 @@ ft_status model_config_shape(const model *m, const int *layer, int64_t n_layer, 
     str_adds(out, m->config);
     if (n_layer != m->d.n_layer) set_count(m, "layers", n_layer, out);
     if (vocabulary != m->d.vocab_size) set_count(m, "vocab", vocabulary, out);
-    ft_status rc = set_types(js_get(d.root, "layer_types"), layer, n_layer, out);
+    ft_status rc = set_types(m, js_get(d.root, "layer_types"), layer, n_layer, out);
     if (untie) js_set_member(out, "tie_word_embeddings", "false");
     if (js_get(d.root, "quantization_config")) js_drop_member(out, "quantization_config");
     js_close(&d);
