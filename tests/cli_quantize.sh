@@ -126,6 +126,7 @@ wrong() { # CODE TEXT CONFIG SET…
 }
 wrong 78 'quantize.type' g.json quantize.type=gptk
 wrong 78 'quantize.bits: must be 2, 3, 4 or 8' g.json quantize.bits=5
+for bits in 2 3 8 0 -4; do wrong 78 'quantize.bits: must be 4' g.json quantize.type=awq quantize.bits=$bits; done
 wrong 78 'quantize.group_size' g.json quantize.group_size=0
 wrong 78 'quantize.damp_percent' g.json quantize.damp_percent=2
 wrong 78 'quantize.damp_percent' g.json quantize.damp_percent=0

@@ -26,7 +26,7 @@ typedef struct awq_cfg {
 
 #define AT(field) offsetof(awq_cfg, field)
 static const cfg_field fields[] = {
-    {"bits", CFG_INT, AT(bits), .def = "4", .low = 4, .high = 4, .help = "of a code: 4"},
+    {"bits", CFG_INT, AT(bits), .def = "4", .help = "of a code: 4"},
     {"group_size", CFG_INT, AT(group_size), .def = "128", .low = -1, .high = 1 << 22,
      .help = "inputs that share a scale; -1: the whole row"},
     {"zero_point", CFG_BOOL, AT(zero_point), .def = "true",
@@ -39,8 +39,11 @@ static const cfg_field fields[] = {
 
 static void check(cfg_doc *d, const cJSON *object, const char *path, const void *cfg)
 {
+    const awq_cfg *c = cfg;
     (void)path;
-    if (((const awq_cfg *)cfg)->group_size == 0 && !cfg_is_wrong(d, "quantize.group_size"))
+    if (c->bits != BITS && !cfg_is_wrong(d, "quantize.bits"))
+        cfg_fail(d, js_get(object, "bits"), "quantize.bits", "must be %d", BITS);
+    if (c->group_size == 0 && !cfg_is_wrong(d, "quantize.group_size"))
         cfg_fail(d, js_get(object, "group_size"), "quantize.group_size",
                  "must be a number of inputs, or -1 for the whole row");
 }
