@@ -21,6 +21,9 @@ for k in mag:0.5 glob:0.29999 nm:0.5 wanda:0.5 sgpt:0.25; do
     cmp $name/model.safetensors $name.2/model.safetensors || bad "$name: threads change it"
     [ -e $name/compress.json ] || bad "$name has no compress.json"
 done
+config third '{"type": "sparsegpt", "pattern": "1:3", "target_modules": ["q_proj", "v_proj"]}' "$calib"
+expect 0 "$ft" prune third.json --out third --json # 128 is no multiple of 3: blocks of 126
+tail -1 out.txt | grep -q '"sparsity":0.6666' || bad "sparsegpt 1:3: $(tail -1 out.txt)"
 expect 0 "$ft" generate --model wanda --prompt 'A duck' --max-new-tokens 2
 expect 0 "$ft" prune mag.json --out mag.gguf -q
 cmp mag.compress.json mag/compress.json || bad "what is told beside a .gguf"
@@ -85,6 +88,9 @@ wrong '{"type": "layers", "layers": [1]}' 'reads no data with these keys' "$cali
 wrong '{"type": "layers", "layers": [1], "target_modules": ["q_proj"]}' 'whole layers'
 wrong '{"type": "layers", "drop": 1, "sparsity": 0.5}' 'prune.sparsity' "$calib"
 wrong '{"pattern": "4:2"}' 'N from 1 to M - 1'
+for pattern in ' 2: 4' '+2:+4' '2:4 ' '2:' ':4' '2:4:8' '0:4' '2:0x4' '-2:4' '1:1000000001'; do
+    wrong '{"pattern": "'"$pattern"'"}' 'N of M weights kept'
+done
 wrong '{"pattern": "2:4", "sparsity": 0.5}' 'leave this out'
 wrong '{"sparsity": 1}' 'must be below 1'
 wrong '{"type": "wanda"}' 'looks at the inputs'

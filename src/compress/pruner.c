@@ -3,17 +3,25 @@
 #include "pruner.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 /* --- keys ---------------------------------------------------------------------------------------------------------- */
+/* Digits alone, and behind them what `end` is. */
+static const char *read_count(const char *s, char end, int64_t *out)
+{
+    const size_t n = s ? strspn(s, "0123456789") : 0;
+    *out = 0;
+    if (n < 1 || n > 9 || s[n] != end) return NULL;
+    for (size_t i = 0; i < n; i++) *out = 10 * *out + (s[i] - '0');
+    return s + n + 1;
+}
+
 bool cmp_prune_pattern(const char *pattern, prune_nm *out)
 {
-    char end;
-    long long n, m;
+    int64_t n, m;
     *out = (prune_nm){0};
     if (strcmp(pattern, "unstructured") == 0) return true;
-    if (sscanf(pattern, "%9lld:%9lld%c", &n, &m, &end) != 2 || n < 1 || n >= m) return false;
+    if (!read_count(read_count(pattern, ':', &n), '\0', &m) || n < 1 || n >= m) return false;
     *out = (prune_nm){n, m};
     return true;
 }
@@ -32,9 +40,13 @@ void cmp_prune_check(cfg_doc *d, const cJSON *object, const char *path, const vo
                  "the pattern %s says how many weights stay; leave this out", ft_shows(c->pattern));
     else if (c->sparsity >= 1 && !cfg_is_wrong(d, "prune.sparsity"))
         cfg_fail(d, js_get(object, "sparsity"), "prune.sparsity", "must be below 1");
-    if (nm.m > 0 && c->block_size > 0 && c->block_size % nm.m != 0)
+    if (nm.m > 0 && js_get(object, "block_size") && c->block_size % nm.m != 0)
         cfg_fail(d, js_get(object, "block_size"), "prune.block_size", "must be a multiple of %lld",
                  (long long)nm.m);
+    if (nm.m > 0 && js_get(object, "scope"))
+        cfg_fail(d, js_get(object, "scope"), "prune.scope",
+                 "the pattern %s compares the weights of a run; leave this out",
+                 ft_shows(c->pattern));
 }
 
 ft_status cmp_prune_fits(const void *cfg, const model *m, const nn_site *s)

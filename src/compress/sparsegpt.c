@@ -83,12 +83,20 @@ static ft_status choose(const columns *k, double sparsity)
     return score && drop ? FT_OK : FT_EMEM;
 }
 
+/* Columns of a block: whole runs of M, of which the default need be no multiple. */
+static int64_t block_of(int64_t size, int64_t m, int64_t in)
+{
+    if (m > 0) size = size > m ? size - size % m : m;
+    return size < in ? size : in;
+}
+
 static ft_status prune(cmp_block *b, cmp_linear *l, void *ctx)
 {
     const prune_group *p = ctx;
-    const int64_t most = p->cfg->block_size, in = l->site->in, size = most < in ? most : in;
-    columns k = {.w = l->w, .u = p->u, .in = in, .out = l->site->out, .size = size};
+    const int64_t in = l->site->in;
+    columns k = {.w = l->w, .u = p->u, .in = in, .out = l->site->out};
     if (!cmp_prune_pattern(p->cfg->pattern, &k.nm)) return FT_EINTERNAL;
+    const int64_t size = k.size = block_of(p->cfg->block_size, k.nm.m, in);
     k.lost = arena_raw(b->mem, (size_t)(k.out * size) * sizeof *k.lost);
     k.drop = arena_get(b->mem, (size_t)(k.out * size) * sizeof *k.drop);
     if (!k.lost || !k.drop) return FT_EMEM;
