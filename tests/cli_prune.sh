@@ -92,6 +92,10 @@ for pattern in ' 2: 4' '+2:+4' '2:4 ' '2:' ':4' '2:4:8' '0:4' '2:0x4' '-2:4' '1:
     wrong '{"pattern": "'"$pattern"'"}' 'N of M weights kept'
 done
 wrong '{"pattern": "2:4", "sparsity": 0.5}' 'leave this out'
+wrong '{"pattern": "2:4", "scope": "global"}' 'prune.scope: the pattern 2:4'
+wrong '{"type": "sparsegpt", "pattern": "2:3", "block_size": 128}' 'prune.block_size: must be a multiple of 3' "$calib"
+wrong '{"target_modules": ["q_proj", "k_porj"]}' 'matches "k_porj"; they are q_proj, k_proj'
+wrong '{"target_modules": ["q_proj", "lm_head"]}' 'matches "lm_head"'
 wrong '{"sparsity": 1}' 'must be below 1'
 wrong '{"type": "wanda"}' 'looks at the inputs'
 wrong '{"sparsity": 0.5}' 'reads no data' "$calib"

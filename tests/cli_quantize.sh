@@ -48,7 +48,7 @@ expect 0 "$ft" quantize g.json --out one -q --set calibration.data=lines.txt --s
 grep -q ', [1-9][0-9]* tokens, ' out.txt || bad "texts of a token: $(cat out.txt)"
 
 # modules_to_not_convert: as they are, and told.
-expect 0 "$ft" quantize g.json --out l -q --set 'modules_to_not_convert=["layers.0.", "o_proj"]'
+expect 0 "$ft" quantize g.json --out l -q --set 'modules_to_not_convert=["layers.0.", "o_proj", "lm_head", "model.norm"]'
 [ "$(grep -c '"name"' l/compress.json)" = 18 ] || bad "left: $(cat l/compress.json)"
 grep -q '"modules_to_not_convert"' l/config.json || bad "config.json: $(cat l/config.json)"
 expect_told 78 'no layer is chosen' "$ft" quantize g.json --out w --set 'modules_to_not_convert=["model"]'
@@ -137,6 +137,8 @@ wrong 78 'rtn reads no data' g.json 'quantize={"type": "rtn"}'
 wrong 78 'calibration.samples' g.json calibration.samples=0
 wrong 78 'model.path' g.json 'model={}'
 wrong 78 'must be a list' g.json 'modules_to_not_convert="q_proj"'
+wrong 78 'has "q_porj" in its path; linear layers are q_proj, k_proj' g.json 'modules_to_not_convert=["lm_head", "q_porj"]'
+wrong 78 'quantize.modules_to_not_convert' r.json 'quantize={"type": "rtn", "modules_to_not_convert": [".weight"]}'
 wrong 65 'q_proj.weight' g.json quantize.group_size=40
 wrong 65 'model.layers.0.self_attn' g.json quantize.group_size=128
 wrong 66 'gone' g.json model.path=gone

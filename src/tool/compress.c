@@ -420,6 +420,7 @@ static ft_status open_inputs(compressing *c)
     FT_TRY(file_watch_open(&c->config_watch, c->opt->config, FILE_DONE));
     FT_TRY(tool_open(&c->t, path, NULL, TOOL_ANY, NULL));
     FT_TRY(check_base(c));
+    FT_TRY(compress_check_names(&c->cfg, c->t->m));
     return take_samples(c);
 }
 

@@ -183,6 +183,58 @@ bool compress_is_chosen(void *ctx, const nn_site *s)
     return is_target(c->head->target, s->path);
 }
 
+/* Has a module of m that, or is it part of its path? */
+static bool is_part(const model *m, const char *name)
+{
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const char *path = m->param[i].name, *at = strstr(path, name);
+        if (at && at + strlen(name) <= strrchr(path, '.')) return true;
+    }
+    return m->head && strstr(m->head->path, name);
+}
+
+static bool is_linear(const nn_site *s)
+{
+    return s->layer >= 0 && s->role != NN_NORM;
+}
+
+static bool is_target_name(const model *m, const char *name)
+{
+    for (int64_t i = 0; i < m->n_site; i++)
+        if (is_linear(&m->site[i]) && pe_match_suffix(name, m->site[i].path)) return true;
+    return false;
+}
+
+/* "q_proj, k_proj, …": the linears of the first block. */
+static const char *linears_of(const model *m, arena *mem)
+{
+    const char *list = NULL;
+    for (int64_t i = 0; i < m->n_site; i++) {
+        const nn_site *s = &m->site[i];
+        const char *dot = strrchr(s->path, '.');
+        if (s->layer != 0 || !is_linear(s) || !dot) continue;
+        list = list ? arena_printf(mem, "%s, %s", list, dot + 1) : arena_str(mem, dot + 1);
+    }
+    return list ? list : "none";
+}
+
+ft_status compress_check_names(const compress_config *c, const model *m)
+{
+    const cJSON *t = c->head->target, *e;
+    for (int i = 0; i < c->n_kept; i++)
+        FT_CHECK(is_part(m, c->kept[i]), FT_ECONFIG,
+                 "%s%s: no module of this %s model has \"%s\" in its path; linear layers are %s",
+                 c->head->left ? "quantize." : "", "modules_to_not_convert", model_family_name(m),
+                 ft_shows(c->kept[i]), linears_of(m, c->doc.mem));
+    if (!cJSON_IsArray(t)) return FT_OK;
+    cJSON_ArrayForEach(e, t)
+        FT_CHECK(is_target_name(m, e->valuestring), FT_ECONFIG,
+                 "prune.target_modules: no linear layer of the blocks of this %s model matches "
+                 "\"%s\"; they are %s",
+                 model_family_name(m), ft_shows(e->valuestring), linears_of(m, c->doc.mem));
+    return FT_OK;
+}
+
 /* --- all of it ------------------------------------------------------------------------------------------------------- */
 static void check_calibration(compress_config *c)
 {

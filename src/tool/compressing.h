@@ -27,6 +27,8 @@ typedef struct compress_config {
 /* Mistakes are 78, all at once. c->doc is closed by the caller. */
 FT_MUST_USE ft_status compress_config_open(compress_config *c, const tool_compress_options *opt,
                                            arena *mem);
+/* 78: a name of modules_to_not_convert or of prune.target_modules that matches nothing of m. */
+FT_MUST_USE ft_status compress_check_names(const compress_config *c, const model *m);
 /* Of the linears of the blocks: cmp_options.chosen with the config as ctx. */
 bool compress_is_chosen(void *ctx, const nn_site *s);
 /* What a run that goes on must have in common with the one that began, but for its inputs: JSON. */
