@@ -57,6 +57,8 @@ expect 0 "$ft" merge-adapter lora --out merged --type f32
 grep -q 'keep-zeros' err.txt && bad "told of zeros that stay"
 expect 0 "$ft" merge-adapter plain --out lost --type f32
 grep -q '50.0 % of the weights that the adapter changes are 0' err.txt || bad "not told: $(cat err.txt)"
+expect_told 65 'lora: keeps the zeros of its base' "$ft" convert lora --out lora.gguf
+expect 0 "$ft" convert plain --out plain.gguf
 expect 0 "$ft" merge-adapter plain --out kept --type f32 --keep-zeros
 for m in full merged kept; do
     [ "$(zeros $m)" = '"error":0' ] || bad "$m lost zeros: $(zeros $m)"

@@ -63,6 +63,21 @@ rtn() { # OUT BITS SAYS
 }
 rtn by-steps 4 1
 rtn other-bits 8 0
+grep -q 'symmetric codes of 4 bits; codes of 8 bits do not go by them' err || bad "other bits: $(cat err)"
+expect_told 0 'asymmetric codes of 4 bits do not go by them' "$ft" quantize r.json --out with-zeros --set quantize.bits=4 --set quantize.sym=false
+expect_told 0 'scales of 28 layers are not the steps' "$ft" quantize r.json --out other-groups --set quantize.bits=4 --set quantize.group_size=32
+expect_told 0 '' "$ft" quantize r.json --out again --set quantize.bits=4
+grep -q 'warning' err && bad "told of steps that are taken: $(cat err)"
+
+# --- what does not take the steps along says so
+left='lsq: was trained with model.qat, whose steps (qat.safetensors, ft_method.json) are not taken into the result'
+echo '{"model": {"path": "lsq"}, "prune": {"sparsity": 0.5}}' > p.json
+echo '{"merge_method": "linear", "models": [{"model": "lsq", "parameters": {"weight": 1}}]}' > m.json
+expect_told 0 "$left" "$ft" convert lsq --out lsq-f16 --type f16
+expect_told 0 "$left" "$ft" convert lsq --out lsq.gguf
+expect_told 0 "$left" "$ft" prune p.json --out lsq-pruned
+expect_told 0 "$left" "$ft" merge m.json --out lsq-merged
+expect_told 0 'lora: was trained with model.qat' "$ft" convert lora --out lora.gguf --base "$source/data/tiny"
 mv lsq/ft_method.json .
 rtn by-weights 4 0
 mv ft_method.json lsq

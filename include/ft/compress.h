@@ -114,6 +114,7 @@ typedef struct cmp_method { /* a quantiser or a pruner */
     void (*check)(cfg_doc *d, const cJSON *object, const char *path, const void *cfg);
     bool calibrated; /* reads inputs: needs calibration.data, which without it is a mistake (cmp_reads) */
     bool (*spared)(const void *cfg); /* by its keys it reads none all the same; NULL: it does */
+    bool steps;      /* goes by those of qat.safetensors, and tells where it does not */
     bool floats;     /* the stream is that of the model as it was */
     /* A quantiser: what the folder's quantization_config says, but for `left`, which the walk sets; and the quant_method
      * whose row of model writes it. NULL: values in the dtype of the base. */

@@ -57,7 +57,7 @@ cmp_grid gptq_grid(const gptq_cfg *c)
 /* --- steps that were trained ----------------------------------------------------------------------------------------- */
 typedef struct trained {
     pe_steps *steps;
-    int64_t n; /* linears that went by them */
+    int64_t n, asked; /* linears that went by them, of so many */
 } trained;
 
 /* Bits of the weights' codes by ft_method.json; 0: it tells of none. */
@@ -75,9 +75,15 @@ static ft_status begin(cmp_walk *w, const void *cfg, void **state)
 {
     const gptq_cfg *c = cfg;
     int64_t bits;
-    if (w->m->from_gguf || !c->sym) return FT_OK;
+    if (w->m->from_gguf) return FT_OK;
     FT_TRY(trained_bits(w->m->path, w->mem, &bits));
-    if (bits != c->bits) return FT_OK;
+    if (bits == 0) return FT_OK;
+    if (bits != c->bits || !c->sym) {
+        log_warn("%s: the steps that were trained (" PE_QAT_FILE ") are of symmetric codes of %d "
+                 "bits; %scodes of %d bits do not go by them",
+                 ft_shows(w->m->path), (int)bits, c->sym ? "" : "asymmetric ", (int)c->bits);
+        return FT_OK;
+    }
     trained *t = arena_get(w->mem, sizeof *t);
     if (!t) return FT_EMEM;
     *state = t;
@@ -88,6 +94,10 @@ static void end(void *state)
 {
     trained *t = state;
     if (t->n > 0) log_info("scales of %lld layers are the steps of " PE_QAT_FILE, (long long)t->n);
+    if (t->n < t->asked)
+        log_warn("scales of %lld layers are not the steps that were trained: " PE_QAT_FILE
+                 " has none of this quantize.group_size",
+                 (long long)(t->asked - t->n));
     pe_steps_close(t->steps);
 }
 
@@ -97,7 +107,9 @@ static ft_status steps_of(cmp_block *b, trained *t, const cmp_linear *l, float *
     const int64_t out = l->site->out, groups = l->codes.groups;
     bool found = false;
     *step = NULL;
-    if (!t || !t->steps) return FT_OK;
+    if (!t) return FT_OK;
+    t->asked++;
+    if (!t->steps) return FT_OK;
     float *to = arena_raw(b->mem, (size_t)(out * groups) * sizeof *to);
     if (!to) return FT_EMEM;
     FT_TRY(pe_steps_get(t->steps, l->site->path, out, groups, to, &found));
@@ -183,6 +195,7 @@ const cmp_method cmp_quantizer_rtn = {
     .fields = fields,
     .cfg_size = sizeof(gptq_cfg),
     .check = gptq_check,
+    .steps = true,
     .writes = "gptq",
     .packed = gptq_packed,
     .fits = gptq_fits,

@@ -421,6 +421,7 @@ static ft_status open_inputs(compressing *c)
     FT_TRY(tool_open(&c->t, path, NULL, TOOL_ANY, NULL));
     FT_TRY(check_base(c));
     FT_TRY(compress_check_names(&c->cfg, c->t->m));
+    if (!c->cfg.method->steps) FT_TRY(tool_tell_steps(path, c->mem));
     return take_samples(c);
 }
 

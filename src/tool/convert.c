@@ -87,6 +87,7 @@ static ft_status run(conversion *c, str_buf *text)
     FT_TRY(model_check_links(c->opt->model, c->opt->follow_links));
     FT_TRY(model_watch(&c->watched, c->opt->model, c->mem));
     FT_TRY(model_open(&c->from, &(model_options){.path = c->opt->model, .end = MODEL_ANY}));
+    FT_TRY(tool_tell_steps(c->opt->model, c->mem));
     bool gguf = str_ends(c->target.path, ".gguf");
     if (!c->type) c->type = c->from->has_blocks && gguf ? &dt_f16 : c->from->dtype;
     const model_save_options save = {.type = c->quant ? NULL : c->type,

@@ -54,6 +54,10 @@ static ft_status check_changes(const lora_file *c)
              "%s: is an adapter of method %s, no LoRA; fold it into the model with merge-adapter "
              "and convert that",
              ft_shows(c->opt->model), a->method->name);
+    FT_CHECK(!a->keep_zeros, FT_EDATA,
+             "%s: keeps the zeros of its base (ft_method.json), which a LoRA of llama.cpp cannot "
+             "say; fold it into the model with merge-adapter and convert that",
+             ft_shows(c->opt->model));
     FT_CHECK(!what, FT_EDATA,
              "%s: holds \"%s\" in the place of the base's (modules_to_save, a bias, tokens), which "
              "has no place in a LoRA of llama.cpp; fold it into the model with merge-adapter and "
@@ -69,6 +73,7 @@ static ft_status open_both(lora_file *c)
     FT_TRY(pe_adapter_vocabulary(c->opt->model, c->m, &rows));
     FT_TRY(model_resize_vocabulary(c->m, rows));
     FT_TRY(pe_open_adapter(&c->adapter, c->m, c->opt->model));
+    FT_TRY(tool_tell_steps(c->opt->model, c->mem));
     return check_changes(c);
 }
 

@@ -95,6 +95,7 @@ static ft_status run(merging *m, str_buf *text)
     FT_TRY(read_recipe(m));
     for (int i = 0; i < m->recipe.n_ref; i++) {
         FT_TRY(io_model_exists(m->recipe.ref[i].path));
+        FT_TRY(tool_tell_steps(m->recipe.ref[i].path, m->mem));
         if (m->recipe.ref[i].adapter) FT_TRY(io_adapter_exists(m->recipe.ref[i].adapter));
     }
     FT_TRY(open_target(m));

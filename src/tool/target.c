@@ -111,6 +111,18 @@ ft_status tool_save(model *m, const char *path, const model_save_options *save)
     return rc;
 }
 
+ft_status tool_tell_steps(const char *dir, arena *mem)
+{
+    pe_note note;
+    FT_TRY(pe_note_read(&note, dir, mem));
+    if (note.qat)
+        log_warn("%s: was trained with model.qat, whose steps (" PE_QAT_FILE
+                 ", ft_method.json) are not taken into the result: it computes without them",
+                 ft_shows(dir));
+    pe_note_close(&note);
+    return FT_OK;
+}
+
 ft_status tool_check_space(double need, const io_target *t)
 {
     const size_t room = dir_free_space(t->path);

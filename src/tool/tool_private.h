@@ -88,6 +88,8 @@ FT_MUST_USE ft_status tool_output_quant(const char *name, const char *path, cons
                                         int n, arena *mem, const model_quant **quant, void **cfg);
 /* model_save; an input that was changed meanwhile is told before what came of it. */
 FT_MUST_USE ft_status tool_save(model *m, const char *path, const model_save_options *save);
+/* Warns where a model was trained with steps that what is made of it does not have. */
+FT_MUST_USE ft_status tool_tell_steps(const char *dir, arena *mem);
 /* Is there room for so many bytes? 74 before anything is written. */
 FT_MUST_USE ft_status tool_check_space(double need, const io_target *t);
 /* io_target_beside of a file that is `name` in a folder, STEM.name beside STEM.gguf. */
