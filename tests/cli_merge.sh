@@ -110,6 +110,7 @@ cat > search.json << END
  "seed": 5}
 END
 head -c 300 "$source/data/text/tiny.eval.txt" > text.txt
+echo '{"query": 1}' > data.jsonl
 expect 0 "$ft" merge search.json --out s --json
 grep -q '"evaluations":8,"best_score":' out.txt || bad "search: $(cat out.txt)"
 head -n 1 s/evolve.jsonl | grep -q '^{"evaluation":1,"generation":0,"genotype":\[0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5\],"score":' ||
@@ -138,6 +139,29 @@ done
 expect_told 78 'genome.models: the same model is here twice' "$ft" merge search.json --out new --set 'genome.models=["b", "c", "./b"]'
 expect_told 78 'does not divide' "$ft" merge search.json --out new --set genome.layer_granularity=3
 expect_told 78 'tasks.metric' "$ft" merge search.json --out new --set 'tasks=[{"type": "perplexity", "data": "text.txt", "metric": "acc"}]'
+
+# A recipe that fails takes nothing away, and leaves nothing.
+kept=$(cat s/evolve.jsonl s/best_recipe.json s/model.safetensors | sha256sum)
+fails() { # CODE TEXT SET
+    local out
+    for out in s new; do
+        expect_told "$1" "$2" "$ft" merge search.json --out $out --force --set "$3"
+        [ "$(wc -l < err.txt)" = 1 ] && ! grep -q '\.tmp-' err.txt || bad "$3: $(cat err.txt)"
+    done
+    [ "$(cat s/evolve.jsonl s/best_recipe.json s/model.safetensors | sha256sum)" = "$kept" ] || bad "$3: the earlier result is gone"
+    [ ! -e new ] || bad "$3: something was written"
+}
+fails 66 'gone: no such model' 'genome.models=["b", "gone"]'
+fails 66 'gone' 'genome.models=["b", "c+gone"]'
+fails 66 'gone: no such model' 'genome.base_model=gone'
+fails 66 'gone: no such model' 'genome.tokenizer_source=gone'
+fails 78 'dtype: "int64" is no type of a merge' dtype=int64
+for data in '"gone.txt"' '["text.txt", "gone.txt"]' '{"path": "gone*.txt"}'; do
+    fails 66 'gone' "tasks=[{\"type\": \"loss\", \"metric\": \"loss\", \"data\": $data}]"
+done
+fails 78 'can be read once' 'tasks=[{"type": "loss", "metric": "loss", "data": "-"}]'
+fails 65 'data.jsonl:1' 'tasks=[{"type": "multiple_choice", "data": "data.jsonl"}]'
+fails 78 'sources of a slice have the same number' 'genome={"models": ["b", "deep"], "merge_method": "linear", "smooth": true}'
 
 # A search that is stopped goes on to the same.
 "$ft" merge search.json --out stopped > /dev/null 2>&1 &

@@ -122,6 +122,8 @@ extern const cfg_field merge_fields[];
 /* From an open document (cfg_open_yaml), which outlives it. `also`: keys that somebody else reads. Mistakes are counted in
  * the document: cfg_done. Nothing is opened. */
 FT_MUST_USE ft_status merge_read(merge_recipe *r, cfg_doc *doc, const char *const *also);
+/* The type that a key at the root of a recipe names; NULL: there is none, or a mistake was recorded. */
+const dt_type *merge_read_dtype(cfg_doc *d, const char *key, const char *name);
 /* A reference to a model, "PATH" or "PATH+ADAPTER", a string or a map: its number; −1: a mistake was recorded. */
 int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key);
 cJSON *merge_ref_node(const merge_recipe *r, int ref); /* a reference as it holds from anywhere */

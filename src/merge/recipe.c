@@ -178,7 +178,7 @@ static ft_status read_slices(merge_recipe *r)
 
 /* --- the whole ------------------------------------------------------------------------------------------------- */
 
-static const dt_type *read_dtype(merge_recipe *r, const char *key, const char *name)
+const dt_type *merge_read_dtype(cfg_doc *d, const char *key, const char *name)
 {
     static const char *const names[][2] = {
         {"float32", "f32"}, {"float16", "f16"}, {"bfloat16", "bf16"}};
@@ -187,7 +187,7 @@ static const dt_type *read_dtype(merge_recipe *r, const char *key, const char *n
     for (size_t i = 0; i < FT_COUNT_OF(names); i++)
         if (strcmp(bare, names[i][0]) == 0 || strcmp(bare, names[i][1]) == 0)
             return dt_by_name(names[i][1]);
-    cfg_fail(r->doc, js_get(r->doc->js.root, key), key,
+    cfg_fail(d, js_get(d->js.root, key), key,
              "\"%s\" is no type of a merge; float32, float16 or bfloat16", ft_shows(name));
     return NULL;
 }
@@ -257,8 +257,8 @@ ft_status merge_read(merge_recipe *r, cfg_doc *doc, const char *const *also)
     if (!r->ref) return FT_EMEM;
     cfg_read(doc, doc->js.root, "", merge_fields, r, also);
     find_method(r);
-    r->cast = read_dtype(r, "dtype", r->dtype_name);
-    r->out = read_dtype(r, "out_dtype", r->out_dtype_name);
+    r->cast = merge_read_dtype(doc, "dtype", r->dtype_name);
+    r->out = merge_read_dtype(doc, "out_dtype", r->out_dtype_name);
     if (r->base_model) r->base = merge_read_ref(r, r->base_model, "base_model");
     FT_TRY(read_inputs(r));
     merge_check_parameters(r, r->parameters, "parameters", MERGE_SHARED);

@@ -2,7 +2,8 @@
  * evaluated on the tasks and forgotten; the best is the result.
  *
  * evolve.jsonl gets a line an evaluation. A search that goes on reads the scores from it instead of evaluating again, and
- * draws what it would have drawn, so the file is the same whether a search was cut short or not. */
+ * draws what it would have drawn, so the file is the same whether a search was cut short or not. The folder is taken, and what
+ * lies there removed, once the first candidate is evaluated: what is wrong with a recipe is told by then. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -88,6 +89,18 @@ static void read_goal(evolution *v, const eval_task *task, goal *to)
         to->lower = is_lower(to->metric);
 }
 
+/* Whatever the search will open is there. */
+static ft_status look_for_inputs(const evolution *v)
+{
+    const merge_recipe *r = v->g.refs;
+    for (int i = 0; i < r->n_ref; i++) {
+        FT_TRY(io_model_exists(r->ref[i].path));
+        if (r->ref[i].adapter) FT_TRY(io_adapter_exists(r->ref[i].adapter));
+    }
+    for (int i = 0; i < v->e.n_task; i++) FT_TRY(evolve_data_exists(&v->e.task[i]));
+    return FT_OK;
+}
+
 static ft_status read_config(evolution *v)
 {
     static const char *const also[] = {"weight", "metric", NULL};
@@ -100,12 +113,14 @@ static ft_status read_config(evolution *v)
     if (v->population == 1) /* there is no better half of one */
         cfg_fail(d, js_get(d->js.root, "population_size"), "population_size",
                  "must be 2 or more, or 0");
+    merge_read_dtype(d, "dtype", v->dtype);
     FT_TRY(eval_tasks_read(&v->e));
     v->goal = arena_get(v->mem, (size_t)(v->e.n_task + 1) * sizeof *v->goal);
     if (!v->goal) return FT_EMEM;
     for (int i = 0; i < v->e.n_task; i++) read_goal(v, &v->e.task[i], &v->goal[i]);
     FT_TRY(evolve_genome_read(&v->g, d, v->genome_node, v->mem));
     FT_TRY(cfg_done(d));
+    FT_TRY(look_for_inputs(v));
     FT_TRY(evolve_genome_layers(&v->g));
     const int n = evolve_genome_size(&v->g);
     FT_CHECK(n <= 512, FT_ECONFIG, "genome: %d numbers are more than 512; take larger groups", n);
@@ -134,11 +149,11 @@ static ft_status look_for_log(const evolution *v)
     return FT_OK;
 }
 
-static ft_status open_output(evolution *v)
+/* Whom the folder is taken from, and that it may be. */
+static ft_status look_at_output(evolution *v)
 {
     const merge_recipe *r = v->g.refs;
     io_input *in = arena_get(v->mem, (size_t)(2 * r->n_ref + 1) * sizeof *in);
-    const char *left;
     int n = 0;
     if (!in) return FT_EMEM;
     in[n++] = (io_input){.what = "the recipe", .path = v->opt->recipe, .may_lie_in = false};
@@ -150,10 +165,28 @@ static ft_status open_output(evolution *v)
              "--out: a search needs a folder; ft convert makes a .gguf of the result");
     FT_TRY(look_for_log(v));
     FT_TRY(io_target_open(&v->target, v->opt->out, v->opt->force || v->opt->resume, in, n, v->mem));
-    if (!v->opt->resume) FT_TRY(io_clear(v->target.path, 0, v->mem, &left));
+    return dir_may_make(v->target.path);
+}
+
+static ft_status take_output(evolution *v)
+{
     FT_TRY(dir_make(v->target.path));
     FT_TRY(dir_lock(v->target.path, &v->lock));
     return open_log(v);
+}
+
+/* The first line of a new search is known. That takes a while, in which somebody else may have come. */
+static ft_status begin(evolution *v)
+{
+    const char *left;
+    bool there;
+    FT_TRY(io_out_there(v->target.path, &there));
+    FT_CHECK(v->opt->force || !there, FT_EEXIST,
+             "%s: was made while the first candidate was evaluated; choose another --out",
+             ft_shows(v->target.path));
+    FT_TRY(io_out_result(v->target.path, v->mem));
+    FT_TRY(io_clear(v->target.path, 0, v->mem, &left));
+    return take_output(v);
 }
 
 /* --- a candidate -------------------------------------------------------------------------------------------------- */
@@ -166,6 +199,10 @@ static ft_status make(evolution *v, const double *x)
     ft_status rc = evolve_genome_recipe(&v->g, x, v->dtype, v->seed, &text);
     if (rc == FT_OK) rc = tool_merge_text(&text, &v->target, v->mem);
     str_free(&text);
+    if (rc == FT_ECONFIG) { /* of a recipe that is made of it */
+        const char *told = arena_printf(v->mem, "%s: %s", ft_shows(v->opt->recipe), ft_error());
+        rc = told ? ft_fail_again(rc, told) : FT_EMEM;
+    }
     arena_reset(v->mem, mark);
     return rc;
 }
@@ -256,6 +293,7 @@ static ft_status score_of(evolution *v, int64_t generation, const double *x, dou
         if (rc == FT_OK) rc = evaluate(v, &line, score);
         str_adds(&line, "}\n");
         if (rc == FT_OK) rc = str_ok(&line);
+        if (rc == FT_OK && !v->log) rc = begin(v);
         if (rc == FT_OK) rc = file_log_add(v->log, line.data, line.len);
     }
     str_free(&line);
@@ -339,7 +377,8 @@ ft_status tool_evolve(const tool_recipe_options *opt, const tool_sink *out)
     *v = (evolution){.opt = opt, .lock = -1};
     ft_status rc = arena_open(&v->mem, "a search", (size_t)1 << 32);
     if (rc == FT_OK) rc = read_config(v);
-    if (rc == FT_OK) rc = open_output(v);
+    if (rc == FT_OK) rc = look_at_output(v);
+    if (rc == FT_OK && opt->resume) rc = take_output(v);
     if (rc == FT_OK) rc = search(v);
     if (rc == FT_OK) rc = finish(v);
     if (rc == FT_OK) rc = report(v, &text);

@@ -46,5 +46,9 @@ void evolve_genome_start(const genome *g, bool random, uint64_t seed, double *x)
 /* An ordinary recipe. dtype may be NULL. */
 FT_MUST_USE ft_status evolve_genome_recipe(const genome *g, const double *x, const char *dtype,
                                            int64_t seed, str_buf *out);
+
+/* --- evolve_data.c ------------------------------------------------------------------------------------------------ */
+/* The files of a task's data, which is read again for each candidate. */
+FT_MUST_USE ft_status evolve_data_exists(const eval_task *task);
 FT_MUST_USE ft_status tool_evolve(const tool_recipe_options *opt, const tool_sink *out);
 #endif

@@ -9,6 +9,7 @@ static ft_status merge_into(const char *recipe, const char *dir, const io_target
     merge_recipe r;
     merge_job *job = NULL;
     FT_TRY(cfg_open_yaml(&d, recipe, NULL, 0, mem));
+    d.js.name = NULL; /* a file that nobody wrote is not told of */
     ft_status rc = merge_read(&r, &d, NULL);
     if (rc == FT_OK) rc = cfg_done(&d);
     if (rc == FT_OK) rc = merge_open(&job, &r, dir);
