@@ -98,6 +98,18 @@ wrong 65 'tokenizer_source: union, base, or a model' 's/model: c/model: wide/'
 sed 's/model: c/model: wide/; $a tokenizer_source: base' ties.yml > w.yml
 expect 0 "$ft" merge w.yml --out narrow --set 'dtype=float32'
 grep -q '"vocab_size": *640' narrow/config.json || bad "vocabulary: $(cat narrow/config.json)"
+# special tokens are those of the tokenizer, in the config too
+cp -r wide odd && sed -i 's/"bos_token_id": 0/"bos_token_id": 699/; s/"pad_token_id": 0/"pad_token_id": 700/' odd/config.json
+sed 's/model: c/model: a/; s/base_model: a/base_model: odd/; $a tokenizer_source: a' ties.yml > w.yml
+ids() { tr -d ' \n' < "$1/config.json" | grep -o '"[a-z]*_token_id":\(\[[^]]*\]\|[^,}]*\)' | sort; }
+sed 's/model: c/model: odd/; $a tokenizer_source: c' ties.yml > x.yml # none of the models that are merged
+for recipe in w x; do
+    expect 0 "$ft" merge $recipe.yml --out ids --force
+    [ "$(ids ids)" = "$(ids a)" ] || bad "$recipe: special tokens: $(ids ids)"
+done
+sed 's/model: c/model: odd/; s/base_model: a/base_model: odd/; $a tokenizer_source: base' ties.yml > w.yml
+expect 0 "$ft" merge w.yml --out ids --force
+[ "$(ids ids)" = "$(ids a | grep eos)" ] || bad "ids that are no tokens: $(ids ids)"
 sed 's/"model_type": "llama"/"model_type": "mistral"/; s/Llama/Mistral/' a/config.json > x.json
 cp -r a other && cp x.json other/config.json
 wrong 65 'models of one family are merged' 's/model: c/model: other/'

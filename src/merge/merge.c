@@ -149,6 +149,7 @@ static ft_status write_config(merge_job *j)
     ft_status rc =
         model_config_shape(donor, layer, r->n_layer,
                            j->vocab ? j->vocab->rows : donor->d.vocab_size, !all_tied(r), &text);
+    if (rc == FT_OK && j->vocab) rc = merge_vocab_config(j->vocab, r, j->donor, &text);
     if (rc == FT_OK) rc = file_write(path, text.data, text.len);
     str_free(&text);
     return rc;

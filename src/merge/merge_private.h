@@ -38,6 +38,9 @@ typedef struct merge_vocab {
  * vocabularies of one size. */
 FT_MUST_USE ft_status merge_vocab_open(merge_vocab **out, merge_recipe *r, int donor,
                                        const char *dir);
+/* Ids of special tokens: those of the model that gives the tokenizer. One that has no token there is left out. */
+FT_MUST_USE ft_status merge_vocab_config(const merge_vocab *v, const merge_recipe *r, int donor,
+                                         str_buf *config);
 /* given, and for all other tokens what the inputs of a tensor have: into fill [tokens]. */
 FT_MUST_USE ft_status merge_vocab_fill(const merge_vocab *v, const merge_tensor *t,
                                        merge_row *fill);

@@ -145,6 +145,68 @@ static ft_status write_tokenizer(maker *k)
     return rc;
 }
 
+/* --- the config ------------------------------------------------------------------------------------------------- */
+
+/* What is left of an id, or of a list of them; NULL: nothing. */
+static cJSON *valid_ids(const cJSON *ids, int64_t tokens)
+{
+    const cJSON *e;
+    if (cJSON_IsNumber(ids))
+        return ids->valuedouble >= 0 && ids->valuedouble < (double)tokens
+                   ? cJSON_Duplicate(ids, true)
+                   : NULL;
+    cJSON *list = cJSON_IsArray(ids) ? cJSON_CreateArray() : NULL;
+    cJSON_ArrayForEach(e, ids)
+    {
+        cJSON *one = cJSON_IsNumber(e) ? valid_ids(e, tokens) : NULL;
+        if (one) cJSON_AddItemToArray(list, one);
+    }
+    if (list && list->child) return list;
+    cJSON_Delete(list);
+    return NULL;
+}
+
+/* Those of root in the place of what the config has, `now`. */
+static ft_status set_ids(const cJSON *root, const cJSON *now, int64_t tokens, str_buf *config)
+{
+    static const char *const keys[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
+    ft_status rc = FT_OK;
+    for (size_t i = 0; rc == FT_OK && i < FT_COUNT_OF(keys); i++) {
+        cJSON *ids = valid_ids(js_get(root, keys[i]), tokens);
+        str_buf text = {0};
+        if (ids) js_print(&text, ids, false);
+        rc = str_ok(&text);
+        if (rc == FT_OK && ids && !cJSON_Compare(ids, js_get(now, keys[i]), true))
+            js_set_member(config, keys[i], text.data);
+        else if (rc == FT_OK && !ids)
+            js_drop_member(config, keys[i]);
+        str_free(&text);
+        cJSON_Delete(ids);
+    }
+    return rc == FT_OK ? js_whole() : rc;
+}
+
+ft_status merge_vocab_config(const merge_vocab *v, const merge_recipe *r, int donor,
+                             str_buf *config)
+{
+    const merge_ref *from = &r->ref[r->tokens >= 0 ? r->tokens : donor];
+    const model_options how = {
+        .path = from->path, .end = MODEL_ANY, .no_weights = true, .may_be_bare = true};
+    model *own = NULL;
+    js_doc d = {0}, now = {0};
+    if (!from->m) FT_TRY(model_open(&own, &how));
+    const char *text = from->m ? from->m->config : own->config;
+    ft_status rc = js_parse(&d, text, strlen(text), "config.json", 1, JS_ALLOW_NONFINITE, FT_EDATA);
+    if (rc == FT_OK)
+        rc = js_parse(&now, config->data, config->len, "config.json", 1, JS_ALLOW_NONFINITE,
+                      FT_EDATA);
+    if (rc == FT_OK) rc = set_ids(d.root, now.root, v->tokens, config);
+    js_close(&d);
+    js_close(&now);
+    model_close(own);
+    return rc;
+}
+
 /* --- rows ------------------------------------------------------------------------------------------------------- */
 
 static ft_status map_rows(maker *k, const tok_tokenizer *out, int ref)
