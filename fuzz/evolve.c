@@ -44,21 +44,24 @@ static void read_genome(const uint8_t *data, size_t size)
     cfg_close(&d);
 }
 
+/* Of a search that was begun once, so that the folder says whose scores they are. */
 static void go_on(const uint8_t *data, size_t size)
 {
+    static bool begun;
     char recipe[2000];
     const int n = snprintf(recipe, sizeof recipe,
-                           "{\"genome\":{\"models\":[\"%s\",\"%s\"],\"merge_method\":\"linear\"},"
-                           "\"tasks\":[{\"name\":\"p\",\"type\":\"loss\",\"data\":\"%s\"}],"
-                           "\"max_fevals\":2}",
-                           fz_model(), fz_model(), fz_path("d.jsonl"));
+                           "{\"genome\":{\"models\":[\"%s\"],\"merge_method\":\"linear\"},"
+                           "\"tasks\":[{\"name\":\"p\",\"type\":\"loss\",\"metric\":\"loss\","
+                           "\"data\":\"%s\"}],\"max_fevals\":2}",
+                           fz_model(), fz_path("d.jsonl"));
     static const char record[] = "{\"prompt\":\"One\",\"completion\":\" day\"}\n";
     fz_put("d.jsonl", record, sizeof record - 1);
-    (void)dir_remove(fz_path("found"));
-    fz_must(dir_make(fz_path("found")));
-    fz_put("found/evolve.jsonl", data, size);
     tool_recipe_options o = {
-        .recipe = fz_put("r.json", recipe, (size_t)n), .out = fz_path("found"), .resume = true};
+        .recipe = fz_put("r.json", recipe, (size_t)n), .out = fz_path("found"), .force = true};
+    if (!begun) fz_must(tool_merge(&o, &fz_out));
+    begun = true;
+    fz_put("found/evolve.jsonl", data, size);
+    o.resume = true;
     fz_status(tool_merge(&o, &fz_out));
 }
 

@@ -130,13 +130,46 @@ head -n 1 s/evolve.jsonl | grep -q '^{"evaluation":1,"generation":0,"genotype":\
 [ "$(wc -l < s/evolve.jsonl)" = 8 ] || bad "lines: $(wc -l < s/evolve.jsonl)"
 expect 0 "$ft" merge s/best_recipe.json --out best
 cmp s/model.safetensors best/model.safetensors || bad "best_recipe.json gives another model"
-mkdir t && head -n 6 s/evolve.jsonl > t/evolve.jsonl && printf '{"evaluation":7,"gen' >> t/evolve.jsonl
+mkdir t u && cp s/evolve_config.json t && cp s/evolve_config.json u && head -n 6 s/evolve.jsonl > t/evolve.jsonl && printf '{"evaluation":7,"gen' >> t/evolve.jsonl
 expect 0 "$ft" merge search.json --out t --resume
 cmp s/evolve.jsonl t/evolve.jsonl || bad "a search that goes on has other lines"
 cmp s/model.safetensors t/model.safetensors || bad "and another result"
-expect_told 65 'is of another recipe' "$ft" merge search.json --out t --resume --set seed=6
+expect 0 "$ft" merge search.json --out t --resume --set max_fevals=9
+[ "$(wc -l < t/evolve.jsonl)" = 9 ] && [ "$(head -n 8 t/evolve.jsonl)" = "$(cat s/evolve.jsonl)" ] || bad "one more evaluation: $(cat t/evolve.jsonl)"
+# scores are of the same recipe, models and data alone
+others() { # WHAT COMMAND…
+    local what=$1 was
+    shift
+    was=$(cat t/* | sha256sum)
+    expect_told 78 'another recipe, other models or other data' "$@" "$ft" merge search.json --out t --resume
+    [ "$(cat t/* | sha256sum)" = "$was" ] || bad "$what: the search was changed"
+}
+with() { # FILE BY COMMAND…: FILE is another one for so long
+    local file=$1 by=$2 rc
+    shift 2
+    mv "$file" was.bin && cp "$by" "$file"
+    "$@"
+    rc=$?
+    mv was.bin "$file"
+    return $rc
+}
+sed 's/"limit": 1/"limit": 2/' search.json > limit.json
+sed 's/"seed": 5/"seed": 6/' search.json > seed.json
+sed 's/"models": \["b", "c"\]/"models": ["c", "b"]/' search.json > turned.json
+sed 's/rms_norm_eps": 1e-05/rms_norm_eps": 1e-04/' b/config.json > eps.json
+head -c 200 text.txt > short.txt
+for by in limit seed turned; do others $by with search.json $by.json; done
+others data with text.txt short.txt
+others model with b/model.safetensors c/model.safetensors
+others base with a/model.safetensors c/model.safetensors
+others config with b/config.json eps.json
+expect_told 78 'another recipe' "$ft" merge search.json --out t --resume --set dtype=bfloat16
+expect_told 78 'another recipe' "$ft" merge search.json --out t --resume --precision bf16
+mkdir old && cp s/evolve.jsonl old && expect_told 73 'has no evolve_config.json' "$ft" merge search.json --out old --resume
+cp s/evolve_config.json old && sed -i '1s/0.5/0.25/' old/evolve.jsonl
+expect_told 65 'is of another recipe' "$ft" merge search.json --out old --resume
 for score in '' ',"score":"1"' ',"score":[1]'; do
-    mkdir -p u && sed "1s/,\"score\".*/$score}/" s/evolve.jsonl > u/evolve.jsonl
+    sed "1s/,\"score\".*/$score}/" s/evolve.jsonl > u/evolve.jsonl
     expect_told 65 'line 1 has no score' "$ft" merge search.json --out u --resume
 done
 expect_told 73 'exists already' "$ft" merge search.json --out t

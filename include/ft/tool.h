@@ -263,7 +263,8 @@ typedef struct tool_recipe_options {
     bool force, json;
 } tool_recipe_options;
 /* The result with its merge_recipe.json, which gives the same again; with json a line a tensor. Of a recipe with a genome the
- * best model of a search, with its best_recipe.json and a line an evaluation in evolve.jsonl. */
+ * best model of a search, with its best_recipe.json, a line an evaluation in evolve.jsonl, and in evolve_config.json whose scores
+ * those are. */
 FT_MUST_USE ft_status tool_merge(const tool_recipe_options *opt, const tool_sink *out);
 
 /* --- smaller models ------------------------------------------------------------------------------------------- */

@@ -49,7 +49,9 @@ const cli_verb verb_merge = {
         "With genome (models, merge_method, base_model, layer_granularity, filters, smooth …) and\n"
         "tasks (as of ft eval, with weight and metric) the numbers are searched for by CMA-ES, in\n"
         "max_fevals evaluations; best_recipe.json gives the best model again, evolve.jsonl has a\n"
-        "line an evaluation, and --resume goes on where a search was cut short.\n",
+        "line an evaluation, and --resume goes on where a search was cut short, by the same "
+        "recipe\n"
+        "(max_fevals may differ), models and data, which evolve_config.json tells.\n",
     .example = "ft merge recipe.yml --out merged",
     .does = "several models into one",
     .flags = flags,

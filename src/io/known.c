@@ -49,6 +49,7 @@ static const struct {
     {RESULT, "merge_recipe.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "best_recipe.json", IO_OF_RESULT | TELLS, NOWHERE},
     {RESULT, "evolve.jsonl", IO_OF_RESULT | TELLS, NOWHERE},
+    {RESULT, "evolve_config.json", IO_OF_RESULT | TELLS, NOWHERE}, /* whose scores these are */
     {RESULT, "compress.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "compress_config.json", IO_OF_RESULT, NOWHERE},
     {RESULT, "quantize_config.json", IO_OF_RESULT, NOWHERE},

@@ -10,6 +10,8 @@
 
 #include "evolve_private.h"
 
+#define MADE_BY "evolve_config.json" /* in the folder: whose scores evolve.jsonl holds */
+
 typedef struct goal { /* of a task */
     double weight;
     const char *metric;
@@ -30,7 +32,8 @@ typedef struct evolution {
     io_target target; /* its work folder holds candidates; it is never committed */
     int lock;         /* of the output folder */
     file_log *log;
-    char *former; /* text of evolve.jsonl so far, and where its next line begins */
+    str_buf identity; /* of MADE_BY */
+    char *former;     /* text of evolve.jsonl so far, and where its next line begins */
     size_t former_len, former_at;
     int64_t done; /* evaluations */
     double best_score, *best;
@@ -168,10 +171,34 @@ static ft_status look_at_output(evolution *v)
     return dir_may_make(v->target.path);
 }
 
+static ft_status check_same(const evolution *v, const char *path)
+{
+    path_kind kind;
+    char *text;
+    size_t n;
+    FT_TRY(path_look(path, &kind));
+    FT_CHECK(kind == PATH_FILE, FT_EEXIST,
+             "%s: has no " MADE_BY " that tells whose scores evolve.jsonl holds; start anew with "
+             "--force",
+             ft_shows(v->target.path));
+    FT_TRY(file_read(&text, &n, path, (size_t)16 << 20));
+    const bool same = n == v->identity.len && memcmp(text, v->identity.data, n) == 0;
+    ft_free(text);
+    FT_CHECK(same, FT_ECONFIG,
+             "%s: was begun with another recipe, other models or other data; undo this (max_fevals "
+             "may differ), or start anew with --force",
+             ft_shows(v->target.path));
+    return FT_OK;
+}
+
 static ft_status take_output(evolution *v)
 {
+    const char *made_by = path_join(v->mem, v->target.path, MADE_BY);
+    if (!made_by) return FT_EMEM;
     FT_TRY(dir_make(v->target.path));
     FT_TRY(dir_lock(v->target.path, &v->lock));
+    FT_TRY(v->opt->resume ? check_same(v, made_by)
+                          : file_write(made_by, v->identity.data, v->identity.len));
     return open_log(v);
 }
 
@@ -378,6 +405,7 @@ ft_status tool_evolve(const tool_recipe_options *opt, const tool_sink *out)
     ft_status rc = arena_open(&v->mem, "a search", (size_t)1 << 32);
     if (rc == FT_OK) rc = read_config(v);
     if (rc == FT_OK) rc = look_at_output(v);
+    if (rc == FT_OK) rc = evolve_identity(v->g.refs, &v->e, opt->precision, &v->identity);
     if (rc == FT_OK && opt->resume) rc = take_output(v);
     if (rc == FT_OK) rc = search(v);
     if (rc == FT_OK) rc = finish(v);
@@ -388,6 +416,7 @@ ft_status tool_evolve(const tool_recipe_options *opt, const tool_sink *out)
     if (v->lock >= 0) dir_unlock(v->target.path, v->lock);
     io_target_close(&v->target);
     ft_free(v->former);
+    str_free(&v->identity);
     cfg_close(&v->e.doc);
     arena_close(v->mem);
     ft_free(v);

@@ -50,5 +50,9 @@ FT_MUST_USE ft_status evolve_genome_recipe(const genome *g, const double *x, con
 /* --- evolve_data.c ------------------------------------------------------------------------------------------------ */
 /* The files of a task's data, which is read again for each candidate. */
 FT_MUST_USE ft_status evolve_data_exists(const eval_task *task);
+/* A line of JSON, the same as long as scores may be compared: the recipe but for max_fevals, and what is in its models and its
+ * data. */
+FT_MUST_USE ft_status evolve_identity(const merge_recipe *refs, const eval_config *e,
+                                      const char *precision, str_buf *out);
 FT_MUST_USE ft_status tool_evolve(const tool_recipe_options *opt, const tool_sink *out);
 #endif
