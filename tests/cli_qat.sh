@@ -53,6 +53,9 @@ cp -r lora bare && rm bare/ft_method.json
 [ "$(score --model "$source/data/tiny" --adapter lora)" != "$(score --model "$source/data/tiny" --adapter bare)" ] ||
     bad "an adapter is laid over a base that was not rounded"
 expect_told 0 '' "$ft" merge-adapter lora --base "$source/data/tiny" --out merged --type f32 -q
+echo '{"merge_method": "linear", "dtype": "float32", "models": [{"model": "'"$source/data/tiny+$PWD/lora"'", "parameters": {"weight": 1}}]}' > whole.json
+expect_told 0 '' "$ft" merge whole.json --out whole -q
+cmp merged/model.safetensors whole/model.safetensors || bad "ft merge folds an adapter into a base that was not rounded"
 expect_told 0 '' "$ft" generate --model lsq --prompt 'One' --max-new-tokens 3
 
 # --- rounding of the same codes goes by the steps that were trained, and of others by its own

@@ -76,6 +76,7 @@ typedef struct merge_ref { /* a model that the recipe names, once */
     const cJSON *node;          /* the first place that it is written at */
     model *m;
     pe_ctx *pe; /* of the adapter */
+    struct pe_qat *qat; /* by which its base is rounded; NULL: it is not */
     model_save_options how; /* by which its values are read */
 } merge_ref;
 typedef struct merge_source {

@@ -32,6 +32,8 @@ static ft_status open_adapter(merge_ref *ref)
     const nn_overlay *over = &ref->pe->over;
     bool adds = false;
     for (int64_t i = 0; over->bias && i < ref->m->n_site; i++) adds = adds || over->bias[i];
+    FT_TRY(pe_qat_open(&ref->qat, ref->adapter, ref->m, &ref->pe->over));
+    pe_qat_fix(ref->qat);
     FT_CHECK(ref->pe->method->fold && !adds && over->virtual_tokens == 0, FT_EDATA,
              "%s: an adapter of method %s %s; it cannot be part of a merge", ft_shows(ref->adapter),
              ref->pe->method->name,
@@ -424,8 +426,10 @@ void merge_close(merge_job *j)
     close_tensor(j);
     model_close(j->result);
     for (int i = 0; i < j->r->n_ref; i++) {
+        pe_qat_close(j->r->ref[i].qat);
         pe_close(j->r->ref[i].pe);
         model_close(j->r->ref[i].m);
+        j->r->ref[i].qat = NULL;
         j->r->ref[i].pe = NULL;
         j->r->ref[i].m = NULL;
     }
