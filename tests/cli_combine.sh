@@ -82,6 +82,40 @@ no() { # CODE WORDS COMMAND…
 }
 merge="$ft merge-adapter"
 for more in '' --adapter-only; do
+# What ft alone knows of the adapters goes along: zeros of a pruned base that stay, a base that is rounded.
+cat > prune.json << END
+{"model": {"path": "$tiny"}, "prune": {"type": "magnitude", "pattern": "2:4"}, "output": {"dir": "pruned"}}
+END
+expect 0 "$ft" prune prune.json -q
+on_pruned() { expect 0 "$ft" train a.json --out "$1" -q --set model.path=pruned --set "train.seed=$2" --set "method.keep_zeros=$3"; }
+on_pruned zero1 1 true
+on_pruned zero2 2 true
+on_pruned fills 3 false
+expect 0 "$ft" merge-adapter zero1 zero2 --out zeros --type f32
+zeros() { "$ft" inspect "$1" | grep '^  zeros'; }
+[ "$(zeros zeros)" = "$(zeros pruned)" ] || bad "zeros of the base: $(zeros zeros)"
+logprobs --adapter zero1 --adapter zero2 > want.txt
+logprobs --model zeros > have.txt
+close have.txt want.txt
+expect 0 "$ft" merge-adapter zero1 zero2 --adapter-only --out zero
+cmp zero/ft_method.json zero1/ft_method.json || bad "ft_method.json is not that of the parts"
+rounded() { expect 0 "$ft" train a.json --out "$1" -q --set "train.seed=$2" --set "model.qat=$3"; }
+rounded int4a 1 '{"type": "affine", "activation_dtype": null}'
+rounded int4b 2 '{"type": "affine", "activation_dtype": null}'
+rounded int8 3 '{"type": "affine", "activation_dtype": null, "weight_dtype": "int8"}'
+rounded learnt1 1 '{"type": "lsq"}'
+rounded learnt2 2 '{"type": "lsq"}'
+rounded third 3 '{"type": "bitnet"}'
+expect 0 "$ft" merge-adapter int4a int4b --adapter-only --out int4
+for f in ft_method.json qat.safetensors; do cmp int4/$f int4a/$f || bad "$f is not that of the parts"; done
+expect 0 "$ft" merge-adapter int4a --out alone --type f32
+expect 0 "$ft" merge-adapter int4a int4b --weights 1,0 --out int4.model --type f32
+logprobs --model alone > want.txt
+logprobs --model int4.model > have.txt
+close have.txt want.txt
+expect 0 "$ft" merge-adapter third --weights 2 --adapter-only --out thirds
+cmp thirds/ft_method.json third/ft_method.json || bad "ft_method.json of bitnet"
+
     no 64 '--weights: 1 for 2 adapters' $merge a b --weights 1 $more
     no 64 '--weights: 3 for 2 adapters' $merge a b --weights 1,2,3 $more
     no 64 '--weights: "two" must be a number' $merge a b --weights 1,two $more
@@ -108,6 +142,11 @@ no 65 'others/adapter_model.safetensors: does not fit the base' $merge a others 
 # Killed at random: the next one clears up, its adapter in the making too.
 start=$(now_ms)
 expect 0 "$ft" merge-adapter a b c --out whole
+    no 65 'fills: keeps no zeros (ft_method.json), and zero1 does' $merge zero1 fills $more
+    no 65 'zero1: keeps zeros of the base (ft_method.json), and fills does not' $merge fills zero1 $more
+    for pair in 'a int4a' 'int4a a' 'int4a int8' 'learnt1 learnt2' 'int4a learnt1'; do
+        no 65 "${pair% *} and ${pair#* } are of bases that are rounded in different ways" $merge $pair $more
+    done
 span=$(($(now_ms) - start))
 for i in 1 2 3 4 5 6; do
     killed_within "$span" "$ft" merge-adapter a b c --out whole --force

@@ -731,6 +731,7 @@ static ft_status run(work *w, const char *dir)
     w->of = arena_get(w->mem, (size_t)w->n * sizeof *w->of);
     if (!path || !w->of) return FT_EMEM;
     for (int i = 0; i < w->n; i++) FT_TRY(open_part(w, &w->of[i], i));
+    FT_TRY(pe_combine_notes_check(w->how, w->mem));
     FT_TRY(check_alone(w, "bias", "none"));
     FT_TRY(check_alone(w, "trainable_token_indices", ""));
     FT_TRY(check_ranks(w));
@@ -740,6 +741,7 @@ static ft_status run(work *w, const char *dir)
     FT_TRY(check_memory(w));
     if (w->kind->form == COMBINE_PRODUCTS) FT_TRY(kn_linalg_open());
     FT_TRY(write_tensors(w, path));
+    FT_TRY(pe_combine_note_write(w->how, dir, w->mem));
     return write_config(w, dir);
 }
 

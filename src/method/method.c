@@ -432,6 +432,7 @@ ft_status pe_open_adapters(pe_ctx **out, model *m, const pe_use *use, int n)
     }
     nn_store_close(&c->store);
     if (rc == FT_OK) rc = nn_store_open_frozen(&c->store, values);
+    c->dry = false;
     for (int i = 0; rc == FT_OK && i < n; i++) rc = add_part(c, c->part[i], &use[i]);
     if (rc == FT_OK && c->part[0]->keep_zeros) rc = pe_keep_zeros(c);
     if (rc != FT_OK)
@@ -453,30 +454,12 @@ model_fold pe_folder(pe_ctx *c)
 }
 
 /* --- a result --------------------------------------------------------------------------------------------------- */
-static ft_status write_note(bool keep_zeros, const cJSON *qat, const char *dir)
-{
-    str_buf path = {0}, text = {0};
-    str_printf(&path, "%s/" PE_METHOD_FILE, dir);
-    if (keep_zeros) str_adds(&text, "{\"keep_zeros\": true");
-    if (qat) {
-        str_adds(&text, keep_zeros ? ", \"qat\": " : "{\"qat\": ");
-        js_print(&text, qat, false);
-    }
-    str_adds(&text, "}\n");
-    ft_status rc = str_ok(&path);
-    if (rc == FT_OK) rc = str_ok(&text);
-    if (rc == FT_OK) rc = file_write(path.data, text.data, text.len);
-    str_free(&path);
-    str_free(&text);
-    return rc;
-}
-
 ft_status pe_save(const pe_ctx *c, const char *dir)
 {
     cJSON *qat = NULL;
     FT_TRY(c->method->save(c, dir));
     ft_status rc = c->qat ? pe_qat_save(c->qat, dir, &qat) : FT_OK;
-    if (rc == FT_OK && (c->keep_zeros || qat)) rc = write_note(c->keep_zeros, qat, dir);
+    if (rc == FT_OK && (c->keep_zeros || qat)) rc = pe_note_write(c->keep_zeros, qat, dir);
     cJSON_Delete(qat);
     return rc;
 }

@@ -43,6 +43,24 @@ void pe_note_close(pe_note *n)
     *n = (pe_note){0};
 }
 
+ft_status pe_note_write(bool keep_zeros, const cJSON *qat, const char *dir)
+{
+    str_buf path = {0}, text = {0};
+    str_printf(&path, "%s/" PE_METHOD_FILE, dir);
+    if (keep_zeros) str_adds(&text, "{\"keep_zeros\": true");
+    if (qat) {
+        str_adds(&text, keep_zeros ? ", \"qat\": " : "{\"qat\": ");
+        js_print(&text, qat, false);
+    }
+    str_adds(&text, "}\n");
+    ft_status rc = str_ok(&path);
+    if (rc == FT_OK) rc = str_ok(&text);
+    if (rc == FT_OK) rc = file_write(path.data, text.data, text.len);
+    str_free(&path);
+    str_free(&text);
+    return rc;
+}
+
 ft_status pe_read_method(pe_ctx *c, const char *dir)
 {
     pe_note n;

@@ -79,6 +79,10 @@ const nn_hooks *pe_keep_method_hooks(const pe_ctx *c);
 void pe_keep_close(struct pe_keep *keep); /* accepts NULL */
 /* What PE_METHOD_FILE of an adapter's folder says, where there is one. */
 FT_MUST_USE ft_status pe_read_method(pe_ctx *c, const char *dir);
+FT_MUST_USE ft_status pe_note_write(bool keep_zeros, const cJSON *qat, const char *dir);
+/* --- combine_note.c: the same of all adapters that are combined, else 65; and what the result in dir says */
+FT_MUST_USE ft_status pe_combine_notes_check(const pe_combine *how, arena *mem);
+FT_MUST_USE ft_status pe_combine_note_write(const pe_combine *how, const char *dir, arena *mem);
 /* `unfold` of methods whose hook `weight` gives a low-rank term. */
 FT_MUST_USE ft_status pe_low_rank_unfold(pe_ctx *c, const nn_site *s, const float *w, float *dw);
 
