@@ -80,6 +80,12 @@ wrong 78 'base_model: missing; ties needs one' '/base_model/d'
 wrong 78 'weight: missing; ties needs it of c' '/^parameters/d'
 wrong 78 'must be a number, a list of them, or {filter, value}' 's/weight: 1$/weight: one/'
 wrong 78 'is no parameter that a model may have' 's/weight: 1$/lambda: 1/'
+wrong 78 'weight: 1e+39 is beyond the numbers of f32' 's/weight: 1$/weight: 1e39/'
+wrong 78 'weight: -1e+39 is beyond' 's/weight: 1$/weight: [1, -1e39, one]/'
+for gap in 0.6 -0.6 -0.5; do
+    wrong 78 'must lie between 0 and 1' -e 's/ties/della/;s/density: \[.*/density: 0.5/' -e "s/weight: 1\$/&\\n      epsilon: $gap/"
+done
+wrong 78 'gamma is a share' -e 's/ties/breadcrumbs/' -e 's/weight: 1$/&\n      gamma: -5/'
 wrong 78 'modules: is of models with several modules' 's/^models/modules/'
 wrong 78 'anchors (&x) are not read' 's/weight: 1$/weight: \&x 1/'
 wrong 78 'the same model is here twice' 's/model: c/model: b/'

@@ -1,6 +1,7 @@
 /* setting.c – values of parameters that change with depth and name: a scalar; a gradient, a list that is run through from
  * the first layer of a slice to its last; conditionals {filter, value}, of which the first whose filter is in the tensor's
  * name counts. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -24,20 +25,27 @@ static void wrong(merge_recipe *r, const cJSON *v, const char *key, const merge_
              p->boolean ? "true or false" : "a number");
 }
 
+static bool check_scalar(merge_recipe *r, const cJSON *v, const char *key, const merge_param *p)
+{
+    const bool fit = fits(v, p),
+               large = fit && !p->boolean && fabs(v->valuedouble) > (double)FLT_MAX;
+    if (!fit)
+        wrong(r, v, key, p);
+    else if (large)
+        cfg_fail(r->doc, v, key, "%g is beyond the numbers of f32", v->valuedouble);
+    return fit && !large;
+}
+
 /* A scalar or a gradient. */
 static void check_plain(merge_recipe *r, const cJSON *v, const char *key, const merge_param *p)
 {
     const cJSON *e;
-    if (!cJSON_IsArray(v)) {
-        if (!fits(v, p)) wrong(r, v, key, p);
-        return;
-    }
-    if (!v->child) cfg_fail(r->doc, v, key, "an empty list sets nothing; leave the key out");
-    cJSON_ArrayForEach(e, v) if (!fits(e, p))
-    {
-        wrong(r, e, key, p);
-        return;
-    }
+    if (!cJSON_IsArray(v))
+        check_scalar(r, v, key, p);
+    else if (!v->child)
+        cfg_fail(r->doc, v, key, "an empty list sets nothing; leave the key out");
+    else
+        cJSON_ArrayForEach(e, v) if (!check_scalar(r, e, key, p)) return;
 }
 
 static void check_conditional(merge_recipe *r, const cJSON *v, const char *key,

@@ -41,10 +41,17 @@ typedef struct task { /* of a tensor */
 static const char *check_della(const merge_tensor *t)
 {
     for (int i = 0; i < t->n; i++) {
-        const double d = t->in[i].value[DENSITY], e = t->in[i].value[EXTRA];
+        const double d = t->in[i].value[DENSITY], e = fabs(t->in[i].value[EXTRA]);
         if (i != t->base && d > 0 && d < 1 && (d + e >= 1 || d - e <= 0))
             return "density − epsilon and density + epsilon must lie between 0 and 1";
     }
+    return NULL;
+}
+
+static const char *check_outliers(const merge_tensor *t)
+{
+    for (int i = 0; i < t->n; i++)
+        if (i != t->base && t->in[i].value[EXTRA] < 0) return "gamma is a share, and not below 0";
     return NULL;
 }
 
@@ -190,10 +197,10 @@ ROW(dare_ties, "random changes, where their signs agree",
     "Yu et al. 2024, Language models are super Mario", dare_params, &merge_random, true, NULL);
 ROW(breadcrumbs, "large changes without the largest",
     "Davari and Belilovsky 2024, Model Breadcrumbs", breadcrumbs_params, &merge_outliers, false,
-    NULL);
+    check_outliers);
 ROW(breadcrumbs_ties, "large changes without the largest, where their signs agree",
     "Davari and Belilovsky 2024, Model Breadcrumbs", breadcrumbs_params, &merge_outliers, true,
-    NULL);
+    check_outliers);
 ROW(della, "random changes, large ones more likely, where their signs agree",
     "Deep et al. 2024, DELLA-Merging", della_params, &merge_magprune, true, check_della);
 ROW(della_linear, "random changes, large ones more likely", "Deep et al. 2024, DELLA-Merging",
