@@ -214,6 +214,15 @@ fails 78 'can be read once' 'tasks=[{"type": "loss", "metric": "loss", "data": "
 fails 65 'data.jsonl:1' 'tasks=[{"type": "multiple_choice", "data": "data.jsonl"}]'
 fails 78 'sources of a slice have the same number' 'genome={"models": ["b", "deep"], "merge_method": "linear", "smooth": true}'
 
+# A mean has config and tokenizer of its base, which is no source of it.
+mean='{"models": ["b", "c"], "merge_method": "linear", "base_model": "odd", "tokenizer_source": "base"}'
+expect 0 "$ft" merge search.json --out mean --set "genome=$mean" --set max_fevals=1
+grep -q '"base_model": ".*/odd"' mean/best_recipe.json || bad "base of a mean: $(cat mean/best_recipe.json)"
+[ "$(grep -c '/odd"' mean/best_recipe.json)" = 1 ] || bad "the base is a source: $(cat mean/best_recipe.json)"
+expect 0 "$ft" merge mean/best_recipe.json --out mean.again
+cmp mean/model.safetensors mean.again/model.safetensors || bad "best_recipe.json of a mean gives another model"
+fails 78 'genome.base_model: is none of the models' "genome=${mean%\}}, \"smooth\": true}"
+
 # A search that is stopped goes on to the same.
 "$ft" merge search.json --out stopped > /dev/null 2>&1 &
 until [ -s stopped/evolve.jsonl ] || ! kill -0 $! 2> /dev/null; do sleep 0.01; done

@@ -75,6 +75,13 @@ static void read_filters(genome *g, cfg_doc *d)
     g->sets += cJSON_GetArraySize(g->filters);
 }
 
+static bool is_listed(const genome *g)
+{
+    bool listed = false;
+    for (int m = 0; m < g->n; m++) listed = listed || g->model[m] == g->base;
+    return listed;
+}
+
 ft_status evolve_genome_read(genome *g, cfg_doc *d, const cJSON *node, arena *mem)
 {
     *g = (genome){.base = -1, .tokens = -1};
@@ -97,6 +104,11 @@ ft_status evolve_genome_read(genome *g, cfg_doc *d, const cJSON *node, arena *me
         cfg_fail(d, t, "genome.tokenizer_source", "must be union, base, or a model");
     else if (t && strcmp(t->valuestring, "union") != 0 && strcmp(t->valuestring, "base") != 0)
         g->tokens = merge_read_ref(g->refs, t, "genome.tokenizer_source");
+    if (g->smooth && g->base >= 0 && !methods[row].based && !is_listed(g))
+        cfg_fail(d, g->base_model, "genome.base_model",
+                 "is none of the models, which with smooth are the sources of %s; leave it out, or "
+                 "smooth",
+                 g->method);
     if (strcmp(g->method, "slerp") == 0 && (g->smooth || g->sets > 1))
         cfg_fail(d, node, "genome", "slerp has neither smooth nor filters");
     if (g->normalize && !cJSON_IsNull(g->normalize) && !cJSON_IsBool(g->normalize))
@@ -191,12 +203,10 @@ static cJSON *source(const genome *g, int ref, int64_t group, cJSON *values)
     return o;
 }
 
-/* The base is one more source where it is none of the models; a mean has none. */
+/* The base is one more source where it is none of the models; a mean only has its config, tokenizer and dtype. */
 static bool adds_base(const genome *g)
 {
-    bool listed = g->base < 0 || !methods[row_of(g)].based;
-    for (int m = 0; m < g->n; m++) listed = listed || g->model[m] == g->base;
-    return !listed;
+    return g->base >= 0 && methods[row_of(g)].based && !is_listed(g);
 }
 
 static void add_sources(const genome *g, const double *x, int64_t group, cJSON *list)
@@ -251,8 +261,7 @@ ft_status evolve_genome_recipe(const genome *g, const double *x, const char *dty
         add_sources(g, x, -1, cJSON_AddArrayToObject(root, "models"));
     else
         add_slices(g, x, root);
-    if (g->base >= 0 && (methods[row].based || slerp))
-        cJSON_AddItemToObject(root, "base_model", merge_ref_node(g->refs, g->base));
+    if (g->base >= 0) cJSON_AddItemToObject(root, "base_model", merge_ref_node(g->refs, g->base));
     if (!slerp)
         cJSON_AddBoolToObject(cJSON_AddObjectToObject(root, "parameters"), "normalize",
                               given ? cJSON_IsTrue(g->normalize) : methods[row].normal);
