@@ -54,13 +54,24 @@ expect 73 "$ft" merge-adapter a b --out b --force
 
 # Every type; what draws draws the same for the same seed.
 for type in linear svd ties ties_svd dare_linear dare_linear_svd dare_ties dare_ties_svd magnitude_prune magnitude_prune_svd; do
-    expect 0 "$ft" merge-adapter a b --combination-type $type --density 0.5 --adapter-only --out "t/$type"
-    expect 0 "$ft" merge-adapter a b --combination-type $type --density 0.5 --adapter-only --out "u/$type" --threads 1
+    one() { expect "$1" "$ft" merge-adapter a b --combination-type $type $share --adapter-only --out "$2/$type" "${@:3}"; }
+    share='--density 0.5'
+    [[ $type != linear && $type != svd ]] || share=
+    one 0 t
+    one 0 u --threads 1
     cmp "t/$type/adapter_model.safetensors" "u/$type/adapter_model.safetensors" || bad "$type: other bytes"
-    expect 0 "$ft" merge-adapter a b --combination-type $type --density 0.5 --adapter-only --out "v/$type" --seed 7
-    cmp -s "t/$type/adapter_model.safetensors" "v/$type/adapter_model.safetensors"
-    same=$?
-    [ $same = "$([[ $type == dare* ]] && echo 1 || echo 0)" ] || bad "$type: --seed"
+    # what it reads counts, and what it does not is refused
+    reads() { # WHETHER FLAG VALUE
+        local code=64
+        [[ $1 != yes ]] || code=0
+        one $code v "$2" "$3" --force
+        [ $code = 0 ] || grep -qF -- "$2: --combination-type $type does not read it" err.txt || bad "$type $2: $(cat err.txt)"
+        [ $code = 64 ] || [ "$2" = --majority-sign-method ] || ! cmp -s "t/$type/adapter_model.safetensors" "v/$type/adapter_model.safetensors" || bad "$type: $2 makes no difference"
+    }
+    reads "$([[ $type == dare* ]] && echo yes)" --seed 7
+    reads "$([[ $type == *svd ]] && echo yes)" --svd-rank 2
+    reads "$([[ $type == *ties* ]] && echo yes)" --majority-sign-method frequency
+    [ "$share" ] || reads no --density 0.5
 done
 expect 0 "$ft" merge-adapter a c --combination-type svd --svd-rank 3 --adapter-only --out rank
 grep -q '"r": 3,' rank/adapter_config.json || bad "--svd-rank: $(grep '"r"' rank/adapter_config.json)"
@@ -71,17 +82,6 @@ close have.txt want.txt
 expect 0 "$ft" merge-adapter a saved --weights 1,0.5 --out kept
 grep -q 'has no weight: it is taken as it is' err.txt || bad "a saved module with a weight: $(cat err.txt)"
 
-# Refusals: nothing is written.
-no() { # CODE WORDS COMMAND…
-    local code=$1 words=$2
-    shift 2
-    expect "$code" "$@" --out no
-    grep '^ft: error: ' err.txt | grep -qF -- "$words" || bad "$*: $(cat err.txt)"
-    [ "$(grep -c '^ft: error: ' err.txt)" = 1 ] || bad "$*: not one line: $(cat err.txt)"
-    compgen -G 'no*' > left.txt && bad "$*: left $(cat left.txt)"
-}
-merge="$ft merge-adapter"
-for more in '' --adapter-only; do
 # What ft alone knows of the adapters goes along: zeros of a pruned base that stay, a base that is rounded.
 cat > prune.json << END
 {"model": {"path": "$tiny"}, "prune": {"type": "magnitude", "pattern": "2:4"}, "output": {"dir": "pruned"}}
@@ -116,6 +116,17 @@ close have.txt want.txt
 expect 0 "$ft" merge-adapter third --weights 2 --adapter-only --out thirds
 cmp thirds/ft_method.json third/ft_method.json || bad "ft_method.json of bitnet"
 
+# Refusals: nothing is written.
+no() { # CODE WORDS COMMAND…
+    local code=$1 words=$2
+    shift 2
+    expect "$code" "$@" --out no
+    grep '^ft: error: ' err.txt | grep -qF -- "$words" || bad "$*: $(cat err.txt)"
+    [ "$(grep -c '^ft: error: ' err.txt)" = 1 ] || bad "$*: not one line: $(cat err.txt)"
+    compgen -G 'no*' > left.txt && bad "$*: left $(cat left.txt)"
+}
+merge="$ft merge-adapter"
+for more in '' --adapter-only; do
     no 64 '--weights: 1 for 2 adapters' $merge a b --weights 1 $more
     no 64 '--weights: 3 for 2 adapters' $merge a b --weights 1,2,3 $more
     no 64 '--weights: "two" must be a number' $merge a b --weights 1,two $more
@@ -131,9 +142,20 @@ cmp thirds/ft_method.json third/ft_method.json || bad "ft_method.json of bitnet"
     no 65 'prompt: is an adapter of type PROMPT_TUNING' $merge a prompt $more
     no 65 'both hold "base_model.model.lm_head.weight"' $merge saved a saved $more
     no 66 'gone' $merge a gone $more
+    no 65 'fills: keeps no zeros (ft_method.json), and zero1 does' $merge zero1 fills $more
+    no 65 'zero1: keeps zeros of the base (ft_method.json), and fills does not' $merge fills zero1 $more
+    for pair in 'a int4a' 'int4a a' 'int4a int8' 'learnt1 learnt2' 'int4a learnt1'; do
+        no 65 "${pair% *} and ${pair#* } are of bases that are rounded in different ways" $merge $pair $more
+    done
     no 80 'take smaller weights' $merge a b --weights 1e300,1 $more
 done
-no 64 '--type: is of a model' $merge a b --adapter-only --type f32
+for flag in '--type f32' '--keep-zeros' '--tolerance 1' '--precision f32'; do
+    no 64 "${flag% *}: is of a " $merge a b --adapter-only $flag
+done
+for flag in '--density 0.5' '--svd-rank 2' '--seed 1' '--majority-sign-method total'; do
+    no 64 "${flag% *}: is of several adapters" $merge a $flag
+    no 64 "${flag% *}: --combination-type cat does not read it" $merge a b $flag
+done
 cp -r a wide
 model_json 640 > other.json
 expect 0 "$ft" train a.json --out others -q --set "model={\"from_config\": \"other.json\", \"tokenizer\": \"$tiny\"}"
@@ -142,11 +164,6 @@ no 65 'others/adapter_model.safetensors: does not fit the base' $merge a others 
 # Killed at random: the next one clears up, its adapter in the making too.
 start=$(now_ms)
 expect 0 "$ft" merge-adapter a b c --out whole
-    no 65 'fills: keeps no zeros (ft_method.json), and zero1 does' $merge zero1 fills $more
-    no 65 'zero1: keeps zeros of the base (ft_method.json), and fills does not' $merge fills zero1 $more
-    for pair in 'a int4a' 'int4a a' 'int4a int8' 'learnt1 learnt2' 'int4a learnt1'; do
-        no 65 "${pair% *} and ${pair#* } are of bases that are rounded in different ways" $merge $pair $more
-    done
 span=$(($(now_ms) - start))
 for i in 1 2 3 4 5 6; do
     killed_within "$span" "$ft" merge-adapter a b c --out whole --force

@@ -211,7 +211,14 @@ typedef struct pe_combined {
     int64_t rank, modules;
 } pe_combined;
 const char *const *pe_combine_types(void); /* NULL-terminated */
-bool pe_combine_prunes(const char *type);  /* does it want a density? */
+/* What a type reads; it wants a density where it prunes. */
+enum {
+    PE_COMBINE_DENSITY = 1,
+    PE_COMBINE_MAJORITY = 2,
+    PE_COMBINE_SVD_RANK = 4,
+    PE_COMBINE_SEED = 8
+};
+unsigned pe_combine_reads(const char *type); /* of a type that is none 0 */
 /* Writes the adapter, of scale 1, into the folder `dir`, which is there; one module after another. 65: what is no LoRA, or
  * has use_dora; ranks that the type cannot bring together; values in the place of the base's in two of them. */
 FT_MUST_USE ft_status pe_combine_adapters(const pe_combine *how, const char *dir, pe_combined *out);

@@ -40,12 +40,13 @@ static const cfg_field flags[] = {
      .help = "of several adapters: how they become one; cat (the default) is their exact sum"},
     {"density", CFG_FLOAT, AT(density), .low = 0, .high = 1, .low_open = true,
      .help = "of the types that prune: the share of values that is kept"},
-    {"majority_sign_method", CFG_ENUM, AT(majority), .def = "\"total\"", .choices = majorities,
-     .help = "of ties: the sign of the sum of the values, or of the sum of their signs"},
+    {"majority_sign_method", CFG_ENUM, AT(majority), .choices = majorities,
+     .help = "of ties: the sign of the sum of the values (total, the default), or of the sum of "
+             "their signs"},
     {"svd_rank", CFG_INT, AT(svd_rank), .low = 1, .high = 65536,
      .help = "of the types in svd: rank of the result; default: the largest of the adapters'"},
-    {"seed", CFG_INT, AT(seed), .def = "42", .low = 0, .high = 9007199254740991.0,
-     .help = "of what dare drops"},
+    {"seed", CFG_INT, AT(seed), .low = 0, .high = 9007199254740991.0,
+     .help = "of what dare drops; default 42"},
     {"adapter_only", CFG_BOOL, AT(adapter_only), .def = "false",
      .help = "the result is the adapter that they make together; no base is needed"},
     {"keep_zeros", CFG_BOOL, AT(keep_zeros), .def = "false",
@@ -87,6 +88,43 @@ static ft_status check_combination(const char *type)
                    ft_shows(type));
 }
 
+/* What was given and the type does not read: it would make no difference. */
+static ft_status check_read(const cli_call *c, const char *type)
+{
+    const options *o = c->opt;
+    const struct {
+        unsigned read;
+        const char *flag;
+        bool given;
+    } all[] = {{PE_COMBINE_DENSITY, "--density", !isnan(o->density)},
+               {PE_COMBINE_MAJORITY, "--majority-sign-method", o->majority != NULL},
+               {PE_COMBINE_SVD_RANK, "--svd-rank", o->svd_rank != CFG_AUTO},
+               {PE_COMBINE_SEED, "--seed", o->seed != CFG_AUTO}};
+    const unsigned read = c->n_arg > 1 ? pe_combine_reads(type) : 0;
+    for (size_t i = 0; i < FT_COUNT_OF(all); i++) {
+        if (!all[i].given || read & all[i].read) continue;
+        FT_CHECK(c->n_arg > 1, FT_EUSAGE, "%s: is of several adapters, and this is one",
+                 all[i].flag);
+        return ft_fail(FT_EUSAGE, "%s: --combination-type %s does not read it", all[i].flag, type);
+    }
+    return FT_OK;
+}
+
+/* An adapter alone is no model, and nothing is proved. */
+static ft_status check_alone(const cli_call *c)
+{
+    const options *o = c->opt;
+    FT_CHECK(!o->type, FT_EUSAGE, "--type: is of a model; --adapter-only writes f32");
+    FT_CHECK(!o->keep_zeros, FT_EUSAGE,
+             "--keep-zeros: is of a model; give it when the adapter that --adapter-only writes is "
+             "merged");
+    FT_CHECK(isnan(o->tolerance), FT_EUSAGE,
+             "--tolerance: is of a proof; --adapter-only makes no model to prove");
+    FT_CHECK(!c->precision, FT_EUSAGE,
+             "--precision: is of a proof; --adapter-only makes no model to prove");
+    return FT_OK;
+}
+
 /* *out NULL: one adapter, as it is. */
 static ft_status combination(const cli_call *c, const pe_combine **out)
 {
@@ -101,11 +139,12 @@ static ft_status combination(const cli_call *c, const pe_combine **out)
                         .n = c->n_arg,
                         .type = o->combination ? o->combination : "cat",
                         .density = isnan(o->density) ? 0 : o->density,
-                        .frequency = strcmp(o->majority, "frequency") == 0,
+                        .frequency = o->majority && strcmp(o->majority, "frequency") == 0,
                         .svd_rank = o->svd_rank == CFG_AUTO ? 0 : o->svd_rank,
-                        .seed = (uint64_t)o->seed,
+                        .seed = o->seed == CFG_AUTO ? 42 : (uint64_t)o->seed,
                         .base_name = o->base};
     FT_TRY(check_combination(how->type));
+    FT_TRY(check_read(c, how->type));
     if (o->weights) FT_TRY(read_weights(c, o->weights, weight));
     FT_TRY(tool_combine_check(how));
     if (c->n_arg > 1 || o->weights || o->combination || o->adapter_only) *out = how;
@@ -128,8 +167,7 @@ static ft_status run(const cli_call *c)
         .precision = c->precision,
         .json = c->json,
     };
-    FT_CHECK(!o->adapter_only || !o->type, FT_EUSAGE,
-             "--type: is of a model; --adapter-only writes f32");
+    if (o->adapter_only) FT_TRY(check_alone(c));
     FT_TRY(combination(c, &opt.combine));
     FT_TRY(tool_merge_adapter(&opt, &(tool_sink){.put = cli_put}));
     return cli_next_measure(c, o->out, o->adapter_only);

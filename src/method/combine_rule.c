@@ -37,10 +37,14 @@ const combine_kind *pe_combine_kind(const char *name)
     return NULL;
 }
 
-bool pe_combine_prunes(const char *type)
+unsigned pe_combine_reads(const char *type)
 {
     const combine_kind *k = pe_combine_kind(type);
-    return k && k->prune != COMBINE_ALL;
+    if (!k) return 0;
+    return (k->prune != COMBINE_ALL ? PE_COMBINE_DENSITY : 0) |
+           (k->prune == COMBINE_RANDOM ? PE_COMBINE_SEED : 0) |
+           (k->elect ? PE_COMBINE_MAJORITY : 0) |
+           (k->form == COMBINE_PRODUCTS ? PE_COMBINE_SVD_RANK : 0);
 }
 
 /* --- what is left of one --------------------------------------------------------------------------------------- */

@@ -6,7 +6,8 @@
 
 ft_status tool_combine_check(const pe_combine *c)
 {
-    FT_CHECK(!pe_combine_prunes(c->type) || c->density > 0, FT_EUSAGE,
+    FT_CHECK(c->n == 1 || !(pe_combine_reads(c->type) & PE_COMBINE_DENSITY) || c->density > 0,
+             FT_EUSAGE,
              "--density: \"%s\" keeps a share of the values, and wants it, above 0 and at most 1",
              c->type);
     return FT_OK;
