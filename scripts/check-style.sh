@@ -27,7 +27,7 @@ optim      1800  a file an update rule, schedules and the keys each goes by
 train      7300  the loop, checkpoints, resume, plan, reports
 compress   4000  the walk over blocks with calibration data, resumable between them; quantisers and pruners as rows
 merge      2980  whole models as one: recipes, a file a method, tiles over the inputs, vocabularies by tokens
-tool      13560  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations; what leaves for llama.cpp and Ollama; judging and searching of recipes; transfers from a hub that is not believed
+tool      13640  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations; what leaves for llama.cpp and Ollama; judging and searching of recipes; transfers from a hub that is not believed
 cli        6650  words to structs and results to text; help, man pages and completion from the tables; the chat of a terminal; what stands in the place of a config
 '
 bad=0

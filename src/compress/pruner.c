@@ -43,7 +43,7 @@ void cmp_prune_check(cfg_doc *d, const cJSON *object, const char *path, const vo
     if (nm.m > 0 && js_get(object, "block_size") && c->block_size % nm.m != 0)
         cfg_fail(d, js_get(object, "block_size"), "prune.block_size", "must be a multiple of %lld",
                  (long long)nm.m);
-    if (nm.m > 0 && js_get(object, "scope"))
+    if (nm.m > 0 && c->scope && strcmp(c->scope, "global") == 0)
         cfg_fail(d, js_get(object, "scope"), "prune.scope",
                  "the pattern %s compares the weights of a run; leave this out",
                  ft_shows(c->pattern));
