@@ -51,7 +51,7 @@ ends "bench" TERM 143 0.5 "$ft" bench --seconds 30
 ends "bench of a config" INT 130 0.5 "$ft" bench run.json --steps 100000
 ends "train" TERM 143 run/log.jsonl "$ft" train run.json
 grep -q 'stopped by SIGTERM after step [0-9]* of 100000, saved; go on with' err || bad "train: nothing was saved: $(cat err)"
-expect_told 66 'run: is of a run that has not ended; go on with it' "$ft" generate --adapter run --prompt One
-expect_told 66 'run: is of a run that has not ended; go on with it' "$ft" generate --model run --prompt One
+expect_told 66 'run: holds no adapter_config.json: its run has not ended' "$ft" generate --adapter run --prompt One
+expect_told 66 'run: holds no config.json: its run has not ended' "$ft" generate --model run --prompt One
 ends "data, reading" TERM 143 0.3 "$ft" data big.jsonl --model m --threads 1
 finish cli_stop

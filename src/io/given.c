@@ -78,14 +78,14 @@ static ft_status check_file(const char *path)
 }
 
 /* A folder without a result, but with checkpoints. */
-static ft_status check_ended(const char *path)
+static ft_status check_ended(const char *path, const char *missing)
 {
     path_kind runs;
     FT_TRY(path_look_in(path, "checkpoints", &runs));
     FT_CHECK(runs != PATH_FOLDER, FT_ENOINPUT,
-             "%s: is of a run that has not ended; go on with it (ft train … --resume), or give one "
-             "of its checkpoints (%s/checkpoints/step-N)",
-             ft_shows(path), ft_shows(path));
+             "%s: holds no %s: its run has not ended, or something of it is gone; go on with it "
+             "(ft train … --resume), or give one of its checkpoints (%s/checkpoints/step-N)",
+             ft_shows(path), missing, ft_shows(path));
     return FT_OK;
 }
 
@@ -97,7 +97,9 @@ ft_status io_model_exists(const char *path)
     if (kind == PATH_FOLDER) {
         FT_TRY(has(path, "config.json", &config)); /* may it be looked into? */
         if (!config) FT_TRY(io_is_adapter(path, &adapter));
-        return config || adapter ? FT_OK : check_ended(path); /* an adapter is told on opening it */
+        return config || adapter
+                   ? FT_OK
+                   : check_ended(path, "config.json"); /* an adapter is told on opening it */
     }
     if (kind != PATH_NONE) return check_file(path);
     return nothing_there(path, "model", "a Hugging Face folder or a .gguf file");
@@ -119,7 +121,7 @@ ft_status io_adapter_exists(const char *path)
     FT_TRY(io_is_adapter(path, &is));
     if (is) return FT_OK;
     FT_TRY(has(path, "config.json", &model));
-    if (!model) FT_TRY(check_ended(path));
+    if (!model) FT_TRY(check_ended(path, "adapter_config.json"));
     FT_CHECK(
         !model, FT_ENOINPUT,
         "%s: is a model, not an adapter: it holds no adapter_config.json; give it as the model "
