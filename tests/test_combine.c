@@ -2,6 +2,7 @@
  * forward makes, DARE by what it promises, and what cannot be combined. */
 #include "golden.h"
 #include "support.h"
+#include "verbs.h"
 
 #include "../src/method/combine_private.h"
 
@@ -415,7 +416,7 @@ static void merges_several(void **state)
 /* The folder again, with one text of its config replaced. */
 static const char *altered(const char *dir, const char *name, const char *old, const char *new)
 {
-    char path[600];
+    char path[600], copy[600];
     size_t n;
     const char *out = test_path(name);
     assert_ok(dir_make(out));
@@ -424,15 +425,8 @@ static const char *altered(const char *dir, const char *name, const char *old, c
     snprintf(path, sizeof path, "%s/adapter_model.safetensors", out);
     test_write_file(path, tensors, n);
     snprintf(path, sizeof path, "%s/adapter_config.json", dir);
-    const char *text = test_read_file(path, NULL), *at = strstr(text, old);
-    assert_non_null(at);
-    str_buf s = {0};
-    str_add(&s, text, (size_t)(at - text));
-    str_adds(&s, new);
-    str_adds(&s, at + strlen(old));
-    snprintf(path, sizeof path, "%s/adapter_config.json", out);
-    test_write_file(path, s.data, s.len);
-    str_free(&s);
+    snprintf(copy, sizeof copy, "%s/adapter_config.json", out);
+    test_change_text(path, copy, old, new);
     return out;
 }
 

@@ -2,6 +2,7 @@
  * the same tensors when they are written again, products of every level, and folders that are wrong. */
 #include "golden.h"
 #include "support.h"
+#include "verbs.h"
 
 #include "../src/kernel/kern.h"
 #include "ft/kernel.h"
@@ -383,18 +384,10 @@ typedef struct change {
 /* config.json of a folder of goldens, with a piece of its text changed. */
 static void copy_config(const char *folder, const char *name, const char *from, const char *to)
 {
-    char path[600];
-    size_t n;
-    str_buf s = {0};
+    char path[600], copy[600];
     snprintf(path, sizeof path, "%s/config.json", folder_path(name));
-    const char *text = test_read_file(path, &n), *at = strstr(text, from);
-    if (!at) fail_msg("%s", from);
-    str_add(&s, text, (size_t)(at - text));
-    str_adds(&s, to);
-    str_adds(&s, at + strlen(from));
-    snprintf(path, sizeof path, "%s/config.json", folder);
-    test_write_file(path, s.data, s.len);
-    str_free(&s);
+    snprintf(copy, sizeof copy, "%s/config.json", folder);
+    test_change_text(path, copy, from, to);
 }
 
 static ft_status open_changed(const change *c)

@@ -59,3 +59,15 @@ void test_change_key(const char *from, const char *to, const char *key, const ch
     str_free(&s);
     js_close(&d);
 }
+
+void test_change_text(const char *from, const char *to, const char *old, const char *new)
+{
+    const char *text = test_read_file(from, NULL), *at = strstr(text, old);
+    str_buf s = {0};
+    if (!at) fail_msg("%s: has no %s", from, old);
+    str_add(&s, text, (size_t)(at - text));
+    str_adds(&s, new);
+    str_adds(&s, at + strlen(old));
+    test_write_file(to, s.data, s.len);
+    str_free(&s);
+}

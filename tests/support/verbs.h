@@ -19,4 +19,6 @@ double test_number(const cJSON *o, const char *key);
 void test_put_members(str_buf *s, const cJSON *o, const char *key, const char *value);
 /* The object of file `from` into file `to`, one key changed so. */
 void test_change_key(const char *from, const char *to, const char *key, const char *value);
+/* The text of file `from` into file `to`, with `new` in the place where `old` first stands; it has to. */
+void test_change_text(const char *from, const char *to, const char *old, const char *new);
 #endif
