@@ -84,7 +84,7 @@ for verb in $verbs; do
 done
 for section in $sections; do
     plain 0 '' "$ft" help "$section"
-    for key in $(awk -v s="$section." 'index($1, s) == 1 { print $1 }' out | sort -u); do
+    for key in $(awk -v s="$section." 'index($1, s) == 1 { print $1 }' out | sort -u | some); do
         for name in "$key" "${key#*.}"; do
             said=$("$ft" help "$name" 2>&1) && [[ $said == *"$key"* || $name != "$key" ]] || bad "help $name: ${said:0:300}"
         done

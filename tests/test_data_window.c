@@ -3,6 +3,13 @@
 
 #include <zlib.h>
 
+/* Windows of a text, at most: each is read on its own, which takes its time, and more of it in a build with a sanitizer. */
+#ifdef __SANITIZE_ADDRESS__
+enum { MOST_WINDOWS = 10 };
+#else
+enum { MOST_WINDOWS = 40 };
+#endif
+
 static void put_gz(const char *name, const char *text, size_t n)
 {
     gzFile gz = gzopen(test_path(name), "wb");
@@ -142,7 +149,7 @@ static void windows_hold_the_rows_of_memory(void **state)
                 size_t mark = arena_mark(f.mem);
                 int64_t tokens = cases[c].windows[w], rows = tokens / cases[c].max_length;
                 if (rows < 1) rows = 1;
-                if (n / rows > 40) continue; /* each is read on its own, which takes its time */
+                if (n / rows > MOST_WINDOWS) continue;
                 snprintf(more, sizeof more, "%s,\"window_tokens\":%d", cases[c].more,
                          cases[c].windows[w]);
                 assert_int_equal(stored(&f, cases[c].source, cases[c].max_length, more, &same), n);

@@ -162,6 +162,10 @@ FT_MUST_USE ft_status data_open_held(data_set **out, const data_set *train, cons
 void data_source_text(str_buf *out, const char *word);
 /* How many of the sources of a config (a source, or a list of them) are standard input. */
 int data_reads_input(const cJSON *sources);
+/* The files that the path of a source names: a file, the data files of a folder, or those that a pattern fits, sorted; in `mem`.
+ * Fails with FT_ENOINPUT where there is none. */
+FT_MUST_USE ft_status data_list_files(const char *path, arena *mem, const char ***files,
+                                      int64_t *n);
 
 /* Ids of a text as records have it, with one BOS where the tokenizer adds it, and (close) EOS. */
 FT_MUST_USE ft_status data_plain_ids(const tok_tokenizer *tok, const char *text, size_t n,

@@ -74,58 +74,66 @@ static int by_bytes(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static ft_status add_file(data_source *s, const char *name, const char *path)
-{
-    data_file *f = &s->file[s->n_files++];
-    *f = (data_file){.name = name, .path = path, .kind = data_kind_of(name)};
-    FT_CHECK(f->kind, FT_EDATA, "%s: the name must end in " KINDS, name);
-    return FT_OK;
-}
-
-/* The files that fit a pattern; folders do not. */
-static ft_status pattern_files(data_set *d, data_source *s)
+/* The files that a pattern fits; folders do not. */
+static ft_status fitting(const char *pattern, path_list *out, arena *mem)
 {
     path_list l = {0};
-    ft_status rc = expand(s->path, &l, d->mem);
-    int64_t n = 0;
+    ft_status rc = expand(pattern, &l, mem);
     for (int64_t i = 0; rc == FT_OK && i < l.n; i++) {
         path_kind kind;
         rc = path_look(l.path[i], &kind);
-        if (kind != PATH_FOLDER) l.path[n++] = l.path[i];
+        if (rc == FT_OK && kind != PATH_FOLDER) rc = add_path(out, l.path[i]);
     }
-    if (n) qsort(l.path, (size_t)n, sizeof *l.path, by_bytes);
-    if (rc == FT_OK && !n) rc = ft_fail(FT_ENOINPUT, "%s: no file fits this pattern", s->path);
-    if (rc == FT_OK && !(s->file = arena_get(d->mem, (size_t)n * sizeof *s->file))) rc = FT_EMEM;
-    for (int64_t i = 0; rc == FT_OK && i < n; i++) rc = add_file(s, l.path[i], l.path[i]);
+    if (out->n) qsort(out->path, (size_t)out->n, sizeof *out->path, by_bytes);
+    if (rc == FT_OK && !out->n)
+        rc = ft_fail(FT_ENOINPUT, "%s: no file fits this pattern", ft_shows(pattern));
     ft_free(l.path);
     return rc;
 }
 
-/* Its data files, not those below it, nor those that are hidden; sorted by dir_list. */
-static ft_status folder_files(data_set *d, data_source *s)
+/* Data files of a folder, not those below it, nor those that are hidden; sorted by dir_list. */
+static ft_status of_folder(const char *dir, path_list *out, int64_t *others, arena *mem)
 {
     const char **names;
-    int64_t n, others = 0;
-    FT_TRY(dir_list(s->path, d->mem, &names, &n));
-    s->file = arena_get(d->mem, (size_t)(n + 1) * sizeof *s->file);
-    if (!s->file) return FT_EMEM;
+    int64_t n;
+    FT_TRY(dir_list(dir, mem, &names, &n));
     for (int64_t i = 0; i < n; i++) {
-        const char *path = path_join(d->mem, s->path, names[i]);
+        const char *path = path_join(mem, dir, names[i]);
         if (!path) return FT_EMEM;
         path_kind kind;
         FT_TRY(path_look(path, &kind));
-        bool data = names[i][0] != '.' && data_kind_of(names[i]) && kind != PATH_FOLDER;
-        others += !data;
-        if (data) FT_TRY(add_file(s, path, path));
+        const bool data = names[i][0] != '.' && data_kind_of(names[i]) && kind != PATH_FOLDER;
+        *others += !data;
+        if (data) FT_TRY(add_path(out, path));
     }
-    FT_CHECK(s->n_files, FT_ENOINPUT,
+    FT_CHECK(out->n, FT_ENOINPUT,
              "%s: this folder holds no data files; their names end in " KINDS
              ", and folders below it are not looked into",
-             s->path);
-    if (others)
-        log_info("%s: %d data files; %lld other entries are not read", s->path, s->n_files,
-                 (long long)others);
+             ft_shows(dir));
     return FT_OK;
+}
+
+static ft_status list_files(const char *path, path_list *out, int64_t *others, arena *mem)
+{
+    path_kind kind;
+    FT_TRY(path_look(path, &kind));
+    if (kind == PATH_FOLDER) return of_folder(path, out, others, mem);
+    if (kind == PATH_NONE && is_pattern(path, strlen(path))) return fitting(path, out, mem);
+    FT_TRY(io_data_exists(path));
+    return add_path(out, path);
+}
+
+ft_status data_list_files(const char *path, arena *mem, const char ***files, int64_t *n)
+{
+    path_list l = {0};
+    int64_t others = 0;
+    ft_status rc = list_files(path, &l, &others, mem);
+    *files = rc == FT_OK ? arena_get(mem, (size_t)l.n * sizeof **files) : NULL;
+    if (rc == FT_OK && !*files) rc = FT_EMEM;
+    if (rc == FT_OK) memcpy(*files, l.path, (size_t)l.n * sizeof **files);
+    *n = l.n;
+    ft_free(l.path);
+    return rc;
 }
 
 static ft_status input_file(data_set *d, data_source *s)
@@ -151,16 +159,27 @@ bool data_is_input(const char *path)
     return !strcmp(path, "-");
 }
 
+static ft_status add_file(data_source *s, const char *path)
+{
+    data_file *f = &s->file[s->n_files++];
+    *f = (data_file){.name = path, .path = path, .kind = data_kind_of(path)};
+    FT_CHECK(f->kind, FT_EDATA, "%s: the name must end in " KINDS, path);
+    return FT_OK;
+}
+
 ft_status data_files(data_set *d, data_source *s)
 {
+    path_list l = {0};
+    int64_t others = 0;
     if (data_is_input(s->path)) return input_file(d, s);
-    path_kind kind;
-    FT_TRY(path_look(s->path, &kind));
-    if (kind == PATH_FOLDER) return folder_files(d, s);
-    if (kind == PATH_NONE && is_pattern(s->path, strlen(s->path))) return pattern_files(d, s);
-    if (!data_kind_of(s->path)) FT_TRY(io_data_exists(s->path));
-    s->file = arena_get(d->mem, sizeof *s->file);
-    return s->file ? add_file(s, s->path, s->path) : FT_EMEM;
+    ft_status rc = list_files(s->path, &l, &others, d->mem);
+    if (rc == FT_OK && !(s->file = arena_get(d->mem, (size_t)l.n * sizeof *s->file))) rc = FT_EMEM;
+    for (int64_t i = 0; rc == FT_OK && i < l.n; i++) rc = add_file(s, l.path[i]);
+    if (rc == FT_OK && others)
+        log_info("%s: %d data files; %lld other entries are not read", s->path, s->n_files,
+                 (long long)others);
+    ft_free(l.path);
+    return rc;
 }
 
 ft_status data_reads_file(const data_set *d, const char *path, bool *reads)

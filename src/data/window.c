@@ -172,7 +172,6 @@ ft_status data_window_open(data_set *d, data_source *s)
     int64_t tokens = d->window_tokens == CFG_AUTO ? WINDOW_TOKENS / d->n_sources : d->window_tokens;
     for (int i = 0; i < s->n_files; i++) {
         int64_t size;
-        FT_TRY(io_data_exists(s->file[i].path));
         FT_TRY(path_size(s->file[i].path, &size));
         FT_CHECK(size >= 0, FT_EDATA,
                  "%s: cannot be read in windows: it is not a file that can be read twice",

@@ -1,6 +1,5 @@
 /* evolve_data.c – the files that a search reads for each of its candidates: they are looked for before the first one, and what
  * is in them, with the recipe, tells whose scores evolve.jsonl holds. */
-#include <glob.h>
 #include <string.h>
 
 #include "evolve_private.h"
@@ -21,48 +20,17 @@ static ft_status add_file(sha256_state *sha, const char *path)
 
 /* --- data ---------------------------------------------------------------------------------------------------------- */
 
-static ft_status add_fitting(sha256_state *sha, const char *pattern)
-{
-    glob_t found = {0};
-    const int how = glob(pattern, GLOB_NOESCAPE, NULL, &found);
-    ft_status rc = how == GLOB_NOSPACE ? FT_EMEM : FT_OK;
-    if (how == 0)
-        for (size_t i = 0; rc == FT_OK && i < found.gl_pathc; i++) {
-            path_kind kind;
-            rc = path_look(found.gl_pathv[i], &kind);
-            if (rc == FT_OK && kind == PATH_FILE) rc = add_file(sha, found.gl_pathv[i]);
-        }
-    else if (rc == FT_OK)
-        rc = ft_fail(FT_ENOINPUT, "%s: no file fits this pattern", ft_shows(pattern));
-    globfree(&found);
-    return rc;
-}
-
-static ft_status add_folder(sha256_state *sha, const char *dir, arena *mem)
-{
-    const char **name;
-    int64_t n;
-    FT_TRY(dir_list(dir, mem, &name, &n));
-    for (int64_t i = 0; i < n; i++) {
-        path_kind kind;
-        const char *path = path_join(mem, dir, name[i]);
-        if (!path) return FT_EMEM;
-        FT_TRY(path_look(path, &kind));
-        if (kind == PATH_FILE && name[i][0] != '.') FT_TRY(add_file(sha, path));
-    }
-    return FT_OK;
-}
-
 static ft_status add_source(sha256_state *sha, const eval_task *task, const cJSON *source)
 {
     const cJSON *given = cJSON_IsObject(source) ? js_get(source, "path") : source;
-    path_kind kind;
+    const char **file;
+    int64_t n;
     if (!cJSON_IsString(given)) return FT_OK; /* told where it is read */
     const char *path = cfg_path(task->doc, given, given->valuestring);
     if (!path) return FT_EMEM;
-    FT_TRY(path_look(path, &kind));
-    if (kind == PATH_NONE && strpbrk(path, "*?[")) return add_fitting(sha, path);
-    return kind == PATH_FOLDER ? add_folder(sha, path, task->mem) : add_file(sha, path);
+    FT_TRY(data_list_files(path, task->mem, &file, &n));
+    for (int64_t i = 0; i < n; i++) FT_TRY(add_file(sha, file[i]));
+    return FT_OK;
 }
 
 static ft_status add_data(sha256_state *sha, const eval_task *task)

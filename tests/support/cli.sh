@@ -21,6 +21,7 @@ finish() { # NAME: the last line of a test
 # A build with a sanitizer is slow, has memory of its own, and is there for faults of memory: chance is tried less often in it.
 sanitized=$(grep -qE '__(asan|tsan|msan)_init' "$ft" && echo yes)
 often() { [ -n "$sanitized" ] && echo "${2:-}" || echo "$1"; } # WHAT [THERE]
+some() { if [ -n "$sanitized" ]; then awk 'NR % 4 == 1'; else cat; fi; } # of many lines, there every fourth
 
 # Where a command finds its input and leaves what it prints, and how long it may take; a test may name others.
 expect_in=/dev/null expect_out=out.txt expect_err=err.txt expect_seconds=60
