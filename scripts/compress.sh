@@ -9,10 +9,10 @@
 #     --text FILE        the text of the perplexity (data/text/tiny.eval.txt); --windows N of 512 tokens (0: all of it)
 #     --choices FILE     records of HellaSwag: the hub's JSON lines, or llama.cpp's six lines a record; --records N (200).
 #                        Without it the column is empty
-#     --calibration SRC  a source of samples for what is calibrated (data/instructions.jsonl); --samples N (128) of them
+#     --calibration SRC  a source of samples for what is calibrated (data/instructions.jsonl); --samples N (128) of them, of 512 tokens
 #     --group N          inputs of a scale, of what is quantised by rounding, GPTQ and AWQ (64: SmolLM2's 576 are no multiple of 128)
 #     --recover N        steps of LoRA behind each row, its zeros kept, and the figures after them (0: none)
-#     --data SRC         what these learn from (the calibration's)
+#     --data SRC         what these learn from (the calibration's), --length N tokens of a sample (512), 4 samples a step
 #     --threads N        of every command
 #
 # Tokens/s are those of one answer of 64 tokens, its first left out; MiB are of the weights as they are stored, of zeros too.
@@ -43,15 +43,15 @@ sparsegpt-2:4 prune "type":"sparsegpt","pattern":"2:4"
 layers-3 prune "type":"layers","drop":3'
 
 out=out/compress model='' text=$here/data/text/tiny.eval.txt windows=0 choices='' records=200
-calibration=$here/data/instructions.jsonl samples=128 recover=0 group=64 data='' more=() wanted=()
+calibration=$here/data/instructions.jsonl samples=128 recover=0 length=512 group=64 data='' more=() wanted=()
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'; exit 0 ;;
     --list) cut -d' ' -f1 <<<"$table"; exit 0 ;;
-    --out | --model | --text | --windows | --choices | --records | --calibration | --samples | --group | --recover | --data | --threads)
+    --out | --model | --text | --windows | --choices | --records | --calibration | --samples | --group | --recover | --length | --data | --threads)
         [ $# -gt 1 ] || usage "$1 needs a value"
         case $1 in
-        --windows | --records | --samples | --group | --recover)
+        --windows | --records | --samples | --group | --recover | --length)
             [[ $2 =~ ^[0-9]+$ ]] || usage "$1: $2 is no number"
             ;;
         esac
@@ -145,8 +145,8 @@ train() { # NAME KIND PATH: its adapter
     convert | quantize) method=qlora ;;
     prune) [[ $name == layers* ]] || keep=',"keep_zeros":true' ;;
     esac
-    printf '{"model":{"path":%s},"method":{"type":"%s"%s},"data":{"train":%s,"max_length":512},"optim":{"learning_rate":0.001,%s},%s}\n' \
-        "$(quoted "$3")" $method "$keep" "$(quoted "$data")" '"warmup_steps":5,"lr_scheduler_type":"cosine"' \
+    printf '{"model":{"path":%s},"method":{"type":"%s"%s},"data":{"train":%s,"max_length":%s},"optim":{"learning_rate":0.001,%s},%s}\n' \
+        "$(quoted "$3")" $method "$keep" "$(quoted "$data")" "$length" '"warmup_steps":5,"lr_scheduler_type":"cosine"' \
         '"train":{"max_steps":'"$recover"',"batch_size":4,"seed":42}' >"$out/log/$name.train.json"
     [ -e "$out/$name.adapter/summary.json" ] || "$ft" train "$out/log/$name.train.json" --out "$out/$name.adapter" --resume \
         ${more[@]+"${more[@]}"} -q >&2

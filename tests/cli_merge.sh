@@ -236,6 +236,16 @@ else
     [ $rc = 0 ] || bad "a search that is stopped: exit $rc"
 fi
 
+# Sums that no float holds: the recipe is what is wrong.
+much() { # DTYPE WEIGHT
+    echo '{"merge_method": "linear", "out_dtype": "'$1'", "parameters": {"normalize": false, "weight": '$2'}, "models": [{"model": "a"}, {"model": "b"}]}' > much.json
+}
+much float32 3e38
+expect_told 80 'much.json: tensor "model.layers.0.input_layernorm.weight" holds Inf at [0]; nothing was written' "$ft" merge much.json --out much
+much float16 1e5
+expect_told 80 'is beyond the range of f16; use out_dtype bf16 or f32' "$ft" merge much.json --out much
+[ ! -e much ] || bad "a sum that overflows is written"
+
 # Codes are read as the values that they mean.
 cp -r "$source/data/tiny" tiny
 echo '{"model": {"path": "tiny"}, "quantize": {"type": "rtn", "group_size": 32}}' > rtn.json

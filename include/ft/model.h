@@ -279,6 +279,7 @@ typedef struct model_fold {
 typedef struct model_source {
     ft_status (*rows)(void *ctx, int64_t i, int64_t row0, int64_t n, float *out);
     void *ctx;
+    const char *name; /* whose fault a value is that is no number; NULL: the model's path */
 } model_source;
 /* A mixture of llama.cpp's: a .gguf in a type of blocks, with finer ones where rounding costs most (save_types.c). Its rows
  * give way as those of `base` do where they are no whole blocks. */

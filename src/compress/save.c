@@ -94,7 +94,7 @@ ft_status cmp_save_options(cmp_walk *w, const char *const *left, int n_left,
         if (w->file[i].path) FT_TRY(take_vectors(w, i));
     }
     if (!w->o.method->writes) {
-        out->source = (model_source){rows, w};
+        out->source = (model_source){.rows = rows, .ctx = w};
         return FT_OK;
     }
     w->o.method->packed(w->o.cfg, &w->packed);

@@ -452,8 +452,9 @@ model_save_options merge_save_options(merge_job *j, bool gguf)
     const model *donor = merge_donor(j);
     const dt_type *type = j->r->out ? j->r->out : j->r->cast;
     if (!type && gguf) type = donor->has_blocks ? &dt_f16 : donor->dtype;
-    return (model_save_options){
-        .source = {.rows = rows_of, .ctx = j}, .type = type, .template = j->template};
+    return (model_save_options){.source = {.rows = rows_of, .ctx = j, .name = j->r->doc->js.name},
+                                .type = type,
+                                .template = j->template};
 }
 
 /* The largest tensor of each model, as it is mapped, or read and folded; tiles of every thread; counts of a method. */

@@ -35,7 +35,7 @@ static const nn_param *added_bias(const save_plan *p, int64_t i)
 
 ft_status save_plan_open(save_plan *p, model *m, const model_save_options *opt)
 {
-    *p = (save_plan){.m = m, .path = m->path, .opt = opt};
+    *p = (save_plan){.m = m, .path = opt->source.name ? opt->source.name : m->path, .opt = opt};
     FT_TRY(arena_open(&p->mem, "save plan", (size_t)1 << 30));
     p->untie = m->d.tied && ends_differ(p);
     p->cap = m->n_param + m->n_site + 16;
@@ -158,9 +158,10 @@ static ft_status judge(const save_plan *p, const save_item *it, piece *of)
     ft_status rc = str_ok(&place);
     if (rc == FT_OK && made) {
         rc = ft_fail(FT_EDIVERGED,
-                     "%s: tensor \"%s\": %g at %s is beyond the range of %s; use --type %s",
+                     "%s: tensor \"%s\": %g at %s is beyond the range of %s; use %s %s",
                      ft_shows(p->path), ft_shows(it->name), (double)x[worst], place.data,
-                     of->type->name, of->type == &dt_bf16 ? "f32" : "bf16 or f32");
+                     of->type->name, p->opt->source.name ? "out_dtype" : "--type",
+                     of->type == &dt_bf16 ? "f32" : "bf16 or f32");
     } else if (rc == FT_OK && of->allows) {
         log_warn("tensor \"%s\" holds %s at %s, and is written so", ft_shows(it->name),
                  isnan(x[0]) ? "NaN" : "Inf", place.data);
