@@ -21,7 +21,7 @@ model      8050  families and block parts as rows; opening, forward, saving, qua
 method    10900  a file a method; zeros that are kept, simulated quantisation; targets and adapter files as PEFT has them
 infer      1700  scoring and generating many sequences, below objectives
 reward     1500  a file a reward: comparisons, patterns, lengths, reward models, programs of the user
-data       8350  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
+data       8400  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
 objective  5200  a file a loss: of tokens, of judged answers, of completions that are sampled
 optim      1800  a file an update rule, schedules and the keys each goes by
 train      7300  the loop, checkpoints, resume, plan, reports

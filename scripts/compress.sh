@@ -32,7 +32,9 @@ q4_k_m convert q4_k_m
 q4_0 convert q4_0
 nf4 convert nf4
 rtn-4 quantize "type":"rtn"
+rtn-4-asym quantize "type":"rtn","sym":false
 gptq-4 quantize "type":"gptq"
+gptq-4-asym quantize "type":"gptq","sym":false,"desc_act":true
 awq-4 quantize "type":"awq"
 magnitude-50 prune "type":"magnitude","sparsity":0.5
 wanda-50 prune "type":"wanda","sparsity":0.5
