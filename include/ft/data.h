@@ -162,8 +162,8 @@ FT_MUST_USE ft_status data_open_held(data_set **out, const data_set *train, cons
 void data_source_text(str_buf *out, const char *word);
 /* How many of the sources of a config (a source, or a list of them) are standard input. */
 int data_reads_input(const cJSON *sources);
-/* The files that the path of a source names: a file, the data files of a folder, or those that a pattern fits, sorted; in `mem`.
- * Fails with FT_ENOINPUT where there is none. */
+/* The files that the path of a source names: a file, the data files of a folder, or those that a pattern fits, sorted; in `mem`,
+ * or `path` itself. Fails with FT_ENOINPUT where there is none. */
 FT_MUST_USE ft_status data_list_files(const char *path, arena *mem, const char ***files,
                                       int64_t *n);
 
