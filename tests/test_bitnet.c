@@ -193,20 +193,13 @@ static void folders_compute_what_transformers_does(void **state)
     }
 }
 
-static void open_tensors(const char *folder, st_file *f, arena *mem)
-{
-    char path[600];
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    assert_ok(st_open(f, path, mem));
-}
-
 static void same_tensors(const char *a, const char *b)
 {
     arena *mem = NULL;
     st_file ours = {0}, theirs = {0};
     assert_ok(arena_open(&mem, "t", (size_t)16 << 20));
-    open_tensors(a, &ours, mem);
-    open_tensors(b, &theirs, mem);
+    test_open_tensors(a, &ours, mem);
+    test_open_tensors(b, &theirs, mem);
     assert_int_equal(ours.n, theirs.n);
     for (int64_t k = 0; k < theirs.n; k++) {
         const io_tensor *t = &theirs.tensor[k], *own = st_find(&ours, t->name);
@@ -313,7 +306,7 @@ static ft_status open_changed(const change *c)
     int64_t n = 0;
     assert_ok(dir_make(folder));
     assert_ok(arena_open(&mem, "t", (size_t)16 << 20));
-    open_tensors(path_of(c->folder, NULL), &f, mem);
+    test_open_tensors(path_of(c->folder, NULL), &f, mem);
     st_decl *decl = test_alloc((size_t)(f.n + 1) * sizeof *decl);
     const void **data = test_alloc((size_t)(f.n + 1) * sizeof *data);
     for (int64_t i = 0; i < f.n; i++) {

@@ -314,13 +314,6 @@ static void save_coded(const model_options *from, const char *type, bnb_cfg cfg,
     model_close(m);
 }
 
-static void open_tensors(const char *folder, st_file *f, arena *mem)
-{
-    char path[600];
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    assert_ok(st_open(f, path, mem));
-}
-
 /* What transformers and bitsandbytes write of the same weights: every tensor, to the byte; with codes of eight bits all
  * but those. */
 static void written_folders_are_those_of_transformers(void **state)
@@ -344,8 +337,8 @@ static void written_folders_are_those_of_transformers(void **state)
         save_coded(&(model_options){.path = source}, cases[i].type,
                    (bnb_cfg){.double_quant = cases[i].nested, .block_size = 64}, folder);
         assert_ok(arena_open(&mem, "t", (size_t)16 << 20));
-        open_tensors(folder, &ours, mem);
-        open_tensors(folder_path(cases[i].folder), &golden, mem);
+        test_open_tensors(folder, &ours, mem);
+        test_open_tensors(folder_path(cases[i].folder), &golden, mem);
         assert_int_equal(ours.n, golden.n);
         for (int64_t k = 0; k < golden.n; k++) {
             const io_tensor *a = &golden.tensor[k], *b = st_find(&ours, a->name);

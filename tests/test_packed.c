@@ -258,13 +258,6 @@ static void they_become_plain_models(void **state)
     }
 }
 
-static void open_tensors(const char *folder, st_file *f, arena *mem)
-{
-    char path[600];
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    assert_ok(st_open(f, path, mem));
-}
-
 /* Written again, every tensor has the bytes that it had, and the config says the same. */
 static void written_folders_are_the_same(void **state)
 {
@@ -290,8 +283,8 @@ static void written_folders_are_the_same(void **state)
                              &(model_save_options){.quant = quant, .quant_cfg = &cases[i].cfg}));
         model_close(m);
         assert_ok(arena_open(&mem, "t", (size_t)16 << 20));
-        open_tensors(folder, &ours, mem);
-        open_tensors(golden, &theirs, mem);
+        test_open_tensors(folder, &ours, mem);
+        test_open_tensors(golden, &theirs, mem);
         assert_int_equal(ours.n, theirs.n);
         for (int64_t k = 0; k < theirs.n; k++) {
             const io_tensor *a = &theirs.tensor[k], *b = st_find(&ours, a->name);
@@ -401,7 +394,7 @@ static ft_status open_changed(const change *c)
     static const int32_t ones[64] = {1, 1, 1, 99};
     assert_ok(dir_make(folder));
     assert_ok(arena_open(&mem, "t", (size_t)16 << 20));
-    open_tensors(folder_path(c->folder), &f, mem);
+    test_open_tensors(folder_path(c->folder), &f, mem);
     st_decl *decl = test_alloc((size_t)(f.n + 1) * sizeof *decl);
     const void **data = test_alloc((size_t)(f.n + 1) * sizeof *data);
     for (int64_t i = 0; i < f.n; i++) {

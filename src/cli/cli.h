@@ -67,6 +67,13 @@ struct cli_verb {
 const cli_verb *cli_verb_at(int i); /* in the order of verbs.def; NULL past the end */
 const cli_verb *cli_verb_by_name(const char *name);
 const cfg_field *cli_global_rows(void); /* options of every verb; precision only of CLI_MODEL */
+/* --follow-links, of the verbs that copy what stands beside a model (model_check_links). */
+#define CLI_FOLLOW_LINKS(at)                                                                       \
+    {                                                                                              \
+        "follow_links", CFG_BOOL, at,                                                              \
+            .def = "false",                                                                        \
+            .help = "copy tokenizer files and templates that are links out of their folder"        \
+    }
 
 /* --- flags.c: the word of a key ("max_length": "max-length"), and of a row that has a value what kind that is ("N"), and
  * the values to choose from (NULL: no more) ----------------------------------------------------------------- */

@@ -25,9 +25,7 @@ typedef struct cli_given {
          .help = "what is trained (ft help method); the config's method.type"},                    \
         {"out", CFG_PATH, CLI_GIVEN_AT(out), .help = "output folder; the config's output.dir"},    \
         {"resume", CFG_BOOL, CLI_GIVEN_AT(resume), .def = "false", .help = resumes},               \
-        {"follow_links", CFG_BOOL, CLI_GIVEN_AT(follow_links), .def = "false",                     \
-         .help = "copy tokenizer files and templates that are links out of their folder"},         \
-        CFG_END
+        CLI_FOLLOW_LINKS(CLI_GIVEN_AT(follow_links)), CFG_END
 
 /* *opt of what the call says; 64 where neither a config nor model and data are named. */
 FT_MUST_USE ft_status cli_given_read(const cli_call *c, train_options *opt);

@@ -10,8 +10,7 @@ typedef struct options {
 
 #define FLAGS(out_help)                                                                            \
     {"out", CFG_PATH, offsetof(options, out), .help = out_help},                                   \
-        {"follow_links", CFG_BOOL, offsetof(options, follow_links), .def = "false",                \
-         .help = "copy tokenizer files and templates that are links out of their folder"},         \
+        CLI_FOLLOW_LINKS(offsetof(options, follow_links)),                                         \
         {"resume", CFG_BOOL, offsetof(options, resume), .def = "false",                            \
          .help = "go on with a run that was cut short, at the same --out"},                        \
         CFG_END

@@ -36,8 +36,7 @@ static const cfg_field flags[] = {
      .help = "write NaN and infinities of the model as they are; otherwise they are refused (65)"},
     {"modelfile", CFG_BOOL, offsetof(options, modelfile), .def = "false",
      .help = "write a Modelfile for Ollama beside it: stops, parameters, the chat template"},
-    {"follow_links", CFG_BOOL, offsetof(options, follow_links), .def = "false",
-     .help = "copy tokenizer files and templates that are links out of their folder"},
+    CLI_FOLLOW_LINKS(offsetof(options, follow_links)),
     CFG_END};
 
 static ft_status tell_modelfile(const cli_call *c, const char *out)

@@ -12,8 +12,7 @@ typedef struct options {
 static const cfg_field flags[] = {
     {"out", CFG_PATH, offsetof(options, out), .required = true,
      .help = "folder, or a file ending in .gguf"},
-    {"follow_links", CFG_BOOL, offsetof(options, follow_links), .def = "false",
-     .help = "copy tokenizer files and templates that are links out of their folder"},
+    CLI_FOLLOW_LINKS(offsetof(options, follow_links)),
     {"resume", CFG_BOOL, offsetof(options, resume), .def = "false",
      .help = "go on with a search that was cut short, at the same --out"},
     CFG_END};

@@ -51,8 +51,7 @@ static const cfg_field flags[] = {
      .help = "the result is the adapter that they make together; no base is needed"},
     {"keep_zeros", CFG_BOOL, AT(keep_zeros), .def = "false",
      .help = "weights of a pruned base that are 0 stay so, whatever the adapter says"},
-    {"follow_links", CFG_BOOL, AT(follow_links), .def = "false",
-     .help = "copy tokenizer files and templates that are links out of their folder"},
+    CLI_FOLLOW_LINKS(AT(follow_links)),
     CFG_END};
 
 /* "1,0.5,-2": as many as there are adapters. */

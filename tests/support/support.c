@@ -232,6 +232,13 @@ const io_tensor *golden_tensor(const st_file *f, const char *name)
     return t;
 }
 
+void test_open_tensors(const char *folder, st_file *f, arena *mem)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    assert_ok(st_open(f, path, mem));
+}
+
 const io_tensor *test_gguf_tensor(const gguf_file *f, const char *name)
 {
     int64_t i;

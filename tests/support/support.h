@@ -65,6 +65,7 @@ void test_close(const float *have, const double *want, int64_t n, double bound, 
 const st_file *golden_open(const char *name);
 const io_tensor *golden_tensor(const st_file *f, const char *name);
 const float *golden_f32(const st_file *f, const char *name, int64_t n);
+void test_open_tensors(const char *folder, st_file *f, arena *mem);      /* its model.safetensors */
 const io_tensor *test_gguf_tensor(const gguf_file *f, const char *name); /* NULL: none */
 
 /* The call is expected to succeed; shows the recorded message when it does not. */
