@@ -208,7 +208,7 @@ plain 0 '' "$ft" inspect run --no-tensors
 grep -qE 'step-1 +whole' out || bad "inspect of a run: $(tail -n 4 out)"
 size=$(stat -c %s $step/params.safetensors)
 printf '\001' | dd of=$step/params.safetensors bs=1 seek=$((size - 3)) conv=notrunc 2>/dev/null
-plain 65 "$step/params.safetensors: the contents do not have the checksum" "$ft" inspect $step
+plain 65 "$step/params.safetensors: damaged: its SHA-256" "$ft" inspect $step
 plain 0 '' "$ft" inspect run --no-tensors
 grep -qE 'step-1 +run/checkpoints/step-1/params' out || bad "inspect of a run: $(tail -n 4 out)"
 rm $step/params.safetensors

@@ -183,6 +183,13 @@ if as_nobody ./ft.copy version > /dev/null 2>&1; then
         # shellcheck disable=SC2086
         expect_told 77 'ermission denied' as_nobody ./ft.copy $w
     done
+    cp -r run sealed && rm sealed/adapter* && chmod -R a+rwX sealed # a checkpoint that cannot be read is not damaged
+    for w in manifest.json state.json optimizer.safetensors; do
+        w=$(find sealed/checkpoints -path "*/step-*/$w" | sort -V | tail -n 1)
+        chmod 000 "$w"
+        expect_told 77 "$w: cannot be opened: Permission denied" as_nobody ./ft.copy train run.json --out sealed --resume -q
+        chmod 666 "$w"
+    done
     cp -r run theirs && chmod -R a+rwX theirs # nothing is moved where not all can be
     for w in . checkpoints checkpoints/step-1; do
         before=$(state theirs)

@@ -270,7 +270,10 @@ static void checkpoints_are_never_lost_unasked(void **state)
         {"truncate -s 100 checkpoints/step-*/manifest.json", "no checkpoint is whole", false,
          FT_EDATA},
         {"rm checkpoints/step-*/manifest.json", "no checkpoint is whole", false, FT_EDATA},
-        {"rm checkpoints/step-*/state.json", "no checkpoint is whole", false, FT_EDATA},
+        {"rm checkpoints/step-*/state.json", "is missing, though the manifest lists it", false,
+         FT_EDATA},
+        {"for f in checkpoints/step-*/params.safetensors; do rm $f && mkdir $f; done",
+         "is a folder, not a file", false, FT_EDATA},
         {"for f in checkpoints/step-*/optimizer.safetensors; do printf x | "
          "dd of=$f bs=1 seek=300 conv=notrunc status=none; done",
          "damaged: its SHA-256", false, FT_EDATA},

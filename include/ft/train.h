@@ -73,4 +73,6 @@ FT_MUST_USE ft_status train_bench(const train_options *opt, int steps, train_ben
 /* A sealed JSON file of a checkpoint (its last member is the SHA-256 of what stands before it), e.g. manifest.json. One
  * that was changed or cut is 65. The caller ends with js_close(doc) and ft_free(*text). */
 FT_MUST_USE ft_status train_sealed_read(js_doc *doc, char **text, const char *path);
+/* A file that a manifest lists, against its bytes (−1: any) and SHA-256 (NULL: its size alone); 65, or 77. */
+FT_MUST_USE ft_status train_checkpoint_file(const char *path, int64_t bytes, const char *sha256);
 #endif

@@ -315,12 +315,29 @@ static int64_t step_of(const char *name)
     return *end || n > (long long)1e15 ? -1 : (int64_t)n;
 }
 
+ft_status train_checkpoint_file(const char *path, int64_t bytes, const char *sha256)
+{
+    path_kind kind;
+    int64_t size;
+    char hex[65];
+    FT_TRY(path_look(path, &kind));
+    FT_CHECK(kind != PATH_NONE, FT_EDATA, "%s: is missing, though the manifest lists it", path);
+    FT_TRY(path_size(path, &size));
+    if (size < 0) return file_sha256(path, hex); /* says what it is instead of a file */
+    FT_CHECK(bytes < 0 || size == bytes, FT_EDATA, "%s: %lld bytes where %lld were written", path,
+             (long long)size, (long long)bytes);
+    if (!sha256) return FT_OK;
+    FT_TRY(file_sha256(path, hex));
+    FT_CHECK(strcmp(hex, sha256) == 0, FT_EDATA, "%s: damaged: its SHA-256 is not the manifest's",
+             path);
+    return FT_OK;
+}
+
 static ft_status check_file(const js_doc *d, const cJSON *entry, const char *dir, train_depth depth,
                             arena *mem)
 {
     const char *name = NULL, *want = NULL;
     int64_t bytes = -1;
-    char hex[65];
     FT_TRY(js_get_str(d, entry, "name", NULL, &name));
     FT_TRY(js_get_str(d, entry, "sha256", NULL, &want));
     FT_TRY(js_get_int(d, entry, "bytes", -1, -1, INT64_MAX, &bytes));
@@ -329,17 +346,9 @@ static ft_status check_file(const js_doc *d, const cJSON *entry, const char *dir
     const char *path = arena_printf(mem, "%s/%s", dir, name);
     if (!path) return FT_EMEM;
     path_kind kind;
-    int64_t size;
     FT_TRY(path_look(path, &kind));
     if (!is_own(name) && kind == PATH_NONE) return FT_OK; /* somebody took it away */
-    FT_TRY(path_size(path, &size));
-    FT_CHECK(size == bytes, FT_EDATA, "%s: %lld bytes where %lld were written", path,
-             (long long)size, (long long)bytes);
-    if (depth == TRAIN_SIZES) return FT_OK;
-    FT_TRY(file_sha256(path, hex));
-    FT_CHECK(strcmp(hex, want) == 0, FT_EDATA, "%s: damaged: its SHA-256 is not the manifest's",
-             path);
-    return FT_OK;
+    return train_checkpoint_file(path, bytes, depth == TRAIN_SIZES ? NULL : want);
 }
 
 ft_status train_checkpoint_facts(const train_session *s, int64_t step, arena *mem, int64_t *rates,

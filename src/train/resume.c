@@ -298,13 +298,19 @@ static ft_status other_rates(const train_session *s, int64_t newest)
         s->cfg.optim->lr_scheduler_type, init_key(s), s->out);
 }
 
+/* What cannot be read for now is not damaged: going on from an older one would throw work away. */
+static bool is_no_verdict(ft_status rc)
+{
+    return rc == FT_EMEM || rc == FT_EPERM || rc == FT_ESIGNAL;
+}
+
 /* What the best checkpoint holds becomes the result, so where it is damaged its steps are done again. */
 static ft_status best_is_whole(const train_session *s, int64_t step, int64_t best, bool *whole)
 {
     *whole = true;
     if (!s->cfg.train.keep_best || best == 0 || best == step) return FT_OK;
     ft_status rc = train_checkpoint_check(s, best, TRAIN_OWN_BYTES, s->mem);
-    if (rc == FT_EMEM) return rc;
+    if (is_no_verdict(rc)) return rc;
     *whole = rc == FT_OK;
     if (!*whole)
         log_warn("the checkpoint of step %lld is passed over: the best one, of step %lld, is not "
@@ -319,13 +325,12 @@ static ft_status find_newest(const train_session *s, train_found *found, int64_t
                              train_depth depth, int64_t *step, int64_t *newest)
 {
     for (int64_t i = 0; i < n && *step < 0; i++) {
-        ft_status rc = FT_OK;
         int64_t rates = -1, best = 0;
         bool whole;
-        if (found[i].valid) rc = train_checkpoint_check(s, found[i].step, depth, s->mem);
-        if (rc == FT_EMEM) return rc;
-        if (!found[i].valid || rc != FT_OK) {
-            if (found[i].valid) found[i].why = arena_str(s->mem, ft_error());
+        ft_status rc = train_checkpoint_check(s, found[i].step, depth, s->mem);
+        if (is_no_verdict(rc)) return rc;
+        if (rc != FT_OK) {
+            found[i].why = arena_str(s->mem, ft_error());
             if (!found[i].why) return FT_EMEM;
             log_warn("the checkpoint of step %lld is passed over: %s", (long long)found[i].step,
                      found[i].why);
