@@ -27,6 +27,18 @@ refuses 0 'is written so' "$ft" convert nan --out z.gguf --type q8_0 --allow-non
 refuses 65 'no finite number' "$ft" convert nan --out z --type nf4
 "$ft" convert nan --out nan.gguf --type q8_0 --allow-nonfinite > out 2>&1 || bad "--allow-nonfinite: $(cat out)"
 refuses 65 'holds NaN at [0, 0]' "$ft" convert nan.gguf --out z.gguf --type q8_0 # the blocks as they are
+for kind in rtn gptq awq; do # codes have no place for it
+    group='"group_size": 8' calib='"calibration": {"data": "cal.jsonl", "samples": 2, "max_length": 32},'
+    [ $kind != rtn ] || calib=''
+    echo "{\"model\": {\"path\": \"nan\"}, $calib \"quantize\": {\"type\": \"$kind\", $group}}" > q.json
+    head -n 4 "$source/data/text/tiny.chat.jsonl" > cal.jsonl
+    refuses 65 "the weight $w holds NaN (nan/model.safetensors)" "$ft" quantize q.json --out z -q
+done
+for kind in magnitude wanda sparsegpt; do
+    [ $kind != magnitude ] || sed 's/"calibration.*"quantize.*/"prune": {"type": "magnitude", "sparsity": 0.5}}/' q.json > p.json
+    [ $kind = magnitude ] || sed "s/\"quantize.*/\"prune\": {\"type\": \"$kind\", \"sparsity\": 0.5}}/" q.json > p.json
+    refuses 65 "the weight $w holds NaN (nan/model.safetensors)" "$ft" prune p.json --out z -q
+done
 cp -r "$source/data/tiny" inf && poke inf/model.safetensors $w 807f
 refuses 65 "holds Inf at [0, 0]" "$ft" convert inf --out z
 
@@ -39,6 +51,13 @@ done
 "$ft" convert "$source/data/tiny" --out most --type f32 > out 2>&1 && poke most/model.safetensors $w 0000c07f
 poke most/model.safetensors $w 9fcc7f7f # 3.4e38
 refuses 80 "tensor \"$w\": 3.40016e+38 at [0, 0] is beyond the range of bf16; use --type f32" "$ft" convert most --out z --type bf16
+
+# --- what cannot be written has the name that was asked for, not that of the place where it was made
+for to in z z.gguf "z.gguf --modelfile"; do
+    name=${to%% *} && [ "$to" = z ] && name=z/model.safetensors
+    # shellcheck disable=SC2086
+    (ulimit -f 100; refuses 74 "ft: error: $name: cannot be written: File too large" "$ft" convert "$source/data/tiny" --out $to -q)
+done
 
 # --- adapters ---------------------------------------------------------------------------------------------------------------
 cp -r "$source/data/tiny" m
@@ -54,6 +73,12 @@ refuses 80 '' "$ft" merge-adapter amost --base m --out z.gguf --type q8_0
 cp -r a alarge && poke alarge/adapter_model.safetensors $b 6e6e6e6e # finite, and large: the sum is no number of the type
 for to in "z --type f16" "z.gguf --type q8_0" "z.gguf --type q4_0"; do
     refuses 80 'is beyond the range of' "$ft" merge-adapter alarge --base m --out $to
+done
+refuses 80 'm with alarge: tensor' "$ft" merge-adapter alarge --base m --out z --type f16 # the sum is not the base's fault
+cp -r a ascale && sed -i 's/"lora_alpha": *[0-9.]*/"lora_alpha": 1e300/' ascale/adapter_config.json
+for verb in "merge-adapter ascale --base m" "convert ascale --base m"; do
+    # shellcheck disable=SC2086
+    refuses 65 'lora_alpha: 1e+300 is beyond the range of f32' "$ft" $verb --out z.gguf
 done
 refuses 80 'NaN' "$ft" merge-adapter a --base nan --out z # of the base
 refuses 80 'NaN' "$ft" merge-adapter a --base nan --out z.gguf --type q8_0

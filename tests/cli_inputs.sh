@@ -52,6 +52,17 @@ done
 cp "$source/README.md" text.txt
 fresh && FT_TEST_KEEP_TOKENS=1000 strike 65 "text.txt: $was" scribble text.txt /log.jsonl "$ft" train --model m --data text.txt --out o "${few[@]}"
 
+fresh && rm -f in && mkfifo in # NaN that came into a base is not the base's
+"$ft" score --model m < in > out 2> err &
+exec 7> in
+echo '{"text": "One warm day."}' >&7
+for _ in $(seq 500); do [ -s out ] && break || sleep 0.02; done
+head -c 500000 /dev/zero | tr '\0' '\377' | dd of=m/model.safetensors bs=1000 seek=150 conv=notrunc 2> /dev/null
+echo '{"text": "One warm day."}' >&7
+exec 7>&-
+wait $!
+[ $? = 65 ] && grep -q "m/model.safetensors: $was" err || bad "NaN over a base in use: $(cat err)"
+
 # --- and what is no harm ------------------------------------------------------------------------------------------------------
 fresh && cp d.jsonl e.jsonl && strike 0 'e.jsonl: was changed after it had been read' scribble e.jsonl /log.jsonl "$ft" train --model m --data e.jsonl --out o "${few[@]}"
 cmp -s o/adapter_model.safetensors a/adapter_model.safetensors || bad "data that was changed after it had been read changed the result"

@@ -341,6 +341,8 @@ void pe_check_json(cfg_doc *d, const cJSON *v, const char *key, bool (*good)(con
                    const char *must);
 FT_MUST_USE ft_status pe_load_json(const js_doc *d, const char *key, bool (*good)(const cJSON *v),
                                    const cJSON **out);
+/* A number that scales in f32; 65 where that has no place for it. */
+FT_MUST_USE ft_status pe_load_scale(const js_doc *d, const char *key, double def, double *out);
 void pe_put_json(cJSON *o, const char *key, const cJSON *v); /* a copy; NULL: null */
 static inline bool pe_is_null(const cJSON *v)
 {

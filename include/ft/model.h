@@ -273,6 +273,7 @@ int64_t model_cache_floats(const model *m, int64_t positions);
 typedef struct model_fold {
     ft_status (*fold)(void *ctx, const nn_site *s, float *w, float *b);
     void *ctx;
+    const char *name; /* of the adapter, for messages; NULL */
 } model_fold;
 /* Values that are made elsewhere, of a model that may be bare: rows [row0, row0 + n) of parameter i as f32. May be asked for
  * more than once. NULL: they are the model's. */

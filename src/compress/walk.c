@@ -248,9 +248,22 @@ static void give_back(cmp_walk *w)
     ag_return(w->o.inf->tape);
 }
 
+/* Codes and masks have no place for what is no number, and would hide it. */
+static ft_status check_finite(const cmp_walk *w)
+{
+    str_buf what = {0};
+    ft_status rc = inf_find_nonfinite(w->o.inf, NULL, &what);
+    if (rc == FT_OK && what.len > 0)
+        rc = ft_fail(FT_EDATA, "%s: %s; get the model's files again", ft_shows(w->m->path),
+                     what.data);
+    str_free(&what);
+    return rc;
+}
+
 ft_status cmp_walk_run(cmp_walk *w)
 {
     const cmp_method *method = w->o.method;
+    FT_TRY(check_finite(w));
     FT_TRY(method->drop ? method->drop(w, w->o.cfg, &w->dropped) : make_blocks(w));
     give_back(w);
     return FT_OK;

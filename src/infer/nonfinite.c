@@ -64,6 +64,7 @@ static void look(void *ctx, const nn_run *r, int layer, const char *part, const 
 ft_status inf_find_nonfinite(const inf_ctx *c, const nn_batch *b, str_buf *out)
 {
     nn_run r;
+    FT_TRY(file_inputs_check()); /* written over meanwhile, it is not the model's fault */
     FT_TRY(find_weight(c, out));
     if (out->len > 0 || !b) return FT_OK;
     ag_reset(c->tape);

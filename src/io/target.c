@@ -270,6 +270,16 @@ ft_status io_target_beside(io_target *t, const char *name, const char *const *he
     return io_out_file(t->beside, heads, what);
 }
 
+/* What failed is told of the result as it was asked for, not of the place where it was made. */
+static void tell_place(const char *made, const char *asked)
+{
+    char told[8192];
+    const char *what = ft_error(), *at = made ? strstr(what, made) : NULL;
+    if (!at) return;
+    snprintf(told, sizeof told, "%.*s%s%s", (int)(at - what), what, asked, at + strlen(made));
+    (void)ft_fail_again(FT_EIO, told); /* the status is the caller's */
+}
+
 /* Without memory the table cannot be asked. The folder is this process's own, so all in it goes, unless the former result
  * is there. */
 static ft_status empty_blindly(const io_target *t)
@@ -304,6 +314,8 @@ void io_target_close(io_target *t)
     const char *left = NULL;
     if (!t->work || t->lock < 0) return;
     ft_temporary_drop(t->work);
+    tell_place(t->beside_temp, t->beside);
+    tell_place(t->temp, t->path);
     ft_error_keep(true);
     const bool back = put_own_back(t) == FT_OK;
     ft_status rc = back ? empty_work(t->work, t->mem, &left) : FT_OK;
@@ -334,13 +346,20 @@ static ft_status made_meanwhile(const io_target *t)
                    ft_shows(t->path));
 }
 
+static ft_status put(const io_target *t, const char *made, const char *path)
+{
+    if (rename(made, path) == 0) return io_sync_above(path);
+    if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR) return made_meanwhile(t);
+    return ft_fail_errno(FT_EIO, "%s: cannot be put in place", path);
+}
+
 /* Where nothing stood. */
 static ft_status place(const io_target *t)
 {
     if (renameat2(AT_FDCWD, t->temp, AT_FDCWD, t->path, RENAME_NOREPLACE) == 0)
         return io_sync_above(t->path);
     if (errno == EEXIST) return made_meanwhile(t);
-    if (is_unknown(errno)) return dir_rename(t->temp, t->path);
+    if (is_unknown(errno)) return put(t, t->temp, t->path);
     return ft_fail_errno(FT_EIO, "%s: cannot be put in place", t->path);
 }
 
@@ -375,7 +394,7 @@ static ft_status commit_result(io_target *t)
     if (there && !t->force) return made_meanwhile(t);
     if (there) FT_TRY(io_out_result(t->path, t->mem)); /* it may have changed since */
     FT_TRY(is_folder(t->path, &folder));
-    FT_TRY(!there ? place(t) : folder ? exchange(t) : dir_rename(t->temp, t->path));
+    FT_TRY(!there ? place(t) : folder ? exchange(t) : put(t, t->temp, t->path));
     t->placed = true;
     return FT_OK;
 }
@@ -390,5 +409,5 @@ ft_status io_target_commit(io_target *t)
              "%s: was made by somebody else meanwhile, and stays; %s is there", ft_shows(t->beside),
              ft_shows(t->path));
     FT_TRY(io_out_file(t->beside, t->beside_heads, t->beside_what));
-    return dir_rename(t->beside_temp, t->beside);
+    return put(t, t->beside_temp, t->beside);
 }

@@ -590,7 +590,7 @@ static ft_status load_config(pe_ctx *c, const js_doc *d)
     adalora_cfg *cfg = c->cfg;
     FT_TRY(pe_check_keys(d, keys));
     FT_TRY(js_get_int(d, d->root, "init_r", 12, 1, 65536, &cfg->init_r));
-    FT_TRY(js_get_num(d, d->root, "lora_alpha", 8.0, &cfg->lora_alpha));
+    FT_TRY(pe_load_scale(d, "lora_alpha", 8.0, &cfg->lora_alpha));
     FT_TRY(pe_load_target(&cfg->target, d));
     FT_TRY(pe_load_json(d, "rank_pattern", is_pattern, &cfg->rank_pattern));
     if (pe_is_null(cfg->rank_pattern) || !cfg->rank_pattern->child) cfg->rank_pattern = NULL;

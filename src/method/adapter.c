@@ -527,7 +527,7 @@ static ft_status load_scaling(const js_doc *in, adapter_cfg *c)
     const cJSON *v = js_get(in->root, "scaling");
     if (cJSON_IsString(v))
         return refuse(in, "scaling", "is learned in this adapter; ft has it as a number");
-    return js_get_num(in, in->root, "scaling", 1.0, &c->scaling);
+    return pe_load_scale(in, "scaling", 1.0, &c->scaling);
 }
 
 static ft_status load_init(const js_doc *in, adapter_cfg *c)

@@ -3,6 +3,8 @@
 #include "ft/method.h"
 #include "method_private.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 /* --- reading a key ------------------------------------------------------------------------------------------------ */
@@ -22,6 +24,13 @@ ft_status pe_load_json(const js_doc *d, const char *key, bool (*good)(const cJSO
     bool empty = cJSON_IsArray(v) && !v->child;
     if (pe_is_null(v) || empty || good(v)) return FT_OK;
     return js_fail(d, v, FT_EDATA, key, "has a form that PEFT does not write");
+}
+
+ft_status pe_load_scale(const js_doc *d, const char *key, double def, double *out)
+{
+    FT_TRY(js_get_num(d, d->root, key, def, out));
+    if (fabs(*out) <= (double)FLT_MAX) return FT_OK;
+    return js_fail(d, js_get(d->root, key), FT_EDATA, key, "%g is beyond the range of f32", *out);
 }
 
 /* The keys that every adapter may have. */

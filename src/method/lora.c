@@ -379,7 +379,7 @@ ft_status pe_lora_load_config(pe_ctx *c, const js_doc *d)
     FT_TRY(pe_check_keys(d, keys));
     FT_TRY(check_init(d, &cfg->init_lora_weights));
     FT_TRY(js_get_int(d, o, "r", 8, 1, 65536, &cfg->r));
-    FT_TRY(js_get_num(d, o, "lora_alpha", 8.0, &cfg->lora_alpha));
+    FT_TRY(pe_load_scale(d, "lora_alpha", 8.0, &cfg->lora_alpha));
     if (!c->load_dir) FT_TRY(js_get_num(d, o, "lora_dropout", 0.0, &cfg->lora_dropout));
     FT_TRY(js_get_bool(d, o, "use_rslora", false, &cfg->use_rslora));
     FT_TRY(load_use_dora(c, d));

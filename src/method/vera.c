@@ -227,7 +227,7 @@ static ft_status load_config(pe_ctx *c, const js_doc *d)
     FT_TRY(js_get_int(d, o, "r", 256, 1, MAX_RANK, &cfg->r));
     FT_TRY(js_get_int(d, o, "projection_prng_key", 0, 0, MAX_KEY, &cfg->projection_prng_key));
     FT_TRY(js_get_bool(d, o, "save_projection", true, &cfg->save_projection));
-    FT_TRY(js_get_num(d, o, "d_initial", 0.1, &cfg->d_initial));
+    FT_TRY(pe_load_scale(d, "d_initial", 0.1, &cfg->d_initial));
     if (!c->load_dir) FT_TRY(js_get_num(d, o, "vera_dropout", 0.0, &cfg->vera_dropout));
     return pe_load_target(&cfg->target, d);
 }

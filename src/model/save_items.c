@@ -37,6 +37,9 @@ ft_status save_plan_open(save_plan *p, model *m, const model_save_options *opt)
 {
     *p = (save_plan){.m = m, .path = opt->source.name ? opt->source.name : m->path, .opt = opt};
     FT_TRY(arena_open(&p->mem, "save plan", (size_t)1 << 30));
+    if (opt->fold.name && m->path)
+        p->path = arena_printf(p->mem, "%s with %s", m->path, opt->fold.name);
+    if (!p->path && m->path) return FT_EMEM;
     p->untie = m->d.tied && ends_differ(p);
     p->cap = m->n_param + m->n_site + 16;
     p->item = arena_get(p->mem, (size_t)p->cap * sizeof *p->item);

@@ -27,7 +27,7 @@ typedef struct save_item {
 
 typedef struct save_plan {
     model *m;
-    const char *path; /* whose values they are, for messages: the model's */
+    const char *path; /* whose values they are, for messages */
     const model_save_options *opt;
     arena *mem;
     save_item *item;

@@ -71,6 +71,7 @@ ft_status save_source(const save_plan *p, int64_t param, tn_tensor *src, float *
 ft_status save_refuse(const save_plan *p, const char *name, const char *what)
 {
     const bool given = p->opt->as_given;
+    FT_TRY(file_inputs_check()); /* what was written over meanwhile is told as that */
     return ft_fail(given ? FT_EDATA : FT_EDIVERGED, "%s: tensor \"%s\" holds %s; %s",
                    ft_shows(p->path), ft_shows(name), what,
                    given

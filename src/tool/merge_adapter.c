@@ -278,13 +278,15 @@ static ft_status choose_tokenizer(merge *m)
 static void save_options(const merge *m, const dt_type *type, const model_quant *quant,
                          model_save_options *out)
 {
+    model_fold fold = pe_folder(m->on->adapter);
+    fold.name = m->opt->combine ? "the adapters" : m->adapter;
     *out = (model_save_options){.over = &m->on->adapter->over,
                                 .type = quant ? NULL : type,
                                 .mix = type == m->type ? model_mix_by_name(m->opt->type) : NULL,
                                 .quant = quant,
                                 .quant_cfg = m->quant_cfg,
                                 .exact_vectors = m->on->adapter->method->exact_vectors,
-                                .fold = pe_folder(m->on->adapter),
+                                .fold = fold,
                                 .tokenizer = m->tokenizer,
                                 .template = m->template};
 }
