@@ -24,7 +24,7 @@ reward     1500  a file a reward: comparisons, patterns, lengths, reward models,
 data       8400  sources of every kind to samples and records: files, columns, splits; checks, streams of windows, mixes, batches
 objective  5200  a file a loss: of tokens, of judged answers, of completions that are sampled
 optim      1800  a file an update rule, schedules and the keys each goes by
-train      7300  the loop, checkpoints, resume, plan, reports
+train      7350  the loop, checkpoints, resume, plan, reports
 compress   4000  the walk over blocks with calibration data, resumable between them; quantisers and pruners as rows
 merge      2980  whole models as one: recipes, a file a method, tiles over the inputs, vocabularies by tokens
 tool      13640  the verbs that are not training; of an evaluation tasks, gates, benchmarks of the hub, reports; runs as a page; conversations; what leaves for llama.cpp and Ollama; judging and searching of recipes; transfers from a hub that is not believed

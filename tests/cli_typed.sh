@@ -82,6 +82,13 @@ expect_told 0 'at temperature 0 the 2 answers' "${asks[@]}" --data two.jsonl
 [ "$(grep -c warning err.txt)" = 1 ] || bad "told not once: $(cat err.txt)"
 expect 0 "${asks[@]}" --data two.jsonl --temperature 1
 grep -q warning err.txt && bad "warned of nothing: $(cat err.txt)"
+# and cuts of a draw that is none
+cuts=("$ft" generate --model "$tiny" --max-new-tokens 1 --top-k 3)
+expect_told 0 'have no effect at temperature 0' "${cuts[@]}" --data two.jsonl
+[ "$(grep -c warning err.txt)" = 1 ] || bad "cuts are told not once: $(cat err.txt)"
+printf '%s\n' '{"prompt": "a", "temperature": 1}' > draw.jsonl
+expect 0 "${cuts[@]}" --data draw.jsonl
+grep -q warning err.txt && bad "warned of a draw: $(cat err.txt)"
 expect 0 "$ft" generate --model "$tiny" --prompt a --num-samples 40 --max-new-tokens 60 --temperature 1e6
 tr -d '\n' < out.txt | grep -q 'u0000' && bad 'a NUL among completions'
 cp out.txt many.jsonl && sed -i 's/^{/{"answer": "a",/' many.jsonl

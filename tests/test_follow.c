@@ -239,8 +239,11 @@ static void without_evaluation_data_there_are_samples_too(void **state)
     j.out = "none";
     j.set[0] = "train.sample_prompts=[]";
     assert_fails(train(j), FT_ECONFIG, "there is no prompt");
-    j.set[0] = "train.sample_prompts=[{\"text\": \"x\"}]";
-    assert_fails(train(j), FT_ECONFIG, "train.sample_prompts: a prompt is a text");
+    j.set[0] = "train.sample_prompts=[{\"promt\": \"x\"}]";
+    assert_fails(train(j), FT_ECONFIG,
+                 "train.sample_prompts.promt: unknown key; did you mean \"prompt\"?");
+    j.set[0] = "train.sample_prompts=[\"a\", {\"messages\": [], \"prompt\": \"b\"}]";
+    assert_fails(train(j), FT_ECONFIG, "train.sample_prompts.prompt: not together with messages");
     static const char *const wrong[][2] = {
         {"[5]", "a prompt is a text"},
         {"[\"a\", {}]", "a prompt is a text"},

@@ -138,13 +138,13 @@ static ft_status end_row(data_stream *s)
     int64_t len = to->n_ids - s->row_at;
     bool useful = (s->d->count_first || s->d->plain) && len > 0;
     for (int64_t i = s->seq_at; i < to->n_seq; i++) useful = useful || to->seq[i] > 1;
+    if (len > s->stats->longest) s->stats->longest = len;
     if (useful) {
         FT_TRY(data_store_row(s->d, to, s->stats,
                               (data_row){.ids_at = s->row_at,
                                          .seq_at = s->seq_at,
                                          .len = (int32_t)len,
                                          .n_seq = (int32_t)(to->n_seq - s->seq_at)}));
-        if (len > s->stats->longest) s->stats->longest = len;
         row_stored(s);
     } else { /* tokens that nothing predicts */
         to->n_ids = s->row_at;

@@ -193,7 +193,7 @@ static ft_status read_given(const char *given, char **text)
     size_t n;
     path_kind kind;
     FT_TRY(path_look(given, &kind));
-    if (kind != PATH_FILE && kind != PATH_LOST) return unknown(given);
+    if (kind == PATH_NONE) return unknown(given);
     FT_TRY(file_read(text, &n, given, LONGEST));
     if (strlen(*text) == n && utf8_valid(*text, n)) return FT_OK;
     ft_free(*text);

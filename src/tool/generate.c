@@ -37,7 +37,7 @@ typedef struct round { /* lines that are answered together */
     int left[ROUND];         /* copies that are not complete */
     int copies;
     bool stream;
-    bool equal; /* it was told that all answers to a prompt are the same */
+    bool equal, idle; /* told: answers to a prompt are all the same; cuts do nothing */
     int64_t n, shown;
     uint64_t lines; /* that came so far, */
     int64_t made;   /* and requests that were made of them */
@@ -238,13 +238,21 @@ static ft_status finish(round *r)
     return rc;
 }
 
-static void tell_equal(round *r, const inf_sampling *s)
+/* What temperature 0, the likeliest token, leaves without an effect: each told once. */
+static void tell_greedy(round *r, const inf_sampling *s)
 {
-    if (r->equal || r->copies < 2 || s->temperature > 0) return;
-    log_warn("at temperature 0 the %d answers to a prompt are all the same; --temperature 1 makes "
-             "them differ",
-             r->copies);
-    r->equal = true;
+    if (s->temperature > 0) return;
+    if (r->copies > 1 && !r->equal)
+        log_warn("at temperature 0 the %d answers to a prompt are all the same; --temperature 1 "
+                 "makes them differ",
+                 r->copies);
+    const bool cuts = s->top_k > 0 || s->top_p < 1 || s->min_p > 0;
+    if (cuts && !r->idle)
+        log_warn(
+            "top-k, top-p and min-p have no effect at temperature 0, which takes the likeliest "
+            "token; --temperature 1 draws one");
+    r->equal |= r->copies > 1;
+    r->idle |= cuts;
 }
 
 /* The request of a line for its k-th system turn; doc NULL: opt->prompt. *last: there is none after it. */
@@ -256,7 +264,7 @@ static ft_status add(round *r, const js_doc *d, int k, bool *last)
     ft_status rc =
         d ? tool_request_line(&q, r->t, opt, d) : tool_request_text(&q, r->t, opt, opt->prompt);
     *last = !q.used || k + 1 == tool_systems_turns(opt);
-    if (rc == FT_OK) tell_equal(r, &q.s);
+    if (rc == FT_OK) tell_greedy(r, &q.s);
     if (rc == FT_OK && r->made++ >= opt->skip)
         r->ask[r->n++] = q;
     else

@@ -403,9 +403,20 @@ static void check_data(train_config *c)
 
 static void check_prompts(train_config *c)
 {
-    const cJSON *v = c->train.sample_prompts;
+    static const cfg_field no_rows[] = { CFG_END };
+    static const char *const keys[] = {"prompt", "messages", "tools", "chat_template_kwargs", NULL};
+    const cJSON *v = c->train.sample_prompts, *one;
     if (v && !cJSON_IsString(v) && !cJSON_IsArray(v))
         cfg_fail(&c->doc, v, "train.sample_prompts", "must be a path, or a list of prompts");
+    if (!cJSON_IsArray(v)) return;
+    cJSON_ArrayForEach(one, v)
+    {
+        if (!cJSON_IsObject(one)) continue; /* what it is, train_samples_open looks at */
+        cfg_read(&c->doc, one, "train.sample_prompts", no_rows, NULL, keys);
+        const cJSON *prompt = js_get(one, "prompt");
+        if (prompt && js_get(one, "messages"))
+            cfg_fail(&c->doc, prompt, "train.sample_prompts.prompt", "not together with messages");
+    }
 }
 
 static void check_output(train_config *c, const train_options *opt)
