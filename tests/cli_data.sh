@@ -105,6 +105,11 @@ expect_told 64 'a source needs --model' "$ft" data '{"path": "talk.jsonl"}'
 expect_told 64 '--format' "$ft" data run.json --format text
 expect_told 64 '--part eval' "$ft" data talk.jsonl --model "$tiny" --part eval
 expect_told 66 'nowhere.jsonl' "$ft" data nowhere.jsonl --model "$tiny"
+printf '{"text": "a"}\n' > one.jsonl # nothing was cut
+expect_told 65 'there is nothing to learn from in 1 records (a text needs two tokens, a conversation an answer); the longest is of 1 tokens' \
+    "$ft" data one.jsonl --model "$tiny"
+printf '{"prompt": "a b c d e f g", "completion": " x"}\n' > long.jsonl
+expect_told 65 'cutting at max_length 3 removed every supervised token of all 1' "$ft" data long.jsonl --model "$tiny" --max-length 3
 expect_told 65 'pairs.jsonl:1:' "$ft" data pairs.jsonl --model "$tiny" --format messages
 [ ! -e run.txt ] && [ ! -e out/tiny ] || bad "something was written"
 

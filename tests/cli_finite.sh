@@ -53,10 +53,9 @@ poke most/model.safetensors $w 9fcc7f7f # 3.4e38
 refuses 80 "tensor \"$w\": 3.40016e+38 at [0, 0] is beyond the range of bf16; use --type f32" "$ft" convert most --out z --type bf16
 
 # --- what cannot be written has the name that was asked for, not that of the place where it was made
-for to in z z.gguf "z.gguf --modelfile"; do
-    name=${to%% *} && [ "$to" = z ] && name=z/model.safetensors
-    # shellcheck disable=SC2086
-    (ulimit -f 100; refuses 74 "ft: error: $name: cannot be written: File too large" "$ft" convert "$source/data/tiny" --out $to -q)
+for to in z z.gguf; do
+    name=$to && [ $to = z ] && name=z/model.safetensors
+    refuses 74 "ft: error: $name: cannot be written: File too large" bash -c 'ulimit -f 100; exec "$@"' _ "$ft" convert "$source/data/tiny" --out $to -q
 done
 
 # --- adapters ---------------------------------------------------------------------------------------------------------------

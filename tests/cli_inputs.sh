@@ -52,11 +52,12 @@ done
 cp "$source/README.md" text.txt
 fresh && FT_TEST_KEEP_TOKENS=1000 strike 65 "text.txt: $was" scribble text.txt /log.jsonl "$ft" train --model m --data text.txt --out o "${few[@]}"
 
-fresh && rm -f in && mkfifo in # NaN that came into a base is not the base's
+fresh && rm -f in out && mkfifo in # NaN that came into a base is not the base's
 "$ft" score --model m < in > out 2> err &
 exec 7> in
 echo '{"text": "One warm day."}' >&7
 for _ in $(seq 500); do [ -s out ] && break || sleep 0.02; done
+[ -s out ] || bad "score answers nothing: $(cat err)"
 head -c 500000 /dev/zero | tr '\0' '\377' | dd of=m/model.safetensors bs=1000 seek=150 conv=notrunc 2> /dev/null
 echo '{"text": "One warm day."}' >&7
 exec 7>&-

@@ -321,16 +321,19 @@ static ft_status read_all(data_set *d)
                  "%s: no sample is left: the chat template does not print what would be learned "
                  "(data.on_loss \"drop\")",
                  path);
+        const int64_t room = s->stats.gives == DATA_PROMPTS; /* for an answer */
+        const bool pairs = !d->plain && !d->count_first;
+        FT_CHECK(s->stats.samples || !s->stats.records || s->stats.longest + room > d->max_length,
+                 FT_EDATA,
+                 "%s: no sample is left: there is nothing to learn from in %lld records%s; the "
+                 "longest is of %lld tokens",
+                 path, (long long)s->stats.records,
+                 pairs ? " (a text needs two tokens, a conversation an answer)" : "",
+                 (long long)s->stats.longest);
         FT_CHECK(s->stats.samples || !s->stats.records || !d->uncut, FT_EDATA,
                  "%s: no sample is left: every record has a sequence of more than max_length %lld "
                  "tokens; raise data.max_length",
                  path, (long long)d->max_length);
-        const int64_t room = s->stats.gives == DATA_PROMPTS; /* for an answer */
-        FT_CHECK(s->stats.samples || !s->stats.records || s->stats.longest + room > d->max_length,
-                 FT_EDATA,
-                 "%s: no sample is left: there is nothing to learn from in %lld records (a text "
-                 "needs two tokens, a conversation an answer); the longest is of %lld tokens",
-                 path, (long long)s->stats.records, (long long)s->stats.longest);
         FT_CHECK(
             s->stats.samples || !s->stats.records, FT_EDATA,
             "%s: no sample is left: cutting at max_length %lld removed every supervised token of "

@@ -35,16 +35,20 @@ static ft_status find_weight(const inf_ctx *c, str_buf *out)
     }
     float *row = ft_alloc((size_t)(ROWS * widest), sizeof *row), value;
     if (!row) return FT_EMEM;
-    for (int64_t i = 0; i < c->m->n_param && out->len == 0; i++) {
+    ft_status rc = FT_OK;
+    for (int64_t i = 0; rc == FT_OK && i < c->m->n_param && out->len == 0; i++) {
         nn_param *p = &c->m->param[i];
         const tn_tensor *t = nn_value_of(c->over, p);
-        if (!t->data || !find_in(t, row, &value)) continue;
+        const bool found = t->data && find_in(t, row, &value);
+        if (t == &p->t) model_forget(c->m, i);
+        rc = ft_stop();
+        if (!found) continue;
         str_printf(out, "the %s %s holds %s", t == &p->t ? "weight" : "trained value",
                    ft_shows(p->name), kind(value));
         if (t == &p->t && c->m->path) str_printf(out, " (%s)", ft_shows(model_param_file(c->m, i)));
     }
     ft_free(row);
-    return str_ok(out);
+    return rc == FT_OK ? str_ok(out) : rc;
 }
 
 static void look(void *ctx, const nn_run *r, int layer, const char *part, const tn_tensor *h)

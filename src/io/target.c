@@ -277,7 +277,7 @@ static void tell_place(const char *made, const char *asked)
     const char *what = ft_error(), *at = made ? strstr(what, made) : NULL;
     if (!at) return;
     snprintf(told, sizeof told, "%.*s%s%s", (int)(at - what), what, asked, at + strlen(made));
-    (void)ft_fail_again(FT_EIO, told); /* the status is the caller's */
+    (void)(ft_fail_again)(FT_EIO, told); /* the status and the origin are the caller's */
 }
 
 /* Without memory the table cannot be asked. The folder is this process's own, so all in it goes, unless the former result
@@ -340,16 +340,16 @@ static bool is_unknown(int error)
     return error == EINVAL || error == ENOSYS || error == ENOTSUP || error == EXDEV;
 }
 
-static ft_status made_meanwhile(const io_target *t)
+static ft_status made_meanwhile(const char *path)
 {
     return ft_fail(FT_EEXIST, "%s: was made by somebody else meanwhile; nothing was written over",
-                   ft_shows(t->path));
+                   ft_shows(path));
 }
 
-static ft_status put(const io_target *t, const char *made, const char *path)
+static ft_status put(const char *made, const char *path)
 {
     if (rename(made, path) == 0) return io_sync_above(path);
-    if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR) return made_meanwhile(t);
+    if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR) return made_meanwhile(path);
     return ft_fail_errno(FT_EIO, "%s: cannot be put in place", path);
 }
 
@@ -358,8 +358,8 @@ static ft_status place(const io_target *t)
 {
     if (renameat2(AT_FDCWD, t->temp, AT_FDCWD, t->path, RENAME_NOREPLACE) == 0)
         return io_sync_above(t->path);
-    if (errno == EEXIST) return made_meanwhile(t);
-    if (is_unknown(errno)) return put(t, t->temp, t->path);
+    if (errno == EEXIST) return made_meanwhile(t->path);
+    if (is_unknown(errno)) return put(t->temp, t->path);
     return ft_fail_errno(FT_EIO, "%s: cannot be put in place", t->path);
 }
 
@@ -391,10 +391,10 @@ static ft_status commit_result(io_target *t)
     bool there, folder;
     ft_temporary_drop(t->work); /* from here on the old result may lie in it */
     FT_TRY(io_out_there(t->path, &there));
-    if (there && !t->force) return made_meanwhile(t);
+    if (there && !t->force) return made_meanwhile(t->path);
     if (there) FT_TRY(io_out_result(t->path, t->mem)); /* it may have changed since */
     FT_TRY(is_folder(t->path, &folder));
-    FT_TRY(!there ? place(t) : folder ? exchange(t) : put(t, t->temp, t->path));
+    FT_TRY(!there ? place(t) : folder ? exchange(t) : put(t->temp, t->path));
     t->placed = true;
     return FT_OK;
 }
@@ -409,5 +409,5 @@ ft_status io_target_commit(io_target *t)
              "%s: was made by somebody else meanwhile, and stays; %s is there", ft_shows(t->beside),
              ft_shows(t->path));
     FT_TRY(io_out_file(t->beside, t->beside_heads, t->beside_what));
-    return put(t, t->beside_temp, t->beside);
+    return put(t->beside_temp, t->beside);
 }

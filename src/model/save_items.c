@@ -37,9 +37,6 @@ ft_status save_plan_open(save_plan *p, model *m, const model_save_options *opt)
 {
     *p = (save_plan){.m = m, .path = opt->source.name ? opt->source.name : m->path, .opt = opt};
     FT_TRY(arena_open(&p->mem, "save plan", (size_t)1 << 30));
-    if (opt->fold.name && m->path)
-        p->path = arena_printf(p->mem, "%s with %s", m->path, opt->fold.name);
-    if (!p->path && m->path) return FT_EMEM;
     p->untie = m->d.tied && ends_differ(p);
     p->cap = m->n_param + m->n_site + 16;
     p->item = arena_get(p->mem, (size_t)p->cap * sizeof *p->item);
@@ -150,6 +147,7 @@ static ft_status judge(const save_plan *p, const save_item *it, piece *of)
     if (at == LLONG_MAX) return FT_OK;
     str_buf place = {0};
     float x[DT_BLOCK_MAX];
+    const char *with = p->opt->fold.name;
     const int64_t r = at / of->cols, c = at % of->cols, block = of->type->block;
     const dt_data src = {of->src->data, of->src->side};
     int64_t row = of->order ? of->order[r] : r - of->first, worst = 0;
@@ -161,9 +159,10 @@ static ft_status judge(const save_plan *p, const save_item *it, piece *of)
     ft_status rc = str_ok(&place);
     if (rc == FT_OK && made) {
         rc = ft_fail(FT_EDIVERGED,
-                     "%s: tensor \"%s\": %g at %s is beyond the range of %s; use %s %s",
-                     ft_shows(p->path), ft_shows(it->name), (double)x[worst], place.data,
-                     of->type->name, p->opt->source.name ? "out_dtype" : "--type",
+                     "%s%s%s: tensor \"%s\": %g at %s is beyond the range of %s; use %s %s",
+                     ft_shows(p->path), with ? " with " : "", with ? ft_shows(with) : "",
+                     ft_shows(it->name), (double)x[worst], place.data, of->type->name,
+                     p->opt->source.name ? "out_dtype" : "--type",
                      of->type == &dt_bf16 ? "f32" : "bf16 or f32");
     } else if (rc == FT_OK && of->allows) {
         log_warn("tensor \"%s\" holds %s at %s, and is written so", ft_shows(it->name),

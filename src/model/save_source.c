@@ -71,10 +71,11 @@ ft_status save_source(const save_plan *p, int64_t param, tn_tensor *src, float *
 ft_status save_refuse(const save_plan *p, const char *name, const char *what)
 {
     const bool given = p->opt->as_given;
+    const char *with = p->opt->fold.name;
     FT_TRY(file_inputs_check()); /* what was written over meanwhile is told as that */
-    return ft_fail(given ? FT_EDATA : FT_EDIVERGED, "%s: tensor \"%s\" holds %s; %s",
-                   ft_shows(p->path), ft_shows(name), what,
-                   given
-                       ? "get the model's files again, or write it as it is with --allow-nonfinite"
-                       : "nothing was written");
+    return ft_fail(
+        given ? FT_EDATA : FT_EDIVERGED, "%s%s%s: tensor \"%s\" holds %s; %s", ft_shows(p->path),
+        with ? " with " : "", with ? ft_shows(with) : "", ft_shows(name), what,
+        given ? "get the model's files again, or write it as it is with --allow-nonfinite"
+              : "nothing was written");
 }

@@ -323,7 +323,11 @@ ft_status train_checkpoint_file(const char *path, int64_t bytes, const char *sha
     FT_TRY(path_look(path, &kind));
     FT_CHECK(kind != PATH_NONE, FT_EDATA, "%s: is missing, though the manifest lists it", path);
     FT_TRY(path_size(path, &size));
-    if (size < 0) return file_sha256(path, hex); /* says what it is instead of a file */
+    if (size < 0) { /* the opener says what it is instead of a file */
+        const ft_status rc = file_sha256(path, hex);
+        if (rc == FT_OK) return ft_fail(FT_EDATA, "%s: was no file", path);
+        return rc == FT_ENOINPUT ? FT_EDATA : rc;
+    }
     FT_CHECK(bytes < 0 || size == bytes, FT_EDATA, "%s: %lld bytes where %lld were written", path,
              (long long)size, (long long)bytes);
     if (!sha256) return FT_OK;
@@ -348,7 +352,8 @@ static ft_status check_file(const js_doc *d, const cJSON *entry, const char *dir
     path_kind kind;
     FT_TRY(path_look(path, &kind));
     if (!is_own(name) && kind == PATH_NONE) return FT_OK; /* somebody took it away */
-    return train_checkpoint_file(path, bytes, depth == TRAIN_SIZES ? NULL : want);
+    const ft_status rc = train_checkpoint_file(path, bytes, depth == TRAIN_SIZES ? NULL : want);
+    return rc == FT_EPERM && !is_own(name) ? FT_EDATA : rc; /* a run goes on without it */
 }
 
 ft_status train_checkpoint_facts(const train_session *s, int64_t step, arena *mem, int64_t *rates,
