@@ -117,7 +117,7 @@ static ft_status write_to(maker *k, const char *name, const str_buf *text)
 static ft_status write_more(maker *k, const tok_tokenizer *base, const words *w, int64_t below)
 {
     str_buf json = {0}, config = {0};
-    path_kind kind;
+    path_kind kind = PATH_NONE;
     ft_status rc = tok_write_more(base, below, w->tok, w->n, &json, &config);
     if (rc == FT_OK) rc = path_look_in(k->dir, "tokenizer.json", &kind);
     if (rc == FT_OK) rc = write_to(k, "tokenizer.json", &json);

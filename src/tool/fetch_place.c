@@ -210,7 +210,7 @@ ft_status fetch_part_put(const fetch_place *p, const char *part, const char *pat
 
 void fetch_parts_tidy(const fetch_place *p, const fetch_repo *r)
 {
-    char part[FETCH_PART];
+    char part[FETCH_PART] = "";
     map_table kept = {0};
     const char **names;
     int64_t n, one;
