@@ -1,5 +1,6 @@
 /* nonfinite.c – where a number that is none comes from: a weight of the file, a value laid over it, or the first layer whose
- * result overflows. Asked only after a loss or a probability has turned out to be NaN or Inf. */
+ * result overflows. Asked after a loss or a probability has turned out to be NaN or Inf, and of the weights alone before they
+ * are coded or pruned. */
 #include <math.h>
 
 #include "ft/infer.h"
