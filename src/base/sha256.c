@@ -60,7 +60,7 @@ FT_WRAPS static void compress_plain(uint32_t h[8], const uint8_t *p)
 /* Four rounds an iteration; the message schedule runs four words ahead in a ring of four vectors. */
 __attribute__((target("sha,sse4.1"))) static void compress_cpu(uint32_t h[8], const uint8_t *p)
 {
-    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bll, 0x0405060700010203ll);
+    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
     __m128i w[4];
     __m128i t = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)h), 0xb1);
     __m128i efgh = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(h + 4)), 0x1b);

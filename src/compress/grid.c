@@ -38,7 +38,8 @@ void cmp_grid_of(const cmp_grid *g, const float *w, int64_t n, uint16_t *scale, 
         high = 1.0f;
     }
     const float step = (high - low) / (float)most;
-    const float at = g->sym ? (float)((most + 1) / 2) : rintf(-low / step);
+    const int middle = (most + 1) / 2;
+    const float at = g->sym ? (float)middle : rintf(-low / step);
     dt_f16.pack(scale, &step, 1);
     if (*scale == 0) *scale = SMALLEST_F16;
     *zero = (uint8_t)(at < 0.0f ? 0.0f : at > (float)most ? (float)most : at);

@@ -52,7 +52,7 @@ static float ratio(const merge_tensor *t, const double *product)
         for (int j = i + 1; j < n; j++, at++)
             sum += fmin(fmax(product[at] / fmax(norm[i] * norm[j], 1e-6), -1), 1);
     }
-    const double c = sum / (n * (n - 1) / 2), d = 1 + (n - 1) * c;
+    const double c = sum / (0.5 * n * (n - 1)), d = 1 + (n - 1) * c;
     return fabs(d) < 1e-6 ? 0 : (float)(n * c / d);
 }
 

@@ -121,7 +121,7 @@ static tpl_val capture(tpl_ctx *c, const tpl_body *b)
 static bool take_kw(const tpl_args *a, bool *used, const char *name, tpl_val *v)
 {
     for (int i = 0; i < a->n_kw; i++) {
-        if (used[i] || strcmp(a->kw[i].name, name)) continue;
+        if (used[i] || strcmp(a->kw[i].name, name) != 0) continue;
         used[i] = true;
         *v = a->kw[i].v;
         return true;

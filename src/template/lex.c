@@ -117,7 +117,7 @@ static size_t end_mark(const lexer *x, size_t p, const char *mark, bool plus, bo
         return space_end(x, p + 3);
     }
     if (plus && x->len - p >= 3 && x->s[p] == '+' && !memcmp(x->s + p + 1, mark, 2)) return p + 3;
-    if (x->len - p < 2 || memcmp(x->s + p, mark, 2)) return 0;
+    if (x->len - p < 2 || memcmp(x->s + p, mark, 2) != 0) return 0;
     p += 2;
     return trim && p < x->len && x->s[p] == '\n' ? p + 1 : p;
 }

@@ -628,7 +628,7 @@ static void format_spec(tpl_ctx *c, str_buf *out, tpl_val v, const char *t, int6
 static tpl_val format_field(tpl_ctx *c, const char *t, int64_t n, const tpl_args *a, int *next)
 {
     int64_t i = 0;
-    tpl_val v = tpl_undef();
+    tpl_val v;
     while (i < n && t[i] != '.' && t[i] != '[') i++;
     bool digits = true;
     int64_t k = 0, index = 0;
@@ -642,7 +642,7 @@ static tpl_val format_field(tpl_ctx *c, const char *t, int64_t n, const tpl_args
         int j = 0;
         (*next)--;
         while (j < a->n_kw &&
-               (strlen(a->kw[j].name) != (size_t)i || memcmp(a->kw[j].name, t, (size_t)i))) {
+               (strlen(a->kw[j].name) != (size_t)i || memcmp(a->kw[j].name, t, (size_t)i) != 0)) {
             j++;
         }
         if (j == a->n_kw) return tpl_fail(c, "format: no argument %s", ft_show(t, (size_t)i));

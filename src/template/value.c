@@ -519,7 +519,7 @@ static tpl_val method(tpl_ctx *c, tpl_val v, const char *name, size_t n)
     }
     static const char of_dict[] = " clear pop popitem setdefault update ";
     for (int i = 0; changing[i] && (v.t == TV_LIST || v.t == TV_DICT); i++) {
-        if (strlen(changing[i]) != n || memcmp(changing[i], name, n)) continue;
+        if (strlen(changing[i]) != n || memcmp(changing[i], name, n) != 0) continue;
         char key[16];
         size_t k = 0;
         key[k++] = ' ';
@@ -527,8 +527,9 @@ static tpl_val method(tpl_ctx *c, tpl_val v, const char *name, size_t n)
         key[k++] = ' ';
         key[k] = 0;
         bool dict_has = strstr(of_dict, key) != NULL;
-        bool list_has = strcmp(changing[i], "popitem") && strcmp(changing[i], "setdefault") &&
-                        strcmp(changing[i], "update");
+        bool list_has = strcmp(changing[i], "popitem") != 0 &&
+                        strcmp(changing[i], "setdefault") != 0 &&
+                        strcmp(changing[i], "update") != 0;
         if (v.t == TV_DICT ? dict_has : list_has) return refused(name, n);
     }
     if (n > 2 && name[0] == '_' && name[1] == '_') return refused(name, n);
