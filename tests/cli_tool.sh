@@ -224,5 +224,8 @@ starve convert 19 600 "$ft" convert f16.gguf --out starved --type bf16
 starve gguf 29 700 "$ft" convert base --out starved.gguf --type q8_0
 starve merge 61 1900 "$ft" merge-adapter adapter --out starved --json
 starve eval 31 900 "$ft" eval eval.json --json
+starve init 1 160 "$ft" init --model base --data one # a tree that parts are read for while it grows
+printf '{"model": {"path": "base"}, "prune": {"type": "magnitude", "sparsity": 0.5}}' >prune.json
+starve prune 1 60 "$ft" prune prune.json --out starved # a default that is not there is not looked at
 
 finish cli_tool

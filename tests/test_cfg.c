@@ -64,7 +64,7 @@ static ft_status read_with(options *o, const char *text, const char *const *sets
     *o = (options){.rate = (double)NAN};
     ft_error_clear();
     FT_TRY(cfg_open(&d, file(text), sets, n, test_mem));
-    cfg_read(&d, d.js.root, "", rows, o, NULL);
+    assert_ok(cfg_read(&d, d.js.root, "", rows, o, NULL));
     ft_status rc = cfg_done(&d);
     cfg_close(&d);
     return rc;
@@ -76,7 +76,7 @@ static void fills_defaults(void **state)
     cfg_doc d;
     options o = {.rate = (double)NAN};
     assert_ok(cfg_open(&d, file("{\"path\": \"m\"}"), NULL, 0, test_mem));
-    cfg_read(&d, d.js.root, "", rows, &o, NULL);
+    assert_ok(cfg_read(&d, d.js.root, "", rows, &o, NULL));
     assert_ok(cfg_done(&d));
     assert_true(o.shuffle);
     assert_int_equal(o.epochs, 1);
@@ -108,7 +108,7 @@ static void reads_every_type(void **state)
              "\"gradient_checkpointing\": false, \"quantization\": {\"type\": \"fp4\","
              "\"block_size\": 32, \"double_quant\": false}}"),
         NULL, 0, test_mem));
-    cfg_read(&d, d.js.root, "", rows, &o, NULL);
+    assert_ok(cfg_read(&d, d.js.root, "", rows, &o, NULL));
     assert_ok(cfg_done(&d));
     assert_false(o.shuffle);
     assert_int_equal(o.epochs, 3);
@@ -275,7 +275,7 @@ static void applies_sets(void **state)
     cfg_doc d;
     assert_ok(cfg_open_empty(&d, good, FT_COUNT_OF(good), test_mem));
     o = (options){0};
-    cfg_read(&d, d.js.root, "", rows, &o, NULL);
+    assert_ok(cfg_read(&d, d.js.root, "", rows, &o, NULL));
     cfg_fail(&d, d.js.root, "a", "no");
     assert_non_null(
         strstr(ft_error(), "--set quantization[\"block_size\"]: quantization.type: this key is"));
@@ -306,7 +306,7 @@ static void resolves_to_a_config(void **state)
     cfg_doc d;
     a = b = (options){.rate = (double)NAN};
     assert_ok(cfg_open(&d, file(text), NULL, 0, test_mem));
-    cfg_read(&d, d.js.root, "", rows, &a, NULL);
+    assert_ok(cfg_read(&d, d.js.root, "", rows, &a, NULL));
     assert_ok(cfg_done(&d));
     cJSON *out = cJSON_CreateObject();
     assert_ok(cfg_resolve(out, rows, &a));
@@ -320,7 +320,7 @@ static void resolves_to_a_config(void **state)
     assert_int_equal(js_get(js_get(out, "quantization"), "block_size")->valueint, 64);
     cfg_close(&d);
     assert_ok(cfg_open(&d, file(s.data), NULL, 0, test_mem));
-    cfg_read(&d, d.js.root, "", rows, &b, NULL);
+    assert_ok(cfg_read(&d, d.js.root, "", rows, &b, NULL));
     assert_ok(cfg_done(&d));
     cJSON *again = cJSON_CreateObject();
     assert_ok(cfg_resolve(again, rows, &b));
@@ -474,7 +474,7 @@ static ft_status memory_job(const char *path)
     if (rc == FT_OK) {
         cJSON *out = cJSON_CreateObject();
         rc = out ? FT_OK : FT_EMEM;
-        cfg_read(&d, d.js.root, "", rows, &o, NULL);
+        if (rc == FT_OK) rc = cfg_read(&d, d.js.root, "", rows, &o, NULL);
         if (rc == FT_OK) rc = cfg_done(&d);
         if (rc == FT_OK) rc = cfg_resolve(out, rows, &o);
         js_print(&s, out, true);

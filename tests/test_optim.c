@@ -124,7 +124,7 @@ static bool key_is_allowed(const char *type, const char *key, const char *value,
     assert_ok(cfg_open_empty(&d, list, 2, mem));
     const cJSON *object = js_get(d.js.root, "optim");
     *cfg = (opt_cfg){GOLDEN_DEFAULTS.type = NULL};
-    cfg_read(&d, object, "optim", opt_fields, cfg, NULL);
+    assert_ok(cfg_read(&d, object, "optim", opt_fields, cfg, NULL));
     cfg->learning_rate = GOLDEN_PEAK;
     assert_ok(cfg_done(&d));
     opt_check(&d, object, cfg);
@@ -265,7 +265,7 @@ static void *options_of(const opt_rule *rule, const char *const *sets, int n, cf
     void *own = arena_get(mem, rule->cfg_size + 1);
     assert_non_null(own);
     assert_ok(cfg_open_empty(d, sets, n, mem));
-    cfg_read(d, d->js.root, "optim", rule->fields ? rule->fields : none, own, NULL);
+    assert_ok(cfg_read(d, d->js.root, "optim", rule->fields ? rule->fields : none, own, NULL));
     assert_ok(cfg_done(d));
     return own;
 }

@@ -108,7 +108,8 @@ static void open_bench(bench *b, size_t at)
     while (cases[at].set[sets]) sets++;
     void *own = arena_get(b->mem, rule->cfg_size + 1);
     assert_ok(cfg_open_empty(&b->doc, cases[at].set, sets, b->mem));
-    cfg_read(&b->doc, b->doc.js.root, "optim", rule->fields ? rule->fields : none, own, NULL);
+    assert_ok(
+        cfg_read(&b->doc, b->doc.js.root, "optim", rule->fields ? rule->fields : none, own, NULL));
     if (rule->check) rule->check(&b->doc, b->doc.js.root, &b->cfg, own);
     assert_ok(cfg_done(&b->doc));
     assert_ok(opt_open(&b->o, rule, &b->cfg, own, &b->store, STEPS, b->mem));

@@ -96,7 +96,7 @@ static const void *defaults(const model_quant *q)
     assert_ok(arena_open(&mem, "t", (size_t)1 << 20));
     assert_true(q->make_size <= sizeof cfg);
     assert_ok(cfg_open_empty(&d, NULL, 0, mem));
-    cfg_read(&d, d.js.root, "", q->make_fields, cfg, NULL);
+    assert_ok(cfg_read(&d, d.js.root, "", q->make_fields, cfg, NULL));
     assert_ok(cfg_done(&d));
     cfg_close(&d);
     arena_close(mem);

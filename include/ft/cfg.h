@@ -73,8 +73,8 @@ static inline const cJSON *js_get(const cJSON *o, const char *key)
 {
     return cJSON_GetObjectItemCaseSensitive(o, key);
 }
-/* Trees are made by many small calls, each of which may fail. This is FT_EMEM when one did on this thread since a text
- * was last read: for who reads a tree that was made. js_print fails its text then, so what is printed is whole. */
+/* Trees are made by many small calls, each of which may fail. This is FT_EMEM, once, when one did on this thread: for who
+ * reads a tree that was made. js_print fails its text then, so what is printed is whole. */
 FT_MUST_USE ft_status js_whole(void);
 /* Prints a tree as compact JSON (floats shortest that read back), or indented by 2. */
 void js_print(str_buf *out, const cJSON *node, bool indent);
@@ -188,9 +188,10 @@ void cfg_close(cfg_doc *d);
 /* Fills `out` from `object` (NULL: all defaults) by `rows`. `path` is the key of the object ("optim").
  * Mistakes (unknown key with the nearest name, wrong type, out of range, missing) are recorded with
  * ft_fail_more and counted in d->errors; parsing goes on, so one run lists them all: the caller
- * finishes with cfg_done. Keys listed in `also` (NULL-terminated, may be NULL) are known to someone else. */
-void cfg_read(cfg_doc *d, const cJSON *object, const char *path, const cfg_field *rows, void *out,
-              const char *const *also);
+ * finishes with cfg_done. Keys listed in `also` (NULL-terminated, may be NULL) are known to someone else.
+ * FT_EMEM: members are missing, also those with a default. */
+FT_MUST_USE ft_status cfg_read(cfg_doc *d, const cJSON *object, const char *path,
+                               const cfg_field *rows, void *out, const char *const *also);
 /* Records one mistake at a node ("FILE:LINE:COL: KEY: …"). */
 void cfg_fail(cfg_doc *d, const cJSON *node, const char *key, const char *fmt, ...) FT_PRINTF(4, 5);
 /* The same for a key that is not there; silent where a mistake of that key, or of a table it stands in, is recorded
@@ -209,10 +210,12 @@ void cfg_fatal(cfg_doc *d);
 FT_MUST_USE ft_status cfg_done(const cfg_doc *d);
 /* A path value made relative as described above; `from` is the node it stands in. */
 const char *cfg_path(cfg_doc *d, const cJSON *from, const char *value);
+/* Appends `path` as it is from the root on, by the current folder; FT_EIO and the like where that cannot be told. */
+FT_MUST_USE ft_status cfg_absolute(str_buf *out, const char *path);
 /* Adds every row with its value (defaults filled in) to `object`: the resolved config. Members of rows
  * without a default that are 0, NULL, NAN or CFG_AUTO count as absent. Paths are written absolute, so
- * that the resolved config is valid wherever it is put. FT_EMEM: keys are missing. */
-ft_status cfg_resolve(cJSON *object, const cfg_field *rows, const void *values);
+ * that the resolved config is valid wherever it is put. On failure keys are missing. */
+FT_MUST_USE ft_status cfg_resolve(cJSON *object, const cfg_field *rows, const void *values);
 /* A member of a resolved object that is what its row gives where the key is absent. */
 bool cfg_is_default(const cfg_field *rows, const cJSON *v);
 /* Help lines ("  key  type  default  help"), and JSON Schema properties of a table (out of memory: parts are

@@ -171,7 +171,7 @@ static void read_auto_bool(const slot *s)
 
 static void read_table(const slot *s)
 {
-    cfg_read(s->d, s->node, s->key, s->row->sub, s->to, NULL);
+    if (cfg_read(s->d, s->node, s->key, s->row->sub, s->to, NULL) != FT_OK) cfg_fatal(s->d);
 }
 
 static void (*const readers[])(const slot *s) = {
@@ -281,8 +281,8 @@ static bool listed(const char *const *names, const char *key)
     return false;
 }
 
-void cfg_read(cfg_doc *d, const cJSON *object, const char *path, const cfg_field *rows, void *out,
-              const char *const *also)
+ft_status cfg_read(cfg_doc *d, const cJSON *object, const char *path, const cfg_field *rows,
+                   void *out, const char *const *also)
 {
     char key[KEY_BYTES];
     const cJSON *owner = object ? object : d->js.root;
@@ -303,20 +303,29 @@ void cfg_read(cfg_doc *d, const cJSON *object, const char *path, const cfg_field
         }
     }
     fill_absent(d, object, owner, path, rows, out);
+    return cfg_done(d) == FT_ECONFIG ? FT_OK : cfg_done(d);
 }
 
 /* --- the resolved config ---------------------------------------------------------------------------- */
-static cJSON *absolute_path(const char *path)
+ft_status cfg_absolute(str_buf *out, const char *path)
 {
-    char cwd[PATH_MAX], *joined;
-    if (path[0] == '/' || !getcwd(cwd, sizeof cwd)) return cJSON_CreateString(path);
-    size_t n = strlen(cwd) + strlen(path) + 2;
-    joined = ft_alloc(n, 1);
-    if (!joined) return NULL;
-    snprintf(joined, n, "%s%s%s", cwd, str_ends(cwd, "/") ? "" : "/", path);
-    cJSON *node = cJSON_CreateString(joined);
-    ft_free(joined);
-    return node;
+    char cwd[PATH_MAX];
+    if (path[0] != '/') {
+        if (!getcwd(cwd, sizeof cwd))
+            return ft_fail_errno(FT_EIO, "the current folder cannot be told");
+        str_printf(out, "%s%s", cwd, str_ends(cwd, "/") ? "" : "/");
+    }
+    str_adds(out, path);
+    return str_ok(out);
+}
+
+static ft_status absolute_path(const char *path, cJSON **out)
+{
+    str_buf text = {0};
+    const ft_status rc = cfg_absolute(&text, path);
+    *out = rc == FT_OK ? cJSON_CreateString(text.data) : NULL;
+    str_free(&text);
+    return rc;
 }
 
 /* A table that was left out although it has required keys. */
@@ -352,40 +361,49 @@ static bool value_absent(const cfg_field *r, const void *at)
     }
 }
 
-static cJSON *resolved(const cfg_field *r, const void *at)
+/* *out is NULL where memory failed. */
+static ft_status resolved(const cfg_field *r, const void *at, cJSON **out)
 {
-    cJSON *table;
+    ft_status rc = FT_OK;
+    *out = NULL;
     switch (r->type) {
     case CFG_BOOL:
-        return cJSON_CreateBool(*(const bool *)at);
+        *out = cJSON_CreateBool(*(const bool *)at);
+        break;
     case CFG_INT:
-        return cJSON_CreateNumber((double)*(const int64_t *)at);
+        *out = cJSON_CreateNumber((double)*(const int64_t *)at);
+        break;
     case CFG_AUTO_INT:
-        if (*(const int64_t *)at == CFG_AUTO) return cJSON_CreateString("auto");
-        return cJSON_CreateNumber((double)*(const int64_t *)at);
+        *out = *(const int64_t *)at == CFG_AUTO ? cJSON_CreateString("auto")
+                                                : cJSON_CreateNumber((double)*(const int64_t *)at);
+        break;
     case CFG_FLOAT:
-        return cJSON_CreateNumber(*(const double *)at);
+        *out = cJSON_CreateNumber(*(const double *)at);
+        break;
     case CFG_STR:
     case CFG_ENUM:
-        return cJSON_CreateString(*(const char *const *)at);
+        *out = cJSON_CreateString(*(const char *const *)at);
+        break;
     case CFG_PATH:
-        if (choice_of(r, *(const char *const *)at))
-            return cJSON_CreateString(*(const char *const *)at);
-        return absolute_path(*(const char *const *)at);
+        if (!choice_of(r, *(const char *const *)at))
+            return absolute_path(*(const char *const *)at, out);
+        *out = cJSON_CreateString(*(const char *const *)at);
+        break;
     case CFG_JSON:
-        return cJSON_Duplicate(*(const cJSON *const *)at, true);
+        *out = cJSON_Duplicate(*(const cJSON *const *)at, true);
+        break;
     case CFG_AUTO_BOOL:
-        if (*(const int *)at < 0) return cJSON_CreateString("auto");
-        return cJSON_CreateBool(*(const int *)at);
+        *out =
+            *(const int *)at < 0 ? cJSON_CreateString("auto") : cJSON_CreateBool(*(const int *)at);
+        break;
     case CFG_TABLE:
-        table = cJSON_CreateObject();
-        if (table && cfg_resolve(table, r->sub, at) == FT_OK) return table;
-        cJSON_Delete(table);
+        *out = cJSON_CreateObject();
+        if (*out) rc = cfg_resolve(*out, r->sub, at);
         break;
     case CFG_LIST: /* in no config */
         break;
     }
-    return NULL;
+    return rc;
 }
 
 ft_status cfg_resolve(cJSON *object, const cfg_field *rows, const void *values)
@@ -393,8 +411,12 @@ ft_status cfg_resolve(cJSON *object, const cfg_field *rows, const void *values)
     for (; rows->key; rows++) {
         const void *at = (const char *)values + rows->offset;
         if (value_absent(rows, at)) continue;
-        cJSON *node = resolved(rows, at);
-        if (!node) return FT_EMEM;
+        cJSON *node;
+        const ft_status rc = resolved(rows, at, &node);
+        if (rc != FT_OK || !node) {
+            cJSON_Delete(node);
+            return rc != FT_OK ? rc : FT_EMEM;
+        }
         cJSON_DeleteItemFromObjectCaseSensitive(object, rows->key);
         if (!cJSON_AddItemToObject(object, rows->key, node)) {
             cJSON_Delete(node);

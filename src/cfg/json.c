@@ -37,7 +37,7 @@ typedef struct scan {
     level level[JSON_DEPTH];
 } scan;
 
-static _Thread_local bool lost; /* memory, since the last text was read */
+static _Thread_local bool lost; /* memory for a tree, and nobody was told yet */
 
 static void *hook_alloc(size_t n)
 {
@@ -48,7 +48,9 @@ static void *hook_alloc(size_t n)
 
 ft_status js_whole(void)
 {
-    return lost ? ft_fail(FT_EMEM, "out of memory for a tree of JSON") : FT_OK;
+    const bool was = lost;
+    lost = false;
+    return was ? ft_fail(FT_EMEM, "out of memory for a tree of JSON") : FT_OK;
 }
 
 /* All of the tree's memory goes through the one allocator, whoever creates a node first. */
@@ -569,7 +571,7 @@ ft_status js_parse(js_doc *out, const char *text, size_t len, const char *name, 
 ft_status js_parse_at(js_doc *out, const char *text, size_t len, const char *name, int64_t line0,
                       int64_t col0, js_flags flags, ft_status status)
 {
-    lost = false;
+    const bool before = lost;
     scan s = {.doc = out, .p = text, .end = text + len, .flags = flags, .status = status};
 
     *out = (js_doc){.name = name, .text = text, .len = len, .line0 = line0, .col0 = col0};
@@ -580,6 +582,7 @@ ft_status js_parse_at(js_doc *out, const char *text, size_t len, const char *nam
         ft_free(s.level[i].key);
         map_free(&s.level[i].keys);
     }
+    lost = before; /* what failed here, the status tells */
     if (flags & JS_NO_POSITIONS) out->text = NULL;
     if (rc != FT_OK) js_close(out);
     return rc;

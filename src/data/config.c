@@ -152,7 +152,7 @@ static ft_status read_one(data_set *d, const cJSON *node, const char *key, data_
         c.path = cfg_path(d->cfg, node, node->valuestring);
         if (!node->valuestring[0]) cfg_fail(d->cfg, node, key, "the path is empty");
     } else if (cJSON_IsObject(node)) {
-        cfg_read(d->cfg, node, key, source_fields, &c, NULL);
+        FT_TRY(cfg_read(d->cfg, node, key, source_fields, &c, NULL));
     } else {
         cfg_fail(d->cfg, node, key, "a source is a path or an object with \"path\"");
         return FT_OK;

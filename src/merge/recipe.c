@@ -255,7 +255,7 @@ ft_status merge_read(merge_recipe *r, cfg_doc *doc, const char *const *also)
     *r = (merge_recipe){.doc = doc, .mem = doc->mem, .base = -1};
     r->ref = arena_get(r->mem, MERGE_MODELS * sizeof *r->ref);
     if (!r->ref) return FT_EMEM;
-    cfg_read(doc, doc->js.root, "", merge_fields, r, also);
+    FT_TRY(cfg_read(doc, doc->js.root, "", merge_fields, r, also));
     find_method(r);
     r->cast = merge_read_dtype(doc, "dtype", r->dtype_name);
     r->out = merge_read_dtype(doc, "out_dtype", r->out_dtype_name);

@@ -308,8 +308,8 @@ static ft_status fill_defaults(pe_ctx *c)
 {
     cfg_doc d = {0};
     FT_TRY(cfg_open_empty(&d, NULL, 0, c->mem));
-    cfg_read(&d, NULL, "method", c->method->fields, c->cfg, NULL);
-    ft_status rc = cfg_done(&d);
+    ft_status rc = cfg_read(&d, NULL, "method", c->method->fields, c->cfg, NULL);
+    if (rc == FT_OK) rc = cfg_done(&d);
     cfg_close(&d);
     return rc;
 }

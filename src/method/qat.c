@@ -302,7 +302,7 @@ static ft_status read_keys(pe_qat *q, const char *dir)
     if (!q->cfg) return FT_EMEM;
     FT_TRY(cfg_open_empty(&q->doc, NULL, 0, q->mem));
     q->use.cfg = q->cfg;
-    cfg_read(&q->doc, q->note.qat, "qat", row->fields, q->cfg, also);
+    FT_TRY(cfg_read(&q->doc, q->note.qat, "qat", row->fields, q->cfg, also));
     if (row->check) row->check(&q->doc, q->note.qat, q->cfg);
     if (q->doc.errors > 0) {
         char *why = ft_strdup(ft_error());

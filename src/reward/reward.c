@@ -42,12 +42,15 @@ const char *rw_type_at(int i, const char **help, const cfg_field **fields)
 
 ft_status rw_settle_path(cfg_doc *d, cJSON *node, const char **out)
 {
-    char cwd[PATH_MAX];
+    str_buf text = {0};
     const char *path = cfg_path(d, node, node->valuestring);
-    if (path && path[0] != '/' && getcwd(cwd, sizeof cwd)) path = path_join(d->mem, cwd, path);
-    if (!path || !cJSON_SetValuestring(node, path)) return ft_fail(FT_EMEM, "out of memory");
-    *out = path;
-    return FT_OK;
+    ft_status rc = path ? cfg_absolute(&text, path) : FT_EMEM;
+    if (rc == FT_OK) {
+        *out = arena_str(d->mem, text.data);
+        if (!*out || !cJSON_SetValuestring(node, *out)) rc = ft_fail(FT_EMEM, "out of memory");
+    }
+    str_free(&text);
+    return rc;
 }
 
 static ft_status settle_paths(cfg_doc *d, const cJSON *node, const rw_one *r)
@@ -138,11 +141,12 @@ static ft_status read_one(cfg_doc *d, const cJSON *node, const char *key, rw_lis
             return ft_fail(FT_EMEM, "out of memory");
         }
     }
-    cfg_read(d, named ? named : node, key, r.row->fields, r.cfg, NULL);
+    ft_status rc = cfg_read(d, named ? named : node, key, r.row->fields, r.cfg, NULL);
     cJSON_Delete(named);
+    if (rc != FT_OK) return rc;
     rw_head *head = r.cfg;
     if (!head->name) head->name = r.row->name;
-    ft_status rc = cJSON_IsObject(node) ? settle_paths(d, node, &r) : FT_OK;
+    if (cJSON_IsObject(node)) rc = settle_paths(d, node, &r);
     if (rc == FT_OK && r.row->check && d->errors == before) rc = r.row->check(d, node, key, r.cfg);
     check_name(d, node, key, l, &r);
     l->one[l->n++] = r;

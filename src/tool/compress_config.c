@@ -115,7 +115,7 @@ static ft_status read_section(compress_config *c, arena *mem)
     if (!all || !c->rows || (!c->method && !also)) return FT_EMEM;
     c->head = (compress_head *)(void *)all;
     c->cfg = all + HEAD;
-    cfg_read(&c->doc, c->section, k->section, c->rows, all, also);
+    FT_TRY(cfg_read(&c->doc, c->section, k->section, c->rows, all, also));
     if (c->method && c->method->check) c->method->check(&c->doc, c->section, k->section, c->cfg);
     return FT_OK;
 }
@@ -253,7 +253,7 @@ ft_status compress_config_open(compress_config *c, const tool_compress_options *
     *c = (compress_config){.opt = opt};
     cfg_doc *d = &c->doc;
     FT_TRY(cfg_open(d, opt->config, opt->sets, opt->n_sets, mem));
-    cfg_read(d, d->js.root, "", c->opt->kind->fields, c, NULL);
+    FT_TRY(cfg_read(d, d->js.root, "", c->opt->kind->fields, c, NULL));
     FT_TRY(read_section(c, mem));
     FT_TRY(take_left(c, mem));
     check_target(c);

@@ -91,7 +91,7 @@ static ft_status read_task(eval_config *e, const cJSON *node, eval_task *task)
         unknown_type(e, node);
         return FT_OK;
     }
-    cfg_read(&e->doc, node, "tasks", task->kind->fields, task, e->also);
+    FT_TRY(cfg_read(&e->doc, node, "tasks", task->kind->fields, task, e->also));
     if (!task->name) task->name = task->kind->name;
     task->metrics = task->kind->metrics;
     return task->kind->check ? task->kind->check(task) : FT_OK;
@@ -310,7 +310,7 @@ ft_status eval_config_read(eval_config *e, const tool_eval_options *opt)
     FT_TRY(flag_sets(opt, e->mem, &sets, &n));
     FT_TRY(opt->config ? cfg_open(&e->doc, opt->config, sets, n, e->mem)
                        : cfg_open_empty(&e->doc, sets, n, e->mem));
-    cfg_read(&e->doc, e->doc.js.root, "", tool_eval_fields, e, NULL);
+    FT_TRY(cfg_read(&e->doc, e->doc.js.root, "", tool_eval_fields, e, NULL));
     FT_TRY(read_adapters(e));
     FT_TRY(eval_tasks_read(e));
     FT_TRY(eval_gates_read(e));

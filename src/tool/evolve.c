@@ -112,7 +112,7 @@ static ft_status read_config(evolution *v)
     FT_TRY(cfg_open_yaml(d, opt->recipe, opt->sets, opt->n_sets, v->mem));
     v->e.mem = v->mem;
     v->e.also = also;
-    cfg_read(d, d->js.root, "", fields, v, NULL);
+    FT_TRY(cfg_read(d, d->js.root, "", fields, v, NULL));
     if (v->population == 1) /* there is no better half of one */
         cfg_fail(d, js_get(d->js.root, "population_size"), "population_size",
                  "must be 2 or more, or 0");

@@ -89,7 +89,7 @@ ft_status evolve_genome_read(genome *g, cfg_doc *d, const cJSON *node, arena *me
     merge_ref *room = arena_get(mem, MERGE_MODELS * sizeof *room);
     if (!g->refs || !room) return FT_EMEM;
     *g->refs = (merge_recipe){.doc = d, .mem = mem, .ref = room};
-    cfg_read(d, node, "genome", evolve_genome_fields, g, NULL);
+    FT_TRY(cfg_read(d, node, "genome", evolve_genome_fields, g, NULL));
     if (!g->models || !g->method) return FT_OK; /* recorded */
     const int row = row_of(g);
     const cJSON *t = g->tokenizer_source;

@@ -88,9 +88,9 @@ ft_status tool_output_quant(const char *name, const char *path, const char *cons
     if (!*cfg) return FT_EMEM;
     FT_TRY(cfg_open_empty(&d, sets, n, mem));
     d.flags = true;
-    cfg_read(&d, d.js.root, "", q->make_fields, *cfg, NULL);
-    if (q->check) q->check(&d, d.js.root, "", *cfg);
-    ft_status rc = cfg_done(&d) == FT_ECONFIG ? FT_EUSAGE : cfg_done(&d);
+    ft_status rc = cfg_read(&d, d.js.root, "", q->make_fields, *cfg, NULL);
+    if (rc == FT_OK && q->check) q->check(&d, d.js.root, "", *cfg);
+    if (rc == FT_OK) rc = cfg_done(&d) == FT_ECONFIG ? FT_EUSAGE : cfg_done(&d);
     cfg_close(&d);
     return rc;
 }

@@ -181,15 +181,15 @@ static const char *type_of(const cJSON *object, const char *def)
 }
 
 /* An object of an unknown type: only its type is read, and its other keys are nobody's mistake. */
-static void read_type_only(cfg_doc *d, const cJSON *object, const char *path, const cfg_field *head,
-                           void *out)
+static ft_status read_type_only(cfg_doc *d, const cJSON *object, const char *path,
+                                const cfg_field *head, void *out)
 {
     enum { MOST = 64 };
     const char *also[MOST + 1] = {0};
     int n = 0;
     const cJSON *first = cJSON_IsObject(object) ? object->child : NULL;
     for (const cJSON *node = first; node && n < MOST; node = node->next) also[n++] = node->string;
-    cfg_read(d, object, path, head, out, also);
+    return cfg_read(d, object, path, head, out, also);
 }
 
 /* Bytes kept for the head of a section, so that what follows is aligned. */
@@ -223,11 +223,9 @@ static ft_status read_method(train_config *c, arena *mem)
     if (!c->method_head || !c->method_rows) return FT_EMEM;
     c->method_cfg = (char *)c->method_head + HEAD;
     absent_floats(c->method_rows, c->method_head);
-    if (!c->method) {
-        read_type_only(&c->doc, object, "method", c->method_rows, c->method_head);
-        return FT_OK;
-    }
-    cfg_read(&c->doc, object, "method", c->method_rows, c->method_head, NULL);
+    if (!c->method)
+        return read_type_only(&c->doc, object, "method", c->method_rows, c->method_head);
+    FT_TRY(cfg_read(&c->doc, object, "method", c->method_rows, c->method_head, NULL));
     if (c->method_head->init_from && !c->method->load)
         cfg_fail(&c->doc, js_get(object, "init_from"), "method.init_from",
                  "%s has no adapter to continue from; give the folder as model.path",
@@ -250,11 +248,10 @@ static ft_status read_objective(train_config *c, arena *mem)
     if (!c->objective_head || !c->objective_rows) return FT_EMEM;
     c->objective_cfg = (char *)c->objective_head + HEAD;
     absent_floats(c->objective_rows, c->objective_head);
-    if (c->objective)
-        cfg_read(&c->doc, object, "objective", c->objective_rows, c->objective_head, NULL);
-    else
-        read_type_only(&c->doc, object, "objective", c->objective_rows, c->objective_head);
-    if (c->objective && c->objective->check) c->objective->check(&c->doc, object, c->objective_cfg);
+    if (!c->objective)
+        return read_type_only(&c->doc, object, "objective", c->objective_rows, c->objective_head);
+    FT_TRY(cfg_read(&c->doc, object, "objective", c->objective_rows, c->objective_head, NULL));
+    if (c->objective->check) c->objective->check(&c->doc, object, c->objective_cfg);
     return FT_OK;
 }
 
@@ -306,7 +303,7 @@ static ft_status read_quantization(train_config *c, arena *mem)
     c->model.quant_cfg = arena_get(mem, row->make_size + 1);
     if (!c->model.quant_cfg) return FT_EMEM;
     absent_floats(row->make_fields, c->model.quant_cfg);
-    cfg_read(&c->doc, q, "model.quantization", row->make_fields, c->model.quant_cfg, also);
+    FT_TRY(cfg_read(&c->doc, q, "model.quantization", row->make_fields, c->model.quant_cfg, also));
     if (row->check) row->check(&c->doc, q, "model.quantization", c->model.quant_cfg);
     return FT_OK;
 }
@@ -401,22 +398,23 @@ static void check_data(train_config *c)
         cfg_fail(&c->doc, js_get(object, "eval"), "data.eval", "\"-\" is in data.train already");
 }
 
-static void check_prompts(train_config *c)
+static ft_status check_prompts(train_config *c)
 {
     static const cfg_field no_rows[] = { CFG_END };
     static const char *const keys[] = {"prompt", "messages", "tools", "chat_template_kwargs", NULL};
     const cJSON *v = c->train.sample_prompts, *one;
     if (v && !cJSON_IsString(v) && !cJSON_IsArray(v))
         cfg_fail(&c->doc, v, "train.sample_prompts", "must be a path, or a list of prompts");
-    if (!cJSON_IsArray(v)) return;
+    if (!cJSON_IsArray(v)) return FT_OK;
     cJSON_ArrayForEach(one, v)
     {
         if (!cJSON_IsObject(one)) continue; /* what it is, train_samples_open looks at */
-        cfg_read(&c->doc, one, "train.sample_prompts", no_rows, NULL, keys);
+        FT_TRY(cfg_read(&c->doc, one, "train.sample_prompts", no_rows, NULL, keys));
         const cJSON *prompt = js_get(one, "prompt");
         if (prompt && js_get(one, "messages"))
             cfg_fail(&c->doc, prompt, "train.sample_prompts.prompt", "not together with messages");
     }
+    return FT_OK;
 }
 
 static void check_output(train_config *c, const train_options *opt)
@@ -465,9 +463,9 @@ static ft_status read_optim(train_config *c, arena *mem)
     put_defaults(rows, c->method ? c->method->optim : NULL);
     absent_floats(c->optim_rows, c->optim);
     if (c->rule)
-        cfg_read(&c->doc, object, "optim", c->optim_rows, c->optim, NULL);
+        FT_TRY(cfg_read(&c->doc, object, "optim", c->optim_rows, c->optim, NULL));
     else
-        read_type_only(&c->doc, object, "optim", c->optim_rows, c->optim);
+        FT_TRY(read_type_only(&c->doc, object, "optim", c->optim_rows, c->optim));
     if (c->rule && c->rule->check && c->doc.errors == before)
         c->rule->check(&c->doc, object, c->optim, c->rule_cfg);
     if (isnan(c->optim->learning_rate)) c->optim->learning_rate = default_rate(c);
@@ -545,25 +543,24 @@ ft_status train_config_open(train_config *c, const train_options *opt, arena *me
     const cJSON *root = d->js.root;
     d->meant = train_key_meant;
     for (size_t i = 0; train_sections[i].key; i++) keys[i] = train_sections[i].key;
-    cfg_read(d, root, "", none, c, keys);
-    cfg_read(d, js_get(root, "model"), "model", model_rows, &c->model, NULL);
+    FT_TRY(cfg_read(d, root, "", none, c, keys));
+    FT_TRY(cfg_read(d, js_get(root, "model"), "model", model_rows, &c->model, NULL));
     FT_TRY(read_method(c, mem));
     FT_TRY(read_quantization(c, mem));
     FT_TRY(train_read_qat(c, mem));
     absent_floats(data_fields, &c->data);
-    cfg_read(d, js_get(root, "data"), "data", data_fields, &c->data, NULL);
+    FT_TRY(cfg_read(d, js_get(root, "data"), "data", data_fields, &c->data, NULL));
     FT_TRY(read_objective(c, mem));
     FT_TRY(read_optim(c, mem));
-    cfg_read(d, js_get(root, "train"), "train", loop_rows, &c->train, NULL);
-    cfg_read(d, js_get(root, "output"), "output", output_rows, &c->output, NULL);
-    if (cfg_done(d) == FT_EMEM) return FT_EMEM;
+    FT_TRY(cfg_read(d, js_get(root, "train"), "train", loop_rows, &c->train, NULL));
+    FT_TRY(cfg_read(d, js_get(root, "output"), "output", output_rows, &c->output, NULL));
     if (!opt->config && !c->output.dir) c->output.dir = "out";
     check_model(c, mem);
     use_rollouts(c);
     check_data(c);
     check_loop(c);
     check_dropout(c);
-    check_prompts(c);
+    FT_TRY(check_prompts(c));
     check_scores(c);
     check_output(c, opt);
     set_base_name(c);
@@ -588,46 +585,54 @@ static void add_zeros(cJSON *object, const cfg_field *rows, const void *values)
     }
 }
 
-static cJSON *section(cJSON *root, const char *key, const cfg_field *rows, const void *values)
+/* A config while every default is filled in; the first failure stays. */
+typedef struct resolving {
+    const train_config *c;
+    cJSON *root;
+    ft_status rc;
+} resolving;
+
+static void resolve(resolving *r, cJSON *object, const cfg_field *rows, const void *values)
 {
-    cJSON *object = cJSON_AddObjectToObject(root, key);
+    if (r->rc == FT_OK && object) r->rc = cfg_resolve(object, rows, values);
+}
+
+static cJSON *section(resolving *r, const char *key, const cfg_field *rows, const void *values)
+{
+    cJSON *object = cJSON_AddObjectToObject(r->root, key);
     if (!object) return NULL;
-    cfg_resolve(object, rows, values);
+    resolve(r, object, rows, values);
     add_zeros(object, rows, values);
     return object;
 }
 
-static const char *absolute(arena *mem, const char *path)
-{
-    char cwd[PATH_MAX];
-    if (path[0] == '/' || !getcwd(cwd, sizeof cwd)) return path;
-    const char *joined = path_join(mem, cwd, path);
-    return joined ? joined : path;
-}
-
 /* Makes the paths of a source list absolute: a string, an object with `path`, or a list of either. `from` is the node the
  * copy was made of, which knows the folder its path is relative to. */
-static void absolute_sources(cfg_doc *d, const cJSON *from, cJSON *copy, arena *mem)
+static ft_status absolute_sources(cfg_doc *d, const cJSON *from, cJSON *copy)
 {
     if (cJSON_IsArray(copy)) {
         const cJSON *source = from->child;
         for (cJSON *node = copy->child; node && source; node = node->next, source = source->next)
-            absolute_sources(d, source, node, mem);
+            FT_TRY(absolute_sources(d, source, node));
     } else if (cJSON_IsObject(copy)) {
         cJSON *path = cJSON_GetObjectItemCaseSensitive(copy, "path");
-        if (path) absolute_sources(d, js_get(from, "path"), path, mem);
+        if (path) return absolute_sources(d, js_get(from, "path"), path);
     } else if (cJSON_IsString(copy) && !data_reads_input(copy)) {
+        str_buf text = {0};
         const char *path = cfg_path(d, from, from->valuestring);
-        if (path) cJSON_SetValuestring(copy, absolute(mem, path));
+        ft_status rc = path ? cfg_absolute(&text, path) : FT_EMEM;
+        if (rc == FT_OK && !cJSON_SetValuestring(copy, text.data)) rc = FT_EMEM;
+        str_free(&text);
+        return rc;
     }
+    return FT_OK;
 }
 
-static void resolve_sources(const train_config *c, cJSON *data, const char *key, const cJSON *from,
-                            arena *mem)
+static void resolve_sources(resolving *r, cJSON *data, const char *key, const cJSON *from)
 {
     cJSON *copy = cJSON_GetObjectItemCaseSensitive(data, key);
-    cfg_doc doc = c->doc; /* cfg_path only reads it */
-    if (copy && from) absolute_sources(&doc, from, copy, mem);
+    cfg_doc doc = r->c->doc; /* cfg_path only reads it */
+    if (r->rc == FT_OK && copy && from) r->rc = absolute_sources(&doc, from, copy);
 }
 
 /* The node of a path; NULL where it is a list, whose texts are none. */
@@ -636,33 +641,36 @@ static const cJSON *prompts_file(const train_config *c)
     return cJSON_IsString(c->train.sample_prompts) ? c->train.sample_prompts : NULL;
 }
 
-cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem)
+ft_status train_config_resolved(cJSON **out, const train_config *c, const char *dir)
 {
-    const output_cfg output = {.dir = out};
-    cJSON *root = cJSON_CreateObject();
-    if (!root) return NULL;
-    cJSON *base = section(root, "model", model_rows, &c->model);
+    const output_cfg output = {.dir = dir};
+    resolving r = {.c = c, .root = cJSON_CreateObject()};
+    *out = NULL;
+    if (!r.root) return FT_EMEM;
+    cJSON *base = section(&r, "model", model_rows, &c->model);
     cJSON *quant = base ? cJSON_GetObjectItemCaseSensitive(base, "quantization") : NULL;
-    if (c->model.quant && quant)
-        cfg_resolve(quant, c->model.quant->make_fields, c->model.quant_cfg);
+    if (c->model.quant) resolve(&r, quant, c->model.quant->make_fields, c->model.quant_cfg);
     cJSON *qat = base ? cJSON_GetObjectItemCaseSensitive(base, "qat") : NULL;
-    if (c->model.qat.row && qat) cfg_resolve(qat, c->model.qat.row->fields, c->model.qat.cfg);
-    cJSON *method = section(root, "method", c->method_rows, c->method_head);
+    if (c->model.qat.row) resolve(&r, qat, c->model.qat.row->fields, c->model.qat.cfg);
+    cJSON *method = section(&r, "method", c->method_rows, c->method_head);
     if (method && c->method_head->init_from)
         pe_leave_to_adapter(method, js_get(c->doc.js.root, "method"), c->method_head->init_from);
-    cJSON *data = section(root, "data", data_fields, &c->data);
+    cJSON *data = section(&r, "data", data_fields, &c->data);
     if (data) {
-        resolve_sources(c, data, "train", c->data.train, mem);
-        resolve_sources(c, data, "eval", c->data.eval, mem);
+        resolve_sources(&r, data, "train", c->data.train);
+        resolve_sources(&r, data, "eval", c->data.eval);
     }
-    section(root, "objective", c->objective_rows, c->objective_head);
-    section(root, "optim", c->optim_rows, c->optim);
-    cJSON *train = section(root, "train", loop_rows, &c->train);
-    if (train) resolve_sources(c, train, "sample_prompts", prompts_file(c), mem);
-    section(root, "output", output_rows, &output);
-    if (js_whole() == FT_OK) return root;
-    cJSON_Delete(root);
-    return NULL;
+    section(&r, "objective", c->objective_rows, c->objective_head);
+    section(&r, "optim", c->optim_rows, c->optim);
+    cJSON *train = section(&r, "train", loop_rows, &c->train);
+    if (train) resolve_sources(&r, train, "sample_prompts", prompts_file(c));
+    section(&r, "output", output_rows, &output);
+    if (r.rc == FT_OK) r.rc = js_whole();
+    if (r.rc == FT_OK)
+        *out = r.root;
+    else
+        cJSON_Delete(r.root);
+    return r.rc;
 }
 
 /* --- what a resumed run may not change ---------------------------------------------------------------------------------- */

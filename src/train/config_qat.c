@@ -51,7 +51,7 @@ ft_status train_read_qat(train_config *c, arena *mem)
     void *cfg = arena_get(mem, row->cfg_size + 1);
     if (!cfg) return FT_EMEM;
     c->model.qat = (pe_qat_use){.row = row, .cfg = cfg};
-    cfg_read(&c->doc, q, "model.qat", row->fields, cfg, also);
+    FT_TRY(cfg_read(&c->doc, q, "model.qat", row->fields, cfg, also));
     if (row->check) row->check(&c->doc, q, cfg);
     check(c, q);
     return FT_OK;

@@ -68,8 +68,7 @@ ft_status train_session_config(train_session *s, const train_options *opt)
     FT_TRY(arena_open(&s->batch, "batches", (size_t)1 << 30));
     FT_TRY(train_config_open(&s->cfg, opt, s->mem));
     s->out = opt->out ? opt->out : s->cfg.output.dir;
-    s->resolved = train_config_resolved(&s->cfg, s->out, s->mem);
-    if (!s->resolved) return FT_EMEM;
+    FT_TRY(train_config_resolved(&s->resolved, &s->cfg, s->out));
     FT_TRY(hash_config(s));
     return train_session_command(s, false);
 }

@@ -72,8 +72,8 @@ typedef struct train_config {
 /* Parses and checks everything; all mistakes are reported in one go. Close with train_config_close in any case. */
 ft_status train_config_open(train_config *c, const train_options *opt, arena *mem);
 void train_config_close(train_config *c);
-/* Every default filled in, paths absolute, output.dir the folder in use; NULL when out of memory. The caller deletes it. */
-cJSON *train_config_resolved(const train_config *c, const char *out, arena *mem);
+/* Every default filled in, paths absolute, output.dir the folder in use. The caller deletes it. */
+ft_status train_config_resolved(cJSON **out, const train_config *c, const char *dir);
 const cfg_field *train_config_rows(const train_config *c, const char *section); /* it was read by */
 /* The part of a resolved config that a resumed run may not change, as compact text. */
 ft_status train_config_identity(const cJSON *resolved, str_buf *out);

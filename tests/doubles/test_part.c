@@ -270,7 +270,7 @@ static void adapters_sit_on_experts(void **state)
     (void)state;
     test_write_file(path, json, strlen(json));
     assert_ok(cfg_open(&d, path, NULL, 0, m->mem));
-    cfg_read(&d, d.js.root, "method", lora->fields, cfg, NULL);
+    assert_ok(cfg_read(&d, d.js.root, "method", lora->fields, cfg, NULL));
     assert_ok(cfg_done(&d));
     assert_ok(ag_open(&t, (size_t)64 << 20));
     assert_ok(pe_attach(&c, lora, cfg, m, &(pe_start){.seed = 1}));

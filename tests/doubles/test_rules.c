@@ -33,7 +33,7 @@ static void *defaults_of(const opt_rule *rule, cfg_doc *d, arena *mem)
     static const cfg_field none[] = { CFG_END };
     void *own = arena_get(mem, rule->cfg_size + 1);
     assert_ok(cfg_open_empty(d, NULL, 0, mem));
-    cfg_read(d, NULL, "optim", rule->fields ? rule->fields : none, own, NULL);
+    assert_ok(cfg_read(d, NULL, "optim", rule->fields ? rule->fields : none, own, NULL));
     assert_ok(cfg_done(d));
     return own;
 }

@@ -116,7 +116,8 @@ static ft_status load(fixture *f, const char *json, bool training)
     f->set = NULL;
     if (f->doc.mem) cfg_close(&f->doc);
     assert_ok(cfg_open(&f->doc, path, NULL, 0, f->mem));
-    cfg_read(&f->doc, js_get(f->doc.js.root, "data"), "data", data_fields, &f->cfg, NULL);
+    assert_ok(
+        cfg_read(&f->doc, js_get(f->doc.js.root, "data"), "data", data_fields, &f->cfg, NULL));
     assert_ok(cfg_done(&f->doc));
     return data_open(&f->set, &f->doc, training ? f->cfg.train : f->cfg.eval, &f->cfg, f->tok,
                      f->chat, training);

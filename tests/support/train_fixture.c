@@ -161,7 +161,7 @@ void *method_options(const pe_method *method, const char *json, cfg_doc *d, aren
     void *cfg = arena_get(mem, method->cfg_size + 1);
     test_write_file(path, json, strlen(json));
     assert_ok(cfg_open(d, path, NULL, 0, mem));
-    cfg_read(d, d->js.root, "method", method->fields, cfg, NULL);
+    assert_ok(cfg_read(d, d->js.root, "method", method->fields, cfg, NULL));
     assert_ok(cfg_done(d));
     return cfg;
 }
