@@ -73,6 +73,7 @@ const char *merge_method_name_at(int i); /* for help and completion */
 typedef struct merge_ref { /* a model that the recipe names, once */
     const char *text;      /* as it is written; for messages */
     const char *path, *adapter; /* adapter NULL: none */
+    const char *place;          /* the same from the root on, links followed: PATH or PATH+ADAPTER */
     const cJSON *node;          /* the first place that it is written at */
     model *m;
     pe_ctx *pe; /* of the adapter */

@@ -51,16 +51,26 @@ static bool ref_words(const cJSON *node, const char **path, const char **lora)
     return *path && (*lora || !l || cJSON_IsNull(l));
 }
 
-/* Where a path leads, from anywhere. */
-static const char *whole_path(const char *path, char out[PATH_MAX])
+/* Where a path leads, from anywhere; as it is written where it leads nowhere, which opening it tells. */
+static ft_status add_whole_path(str_buf *out, const char *path)
 {
-    return realpath(path, out) ? out : path;
+    char whole[PATH_MAX];
+    if (!realpath(path, whole)) return cfg_absolute(out, path);
+    str_adds(out, whole);
+    return str_ok(out);
 }
 
-static bool same_place(const char *a, const char *b)
+static ft_status find_place(merge_recipe *r, merge_ref *ref)
 {
-    char x[PATH_MAX], y[PATH_MAX];
-    return a == b || (a && b && strcmp(whole_path(a, x), whole_path(b, y)) == 0);
+    str_buf text = {0};
+    ft_status rc = add_whole_path(&text, ref->path);
+    if (rc == FT_OK && ref->adapter) {
+        str_addc(&text, '+');
+        rc = add_whole_path(&text, ref->adapter);
+    }
+    if (rc == FT_OK && !(ref->place = arena_str(r->mem, text.data))) rc = FT_EMEM;
+    str_free(&text);
+    return rc;
 }
 
 static ft_status find(merge_recipe *r, const cJSON *node, const char *path, const char *lora,
@@ -68,10 +78,12 @@ static ft_status find(merge_recipe *r, const cJSON *node, const char *path, cons
 {
     *ref = (merge_ref){.node = node};
     FT_TRY(cut(r, node, path, ref));
-    if (!lora) return FT_OK;
-    ref->adapter = cfg_path(r->doc, node, lora);
-    ref->text = arena_printf(r->mem, "%s+%s", ref->path, lora);
-    return ref->adapter && ref->text ? FT_OK : FT_EMEM;
+    if (lora) {
+        ref->adapter = cfg_path(r->doc, node, lora);
+        ref->text = arena_printf(r->mem, "%s+%s", ref->path, lora);
+        if (!ref->adapter || !ref->text) return FT_EMEM;
+    }
+    return find_place(r, ref);
 }
 
 int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key)
@@ -89,8 +101,7 @@ int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key)
         cfg_fail(r->doc, node, key, "%s", ft_error());
     if (rc != FT_OK) return -1;
     for (int i = 0; i < r->n_ref; i++)
-        if (same_place(r->ref[i].path, ref.path) && same_place(r->ref[i].adapter, ref.adapter))
-            return i;
+        if (strcmp(r->ref[i].place, ref.place) == 0) return i;
     if (r->n_ref == MERGE_MODELS) {
         cfg_fail(r->doc, node, key, "more than %d models", MERGE_MODELS);
         return -1;
@@ -101,11 +112,7 @@ int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key)
 
 cJSON *merge_ref_node(const merge_recipe *r, int ref)
 {
-    char path[PATH_MAX], adapter[PATH_MAX];
-    const merge_ref *of = &r->ref[ref];
-    const char *text = whole_path(of->path, path);
-    if (of->adapter) text = arena_printf(r->mem, "%s+%s", text, whole_path(of->adapter, adapter));
-    return cJSON_CreateString(text ? text : "");
+    return cJSON_CreateString(r->ref[ref].place);
 }
 
 void merge_check_keys(merge_recipe *r, const cJSON *o, const char *path, const char *const *keys)
