@@ -534,16 +534,19 @@ static ft_status tell_next(const fetching *x)
             weights = f;
         if (!data || f->size > data->size) data = f;
     }
+    const bool one_file = !r->dataset && weights && str_ends(weights->path, ".gguf");
+    const bool trains = weights && !adapter;
+    const fetch_file *named = r->dataset ? data : one_file ? weights : NULL;
+    const char *path = named ? path_join(x->mem, x->dir, named->path) : x->dir;
+    if (!path) return FT_EMEM;
     if (r->dataset) {
         str_adds(s, "ft data ");
-        str_shell(s, path_join(x->mem, x->dir, data->path), true);
+        str_shell(s, path, true);
         str_adds(s, " --model MODEL");
         return str_ok(s);
     }
-    const bool one_file = weights && str_ends(weights->path, ".gguf");
-    const bool trains = weights && !adapter;
     str_adds(s, trains ? "ft init --model " : "ft inspect ");
-    str_shell(s, one_file ? path_join(x->mem, x->dir, weights->path) : x->dir, !trains);
+    str_shell(s, path, !trains);
     if (trains) str_adds(s, " --data FILE");
     return str_ok(s);
 }
