@@ -9,7 +9,7 @@
 #                   sanitizers and with assertions, by which F9 and P16 go. Without --short these, and those under TSan and
 #                   MSan, are built here; with it F9 goes by build/asan/ft where that stands
 #   --list          the goals, and where each is held (docs/goals.md)
-#   GOAL            R1, F3, P …: these only, or all that begin with these letters
+#   GOAL            R1, F3, P …: these only, or all that begin with these letters; F1_merge …: one check
 #
 # A check prints its goal, what was tried, a figure, and held, NOT held or why it was skipped; the table comes at the end.
 # Works in a temporary folder, and leaves nothing; two checks run at a time.  Needs strace, perl and a C compiler
@@ -44,8 +44,10 @@ of_goal() { local name=${1#check_}; echo "${name%%_*}"; }
 chosen=()
 for check in "${checks[@]}"; do
     [ ${#wanted[@]} -gt 0 ] || chosen+=("$check")
-    for want in ${wanted[@]+"${wanted[@]}"}; do # a goal by its number, or all that begin so
-        case $want:$(of_goal "$check") in "$want:$want" | *[!0-9]:"$want"*) chosen+=("$check"); break ;; esac
+    for want in ${wanted[@]+"${wanted[@]}"}; do # a check, a goal by its number, or all that begin so
+        case $want:$(of_goal "$check"):${check#check_} in
+        "$want:$want:"* | *[!0-9]:"$want"*:* | *:"$want") chosen+=("$check"); break ;;
+        esac
     done
 done
 [ ${#chosen[@]} -gt 0 ] || { echo "attack: no check for ${wanted[*]}; see --list" >&2; exit 64; }

@@ -46,7 +46,7 @@ result_kills() { # WHAT FEW OUT REFERENCE COMMAND...: killed at every call, noth
     rm -rf "$out"
     traced log $changing "$ft" "$@" || { fail "$what: $(told)"; verdict "$what"; return; }
     for p in $(calls_of log | points "$few"); do
-        rm -rf "$out"
+        rm -rf "$out" "$out".*
         killed_at "$p" "$ft" "$@"
         if [ $code != 137 ]; then
             fail "$what killed at $p: ended with $code instead"
@@ -54,7 +54,7 @@ result_kills() { # WHAT FEW OUT REFERENCE COMMAND...: killed at every call, noth
             fail "$what killed at $p: half a result under its name: $(head -n 2 different | tr '\n' ' ')"
         else
             [ ! -e "$out" ] || rm -r "$out"
-            try "$ft" "$@"
+            try "$ft" "$@" $goes_on_by
             if [ $code != 0 ] || ! same_tree "$out" "$reference"; then
                 fail "$what killed at $p: the next run gave $code: $(told)"
             elif [ -n "$(leftovers "$out")" ]; then
@@ -76,6 +76,10 @@ check_R1_convert_folder() {
     "$ft" convert b.gguf --out folder -q > out
     result_kills "convert to a folder" 20 n folder convert b.gguf --out n -q --threads 1
 }
+
+check_R1_quantize() { make_models && result_kills quantize 20 n quantized "${quantize[@]}" --out n; }
+check_R1_prune() { make_models && result_kills prune 15 n pruned "${prune[@]}" --out n; }
+check_R1_combine() { make_models && goes_on_by= result_kills "merge of two models" 15 n combined "${combine[@]}" --out n; }
 
 check_R1_force() { # --force over an older result: the old or the new one has the name at any instant
     local p

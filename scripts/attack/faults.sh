@@ -31,7 +31,7 @@ next_works() { # OUT COMMAND...: the next run
     *)
         rm -rf "$out"
         [ -z "$(leftovers "$out")" ] && return
-        try "$ft" "$@"
+        try "$ft" "$@" $goes_on_by
         [ $code = 0 ] && same_tree "$out" "$reference" && [ -z "$(leftovers "$out")" ]
         ;;
     esac
@@ -110,6 +110,20 @@ check_F1_generate() { torture generate - 30 "${generate_words[@]}"; }
 check_F1_inspect() { torture inspect - 20 inspect b -q; }
 check_F1_check() { torture check none 20 check run.json --out fresh -q; }
 
+check_F1_quantize() { make_models && reference=quantized torture quantize n 40 "${quantize[@]}" --out n; }
+check_F1_prune() { make_models && reference=pruned torture prune n 30 "${prune[@]}" --out n; }
+check_F1_combine() { make_models && goes_on_by= reference=combined torture "merge of two models" n 30 "${combine[@]}" --out n; }
+check_F1_data() { torture data - 20 data d.jsonl --model b -q; }
+check_F1_report() { reference=page.html && "$ft" report a --out page.html -q && torture report n.html 20 report a --out n.html -q; }
+check_F1_judge() {
+    printf '{"prompt": "Day", "answer": "2", "completions": ["1", "2"]}\n' > c.jsonl
+    torture judge - 20 judge --method match --match last_number --data c.jsonl --to preference -q
+}
+check_F1_words() {
+    torture tokenize - 10 tokenize --model b -q # no line is given: the tokenizer alone
+    torture init - 10 init --model b --data d.jsonl -q
+}
+
 check_F2() { # threads that cannot be made
     local n
     rm -rf o
@@ -183,6 +197,10 @@ check_F3_resume() {
 }
 check_F3_merge() { reference=merged system_calls merge n 80 "${merge[@]}" --out n; }
 check_F3_convert() { reference=b.gguf system_calls convert n.gguf 50 convert b --out n.gguf -q --threads 1; }
+check_F3_quantize() { make_models && reference=quantized system_calls quantize n 60 "${quantize[@]}" --out n; }
+check_F3_prune() { make_models && reference=pruned system_calls prune n 40 "${prune[@]}" --out n; }
+check_F3_combine() { make_models && goes_on_by= reference=combined system_calls "merge of two models" n 40 "${combine[@]}" --out n; }
+check_F3_report() { reference=page.html && "$ft" report a --out page.html -q && system_calls report n.html 20 report a --out n.html -q; }
 check_F3_eval() { system_calls eval - 40 "${eval_words[@]}"; }
 check_F3_score() { system_calls score - 40 "${score_words[@]}"; }
 check_F3_generate() { system_calls generate - 30 "${generate_words[@]}"; }

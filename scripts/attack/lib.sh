@@ -70,6 +70,22 @@ END
         rm -r first first.json model.json said
 }
 
+# Verbs that make a model of models: in the folder of a check, what they read and what they are to give.
+goes_on_by= # the option by which the next run goes on with what one that was cut short has done
+quantize=(quantize q.json -q --threads 1)
+prune=(prune p.json -q --threads 1)
+combine=(merge r.yml -q --threads 1)
+make_models() { # q.json, p.json, r.yml; quantized, pruned, combined
+    goes_on_by=--resume
+    printf '{"model": {"path": "b"}, "calibration": {"data": "d.jsonl", "samples": 6, "max_length": 32},
+ "quantize": {"type": "gptq", "bits": 4, "group_size": 16}}' > q.json
+    printf '{"model": {"path": "b"}, "calibration": {"data": "d.jsonl", "samples": 6, "max_length": 32},
+ "prune": {"type": "wanda", "sparsity": 0.5}}' > p.json
+    printf 'merge_method: slerp\nbase_model: b\nmodels:\n  - model: b\n  - model: merged\nparameters:\n  t: 0.3\n' > r.yml
+    "$ft" "${quantize[@]}" --out quantized > said && "$ft" "${prune[@]}" --out pruned > said && "$ft" "${combine[@]}" --out combined > said ||
+        fail "the models of models: $(cat said)"
+}
+
 # What must be equal: all but the record of how a run went.
 same_tree() { # A B
     diff -rq -x time.jsonl -x summary.json -x checkpoints -x config.resolved.json "$1" "$2" > different 2>&1
@@ -78,7 +94,7 @@ same_run() { # OUT: the adapter and the log of the undisturbed run
     cmp -s "$1/adapter_model.safetensors" a/adapter_model.safetensors && cmp -s "$1/log.jsonl" a/log.jsonl
 }
 leftovers() { # NAME: what stands beside it under a name that only ft gives
-    compgen -G "$1.tmp*" || compgen -G "$1.old*" || compgen -G ".$1*"
+    compgen -G "$1.tmp*" || compgen -G "$1.old*" || compgen -G "$1.blocks*" || compgen -G ".$1*"
 }
 
 # Runs a command with a limit of time; its words are in out and err, its status in code.
