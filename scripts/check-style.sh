@@ -8,8 +8,8 @@ build=${1:-build/release}
 file_lines=800     # of one file
 # Lines of a module (src/MODULE and its header) at most, and what they buy.  Raise one in a commit that says why.
 budgets='
-base       2550  memory, text, errors, threads, random numbers: small because libc has the rest
-cfg        2900  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions, YAML as the same tree
+base       2580  memory, text, errors, threads, random numbers: small because libc has the rest
+cfg        2960  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions, trees that are made, YAML as the same tree
 tensor     2000  a row a storage format: floats, blocks of GGUF read and written, whole codes, simulated ones
 kernel     7700  every loop on numbers, once, for each instruction set, in f32 and bf16
 io         6100  files of others, read as hostile, packed or not, mapped whole or in pieces, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced

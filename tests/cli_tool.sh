@@ -204,11 +204,11 @@ expect_told 0 '' "$ft" inspect base --json
 [ ! -e x ] && [ ! -e x.gguf ] || bad "convert left something behind"
 
 # --- no memory: exit 71 and nothing left, or the same result --------------------------------------------------------
-starve() { # NAME STEP LAST COMMAND…: every STEP-th allocation fails in turn; results under the name `starved`
+starve() { # NAME STEP LAST COMMAND…: every STEP-th allocation fails in turn, from $first on; results under the name `starved`
     local name=$1 step=$2 last=$3 n got
     shift 3
     "$@" >good 2>/dev/null </dev/null || bad "$name fails on its own"
-    for n in $(seq 1 "$step" "$last"); do
+    for n in $(seq "${first:-1}" "$step" "$last"); do
         rm -rf starved*
         FT_TEST_FAIL_AT=$n "$@" >out 2>err </dev/null
         got=$?
@@ -219,6 +219,14 @@ starve() { # NAME STEP LAST COMMAND…: every STEP-th allocation fails in turn; 
         esac
     done
 }
+allocations() { # COMMAND…: how many a run makes
+    local low=0 high=65536 mid
+    while [ $((high - low)) -gt 1 ]; do
+        mid=$(((low + high) / 2))
+        if FT_TEST_FAIL_AT=$mid "$@" >out 2>err </dev/null; then high=$mid; else low=$mid; fi
+    done
+    echo $low
+}
 starve score 23 900 "$ft" score --adapter adapter --data one --per-token --top 2
 starve convert 19 600 "$ft" convert f16.gguf --out starved --type bf16
 starve gguf 29 700 "$ft" convert base --out starved.gguf --type q8_0
@@ -227,5 +235,20 @@ starve eval 31 900 "$ft" eval eval.json --json
 starve init 1 160 "$ft" init --model base --data one # a tree that parts are read for while it grows
 printf '{"model": {"path": "base"}, "prune": {"type": "magnitude", "sparsity": 0.5}}' >prune.json
 starve prune 1 60 "$ft" prune prune.json --out starved # a default that is not there is not looked at
+starve nf4 3 420 "$ft" convert base --out starved --type nf4 # the text beside the codes is whole, or there is none
+cat >talk.jsonl <<'END'
+{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, {"role": "assistant", "content": "", "reasoning_content": "think", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]}, {"role": "tool", "content": "3"}, {"role": "assistant", "content": "x"}], "tools": "[{\"name\": \"f\"}]"}
+END
+cat >share.jsonl <<'END'
+{"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"x\": 1}}"}, {"from": "observation", "value": "3"}, {"from": "gpt", "value": "b"}]}
+END
+cat >tools.jinja <<'END'
+{%- if tools %}T {{ tools | tojson }}{% endif %}{%- for m in messages %}<{{ m.role }}>{% if m.reasoning_content %}[{{ m.reasoning_content }}]{% endif %}{{ m.content }}{% if m.tool_calls %}{% for c in m.tool_calls %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}{% endif %}</s>{% endfor %}
+END
+first=$(allocations "$ft" tokenize --model base) # behind those of the tokenizer, no error but that of memory is told of a record
+for f in talk share; do
+    look=("$ft" data $f.jsonl --model base --chat-template tools.jinja -q)
+    starve $f 4 "$(allocations "${look[@]}")" "${look[@]}"
+done
 
 finish cli_tool

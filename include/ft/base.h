@@ -136,6 +136,7 @@ void arena_expect(arena *a, size_t bytes); /* the next block is of so many bytes
  * behind it. */
 bool arena_extend(arena *a, const void *end, size_t more);
 size_t arena_peak(const arena *a);
+bool arena_has(const arena *a, size_t size); /* below its limit: what failed then was the system */
 /* Bytes of memory that `used` bytes of an arena take: the first 2 MiB come in small pages, others in huge
  * ones. */
 size_t arena_pages(size_t used);

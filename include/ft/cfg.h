@@ -76,6 +76,13 @@ static inline const cJSON *js_get(const cJSON *o, const char *key)
 /* Trees are made by many small calls, each of which may fail. This is FT_EMEM, once, when one did on this thread: for who
  * reads a tree that was made. js_print fails its text then, so what is printed is whole. */
 FT_MUST_USE ft_status js_whole(void);
+/* Takes `value` over as a member: the last one (js_add, which does not look for another of that name), or in the place of
+ * the one of that name (js_put). false, and value is gone: there is no value, no object or no memory. cJSON's own leave
+ * what was not taken to the caller, and 1.7.15's that replaces leaves a member without a name when memory fails.
+ * js_refer: js_add of a node that stays where it is. */
+bool js_add(cJSON *object, const char *key, cJSON *value);
+bool js_put(cJSON *object, const char *key, cJSON *value);
+bool js_refer(cJSON *object, const char *key, const cJSON *node);
 /* Prints a tree as compact JSON (floats shortest that read back), or indented by 2. */
 void js_print(str_buf *out, const cJSON *node, bool indent);
 /* In the text of a valid JSON object: sets a top-level member to a JSON value (a new one comes last), or takes it out.
@@ -189,7 +196,7 @@ void cfg_close(cfg_doc *d);
  * Mistakes (unknown key with the nearest name, wrong type, out of range, missing) are recorded with
  * ft_fail_more and counted in d->errors; parsing goes on, so one run lists them all: the caller
  * finishes with cfg_done. Keys listed in `also` (NULL-terminated, may be NULL) are known to someone else.
- * FT_EMEM: members are missing, also those with a default. */
+ * FT_EMEM, or what cfg_fatal was told: members are missing, also those with a default. */
 FT_MUST_USE ft_status cfg_read(cfg_doc *d, const cJSON *object, const char *path,
                                const cfg_field *rows, void *out, const char *const *also);
 /* Records one mistake at a node ("FILE:LINE:COL: KEY: …"). */
@@ -204,9 +211,10 @@ bool cfg_is_wrong(const cfg_doc *d, const char *key);
  * from a file or a --set, and with another value than its default. */
 void cfg_idle(cfg_doc *d, const cJSON *object, const char *section, const cfg_field *rows,
               const char *key, const char *fmt, ...) FT_PRINTF(6, 7);
-/* Records that memory failed, which is not a mistake of the file. */
-void cfg_fatal(cfg_doc *d);
-/* FT_OK; FT_EMEM; or FT_ECONFIG when mistakes were recorded. */
+/* Records that something failed which is no mistake of the file: memory, or a look at what it names. The first one stays, its
+ * message in ft_error, and mistakes are recorded no more. */
+void cfg_fatal(cfg_doc *d, ft_status status);
+/* FT_OK; the status of cfg_fatal; or FT_ECONFIG when mistakes were recorded. */
 FT_MUST_USE ft_status cfg_done(const cfg_doc *d);
 /* A path value made relative as described above; `from` is the node it stands in. */
 const char *cfg_path(cfg_doc *d, const cJSON *from, const char *value);

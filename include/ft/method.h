@@ -357,11 +357,15 @@ void pe_tell_patterns(const pe_ctx *c, const cJSON *pattern, const char *key);
 /* A regex, with what `match` puts around it, is told by the key before it meets a model. */
 void pe_check_regex(cfg_doc *d, const cJSON *at, const char *key, const char *regex,
                     int (*match)(const char *regex, const char *path));
-/* The value of the first key of a rank_pattern or alpha_pattern that matches; untouched where none does. 1, 0, −1. */
-int pe_pattern_value(const cJSON *pattern, const char *path, double *value);
+/* The value of the first key of a rank_pattern or alpha_pattern that matches; untouched where none does. */
+FT_MUST_USE ft_status pe_pattern_value(const cJSON *pattern, const char *path, double *value);
 
 /* PEFT's rules of which module a pattern means. Each returns 1, 0, −1 for a regex that is wrong or hits a limit, or −2
- * when memory is out (the record is set). */
+ * when memory is out (the record is set). As a status: FT_OK, FT_ECONFIG, FT_EMEM. */
+static inline ft_status pe_match_status(int hit)
+{
+    return hit == -2 ? FT_EMEM : hit < 0 ? FT_ECONFIG : FT_OK;
+}
 int pe_match_full(const char *regex, const char *path); /* re.fullmatch */
 int pe_match_pattern(const char *key,
                      const char *path); /* ^(.*\.)?(KEY)$, of rank_pattern and alpha_pattern */

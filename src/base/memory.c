@@ -302,7 +302,7 @@ static bool move_on(arena *a, size_t need)
 void *arena_raw(arena *a, size_t size)
 {
     size_t need = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
-    if (need < size || need > left(a)) {
+    if (!arena_has(a, size)) {
         ft_fail(FT_EMEM, "out of memory: %s needs %zu bytes more than its limit of %zu MiB",
                 a->name, size, a->limit >> 20);
         return NULL;
@@ -373,6 +373,12 @@ void arena_reset(arena *a, size_t mark)
     while (b && b != a->at && mark > b->next->start) b = b->next;
     a->at = b;
     a->used = mark;
+}
+
+bool arena_has(const arena *a, size_t size)
+{
+    const size_t need = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+    return need >= size && need <= left(a);
 }
 
 size_t arena_peak(const arena *a)

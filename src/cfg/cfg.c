@@ -19,11 +19,17 @@ enum {
 };
 
 /* --- growing lists -------------------------------------------------------------------------------- */
-void cfg_fatal(cfg_doc *d)
+void cfg_fatal(cfg_doc *d, ft_status status)
 {
     cfg_state *s = d->sets;
-    if (s) s->fatal = FT_EMEM;
+    if (s && s->fatal == FT_OK) s->fatal = status;
     d->errors++;
+}
+
+static ft_status fatal_of(const cfg_doc *d)
+{
+    const cfg_state *s = d->sets;
+    return s ? s->fatal : FT_OK;
 }
 
 bool cfg_keep(cfg_doc *d, cJSON *tree)
@@ -34,7 +40,7 @@ bool cfg_keep(cfg_doc *d, cJSON *tree)
         cJSON **more = ft_realloc(s->kept, cap, sizeof *more);
         if (!more) {
             cJSON_Delete(tree);
-            cfg_fatal(d);
+            cfg_fatal(d, FT_EMEM);
             return false;
         }
         s->kept = more;
@@ -133,7 +139,7 @@ void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, cons
     char what[600], where[400] = "";
     const cfg_place *place = place_of(d, node ? node : d->js.root);
 
-    if (d->errors++ >= MISTAKES) return;
+    if (fatal_of(d) != FT_OK || d->errors++ >= MISTAKES) return;
     cfg_note_wrong(d, key);
     vsnprintf(what, sizeof what, fmt, ap);
     if (place && place->offset < 0) {
@@ -211,8 +217,7 @@ void cfg_missing(cfg_doc *d, const cJSON *node, const char *key, const char *fmt
 
 ft_status cfg_done(const cfg_doc *d)
 {
-    const cfg_state *s = d->sets;
-    if (s && s->fatal != FT_OK) return s->fatal;
+    if (fatal_of(d) != FT_OK) return fatal_of(d);
     return d->errors ? FT_ECONFIG : FT_OK;
 }
 
@@ -225,7 +230,7 @@ const char *cfg_path(cfg_doc *d, const cJSON *from, const char *value)
         from_set || value[0] == '/' || !d->dir || !d->dir[0]
             ? arena_str(d->mem, value)
             : arena_printf(d->mem, "%s%s%s", d->dir, str_ends(d->dir, "/") ? "" : "/", value);
-    if (!path) cfg_fatal(d);
+    if (!path) cfg_fatal(d, FT_EMEM);
     return path;
 }
 

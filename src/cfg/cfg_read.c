@@ -89,7 +89,7 @@ static void read_str(const slot *s)
 {
     if (!cJSON_IsString(s->node)) return wrong_type(s, "a string");
     const char *copy = arena_str(s->d->mem, s->node->valuestring);
-    if (!copy) cfg_fatal(s->d);
+    if (!copy) cfg_fatal(s->d, FT_EMEM);
     *(const char **)s->to = copy;
 }
 
@@ -128,7 +128,7 @@ static void read_enum(const slot *s)
     str_adds(&all, "one of ");
     add_choices(&all, s->row->choices, ", ");
     if (str_ok(&all) != FT_OK) {
-        cfg_fatal(s->d);
+        cfg_fatal(s->d, FT_EMEM);
     } else if (!cJSON_IsString(s->node)) {
         wrong_type(s, all.data);
     } else {
@@ -171,7 +171,8 @@ static void read_auto_bool(const slot *s)
 
 static void read_table(const slot *s)
 {
-    if (cfg_read(s->d, s->node, s->key, s->row->sub, s->to, NULL) != FT_OK) cfg_fatal(s->d);
+    const ft_status rc = cfg_read(s->d, s->node, s->key, s->row->sub, s->to, NULL);
+    if (rc != FT_OK) cfg_fatal(s->d, rc);
 }
 
 static void (*const readers[])(const slot *s) = {
@@ -193,7 +194,7 @@ static void read_default(cfg_doc *d, const char *key, const cfg_field *row, void
     ft_status rc =
         js_parse(&doc, row->def, strlen(row->def), key, 1, JS_NO_POSITIONS, FT_EINTERNAL);
     if (rc != FT_OK) {
-        cfg_fatal(d);
+        cfg_fatal(d, FT_EMEM);
         return;
     }
     slot s = {.d = d, .node = doc.root, .key = key, .row = row, .to = to};

@@ -12,24 +12,28 @@ static const char *shown(const char *set) /* without its value */
 }
 
 /* The length of ["…"] at p, with the text of its string; 0: there is none. */
-static size_t quoted(const char *p, arena *mem, const char **key)
+static ft_status quoted(const char *p, arena *mem, const char **key, size_t *len)
 {
     js_doc doc;
     size_t n = 2;
-    if (p[0] != '[' || p[1] != '"') return 0;
+    *len = 0;
+    if (p[0] != '[' || p[1] != '"') return FT_OK;
     while (p[n] && p[n] != '"') n += p[n] == '\\' && p[n + 1] ? 2 : 1;
-    if (!p[n] || p[n + 1] != ']') return 0;
-    if (js_parse(&doc, p + 1, n, "--set", 1, JS_NO_POSITIONS, FT_EUSAGE) != FT_OK) return 0;
+    if (!p[n] || p[n + 1] != ']') return FT_OK;
+    const ft_status rc = js_parse(&doc, p + 1, n, "--set", 1, JS_NO_POSITIONS, FT_EUSAGE);
+    if (rc != FT_OK) return rc == FT_EUSAGE ? FT_OK : rc;
     *key = arena_str(mem, doc.root->valuestring);
     js_close(&doc);
-    return n + 2;
+    *len = n + 2;
+    return *key ? FT_OK : FT_EMEM;
 }
 
 /* One key at *at, which moves behind it and behind the dot that follows. */
 static ft_status take_key(const char *set, const char **at, arena *mem, const char **key)
 {
     const char *p = *at;
-    size_t n = quoted(p, mem, key);
+    size_t n;
+    FT_TRY(quoted(p, mem, key, &n));
     if (n == 0) {
         FT_CHECK(*p != '[', FT_EUSAGE,
                  "--set %s: a key in brackets is written [\"…\"], in quotes for the shell as well: "

@@ -1,4 +1,4 @@
-/* json_tree.c – places of nodes, failures at them, typed getters for model files, and printing.
+/* json_tree.c – places of nodes, failures at them, typed getters for model files, making and printing.
  *
  * A node knows nothing of its place: its number in document order is found by walking the tree, which only
  * happens when a message is made. */
@@ -152,6 +152,47 @@ ft_status js_get_str(const js_doc *d, const cJSON *o, const char *key, const cha
     if (!cJSON_IsString(node)) return wrong_type(d, node, key, "a string");
     *out = node->valuestring;
     return FT_OK;
+}
+
+/* --- making --------------------------------------------------------------------------------------- */
+static bool give_name(cJSON *object, const char *key, cJSON *value)
+{
+    const size_t n = strlen(key) + 1;
+    char *name = object && value ? cJSON_malloc(n) : NULL;
+    if (!name) {
+        cJSON_Delete(value);
+        return false;
+    }
+    memcpy(name, key, n);
+    if (!(value->type & cJSON_StringIsConst)) cJSON_free(value->string);
+    value->string = name;
+    value->type &= ~cJSON_StringIsConst;
+    return true;
+}
+
+bool js_add(cJSON *object, const char *key, cJSON *value)
+{
+    return give_name(object, key, value) && cJSON_AddItemToArray(object, value);
+}
+
+bool js_put(cJSON *object, const char *key, cJSON *value)
+{
+    cJSON *old = cJSON_GetObjectItemCaseSensitive(object, key);
+    if (!old) return js_add(object, key, value);
+    return give_name(object, key, value) && cJSON_ReplaceItemViaPointer(object, old, value);
+}
+
+bool js_refer(cJSON *object, const char *key, const cJSON *node)
+{
+    cJSON *same = cJSON_CreateNull();
+    if (same) {
+        *same = *node;
+        same->next = same->prev = NULL;
+        same->string = NULL;
+        same->type |= cJSON_IsReference;
+        same->type &= ~cJSON_StringIsConst;
+    }
+    return js_add(object, key, same);
 }
 
 /* --- printing ------------------------------------------------------------------------------------- */

@@ -34,9 +34,10 @@ static ft_status fail(const reader *r, const yaml_mark_t *at, const char *fmt, .
     va_start(ap, fmt);
     str_vprintf(&what, fmt, ap);
     va_end(ap);
-    const ft_status rc =
-        ft_fail(r->status, "%s:%zu:%zu: %s", r->doc->name, at->line + 1, at->column + 1,
-                str_ok(&what) == FT_OK ? what.data : "this is not YAML");
+    ft_status rc = str_ok(&what);
+    if (rc == FT_OK)
+        rc = ft_fail(r->status, "%s:%zu:%zu: %s", r->doc->name, at->line + 1, at->column + 1,
+                     what.data);
     str_free(&what);
     return rc;
 }

@@ -49,7 +49,7 @@ static ft_status add_keys(cJSON *object, const cfg_field *rows, const char *cons
         if (!rows->def || !is_listed(keys, rows->key) || js_get(object, rows->key)) continue;
         FT_TRY(js_parse(&doc, rows->def, strlen(rows->def), rows->key, 1, JS_NO_POSITIONS,
                         FT_EINTERNAL));
-        cJSON_AddItemToObject(object, rows->key, doc.root);
+        js_add(object, rows->key, doc.root);
         doc.root = NULL;
         js_close(&doc);
     }
@@ -88,7 +88,7 @@ static ft_status put_source(cJSON *data, const char *text)
         return FT_OK;
     }
     FT_TRY(js_parse(&doc, text, strlen(text), "--data", 1, JS_NO_POSITIONS, FT_EUSAGE));
-    cJSON_AddItemToObject(data, "train", doc.root);
+    js_add(data, "train", doc.root);
     doc.root = NULL;
     js_close(&doc);
     return FT_OK;

@@ -36,8 +36,7 @@ typedef struct report {
 /* The one way for an item to get into the facts, or an object of them: what finds no memory is not left out unseen. */
 static cJSON *put(report *r, cJSON *object, const char *key, cJSON *item)
 {
-    if (object && item && cJSON_AddItemToObject(object, key, item)) return item;
-    cJSON_Delete(item);
+    if (js_add(object, key, item)) return item;
     r->failed = true;
     return NULL;
 }
@@ -301,7 +300,7 @@ static ft_status quantised_facts(report *r)
     }
     if (m->quant) fact(r, "quant_method", m->quant->method);
     cJSON *n = cJSON_CreateNumber((double)model_count(m));
-    if (!n || !cJSON_ReplaceItemInObjectCaseSensitive(r->facts, "parameters", n)) r->failed = true;
+    if (!js_put(r->facts, "parameters", n)) r->failed = true;
     model_close(m);
     return FT_OK;
 }

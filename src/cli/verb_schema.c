@@ -67,7 +67,7 @@ static void add_table(cJSON *root, cJSON *properties, const cli_table *t)
     cJSON *section = cJSON_GetObjectItemCaseSensitive(properties, t->section);
     if (any_required(t->rows) && !section && !t->type) add_required(root, t->section);
     if (!t->type) {
-        cJSON_AddItemToObject(properties, t->section, object_schema(t));
+        js_add(properties, t->section, object_schema(t));
         return;
     }
     if (!section) {

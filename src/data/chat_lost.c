@@ -111,13 +111,12 @@ static bool call_matters(turns *t, int i, const cJSON *m, int k, const char *key
     bool nothing = copy && (!old || cJSON_IsNull(old) || (!old->child && !cJSON_IsString(old)));
     cJSON *other = cJSON_IsString(old) ? cJSON_CreateString(TURNS_MARK) : cJSON_CreateObject();
     bool yes = nothing;
-    if (!nothing && copy && other && cJSON_ReplaceItemInObjectCaseSensitive(in, key, other)) {
-        other = NULL;
+    if (nothing)
+        cJSON_Delete(other);
+    else if (js_put(in, key, other))
         yes = matters(t, i, copy);
-    } else if (!nothing) {
+    else
         t->rc = FT_EMEM;
-    }
-    cJSON_Delete(other);
     cJSON_Delete(copy);
     return yes;
 }
@@ -141,6 +140,7 @@ static ft_status turn_lost(turns *t, int i, const cJSON *m, bool last, size_t *a
     char what[300];
     const cJSON *calls = js_get(m, "tool_calls");
     fate f = content_fate(t, i, m, last, at), r = reasoning_fate(t, i, m, last);
+    FT_TRY(data_turns_rc(t)); /* then nothing is known */
     t->it->no_reasoning = t->it->no_reasoning || f == REASONING_LEFT_OUT || r == REASONING_LEFT_OUT;
     t->it->empty =
         t->it->empty || (data_turns_assistant(m) && !content_of(m).n && !(calls && calls->child));
@@ -159,7 +159,9 @@ static ft_status turn_lost(turns *t, int i, const cJSON *m, bool last, size_t *a
         const cJSON *name = js_get(cJSON_IsObject(function) ? function : call, "name");
         if (!cJSON_IsObject(call)) continue;
         bool printed = call_matters(t, i, m, k, "name");
-        if (printed && call_matters(t, i, m, k, "arguments")) continue;
+        const bool both = printed && call_matters(t, i, m, k, "arguments");
+        FT_TRY(data_turns_rc(t));
+        if (both) continue;
         snprintf(what, sizeof what, "turn %d: the chat template does not print %s \"%s\"", i + 1,
                  printed ? "the arguments of its call of" : "its call of",
                  ft_shows(cJSON_IsString(name) ? name->valuestring : "?"));

@@ -374,8 +374,9 @@ static ft_status make_mask(turns *t, const tpl_spans *marked)
 /* The message of a failed rendering, with the place of the record in front. */
 static ft_status render_fail(const data_item *it, const cJSON *node, ft_status rc)
 {
+    if (rc != FT_EDATA) return rc;
     char *why = ft_strdup(ft_error());
-    if (rc == FT_EDATA) rc = data_fail(it, node, NULL, "%s", why ? why : "");
+    rc = why ? data_fail(it, node, NULL, "%s", why) : FT_EMEM;
     ft_free(why);
     return rc;
 }

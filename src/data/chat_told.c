@@ -51,9 +51,7 @@ static bool mark_member(cJSON *in, const char *key, int64_t id)
         cJSON_Delete(new);
         new = NULL;
     }
-    if (new &&cJSON_ReplaceItemInObjectCaseSensitive(in, key, new)) return true;
-    cJSON_Delete(new);
-    return false;
+    return js_put(in, key, new);
 }
 
 /* The message with all its marks, or (gone) without the reasoning that is not seen. */

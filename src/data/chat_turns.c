@@ -56,8 +56,7 @@ cJSON *data_turns_with(const cJSON *message, str_buf *content)
         *content = (str_buf){0};
     }
     str_free(content);
-    if (copy && text && cJSON_ReplaceItemInObjectCaseSensitive(copy, "content", text)) return copy;
-    cJSON_Delete(text);
+    if (js_put(copy, "content", text)) return copy;
     cJSON_Delete(copy);
     return NULL;
 }

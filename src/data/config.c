@@ -115,7 +115,9 @@ static const char *stem(arena *mem, const char *path)
     static const char *const ends[] = {".gz", ".zst", ".jsonl", ".json", ".txt", ".csv", ".tsv"};
     size_t all = strlen(path);
     while (all > 1 && path[all - 1] == '/') all--; /* a folder */
-    const char *base = path_base(arena_strn(mem, path, all));
+    const char *copy = arena_strn(mem, path, all);
+    if (!copy) return NULL;
+    const char *base = path_base(copy);
     size_t n = strlen(base);
     if (data_is_input(path)) return "stdin";
     for (size_t i = 0; i < FT_COUNT_OF(ends); i++) {

@@ -50,8 +50,7 @@ static bool is_moved(const data_source *s, const cJSON *const *from, const char 
 
 static ft_status add_member(data_item *it, int at, const char *key, const cJSON *member)
 {
-    if (!cJSON_AddItemReferenceToObject(it->view, key, (cJSON *)(uintptr_t)member))
-        return ft_fail(FT_EMEM, "out of memory");
+    if (!js_refer(it->view, key, member)) return ft_fail(FT_EMEM, "out of memory");
     it->origin[at] = member;
     return FT_OK;
 }

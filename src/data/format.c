@@ -112,10 +112,10 @@ ft_status data_read_tools(const data_item *it, cJSON **out)
     const cJSON *from = tools;
     if (cJSON_IsString(tools)) {
         if (!tools->valuestring[strspn(tools->valuestring, " \n\t")]) return FT_OK;
-        if (js_parse(&doc, tools->valuestring, strlen(tools->valuestring), "tools", 1,
-                     JS_BIG_NUMBERS, FT_EDATA) != FT_OK) {
-            return data_fail(it, tools, "tools", "is text that is not JSON");
-        }
+        const ft_status parsed = js_parse(&doc, tools->valuestring, strlen(tools->valuestring),
+                                          "tools", 1, JS_BIG_NUMBERS, FT_EDATA);
+        if (parsed == FT_EDATA) return data_fail(it, tools, "tools", "is text that is not JSON");
+        FT_TRY(parsed);
         from = doc.root;
     }
     ft_status rc = FT_OK;

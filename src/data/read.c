@@ -136,9 +136,8 @@ static ft_status note_unprinted(reader *r, const data_item *it)
 static ft_status take(reader *r, data_item *it)
 {
     if (r->stream.done) return FT_OK; /* of the window after */
-    if (it->rc != FT_OK) {
-        return ft_fail_again(it->rc, it->error && *it->error ? it->error : "out of memory");
-    }
+    if (it->rc != FT_OK && !it->error) return ft_fail(FT_EMEM, "out of memory");
+    if (it->rc != FT_OK) return ft_fail_again(it->rc, *it->error ? it->error : "out of memory");
     if (!r->stream.before && r->stats == &r->src->stats) {
         r->stats->records++;
         FT_TRY(data_count_item(r->d, r->src, it));

@@ -15,10 +15,9 @@ static ft_status out_of_memory(void)
 static bool add_turn(cJSON *list, const char *role, cJSON *content)
 {
     cJSON *m = cJSON_CreateObject();
-    const bool in = m && content && cJSON_AddStringToObject(m, "role", role) &&
-                    cJSON_AddItemToObject(m, "content", content);
-    if (!in) cJSON_Delete(content);
-    if (in && cJSON_AddItemToArray(list, m)) return true;
+    const bool named = m && cJSON_AddStringToObject(m, "role", role);
+    if (!named) cJSON_Delete(content);
+    if (named && js_add(m, "content", content) && cJSON_AddItemToArray(list, m)) return true;
     cJSON_Delete(m);
     return false;
 }
@@ -37,26 +36,35 @@ cJSON *data_turn_refer(const cJSON *from)
 {
     cJSON *o = cJSON_CreateObject();
     bool ok = o != NULL;
-    for (const cJSON *m = from->child; ok && m; m = m->next)
-        ok = cJSON_AddItemReferenceToObject(o, m->string, (cJSON *)(uintptr_t)m);
+    for (const cJSON *m = from->child; ok && m; m = m->next) ok = js_refer(o, m->string, m);
     if (ok) return o;
     cJSON_Delete(o);
     return NULL;
 }
 
-/* Text parts of a list content joined; NULL: not text only. */
+static const cJSON *text_of_part(const cJSON *p)
+{
+    const cJSON *type = js_get(p, "type");
+    const cJSON *text = js_get(p, "text") ? js_get(p, "text") : js_get(p, "value");
+    const bool is = !type || (cJSON_IsString(type) && !strcmp(type->valuestring, "text"));
+    return is && cJSON_IsString(text) ? text : NULL;
+}
+
+/* Parts of a list content that are text alone. */
+static bool text_only(const cJSON *parts)
+{
+    const cJSON *p;
+    cJSON_ArrayForEach(p, parts) if (!text_of_part(p)) return false;
+    return true;
+}
+
+/* NULL: out of memory. */
 static cJSON *joined_parts(const cJSON *parts)
 {
+    const cJSON *p;
     str_buf s = {0};
-    bool ok = true;
-    for (const cJSON *p = parts->child; p && ok; p = p->next) {
-        const cJSON *type = js_get(p, "type");
-        const cJSON *text = js_get(p, "text") ? js_get(p, "text") : js_get(p, "value");
-        ok = cJSON_IsString(text) &&
-             (!type || (cJSON_IsString(type) && !strcmp(type->valuestring, "text")));
-        if (ok) str_adds(&s, text->valuestring);
-    }
-    cJSON *out = ok && !s.failed ? cJSON_CreateString(s.data ? s.data : "") : NULL;
+    cJSON_ArrayForEach(p, parts) str_adds(&s, text_of_part(p)->valuestring);
+    cJSON *out = !s.failed ? cJSON_CreateString(s.data ? s.data : "") : NULL;
     str_free(&s);
     return out;
 }
@@ -103,18 +111,20 @@ static ft_status add_calls(const data_item *it, const turn *t, cJSON *list)
         cJSON_Delete(m);
         return out_of_memory();
     }
-    if (!cJSON_IsString(t->text) ||
-        js_parse(&doc, t->text->valuestring, strlen(t->text->valuestring), "function_call", 1,
-                 JS_BIG_NUMBERS, FT_EDATA) != FT_OK) {
+    if (cJSON_IsString(t->text))
+        rc = js_parse(&doc, t->text->valuestring, strlen(t->text->valuestring), "function_call", 1,
+                      JS_BIG_NUMBERS, FT_EDATA);
+    if (rc == FT_EMEM) return rc;
+    if (rc != FT_OK || !cJSON_IsString(t->text)) {
         return data_fail(it, t->text ? t->text : t->node, t->text_key,
                          "a function_call must be JSON: name and arguments");
     }
     const cJSON *f = cJSON_IsArray(doc.root) ? doc.root->child : doc.root;
     for (; rc == FT_OK && f; f = cJSON_IsArray(doc.root) ? f->next : NULL) {
         cJSON *call = cJSON_CreateObject(), *copy = cJSON_Duplicate(f, true);
-        ok = call && copy && cJSON_AddStringToObject(call, "type", "function") &&
-             cJSON_AddItemToObject(call, "function", copy);
+        ok = call && cJSON_AddStringToObject(call, "type", "function");
         if (!ok) cJSON_Delete(copy);
+        ok = ok && js_add(call, "function", copy);
         if (!ok || !cJSON_AddItemToArray(calls, call)) {
             cJSON_Delete(call);
             rc = out_of_memory();
@@ -132,10 +142,7 @@ static ft_status copy_weight(const cJSON *from, const cJSON *list)
     for (size_t i = 0; i < FT_COUNT_OF(keys); i++) {
         const cJSON *v = js_get(from, keys[i]);
         if (!v || !m) continue;
-        cJSON *copy = cJSON_Duplicate(v, true);
-        if (copy && cJSON_AddItemToObject(m, keys[i], copy)) continue;
-        cJSON_Delete(copy);
-        return out_of_memory();
+        if (!js_add(m, keys[i], cJSON_Duplicate(v, true))) return out_of_memory();
     }
     return FT_OK;
 }
@@ -150,14 +157,8 @@ static cJSON *shared(const cJSON *v)
 /* Puts a value (taken over) under our key, in the place of what stood there; the column it came from goes. */
 static bool put(cJSON *m, const char *key, const char *column, cJSON *value)
 {
-    bool ok = value;
     if (column && strcmp(column, key) != 0) cJSON_DeleteItemFromObjectCaseSensitive(m, column);
-    if (ok && js_get(m, key))
-        ok = cJSON_ReplaceItemInObjectCaseSensitive(m, key, value);
-    else if (ok)
-        ok = cJSON_AddItemToObject(m, key, value);
-    if (!ok) cJSON_Delete(value);
-    return ok;
+    return js_put(m, key, value);
 }
 
 static ft_status add_message(const data_item *it, const turn *t, cJSON *list)
@@ -180,9 +181,10 @@ static ft_status add_message(const data_item *it, const turn *t, cJSON *list)
     if (role && !put(copy, "role", src->turn_role, cJSON_CreateString(t->role))) {
         return out_of_memory();
     }
-    cJSON *text = cJSON_IsArray(t->text) ? joined_parts(t->text) : NULL;
-    if (cJSON_IsArray(t->text) && !text)
+    if (cJSON_IsArray(t->text) && !text_only(t->text))
         return data_fail(it, t->text, t->text_key, "only parts of type text are supported");
+    cJSON *text = cJSON_IsArray(t->text) ? joined_parts(t->text) : NULL;
+    if (cJSON_IsArray(t->text) && !text) return out_of_memory();
     if (!text && src->turn_content && t->text) text = shared(t->text);
     bool other = text || (src->turn_content && t->text);
     return !other || put(copy, "content", src->turn_content, text) ? FT_OK : out_of_memory();
@@ -222,7 +224,7 @@ static ft_status not_rendered(const data_item *it, ft_status rc)
 {
     if (rc != FT_EDATA) return rc;
     char *why = ft_strdup(ft_error());
-    rc = data_fail(it, it->rec, NULL, "%s", why ? why : "");
+    rc = why ? data_fail(it, it->rec, NULL, "%s", why) : FT_EMEM;
     ft_free(why);
     return rc;
 }

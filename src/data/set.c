@@ -291,7 +291,7 @@ static cJSON *segment(const data_set *d, const data_sample *x, int64_t at, int64
     ok = ok && cJSON_AddBoolToObject(o, "supervised", sup) &&
          cJSON_AddStringToObject(o, "text", text.data ? text.data : "");
     cJSON *ids = ok ? cJSON_CreateIntArray(x->ids + at, (int)(end - at)) : NULL;
-    if (!ids || !cJSON_AddItemToObject(o, "ids", ids)) {
+    if (!js_add(o, "ids", ids)) {
         cJSON_Delete(o);
         o = NULL;
     }

@@ -142,7 +142,7 @@ static const kern_gemm row = {"openblas", openblas_wx, openblas_tn, (size_t)4 <<
 
 const kern_gemm *kern_openblas(void)
 {
-    if (!lib) lib = kern_openblas_open();
+    if (!lib && kern_openblas_open(&lib) != FT_OK) lib = NULL;
     if (!lib) return NULL;
     if (strcmp(lib->core, "Haswell") == 0 || strcmp(lib->core, "Zen") == 0) {
         log_warn("OpenBLAS's core %s sums a row in another order when other rows are beside it; "

@@ -12,7 +12,8 @@
 
 ft_status kn_linalg_open(void)
 {
-    const openblas *lib = kern_openblas_open();
+    const openblas *lib;
+    FT_TRY(kern_openblas_open(&lib));
     FT_CHECK(lib && lib->dgesdd && lib->dgeqrf && lib->dorgqr, FT_EMEM,
              "decompositions of matrices need OpenBLAS (libopenblas.so.0, a build with threads and "
              "LAPACK), which this system does not have; install the package libopenblas0-pthread");
@@ -22,7 +23,7 @@ ft_status kn_linalg_open(void)
 static ft_status begin(const double *a, int64_t m, int64_t n, const openblas **lib)
 {
     FT_TRY(kn_linalg_open());
-    *lib = kern_openblas_open();
+    FT_TRY(kern_openblas_open(lib));
     FT_CHECK(m < INT_MAX && n < INT_MAX, FT_EDATA,
              "a matrix of %lld × %lld is too large to decompose", (long long)m, (long long)n);
     for (int64_t i = 0; i < m * n; i++)

@@ -7,6 +7,8 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 
+enum { ROOM = 32 << 20 }; /* of address space: its library and Fortran's, and a buffer */
+
 /* Of its cores the best that this CPU runs and whose rows do not depend on each other. It knows CPUs by their numbers and
  * takes one newer than itself for the oldest. NULL: its choice. */
 static const char *core_for_cpu(void)
@@ -39,14 +41,21 @@ static void look_up(openblas *lib, void *so)
         *(void **)(void *)((char *)lib + wanted[i].at) = dlsym(so, wanted[i].name);
 }
 
-const openblas *kern_openblas_open(void)
+/* Its start ends the process, or calls itself without end, where it gets no memory. */
+static ft_status look_for_room(void)
+{
+    void *room = ft_alloc(ROOM, 1);
+    if (!room) return FT_EMEM;
+    ft_free(room);
+    return FT_OK;
+}
+
+static const openblas *open_library(void)
 {
     static openblas lib;
-    static bool tried, works;
-    if (tried) return works ? &lib : NULL;
-    tried = true;
     const char *told = getenv("OPENBLAS_CORETYPE"), *best = core_for_cpu();
     if (best && !(told && told[0])) setenv("OPENBLAS_CORETYPE", best, 1);
+    setenv("OPENBLAS_NUM_THREADS", "1", 1); /* it makes none, nor raises SIGINT where it cannot */
     void *so = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     if (!so) return NULL;
     int (*parallel)(void) = (int (*)(void))dlsym(so, "openblas_get_parallel");
@@ -62,8 +71,20 @@ const openblas *kern_openblas_open(void)
     lib.set_threads(1);
     lib.core = core();
     lib.config = config ? config() : "OpenBLAS";
-    works = true;
     return &lib;
+}
+
+ft_status kern_openblas_open(const openblas **out)
+{
+    static const openblas *lib;
+    static bool tried;
+    if (!tried) {
+        FT_TRY(look_for_room());
+        lib = open_library();
+        tried = true;
+    }
+    *out = lib;
+    return FT_OK;
 }
 
 /* The library keeps the number of threads per calling thread in some builds. */

@@ -17,8 +17,8 @@ typedef struct openblas {
     const char *core, *config; /* "SkylakeX"; "OpenBLAS 0.3.21 NO_LAPACKE …" */
 } openblas;
 
-/* Opens it on the first call, which is the main thread's; NULL: it is not there, or serial. */
-const openblas *kern_openblas_open(void);
+/* Opens it on the first call, which is the main thread's; *out NULL: it is not there, or serial. FT_EMEM. */
+FT_MUST_USE ft_status kern_openblas_open(const openblas **out);
 /* Before any call: on the calling thread alone. */
 void kern_openblas_one_thread(const openblas *lib);
 #endif

@@ -272,16 +272,16 @@ ft_status merge_read(merge_recipe *r, cfg_doc *doc, const char *const *also)
 
 static void add_copy(cJSON *to, const char *key, const cJSON *v)
 {
-    if (v) cJSON_AddItemToObject(to, key, cJSON_Duplicate(v, true));
+    if (v) js_add(to, key, cJSON_Duplicate(v, true));
 }
 
 static cJSON *print_source(const merge_recipe *r, const merge_source *s, bool range)
 {
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddItemToObject(o, "model", merge_ref_node(r, s->ref));
+    js_add(o, "model", merge_ref_node(r, s->ref));
     if (range) {
         const double at[2] = {(double)s->from, (double)s->to};
-        cJSON_AddItemToObject(o, "layer_range", cJSON_CreateDoubleArray(at, 2));
+        js_add(o, "layer_range", cJSON_CreateDoubleArray(at, 2));
     }
     add_copy(o, "parameters", s->parameters);
     return o;
@@ -298,7 +298,7 @@ static void print_inputs(const merge_recipe *r, cJSON *root)
             cJSON_AddItemToArray(list, o);
             to = cJSON_AddArrayToObject(o, "sources");
             if (s->base >= 0 && s->base != r->base)
-                cJSON_AddItemToObject(o, "base_model", merge_ref_node(r, s->base));
+                js_add(o, "base_model", merge_ref_node(r, s->base));
             add_copy(o, "parameters", s->parameters);
         }
         for (int k = 0; k < s->n; k++)
@@ -313,7 +313,7 @@ ft_status merge_print(const merge_recipe *r, str_buf *out)
     if (!root) return FT_EMEM;
     cJSON_AddStringToObject(root, "merge_method", r->method_name);
     print_inputs(r, root);
-    if (r->base >= 0) cJSON_AddItemToObject(root, "base_model", merge_ref_node(r, r->base));
+    if (r->base >= 0) js_add(root, "base_model", merge_ref_node(r, r->base));
     add_copy(root, "parameters", r->parameters);
     if (r->cast) cJSON_AddStringToObject(root, "dtype", r->dtype_name);
     if (r->out) cJSON_AddStringToObject(root, "out_dtype", r->out_dtype_name);

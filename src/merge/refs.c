@@ -94,11 +94,15 @@ int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key)
         cfg_fail(r->doc, node, key, "must be the path of a model, or PATH+ADAPTER");
         return -1;
     }
+    const char *before = r->doc->errors > 0 ? arena_str(r->mem, ft_error()) : NULL;
     const ft_status rc = find(r, node, path, lora, &ref);
-    if (rc == FT_EMEM)
-        cfg_fatal(r->doc);
-    else if (rc != FT_OK)
-        cfg_fail(r->doc, node, key, "%s", ft_error());
+    if (rc == FT_ENOINPUT) {
+        const char *why = arena_str(r->mem, ft_error());
+        if (before) (void)ft_fail_again(FT_ECONFIG, before);
+        cfg_fail(r->doc, node, key, "%s", why ? why : "is no path");
+    } else if (rc != FT_OK) {
+        cfg_fatal(r->doc, rc);
+    }
     if (rc != FT_OK) return -1;
     for (int i = 0; i < r->n_ref; i++)
         if (strcmp(r->ref[i].place, ref.place) == 0) return i;

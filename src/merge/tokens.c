@@ -111,18 +111,18 @@ ft_status merge_read_tokens(merge_recipe *r)
 /* A reference as it holds from anywhere, in the place of one as it was written. */
 static void set_ref(const merge_recipe *r, cJSON *o, const char *key, int ref)
 {
-    if (o && ref >= 0) cJSON_ReplaceItemInObjectCaseSensitive(o, key, merge_ref_node(r, ref));
+    if (o && ref >= 0) js_put(o, key, merge_ref_node(r, ref));
 }
 
 void merge_print_tokens(const merge_recipe *r, cJSON *root)
 {
     if (r->tokenizer_source) {
-        cJSON_AddItemToObject(root, "tokenizer_source", cJSON_Duplicate(r->tokenizer_source, true));
+        js_add(root, "tokenizer_source", cJSON_Duplicate(r->tokenizer_source, true));
         set_ref(r, root, "tokenizer_source", r->tokens);
     }
     if (!r->tokenizer) return;
     cJSON *t = cJSON_Duplicate(r->tokenizer, true);
-    cJSON_AddItemToObject(root, "tokenizer", t);
+    if (!js_add(root, "tokenizer", t)) return; /* the tree is lost */
     if (js_get(t, "source")) set_ref(r, t, "source", r->tokens);
     cJSON *list = cJSON_GetObjectItemCaseSensitive(t, "tokens");
     for (int64_t i = 0; i < r->n_token; i++) {

@@ -353,7 +353,7 @@ static void put_float(cJSON *o, const char *key, double v)
         snprintf(text, sizeof text, "%.1f", v);
     else
         snprintf(text, sizeof text, "%.17g", v);
-    cJSON_AddItemToObject(o, key, cJSON_CreateRaw(text));
+    js_add(o, key, cJSON_CreateRaw(text));
 }
 
 /* Keys of the library's BnConfig that are its defaults here: JSON. */
@@ -387,12 +387,12 @@ static cJSON *bn_config(const adapter_cfg *c)
 {
     cJSON *o = cJSON_CreateObject();
     for (size_t i = 0; i < FT_COUNT_OF(defaults); i++)
-        cJSON_AddItemToObject(o, defaults[i][0], cJSON_CreateRaw(defaults[i][1]));
+        js_add(o, defaults[i][0], cJSON_CreateRaw(defaults[i][1]));
     put_float(o, "dropout", c->dropout);
     cJSON_AddStringToObject(o, "init_weights", c->init_weights);
     cJSON_AddBoolToObject(o, "is_parallel", c->is_parallel);
     if (pe_is_null(c->leave_out))
-        cJSON_AddItemToObject(o, "leave_out", cJSON_CreateArray());
+        js_add(o, "leave_out", cJSON_CreateArray());
     else
         pe_put_json(o, "leave_out", c->leave_out);
     cJSON_AddBoolToObject(o, "mh_adapter", c->mh_adapter);
@@ -415,7 +415,7 @@ static ft_status save(const pe_ctx *c, const char *dir)
                     1, JS_NO_POSITIONS | JS_ALLOW_NONFINITE, FT_EDATA));
     const cJSON *classes = js_get(d.root, "architectures");
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddItemToObject(o, "config", bn_config(cfg));
+    js_add(o, "config", bn_config(cfg));
     cJSON_AddNumberToObject(o, "hidden_size", (double)c->m->d.hidden_size);
     pe_put_json(o, "model_class", cJSON_IsArray(classes) ? classes->child : NULL);
     cJSON_AddStringToObject(o, "model_name", c->base_name ? c->base_name : "");

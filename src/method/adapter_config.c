@@ -228,7 +228,7 @@ void pe_leave_to_adapter(cJSON *resolved, const cJSON *object, const char *dir)
 /* --- writing ------------------------------------------------------------------------------------------------------ */
 void pe_put_json(cJSON *o, const char *key, const cJSON *v)
 {
-    cJSON_AddItemToObject(o, key, pe_is_null(v) ? cJSON_CreateNull() : cJSON_Duplicate(v, true));
+    js_add(o, key, pe_is_null(v) ? cJSON_CreateNull() : cJSON_Duplicate(v, true));
 }
 
 static void put_common(const pe_ctx *c, cJSON *o)
@@ -255,8 +255,8 @@ static cJSON *sorted(cJSON *o)
         }
         char *key = ft_strdup(first->string);
         cJSON_DetachItemViaPointer(o, first);
-        if (!key || !cJSON_AddItemToObject(out, key, first)) {
-            cJSON_Delete(first);
+        if (!key) cJSON_Delete(first);
+        if (!key || !js_add(out, key, first)) {
             cJSON_Delete(out);
             out = NULL;
         }

@@ -282,9 +282,9 @@ static ft_status check_pair(const work *w, place *at, int i)
     if (!f->a && !f->b) return FT_OK;
     if (!f->a || !f->b)
         return wrong(p, f->a ? f->a : f->b, "has no counterpart: its other factor is missing");
-    if (pe_pattern_value(cfg->rank_pattern, at->path, &r) < 0 ||
-        pe_pattern_value(cfg->alpha_pattern, at->path, &alpha) < 0)
-        return FT_EDATA;
+    ft_status rc = pe_pattern_value(cfg->rank_pattern, at->path, &r);
+    if (rc == FT_OK) rc = pe_pattern_value(cfg->alpha_pattern, at->path, &alpha);
+    if (rc != FT_OK) return rc == FT_ECONFIG ? FT_EDATA : rc; /* of a file, not of a config */
     f->r = (int64_t)r;
     if (f->a->dim[0] != f->r || f->b->dim[1] != f->r)
         return wrong(p, f->a->dim[0] != f->r ? f->a : f->b,
@@ -702,7 +702,7 @@ static ft_status write_config(const work *w, const char *dir)
                                    : cJSON_IsString(base) ? base->valuestring
                                                           : NULL};
     cJSON *o = cJSON_CreateObject(), *saved = saved_list(w);
-    cJSON_AddItemToObject(o, "alpha_pattern", cJSON_CreateObject());
+    js_add(o, "alpha_pattern", cJSON_CreateObject());
     cJSON_AddStringToObject(o, "bias", bias_of(w));
     if (said(w, "ensure_weight_tying")) cJSON_AddTrueToObject(o, "ensure_weight_tying");
     cJSON_AddNullToObject(o, "exclude_modules");
@@ -714,8 +714,8 @@ static ft_status write_config(const work *w, const char *dir)
     cJSON_AddNumberToObject(o, "lora_dropout", 0);
     pe_put_json(o, "modules_to_save", cJSON_GetArraySize(saved) > 0 ? saved : NULL);
     cJSON_AddNumberToObject(o, "r", (double)w->rank);
-    cJSON_AddItemToObject(o, "rank_pattern", cJSON_CreateObject());
-    cJSON_AddItemToObject(o, "target_modules", target_list(w));
+    js_add(o, "rank_pattern", cJSON_CreateObject());
+    js_add(o, "target_modules", target_list(w));
     if (said(w, "trainable_token_indices"))
         pe_put_json(o, "trainable_token_indices", said(w, "trainable_token_indices"));
     cJSON_AddBoolToObject(o, "use_dora", false);

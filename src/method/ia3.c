@@ -119,7 +119,7 @@ static ft_status attach_site(pe_ctx *c, nn_site *s)
     FT_TRY(pe_only_linear(c, s));
     int hit = cJSON_IsString(ff) ? pe_match_full(ff->valuestring, s->path)
                                  : pe_list_has(ff, s->path, ends_with);
-    if (hit < 0) return hit == -2 ? FT_EMEM : FT_ECONFIG;
+    FT_TRY(pe_match_status(hit));
     slot->of_inputs = hit > 0;
     FT_TRY(nn_new_param(&c->store, key, hit ? 1 : s->out, hit ? s->in : 1, &slot->l));
     for (int64_t i = 0; i < tn_count(&slot->l->t) && !c->dry; i++) tn_f32(&slot->l->t)[i] = 1.0f;
@@ -181,7 +181,7 @@ static ft_status save(const pe_ctx *c, const char *dir)
     cJSON *o = cJSON_CreateObject(), *paths = whole ? paths_of(c, false) : NULL;
     if (paths) {
         t.target_modules = paths;
-        cJSON_AddItemToObject(o, "feedforward_modules", paths_of(c, true));
+        js_add(o, "feedforward_modules", paths_of(c, true));
     } else {
         pe_put_json(o, "feedforward_modules", ff);
     }

@@ -94,9 +94,8 @@ static ft_status attach_site(pe_ctx *c, nn_site *s)
     double r = (double)cfg->r, alpha = cfg->lora_alpha;
     lora_slot *slot = arena_get(c->mem, sizeof *slot);
     if (!slot) return FT_EMEM;
-    if (pe_pattern_value(cfg->rank_pattern, s->path, &r) < 0 ||
-        pe_pattern_value(cfg->alpha_pattern, s->path, &alpha) < 0)
-        return FT_ECONFIG;
+    FT_TRY(pe_pattern_value(cfg->rank_pattern, s->path, &r));
+    FT_TRY(pe_pattern_value(cfg->alpha_pattern, s->path, &alpha));
     const char *ka = pe_file_key(c, s->path, table ? ".lora_embedding_A" : ".lora_A.weight");
     const char *kb = pe_file_key(c, s->path, table ? ".lora_embedding_B" : ".lora_B.weight");
     int64_t rank = (int64_t)r;

@@ -126,7 +126,7 @@ static ft_status attach(pe_ctx *c)
 /* --- files ---------------------------------------------------------------------------------------------------------- */
 static void put_text(cJSON *o, const char *key, const char *text)
 {
-    cJSON_AddItemToObject(o, key, text ? cJSON_CreateString(text) : cJSON_CreateNull());
+    js_add(o, key, text ? cJSON_CreateString(text) : cJSON_CreateNull());
 }
 
 static ft_status save(const pe_ctx *c, const char *dir)

@@ -267,17 +267,17 @@ static int is_target(const pe_target *t, const char *path, const nn_site *s)
     return named ? layer_wanted(t, path) : 0;
 }
 
-int pe_pattern_value(const cJSON *pattern, const char *path, double *value)
+ft_status pe_pattern_value(const cJSON *pattern, const char *path, double *value)
 {
     const cJSON *e;
-    if (!cJSON_IsObject(pattern)) return 0;
+    if (!cJSON_IsObject(pattern)) return FT_OK;
     cJSON_ArrayForEach(e, pattern)
     {
         int hit = pe_match_pattern(e->string, path);
         if (hit > 0) *value = e->valuedouble;
-        if (hit != 0) return hit;
+        if (hit != 0) return pe_match_status(hit);
     }
-    return 0;
+    return FT_OK;
 }
 
 void pe_tell_patterns(const pe_ctx *c, const cJSON *pattern, const char *key)
@@ -290,7 +290,7 @@ void pe_tell_patterns(const pe_ctx *c, const cJSON *pattern, const char *key)
         bool found = false;
         for (int64_t i = 0; i < c->m->n_site && !found; i++)
             found = nn_slot_of(&c->over, &c->m->site[i]) &&
-                    pe_match_pattern(e->string, c->m->site[i].path) > 0;
+                    pe_match_pattern(e->string, c->m->site[i].path) != 0; /* or not known */
         if (!found)
             log_warn("method.%s: \"%s\" matches no target of this %s model", key,
                      ft_shows(e->string), model_family_name(c->m));
@@ -355,7 +355,7 @@ static ft_status check_target_regex(pe_ctx *c, const cJSON *regex)
                      "method.target_modules: the regex matches \"%s\" too, which is neither a "
                      "linear layer nor an embedding; make it narrower",
                      module);
-            if (hit < 0) return hit == -2 ? FT_EMEM : FT_ECONFIG;
+            FT_TRY(pe_match_status(hit));
         }
     }
     return FT_OK;
@@ -405,8 +405,10 @@ static ft_status check_excluded(pe_ctx *c, const cJSON *names)
         for (int64_t k = 0; k < c->m->n_param && !found; k++) {
             const char *module = module_of(c, &c->m->param[k]);
             if (!module) return FT_EMEM;
-            found = cJSON_IsString(names) ? pe_match_full(name, module) > 0
-                                          : pe_match_suffix(name, module);
+            const int hit =
+                cJSON_IsString(names) ? pe_match_full(name, module) : pe_match_suffix(name, module);
+            FT_TRY(pe_match_status(hit));
+            found = hit > 0;
         }
         if (!found)
             log_warn("method.exclude_modules: \"%s\" has no effect: no module of this %s model "
@@ -432,8 +434,11 @@ static ft_status no_target(pe_ctx *c, const pe_target *t)
     const char *name = name_at(t->target_modules, 0);
     bool named = !name || pe_is_all_linear(t->target_modules);
     bool regex = !named && cJSON_IsString(t->target_modules);
-    for (int64_t i = 0; i < c->m->n_site && regex && !named; i++)
-        named = pe_match_full(name, c->m->site[i].path) == 1;
+    for (int64_t i = 0; i < c->m->n_site && regex && !named; i++) {
+        const int hit = pe_match_full(name, c->m->site[i].path);
+        FT_TRY(pe_match_status(hit));
+        named = hit > 0;
+    }
     FT_CHECK(!regex || named, FT_ECONFIG,
              "method.target_modules: the regex \"%s\" matches no module of this %s model; it must "
              "match whole paths, as \"%s\" (names stand in a list: [\"q_proj\"])",
@@ -529,7 +534,7 @@ ft_status pe_attach_target(pe_ctx *c, const pe_target *t,
         nn_site *s = &c->m->site[i];
         const char *entry = NULL;
         int hit = is_target(t, s->path, s);
-        if (hit < 0) return hit == -2 ? FT_EMEM : FT_ECONFIG;
+        FT_TRY(pe_match_status(hit));
         if (hit == 0) {
             if (!is_tied_target(c, t, s)) continue;
             FT_CHECK(
@@ -587,7 +592,7 @@ ft_status pe_attach_norms(pe_ctx *c, const pe_target *t, const char *inside)
         const char *module = module_of(c, p);
         if (!module) return FT_EMEM;
         int hit = is_target(t, module, NULL);
-        if (hit < 0) return hit == -2 ? FT_EMEM : FT_ECONFIG;
+        FT_TRY(pe_match_status(hit));
         if (hit == 0) continue;
         FT_CHECK(!model_site(c->m, module), FT_ECONFIG,
                  "method.target_modules: \"%s\" is no norm; %s takes norms alone", module,
@@ -661,7 +666,7 @@ static void put_saved(const pe_ctx *c, const pe_target *t, cJSON *own)
     cJSON *list = cJSON_GetObjectItemCaseSensitive(own, "modules_to_save");
     if (!cJSON_IsArray(list)) {
         list = cJSON_CreateArray();
-        cJSON_ReplaceItemInObjectCaseSensitive(own, "modules_to_save", list);
+        if (!js_put(own, "modules_to_save", list)) return; /* the tree is lost */
     }
     cJSON_AddItemToArray(list, cJSON_CreateString(head));
 }
@@ -677,7 +682,7 @@ ft_status pe_save_adapter(const pe_ctx *c, const pe_target *t, cJSON *own, const
         put(c, own, "layers_pattern", t->layers_pattern);
         put(c, own, "layers_to_transform", t->layers_to_transform);
         put_saved(c, t, own);
-        cJSON_AddItemToObject(own, "target_modules", target_names(c, t));
+        js_add(own, "target_modules", target_names(c, t));
     }
     return pe_save_files(c, own, dir);
 }

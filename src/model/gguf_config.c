@@ -144,10 +144,7 @@ static ft_status put_frame(gguf_source *s, cJSON *o)
         ft_shows(g->path));
     cJSON *archs =
         model_gguf_added(s, cJSON_CreateStringArray((const char *[]){s->family->hf_arch}, 1));
-    if (!cJSON_AddItemToObject(o, "architectures", archs)) {
-        s->failed = true;
-        cJSON_Delete(archs);
-    }
+    if (!js_add(o, "architectures", archs)) s->failed = true;
     model_gguf_added(s, cJSON_AddStringToObject(o, "model_type", s->family->model_type));
     model_gguf_added(s, cJSON_AddNumberToObject(o, vocab.hf, (double)embed->dim[0]));
     FT_TRY(put_layer_types(s, o));

@@ -49,7 +49,9 @@ static int parts(const bnb_cfg *c, const dt_type *type, const dt_type *dtype, in
                            u8,
                            1,
                            {(int64_t)text.len}};
+    const bool whole = str_ok(&text) == FT_OK;
     str_free(&text);
+    if (!whole) return 0;
     if (!c->double_quant) return STATE + 1;
     const int64_t scales = (blocks + BNB_NESTED - 1) / BNB_NESTED;
     out[NESTED] = (model_quant_part){".nested_absmax", &dt_f32, 1, {scales}};

@@ -19,6 +19,7 @@ static ft_status add_parts(save_plan *p, int64_t param, save_item *out, int *n)
     model_quant_part part[MODEL_QUANT_PARTS];
     *n = p->opt->quant->writer->parts(p->opt->quant_cfg, save_quant_dtype(p->m), s->out, s->in,
                                       part);
+    if (*n == 0) return FT_EMEM;
     for (int k = 0; k < *n; k++) {
         out[k] = (save_item){.param = param,
                              .part = k + 1,

@@ -126,17 +126,15 @@ static cJSON *prepare(const cJSON *messages)
         }
         bool ok = copy != NULL;
         if (reasoning && !js_get(m, "thinking")) {
-            ok = ok &&
-                 cJSON_AddItemReferenceToObject(copy, "thinking", (cJSON *)(uintptr_t)reasoning);
+            ok = ok && js_refer(copy, "thinking", reasoning);
         }
         for (const cJSON *k = m->child; ok && k; k = k->next) {
             const cJSON *v = reasoning && !strcmp(k->string, "reasoning_content") ? reasoning : k;
             if (cJSON_IsNull(v)) continue;
-            ok = cJSON_AddItemReferenceToObject(copy, k->string, (cJSON *)(uintptr_t)v);
+            ok = js_refer(copy, k->string, v);
         }
         if (ok && reasoning && !js_get(copy, "reasoning_content")) {
-            ok = cJSON_AddItemReferenceToObject(copy, "reasoning_content",
-                                                (cJSON *)(uintptr_t)reasoning);
+            ok = js_refer(copy, "reasoning_content", reasoning);
         }
         if (!ok || !cJSON_AddItemToArray(list, copy)) {
             cJSON_Delete(copy);
@@ -219,7 +217,7 @@ static bool add_all(cJSON *vars, const cJSON *from)
     bool ok = true;
     for (const cJSON *v = from ? from->child : NULL; ok && v; v = v->next) {
         if (js_get(vars, v->string)) continue;
-        ok = cJSON_AddItemReferenceToObject(vars, v->string, (cJSON *)(uintptr_t)v);
+        ok = js_refer(vars, v->string, v);
     }
     return ok;
 }
@@ -231,11 +229,9 @@ ft_status chat_render(const chat *c, const chat_input *in, str_buf *out, tpl_spa
     FT_TRY(check_vars(in->vars));
     FT_TRY(choose(c, in->tools != NULL, &tpl));
     cJSON *vars = cJSON_CreateObject(), *list = prepare(in->messages);
-    bool ok = vars && list;
-    if (!ok || !cJSON_AddItemToObject(vars, "messages", list)) cJSON_Delete(list), ok = false;
-    ok = ok &&
-         (in->tools ? cJSON_AddItemReferenceToObject(vars, "tools", (cJSON *)(uintptr_t)in->tools)
-                    : cJSON_AddNullToObject(vars, "tools") != NULL);
+    bool ok = js_add(vars, "messages", list);
+    ok = ok && (in->tools ? js_refer(vars, "tools", in->tools)
+                          : cJSON_AddNullToObject(vars, "tools") != NULL);
     ok = ok && cJSON_AddBoolToObject(vars, "add_generation_prompt", in->add_generation_prompt) &&
          add_all(vars, in->vars) && add_all(vars, c->special) &&
          (js_get(vars, "documents") || cJSON_AddNullToObject(vars, "documents"));

@@ -16,8 +16,9 @@ tpl_val tpl_fail(tpl_ctx *c, const char *fmt, ...)
         va_start(ap, fmt);
         str_vprintf(&b, fmt, ap);
         va_end(ap);
-        c->rc = ft_fail(FT_EDATA, "%s:%d: chat template: %s", c->t->name, c->line,
-                        b.data ? b.data : "");
+        c->rc = str_ok(&b);
+        if (c->rc == FT_OK)
+            c->rc = ft_fail(FT_EDATA, "%s:%d: chat template: %s", c->t->name, c->line, b.data);
         str_free(&b);
     }
     return tpl_undef();
@@ -43,8 +44,10 @@ void *tpl_get(tpl_ctx *c, size_t bytes)
         if (bytes >= LONG) want += CHUNK; /* a text that may grow in place */
         char *p = arena_raw(c->mem, want);
         if (!p) {
-            c->rc = ft_fail(FT_EDATA, "%s:%d: chat template: more than %u MiB of values",
-                            c->t->name, c->line, TPL_MAX_MEMORY >> 20);
+            c->rc = arena_has(c->mem, want)
+                        ? FT_EMEM
+                        : ft_fail(FT_EDATA, "%s:%d: chat template: more than %u MiB of values",
+                                  c->t->name, c->line, TPL_MAX_MEMORY >> 20);
             return NULL;
         }
         if (want == bytes && want != CHUNK) {

@@ -175,7 +175,7 @@ static cJSON *parameters(const genome *g, const double *x, int64_t group, int m)
     for (int v = 0; v < g->values; v++) {
         const char *name = methods[row_of(g)].value[v];
         if (g->sets == 1) {
-            cJSON_AddItemToObject(o, name, setting(g, x, group, m, 0, v));
+            js_add(o, name, setting(g, x, group, m, 0, v));
             continue;
         }
         cJSON *list = cJSON_AddArrayToObject(o, name);
@@ -183,7 +183,7 @@ static cJSON *parameters(const genome *g, const double *x, int64_t group, int m)
             cJSON *one = cJSON_CreateObject();
             const cJSON *filter = cJSON_GetArrayItem(g->filters, s);
             if (filter) cJSON_AddStringToObject(one, "filter", filter->valuestring);
-            cJSON_AddItemToObject(one, "value", setting(g, x, group, m, s, v));
+            js_add(one, "value", setting(g, x, group, m, s, v));
             cJSON_AddItemToArray(list, one);
         }
     }
@@ -194,12 +194,12 @@ static cJSON *source(const genome *g, int ref, int64_t group, cJSON *values)
 {
     cJSON *o = cJSON_CreateObject();
     const int64_t step = g->granularity > 0 ? g->granularity : g->n_layer;
-    cJSON_AddItemToObject(o, "model", merge_ref_node(g->refs, ref));
+    js_add(o, "model", merge_ref_node(g->refs, ref));
     if (group >= 0) {
         const double range[2] = {(double)(group * step), (double)((group + 1) * step)};
-        cJSON_AddItemToObject(o, "layer_range", cJSON_CreateDoubleArray(range, 2));
+        js_add(o, "layer_range", cJSON_CreateDoubleArray(range, 2));
     }
-    if (values) cJSON_AddItemToObject(o, "parameters", values);
+    if (values) js_add(o, "parameters", values);
     return o;
 }
 
@@ -232,7 +232,7 @@ static void add_pair(const genome *g, const double *x, int64_t group, cJSON *sli
     const double t = 1 / (1 + exp(x[at(g, group, a, 0, 0)] - x[at(g, group, b, 0, 0)]));
     cJSON_AddItemToArray(list, source(g, g->model[a], group, NULL));
     cJSON_AddItemToArray(list, source(g, g->model[b], group, NULL));
-    cJSON_AddItemToObject(slice, "base_model", merge_ref_node(g->refs, g->model[a]));
+    js_add(slice, "base_model", merge_ref_node(g->refs, g->model[a]));
     cJSON_AddNumberToObject(cJSON_AddObjectToObject(slice, "parameters"), "t", t);
 }
 
@@ -261,15 +261,15 @@ ft_status evolve_genome_recipe(const genome *g, const double *x, const char *dty
         add_sources(g, x, -1, cJSON_AddArrayToObject(root, "models"));
     else
         add_slices(g, x, root);
-    if (g->base >= 0) cJSON_AddItemToObject(root, "base_model", merge_ref_node(g->refs, g->base));
+    if (g->base >= 0) js_add(root, "base_model", merge_ref_node(g->refs, g->base));
     if (!slerp)
         cJSON_AddBoolToObject(cJSON_AddObjectToObject(root, "parameters"), "normalize",
                               given ? cJSON_IsTrue(g->normalize) : methods[row].normal);
     if (dtype) cJSON_AddStringToObject(root, "dtype", dtype);
     if (g->tokenizer_source)
-        cJSON_AddItemToObject(root, "tokenizer_source",
-                              g->tokens < 0 ? cJSON_Duplicate(g->tokenizer_source, true)
-                                            : merge_ref_node(g->refs, g->tokens));
+        js_add(root, "tokenizer_source",
+               g->tokens < 0 ? cJSON_Duplicate(g->tokenizer_source, true)
+                             : merge_ref_node(g->refs, g->tokens));
     cJSON_AddNumberToObject(root, "seed", (double)seed);
     js_print(out, root, true);
     str_addc(out, '\n');

@@ -51,18 +51,20 @@ static bool printable(const char *s)
     return true;
 }
 
-/* Parts of an address, by libcurl; false: it is none. */
-static bool take_apart(const fetch_net *n, const char *url, char **scheme, char **host, char **port)
+/* Parts of an address, by libcurl. *is: it is one. FT_EMEM alone is a failure, here and in resolve. */
+static ft_status take_apart(const fetch_net *n, const char *url, char **scheme, char **host,
+                            char **port, bool *is)
 {
     const fetch_curl *c = n->curl;
     CURLU *u = c->url();
     *scheme = *host = *port = NULL;
-    const bool fine = u && c->url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
-                      c->url_get(u, CURLUPART_SCHEME, scheme, 0) == CURLUE_OK &&
-                      c->url_get(u, CURLUPART_HOST, host, 0) == CURLUE_OK &&
-                      c->url_get(u, CURLUPART_PORT, port, CURLU_DEFAULT_PORT) == CURLUE_OK;
+    CURLUcode rc = u ? c->url_set(u, CURLUPART_URL, url, 0) : CURLUE_OUT_OF_MEMORY;
+    if (rc == CURLUE_OK) rc = c->url_get(u, CURLUPART_SCHEME, scheme, 0);
+    if (rc == CURLUE_OK) rc = c->url_get(u, CURLUPART_HOST, host, 0);
+    if (rc == CURLUE_OK) rc = c->url_get(u, CURLUPART_PORT, port, CURLU_DEFAULT_PORT);
     c->url_cleanup(u);
-    return fine;
+    *is = rc == CURLUE_OK;
+    return rc == CURLUE_OUT_OF_MEMORY ? ft_fail(FT_EMEM, "out of memory for an address") : FT_OK;
 }
 
 static void free_parts(const fetch_net *n, char *scheme, char *host, char *port)
@@ -74,6 +76,7 @@ static void free_parts(const fetch_net *n, char *scheme, char *host, char *port)
 
 ft_status fetch_net_open(fetch_net *n, const char *endpoint, const char *token)
 {
+    bool is;
     str_buf line = {0};
     FT_CHECK(str_starts(endpoint, "http://") || str_starts(endpoint, "https://"), FT_EUSAGE,
              "HF_ENDPOINT: \"%s\" must begin with https:// or http://", ft_shows(endpoint));
@@ -85,8 +88,8 @@ ft_status fetch_net_open(fetch_net *n, const char *endpoint, const char *token)
              "HF_TOKEN: holds a character that no token has");
     n->endpoint = endpoint;
     FT_TRY(fetch_curl_open(&n->curl));
-    FT_CHECK(take_apart(n, endpoint, &n->scheme, &n->host, &n->port), FT_EUSAGE,
-             "HF_ENDPOINT: \"%s\" is no address", ft_shows(endpoint));
+    FT_TRY(take_apart(n, endpoint, &n->scheme, &n->host, &n->port, &is));
+    FT_CHECK(is, FT_EUSAGE, "HF_ENDPOINT: \"%s\" is no address", ft_shows(endpoint));
     n->multi = n->curl->multi_init();
     if (!n->multi) return ft_fail(FT_EMEM, "out of memory");
     n->has_token = token && token[0];
@@ -272,28 +275,30 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
 /* --- an attempt -------------------------------------------------------------------------------------------------- */
 
 /* An address, relative to the one that was asked last; of libcurl's memory. NULL: it is none. */
-static char *resolve(const fetch_flight *f, const char *to)
+static ft_status resolve(const fetch_flight *f, const char *to, char **url)
 {
     const fetch_curl *c = f->net->curl;
-    char *url = NULL;
     CURLU *u = c->url();
-    if (!u || (f->url && c->url_set(u, CURLUPART_URL, f->url, 0) != CURLUE_OK) ||
-        c->url_set(u, CURLUPART_URL, to, CURLU_URLENCODE) != CURLUE_OK ||
-        c->url_get(u, CURLUPART_URL, &url, 0) != CURLUE_OK)
-        url = NULL;
+    CURLUcode rc = u ? CURLUE_OK : CURLUE_OUT_OF_MEMORY;
+    *url = NULL;
+    if (rc == CURLUE_OK && f->url) rc = c->url_set(u, CURLUPART_URL, f->url, 0);
+    if (rc == CURLUE_OK) rc = c->url_set(u, CURLUPART_URL, to, CURLU_URLENCODE);
+    if (rc == CURLUE_OK) rc = c->url_get(u, CURLUPART_URL, url, 0);
     c->url_cleanup(u);
-    return url;
+    return rc == CURLUE_OUT_OF_MEMORY ? ft_fail(FT_EMEM, "out of memory for an address") : FT_OK;
 }
 
 /* At the next address; what may be asked there. */
 static ft_status aim(fetch_flight *f, const char *to)
 {
     const fetch_net *n = f->net;
-    char *url = resolve(f, to), *scheme = NULL, *host = NULL, *port = NULL;
-    ft_status rc = FT_OK;
+    char *url, *scheme = NULL, *host = NULL, *port = NULL;
+    bool web = false;
+    ft_status rc = resolve(f, to, &url);
     const bool was_safe = f->url && str_starts(f->url, "https:");
-    const bool web = url && take_apart(n, url, &scheme, &host, &port) &&
-                     (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0);
+    if (rc == FT_OK && url) rc = take_apart(n, url, &scheme, &host, &port, &web);
+    if (rc != FT_OK) goto out;
+    web = web && (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0);
     FT_GUARD(web, FT_EDATA, "%s: the server sends us to \"%s\", which is no http or https address",
              f->job->what, ft_shows(to));
     FT_GUARD(!was_safe || strcmp(scheme, "https") == 0, FT_EDATA,
@@ -539,7 +544,8 @@ static ft_status hop(fetch_flight *f)
 
 static ft_status keep_link(const fetch_flight *f)
 {
-    char *url = f->link ? resolve(f, f->link) : NULL;
+    char *url = NULL;
+    if (f->link) FT_TRY(resolve(f, f->link, &url));
     ft_free(f->job->link);
     f->job->link = url ? ft_strdup(url) : NULL;
     FT_CHECK(!f->link || url, FT_EDATA, "%s: the next page is at \"%s\", which is no address",

@@ -7,7 +7,7 @@
 static cJSON *record_of(const judge_line *l, const char *part)
 {
     cJSON *o = cJSON_CreateObject(), *list;
-    bool ok = o && cJSON_AddItemReferenceToObject(o, "prompt", (cJSON *)(uintptr_t)l->prompt);
+    bool ok = o && js_refer(o, "prompt", l->prompt);
     if (ok && cJSON_IsString(l->prompt)) {
         ok = cJSON_AddStringToObject(o, "completion", part) != NULL;
     } else if (ok) {

@@ -94,7 +94,7 @@ static ft_status json_report(const train_session *s, str_buf *result)
     cJSON_AddBoolToObject(root, "gradient_checkpointing", s->plan.checkpointing);
     add_plan(s, root);
     cJSON *sample = data_show_json(s->train, 0);
-    if (sample) cJSON_AddItemToObject(root, "sample", sample);
+    if (sample) js_add(root, "sample", sample);
     js_print(result, root, false);
     str_addc(result, '\n');
     cJSON_Delete(root);

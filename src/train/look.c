@@ -241,6 +241,11 @@ static void add_text(str_buf *out, const char *text)
     }
 }
 
+static bool ends_line(const str_buf *s)
+{
+    return s->len > 0 && s->data[s->len - 1] == '\n';
+}
+
 static ft_status text_sample(const look *l, int64_t i, str_buf *out)
 {
     cJSON *o = data_show_json(l->set, i);
@@ -253,14 +258,12 @@ static ft_status text_sample(const look *l, int64_t i, str_buf *out)
     {
         const bool learned = cJSON_IsTrue(js_get(s, "supervised"));
         const cJSON *side = js_get(s, "side");
-        if (side)
-            str_printf(out, "%s%s:\n", out->data[out->len - 1] == '\n' ? "" : "\n",
-                       side->valuestring);
+        if (side) str_printf(out, "%s%s:\n", ends_line(out) ? "" : "\n", side->valuestring);
         if (learned) str_adds(out, l->opt->colour ? "\x1b[32m" : "⟦");
         add_text(out, js_get(s, "text")->valuestring);
         if (learned) str_adds(out, l->opt->colour ? "\x1b[0m" : "⟧");
     }
-    if (out->len > 0 && out->data[out->len - 1] != '\n') str_addc(out, '\n');
+    if (!ends_line(out)) str_addc(out, '\n');
     cJSON_Delete(o);
     return FT_OK;
 }
