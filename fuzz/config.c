@@ -10,8 +10,8 @@ static void resolve(const train_config *c, arena *mem)
 {
     str_buf text = {0}, id = {0}, diff = {0};
     train_config again = {0};
-    cJSON *r = train_config_resolved(c, fz_path("out"), mem);
-    FZ_CHECK(r);
+    cJSON *r;
+    fz_must(train_config_resolved(&r, c, fz_path("out")));
     js_print(&text, r, true);
     fz_status(train_config_identity(r, &id));
     FZ_CHECK(train_config_differences(c, r, r, &diff) == 0 && !diff.len);

@@ -90,7 +90,7 @@ static inline void fz_data(const char *source, const char *const *how, int n_how
     sets[0] = train;
     for (int i = 0; i < n_how && i < 7; i++) sets[1 + i] = how[i];
     fz_must(cfg_open_empty(&doc, sets, 1 + n_how, mem));
-    cfg_read(&doc, doc.js.root, "", data_fields, &opt, NULL);
+    fz_must(cfg_read(&doc, doc.js.root, "", data_fields, &opt, NULL));
     opt.vocab_size = tok_size(fz_tok);
     opt.seed = 1;
     opt.wants = fz_wants;

@@ -180,7 +180,7 @@ static inline void fz_status(ft_status rc)
         abort();
     }
     fz_plain(e);
-    ft_error_clear();
+    ft_error_forget();
 }
 
 /* A folder of a model of 5,000 weights with the tokenizer of data/tiny; its path. */

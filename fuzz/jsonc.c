@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t n = size;
     fz_start();
     bool plain = js_parse(&strict, copy, size, "x.json", 1, JS_STRICT, FT_ECONFIG) == FT_OK;
-    ft_error_clear();
+    ft_error_forget();
     ft_status rc = cfg_jsonc(text, &n, "x.jsonc");
     fz_status(rc);
     FZ_CHECK(n <= size);

@@ -248,7 +248,7 @@ END
 first=$(allocations "$ft" tokenize --model base) # behind those of the tokenizer, no error but that of memory is told of a record
 for f in talk share; do
     look=("$ft" data $f.jsonl --model base --chat-template tools.jinja -q)
-    starve $f 4 "$(allocations "${look[@]}")" "${look[@]}"
+    starve $f 17 "$(allocations "${look[@]}")" "${look[@]}"
 done
 
 finish cli_tool

@@ -62,7 +62,7 @@ static ft_status read_with(options *o, const char *text, const char *const *sets
 {
     cfg_doc d;
     *o = (options){.rate = (double)NAN};
-    ft_error_clear();
+    ft_error_forget();
     FT_TRY(cfg_open(&d, file(text), sets, n, test_mem));
     assert_ok(cfg_read(&d, d.js.root, "", rows, o, NULL));
     ft_status rc = cfg_done(&d);
@@ -480,7 +480,7 @@ static ft_status memory_job(const char *path)
         js_print(&s, out, true);
         cfg_help(&s, rows, "train.");
         if (rc == FT_OK) rc = str_ok(&s);
-        ft_error_clear();
+        ft_error_forget();
         if (rc == FT_OK) cfg_schema(out, inner_rows);
         if (rc == FT_OK && ft_error()[0]) rc = FT_EMEM;
         cJSON_Delete(out);

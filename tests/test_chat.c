@@ -331,7 +331,7 @@ static const char *asked(const chat *c, const char *turns, bool ask)
     assert_ok(chat_read(&in, &d, d.root));
     in.add_generation_prompt = ask;
     str_clear(&out);
-    ft_error_clear();
+    ft_error_forget();
     ft_status rc = chat_render(c, &in, &out, NULL);
     js_close(&d);
     str_free(&text);

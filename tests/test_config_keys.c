@@ -72,7 +72,7 @@ static void keys_that_change_numbers_are_refused(void **state)
         ft_status rc = open_with("llama", bad[i][1]);
         if (rc != FT_EDATA || !strstr(ft_error(), bad[i][0]) || !strstr(ft_error(), "config.json:"))
             fail_msg("%s: status %d %s", bad[i][1], (int)rc, ft_error());
-        ft_error_clear();
+        ft_error_forget();
     }
 }
 

@@ -188,7 +188,7 @@ static ft_status run_config(const char *config, str_buf *out)
     const char *path = test_path("eval.json");
     test_write_file(path, config, strlen(config));
     str_clear(out);
-    ft_error_clear();
+    ft_error_forget();
     return tool_eval(&(tool_eval_options){.config = path,
                                           .json = true,
                                           .junit = test_path("junit.xml"),

@@ -148,7 +148,7 @@ static int check_case(const cJSON *c, const cJSON *texts, int number)
     }
     if (bad)
         print_error("case %d: status %d %s\n%s", number, (int)rc, rc ? ft_error() : "", warned);
-    ft_error_clear();
+    ft_error_forget();
     tok_close(t);
     return bad;
 }

@@ -72,7 +72,7 @@ typedef ft_status (*read_fn)(const char *path, unsigned *sum);
 static void refused(read_fn read, const char *path, const char *text)
 {
     unsigned sum = 0;
-    ft_error_clear();
+    ft_error_forget();
     ft_status rc = read(path, &sum);
     arena_reset(test_mem, mem_start);
     if (rc != FT_EDATA || !str_starts(ft_error(), path) || !strstr(ft_error(), text))
@@ -92,7 +92,7 @@ static void survived(read_fn read, const char *path, const void *data, size_t n)
 {
     unsigned sum = 0;
     test_write_file(path, data, n);
-    ft_error_clear();
+    ft_error_forget();
     ft_status rc = read(path, &sum);
     arena_reset(test_mem, mem_start);
     if (rc != FT_OK && (rc != FT_EDATA || !str_starts(ft_error(), path)))

@@ -427,7 +427,7 @@ static void a_line_break_of_a_name_is_no_line(void **state)
     ft_fail(FT_ECONFIG, "one");
     ft_fail_more(FT_ECONFIG, "%s", "two\nthree");
     char *kept = ft_strdup(ft_error());
-    ft_error_clear();
+    ft_error_forget();
     ft_fail_again(FT_ECONFIG, kept);
     assert_string_equal(ft_error(), "one\ntwo\\x0athree");
     ft_free(kept);

@@ -13,7 +13,7 @@ static ft_status merge(const tool_merge_options *opt, tool_proof *proof)
     str_buf out = {0};
     tool_merge_options o = *opt;
     o.json = true;
-    ft_error_clear();
+    ft_error_forget();
     ft_status rc = tool_merge_adapter(&o, &(tool_sink){test_append, &out});
     if (out.len > 0 && proof) {
         cJSON *line = test_json(out.data, out.len);

@@ -131,7 +131,7 @@ static bool key_is_allowed(const char *type, const char *key, const char *value,
     bool allowed = d.errors == 0;
     snprintf(wrong, sizeof wrong, "optim.%s: the schedule \"%s\" does not use it", key, type);
     if (!allowed && !strstr(ft_error(), wrong)) fail_msg("%s, not %s", ft_error(), wrong);
-    ft_error_clear();
+    ft_error_forget();
     cfg_close(&d);
     /* strings of the arena: the rows' own instead */
     cfg->lr_scheduler_type = type;

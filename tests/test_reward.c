@@ -25,7 +25,7 @@ static ft_status read_list(judged *j, const char *config)
     test_write_file(path, config, strlen(config));
     *j = (judged){.ctx = {.mem = test_mem, .dir = test_dir()}};
     assert_ok(cfg_open(&j->doc, path, NULL, 0, test_mem));
-    ft_error_clear();
+    ft_error_forget();
     assert_ok(rw_read(&j->list, &j->doc, js_get(j->doc.js.root, "r"), js_get(j->doc.js.root, "w"),
                       "objective.rewards"));
     return cfg_done(&j->doc);

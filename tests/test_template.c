@@ -36,7 +36,7 @@ static bool check_case(const char *line, size_t len, int number)
                     shown.data, want ? want->valuestring : "(a failure)", (int)out.len,
                     out.len ? out.data : "", (int)rc, rc == FT_OK ? "" : ft_error());
     }
-    ft_error_clear();
+    ft_error_forget();
     str_free(&out);
     str_free(&shown);
     ft_free(spans.v);

@@ -35,7 +35,7 @@ static int score(const char *model_path, const char *lines, const tool_score_opt
     assert_ok(tool_open(&t, model_path, NULL, false, NULL));
     tool_score_options o = opt ? *opt : (tool_score_options){0};
     o.data = path;
-    ft_error_clear();
+    ft_error_forget();
     ft_status rc = tool_score_lines(t, &o, &(tool_sink){test_append, &text});
     if (rc != want) print_error("status %d: %s\n", (int)rc, ft_error());
     assert_int_equal(rc, want);
@@ -229,7 +229,7 @@ static void generate(const char *model_path, tool_generate_options opt, const ch
     if (lines) opt.data = test_path("prompts.txt");
     str_clear(out);
     assert_ok(tool_open(&t, model_path, NULL, true, NULL));
-    ft_error_clear();
+    ft_error_forget();
     assert_int_equal(tool_generate_lines(t, &opt, &(tool_sink){test_append, &text}), want);
     for (const char *p = text.data; p && *p;) {
         const char *seconds = strstr(p, ",\"seconds\":");
@@ -341,7 +341,7 @@ static ft_status evaluate(const char *config, str_buf *out)
     const char *path = test_path("eval.json");
     test_write_file(path, config, strlen(config));
     str_clear(out);
-    ft_error_clear();
+    ft_error_forget();
     return tool_eval(&(tool_eval_options){.config = path, .json = true},
                      &(tool_sink){test_append, out});
 }

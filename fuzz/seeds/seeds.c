@@ -247,7 +247,7 @@ static void tensors(void)
         const char *path = fz_path("seed.gguf");
         save.type = dt_by_name(types[i]);
         if (!save.type || model_save(m, path, &save) != FT_OK) {
-            ft_error_clear();
+            ft_error_forget();
             continue;
         }
         char *g = NULL;
@@ -316,7 +316,7 @@ static void tokenizer_file(const char *path, char *text, size_t n)
     str_free(&s);
     if (js_parse(&d, text, n, "t", 1, JS_NUL | JS_NO_POSITIONS, FT_EDATA) == FT_OK)
         patterns(d.root);
-    ft_error_clear();
+    ft_error_forget();
     js_close(&d);
 }
 

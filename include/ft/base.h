@@ -46,7 +46,8 @@ typedef enum ft_status {
     FT_ESIGNAL = 128 /* stopped by SIGINT or SIGTERM after saving; see ft_stop_signal() */
 } ft_status;
 
-/* Records the message of a failure for this thread (replacing an older one) and returns `status`.
+/* Records the message of a failure for this thread (replacing an older one) and returns `status`. While a refusal of memory
+ * is on record it stays there, and all that fails after it returns FT_EMEM: it is a consequence.
  * Form of a message: "FILE:LINE:COL: KEY: what; remedy" without "ft: error:" and without newline. */
 ft_status ft_fail(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 /* Adds one more line to the record: parsers that report several mistakes in one go. */
@@ -58,7 +59,9 @@ ft_status ft_fail_again(ft_status status, const char *told);
 ft_status ft_fail_errno(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 /* The recorded message, "" when there is none; lines are separated by '\n'. */
 const char *ft_error(void);
-void ft_error_clear(void);
+void ft_error_clear(void); /* of a failure that is none here; a refusal of memory stays */
+void ft_error_forget(void); /* that, too: of who can do without it, or begins anew */
+bool ft_error_starved(void); /* a refusal of memory is on record */
 /* While it is kept, a record that is there stays as it is: what tidies up after a failure does not replace its message.
  * Calls nest. */
 void ft_error_keep(bool keep);

@@ -73,8 +73,8 @@ static inline const cJSON *js_get(const cJSON *o, const char *key)
 {
     return cJSON_GetObjectItemCaseSensitive(o, key);
 }
-/* Trees are made by many small calls, each of which may fail. This is FT_EMEM, once, when one did on this thread: for who
- * reads a tree that was made. js_print fails its text then, so what is printed is whole. */
+/* Trees are made by many small calls, each of which may fail. This is FT_EMEM when one did on this thread, and the record of
+ * it stands: for who reads a tree that was made. js_print fails its text then, so what is printed is whole. */
 FT_MUST_USE ft_status js_whole(void);
 /* Takes `value` over as a member: the last one (js_add, which does not look for another of that name), or in the place of
  * the one of that name (js_put). false, and value is gone: there is no value, no object or no memory. cJSON's own leave

@@ -113,7 +113,16 @@ check_F1_check() { torture check none 20 check run.json --out fresh -q; }
 check_F1_quantize() { make_models && reference=quantized torture quantize n 40 "${quantize[@]}" --out n; }
 check_F1_prune() { make_models && reference=pruned torture prune n 30 "${prune[@]}" --out n; }
 check_F1_combine() { make_models && goes_on_by= reference=combined torture "merge of two models" n 30 "${combine[@]}" --out n; }
-check_F1_data() { torture data - 20 data d.jsonl --model b -q; }
+check_F1_data() {
+    torture data - 15 data d.jsonl --model b -q
+    cat > talk.jsonl << 'END'
+{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "content": "", "reasoning_content": "think", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]}, {"role": "tool", "content": "3"}, {"role": "assistant", "content": "x"}], "tools": "[{\"name\": \"f\"}]"}
+END
+    cat > tools.jinja << 'END'
+{%- if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.reasoning_content }}{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}</s>{% endfor %}
+END
+    torture "data of conversations" - 25 data talk.jsonl --model b --chat-template tools.jinja -q
+}
 check_F1_report() { reference=page.html && "$ft" report a --out page.html -q && torture report n.html 20 report a --out n.html -q; }
 check_F1_judge() {
     printf '{"prompt": "Day", "answer": "2", "completions": ["1", "2"]}\n' > c.jsonl

@@ -2,7 +2,7 @@
  *
  * A failing function records one sentence and returns a status; only the program prints it. Parsers of
  * configs append further lines so that one run lists every mistake. */
-#include "ft/base.h"
+#include "base_private.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 static _Thread_local char record[RECORD_BYTES];
 static _Thread_local size_t record_len;
 static _Thread_local int keeping;
+static _Thread_local bool starved;     /* the record is of memory that was not given */
 static _Thread_local char origin[160]; /* debug builds: where the record was made */
 
 /* A line break that a name brings along is escaped: only those of ft_fail_more part lines. */
@@ -39,10 +40,16 @@ static void append_text(const char *fmt, ...)
     va_end(ap);
 }
 
-/* The first failure is the one to tell. */
-static bool is_kept(void)
+/* The first failure is the one to tell; what fails while a refusal of memory is on record is a consequence of it. */
+static bool is_kept(ft_status *status)
 {
-    return keeping > 0 && record_len > 0;
+    if (starved) *status = FT_EMEM;
+    return starved || (keeping > 0 && record_len > 0);
+}
+
+bool ft_error_starved(void)
+{
+    return starved;
 }
 
 void ft_error_keep(bool keep)
@@ -50,10 +57,11 @@ void ft_error_keep(bool keep)
     keeping += keep ? 1 : -1;
 }
 
-/* Which limit it was that memory ran into; an arena that reached its own says so. */
-static void append_limit(const char *fmt)
+/* Which limit it was that memory ran into; an arena that reached its own says so, and is no refusal. */
+static void note_refusal(const char *fmt)
 {
     if (!strstr(fmt, "out of memory") || strstr(fmt, "its limit")) return;
+    starved = true;
     const ft_grant g = ft_memory_ask(&(ft_need){.bytes = ft_rss()});
     if (g.limit == SIZE_MAX) return;
     append_text("; it needs more than the %s in use, %s grants %s", ft_bytes_text(g.need), g.name,
@@ -63,18 +71,18 @@ static void append_limit(const char *fmt)
 ft_status(ft_fail)(ft_status status, const char *fmt, ...)
 {
     va_list ap;
-    if (is_kept()) return status;
+    if (is_kept(&status)) return status;
     record_len = 0;
     va_start(ap, fmt);
     append(fmt, ap);
     va_end(ap);
-    if (status == FT_EMEM) append_limit(fmt);
+    if (status == FT_EMEM) note_refusal(fmt);
     return status;
 }
 
 ft_status(ft_fail_again)(ft_status status, const char *told)
 {
-    if (is_kept() || told == record) return status;
+    if (is_kept(&status) || told == record) return status;
     record_len = strnlen(told, RECORD_BYTES - 1);
     memmove(record, told, record_len);
     record[record_len] = 0;
@@ -84,7 +92,7 @@ ft_status(ft_fail_again)(ft_status status, const char *told)
 ft_status(ft_fail_more)(ft_status status, const char *fmt, ...)
 {
     va_list ap;
-    if (is_kept()) return status;
+    if (is_kept(&status)) return status;
     if (record_len > 0 && record_len + 1 < RECORD_BYTES) record[record_len++] = '\n';
     va_start(ap, fmt);
     append(fmt, ap);
@@ -107,7 +115,7 @@ ft_status(ft_fail_errno)(ft_status status, const char *fmt, ...)
         if (classes[i].error == error) status = classes[i].status;
     }
     if (error == EINTR && ft_stop_came()) status = FT_ESIGNAL;
-    if (is_kept()) return status;
+    if (is_kept(&status)) return status;
     record_len = 0;
     va_start(ap, fmt);
     append(fmt, ap);
@@ -123,9 +131,15 @@ const char *ft_error(void)
 
 void ft_error_clear(void)
 {
+    if (!starved) ft_error_forget();
+}
+
+void ft_error_forget(void)
+{
     record_len = 0;
     record[0] = 0;
     origin[0] = 0;
+    starved = false;
 }
 
 const char *ft_error_origin(void)
@@ -137,7 +151,7 @@ const char *ft_error_origin(void)
 void ft_error_at(const char *file, int line, const char *function)
 {
     const char *tree = strstr(file, "src/");
-    if (is_kept()) return;
+    if (starved || (keeping > 0 && record_len > 0)) return;
     int error = errno; /* ft_fail_errno reads it next */
     snprintf(origin, sizeof origin, "%s:%d %s", tree ? tree : file, line, function);
     errno = error;

@@ -43,13 +43,18 @@ bool ft_told_to_fail(void)
     return n == fail.at || (fail.on && n > fail.at);
 }
 
+static void *refuse(size_t count, size_t size)
+{
+    ft_fail(FT_EMEM, "out of memory (%zu x %zu bytes asked for)", count, size);
+    return NULL;
+}
+
 void *ft_alloc(size_t count, size_t size)
 {
     size_t bytes;
     void *p = NULL;
     if (ft_mul(count, size, &bytes) && !ft_told_to_fail()) p = calloc(bytes ? bytes : 1, 1);
-    if (!p) ft_fail(FT_EMEM, "out of memory (%zu x %zu bytes asked for)", count, size);
-    return p;
+    return p ? p : refuse(count, size);
 }
 
 void *ft_realloc(void *old, size_t count, size_t size)
@@ -57,8 +62,7 @@ void *ft_realloc(void *old, size_t count, size_t size)
     size_t bytes;
     void *p = NULL;
     if (ft_mul(count, size, &bytes) && !ft_told_to_fail()) p = realloc(old, bytes ? bytes : 1);
-    if (!p) ft_fail(FT_EMEM, "out of memory (%zu x %zu bytes asked for)", count, size);
-    return p;
+    return p ? p : refuse(count, size);
 }
 
 void ft_free(void *p)

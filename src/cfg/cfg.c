@@ -139,6 +139,7 @@ void cfg_vfail(cfg_doc *d, const cJSON *node, bool at_key, const char *key, cons
     char what[600], where[400] = "";
     const cfg_place *place = place_of(d, node ? node : d->js.root);
 
+    if (ft_error_starved()) cfg_fatal(d, FT_EMEM);
     if (fatal_of(d) != FT_OK || d->errors++ >= MISTAKES) return;
     cfg_note_wrong(d, key);
     vsnprintf(what, sizeof what, fmt, ap);
@@ -218,6 +219,7 @@ void cfg_missing(cfg_doc *d, const cJSON *node, const char *key, const char *fmt
 ft_status cfg_done(const cfg_doc *d)
 {
     if (fatal_of(d) != FT_OK) return fatal_of(d);
+    if (ft_error_starved()) return FT_EMEM;
     return d->errors ? FT_ECONFIG : FT_OK;
 }
 

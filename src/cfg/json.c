@@ -37,20 +37,14 @@ typedef struct scan {
     level level[JSON_DEPTH];
 } scan;
 
-static _Thread_local bool lost; /* memory for a tree, and nobody was told yet */
-
 static void *hook_alloc(size_t n)
 {
-    void *p = ft_alloc(n, 1);
-    lost = lost || !p;
-    return p;
+    return ft_alloc(n, 1);
 }
 
 ft_status js_whole(void)
 {
-    const bool was = lost;
-    lost = false;
-    return was ? ft_fail(FT_EMEM, "out of memory for a tree of JSON") : FT_OK;
+    return ft_error_starved() ? FT_EMEM : FT_OK;
 }
 
 /* All of the tree's memory goes through the one allocator, whoever creates a node first. */
@@ -571,7 +565,6 @@ ft_status js_parse(js_doc *out, const char *text, size_t len, const char *name, 
 ft_status js_parse_at(js_doc *out, const char *text, size_t len, const char *name, int64_t line0,
                       int64_t col0, js_flags flags, ft_status status)
 {
-    const bool before = lost;
     scan s = {.doc = out, .p = text, .end = text + len, .flags = flags, .status = status};
 
     *out = (js_doc){.name = name, .text = text, .len = len, .line0 = line0, .col0 = col0};
@@ -582,7 +575,6 @@ ft_status js_parse_at(js_doc *out, const char *text, size_t len, const char *nam
         ft_free(s.level[i].key);
         map_free(&s.level[i].keys);
     }
-    lost = before; /* what failed here, the status tells */
     if (flags & JS_NO_POSITIONS) out->text = NULL;
     if (rc != FT_OK) js_close(out);
     return rc;

@@ -111,7 +111,7 @@ static ft_status all_lines(chat_room *r)
         rc = one_line(r, line);
         if (rc == FT_ESIGNAL || rc == FT_EIO || rc == FT_EINTERNAL) return rc;
         if (rc != FT_OK) cli_error(ft_error());
-        ft_error_clear();
+        ft_error_forget();
     }
     return FT_OK;
 }

@@ -223,7 +223,8 @@ static void verb_page(str_buf *out, const cli_verb *v, arena *mem)
     str_adds(out, ".SH SYNOPSIS\n\\fBft\\fR ");
     fill(out, usage);
     str_adds(out, ".SH DESCRIPTION\n");
-    fill(out, arena_printf(mem, "\"ft %s\": %s.", v->name, v->help));
+    const char *does = arena_printf(mem, "\"ft %s\": %s.", v->name, v->help);
+    if (does) fill(out, does);
     paragraphs(out, v->more, mem);
     if (v->flags && v->flags->key) str_adds(out, ".SH OPTIONS\n");
     for (const cfg_field *r = v->flags; r && r->key; r++) option(out, r);
@@ -264,9 +265,12 @@ static void sections(str_buf *out, arena *mem)
     str_adds(out, ".SH CONFIG\nA training config is an object of JSON (a .jsonc may have comments) "
                   "of\nthese sections;\n\\fBft help\\fR \\fISECTION\\fR has their keys, "
                   "\\fBft schema\\fR the whole as a JSON Schema.\n");
-    for (int i = 0; i < n; i++)
-        named(out, t[i].type ? arena_printf(mem, "%s: %s", t[i].section, t[i].type) : t[i].section,
-              t[i].help ? t[i].help : "");
+    for (int i = 0; i < n; i++) {
+        const char *name =
+            t[i].type ? arena_printf(mem, "%s: %s", t[i].section, t[i].type) : t[i].section;
+        if (name) named(out, name, t[i].help ? t[i].help : "");
+        out->failed = out->failed || !name;
+    }
 }
 
 static void program_page(str_buf *out, arena *mem)

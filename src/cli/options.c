@@ -482,6 +482,8 @@ ft_status cli_run(int n, char *const *words)
     }
     rc = call.verb->run(&call);
 out:
+    if (rc == FT_OK && ft_error_starved())
+        rc = FT_EMEM; /* something is missing in what it told or wrote */
     arena_close(call.mem);
     return rc;
 }

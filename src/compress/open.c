@@ -59,6 +59,7 @@ static ft_status open_shape(cmp_walk *w, int layer)
     for (int i = 0; i < b->n; i++) {
         cmp_linear *l = &b->linear[i];
         l->chosen = !w->o.chosen || w->o.chosen(w->o.ctx, l->site);
+        if (ft_error_starved()) return FT_EMEM; /* then it is not known */
         if (!l->chosen) continue;
         w->chosen[w->n_chosen++] = l->site;
         if (w->o.method->fits) FT_TRY(w->o.method->fits(w->o.cfg, w->m, l->site));

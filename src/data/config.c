@@ -181,7 +181,7 @@ static ft_status read_one(data_set *d, const cJSON *node, const char *key, data_
     out->name = c.name ? arena_str(d->mem, c.name) : stem(d->mem, c.path);
     FT_TRY(read_columns(d, c.column, key, out));
     FT_TRY(data_speakers(d, out, c.role, key));
-    return out->path && out->name ? FT_OK : FT_EMEM;
+    return out->path && out->name && (!c.separator || out->separator) ? FT_OK : FT_EMEM;
 }
 
 /* Names are keys of the log: a given name must be unique, a stem gets a number. */

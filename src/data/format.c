@@ -132,10 +132,9 @@ ft_status data_read_tools(const data_item *it, cJSON **out)
         }
         if (copy && cJSON_IsObject(f) && !js_get(f, "type") && js_get(f, "name")) {
             item = cJSON_CreateObject();
-            if (!item || !cJSON_AddStringToObject(item, "type", "function") ||
-                !cJSON_AddItemToObject(item, "function", copy)) {
-                rc = out_of_memory(true);
-            }
+            const bool named = item && cJSON_AddStringToObject(item, "type", "function");
+            if (!named) cJSON_Delete(copy);
+            if (!named || !js_add(item, "function", copy)) rc = out_of_memory(true);
         }
         if (!item || !cJSON_AddItemToArray(*out, item)) rc = out_of_memory(true);
     }

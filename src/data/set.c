@@ -70,7 +70,7 @@ int64_t data_longest(const data_set *d, int64_t n)
     if (n > count) n = count;
     int32_t *len = ft_alloc((size_t)count, sizeof *len);
     if (!len) { /* an upper bound serves as well */
-        ft_error_clear();
+        ft_error_forget();
         return n * d->max_length;
     }
     lengths(d, n, len);

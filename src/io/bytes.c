@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 enum {
     KEPT =
@@ -118,6 +119,8 @@ static ft_status zstd_unpack(io_bytes *s, void *out, size_t room, size_t *n, boo
     *n = to.pos;
     ft_written(out, *n);
     *done = left == 0;
+    FT_CHECK(ZSTD_getErrorCode(left) != ZSTD_error_memory_allocation, FT_EMEM, "%s: out of memory",
+             s->path);
     if (ZSTD_isError(left)) s->failed = ZSTD_getErrorName(left);
     return FT_OK;
 }

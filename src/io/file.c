@@ -212,7 +212,7 @@ static void keep(file_out *f, const void *data, size_t n)
     if (!f->kept.failed && f->kept.len <= KEPT) return;
     str_free(&f->kept);
     f->keeps = false;
-    ft_error_clear(); /* it can be done without */
+    ft_error_forget(); /* it can be done without */
 }
 
 void file_out_keep(file_out *f)

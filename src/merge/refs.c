@@ -99,7 +99,8 @@ int merge_read_ref(merge_recipe *r, const cJSON *node, const char *key)
     if (rc == FT_ENOINPUT) {
         const char *why = arena_str(r->mem, ft_error());
         if (before) (void)ft_fail_again(FT_ECONFIG, before);
-        cfg_fail(r->doc, node, key, "%s", why ? why : "is no path");
+        if (why) cfg_fail(r->doc, node, key, "%s", why);
+        if (!why) cfg_fatal(r->doc, FT_EMEM);
     } else if (rc != FT_OK) {
         cfg_fatal(r->doc, rc);
     }

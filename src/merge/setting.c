@@ -113,6 +113,7 @@ void merge_check_parameters(merge_recipe *r, const cJSON *map, const char *path,
     {
         const char *key = arena_printf(r->mem, "%s.%s", path, v->string);
         const merge_param *p = find(r->method, v->string);
+        if (!key) cfg_fatal(r->doc, FT_EMEM);
         if (!key) return;
         if (!p)
             unknown(r, v, key);

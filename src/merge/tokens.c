@@ -50,6 +50,7 @@ static void read_token(merge_recipe *r, const cJSON *v, merge_token *t)
     const char *key = arena_printf(r->mem, "tokenizer.tokens.%s", v->string);
     const cJSON *source = js_get(v, "source"), *force = js_get(v, "force");
     *t = (merge_token){.text = v->string, .id = -1, .ref = -1, .node = v};
+    if (!key) cfg_fatal(r->doc, FT_EMEM);
     if (!key) return;
     if (!cJSON_IsObject(v) || !source) {
         cfg_fail(r->doc, v, key, "must be {source, force}");

@@ -461,7 +461,8 @@ static ft_status cut_all(const adalora *own, pe_entry *entry, cJSON *pattern, ar
         const adalora_slot *s = own->slot[i];
         const int64_t n = kept(s);
         const char *key = arena_printf(mem, "%s%s", s->path, names[E]);
-        cJSON *list = cJSON_AddArrayToObject(pattern, key ? key : "");
+        if (!key) return FT_EMEM;
+        cJSON *list = cJSON_AddArrayToObject(pattern, key);
         for (int64_t k = 0; k < s->r; k++)
             cJSON_AddItemToArray(list, cJSON_CreateBool(tn_f32(&s->mask->t)[k] != 0.0f));
         for (int k = 0; k < FACTORS; k++) FT_TRY(cut(mem, s, k, n, &entry[s->entry + k].p));

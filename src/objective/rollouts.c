@@ -54,7 +54,11 @@ void obj_roll_check(cfg_doc *d, const cJSON *object, void *cfg)
 {
     roll_cfg *c = cfg;
     const int before = d->errors;
-    if (rw_read(&c->list, d, c->rewards, c->reward_weights, "objective.rewards") != FT_OK) return;
+    const ft_status rc = rw_read(&c->list, d, c->rewards, c->reward_weights, "objective.rewards");
+    if (rc != FT_OK) {
+        cfg_fatal(d, rc);
+        return;
+    }
     if (rw_count(c->list) == 0 && !c->rollouts && d->errors == before)
         cfg_missing(d, object, "objective.rewards",
                     "this key is required: a list of what completions are worth, such as "

@@ -96,8 +96,11 @@ ft_status rw_program_start(rw_program *p)
         const int bad = spawn(p, in[0], out[1], errors);
         if (bad) {
             p->pid = 0;
-            rc = ft_fail(FT_EIO, "reward %s: %s: cannot be started: %s", p->name,
-                         ft_shows(p->argv[0]), strerror(bad));
+            if (bad == ENOMEM)
+                rc = ft_fail(FT_EMEM, "reward %s: out of memory to start it", p->name);
+            else
+                rc = ft_fail(FT_EIO, "reward %s: %s: cannot be started: %s", p->name,
+                             ft_shows(p->argv[0]), strerror(bad));
         }
     }
     shut(&in[0]);

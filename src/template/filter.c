@@ -321,7 +321,10 @@ FILTER(f_round)
     if (digits < 0) return tpl_float(nearbyint(f * scale) / scale);
     str_buf s = {0};
     str_printf(&s, "%.*f", (int)digits, f); /* rounds the exact binary value, ties to even */
-    f = s.data ? strtod(s.data, NULL) : 0;
+    if (str_ok(&s) != FT_OK)
+        c->rc = FT_EMEM;
+    else
+        f = strtod(s.data, NULL);
     str_free(&s);
     return tpl_float(f);
 }

@@ -386,6 +386,7 @@ static void group_digits(str_buf *b, char with) /* 1234567.8 → 1,234,567.8 */
         if (i > start && i < end && (end - i) % 3 == 0) str_addc(&r, with);
         str_addc(&r, b->data[i]);
     }
+    r.failed = r.failed || b->failed;
     str_free(b);
     *b = r;
 }
@@ -441,6 +442,7 @@ static void pad(tpl_ctx *c, str_buf *out, const str_buf *b, const spec *s, bool 
 {
     int64_t have = tpl_chars(b->data ? b->data : "", (int64_t)b->len), left = 0, right = 0;
     char align = s->align ? s->align : number ? '>' : '<';
+    out->failed = out->failed || b->failed;
     if (s->width > TPL_MAX_RANGE) {
         tpl_fail(c, "format width too large");
         return;

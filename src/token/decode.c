@@ -190,7 +190,7 @@ static ft_status run_wordpiece(const tk_op *op, const tk_list *in, tk_list *out)
         if (op->on[0]) clean_up(&word, &tmp);
         tk_list_add(out, word.data, word.len);
     }
-    ft_status rc = str_ok(&word);
+    ft_status rc = str_ok(tmp.failed ? &tmp : &word);
     str_free(&word);
     str_free(&tmp);
     return rc == FT_OK ? done(out) : rc;

@@ -262,6 +262,7 @@ static ft_status evaluate(evolution *v, str_buf *line, double *score)
         str_adds(&metrics, ",");
         const char *key = arena_printf(v->mem, "%s.%s", task->name, g->metric);
         if (key) str_json(&metrics, key, strlen(key));
+        line->failed = line->failed || !key;
         str_addc(&metrics, ':');
         tool_json_number(&metrics, value);
         task->result = (eval_result){0};
@@ -270,6 +271,7 @@ static ft_status evaluate(evolution *v, str_buf *line, double *score)
     str_adds(line, ",\"score\":");
     tool_json_number(line, *score);
     if (metrics.data) str_adds(line, metrics.data);
+    line->failed = line->failed || metrics.failed;
     str_free(&metrics);
     arena_reset(v->mem, mark);
     return rc;

@@ -170,6 +170,7 @@ static void read_link(fetch_flight *f, const char *v, const char *end)
             if (!quoted && strncasecmp(p, "rel=next", 8) != 0) continue;
             ft_free(f->link);
             f->link = ft_alloc((size_t)(to - from), 1);
+            if (!f->link) f->rc = FT_EMEM;
             if (f->link) memcpy(f->link, from + 1, (size_t)(to - from - 1));
             return;
         }
@@ -189,6 +190,7 @@ static void read_header(fetch_flight *f, const char *line, size_t n)
     } else if (header(line, n, "location", &v, &len)) {
         ft_free(f->location);
         f->location = ft_alloc(len + 1, 1);
+        if (!f->location) f->rc = FT_EMEM;
         if (f->location) memcpy(f->location, v, len);
     } else if (header(line, n, "link", &v, &len)) {
         read_link(f, v, v + len);
@@ -274,7 +276,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
 
 /* --- an attempt -------------------------------------------------------------------------------------------------- */
 
-/* An address, relative to the one that was asked last; of libcurl's memory. NULL: it is none. */
+/* An address, relative to the one that was asked last; of libcurl's memory. *url NULL: it is none. */
 static ft_status resolve(const fetch_flight *f, const char *to, char **url)
 {
     const fetch_curl *c = f->net->curl;
