@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # check-analyzers.sh [TOOL...] – what gcc -fanalyzer, clang-tidy and cppcheck find in src (all three without arguments: names
 # fanalyzer, tidy, cppcheck). A finding stands in scripts/analyzers.txt with the reason why it is none, or it fails; so does a
-# row there that nothing is found for any more. Needs build/release (compile_commands.json).
+# row there that nothing is found for any more. What they are told beforehand is in scripts/analyzers.h. Needs build/release
+# (compile_commands.json).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exceptions=scripts/analyzers.txt
+facts=scripts/analyzers.h
 jobs=$(nproc)
 out=build/logs
 mkdir -p $out
 tools=("$@")
 [ ${#tools[@]} -gt 0 ] || tools=(fanalyzer cppcheck tidy)
 libraries=(libcjson libpcre2-8 libutf8proc libedit yaml-0.1 libzstd zlib)
-flags=(-std=c11 -Iinclude -Isrc -D_GNU_SOURCE '-DFT_VERSION="x"')
+flags=(-std=c11 -Iinclude -Isrc -D_GNU_SOURCE '-DFT_VERSION="x"' -include $facts)
 read -ra more < <(pkg-config --cflags "${libraries[@]}")
 flags+=("${more[@]}")
 
@@ -20,12 +22,12 @@ sources() { find src -name '*.c' -not -name 'kern_*' | sort; }
 
 # Each prints its findings as FILE:LINE:COL: text [check]
 run_fanalyzer() { sources | xargs -P "$jobs" -n 4 sh -c 'for f; do gcc -O1 -fanalyzer -c -o /dev/null "$f" $FLAGS; done' sh 2>&1; }
-run_tidy() { sources | xargs -P "$jobs" -n 6 clang-tidy -p build/release --quiet 2>/dev/null || true; }
+run_tidy() { # one file a process: clang 14 tells every va_list of a second one
+    sources | xargs -P "$jobs" -n 1 clang-tidy -p build/release --quiet --extra-arg=-include --extra-arg="$PWD/$facts" 2>/dev/null || true
+}
 run_cppcheck() {
-    # in a file: of a -D cppcheck takes what stands before the first semicolon
-    echo '#define cJSON_ArrayForEach(e, a) for (e = (a) ? (a)->child : 0; e; e = e->next)' >$out/cppcheck.h
     sources | xargs -P "$jobs" -n 40 cppcheck -q --std=c11 --enable=warning,portability,performance -D_GNU_SOURCE \
-        '-DFT_VERSION="x"' --include=$out/cppcheck.h -Iinclude -Isrc --suppress=missingInclude --suppress=missingIncludeSystem \
+        '-DFT_VERSION="x"' --include=$facts -Iinclude -Isrc --suppress=missingInclude --suppress=missingIncludeSystem \
         --template='{file}:{line}:{column}: {severity}: {message} [{id}]' 2>&1
 }
 printf -v FLAGS '%s ' "${flags[@]}"

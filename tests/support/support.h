@@ -80,7 +80,7 @@ const io_tensor *test_gguf_tensor(const gguf_file *f, const char *name); /* NULL
 /* The call is expected to fail with `status` and a message that holds `text`. */
 #define assert_fails(call, status, text)                                                           \
     do {                                                                                           \
-        ft_error_forget();                                                                          \
+        ft_error_forget();                                                                         \
         ft_status assert_fails_ = (call);                                                          \
         if (assert_fails_ != (status) || !strstr(ft_error(), (text))) {                            \
             print_error("%s: status %d: %s\n", #call, (int)assert_fails_, ft_error());             \
