@@ -67,6 +67,7 @@ static inline void fz_end(void)
 static inline bool fz_start(void)
 {
     const char *tmp = getenv("FT_FUZZ_TMP");
+    ft_error_forget(); /* of the input before */
     if (fz_dir[0]) return false;
     if (!tmp) tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : getenv("TMPDIR");
     snprintf(fz_dir, sizeof fz_dir, "%s/ft-fuzz-%ld", tmp ? tmp : "/tmp", (long)getpid());

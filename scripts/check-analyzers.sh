@@ -26,7 +26,7 @@ run_tidy() { # one file a process: clang 14 tells every va_list of a second one
     sources | xargs -P "$jobs" -n 1 clang-tidy -p build/release --quiet --extra-arg=-include --extra-arg="$PWD/$facts" 2>/dev/null || true
 }
 run_cppcheck() {
-    sources | xargs -P "$jobs" -n 40 cppcheck -q --std=c11 --enable=warning,portability,performance -D_GNU_SOURCE \
+    sources | xargs -P "$jobs" -n 40 cppcheck -q --std=c11 --enable=warning,portability,performance -D_GNU_SOURCE -DCPPCHECK \
         '-DFT_VERSION="x"' --include=$facts -Iinclude -Isrc --suppress=missingInclude --suppress=missingIncludeSystem \
         --template='{file}:{line}:{column}: {severity}: {message} [{id}]' 2>&1
 }

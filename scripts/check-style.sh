@@ -8,7 +8,7 @@ build=${1:-build/release}
 file_lines=800     # of one file
 # Lines of a module (src/MODULE and its header) at most, and what they buy.  Raise one in a commit that says why.
 budgets='
-base       2580  memory, text, errors, threads, random numbers: small because libc has the rest
+base       2610  memory, text, errors, threads, random numbers: small because libc has the rest
 cfg        2960  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions, trees that are made, YAML as the same tree
 tensor     2000  a row a storage format: floats, blocks of GGUF read and written, whole codes, simulated ones
 kernel     7700  every loop on numbers, once, for each instruction set, in f32 and bf16

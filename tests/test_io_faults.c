@@ -405,6 +405,35 @@ static void the_first_failure_is_told(void **state)
     assert_fails(ft_fail(FT_EPERM, "the next"), FT_EPERM, "the next");
 }
 
+/* What fails after it, by whatever function and for whatever reason it gives, fails for want of memory. */
+static void a_refusal_of_memory_is_told(void **state)
+{
+    arena *mem;
+    js_doc doc;
+    (void)state;
+    assert_null(ft_alloc(SIZE_MAX / 2, 4));
+    assert_true(ft_error_starved());
+    assert_int_equal(ft_fail(FT_EDATA, "the template prints nothing"), FT_EMEM);
+    assert_int_equal(ft_fail_more(FT_ECONFIG, "a key is wrong"), FT_EMEM);
+    assert_int_equal(ft_fail_again(FT_EDATA, "of a worker"), FT_EMEM);
+    assert_int_equal(dir_rename(test_path("no"), test_path("where")), FT_EMEM);
+    assert_int_equal(js_parse(&doc, "{", 1, "x", 1, JS_NO_POSITIONS, FT_EDATA), FT_EMEM);
+    assert_int_equal(js_whole(), FT_EMEM);
+    ft_error_clear();
+    assert_non_null(strstr(ft_error(), "out of memory"));
+    ft_error_forget();
+    assert_string_equal(ft_error(), "");
+    assert_ok(js_whole());
+    assert_fails(ft_fail(FT_EDATA, "the next"), FT_EDATA, "the next");
+    /* a limit of our own is none */
+    assert_ok(arena_open(&mem, "small", 4096));
+    assert_null(arena_raw(mem, 8192));
+    assert_false(ft_error_starved());
+    assert_false(arena_has(mem, 8192));
+    assert_true(arena_has(mem, 4096));
+    arena_close(mem);
+}
+
 static void a_cut_call_is_no_stop(void **state)
 {
     (void)state;
@@ -447,6 +476,7 @@ int main(void)
         cmocka_unit_test_setup(notes_are_of_memory, setup),
         cmocka_unit_test_setup(a_changed_input_is_told_once, setup),
         cmocka_unit_test_setup(the_first_failure_is_told, setup),
+        cmocka_unit_test_setup(a_refusal_of_memory_is_told, setup),
         cmocka_unit_test_setup(a_cut_call_is_no_stop, setup),
         cmocka_unit_test_setup(a_line_break_of_a_name_is_no_line, setup),
         cmocka_unit_test_setup(a_signal_ends_the_wait, setup), /* last: it stays stopped */

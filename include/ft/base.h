@@ -47,7 +47,8 @@ typedef enum ft_status {
 } ft_status;
 
 /* Records the message of a failure for this thread (replacing an older one) and returns `status`. While a refusal of memory
- * is on record it stays there, and all that fails after it returns FT_EMEM: it is a consequence.
+ * (FT_EMEM, "out of memory", and no limit of our own) is on record on this thread it stays there, and all that fails after
+ * it returns FT_EMEM: it is a consequence.
  * Form of a message: "FILE:LINE:COL: KEY: what; remedy" without "ft: error:" and without newline. */
 ft_status ft_fail(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 /* Adds one more line to the record: parsers that report several mistakes in one go. */
@@ -62,6 +63,11 @@ const char *ft_error(void);
 void ft_error_clear(void); /* of a failure that is none here; a refusal of memory stays */
 void ft_error_forget(void); /* that, too: of who can do without it, or begins anew */
 bool ft_error_starved(void); /* a refusal of memory is on record */
+/* The refusals since ft_error_starved() gave `before`: of what was tried and can be done without. */
+static inline void ft_error_forget_since(bool before)
+{
+    if (!before && ft_error_starved()) ft_error_forget();
+}
 /* While it is kept, a record that is there stays as it is: what tidies up after a failure does not replace its message.
  * Calls nest. */
 void ft_error_keep(bool keep);

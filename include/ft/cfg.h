@@ -214,7 +214,7 @@ void cfg_idle(cfg_doc *d, const cJSON *object, const char *section, const cfg_fi
 /* Records that something failed which is no mistake of the file: memory, or a look at what it names. The first one stays, its
  * message in ft_error, and mistakes are recorded no more. */
 void cfg_fatal(cfg_doc *d, ft_status status);
-/* FT_OK; the status of cfg_fatal; or FT_ECONFIG when mistakes were recorded. */
+/* FT_OK; the status of cfg_fatal; FT_EMEM where memory was refused; or FT_ECONFIG when mistakes were recorded. */
 FT_MUST_USE ft_status cfg_done(const cfg_doc *d);
 /* A path value made relative as described above; `from` is the node it stands in. */
 const char *cfg_path(cfg_doc *d, const cJSON *from, const char *value);

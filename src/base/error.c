@@ -58,9 +58,14 @@ void ft_error_keep(bool keep)
 }
 
 /* Which limit it was that memory ran into; an arena that reached its own says so, and is no refusal. */
+static bool is_refusal(const char *text)
+{
+    return strstr(text, "out of memory") && !strstr(text, "its limit");
+}
+
 static void note_refusal(const char *fmt)
 {
-    if (!strstr(fmt, "out of memory") || strstr(fmt, "its limit")) return;
+    if (!is_refusal(fmt)) return;
     starved = true;
     const ft_grant g = ft_memory_ask(&(ft_need){.bytes = ft_rss()});
     if (g.limit == SIZE_MAX) return;
@@ -86,6 +91,7 @@ ft_status(ft_fail_again)(ft_status status, const char *told)
     record_len = strnlen(told, RECORD_BYTES - 1);
     memmove(record, told, record_len);
     record[record_len] = 0;
+    starved = status == FT_EMEM && is_refusal(record);
     return status;
 }
 

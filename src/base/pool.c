@@ -90,6 +90,7 @@ static void *worker(void *arg)
     for (;;) {
         seen = wait_for_work(seen);
         if (pool.quit) return NULL;
+        ft_error_forget(); /* of work that is over */
         work(self);
         if (atomic_fetch_sub_explicit(&pool.busy, 1, memory_order_acq_rel) == 1) {
             pthread_mutex_lock(&pool.lock);
@@ -201,5 +202,9 @@ size_t pool_scratch_bytes(void)
 
 bool pool_failed(void)
 {
-    return atomic_exchange(&failed, false);
+    if (!atomic_exchange(&failed, false)) return false;
+    ft_fail(
+        FT_EMEM,
+        "out of memory for the scratch of a thread"); /* of another thread, which has its own record */
+    return true;
 }

@@ -294,6 +294,7 @@ static ft_status quantised_facts(report *r)
     FT_TRY(says_quantised(r, &says));
     if (!says) return FT_OK;
     if (model_open(&m, &(model_options){.path = r->path, .end = MODEL_ANY}) != FT_OK) {
+        if (ft_error_starved()) return FT_EMEM;
         log_warn("%s", ft_error());
         ft_error_clear();
         return FT_OK;

@@ -203,7 +203,7 @@ static ft_status make_room(cmp_walk *w)
     ft_status rc = plan(w, block + stream);
     const bool in_file = rc == FT_EMEM && w->tokens > 0;
     if (in_file) {
-        ft_error_clear();
+        ft_error_forget();
         rc = plan(w, block);
     }
     if (rc == FT_OK) arena_expect(w->block_mem, block);

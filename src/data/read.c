@@ -396,8 +396,9 @@ static ft_status fail_later(reader *r, ft_status rc)
     if (!r->n || rc == FT_ESIGNAL) return rc;
     char *later = ft_strdup(ft_error());
     ft_status earlier = flush(r);
+    if (earlier == FT_OK && r->stream.done) ft_error_forget(); /* the window after has it */
     if (earlier != FT_OK || r->stream.done)
-        rc = earlier; /* or it is the window after that has it */
+        rc = earlier;
     else
         rc = ft_fail_again(rc, later ? later : "");
     ft_free(later);

@@ -68,9 +68,10 @@ int64_t data_longest(const data_set *d, int64_t n)
 {
     int64_t sum = 0, count = lengths(d, n, NULL);
     if (n > count) n = count;
+    const bool before = ft_error_starved();
     int32_t *len = ft_alloc((size_t)count, sizeof *len);
     if (!len) { /* an upper bound serves as well */
-        ft_error_forget();
+        ft_error_forget_since(before);
         return n * d->max_length;
     }
     lengths(d, n, len);

@@ -208,11 +208,12 @@ static ft_status flush(file_out *f)
 
 static void keep(file_out *f, const void *data, size_t n)
 {
+    const bool before = ft_error_starved();
     str_add(&f->kept, data, n);
     if (!f->kept.failed && f->kept.len <= KEPT) return;
     str_free(&f->kept);
     f->keeps = false;
-    ft_error_forget(); /* it can be done without */
+    ft_error_forget_since(before); /* it can be done without */
 }
 
 void file_out_keep(file_out *f)

@@ -181,9 +181,11 @@ static ft_status tidy(const char *out, const char *parent, arena *a)
         const char *path = pid ? path_join(a, parent, names[i]) : NULL;
         if (!pid) continue;
         if (!path) return FT_EMEM;
+        const bool before = ft_error_starved();
         if (tidy_one(path, out, pid, a) == FT_OK) continue;
         log_warn("%s; it was left by an earlier run",
                  ft_error()); /* no reason not to do this one */
+        ft_error_forget_since(before);
         ft_error_clear();
     }
     return FT_OK;
@@ -325,7 +327,7 @@ void io_target_close(io_target *t)
         ft_error_keep(false);
         return;
     }
-    if (rc == FT_EMEM) rc = empty_blindly(t);
+    if (rc == FT_EMEM && !left) rc = empty_blindly(t);
     const bool gone = rc == FT_OK && (rmdir(t->work) == 0 || errno == ENOENT);
     if (left)
         log_warn("%s: is not of a result and was left there", ft_shows(left));

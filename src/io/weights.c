@@ -378,7 +378,9 @@ size_t io_weights_rss(const io_weights *w)
     const file_map *m;
     int64_t n = 0, at = 0;
     for (int i = 0; (m = map_at(w, i)); i++) n += io_pieces_ranges(m, NULL);
+    const bool before = ft_error_starved();
     ft_range *range = n > 0 ? ft_alloc((size_t)n, sizeof *range) : NULL;
+    ft_error_forget_since(before);
     if (!range) return 0;
     for (int i = 0; (m = map_at(w, i)); i++) at += io_pieces_ranges(m, range + at);
     const size_t sum = ft_rss_of(range, n);

@@ -9,8 +9,11 @@
 /* Room for what is measured on, or NULL: an allocation that succeeds is no grant, and its pages are all written. */
 static float *ask_floats(size_t n)
 {
+    const bool before = ft_error_starved();
     const ft_grant g = ft_memory_more(n * sizeof(float));
-    return g.need <= g.limit ? ft_alloc(n, sizeof(float)) : NULL;
+    float *room = g.need <= g.limit ? ft_alloc(n, sizeof(float)) : NULL;
+    ft_error_forget_since(before);
+    return room;
 }
 
 /* Rows from before a product and weights are bf16 where the precision is, gradients f32 in both: as in a step. */

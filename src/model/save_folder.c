@@ -406,6 +406,7 @@ ft_status model_save_tokenizer(const char *model_path, const char *dir)
 
 size_t model_tokenizer_bytes(const char *model_path)
 {
+    const bool before = ft_error_starved();
     size_t sum = 0;
     for (size_t i = 0; i < GENERATION; i++) {
         str_buf path = {0};
@@ -416,6 +417,7 @@ size_t model_tokenizer_bytes(const char *model_path)
         if (n > 0) sum += (size_t)n;
         str_free(&path);
     }
+    ft_error_forget_since(before);
     return sum;
 }
 

@@ -225,6 +225,6 @@ void fetch_parts_tidy(const fetch_place *p, const fetch_repo *r)
         if (strlen(names[i]) == strlen(part) && strncmp(names[i], part, ours) == 0 &&
             str_ends(names[i], ".part") && !map_get(&kept, names[i], strlen(names[i]), &one))
             fetch_part_remove(p, names[i]);
-    if (rc != FT_OK) ft_error_clear();
+    if (rc != FT_OK) ft_error_forget(); /* what is left harms nobody */
     map_free(&kept);
 }

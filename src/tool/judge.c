@@ -216,6 +216,7 @@ static ft_status open_file(judge *j)
 
 static void tell(const judge *j)
 {
+    const bool before = ft_error_starved();
     str_buf s = {0};
     str_printf(&s, "judge  %lld line%s, %lld completion%s", (long long)j->lines,
                j->lines == 1 ? "" : "s", (long long)j->completions, j->completions == 1 ? "" : "s");
@@ -224,6 +225,7 @@ static void tell(const judge *j)
     str_printf(&s, "; %lld kept, %lld dropped", (long long)j->kept, (long long)j->dropped);
     if (!s.failed) log_info("%s", s.data);
     str_free(&s);
+    ft_error_forget_since(before);
 }
 
 static ft_status run(judge *j)

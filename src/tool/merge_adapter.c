@@ -156,8 +156,7 @@ static ft_status report(const merge *m, bool passed, str_buf *s)
     return str_ok(s);
 }
 
-/* A run keeps the proofs of what was merged from it, for ft report. What cannot be noted harms no result. */
-static void note_proof(const merge *m)
+static void note(const merge *m)
 {
     str_buf line = {0};
     file_log *log = NULL;
@@ -186,6 +185,14 @@ static void note_proof(const merge *m)
     if (rc != FT_OK && rc != FT_EPERM)
         log_warn("the proof is not noted beside the adapter: %s", ft_error());
     ft_error_clear();
+}
+
+/* A run keeps the proofs of what was merged from it, for ft report. What cannot be noted harms no result. */
+static void note_proof(const merge *m)
+{
+    const bool before = ft_error_starved();
+    note(m);
+    ft_error_forget_since(before);
 }
 
 /* The adapters that were given; *n: their number. */

@@ -164,6 +164,7 @@ static ft_status compare_base(const tool_model *t, const char *adapter)
     const char *type;
     str_buf path = {0};
     FT_TRY(trained_codes(t, adapter, &type));
+    const bool before = ft_error_starved();
     str_shell(&path, t->m->path, true);
     if (type && !t->m->has_blocks && !path.failed)
         log_warn("%s: was trained on its base in %s, and %s is not quantised: it computes a little "
@@ -172,6 +173,7 @@ static ft_status compare_base(const tool_model *t, const char *adapter)
                  ft_shows(adapter), ft_shows(type), ft_shows(t->m->path), path.data,
                  ft_shows(type));
     str_free(&path);
+    ft_error_forget_since(before);
     return FT_OK;
 }
 

@@ -162,7 +162,7 @@ static ft_status judge_plan(train_session *s)
     ft_status rc = train_plan_memory(s);
     if (rc == FT_OK) rc = train_plan_disk(s);
     if (!s->m->bare) return rc;
-    if (rc == FT_EMEM || rc == FT_EIO) {
+    if ((rc == FT_EMEM || rc == FT_EIO) && !ft_error_starved()) {
         log_warn("%s", ft_error());
         ft_error_clear();
         rc = FT_OK;

@@ -28,6 +28,7 @@ static const char *plain_text(const train_session *s, const char *text)
 
 void train_stop_notes(const train_session *s)
 {
+    const bool before = ft_error_starved();
     const char *second;
     if (s->saved_step >= 0)
         second = arena_printf(
@@ -40,12 +41,14 @@ void train_stop_notes(const train_session *s)
         "stopping: the step under way is dropped, and the state is saved; a second signal "
         "stops at once",
         second ? plain_text(s, second) : NULL);
+    ft_error_forget_since(before);
 }
 
 ft_status train_stop(void)
 {
     ft_status why = ft_stop_asked();
-    return why == FT_OK ? why : ft_fail(why, "stopped by %s", train_stop_name(why));
+    if (why != FT_OK) (void)ft_fail(why, "stopped by %s", train_stop_name(why));
+    return why;
 }
 
 double train_elapsed(const train_session *s)

@@ -182,13 +182,15 @@ static ft_status log_times(train_session *s, double seconds, int64_t tokens)
 /* A line for the eye: the mean, and each of several sources. */
 static void show_eval(const train_session *s, const train_eval *e, const char *head)
 {
+    const bool before = ft_error_starved();
     str_buf each = {0};
     for (int i = 0; s->state.n_evals > 1 && i < s->state.n_evals; i++)
         str_printf(&each, "%s%s %.4f", i ? ", " : " (", ft_shows(data_stats(s->eval, i)->name),
                    e->loss[i]);
     log_info("%seval_loss %.4f over %lld tokens%s%s", head, e->mean, (long long)e->total,
-             str_ok(&each) == FT_OK && each.len ? each.data : "", each.len ? ")" : "");
+             !each.failed && each.len ? each.data : "", !each.failed && each.len ? ")" : "");
     str_free(&each);
+    ft_error_forget_since(before);
 }
 
 ft_status train_log_first(train_session *s, const train_eval *eval)

@@ -228,9 +228,11 @@ ft_status train_place_restore(const train_session *s)
 
 void train_place_settle(const train_session *s)
 {
+    const bool before = ft_error_starved();
     const char *left, *former = path_join(s->mem, s->out, IO_FORMER);
     if (former && io_clear_part(former, s->mem, &left) == FT_OK) return;
     log_warn("%s; the former result there is no longer needed", ft_error());
+    ft_error_forget_since(before);
     ft_error_clear();
 }
 

@@ -52,10 +52,12 @@ void train_show_step(train_session *s, double seconds)
 
 const char *train_virtual_text(const train_session *s)
 {
+    const bool before = ft_error_starved();
     const char *text = NULL;
     if (s->plan.virtual_rows > 0)
         text = arena_printf(s->mem, ", %lld virtual ones before every sequence",
                             (long long)s->plan.virtual_rows);
+    ft_error_forget_since(before);
     return text ? text : "";
 }
 

@@ -90,6 +90,7 @@ static ft_status with_remedy(const train_session *s, ft_status rc)
         return ft_fail(rc, "stopped while the result was written; go on with: %s", s->command);
     if (rc == FT_OK || stopped || s->saved_step < 0) return rc;
     snprintf(why, sizeof why, "%s", ft_error());
+    ft_error_forget();
     if (rc == FT_EDIVERGED)
         return ft_fail(rc, "%s; the checkpoint of step %lld in %s holds the last good values", why,
                        (long long)s->saved_step, s->out);

@@ -47,6 +47,7 @@ void train_told(const data_source_stats *d, str_buf *out)
 
 static void lost_text(const data_set *d)
 {
+    const bool before = ft_error_starved();
     for (int i = 0; d && i < data_sources(d); i++) {
         const data_source_stats *st = data_stats(d, i);
         str_buf s = {0};
@@ -55,6 +56,7 @@ static void lost_text(const data_set *d)
             log_warn("%s: of %lld records%s", ft_shows(st->name), (long long)st->records, s.data);
         str_free(&s);
     }
+    ft_error_forget_since(before);
 }
 
 void train_warn_data(const train_session *s)
