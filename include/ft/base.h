@@ -53,7 +53,8 @@ typedef enum ft_status {
 ft_status ft_fail(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
 /* Adds one more line to the record: parsers that report several mistakes in one go. */
 ft_status ft_fail_more(ft_status status, const char *fmt, ...) FT_PRINTF(2, 3);
-/* A record that was put by, of this thread or of another, as it is: its line breaks part lines. */
+/* A record that was put by, of this thread or of another, as it is: its line breaks part lines. NULL: there was no memory to
+ * put it by, FT_EMEM. */
 ft_status ft_fail_again(ft_status status, const char *told);
 /* ft_fail for a system call: picks the status from errno (ENOENT 66, EACCES 77, ENOMEM 71, EINTR 128 where a stop
  * came, else `status`) and appends strerror. */

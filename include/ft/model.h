@@ -61,8 +61,8 @@ typedef struct model_layer {
  * nf4 and fp4: codes and scales are those that a folder made by the writer from the same base has. Values made here are f32
  * (code · absmax); a folder's are rounded to the dtype of the base, as bitsandbytes does, so both are equal from an f32 base. */
 /* A folder in a row's codes. means: is parameter i written so? parts: the tensors that stand for a matrix [rows, cols] whose
- * values have `dtype`; their number, 0 out of memory. code: the matrix, or with `turned` its transpose, in codes (of `mem`); src has them
- * already: as they are. data: the bytes of a part. config: the text of quantization_config. */
+ * values have `dtype`; their number, 0 out of memory. code: the matrix, or with `turned` its transpose, in codes (of
+ * `mem`); src has them already: as they are. data: the bytes of a part. config: the text of quantization_config. */
 #define MODEL_QUANT_PARTS 6
 typedef struct model_quant_part {
     const char *suffix; /* behind the parameter's name; "" is the codes' own */

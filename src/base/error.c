@@ -40,11 +40,17 @@ static void append_text(const char *fmt, ...)
     va_end(ap);
 }
 
-/* The first failure is the one to tell; what fails while a refusal of memory is on record is a consequence of it. */
+/* The first failure is the one to tell. */
+static bool stays(void)
+{
+    return starved || (keeping > 0 && record_len > 0);
+}
+
+/* What fails while a refusal of memory is on record is a consequence of it. */
 static bool is_kept(ft_status *status)
 {
     if (starved) *status = FT_EMEM;
-    return starved || (keeping > 0 && record_len > 0);
+    return stays();
 }
 
 bool ft_error_starved(void)
@@ -57,12 +63,13 @@ void ft_error_keep(bool keep)
     keeping += keep ? 1 : -1;
 }
 
-/* Which limit it was that memory ran into; an arena that reached its own says so, and is no refusal. */
+/* An arena that reached its own limit says so, and is none. */
 static bool is_refusal(const char *text)
 {
     return strstr(text, "out of memory") && !strstr(text, "its limit");
 }
 
+/* With the limit that memory ran into. */
 static void note_refusal(const char *fmt)
 {
     if (!is_refusal(fmt)) return;
@@ -87,6 +94,7 @@ ft_status(ft_fail)(ft_status status, const char *fmt, ...)
 
 ft_status(ft_fail_again)(ft_status status, const char *told)
 {
+    if (!told) return ft_fail(FT_EMEM, "out of memory for a message");
     if (is_kept(&status) || told == record) return status;
     record_len = strnlen(told, RECORD_BYTES - 1);
     memmove(record, told, record_len);
@@ -157,7 +165,7 @@ const char *ft_error_origin(void)
 void ft_error_at(const char *file, int line, const char *function)
 {
     const char *tree = strstr(file, "src/");
-    if (starved || (keeping > 0 && record_len > 0)) return;
+    if (stays()) return;
     int error = errno; /* ft_fail_errno reads it next */
     snprintf(origin, sizeof origin, "%s:%d %s", tree ? tree : file, line, function);
     errno = error;

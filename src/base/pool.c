@@ -203,8 +203,6 @@ size_t pool_scratch_bytes(void)
 bool pool_failed(void)
 {
     if (!atomic_exchange(&failed, false)) return false;
-    ft_fail(
-        FT_EMEM,
-        "out of memory for the scratch of a thread"); /* of another thread, which has its own record */
+    ft_fail(FT_EMEM, "out of memory for scratch"); /* of a thread, which has a record of its own */
     return true;
 }

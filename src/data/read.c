@@ -136,8 +136,7 @@ static ft_status note_unprinted(reader *r, const data_item *it)
 static ft_status take(reader *r, data_item *it)
 {
     if (r->stream.done) return FT_OK; /* of the window after */
-    if (it->rc != FT_OK && !it->error) return ft_fail(FT_EMEM, "out of memory");
-    if (it->rc != FT_OK) return ft_fail_again(it->rc, *it->error ? it->error : "out of memory");
+    if (it->rc != FT_OK) return ft_fail_again(it->rc, it->error);
     if (!r->stream.before && r->stats == &r->src->stats) {
         r->stats->records++;
         FT_TRY(data_count_item(r->d, r->src, it));
@@ -400,7 +399,7 @@ static ft_status fail_later(reader *r, ft_status rc)
     if (earlier != FT_OK || r->stream.done)
         rc = earlier;
     else
-        rc = ft_fail_again(rc, later ? later : "");
+        rc = ft_fail_again(rc, later);
     ft_free(later);
     return rc;
 }

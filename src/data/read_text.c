@@ -154,8 +154,7 @@ static void encode(void *ctx, int64_t tile, int thread)
 static ft_status take(data_stream *s, const piece *p)
 {
     if (s->done) return FT_OK; /* of the window after */
-    if (p->rc != FT_OK && !p->error) return ft_fail(FT_EMEM, "out of memory");
-    if (p->rc != FT_OK) return ft_fail_again(p->rc, *p->error ? p->error : "out of memory");
+    if (p->rc != FT_OK) return ft_fail_again(p->rc, p->error);
     s->stats->records += p->mark.begins && !s->before;
     FT_TRY(data_stream_unit(s, &p->mark, (int64_t)p->len));
     return data_stream_add(s, &p->ids);

@@ -228,7 +228,7 @@ static ft_status make(evolution *v, const double *x)
     str_free(&text);
     if (rc == FT_ECONFIG) { /* of a recipe that is made of it */
         const char *told = arena_printf(v->mem, "%s: %s", ft_shows(v->opt->recipe), ft_error());
-        rc = told ? ft_fail_again(rc, told) : FT_EMEM;
+        rc = ft_fail_again(rc, told);
     }
     arena_reset(v->mem, mark);
     return rc;

@@ -308,7 +308,7 @@ static ft_status answer_lines(round *r, line_reader *lines)
         /* The lines before a bad one are answered all the same; their own failure is the earlier one. */
         char *message = rc == FT_END ? NULL : ft_strdup(ft_error());
         ft_status before = finish(r);
-        if (before == FT_OK && rc != FT_END) ft_fail_again(rc, message ? message : "");
+        if (before == FT_OK && rc != FT_END) rc = ft_fail_again(rc, message);
         ft_free(message);
         if (before != FT_OK) return before;
         return rc == FT_END ? FT_OK : rc;
