@@ -8,7 +8,7 @@
 
 enum {
     PANEL_FLOATS = 200 * KERN_KC, /* panels of one block: 450 KB, half of the smallest usual L2 */
-    GROUP = 4,                    /* row blocks of a weight gradient copied together */
+    GROUP = 8,                    /* row blocks of a weight gradient copied together */
 };
 
 typedef struct product {
@@ -22,9 +22,9 @@ typedef struct product {
     bool tn, accumulate;
     const float *bias;
     int64_t m, n, k;
-    int mr;
-    int64_t kc;   /* of a block */
-    int64_t unit; /* columns that a split of n keeps together */
+    int mr, a_width; /* a_width: of a copied block of A's columns, whole vectors */
+    int64_t kc;      /* of a block */
+    int64_t unit;    /* columns that a split of n keeps together */
     kern_grid grid;
 } product;
 
@@ -63,7 +63,8 @@ static int copy_blocks(const product *g, float *dst, const int64_t *row, int lef
         return 1;
     }
     for (int i = 0; i < n; i++) start[i] = (int)(row[i] - row[0]);
-    g->kern->copy_cols(dst, a, g->lda, kc, start, n, cols < INT32_MAX ? (int)cols : INT32_MAX);
+    g->kern->copy_cols(dst, g->a_width, a, g->lda, kc, start, n,
+                       cols < INT32_MAX ? (int)cols : INT32_MAX);
     return n;
 }
 
@@ -80,11 +81,10 @@ static void rows_of_block(const product *g, const scratch *s, int64_t m0, int64_
         const int n_blocks = copy_blocks(g, s->a, row, (int)left, k0, kc);
         for (int j = 0; j < n_blocks; j++) {
             kern_ahead next = {0};
-            if (g->tn && row[n_blocks] + 16 * j < m1) /* a line of the next group's columns */
-                next = (kern_ahead){g->a + k0 * g->lda + row[n_blocks] + 16 * j, g->lda, g->lda};
-            if (!g->tn && row[1] < m1) next = (kern_ahead){g->a + row[1] * g->lda + k0, g->lda, 1};
-            g->kern->panels(g->c + row[j] * g->ldc + n0, g->ldc, s->a + j * kc * KERN_MR,
-                            g->tn ? KERN_MR : 0, (int)(row[j + 1] - row[j]), s->panel, kc, kc, n,
+            if (!g->tn && left > 1)
+                next = (kern_ahead){g->a + row[1] * g->lda + k0, g->lda, (int)(row[2] - row[1])};
+            g->kern->panels(g->c + row[j] * g->ldc + n0, g->ldc, s->a + j * kc * g->a_width,
+                            g->tn ? g->a_width : 0, (int)(row[j + 1] - row[j]), s->panel, kc, kc, n,
                             load, bias, next);
         }
         i += n_blocks;
@@ -119,6 +119,7 @@ static void run(product *g)
     if (g->m <= 0 || g->n <= 0) return;
     g->kern = kern_for_width(g->n);
     g->mr = g->n <= g->kern->lanes ? g->kern->mr1 : g->kern->mr;
+    g->a_width = (int)kern_ceil_div(g->mr, g->kern->lanes) * g->kern->lanes;
     g->unit = !g->b_rows_are_n && g->b.block > g->kern->nr ? g->b.block : g->kern->nr;
     g->kc = block_of_k(g->k, g->b_rows_are_n && g->b.block > 32 ? g->b.block : 32);
     g->grid = kern_grid_for(g->m, g->n, g->k, g->mr, g->unit, g->kern->lanes, 0.5, 0.5);

@@ -59,12 +59,11 @@ typedef struct kern_format {
     void (*halves)(uint16_t *dst, const kern_src *w, int64_t row, int64_t col, int64_t n);
 } kern_format;
 
-/* What a product needs next: every step of k fetches the line at the current place into L2 and moves by `step`
- * floats; after 16 steps the place is `turn` floats for each k done from the start. So {rows, ld, 1} walks
- * along up to 16 rows, {columns, ld, ld} down one line of columns. */
+/* The rows of A that a product needs next, fetched into L2 piece by piece between the panels; rows 0: none. */
 typedef struct kern_ahead {
     const float *at;
-    int64_t step, turn;
+    int64_t ld;
+    int rows;
 } kern_ahead;
 
 typedef struct kern_table {
@@ -76,7 +75,7 @@ typedef struct kern_table {
     /* c [rows, n] = (load ? c : 0) + a · panels (+ bias). rows ≤ mr (mr1 when n ≤ lanes).
      * a_cols = 0: a holds rows at distance KERN_KS; else a holds columns: element (i, k) at
      * a[k · a_cols + i]. packed ≥ kc: rows of k that the panels hold.
-     * next: the rows that will be packed into `a` after this call, to be fetched meanwhile. */
+     * next: the rows that will be packed into `a` after this call. */
     void (*panels)(float *c, int64_t ldc, const float *a, int64_t a_cols, int rows,
                    const float *panel, int64_t packed, int64_t kc, int64_t n, bool load,
                    const float *bias, kern_ahead next);
@@ -88,10 +87,10 @@ typedef struct kern_table {
                    float *tmp);
     /* dst [rows, KERN_KS] = the first n columns of src [rows, lds]. */
     void (*copy_rows)(float *dst, const float *src, int64_t lds, int64_t rows, int64_t n);
-    /* dst [blocks][kc, KERN_MR] = columns start[b] … of a [kc, lda], of which `cols` exist. Several
-     * blocks at once use the cache lines of a row while they are there. */
-    void (*copy_cols)(float *dst, const float *a, int64_t lda, int64_t kc, const int *start,
-                      int blocks, int cols);
+    /* dst [blocks][kc, width] = columns start[b] … of a [kc, lda], of which `cols` exist; width: whole vectors.
+     * Several blocks at once use the cache lines of a row while they are there. */
+    void (*copy_cols)(float *dst, int width, const float *a, int64_t lda, int64_t kc,
+                      const int *start, int blocks, int cols);
     const kern_format *format; /* formats with vector loops, ended by a NULL name */
     kern_few few[3];           /* of floats */
     /* few[2] of rows ≤ KERN_FEW rows of floats, an even number, for when more rows of x follow */
