@@ -11,7 +11,7 @@ budgets='
 base       2610  memory, text, errors, threads, random numbers: small because libc has the rest
 cfg        2960  one table a struct: parsing, --set and its paths, help, schema, resolved configs; strict JSON with positions, trees that are made, YAML as the same tree
 tensor     2000  a row a storage format: floats, blocks of GGUF read and written, whole codes, simulated ones
-kernel     7700  every loop on numbers, once, for each instruction set, in f32 and bf16
+kernel     7750  every loop on numbers, once, for each instruction set, in f32 and bf16
 io         6100  files of others, read as hostile, packed or not, mapped whole or in pieces, watched while in use; files of ours, written whole, read back, or not at all; what may be replaced
 autograd   3600  the tape, and an operation a file
 token      8500  frozen: tokenizers of the reference library to the letter; changes when a real model fails, or hostile input has no bound

@@ -321,6 +321,51 @@ static void threads_do_not_show(void **state)
     }
 }
 
+/* A product with a term, a bias and a residual has the bits of its steps one after another, whether the term is short
+ * enough for the pass of the last k or not, and of its rows alone. */
+static void terms_are_further_steps(void **state)
+{
+    enum { M = 70, N = 83, K = 900, LD = N + 3 };
+    const int64_t ranks[] = {1, 5, 8, 64, 65, 577, 1200};
+    (void)state;
+    for (size_t i = 0; i < FT_COUNT_OF(ranks) * 4; i++) {
+        const int64_t r = ranks[i / 4];
+        const bool in_out = i & 1, low_in_out = i & 2, accumulate = i % 3 == 0;
+        const weights w = make_weights("bf16", in_out ? K : N, in_out ? N : K, 100 + i, false),
+                      low = make_weights("f32", low_in_out ? r : N, low_in_out ? N : r, 140 + i,
+                                         false);
+        float *x = test_uniform(180, M * K, -1, 1), *h = test_uniform(181, M * r, -1, 1);
+        float *add = test_uniform(182, M * LD, -1, 1), *bias = test_uniform(183, N, -1, 1);
+        float *one = test_uniform(184, M * LD, -1, 1), *steps = test_uniform(184, M * LD, -1, 1);
+        float *cut = test_uniform(184, M * LD, -1, 1);
+        void (*plain)(float *, int64_t, const float *, int64_t, const kn_mat *, int64_t,
+                      const float *, bool) = in_out ? kn_gemm_nn : kn_gemm_nt;
+        void (*further)(float *, int64_t, const float *, int64_t, const kn_mat *, int64_t,
+                        const float *, bool) = low_in_out ? kn_gemm_nn : kn_gemm_nt;
+        plain(steps, LD, x, K, &w.mat, M, NULL, accumulate);
+        further(steps, LD, h, r, &low.mat, M, bias, true);
+        kn_mul_cols(steps, LD, add, LD, NULL, 1.0f, M, N, true);
+        const int64_t rows[] = {0, 13, M};
+        for (int part = -1; part < 2; part++) { /* whole, then in two */
+            const int64_t r0 = part < 0 ? 0 : rows[part], r1 = part < 0 ? M : rows[part + 1];
+            const kn_term term = {.x = {h + r0 * r, r, false}, .w = &low.mat, .in_out = low_in_out};
+            kn_gemm(&(kn_product){.precision = KN_F32,
+                                  .y = {(part < 0 ? one : cut) + r0 * LD, LD, false},
+                                  .x = {x + r0 * K, K, false},
+                                  .m = r1 - r0,
+                                  .w = &w.mat,
+                                  .in_out = in_out,
+                                  .accumulate = accumulate,
+                                  .term = &term,
+                                  .bias = bias,
+                                  .add = add + r0 * LD,
+                                  .ld_add = LD});
+        }
+        assert_same(steps, one, M * LD, "steps");
+        assert_same(one, cut, M * LD, "rows of a sum with a term");
+    }
+}
+
 /* Every level that fuses follows the one chain of multiply-adds: their products are equal, and equal to fmaf. */
 static void products_are_one_chain(void **state)
 {
@@ -390,6 +435,7 @@ int main(void)
         cmocka_unit_test(threads_do_not_show),
         cmocka_unit_test(few_rows_do_not_see_each_other),
         cmocka_unit_test(a_group_is_its_matrices),
+        cmocka_unit_test(terms_are_further_steps),
         cmocka_unit_test(products_are_one_chain),
     };
     const struct CMUnitTest once[] = {

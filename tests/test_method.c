@@ -279,7 +279,11 @@ static void check_contract(const pe_method *method, const char *family, const ch
     assert_true(c->store.count > 0);
     double first = step_loss(&b, c), loss = first;
     for (int step = 0; step < 30; step++) {
-        for (int64_t i = 0; i < c->store.count; i++) c->store.w[i] -= 0.5f * c->store.g[i];
+        double squares = 0;
+        for (int64_t i = 0; i < c->store.count; i++)
+            squares += (double)c->store.g[i] * (double)c->store.g[i];
+        const float rate = (float)(0.5 / fmax(1.0, sqrt(squares))); /* a step is 0.5 long at most */
+        for (int64_t i = 0; i < c->store.count; i++) c->store.w[i] -= rate * c->store.g[i];
         loss = step_loss(&b, c);
     }
     if (!(loss < 0.95 * first))

@@ -232,7 +232,7 @@ typedef struct ag_weight {
     ag_low_rank low;
 } ag_weight;
 /* y [T, ΣO_i] = out_i ⊙ ((in_i ⊙ x) · W_iᵀ + b_i) + low_i(x) side by side, (+ add [T, ΣO_i], the residual). x [T, I]. One product per group, so
- * that a fused kernel needs no change in models or methods: in bf16 plain low-rank terms are further steps of the weights'
+ * that a fused kernel needs no change in models or methods: plain low-rank terms are further steps of the weights'
  * own sums, forward and for dx; else ag_low_rank_add makes them. n ≤ AG_MAX_GROUP. */
 tn_tensor *ag_linear(ag_tape *t, tn_tensor *x, const ag_weight *w, int n, tn_tensor *add);
 

@@ -61,7 +61,7 @@ void kn_gemm_nt(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat
 void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
                 const float *bias, bool accumulate);
 /* The same in either precision, with what may follow a finished sum. */
-typedef struct kn_term { /* KN_BF16 only: + x2 · W2ᵀ in the same chains, behind the last k of W */
+typedef struct kn_term { /* + x2 · W2ᵀ in the same chains, behind the last k of W */
     kn_rows x;           /* [m, R] */
     const kn_mat *w;     /* [N, R], or [R, N] with in_out */
     bool in_out;

@@ -243,16 +243,28 @@ const char *kn_core_name(kn_precision precision)
     return core_name_bf16;
 }
 
+static void plain_product(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w,
+                          int64_t m, const float *bias, bool accumulate, bool in_out)
+{
+    row->wx(&(kn_product){.y = {y, ldy, false},
+                          .x = {(float *)x, ldx, false},
+                          .m = m,
+                          .w = w,
+                          .in_out = in_out,
+                          .accumulate = accumulate,
+                          .bias = bias});
+}
+
 void kn_gemm_nt(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
                 const float *bias, bool accumulate)
 {
-    row->wx(y, ldy, x, ldx, w, m, bias, accumulate, true);
+    plain_product(y, ldy, x, ldx, w, m, bias, accumulate, false);
 }
 
 void kn_gemm_nn(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
                 const float *bias, bool accumulate)
 {
-    row->wx(y, ldy, x, ldx, w, m, bias, accumulate, false);
+    plain_product(y, ldy, x, ldx, w, m, bias, accumulate, true);
 }
 
 void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
@@ -263,13 +275,7 @@ void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, c
 
 void kn_gemm(const kn_product *p)
 {
-    if (p->precision == KN_BF16) {
-        kern_bf16_product(p);
-        return;
-    }
-    row->wx(p->y.data, p->y.ld, p->x.data, p->x.ld, p->w, p->m, p->bias, p->accumulate, !p->in_out);
-    const int64_t n = p->in_out ? p->w->cols : p->w->rows;
-    if (p->add) kn_mul_cols(p->y.data, p->y.ld, p->add, p->ld_add, NULL, 1.0f, p->m, n, true);
+    (p->precision == KN_BF16 ? kern_bf16_product : row->wx)(p);
 }
 
 void kn_gemm_grad(kn_precision precision, float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b,

@@ -82,22 +82,31 @@ static void wx_tile(void *ctx, int64_t tile, int thread)
     }
 }
 
-static void openblas_wx(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w,
-                        int64_t m, const float *bias, bool accumulate, bool transposed)
+static void add_part(const kn_product *p, kn_rows x, const kn_mat *w, bool in_out, bool accumulate,
+                     const float *bias)
 {
-    product g = {.c = y,
-                 .ldc = ldy,
-                 .a = x,
-                 .lda = ldx,
-                 .m = m,
-                 .n = transposed ? w->rows : w->cols,
-                 .k = transposed ? w->cols : w->rows,
-                 .transposed = transposed,
+    product g = {.c = p->y.data,
+                 .ldc = p->y.ld,
+                 .a = x.data,
+                 .lda = x.ld,
+                 .m = p->m,
+                 .n = in_out ? w->cols : w->rows,
+                 .k = in_out ? w->rows : w->cols,
+                 .transposed = !in_out,
                  .accumulate = accumulate,
                  .bias = bias};
-    if (m <= 0 || g.n <= 0) return;
+    if (p->m <= 0 || g.n <= 0) return;
     kern_src_of(&g.w, w);
     pool_run(wx_tile, &g, (g.n + TILE_COLS - 1) / TILE_COLS);
+}
+
+static void openblas_wx(const kn_product *p)
+{
+    const kn_term *term = p->term;
+    const int64_t n = p->in_out ? p->w->cols : p->w->rows;
+    add_part(p, p->x, p->w, p->in_out, p->accumulate, term ? NULL : p->bias);
+    if (term) add_part(p, term->x, term->w, term->in_out, true, p->bias);
+    if (p->add) kn_mul_cols(p->y.data, p->y.ld, p->add, p->ld_add, NULL, 1.0f, p->m, n, true);
 }
 
 static void tn_tile(void *ctx, int64_t tile, int thread)

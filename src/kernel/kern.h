@@ -177,8 +177,7 @@ extern const kern_table kern_neon;
 /* A row of matrix products. */
 typedef struct kern_gemm {
     const char *name;
-    void (*wx)(float *y, int64_t ldy, const float *x, int64_t ldx, const kn_mat *w, int64_t m,
-               const float *bias, bool accumulate, bool transposed);
+    void (*wx)(const kn_product *p); /* all in f32 */
     void (*tn)(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, const float *b,
                int64_t ldb, int64_t n, int64_t t, const int32_t *seg, int n_seg);
     size_t scratch; /* bytes that a thread touches in them, at most, in whole huge pages */

@@ -269,7 +269,7 @@ int ag_take_low(ag_weight *w, int n, ag_low_rank *low)
 static bool take_terms(ag_tape *t, linear_attr *a, const tn_tensor *x, const ag_low_rank *low,
                        int n_low)
 {
-    bool chain = t->precision == KN_BF16 && !t->few;
+    bool chain = !t->few;
     for (int i = 0; i < n_low; i++) chain = chain && low[i].width == 0;
     if (!chain || n_low == 0 || !op_low_rank_plain(low, n_low, tn_cols(x))) return false;
     a->low = op_low_rank_of(t, tn_rows(x), low, n_low);
