@@ -97,7 +97,7 @@ static void rows_of_steps(const product *g, const scratch *s, const kern_tile *a
     const int64_t height = at->m1 - at->m0, blocks = kern_ceil_div(height, g->mr);
     const float *bias = g->bias && to->ends ? g->bias + to->n0 : NULL;
     for (int64_t i = 0, done = 1; i < blocks; i += done) {
-        int64_t row[GROUP + 1], left = blocks - i < GROUP ? blocks - i : GROUP;
+        int64_t row[GROUP + 1] = {0}, left = blocks - i < GROUP ? blocks - i : GROUP;
         for (int64_t j = 0; j <= left; j++) row[j] = at->m0 + height * (i + j) / blocks;
         float *c = g->c + to->n0;
         for (int q = 0; q < n_b; q++) {
@@ -158,11 +158,13 @@ static void run_tile(void *ctx, int64_t tile, int thread)
             const part *p = &g->part[i];
             for (int64_t k0 = 0; k0 < p->k; k0 += p->kc) {
                 const bool last = k0 + p->kc >= p->k;
-                step b[2] = {packed(g, &s, &to, p, k0, s.panel)};
+                step b[2];
+                int n_b = 0;
                 to.load = g->accumulate || i > 0 || k0 > 0;
                 to.ends = last && i + 1 == passes;
-                if (last && shares_pass(g)) b[1] = packed(g, &s, &to, p + 1, 0, s.term);
-                rows_of_steps(g, &s, &at, &to, b, last && shares_pass(g) ? 2 : 1);
+                b[n_b++] = packed(g, &s, &to, p, k0, s.panel);
+                if (last && shares_pass(g)) b[n_b++] = packed(g, &s, &to, p + 1, 0, s.term);
+                rows_of_steps(g, &s, &at, &to, b, n_b);
             }
         }
     }
