@@ -536,7 +536,7 @@ static void rows_belong_to_nodes(void **state)
     }
 }
 
-/* In bf16 the low-rank terms of a group are steps of its products: the sums are those of ops of their own, but for the order
+/* The low-rank terms of a group are steps of its products: the sums are those of ops of their own, but for the order
  * of the last few additions. Leaves: x, three weights (one [in, out]), A and B of the first and the last, the residual. */
 static tn_tensor *adapted(probe *p, bool apart, tn_tensor **y)
 {
@@ -553,12 +553,11 @@ static tn_tensor *adapted(probe *p, bool apart, tn_tensor **y)
     return seed(p, *y);
 }
 
-static void terms_are_steps(void **state)
+static void check_terms(kn_precision precision)
 {
     static const int64_t shape[9][2] = {{T, 33}, {40, 33}, {3, 33}, {33, 17}, {5, 33},
                                         {40, 5}, {8, 33},  {17, 8}, {T, 60}};
     float *want[10] = {0};
-    (void)state;
     for (int chained = 0; chained < 2; chained++) {
         probe p = {0};
         tn_tensor *y;
@@ -566,7 +565,7 @@ static void terms_are_steps(void **state)
         for (int i = 0; i < 9; i++) leaf(&p, 70 + (uint64_t)i, shape[i][0], shape[i][1]);
         p.leaf[1]->wants_grad = p.leaf[2]->wants_grad = p.leaf[3]->wants_grad = false;
         p.t->record = true;
-        p.t->precision = KN_BF16;
+        p.t->precision = precision;
         ag_set_rows(p.t, &thirteen);
         assert_ok(ag_backward(p.t, adapted(&p, !chained, &y)));
         for (int i = 0; i < 10; i++) {
@@ -579,6 +578,13 @@ static void terms_are_steps(void **state)
         }
         ag_close(p.t);
     }
+}
+
+static void terms_are_steps(void **state)
+{
+    (void)state;
+    check_terms(KN_F32);
+    check_terms(KN_BF16);
 }
 
 int main(void)

@@ -325,11 +325,12 @@ static void threads_do_not_show(void **state)
  * enough for the pass of the last k or not, and of its rows alone. */
 static void terms_are_further_steps(void **state)
 {
-    enum { M = 70, N = 83, K = 900, LD = N + 3 };
+    enum { M = 70, K = 900 };
+    const int64_t widths[] = {83, 5, 463};
     const int64_t ranks[] = {1, 5, 8, 64, 65, 577, 1200};
     (void)state;
     for (size_t i = 0; i < FT_COUNT_OF(ranks) * 4; i++) {
-        const int64_t r = ranks[i / 4];
+        const int64_t r = ranks[i / 4], N = widths[i % 3], LD = N + 3;
         const bool in_out = i & 1, low_in_out = i & 2, accumulate = i % 3 == 0;
         const weights w = make_weights("bf16", in_out ? K : N, in_out ? N : K, 100 + i, false),
                       low = make_weights("f32", low_in_out ? r : N, low_in_out ? N : r, 140 + i,

@@ -265,12 +265,18 @@ int ag_take_low(ag_weight *w, int n, ag_low_rank *low)
     return n_low;
 }
 
-/* They are steps of the products' sums. */
+/* They are steps of the products' sums, where each has the shape of its weight; what does not fit is told by
+ * ag_low_rank_add. */
 static bool take_terms(ag_tape *t, linear_attr *a, const tn_tensor *x, const ag_low_rank *low,
                        int n_low)
 {
     bool chain = !t->few;
-    for (int i = 0; i < n_low; i++) chain = chain && low[i].width == 0;
+    for (int i = 0; i < a->n; i++) {
+        const ag_low_rank *s = &a->w[i].low;
+        if (!s->a) continue;
+        chain = chain && s->width == 0 && s->b->dim[0] == out_of(&a->w[i]) &&
+                s->b->dim[1] == s->a->dim[0] && (!s->mid || tn_count(s->mid) == s->a->dim[0]);
+    }
     if (!chain || n_low == 0 || !op_low_rank_plain(low, n_low, tn_cols(x))) return false;
     a->low = op_low_rank_of(t, tn_rows(x), low, n_low);
     return true;
