@@ -275,7 +275,10 @@ void kn_gemm_tn(float *c, int64_t ldc, const float *a, int64_t lda, int64_t m, c
 
 void kn_gemm(const kn_product *p)
 {
-    (p->precision == KN_BF16 ? kern_bf16_product : row->wx)(p);
+    const kn_term *term = p->term;
+    kn_product of = *p;
+    if (term && (term->in_out ? term->w->rows : term->w->cols) == 0) of.term = NULL;
+    (p->precision == KN_BF16 ? kern_bf16_product : row->wx)(&of);
 }
 
 void kn_gemm_grad(kn_precision precision, float *c, int64_t ldc, kn_rows a, int64_t m, kn_rows b,

@@ -205,8 +205,7 @@ static void own_wx(const kn_product *p)
                  .ld_add = p->ld_add,
                  .m = p->m,
                  .n = p->in_out ? p->w->cols : p->w->rows};
-    if (p->term && (p->term->in_out ? p->term->w->rows : p->term->w->cols) > 0)
-        g.part[g.n_parts++] = part_of(p->term->x, p->term->w, p->term->in_out);
+    if (p->term) g.part[g.n_parts++] = part_of(p->term->x, p->term->w, p->term->in_out);
     run(&g);
 }
 
